@@ -1,0 +1,65 @@
+"""The exceptions of alnnode, as a tree.
+
+* AlnnodeError
+  + SettingsError          the configuration cannot be used; names the key and the fix
+  + RejectedObject         an incoming object is refused; carries the DIMSE status it deserves
+  + NotAnalysable          a series cannot be analysed; the reason is written for a radiographer
+  + BundleError            a model bundle is incomplete, altered or of another version
+  + ReportError            a result object could not be built
+  + DeliveryError          a destination did not take an object
+    x DeliveryRefused      it never will (wrong SOP class, refused association): retrying is useless until a person acts
+  + JobNotFound            no job has that id
+  + ServiceError           a part of the node (broker, database, worker) did not start or went away
+
+No message of any of these ever carries patient data: they end in logs and in the job list.
+"""
+
+
+class AlnnodeError(Exception):
+    """Base of everything that alnnode raises on purpose."""
+
+
+class SettingsError(AlnnodeError):
+    """The configuration cannot be used."""
+
+
+class RejectedObject(AlnnodeError):
+    """An incoming object is refused (PS3.4 Annex B.2.3, status codes of the Storage Service Class).
+
+    Attributes:
+        status: DIMSE status, e.g. 0xA700 (out of resources), 0xA900 (does not match SOP class), 0xC000 (cannot understand).
+        comment: at most 64 characters (Error Comment is LO); free of patient data.
+    """
+
+    def __init__(self, status: int, comment: str) -> None:
+        super().__init__(f"0x{status:04X}: {comment}")
+        self.status = status
+        self.comment = comment[:64]
+
+
+class NotAnalysable(AlnnodeError):
+    """A series cannot be analysed; ``str(error)`` is the reason as a radiographer should read it."""
+
+
+class BundleError(AlnnodeError):
+    """A model bundle is incomplete, altered or of an unknown version."""
+
+
+class ReportError(AlnnodeError):
+    """A result object could not be built."""
+
+
+class DeliveryError(AlnnodeError):
+    """A destination did not take an object now; it is tried again later."""
+
+
+class DeliveryRefused(DeliveryError):
+    """A destination refuses for a reason that waiting does not mend."""
+
+
+class JobNotFound(AlnnodeError):
+    """No job has the given id."""
+
+
+class ServiceError(AlnnodeError):
+    """A part of the node did not start or went away."""

@@ -1,0 +1,1 @@
+"""Part 10 files to a volume in Hounsfield units, windows and crops."""

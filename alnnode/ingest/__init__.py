@@ -1,0 +1,1 @@
+"""Receiving objects and deciding when a series is complete."""

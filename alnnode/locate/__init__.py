@@ -1,0 +1,1 @@
+"""Finding the axillary lymph nodes in a volume."""

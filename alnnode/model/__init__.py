@@ -1,0 +1,1 @@
+"""The classifier: bundle, networks, ensemble and saliency."""

@@ -1,0 +1,1 @@
+"""Result objects: one module per kind."""

@@ -1,0 +1,1 @@
+"""Sending results to their destinations."""

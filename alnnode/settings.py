@@ -1,0 +1,296 @@
+"""The node's settings: one TOML file, read once, frozen.
+
+Precedence, highest first: environment ``ALNNODE__SECTION__KEY``, the file, the defaults below. An unknown key, a value
+of the wrong kind or an impossible combination is a `SettingsError` that names the key, says why and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError as SourceError
+
+from alnnode.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from pydantic_settings import PydanticBaseSettingsSource
+
+ENV_PREFIX = "ALNNODE__"
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control character, not only spaces."""
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[ -\[\]-~]+", title):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash; shorten or respell it")
+    return title
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression ({error}); escape special characters with a backslash") from error
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(Section):
+    """Who the node is and where it keeps its data."""
+
+    ae_title: AETitle = "ALNNODE"
+    data_dir: Path = Path("alnnode-data")
+
+
+class Listener(Section):
+    """The C-STORE SCP."""
+
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 50  # per process
+    max_pdu: Annotated[int, Field(ge=4096, le=1 << 26)] = 131072
+    max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
+    called_ae_titles: tuple[str, ...] = ()  # empty: the node's own; "*": any
+    calling_ae_titles: tuple[str, ...] = ("*",)
+    addresses: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    acse_timeout: Seconds = 30
+    dimse_timeout: Seconds = 60
+    network_timeout: Seconds = 60
+
+
+class Destination(Section):
+    """One place that results go to."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    kind: Literal["cstore", "stow"] = "cstore"
+    ae_title: AETitle | None = None
+    host: str | None = None
+    port: Port | None = None
+    url: str | None = None  # the DICOMweb service root, for kind = "stow"
+    objects: tuple[Literal["sr", "capture"], ...] = ("sr", "capture")
+    timeout: Seconds = 30
+    retry_first: Seconds = 5
+    retry_ceiling: Seconds = 900
+    retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
+
+    @model_validator(mode="after")
+    def _address_is_complete(self) -> Self:
+        if self.kind == "cstore" and not (self.ae_title and self.host and self.port):
+            raise ValueError('a destination of kind "cstore" needs ae_title, host and port')
+        if self.kind == "stow" and not (self.url or "").startswith(("http://", "https://")):
+            raise ValueError('a destination of kind "stow" needs url = "http(s)://…", the DICOMweb service root')
+        if self.retry_ceiling < self.retry_first:
+            raise ValueError("retry_ceiling is below retry_first; raise it to at least the first delay")
+        return self
+
+
+class Route(Section):
+    """Which series are analysed: all given conditions must hold; an empty list asks nothing."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    modalities: tuple[str, ...] = ("CT",)
+    calling_ae_titles: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    description: Pattern = ""  # regular expression searched in Series and Study Description, case ignored
+    exclude_description: Pattern = ""
+    kernel: Pattern = ""  # regular expression searched in Convolution Kernel
+    min_slice_thickness: Annotated[float, Field(ge=0)] = 0
+    max_slice_thickness: Annotated[float, Field(gt=0)] = 100
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if self.min_slice_thickness > self.max_slice_thickness:
+            raise ValueError("min_slice_thickness is above max_slice_thickness; swap or correct them")
+        return self
+
+
+class Completion(Section):
+    """When a series is complete (DESIGN section 4)."""
+
+    announced_count: bool = True
+    association_grace: Seconds = 5
+    quiet: Seconds = 60
+    sweep_interval: Seconds = 1
+
+
+class Analysis(Section):
+    """What the worker does with a series."""
+
+    bundle: str = "demo"  # "demo", or the folder of a bundle
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one per core
+    window_center: float = 40
+    window_width: Annotated[float, Field(gt=0)] = 400
+    min_short_axis_mm: Annotated[float, Field(ge=2, le=30)] = 4
+    max_slice_spacing_mm: Annotated[float, Field(gt=0, le=10)] = 5
+    max_nodes: Annotated[int, Field(ge=1, le=200)] = 40
+    detector_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # None: the bundle's own
+    operating_point: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: the bundle's own
+    report_not_analysed: bool = True
+
+
+class Database(Section):
+    """The truth. Empty url: SQLite in the data directory."""
+
+    url: str = ""
+    pool_size: Annotated[int, Field(ge=1, le=100)] = 5
+
+    @field_validator("url")
+    @classmethod
+    def _known_dialect(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError('use "sqlite:///…" or "postgresql+psycopg://user@host/database"; empty means SQLite in data_dir')
+        return value
+
+
+class Broker(Section):
+    """The Celery broker. Empty url: a private Redis in the data directory."""
+
+    url: str = ""
+    time_limit: Annotated[float, Field(ge=30)] = 900  # hard limit of one analysis, s; the soft limit is 0.9 of it
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3  # analyses of one job that may kill their worker
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Retention(Section):
+    """How long bytes are kept, and when receiving stops before the disk is full."""
+
+    delivered_days: Annotated[float, Field(ge=0)] = 7
+    failed_days: Annotated[float, Field(ge=0)] = 30
+    min_free_mb: Annotated[int, Field(ge=0)] = 1024
+
+
+class Settings(BaseSettings):
+    """All sections. Use `load`, not the constructor."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=False
+    )
+
+    node: Node = Node()
+    listener: Listener = Listener()
+    destinations: tuple[Destination, ...] = ()
+    routes: tuple[Route, ...] = (Route(name="ct"),)
+    completion: Completion = Completion()
+    analysis: Analysis = Analysis()
+    database: Database = Database()
+    broker: Broker = Broker()
+    logging: Logging = Logging()
+    retention: Retention = Retention()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind, names in (("destinations", [d.name for d in self.destinations]), ("routes", [r.name for r in self.routes])):
+            double = {name for name in names if names.count(name) > 1}
+            if double:
+                raise ValueError(f"two {kind} share the name {sorted(double)[0]!r}; rename one")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL."""
+        return self.database.url or f"sqlite:///{self.node.data_dir.resolve() / 'alnnode.db'}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Unix socket of the private Redis."""
+        return self.node.data_dir.resolve() / "redis" / "redis.sock"
+
+    @property
+    def broker_url(self) -> str:
+        """Celery broker URL."""
+        return self.broker.url or f"redis+socket://{self.redis_socket}"
+
+    @property
+    def called_ae_titles(self) -> tuple[str, ...]:
+        """AE titles that the listener answers to; empty means any."""
+        titles = self.listener.called_ae_titles or (self.node.ae_title,)
+        return () if "*" in titles else titles
+
+    @property
+    def calling_ae_titles(self) -> tuple[str, ...]:
+        """AE titles that may send; empty means any."""
+        return () if "*" in self.listener.calling_ae_titles else self.listener.calling_ae_titles
+
+
+def _explain(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "file"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: no such key; remove it or correct the spelling (config.example.toml lists every key)"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in {"missing", "value_error"} else f"; the file or environment says {error['input']!r}"
+    return f"{key}: {message}{given}"
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: the TOML file; None uses defaults and environment only.
+
+    Raises:
+        SettingsError: the file is missing or not TOML, a key is unknown, or a value is impossible.
+    """
+    content: dict[str, object] = {}
+    where = "the environment"
+    if path is not None:
+        where = str(path)
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SettingsError(f"{path}: no such file; copy config.example.toml there and edit it") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: cannot be read ({error}); check its permissions and that it is UTF-8 text") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    unknown = [
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX) and name[len(ENV_PREFIX) :].split("__")[0].lower() not in Settings.model_fields
+    ]
+    if unknown:
+        raise SettingsError(f"{sorted(unknown)[0]}: no such section; sections are {', '.join(Settings.model_fields)}")
+    try:
+        return Settings(**content)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        lines = [f"  {_explain(detail)}" for detail in error.errors(include_url=False)]
+        raise SettingsError("\n".join([f"{where} cannot be used:", *lines])) from error
+    except SourceError as error:
+        raise SettingsError(f"an {ENV_PREFIX}… variable cannot be read: {error}; lists and tables are written as JSON") from error

@@ -1,0 +1,1 @@
+"""Truth (database) and bytes (spool)."""
