@@ -242,11 +242,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Threshold on the ensemble probability, with what it was measured to give and on what."""
+    """Threshold on the ensemble probability, with what it was measured to give and on what.
+
+    The figures are None at a threshold that the site set itself: nobody measured them there.
+    """
 
     threshold: float
-    sensitivity: Interval
-    specificity: Interval
+    sensitivity: Interval | None
+    specificity: Interval | None
     data_set: str  # "held-out synthetic phantoms, n = 480 nodes"
 
 

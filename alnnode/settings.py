@@ -6,6 +6,8 @@ of the wrong kind or an impossible combination is a `SettingsError` that names t
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import tomllib
@@ -146,6 +148,12 @@ class Analysis(Section):
     detector_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # None: the bundle's own
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: the bundle's own
     report_not_analysed: bool = True
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over the keys that change a result: part of every result's UID."""
+        chosen = self.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 class Database(Section):
