@@ -1,0 +1,58 @@
+# Everything a newcomer needs: `make demo`, `make test`. Only Python 3.11+, make and git are assumed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO_OUT ?= demo-out
+
+.PHONY: demo test lint types layers unit tools format clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "alnnode needs Python 3.11 to 3.13; run: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.worker: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing alnnode with torch (about 6 GB, a few minutes the first time)"
+	$(PIP) install -c constraints.txt -e '.[worker]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing alnnode with its development tools (about 6 GB, a few minutes the first time)"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.worker
+
+demo: $(VENV)/.worker
+	$(BIN)/alnnode demo --out $(DEMO_OUT)
+
+test: $(VENV)/.dev tools lint types layers unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# DCMTK is a peer that the tests talk to; it comes from the distribution, where that is allowed.
+tools:
+	@command -v storescu >/dev/null 2>&1 && command -v dsrdump >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "installing DCMTK with apt"; \
+	    (apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends dcmtk) >/dev/null 2>&1 || true; \
+	  fi; \
+	  command -v storescu >/dev/null 2>&1 || echo "### DCMTK IS MISSING: its tests are SKIPPED. Install it (Debian: apt install dcmtk) to run them. ###"; \
+	}
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

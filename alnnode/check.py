@@ -1,0 +1,95 @@
+"""``alnnode check``: each thing a node needs, looked at now, with what to do where it is missing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alnnode.errors import AlnnodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from alnnode.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of the table."""
+
+    what: str
+    passed: bool
+    found: str
+    advice: str = ""
+
+
+def run(settings: Settings, config: Path | None) -> Iterator[Result]:
+    """Yield one result per check; a check never raises."""
+    yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
+    yield _disk(settings)
+    yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
+    yield _guarded("broker", lambda: _broker(settings), "start it, and check [broker] url")
+    yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle; export the bundle again")
+    yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
+    if not settings.destinations:
+        yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
+    for destination in settings.destinations:
+        yield _guarded(
+            f"destination {destination.name}",
+            lambda name=destination.name: _echo(settings, name),
+            "check that it runs, that host/port/AE title are right and that it knows this node's AE title",
+        )
+
+
+def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
+    try:
+        return Result(what, True, look())
+    except (AlnnodeError, OSError, ImportError) as error:
+        return Result(what, False, str(error).splitlines()[0], advice)
+
+
+def _disk(settings: Settings) -> Result:
+    folder = settings.node.data_dir.resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free // 2**20
+    if free < settings.retention.min_free_mb:
+        advice = f"free at least {settings.retention.min_free_mb} MB: below that every image is refused with 0xA700"
+        return Result("disk", False, f"{free} MB free at {existing}", advice)
+    return Result("disk", True, f"{free} MB free at {existing}")
+
+
+def _database(settings: Settings) -> str:
+    from alnnode.store import schema_state  # noqa: PLC0415
+
+    return schema_state(settings.database_url)
+
+
+def _broker(settings: Settings) -> str:
+    from alnnode.queue import ping  # noqa: PLC0415
+
+    if not settings.broker.url and not settings.redis_socket.exists():
+        return "private Redis, started by `alnnode serve`"
+    return ping(settings.broker_url)
+
+
+def _bundle(settings: Settings) -> str:
+    from alnnode.model import bundle  # noqa: PLC0415
+
+    identity = bundle.load(bundle.resolve(settings.analysis.bundle)).identity
+    return f"{identity.name} {identity.version}, digest {identity.digest[:12]}: {identity.banner}"
+
+
+def _device(settings: Settings) -> str:
+    from alnnode.model.ensemble import choose_device, describe_device  # noqa: PLC0415
+
+    return describe_device(choose_device(settings.analysis.device))
+
+
+def _echo(settings: Settings, name: str) -> str:
+    from alnnode.send.destination import connect  # noqa: PLC0415
+
+    destination = next(d for d in settings.destinations if d.name == name)
+    connect(destination, settings.node.ae_title).echo()
+    return f"{destination.kind} answers"

@@ -1,0 +1,134 @@
+"""``alnnode analyse``: a folder of DICOM in, report and captures out. No network, no database."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from alnnode import pipeline, report
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.series import candidate_series
+from alnnode.records import ObjectRole, ReportContext
+from alnnode.summary import as_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pydicom import Dataset
+
+    from alnnode.locate.detector import Detector
+    from alnnode.model.ensemble import Ensemble
+    from alnnode.records import Analysis, ResultObject
+    from alnnode.settings import Settings
+
+# Used only when a series carries no date at all, so that its result bytes still repeat.
+DATELESS = datetime(1900, 1, 1)  # noqa: DTZ001 - DICOM DA/TM without offset
+DATES = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one series.
+
+    ``folder`` is None when nothing was written: then ``reason`` says why.
+    """
+
+    series_uid: str
+    images: int
+    nodes: int
+    suspicious: int
+    reason: str | None
+    folder: Path | None
+
+
+def analyse_folder(
+    folder: Path, out: Path, settings: Settings, ensemble: Ensemble, detector: Detector, progress: pipeline.Progress
+) -> Iterator[Outcome]:
+    """Analyse every CT series below ``folder``.
+
+    One series writes into ``out`` itself, several into ``out/series-01``, ``series-02`` …: ``sr.dcm``, ``capture-NN.dcm``
+    with a PNG of each, and ``result.json``.
+
+    Yields:
+        One outcome per series, in the order of their UIDs.
+
+    Raises:
+        NotAnalysable: the folder holds no CT series at all.
+    """
+    series = {uid: paths for uid, paths in sorted(candidate_series(folder).items()) if _modality(paths[0]) == "CT"}
+    if not series:
+        raise NotAnalysable(f"no CT series in {folder}; point the command at a folder with the DICOM files of a CT series")
+    for number, (uid, paths) in enumerate(series.items(), start=1):
+        target = out if len(series) == 1 else out / f"series-{number:02d}"
+        try:
+            analysis = pipeline.analyse(paths, ensemble, detector, settings.analysis, progress)
+        except NotAnalysable as error:
+            yield Outcome(uid, len(paths), 0, 0, str(error), None)
+            continue
+        progress("report")
+        _write(analysis, report.build(analysis, offline_context(paths, settings)), target)
+        suspicious = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
+        yield Outcome(uid, len(paths), len(analysis.findings), suspicious, analysis.not_analysed, target)
+
+
+def offline_context(paths: Sequence[Path], settings: Settings) -> ReportContext:
+    """Return the context of an analysis outside any job: its moment is the newest acquisition of the source."""
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    return ReportContext(
+        input_digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
+        settings_digest=settings.analysis.digest,
+        created=max((moment for moment in map(_moment, paths) if moment), default=DATELESS),
+        station=settings.node.ae_title,
+        window=(settings.analysis.window_center, settings.analysis.window_width),
+    )
+
+
+def _write(analysis: Analysis, objects: Sequence[ResultObject], target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for stale in (*target.glob("capture-*.dcm"), *target.glob("capture-*.png")):
+        stale.unlink()
+    captures = 0
+    for item in objects:
+        if item.role is ObjectRole.SR:
+            (target / "sr.dcm").write_bytes(item.data)
+            continue
+        captures += 1
+        (target / f"capture-{captures:02d}.dcm").write_bytes(item.data)
+        pixels = dcmread(io.BytesIO(item.data)).pixel_array
+        Image.fromarray(pixels).save(target / f"capture-{captures:02d}.png")
+    (target / "result.json").write_text(json.dumps(as_dict(analysis), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _header(path: Path) -> Dataset | None:
+    try:
+        return dcmread(path, stop_before_pixels=True, specific_tags=["Modality", *(tag for pair in DATES for tag in pair)])
+    except (InvalidDicomError, OSError, ValueError, NotImplementedError):
+        return None
+
+
+def _modality(path: Path) -> str:
+    header = _header(path)
+    return "" if header is None else str(header.get("Modality", ""))
+
+
+def _moment(path: Path) -> datetime | None:
+    header = _header(path)
+    if header is None:
+        return None
+    for date, time in DATES:
+        day, clock = str(header.get(date) or ""), str(header.get(time) or "").split(".")[0]
+        for text, form in ((day + clock, "%Y%m%d%H%M%S"), (day, "%Y%m%d")):
+            try:
+                return datetime.strptime(text, form)  # noqa: DTZ007 - DICOM DA/TM without offset
+            except ValueError:
+                continue
+    return None

@@ -1,0 +1,96 @@
+"""The main job: the files of one series in, an `Analysis` out. No database, no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from alnnode import locate
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.series import read_header, read_volume
+from alnnode.model import saliency
+from alnnode.model.ensemble import crops_for
+from alnnode.records import Analysis, Finding, OperatingPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from alnnode.locate.detector import Detector
+    from alnnode.model.ensemble import Ensemble
+    from alnnode.records import ModelIdentity, Volume
+    from alnnode.settings import Analysis as AnalysisSettings
+
+
+class Progress(Protocol):
+    """Told the name of each step as it begins; may raise to stop the analysis."""
+
+    def __call__(self, step: str, /) -> None: ...
+
+
+def analyse(
+    paths: Sequence[Path],
+    ensemble: Ensemble,
+    detector: Detector,
+    settings: AnalysisSettings,
+    progress: Progress = lambda _: None,
+) -> Analysis:
+    """Locate, classify and explain the axillary lymph nodes of one series.
+
+    Args:
+        paths: Part 10 files of one series, in any order.
+        ensemble: the classifier.
+        detector: the network that scores candidates.
+        settings: the ``[analysis]`` section.
+        progress: called with "read", "locate", "classify" and "explain".
+
+    Returns:
+        The findings; a series that cannot be analysed gives ``not_analysed`` with the reason, never an exception.
+
+    Raises:
+        NotAnalysable: not even a header could be read from any of the files.
+    """
+    model = _identity(ensemble, settings)
+    progress("read")
+    try:
+        volume = read_volume(paths, settings.max_slice_spacing_mm)
+    except NotAnalysable as error:
+        return Analysis(header=read_header(paths), model=model, volume=None, not_analysed=str(error))
+    return _examine(volume, model, ensemble, detector, settings, progress)
+
+
+def _examine(
+    volume: Volume,
+    model: ModelIdentity,
+    ensemble: Ensemble,
+    detector: Detector,
+    settings: AnalysisSettings,
+    progress: Progress,
+) -> Analysis:
+    progress("locate")
+    nodes, coverage = locate.find(
+        volume,
+        detector,
+        min_short_axis_mm=settings.min_short_axis_mm,
+        max_nodes=settings.max_nodes,
+        threshold=settings.detector_threshold,
+    )
+    if not nodes and not any(side.covered for side in coverage):
+        reason = "neither axilla is within these images: " + "; ".join(f"{side.side}: {side.remark}" for side in coverage)
+        return Analysis(volume.header, model, volume, coverage=coverage, not_analysed=reason)
+    progress("classify")
+    crops = [crops_for(volume, node, ensemble.crop_settings) for node in nodes]
+    predictions = ensemble.predict(crops)
+    progress("explain")
+    heatmaps = saliency.explain(ensemble, crops)
+    findings = tuple(Finding(*parts) for parts in zip(nodes, predictions, heatmaps, crops, strict=True))
+    return Analysis(volume.header, model, volume, findings, coverage)
+
+
+def _identity(ensemble: Ensemble, settings: AnalysisSettings) -> ModelIdentity:
+    """Return the model's identity at the threshold in force."""
+    model = ensemble.identity
+    if settings.operating_point is None:
+        return model
+    own = OperatingPoint(settings.operating_point, None, None, "threshold set by the site: its sensitivity was not measured")
+    return replace(model, operating_point=own)
