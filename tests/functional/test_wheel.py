@@ -1,0 +1,81 @@
+"""What is tested is the wheel that people install, not only the checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Run in the child before anything else: an installation without the [worker] extra has none of these.
+WITHOUT_EXTRAS = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {'torch', 'torchvision', 'monai', 'pytorch_grad_cam', 'safetensors', 'skimage', 'sklearn'}:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content on a path of its own, ahead of the checkout."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_installed(installed: Path, code: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ALNNODE_")} | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, "-P", "-c", code, *args]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_wheel_holds_the_packages_the_bundle_and_the_licence(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert tops == {"alnnode", "workers", "training"}
+    for needed in ("alnnode/py.typed", "alnnode/model/demo/manifest.json", "alnnode/store/migrations/env.py"):
+        assert needed in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.endswith((".pt", ".pth", ".pkl", ".pickle"))]
+
+
+def test_a_listener_needs_no_torch(installed: Path, tmp_path: Path) -> None:
+    code = WITHOUT_EXTRAS + (
+        "import alnnode, alnnode.cli, alnnode.serve, alnnode.ingest.scp, alnnode.ingest.sweep, alnnode.queue\n"
+        "print(alnnode.__file__)"
+    )
+    done = run_installed(installed, code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(installed)
+
+
+def test_migrate_and_jobs_work_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    for command in ("migrate", "jobs --json"):
+        code = WITHOUT_EXTRAS + f"sys.argv = ['alnnode', *{command.split()!r}]\nfrom alnnode.cli import main\nmain()"
+        done = run_installed(installed, code, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_only_alnnode_owns_the_name_workers() -> None:
+    from importlib.metadata import packages_distributions
+
+    assert set(packages_distributions().get("workers", ["alnnode"])) == {"alnnode"}
