@@ -9,7 +9,7 @@ from alnnode import locate
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.model import saliency
-from alnnode.model.ensemble import crops_for
+from alnnode.imaging.crop import crops_for
 from alnnode.records import Analysis, Finding, OperatingPoint
 
 if TYPE_CHECKING:

@@ -1,0 +1,116 @@
+"""The two crops of the method, as pure and invertible geometry; the same code trains and serves.
+
+Park et al. (Curr Oncol 2024;31:2278) name the crops but give no sizes: every number in `CropSettings` is our choice.
+*FSC*, the fixed-size crop, shows a square of constant millimetres with the node in its centre, so size is kept and context varies.
+*ASC*, the adjustable-square crop, shows a square around the node's box plus a margin, resized, so shape is kept and size is lost.
+Both are turned so that the patient's front is up and the patient's right is on the left, as a reader looks at an axial slice: a prone
+series gives the networks the same picture as a supine one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from alnnode.imaging import window
+from alnnode.records import Crop, CropGeometry, CropPair
+
+if TYPE_CHECKING:
+    from alnnode.records import Box, FloatArray, Node, Volume
+
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class CropSettings:
+    """How both crops are taken; stored in the bundle's manifest, so that a node crops as training did.
+
+    Attributes:
+        pixels: side of both crops, pixels.
+        fsc_mm: side of the fixed-size crop, mm.
+        asc_margin: margin of the adjustable crop on each side, as a share of the box's longer side.
+        asc_min_margin_mm: and at least so many mm.
+        windows: (centre, width) in HU; one channel each.
+    """
+
+    pixels: int = 80
+    fsc_mm: float = 48.0
+    asc_margin: float = 0.35
+    asc_min_margin_mm: float = 2.5
+    windows: tuple[tuple[float, float], ...] = ((40.0, 400.0), (40.0, 160.0), (-40.0, 240.0))
+
+
+def fsc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropGeometry:
+    """Return the fixed-size crop centred on the box."""
+    return _square(volume, box, slice_index, Crop.FSC, settings.fsc_mm, settings.pixels)
+
+
+def asc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropGeometry:
+    """Return the square around the box with its margin."""
+    longer = max((box.j1 - box.j0) * volume.spacing[1], (box.i1 - box.i0) * volume.spacing[2])
+    side = longer + 2 * max(settings.asc_margin * longer, settings.asc_min_margin_mm)
+    return _square(volume, box, slice_index, Crop.ASC, side, settings.pixels)
+
+
+def _square(volume: Volume, box: Box, slice_index: int, kind: Crop, side_mm: float, pixels: int) -> CropGeometry:
+    _, row, column = box.centre
+    # The rows of the raster run to the patient's back and its columns to the left in a supine series; elsewhere step backwards.
+    down = 1.0 if volume.affine[1, 1] >= 0 else -1.0
+    right = 1.0 if volume.affine[0, 2] >= 0 else -1.0
+    step_row = down * side_mm / pixels / volume.spacing[1]
+    step_column = right * side_mm / pixels / volume.spacing[2]
+    middle = (pixels - 1) / 2
+    return CropGeometry(kind, slice_index, row - middle * step_row, column - middle * step_column, step_row, step_column, pixels)
+
+
+def to_voxel(geometry: CropGeometry, v: float, u: float) -> tuple[float, float]:
+    """Return the (row, column) of the slice that the crop's pixel (v, u) shows."""
+    return geometry.top + v * geometry.step_row, geometry.left + u * geometry.step_column
+
+
+def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float, float]:
+    """Return the crop's pixel (v, u) of a position on the slice: the inverse of `to_voxel`."""
+    return (row - geometry.top) / geometry.step_row, (column - geometry.left) / geometry.step_column
+
+
+def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...]) -> FloatArray:
+    """Return what the network sees: shape (channels, size, size), float32, each window scaled to 0..1.
+
+    Linear interpolation, after a Gaussian where a crop pixel spans more than one voxel; beyond the image is air.
+    """
+    rows = geometry.top + np.arange(geometry.size) * geometry.step_row
+    columns = geometry.left + np.arange(geometry.size) * geometry.step_column
+    reach = 4
+    plane = volume.voxels[geometry.slice_index]
+    j0, j1 = _span(rows, reach, plane.shape[0])
+    i0, i1 = _span(columns, reach, plane.shape[1])
+    patch = plane[j0:j1, i0:i1].astype(np.float32)
+    # Half a crop pixel is the usual width against aliasing; none when the crop enlarges.
+    blur = tuple(0.5 * max(abs(step) - 1.0, 0.0) for step in (geometry.step_row, geometry.step_column))
+    if any(blur):
+        patch = ndimage.gaussian_filter(patch, blur, mode="nearest")
+    grid = np.meshgrid(rows - j0, columns - i0, indexing="ij")
+    hu = ndimage.map_coordinates(patch, grid, order=1, mode="constant", cval=AIR_HU, prefilter=False)
+    return np.stack([window.apply(hu, centre, width) for centre, width in windows]).astype(np.float32)
+
+
+def _span(positions: np.ndarray[tuple[int], np.dtype[np.float64]], reach: int, limit: int) -> tuple[int, int]:
+    """Return the part of an axis that the positions touch; never empty, so that a crop beyond the image is all air."""
+    low = int(np.clip(np.floor(positions.min()) - reach, 0, limit - 1))
+    high = int(np.clip(np.ceil(positions.max()) + reach + 1, low + 1, limit))
+    return low, high
+
+
+def crops_for(volume: Volume, node: Node, settings: CropSettings) -> CropPair:
+    """Return both crops of a node on its representative slice."""
+    return crop_box(volume, node.box, node.slice_index, settings)
+
+
+def crop_box(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropPair:
+    """Return both crops of a box on a slice."""
+    fsc = fsc_geometry(volume, box, slice_index, settings)
+    asc = asc_geometry(volume, box, slice_index, settings)
+    return CropPair(sample(volume, fsc, settings.windows), sample(volume, asc, settings.windows), fsc, asc)

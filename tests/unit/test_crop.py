@@ -1,0 +1,76 @@
+"""Crops: invertible geometry, size kept under FSC, shape kept under ASC, sides kept in every position."""
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from alnnode.imaging.crop import CropSettings, asc_geometry, crop_box, from_voxel, fsc_geometry, sample, to_voxel
+from alnnode.records import Box, SliceRef, Volume
+
+SETTINGS = CropSettings(pixels=80, fsc_mm=48.0, windows=((40.0, 400.0), (40.0, 160.0)))
+
+
+def make_volume(spacing=(2.0, 0.7, 0.9), shape=(5, 120, 110), prone=False) -> Volume:
+    sign = -1.0 if prone else 1.0
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    affine[2, 0], affine[1, 1], affine[0, 2] = spacing[0], sign * spacing[1], sign * spacing[2]
+    refs = tuple(SliceRef("1.2", f"1.2.{k}", None, (0.0, 0.0, k * spacing[0])) for k in range(shape[0]))
+    return Volume(np.full(shape, -100, np.int16), affine, refs, Dataset(), spacing)
+
+
+@pytest.mark.parametrize("prone", [False, True])
+@pytest.mark.parametrize("make", [fsc_geometry, asc_geometry])
+def test_geometry_inverts(make, prone) -> None:
+    geometry = make(make_volume(prone=prone), Box(1, 40, 50, 4, 61, 63), 2, SETTINGS)
+    for v, u in ((0.0, 0.0), (79.0, 0.0), (12.25, 66.5)):
+        assert from_voxel(geometry, *to_voxel(geometry, v, u)) == pytest.approx((v, u), abs=1e-9)
+
+
+def test_the_box_centre_is_the_crop_centre() -> None:
+    box = Box(1, 40, 50, 4, 61, 63)
+    for make in (fsc_geometry, asc_geometry):
+        assert to_voxel(make(make_volume(), box, 2, SETTINGS), 39.5, 39.5) == pytest.approx((50.0, 56.0))
+
+
+def test_fsc_keeps_millimetres_and_asc_fits_the_box() -> None:
+    volume = make_volume()
+    small, large = Box(1, 50, 50, 4, 56, 56), Box(1, 40, 40, 4, 70, 70)
+    for box in (small, large):
+        geometry = fsc_geometry(volume, box, 2, SETTINGS)
+        assert geometry.step_row * geometry.size * volume.spacing[1] == pytest.approx(48.0)
+        assert geometry.step_column * geometry.size * volume.spacing[2] == pytest.approx(48.0)
+    sides = [asc_geometry(volume, box, 2, SETTINGS).step_column * SETTINGS.pixels * volume.spacing[2] for box in (small, large)]
+    assert sides[0] == pytest.approx(6 * 0.9 + 2 * 2.5)  # the smallest margin rules
+    assert sides[1] == pytest.approx(27 * 1.7)
+
+
+def test_prone_and_supine_show_the_networks_the_same_picture() -> None:
+    supine = make_volume()
+    supine.voxels[2, 50:60, 50:58] = 60
+    supine.voxels[2, 50:53, 50:52] = 300  # a corner that tells front from back and left from right
+    turned = make_volume(prone=True)
+    turned.voxels[:] = supine.voxels[:, ::-1, ::-1]
+    rows, columns = supine.voxels.shape[1:]
+    box, mirrored = Box(1, 50, 50, 4, 60, 58), Box(1, rows - 60, columns - 58, 4, rows - 50, columns - 50)
+    ours, theirs = crop_box(supine, box, 2, SETTINGS), crop_box(turned, mirrored, 2, SETTINGS)
+    np.testing.assert_allclose(ours.fsc, theirs.fsc, atol=1e-5)
+    np.testing.assert_allclose(ours.asc, theirs.asc, atol=1e-5)
+
+
+def test_samples_are_the_voxels_where_pixels_meet_voxels() -> None:
+    volume = make_volume(spacing=(2.0, 0.6, 0.6))
+    volume.voxels[:] = np.random.default_rng(0).integers(-150, 200, volume.voxels.shape)
+    geometry = fsc_geometry(volume, Box(1, 40, 40, 4, 60, 60), 2, CropSettings(pixels=80, fsc_mm=48.0))
+    found = sample(volume, geometry, ((40.0, 400.0),))[0]
+    top, left = round(geometry.top), round(geometry.left)
+    expected = (volume.voxels[2, top : top + 80, left : left + 80] - (40 - 0.5 - 399 / 2)) / 399
+    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-3)
+
+
+def test_beyond_the_image_is_air() -> None:
+    crops = crop_box(make_volume(), Box(0, 0, 0, 3, 4, 4), 1, SETTINGS)
+    assert crops.fsc.shape == crops.asc.shape == (2, 80, 80)
+    assert crops.fsc.dtype == np.float32
+    assert crops.fsc[0, 0, 0] == 0.0
+    assert crops.fsc[0, 79, 79] > 0.0
