@@ -1,0 +1,94 @@
+"""The full-resolution volume that vessels and nodes are drawn into, each within its own small box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from alnnode.records import FloatArray
+
+Point = tuple[float, float, float]
+_SUB = 3  # heights within one slice: partial volume along z
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A box of voxels, and the patient coordinates (mm) of its sub-slices, rows and columns."""
+
+    where: tuple[slice, slice, slice]
+    x: FloatArray  # (1, 1, columns)
+    y: FloatArray  # (1, rows, 1)
+    z: FloatArray  # (sub-slices, 1, 1)
+
+    def average(self, values: FloatArray) -> FloatArray:
+        """Return the mean over the sub-slices of each slice: shape of the box."""
+        slices = self.where[0].stop - self.where[0].start
+        mean: FloatArray = values.reshape(slices, _SUB, *values.shape[1:]).mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """HU as float32 (slices, rows, columns) on a regular grid; ``origin`` is the centre of voxel (0, 0, 0) as (x, y, z)."""
+
+    hu: FloatArray
+    origin: Point
+    spacing: float
+    thickness: float
+
+    def patch(self, centre: Point, reach: float) -> Patch | None:
+        """Return the box of voxels within ``reach`` mm of a point; None when it leaves the volume."""
+        low, high = [], []
+        for c, o, step, count in zip(
+            reversed(centre), reversed(self.origin), (self.thickness, self.spacing, self.spacing), self.hu.shape, strict=True
+        ):
+            first, last = int(np.floor((c - reach - o) / step)), int(np.ceil((c + reach - o) / step))
+            if last < 0 or first >= count:
+                return None
+            low.append(max(first, 0))
+            high.append(min(last + 1, count))
+        where = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        offsets = (np.arange(_SUB) - (_SUB - 1) / 2) / _SUB
+        k = (np.arange(low[0], high[0])[:, None] + offsets).ravel()
+        return Patch(
+            where,
+            (self.origin[0] + np.arange(low[2], high[2]) * self.spacing).astype(np.float32)[None, None, :],
+            (self.origin[1] + np.arange(low[1], high[1]) * self.spacing).astype(np.float32)[None, :, None],
+            (self.origin[2] + k * self.thickness).astype(np.float32)[:, None, None],
+        )
+
+    def holds(self, centre: Point, reach: float) -> bool:
+        """Return whether a sphere lies within the volume."""
+        return all(
+            o + reach <= c <= o + step * (count - 1) - reach
+            for c, o, step, count in zip(
+                reversed(centre), reversed(self.origin), (self.thickness, self.spacing, self.spacing), self.hu.shape, strict=True
+            )
+        )
+
+    def blend(self, patch: Patch, cover: FloatArray, value: FloatArray | float) -> None:
+        """Paint ``value`` where ``cover`` (shape of the box, 0 to 1) is."""
+        box = self.hu[patch.where]
+        box += cover * (value - box)
+
+    def tube(self, start: Point, end: Point, radii: tuple[float, float], value: float, soft: float) -> None:
+        """Paint a piece of a vessel: a capsule whose radius goes from the first to the second of ``radii`` (mm)."""
+        a, b = np.array(start), np.array(end)
+        middle = (float((a[0] + b[0]) / 2), float((a[1] + b[1]) / 2), float((a[2] + b[2]) / 2))
+        patch = self.patch(middle, float(np.linalg.norm(b - a)) / 2 + max(radii) + soft)
+        if patch is None:
+            return
+        axis = (b - a).astype(np.float32)
+        length = np.float32(max(float(axis @ axis), 1e-6))
+        px, py, pz = (g - np.float32(s) for g, s in zip((patch.x, patch.y, patch.z), start, strict=True))
+        t = np.clip((px * axis[0] + py * axis[1] + pz * axis[2]) / length, 0, 1)
+        distance = np.sqrt((px - t * axis[0]) ** 2 + (py - t * axis[1]) ** 2 + (pz - t * axis[2]) ** 2)
+        radius = radii[0] + t * np.float32(radii[1] - radii[0])
+        # A structure thinner than the point spread function keeps its amount of contrast, not its contrast.
+        cover = np.clip(0.5 + (radius - distance) / soft, 0, 1) * np.minimum(1, 1.6 * radius / soft)
+        box = self.hu[patch.where]
+        raised = patch.average(cover.astype(np.float32)) * (value - box)
+        box += np.maximum(raised, 0) if value > 0 else raised

@@ -1,0 +1,298 @@
+"""One patient: anatomy, vessels, nodes and noise put together, with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alnnode.phantom.anatomy import Chest
+from alnnode.phantom.canvas import Canvas
+from alnnode.phantom.frame import Frame, level
+from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
+from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation, plan_node
+from alnnode.phantom.settings import Habit, PhantomSettings, Position, draw_habit
+from alnnode.phantom.truth_measure import diameters
+from alnnode.phantom.vessels import draw_vessels, walls
+from alnnode.records import Box, Level, Side
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from alnnode.phantom.canvas import Patch, Point
+    from alnnode.records import AffineMatrix, FloatArray, HounsfieldArray
+
+    LabelArray = npt.NDArray[np.uint16]
+
+_TRIES = 60
+_PADDING_HU = -1024
+
+
+@dataclass(frozen=True, slots=True)
+class TruthNode:
+    """What is known of one node: lengths in mm, attenuation in HU, positions as in `alnnode.records`.
+
+    ``number`` is the value of its voxels in `Phantom.labels`: 1-based, right axilla first, then left, from the head down.
+    ``short_axis_mm`` and ``long_axis_mm`` lie on slice ``slice_index``, the one with the largest cross-section.
+    """
+
+    number: int
+    side: Side
+    level: Level
+    malignant: bool
+    box: Box
+    slice_index: int
+    centre_mm: tuple[float, float, float]
+    short_axis_mm: float
+    long_axis_mm: float
+    cortex_mm: float
+    hilum: bool
+    spiculated: bool
+    stranding: bool
+    mean_hu: float
+    max_hu: float
+    volume_mm3: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phantom:
+    """A synthetic CT series with its truth.
+
+    Attributes:
+        hu: int16 (slices, rows, columns), slices from the feet to the head, rows and columns as stored in the images.
+        spacing: (slice, row, column) distances, mm.
+        affine: 4x4, maps (k, j, i, 1) to patient millimetres (LPS), as `records.Volume`.
+        labels: uint16, the shape of ``hu``: 0, or the number of the node (cortex and hilum).
+    """
+
+    seed: int
+    index: int
+    hu: HounsfieldArray
+    spacing: tuple[float, float, float]
+    affine: AffineMatrix
+    labels: LabelArray
+    nodes: tuple[TruthNode, ...]
+    habit: Habit
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    plan: NodePlan
+    side: Side
+    level: Level
+    patch: Patch
+    mask: npt.NDArray[np.bool_]
+    centre: Point
+
+
+def make_patient(seed: int, index: int, settings: PhantomSettings | None = None) -> Phantom:
+    """Make patient ``index`` of the cohort ``seed``: the same arguments give the same arrays.
+
+    Args:
+        seed: of the cohort, not negative.
+        index: of the patient within it, not negative.
+        settings: what is fixed rather than drawn.
+    """
+    settings = settings or PhantomSettings()
+    rng = np.random.default_rng([seed, index])
+    habit = draw_habit(rng, settings)
+    canvas = _draw_chest(habit, settings, rng)
+    for side in (Side.RIGHT, Side.LEFT):
+        draw_vessels(canvas, habit, side, rng)
+    drawn = [node for side in (Side.RIGHT, Side.LEFT) for node in _draw_side(canvas, habit, settings, side, rng)]
+    labels = np.zeros(canvas.hu.shape, np.uint16)
+    for number, node in enumerate(drawn, 1):
+        labels[node.patch.where][node.mask] = number
+    hu = _expose(canvas, habit, rng)
+    affine = np.eye(4)
+    affine[:3, :3] = [[0, 0, habit.spacing], [0, habit.spacing, 0], [habit.thickness, 0, 0]]
+    affine[:3, 3] = canvas.origin
+    if habit.position is Position.HFP:
+        hu, labels, affine = _turn_prone(hu, labels, affine)
+    nodes = tuple(_measure(n, node, hu, labels, affine, habit) for n, node in enumerate(drawn, 1))
+    return Phantom(seed, index, hu, (habit.thickness, habit.spacing, habit.spacing), affine, labels, nodes, habit)
+
+
+def _draw_chest(habit: Habit, settings: PhantomSettings, rng: np.random.Generator) -> Canvas:
+    size, spacing = settings.size, habit.spacing
+    half = size // 2
+    first = -(size - 1) / 2 * spacing
+    coarse = (first + spacing / 2 + 2 * spacing * np.arange(half)).astype(np.float32)
+    prone = habit.position is Position.HFP
+    body_back = (88 + 40 + 0.5 * habit.fat + 4) * habit.scale + habit.shift[1]
+    body_front = -(96 + 22 + 0.8 * habit.fat + habit.breast + 12) * habit.scale + habit.shift[1]
+    table = (body_front, -1) if prone else (body_back, 1)
+    chest = Chest(habit, coarse, coarse, tissue_tile(rng), table)
+    hu = np.empty((habit.slices, size, size), np.float32)
+    for k in range(habit.slices):
+        _double(chest.paint(habit.lowest + k * habit.thickness), hu[k])
+    return Canvas(hu, (first, first, habit.lowest), spacing, habit.thickness)
+
+
+def _double(small: FloatArray, out: FloatArray) -> None:
+    """Write ``small`` at twice the resolution into ``out``, linear between pixel centres."""
+    wide = np.empty((small.shape[0], out.shape[1]), np.float32)
+    _interleave(small.T, wide.T)
+    _interleave(wide, out)
+
+
+def _interleave(source: FloatArray, out: FloatArray) -> None:
+    near = np.float32(0.75) * source
+    far = np.float32(0.25) * source
+    np.add(near[1:], far[:-1], out=out[2::2])
+    np.add(near[:-1], far[1:], out=out[1:-1:2])
+    out[0], out[-1] = source[0], source[-1]
+
+
+def _node_count(rng: np.random.Generator, low: int, high: int, involved: bool) -> int:
+    drawn = rng.poisson(5.2 if involved else 3.0)
+    return int(np.clip(drawn, low, high))
+
+
+def _draw_side(
+    canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator
+) -> list[_Drawn]:
+    """Place and paint the nodes of one axilla, from the head down."""
+    low, high = settings.nodes_per_side
+    # The patient's involved side follows from the first draw, alike on both sides of one patient.
+    involved = _involvement(habit, side, settings.sides, rng)
+    count = _node_count(rng, low, high, involved > 0.5) if side in settings.sides else 0
+    plans = [plan_node(rng, bool(rng.random() < involved), habit) for _ in range(count)]
+    drawn = []
+    # Large ones first: small ones still find room afterwards.
+    for plan in sorted(plans, key=lambda p: -p.semi[0]):
+        node = _place(canvas, habit, plan, side, rng)
+        if node is not None:
+            drawn.append(node)
+    return sorted(drawn, key=lambda n: -n.centre[2])
+
+
+def _involvement(habit: Habit, side: Side, sides: tuple[Side, ...], rng: np.random.Generator) -> float:
+    """Return the chance that a node of this side is metastatic."""
+    spread = float(rng.beta(6, 1.6))
+    if not habit.metastatic:
+        return 0.0
+    primary = Side.LEFT if habit.rib_phase < 0.5 else Side.RIGHT
+    if side is primary or len(sides) == 1:
+        return spread
+    return spread if habit.gland > 0.82 else 0.08
+
+
+def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.random.Generator) -> _Drawn | None:
+    """Find room in the fat for a node and paint it; None when there is none."""
+    for _ in range(_TRIES):
+        found = _position(habit, side, rng)
+        rotation = draw_orientation(rng)
+        if found is None:
+            continue
+        centre, where = found
+        if not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(canvas, plan, centre, rotation):
+            continue
+        patch, cover = draw_node(canvas, plan, centre, rotation, habit.psf)
+        return _Drawn(plan, side, where, patch, cover > 0.5, centre)
+    return None
+
+
+def _position(habit: Habit, side: Side, rng: np.random.Generator) -> tuple[Point, Level] | None:
+    z = float(np.clip(rng.normal(-8, 32), -82, 58))
+    lv = level(z, habit)
+    u = float(rng.uniform(0.78 * lv.a, lv.lateral + 12))
+    front, back = walls(habit, u, z)
+    share = float(rng.uniform(0.04, 0.96))
+    if back - front < 8:
+        return None
+    centre, half, thick = lv.minor
+    where = Level.I
+    if thick > 1.5 and half > 2:
+        where = Level.I if u > centre + half else Level.II if u > centre - half else Level.III
+    return Frame.of(habit).to_patient(side, u, front + share * (back - front), z), where
+
+
+def _is_free(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray) -> bool:
+    """Return whether a node would lie in fat, clear of vessels, muscles, skin and other nodes."""
+    patch = canvas.patch(centre, plan.semi[0] + 3)
+    if patch is None:
+        return False
+    z = patch.z[1::3]
+    dx, dy, dz = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1]), z - np.float32(centre[2])
+    margin = 0.8 + 2.5 * plan.lobulation
+    r = sum(((row[0] * dx + row[1] * dy + row[2] * dz) / (s + margin)) ** 2 for row, s in zip(rotation, plan.semi, strict=True))
+    inside = canvas.hu[patch.where][np.asarray(r) < 1]
+    # A twig may end at a node; nothing else may touch it.
+    return inside.size > 0 and float(np.mean((inside > -45) | (inside < -160))) < 0.015
+
+
+def _expose(canvas: Canvas, habit: Habit, rng: np.random.Generator) -> HounsfieldArray:
+    """Add noise and quantise."""
+    slices, size, _ = canvas.hu.shape
+    tiles = noise_tiles(rng, size)
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    rounded = 0.72 + 0.5 * np.exp(-(axis[:, None] ** 2 / 0.25 + axis[None, :] ** 2 / 0.5))
+    streak_map = np.exp(-(axis[:, None] ** 2 / 0.12)).astype(np.float32) * np.ones((1, size), np.float32)
+    outside = np.hypot(axis[:, None], axis[None, :]) > 0.998
+    out = np.empty(canvas.hu.shape, np.int16)
+    for k in range(slices):
+        height = (habit.lowest + k * habit.thickness) / habit.scale
+        plane = canvas.hu[k] + lay(rng, tiles) * (habit.noise * rounded)
+        shoulder = float(np.interp(height, [0, 55], [0, 0.9]))
+        if shoulder > 0:  # photons are starved along the shoulders: streaks from side to side
+            streaks = lay(rng, tiles)[: size // 2]
+            streaks = np.repeat(streaks, 2, axis=0) + np.roll(np.repeat(streaks, 2, axis=0), 1, axis=0)
+            streaks = streaks[:, :: 1]
+            smooth = np.cumsum(streaks, axis=1, dtype=np.float32)
+            streaks = (smooth - np.roll(smooth, 24, axis=1)) * np.float32(0.12)
+            plane += np.clip(streaks, -3, 3) * streak_map * (habit.noise * shoulder)
+        np.clip(np.rint(plane), -1024, 3071, out=plane)
+        if habit.padding:
+            plane[outside] = _PADDING_HU
+        out[k] = plane
+    return out
+
+
+def _turn_prone(
+    hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix
+) -> tuple[HounsfieldArray, LabelArray, AffineMatrix]:
+    """Store rows and columns as a scanner does for a prone patient: both in-plane axes turned round."""
+    _, rows, columns = hu.shape
+    turned = affine.copy()
+    turned[:3, 3] += affine[:3, 1] * (rows - 1) + affine[:3, 2] * (columns - 1)
+    turned[:3, 1] *= -1
+    turned[:3, 2] *= -1
+    return np.ascontiguousarray(hu[:, ::-1, ::-1]), np.ascontiguousarray(labels[:, ::-1, ::-1]), turned
+
+
+def _measure(
+    number: int, node: _Drawn, hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix, habit: Habit
+) -> TruthNode:
+    ks, js, iss = node.patch.where
+    if habit.position is Position.HFP:
+        _, rows, columns = hu.shape
+        js, iss = slice(rows - js.stop, rows - js.start), slice(columns - iss.stop, columns - iss.start)
+    mask = labels[ks, js, iss] == number
+    k, j, i = np.nonzero(mask)
+    box = Box(*(int(v) for v in (ks.start + k.min(), js.start + j.min(), iss.start + i.min())),
+              *(int(v) + 1 for v in (ks.start + k.max(), js.start + j.max(), iss.start + i.max())))
+    largest = int(np.argmax(mask.sum(axis=(1, 2))))
+    long_axis, short_axis = diameters(mask[largest], habit.spacing)
+    values = hu[ks, js, iss][mask]
+    centroid = affine @ np.array([ks.start + k.mean(), js.start + j.mean(), iss.start + i.mean(), 1.0])
+    plan = node.plan
+    return TruthNode(
+        number=number,
+        side=node.side,
+        level=node.level,
+        malignant=plan.malignant,
+        box=box,
+        slice_index=ks.start + largest,
+        centre_mm=(round(float(centroid[0]), 3), round(float(centroid[1]), 3), round(float(centroid[2]), 3)),
+        short_axis_mm=round(short_axis, 2),
+        long_axis_mm=round(long_axis, 2),
+        cortex_mm=round(plan.cortex if plan.hilum else short_axis, 2),
+        hilum=plan.hilum,
+        spiculated=plan.spiculation > 0,
+        stranding=plan.stranding > 0,
+        mean_hu=round(float(values.mean()), 2),
+        max_hu=float(values.max()),
+        volume_mm3=round(float(mask.sum()) * habit.spacing**2 * habit.thickness, 2),
+    )
