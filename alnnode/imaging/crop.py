@@ -36,7 +36,7 @@ class CropSettings:
         windows: (centre, width) in HU; one channel each.
     """
 
-    pixels: int = 80
+    pixels: int = 96
     fsc_mm: float = 48.0
     asc_margin: float = 0.35
     asc_min_margin_mm: float = 2.5
@@ -77,9 +77,10 @@ def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float
 
 
 def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...]) -> FloatArray:
-    """Return what the network sees: shape (channels, size, size), float32, each window scaled to 0..1.
+    """Return what the network sees: shape (channels, size, size), float32, each window scaled to 0..1 in 255 steps.
 
-    Linear interpolation, after a Gaussian where a crop pixel spans more than one voxel; beyond the image is air.
+    Linear interpolation, after a Gaussian where a crop pixel spans more than one voxel; beyond the image is air. The steps
+    let a cohort be kept as bytes and still give training exactly what the node computes.
     """
     rows = geometry.top + np.arange(geometry.size) * geometry.step_row
     columns = geometry.left + np.arange(geometry.size) * geometry.step_column
@@ -94,7 +95,8 @@ def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, f
         patch = ndimage.gaussian_filter(patch, blur, mode="nearest")
     grid = np.meshgrid(rows - j0, columns - i0, indexing="ij")
     hu = ndimage.map_coordinates(patch, grid, order=1, mode="constant", cval=AIR_HU, prefilter=False)
-    return np.stack([window.apply(hu, centre, width) for centre, width in windows]).astype(np.float32)
+    levels = np.stack([np.rint(window.apply(hu, centre, width) * 255) for centre, width in windows])
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def _span(positions: np.ndarray[tuple[int], np.dtype[np.float64]], reach: int, limit: int) -> tuple[int, int]:

@@ -54,8 +54,8 @@ def test_prone_and_supine_show_the_networks_the_same_picture() -> None:
     rows, columns = supine.voxels.shape[1:]
     box, mirrored = Box(1, 50, 50, 4, 60, 58), Box(1, rows - 60, columns - 58, 4, rows - 50, columns - 50)
     ours, theirs = crop_box(supine, box, 2, SETTINGS), crop_box(turned, mirrored, 2, SETTINGS)
-    np.testing.assert_allclose(ours.fsc, theirs.fsc, atol=1e-5)
-    np.testing.assert_allclose(ours.asc, theirs.asc, atol=1e-5)
+    np.testing.assert_allclose(ours.fsc, theirs.fsc, atol=1 / 254)
+    np.testing.assert_allclose(ours.asc, theirs.asc, atol=1 / 254)
 
 
 def test_samples_are_the_voxels_where_pixels_meet_voxels() -> None:
@@ -65,7 +65,7 @@ def test_samples_are_the_voxels_where_pixels_meet_voxels() -> None:
     found = sample(volume, geometry, ((40.0, 400.0),))[0]
     top, left = round(geometry.top), round(geometry.left)
     expected = (volume.voxels[2, top : top + 80, left : left + 80] - (40 - 0.5 - 399 / 2)) / 399
-    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-3)
+    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=2.1e-3)
 
 
 def test_beyond_the_image_is_air() -> None:

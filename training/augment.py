@@ -1,0 +1,36 @@
+"""Augmentation that keeps what each crop means: no scaling under FSC, whose point is size."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from alnnode.records import Crop
+
+ROTATION = 0.35  # radians, at most
+SHIFT = 0.06  # of the half side, at most
+SCALE = 0.12  # ASC only
+BRIGHTNESS, CONTRAST, NOISE = 0.05, 0.1, 0.02
+
+
+def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
+    """Return the batch (N, C, S, S) mirrored, turned, moved, and with other brightness and noise.
+
+    Mirroring left to right makes a left axilla of a right one, which leaves the label as it is.
+    """
+    count = len(batch)
+
+    def uniform(reach: float) -> torch.Tensor:
+        return (torch.rand(count, generator=generator) * 2 - 1) * reach
+
+    angle, scale = uniform(ROTATION), 1 + (uniform(SCALE) if crop is Crop.ASC else torch.zeros(count))
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    theta = torch.stack(
+        [torch.stack([cosine * mirror, -sine, uniform(SHIFT)], 1), torch.stack([sine * mirror, cosine, uniform(SHIFT)], 1)], 1
+    )
+    grid = functional.affine_grid(theta, list(batch.shape), align_corners=False)
+    moved = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    view = (count, 1, 1, 1)
+    lit = (moved - 0.5) * (1 + uniform(CONTRAST)).view(view) + 0.5 + uniform(BRIGHTNESS).view(view)
+    return (lit + torch.randn(lit.shape, generator=generator) * NOISE).clamp(0, 1)

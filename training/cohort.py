@@ -1,0 +1,154 @@
+"""A cohort: the crops of many nodes with labels, kept per patient on disk so that training can resume."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom import Dataset
+
+from alnnode import phantom
+from alnnode.errors import AlnnodeError
+from alnnode.imaging.crop import CropSettings, crop_box
+from alnnode.records import Box, Side, SliceRef, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
+
+VARIANTS = 4  # the truth box, and three as a detector might give them
+
+
+class LeakageError(AlnnodeError):
+    """A patient is in more than one part of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Arrays over N nodes.
+
+    Attributes:
+        fsc, asc: (N, VARIANTS, channels, S, S) bytes; divided by 255 they are exactly what the node computes.
+        malignant: (N,) bool.
+        patient: (N,) text, unique to a patient over all cohorts.
+        left: (N,) bool, the truth's side.
+        short_axis: (N,) mm.
+    """
+
+    fsc: Bytes
+    asc: Bytes
+    malignant: npt.NDArray[np.bool_]
+    patient: npt.NDArray[np.str_]
+    left: npt.NDArray[np.bool_]
+    short_axis: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.malignant)
+
+    @property
+    def patients(self) -> set[str]:
+        """Who is in it."""
+        return set(self.patient.tolist())
+
+
+def as_volume(made: phantom.Phantom) -> Volume:
+    """Return a phantom as the node would read it from its files."""
+    refs = tuple(SliceRef("", "", None, (0.0, 0.0, 0.0)) for _ in range(len(made.hu)))
+    return Volume(made.hu, made.affine, refs, Dataset(), made.spacing)
+
+
+def jitter(box: Box, slice_index: int, rng: np.random.Generator) -> tuple[Box, int]:
+    """Return the box and slice as a detector might have found them: borders off by up to 15 %, a neighbouring slice."""
+
+    def move(low: int, high: int) -> tuple[int, int]:
+        reach = max(0.15 * (high - low), 1.0)
+        a, b = low + rng.uniform(-reach, reach), high + rng.uniform(-reach, reach)
+        return round(a), max(round(b), round(a) + 2)
+
+    j0, j1 = move(box.j0, box.j1)
+    i0, i1 = move(box.i0, box.i1)
+    k = int(np.clip(slice_index + rng.integers(-1, 2), box.k0, box.k1 - 1))
+    return Box(box.k0, j0, i0, box.k1, j1, i1), k
+
+
+def of_patient(seed: int, index: int, crops: CropSettings) -> Cohort:
+    """Return the nodes of one phantom."""
+    made = phantom.make_patient(seed, index)
+    volume = as_volume(made)
+    rng = np.random.default_rng([seed, index, 1])
+    pairs = [
+        [crop_box(volume, *((node.box, node.slice_index) if v == 0 else jitter(node.box, node.slice_index, rng)), crops) for v in range(VARIANTS)]
+        for node in made.nodes
+    ]
+    shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)
+
+    def packed(kind: str) -> Bytes:
+        stacked = [[np.rint(getattr(pair, kind) * 255) for pair in variants] for variants in pairs]
+        return np.array(stacked, np.float32).astype(np.uint8) if stacked else np.zeros(shape, np.uint8)
+
+    return Cohort(
+        fsc=packed("fsc"),
+        asc=packed("asc"),
+        malignant=np.array([node.malignant for node in made.nodes], bool),
+        patient=np.array([f"{seed}:{index}"] * len(made.nodes), "U24"),
+        left=np.array([node.side is Side.LEFT for node in made.nodes], bool),
+        short_axis=np.array([node.short_axis_mm for node in made.nodes], np.float32),
+    )
+
+
+def collect(
+    seed: int, patients: int, crops: CropSettings, cache: Path, progress: Callable[[], None], processes: int = 2
+) -> Cohort:
+    """Return the cohort of a seed; patients already in ``cache`` are read, the others made and kept there."""
+    folder = cache / f"seed-{seed}-{hashlib.sha256(repr(crops).encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{index:05d}.npz" for index in range(patients)]
+    todo = [(seed, index, crops, path) for index, path in enumerate(files) if not path.exists()]
+    for _ in range(patients - len(todo)):
+        progress()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for _ in pool.map(_keep, todo):
+            progress()
+    return join(_read(path) for path in files)
+
+
+def join(parts: Iterable[Cohort]) -> Cohort:
+    """Return one cohort of several."""
+    every = list(parts)
+    return Cohort(**{field.name: np.concatenate([getattr(part, field.name) for part in every]) for field in fields(Cohort)})
+
+
+def check_leakage(**parts: Cohort) -> None:
+    """Refuse a split in which a patient is in two parts.
+
+    Raises:
+        LeakageError: names both parts and how many patients they share.
+    """
+    names = list(parts)
+    for n, one in enumerate(names):
+        for other in names[n + 1 :]:
+            shared = parts[one].patients & parts[other].patients
+            if shared:
+                raise LeakageError(f"{len(shared)} patient(s) are in both {one} and {other}; split by patient")
+
+
+def _keep(task: tuple[int, int, CropSettings, Path]) -> None:
+    seed, index, crops, path = task
+    part = of_patient(seed, index, crops)
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as sink:
+        np.savez_compressed(sink, **{field.name: getattr(part, field.name) for field in fields(Cohort)})
+    partial.rename(path)
+
+
+def _read(path: Path) -> Cohort:
+    with np.load(path, allow_pickle=False) as arrays:
+        return Cohort(**{field.name: arrays[field.name] for field in fields(Cohort)})

@@ -1,0 +1,75 @@
+"""What a bundle is worth on phantoms that nobody trained on: located by truth, classified by the node's own code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alnnode.records import Crop, Interval
+from training import statistics
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from training.cohort import Cohort
+
+    Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one evaluation; every proportion and AUROC with its 95 % interval."""
+
+    nodes: int
+    malignant: int
+    patients: int
+    auroc: dict[str, Interval]  # ensemble, fsc, asc, and short axis alone as the baseline
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    accuracy: Interval
+    expected_calibration_error: float
+    brier: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def evaluate(cohort: Cohort, member_logits: dict[Crop, Scores], temperature: float, threshold: float) -> Figures:
+    """Return the figures of an ensemble on a cohort."""
+    labels, patients = cohort.malignant, cohort.patient
+    stacked = np.stack([member_logits[crop] for crop in Crop])
+    probability = np.round(statistics.mean_probability(stacked, temperature), 4)
+    called = probability >= threshold
+    rows = {"ensemble": probability, **{crop.value: member_logits[crop] for crop in Crop}}
+    rows["short axis alone"] = cohort.short_axis.astype(np.float64)
+    return Figures(
+        nodes=len(cohort),
+        malignant=int(labels.sum()),
+        patients=len(cohort.patients),
+        auroc={name: statistics.auroc(labels, scores, patients) for name, scores in rows.items()},
+        threshold=threshold,
+        sensitivity=statistics.proportion(int((called & labels).sum()), int(labels.sum())),
+        specificity=statistics.proportion(int((~called & ~labels).sum()), int((~labels).sum())),
+        accuracy=statistics.proportion(int((called == labels).sum()), len(labels)),
+        expected_calibration_error=statistics.expected_calibration_error(labels, probability),
+        brier=statistics.brier(labels, probability),
+    )
+
+
+def table(figures: Figures) -> str:
+    """Return the figures as a Markdown table."""
+    lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    lines += [f"| AUROC, {name} | {_row(value)} |" for name, value in figures.auroc.items()]
+    for name in ("sensitivity", "specificity", "accuracy"):
+        lines.append(f"| {name} at {figures.threshold:.2f} | {_row(getattr(figures, name))} |")
+    lines.append(f"| expected calibration error | {figures.expected_calibration_error:.3f} | |")
+    lines.append(f"| Brier score | {figures.brier:.3f} | |")
+    return "\n".join(lines)
+
+
+def _row(value: Interval) -> str:
+    return f"{value.value:.3f} | {value.low:.3f} to {value.high:.3f}"
