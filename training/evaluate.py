@@ -41,7 +41,7 @@ class Figures:
 def evaluate(cohort: Cohort, member_logits: dict[Crop, Scores], temperature: float, threshold: float) -> Figures:
     """Return the figures of an ensemble on a cohort."""
     labels, patients = cohort.malignant, cohort.patient
-    stacked = np.stack([member_logits[crop] for crop in Crop])
+    stacked = statistics.stack(member_logits)
     probability = np.round(statistics.mean_probability(stacked, temperature), 4)
     called = probability >= threshold
     rows = {"ensemble": probability, **{crop.value: member_logits[crop] for crop in Crop}}

@@ -8,9 +8,11 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from alnnode.records import Interval
+from alnnode.records import Crop, Interval
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     Scores = npt.NDArray[np.float64]
@@ -55,6 +57,11 @@ def temperature_for(labels: Labels, logits: Scores) -> float:
     candidates = np.round(np.geomspace(0.25, 8, 121), 4)
     losses = [_log_loss(labels, mean_probability(logits, t)) for t in candidates]
     return float(candidates[int(np.argmin(losses))])
+
+
+def stack(scores: Mapping[Crop, Scores]) -> Scores:
+    """Return the members' logits as (members, N), in the order of `Crop`."""
+    return np.stack([scores[crop] for crop in Crop])
 
 
 def mean_probability(logits: Scores, temperature: float) -> Scores:

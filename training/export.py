@@ -1,0 +1,129 @@
+"""Write the bundle that the node loads: fp16 safetensors, manifest, model card."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+
+from alnnode.model import bundle
+from alnnode.records import Crop
+from training.evaluate import table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alnnode.imaging.crop import CropSettings
+    from training.evaluate import Figures
+
+CARD = "model-card.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a bundle is made of."""
+
+    name: str
+    version: str
+    demonstration: bool
+    training_data: str
+    crops: CropSettings
+    members: dict[Crop, dict[str, torch.Tensor]]
+    temperature: float
+    figures: Figures
+    test_set: str
+    detector: tuple[bytes, dict[str, Any]] | None
+    provenance: dict[str, Any]
+
+
+def write(export: Export, folder: Path) -> str:
+    """Write the bundle and return its digest; what stood in ``folder`` of an earlier bundle is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {f"{crop.value}.safetensors": save(halved(weights)) for crop, weights in export.members.items()}
+    if export.detector:
+        files["detector.safetensors"] = export.detector[0]
+    files[CARD] = card(export).encode()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+    def entry(name: str) -> dict[str, str]:
+        return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+    figures = export.figures
+    manifest = bundle.Manifest.model_validate(
+        {
+            "schema_version": bundle.SCHEMA_VERSION,
+            "name": export.name,
+            "version": export.version,
+            "demonstration": export.demonstration,
+            "training_data": export.training_data,
+            "members": [{"crop": c.value, "architecture": "densenet121", **entry(f"{c.value}.safetensors")} for c in Crop],
+            "crops": asdict(export.crops),
+            "rule": "mean",
+            "temperature": export.temperature,
+            "operating_point": {
+                "threshold": figures.threshold,
+                "sensitivity": asdict(figures.sensitivity),
+                "specificity": asdict(figures.specificity),
+                "data_set": export.test_set,
+            },
+            "detector": {**entry("detector.safetensors"), "settings": export.detector[1]} if export.detector else None,
+            "model_card": entry(CARD),
+            "provenance": export.provenance
+            | {"figures": figures.as_dict(), "torch": torch.__version__, "monai": version("monai"), "alnnode": version("alnnode")},
+        }
+    )
+    (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
+    return bundle.load(folder).digest
+
+
+def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights as fp16: what is shipped, and so what must be evaluated."""
+    return {name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in weights.items()}
+
+
+def card(export: Export) -> str:
+    """Return the model card (after CHAI, Mitchell et al. 2019) as Markdown."""
+    crops, figures = export.crops, export.figures
+    windows = ", ".join(f"W{width:g} L{centre:g}" for centre, width in crops.windows)
+    notice = (
+        "> **Demonstration model, synthetic training data, not for clinical use.** Every figure below was measured on drawings made by "
+        "`alnnode phantom`. They say nothing about patients and must not be set beside figures that do."
+        if export.demonstration
+        else "> **Research use only.**"
+    )
+    return f"""# Model card: {export.name} {export.version}
+
+{notice}
+
+| | |
+|---|---|
+| task | classify one located axillary lymph node on CT as metastatic or benign |
+| method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
+| networks | DenseNet121 on the fixed-size crop (FSC), DenseNet121 on the adjustable-square crop (ASC); mean of the calibrated probabilities |
+| crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
+| calibration | temperature {export.temperature:g}, fitted on validation |
+| training data | {export.training_data} |
+| test data | {export.test_set} |
+| intended use | showing that the node works, and as a starting point for training on one's own nodes |
+| out of scope | any use for the care of a patient |
+
+## Figures on held-out phantoms
+
+{figures.nodes} nodes ({figures.malignant} drawn as metastatic) of {figures.patients} phantoms whose seed was used for nothing else; nodes located by truth.
+The AUROC intervals come from a bootstrap over patients, the others are Wilson intervals.
+
+{table(figures)}
+
+The operating point was chosen on validation, not here. The test measures the shipped fp16 weights.
+
+## Limits
+
+- A phantom is a drawing: what separates its classes was put there by whoever drew it, from published distributions.
+- Nodes found by the detector have other boxes than the truth; the end-to-end figures are worse than these.
+- Nothing is known of scanners, kernels, contrast phases, arms, prostheses or diseases that the phantom does not draw.
+"""
