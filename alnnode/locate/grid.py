@@ -1,0 +1,112 @@
+"""Canonical views of a volume: rows run to the back, columns to the patient's left, whatever the source's orientation.
+
+All anatomy is reasoned about in this frame, so prone, decubitus and mirrored series need no code of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from alnnode.records import HounsfieldArray, Volume
+
+    FloatVolume = npt.NDArray[np.float32]
+    Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How source rows and columns are turned into canonical (y to the back, x to the left) ones.
+
+    Attributes:
+        transposed: source rows run along x (decubitus).
+        flip_y: canonical y runs against the source axis that carries it; ``flip_x`` likewise.
+        spacing: (z, y, x) mm of the canonical grid.
+    """
+
+    transposed: bool
+    flip_y: bool
+    flip_x: bool
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, volume: Volume) -> Frame:
+        """Read the frame off the affine (PS3.3 C.7.6.2.1.1: +x left, +y back, +z head)."""
+        rows, columns = volume.affine[:3, 1], volume.affine[:3, 2]
+        transposed = bool(abs(columns[0]) < abs(rows[0]))
+        along_x, along_y = (rows, columns) if transposed else (columns, rows)
+        dz, dj, di = volume.spacing
+        spacing = (dz, di, dj) if transposed else (dz, dj, di)
+        return cls(transposed, bool(along_y[1] < 0), bool(along_x[0] < 0), spacing)
+
+    def canonical(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View of a source-ordered array (k, j, i) in canonical order (z, y, x); no copy."""
+        view = array.transpose(0, 2, 1) if self.transposed else array
+        return view[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+    def source(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View of a canonical array in source order; the inverse of `canonical`."""
+        view = array[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+        return view.transpose(0, 2, 1) if self.transposed else view
+
+    def source_box(
+        self, start: tuple[int, int, int], stop: tuple[int, int, int], shape: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """Offset (k, j, i) in the source of the canonical box ``start <= (z, y, x) < stop``.
+
+        Args:
+            start: first canonical voxel.
+            stop: one past the last.
+            shape: of the whole canonical volume.
+        """
+        y = shape[1] - stop[1] if self.flip_y else start[1]
+        x = shape[2] - stop[2] if self.flip_x else start[2]
+        return (start[0], x, y) if self.transposed else (start[0], y, x)
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """A block-averaged copy for anatomy.
+
+    ``hu[z, y, x]`` covers the canonical voxels ``[z*step[0] …, y*step[1] …, x*step[2] …]``; ``spacing`` in mm.
+    """
+
+    hu: FloatVolume
+    step: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+
+
+def coarsen(hu: HounsfieldArray, spacing: tuple[float, float, float], target_mm: float = 2.0) -> Coarse:
+    """Average in plane to about ``target_mm``; along z take every n-th slice (about 1.25 x target).
+
+    Values are clipped to -1000..1000 HU before averaging, so that padding and metal do not bleed.
+    """
+    nz = max(1, round(1.25 * target_mm / spacing[0]))
+    ny = max(1, round(target_mm / spacing[1]))
+    nx = max(1, round(target_mm / spacing[2]))
+    planes = []
+    rows, columns = hu.shape[1] // ny * ny, hu.shape[2] // nx * nx
+    for z in range(0, hu.shape[0], nz):
+        plane = np.clip(hu[z, :rows, :columns], -1000, 1000).astype(np.float32)
+        planes.append(plane.reshape(rows // ny, ny, columns // nx, nx).mean(axis=(1, 3)))
+    step = (nz, ny, nx)
+    return Coarse(np.stack(planes), step, (spacing[0] * nz, spacing[1] * ny, spacing[2] * nx))
+
+
+def resample(array: npt.NDArray[Any], spacing: tuple[float, float, float], target_mm: float, order: int = 1) -> FloatVolume:
+    """Resample an array to an isotropic grid that shares its first voxel's centre.
+
+    Output voxel ``n`` of an axis lies at input coordinate ``n * target_mm / spacing``.
+    """
+    shape = [max(1, int((n - 1) * d / target_mm) + 1) for n, d in zip(array.shape, spacing, strict=True)]
+    matrix = np.array([target_mm / d for d in spacing])
+    result: FloatVolume = ndimage.affine_transform(
+        array.astype(np.float32), matrix, output_shape=tuple(shape), order=order, mode="nearest", prefilter=False
+    )
+    return result
