@@ -1,1 +1,7 @@
-"""Finding the axillary lymph nodes in a volume."""
+"""Axillary lymph nodes: where they are, how large they are, on which side."""
+
+from __future__ import annotations
+
+from alnnode.locate.search import find
+
+__all__ = ["find"]

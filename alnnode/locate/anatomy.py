@@ -152,9 +152,7 @@ def _thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
     return int(rows[0]), int(rows[-1])
 
 
-def _slice_region(
-    coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, int], height: float, z: int
-) -> Mask:
+def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, int], height: float, z: int) -> Mask:
     """The axillary compartment of one slice: what muscle encloses, lateral of the ribs, away from the skin.
 
     ``height`` is 0 at the lower end of the search region and 1 at the lung apex.
@@ -169,7 +167,8 @@ def _slice_region(
     muscle = body & ~thorax & (coarse.hu[z] > SOFT_HU) & (from_skin > 6.0)
     muscle = ndimage.binary_opening(muscle, _disk(4.0 / spacing[0]))
     enclosed = _closing(muscle, 34.0, spacing)
-    near_muscle = ndimage.distance_transform_edt(~enclosed, spacing) < 6.0
+    # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
+    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 6.0) | (from_thorax < 30.0)
     # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
     limit_front = front + (0.25 - 0.20 * height) * (back - front)
     limit_back = front + 0.75 * (back - front)
@@ -179,7 +178,13 @@ def _slice_region(
     xs = np.arange(body.shape[1])
     margin = 0.12 * (columns[-1] - columns[0])
     lateral = ((xs < columns[0] + margin) | (xs > columns[-1] - margin))[None, :]
-    return near_muscle & body & band & lateral & (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 8.0)
+    return compartment & body & band & lateral & (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 8.0)
+
+
+def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:
+    """Coverage of a series without lungs."""
+    remark = "no lungs found: the chest is not shown, or cannot be recognised"
+    return AxillaCoverage(Side.RIGHT, covered=False, remark=remark), AxillaCoverage(Side.LEFT, covered=False, remark=remark)
 
 
 def _coverage(coarse: Coarse, chest: Chest, side: Side, half: npt.NDArray[np.bool_], span: tuple[int, int]) -> AxillaCoverage:

@@ -1,0 +1,215 @@
+"""Candidates: compact pieces of soft tissue in axillary fat, several readings of each place, before any scoring.
+
+A node that touches a muscle or a vessel separates at a higher threshold, after an opening or at a watershed; a node with a
+fatty hilum is whole only when its notch is filled. Which reading is right is left to the scorer, so proposals overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+
+from alnnode.locate import anatomy
+from alnnode.locate.grid import Frame, coarsen, resample
+from alnnode.locate.shape import Shape, describe, fat_contacts, filled_notch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from alnnode.locate.anatomy import Axilla
+    from alnnode.locate.grid import Coarse, FloatVolume, Mask
+    from alnnode.records import AxillaCoverage, Side, Volume
+
+    Labels = npt.NDArray[np.int32]
+
+GRID_MM = 1.0
+MARGIN_MM = 18.0  # around the search region: the scorer's patch and the whole of a node at its edge
+THRESHOLDS_HU = (-20.0, 15.0)  # half way from fat to a node, and above fat strands and partial volume
+MIN_VOLUME_MM3 = 30.0  # a 4 mm sphere has 33
+MAX_VOLUME_MM3 = 22000.0  # a 35 mm sphere
+MAX_ELONGATION = 5.0
+MIN_FAT_CONTACT = 0.4
+FAT_BELOW_HU = -40.0
+FAT_BOX_MM = 25
+MIN_FAT = 0.2  # of the box around a candidate
+BRIGHT_HU = 170.0  # above: contrast in vessels, bone
+SAME_READING = 0.85  # overlap (intersection over union) of two readings that count as one
+
+
+@dataclass(frozen=True, slots=True)
+class SearchGrid:
+    """The surroundings of one axilla on an isotropic grid of `GRID_MM`, canonical orientation.
+
+    Attributes:
+        hu: (z, y, x) float32.
+        smooth: ``hu`` slightly smoothed: what thresholds are applied to.
+        region: the search region on the same grid.
+        start: canonical voxel (z, y, x) of the source at grid point (0, 0, 0).
+        frame: canonical orientation and spacing of the source.
+    """
+
+    side: Side
+    hu: FloatVolume
+    smooth: FloatVolume
+    region: Mask
+    start: tuple[int, int, int]
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One reading of one place.
+
+    Attributes:
+        mask: (z, y, x) on the search grid, cut to its bounding box.
+        offset: grid point of ``mask[0, 0, 0]``.
+        threshold: HU at which it was read.
+        shape: its description, part of what the scorer sees.
+    """
+
+    grid: SearchGrid
+    mask: Mask
+    offset: tuple[int, int, int]
+    threshold: float
+    shape: Shape
+
+    @property
+    def centre(self) -> tuple[float, float, float]:
+        """Centre of gravity on the search grid."""
+        z, y, x = (float(o + c) for o, c in zip(self.offset, ndimage.center_of_mass(self.mask), strict=True))
+        return z, y, x
+
+    def overlap(self, other: Candidate) -> int:
+        """Number of grid points that both masks hold."""
+        low = [max(a, b) for a, b in zip(self.offset, other.offset, strict=True)]
+        high = [
+            min(a + m, b + n) for a, m, b, n in zip(self.offset, self.mask.shape, other.offset, other.mask.shape, strict=True)
+        ]
+        if self.grid.side is not other.grid.side or any(h <= o for o, h in zip(low, high, strict=True)):
+            return 0
+        mine = self.mask[tuple(slice(a - o, b - o) for o, a, b in zip(self.offset, low, high, strict=True))]
+        theirs = other.mask[tuple(slice(a - o, b - o) for o, a, b in zip(other.offset, low, high, strict=True))]
+        return int(np.count_nonzero(mine & theirs))
+
+
+def propose(volume: Volume) -> list[Candidate]:
+    """All candidates of both axillae; none where no lungs are seen."""
+    return survey(volume)[0]
+
+
+def survey(volume: Volume) -> tuple[list[Candidate], tuple[AxillaCoverage, AxillaCoverage]]:
+    """Candidates of both axillae, and what the series shows of each (right, left)."""
+    frame = Frame.of(volume)
+    canonical = frame.canonical(volume.voxels)
+    coarse = coarsen(canonical, frame.spacing)
+    chest = anatomy.find_chest(coarse)
+    if chest is None:
+        return [], anatomy.unseen()
+    axillae = anatomy.find_axillae(coarse, chest)
+    found: list[Candidate] = []
+    for axilla in axillae:
+        if axilla.mask.any():
+            found.extend(_read(_search_grid(canonical, frame, coarse, axilla)))
+    return found, (axillae[0].coverage, axillae[1].coverage)
+
+
+def _search_grid(canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse, axilla: Axilla) -> SearchGrid:
+    """Cut the axilla's surroundings out of the source and bring them to the isotropic grid."""
+    start, stop = [], []
+    for axis in range(3):
+        used = np.flatnonzero(axilla.mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = int(MARGIN_MM / frame.spacing[axis])
+        start.append(max(0, int(used[0]) * coarse.step[axis] - margin))
+        stop.append(min(canonical.shape[axis], (int(used[-1]) + 1) * coarse.step[axis] + margin))
+    part = canonical[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+    clipped = np.clip(part, -200, 300).astype(np.float32)
+    # Averaging over about one grid step before sampling: no aliasing of noise from finer pixels.
+    sigma = [max(0.0, 0.4 * GRID_MM / d) for d in frame.spacing]
+    hu = resample(ndimage.gaussian_filter(clipped, sigma, truncate=2.5), frame.spacing, GRID_MM)
+    # The coarse voxel n covers step voxels from n * step on: its centre lies (step - 1) / 2 further (in plane).
+    indices = [
+        (np.arange(n) * GRID_MM / d + s) / step
+        for n, d, s, step in zip(hu.shape, frame.spacing, start, coarse.step, strict=True)
+    ]
+    nearest = [np.clip(i.astype(int), 0, m - 1) for i, m in zip(indices, axilla.mask.shape, strict=True)]
+    smooth = ndimage.gaussian_filter(hu, 0.5, truncate=3.0)
+    fat = ((smooth > -160) & (smooth < FAT_BELOW_HU)).astype(np.float32)
+    # Between shoulder muscles there are only planes of fat; the axilla is a space full of it.
+    region = axilla.mask[np.ix_(*nearest)] & (ndimage.uniform_filter(fat, int(FAT_BOX_MM / GRID_MM)) > MIN_FAT)
+    return SearchGrid(axilla.side, hu, smooth, region, (start[0], start[1], start[2]), frame)
+
+
+def _read(grid: SearchGrid) -> list[Candidate]:
+    """All distinct readings of one axilla."""
+    found: list[Candidate] = []
+    for threshold in THRESHOLDS_HU:
+        soft = (grid.smooth > threshold) & (grid.smooth < BRIGHT_HU)
+        for labels in _partitions(soft):
+            for candidate in _pieces(grid, labels, soft, threshold):
+                if not any(_same(candidate, other) for other in found):
+                    found.append(candidate)
+    whole = [_with_hilum(candidate) for candidate in found]
+    return found + [candidate for candidate in whole if candidate is not None]
+
+
+def _partitions(soft: Mask) -> Iterator[Labels]:
+    """Ways to take connected soft tissue apart: as it is, opened, by its thick cores, and at watersheds."""
+    yield ndimage.label(soft)[0]
+    yield ndimage.label(ndimage.binary_opening(soft))[0]
+    depth = ndimage.distance_transform_edt(soft).astype(np.float32)
+    # Cores that survive an erosion by 2 mm, grown back within reach: a node on a muscle by a thin bridge.
+    core = depth > 2.0
+    reach = soft & ndimage.binary_dilation(core, iterations=2)
+    yield watershed(-depth, ndimage.label(core)[0], mask=reach).astype(np.int32)
+    smooth = ndimage.gaussian_filter(depth, 1.0)
+    peaks = peak_local_max(smooth, min_distance=3, threshold_abs=1.2, exclude_border=False)
+    markers = np.zeros(soft.shape, dtype=np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    yield watershed(-smooth, markers, mask=soft).astype(np.int32)
+
+
+def _pieces(grid: SearchGrid, labels: Labels, soft: Mask, threshold: float) -> Iterator[Candidate]:
+    """The labelled pieces that could be nodes: size, place and fat around them are checked before anything dear."""
+    sizes = np.bincount(labels.ravel())
+    inside = np.bincount(labels.ravel(), weights=grid.region.ravel())
+    voxel = GRID_MM**3
+    # Unfilled, the shell of a node with a large hilum may be a third of it.
+    fits = (sizes * voxel >= MIN_VOLUME_MM3 / 2) & (sizes * voxel <= MAX_VOLUME_MM3) & (inside >= 0.5 * sizes)
+    fits &= fat_contacts(labels, soft, len(sizes)) >= MIN_FAT_CONTACT
+    fits[0] = False
+    boxes = ndimage.find_objects(labels)
+    for label in np.flatnonzero(fits):
+        box = boxes[label - 1]
+        offset = (box[0].start, box[1].start, box[2].start)
+        mask = labels[box] == label
+        shape = describe(grid.smooth, soft, mask, offset, GRID_MM)
+        if shape.elongation <= MAX_ELONGATION:
+            yield Candidate(grid, mask, offset, threshold, shape)
+
+
+def _with_hilum(candidate: Candidate) -> Candidate | None:
+    """The reading with its notch filled, where that makes a difference of a tenth."""
+    grid = candidate.grid
+    box = tuple(slice(o, o + n) for o, n in zip(candidate.offset, candidate.mask.shape, strict=True))
+    soft = grid.smooth > candidate.threshold
+    # A notch is fat: filling must not take in other soft tissue.
+    filled = candidate.mask | (filled_notch(candidate.mask) & ~soft[box])
+    if filled.sum() < 1.1 * candidate.mask.sum():
+        return None
+    shape = describe(grid.smooth, soft, filled, candidate.offset, GRID_MM)
+    return Candidate(grid, filled, candidate.offset, candidate.threshold, shape)
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    a, b = one.shape.volume_mm3, other.shape.volume_mm3
+    if min(a, b) < SAME_READING * max(a, b):
+        return False
+    shared = one.overlap(other) * GRID_MM**3
+    return shared > SAME_READING * (a + b - shared)

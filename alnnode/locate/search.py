@@ -1,0 +1,83 @@
+"""The seam of this room: a volume in, the nodes of both axillae out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from alnnode.locate import candidates as proposals
+from alnnode.locate.measure import node_from_mask
+from alnnode.locate.refine import source_mask
+from alnnode.records import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from alnnode.locate.candidates import Candidate
+    from alnnode.locate.detector import Detector
+    from alnnode.records import AxillaCoverage, FloatArray, Node, Volume
+
+SAME_PLACE = 0.25  # of the smaller mask: two candidates that share more are one node
+
+
+def find(
+    volume: Volume,
+    detector: Detector,
+    *,
+    min_short_axis_mm: float,
+    max_nodes: int,
+    threshold: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[list[Node], tuple[AxillaCoverage, AxillaCoverage]]:
+    """Find the lymph nodes of both axillae.
+
+    Args:
+        volume: the series, in any in-plane orientation.
+        detector: scores the candidates.
+        min_short_axis_mm: smaller nodes are left out.
+        max_nodes: of these, the most certain are kept.
+        threshold: least score of a node, 0 to 1; None takes the detector's own operating point.
+        progress: called with the name of each step; may raise to stop.
+
+    Returns:
+        Nodes numbered from 1, right axilla first, then left, each from the head down; and what the series shows of the
+        right and of the left axilla.
+    """
+    tell = progress or (lambda _: None)
+    tell("anatomy")
+    found, coverage = proposals.survey(volume)
+    tell("score")
+    least = detector.settings.threshold if threshold is None else threshold
+    kept = suppress(found, detector.score(found), least)
+    tell("measure")
+    nodes = []
+    for candidate, score in kept:
+        mask, offset = source_mask(volume, candidate)
+        if not mask.any():
+            continue
+        node = node_from_mask(volume, mask, offset, candidate.grid.side, 0, score)
+        if node.short_axis.length_mm >= min_short_axis_mm:
+            nodes.append(node)
+        if len(nodes) == max_nodes:
+            break
+    return _numbered(nodes), coverage
+
+
+def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:
+    """Keep the best reading of every place, in the order of falling score."""
+    order = sorted(range(len(found)), key=lambda n: (-float(scores[n]), n))
+    kept: list[tuple[Candidate, float]] = []
+    for n in order:
+        if scores[n] < threshold:
+            break
+        candidate = found[n]
+        size = int(candidate.mask.sum())
+        if all(candidate.overlap(other) <= SAME_PLACE * min(size, int(other.mask.sum())) for other, _ in kept):
+            kept.append((candidate, float(scores[n])))
+    return kept
+
+
+def _numbered(nodes: Sequence[Node]) -> list[Node]:
+    """Right first, from the head down; ties by row and column, so that the order never depends on anything else."""
+    ordered = sorted(nodes, key=lambda n: (n.side is Side.LEFT, -n.slice_index, n.box.j0, n.box.i0))
+    return [replace(node, number=number) for number, node in enumerate(ordered, start=1)]

@@ -1,0 +1,114 @@
+"""Shape of a candidate: cheap figures that tell blobs from tubes and plates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from skimage.draw import polygon2mask
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from alnnode.locate.grid import FloatVolume, Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the scorer is told besides the patch.
+
+    Attributes:
+        volume_mm3: of the mask.
+        elongation: longest by middle principal extent (a tube has much, a plate and a ball little).
+        flatness: middle by shortest principal extent.
+        fat_contact: part of the surface that borders on fat, 0 to 1.
+        fill: volume by volume of the ellipsoid with the same principal extents, about 1 for nodes.
+        mean_hu: mean attenuation.
+        thickness_mm: twice the largest inscribed radius.
+    """
+
+    volume_mm3: float
+    elongation: float
+    flatness: float
+    fat_contact: float
+    fill: float
+    mean_hu: float
+    thickness_mm: float
+
+    def features(self) -> npt.NDArray[np.float32]:
+        """Scaled to about -1..1 for a network, shape (7,)."""
+        return np.array(
+            [
+                np.log10(self.volume_mm3) - 2.5,
+                np.log2(self.elongation) - 0.7,
+                np.log2(self.flatness) - 0.7,
+                2 * self.fat_contact - 1,
+                2 * self.fill - 1.5,
+                (self.mean_hu - 20) / 60,
+                self.thickness_mm / 10 - 0.7,
+            ],
+            dtype=np.float32,
+        )
+
+
+def describe(hu: FloatVolume, soft: Mask, mask: Mask, offset: tuple[int, int, int], grid_mm: float) -> Shape:
+    """Describe a mask (cut to its box at ``offset``) within a grid of HU and soft tissue."""
+    padded = np.pad(mask, 1)
+    points = np.argwhere(mask)
+    extents = np.array([1.0, 1.0, 1.0])
+    if len(points) > 3:
+        # A quarter step of variance per axis keeps single-slice masks finite.
+        variances = np.linalg.eigvalsh(np.cov(points.T) + np.eye(3) / 12)
+        extents = np.sqrt(np.maximum(variances[::-1], 1e-3))
+    shell = ndimage.binary_dilation(padded) & ~padded
+    at = np.argwhere(shell) + np.array(offset) - 1
+    at = at[np.all((at >= 0) & (at < np.array(soft.shape)), axis=1)]
+    contact = float((~soft[tuple(at.T)]).mean()) if len(at) else 0.0
+    box = tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
+    return Shape(
+        volume_mm3=float(mask.sum()) * grid_mm**3,
+        elongation=float(extents[0] / extents[1]),
+        flatness=float(extents[1] / extents[2]),
+        fat_contact=contact,
+        fill=float(mask.sum()) / float(4 / 3 * np.pi * np.prod(extents * np.sqrt(5))),
+        mean_hu=float(hu[box][mask].mean()),
+        thickness_mm=2 * grid_mm * float(ndimage.distance_transform_edt(padded).max()),
+    )
+
+
+def fat_contacts(labels: npt.NDArray[np.int32], soft: Mask, count: int) -> npt.NDArray[np.float64]:
+    """Part of the surface of every label (voxel faces) that borders on something other than soft tissue, shape (count,)."""
+    faces, free = np.zeros(count), np.zeros(count)
+    for axis in range(3):
+        low, high = (np.take(labels, range(labels.shape[axis] - 1), axis), np.take(labels, range(1, labels.shape[axis]), axis))
+        soft_low, soft_high = (
+            np.take(soft, range(labels.shape[axis] - 1), axis),
+            np.take(soft, range(1, labels.shape[axis]), axis),
+        )
+        edge = low != high
+        for own, other_soft in ((low[edge], soft_high[edge]), (high[edge], soft_low[edge])):
+            faces += np.bincount(own, minlength=count)
+            free += np.bincount(own, weights=~other_soft, minlength=count)
+    contact: npt.NDArray[np.float64] = free / np.maximum(faces, 1)
+    return contact
+
+
+def filled_notch(mask: Mask) -> Mask:
+    """Slice-wise convex hull: a reniform cortex becomes the whole node with its hilum."""
+    return np.stack([_hull(plane) if plane.any() else plane for plane in mask])
+
+
+def _hull(plane: Mask) -> Mask:
+    """Convex hull of a slice; what is too small for one stays as it is."""
+    rows, columns = np.nonzero(plane)
+    if rows.size < 4 or rows.min() == rows.max() or columns.min() == columns.max():
+        return plane
+    try:
+        corners = ConvexHull(np.column_stack([rows, columns])).vertices
+    except QhullError:  # all on one oblique line
+        return plane
+    hull: Mask = polygon2mask(plane.shape, np.column_stack([rows, columns])[corners])
+    return hull | plane
