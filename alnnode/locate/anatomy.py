@@ -178,7 +178,9 @@ def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, in
     xs = np.arange(body.shape[1])
     margin = 0.12 * (columns[-1] - columns[0])
     lateral = ((xs < columns[0] + margin) | (xs > columns[-1] - margin))[None, :]
-    return compartment & body & band & lateral & (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 8.0)
+    reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 8.0)
+    region: Mask = compartment & body & band & lateral & reach
+    return region
 
 
 def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:

@@ -69,10 +69,10 @@ class DetectorSettings:
                 a, b, c = (int(n) for n in chosen["channels"])
                 chosen["channels"] = (a, b, c)
             settings = cls(**chosen)
-            if not (8 <= settings.patch <= 64 and settings.window_low < settings.window_high and 0 <= settings.threshold <= 1):
-                raise ValueError("out of range")
         except (TypeError, ValueError) as error:
             raise BundleError(f"the bundle's detector settings cannot be used ({error}); fetch the bundle again") from error
+        if not (8 <= settings.patch <= 64 and settings.window_low < settings.window_high and 0 <= settings.threshold <= 1):
+            raise BundleError("the bundle's detector settings are out of range; fetch the bundle again")
         return settings
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def patch_of(candidate: Candidate, settings: DetectorSettings) -> npt.NDArray[np
     """
     size = settings.patch
     grid = candidate.grid
-    corner = [int(round(c)) - size // 2 for c in candidate.centre]
+    corner = [round(c) - size // 2 for c in candidate.centre]
     patch = np.zeros((2, size, size, size), dtype=np.float32)
     scale = settings.window_high - settings.window_low
     patch[0] = (-100.0 - settings.window_low) / scale
