@@ -1,1 +1,1 @@
-"""Sending results to their destinations."""
+"""Where results go: C-STORE and STOW-RS destinations behind one small port."""

@@ -1,0 +1,127 @@
+"""The producer's side of Celery, and the options that producer and workers share. Tasks are sent by name, never imported.
+
+The broker carries job and delivery ids and nothing else: no patient data, and nothing that is lost with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import Celery
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import KombuError, OperationalError
+
+from alnnode.errors import ServiceError
+
+if TYPE_CHECKING:
+    from alnnode.settings import Settings
+
+ANALYSE, DELIVER = "analyse", "deliver"
+ANALYSE_TASK, DELIVER_TASK = "alnnode.analyse", "alnnode.deliver"
+SOFT_SHARE = 0.9  # of the hard time limit
+VISIBILITY_MARGIN = 300.0  # seconds; Redis must not hand a task to a second worker while the first may still run it
+CONNECT_TIMEOUT = 5.0  # seconds
+# A producer says at once that the broker is away; kombu's own waits would hold the sweep up.
+SINGLE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+BROKER_ERRORS = (OperationalError, KombuError, OSError)
+
+
+def celery_options(settings: Settings) -> dict[str, object]:
+    """Return the Celery configuration of producers and workers.
+
+    Acknowledged late and rejected when the worker is lost, so that a killed worker costs no job; one message at a time, so
+    that no job waits behind a long one; JSON only, so that a broker that others can write to cannot run code.
+    """
+    hard = settings.broker.time_limit
+    transport = _transport(settings)
+    return {
+        "broker_url": settings.broker_url,
+        "broker_transport_options": transport,
+        "result_backend_transport_options": transport,
+        "visibility_timeout": hard + VISIBILITY_MARGIN,
+        "broker_connection_timeout": CONNECT_TIMEOUT,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # for ever: the supervisor and systemd restart what really died
+        "task_queues": [Queue(ANALYSE), Queue(DELIVER)],  # type: ignore[no-untyped-call]
+        "task_default_queue": ANALYSE,
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_time_limit": hard,
+        "task_soft_time_limit": SOFT_SHARE * hard,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # a result is worth more than its message
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _transport(settings: Settings) -> dict[str, object]:
+    return {
+        "visibility_timeout": settings.broker.time_limit + VISIBILITY_MARGIN,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+    }
+
+
+class Producer:
+    """Puts ids on the queues; safe to use from several threads.
+
+    Enqueue only what is committed: a worker may look at it before this call returns.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = Celery("alnnode", set_as_current=False)
+        options = celery_options(settings)
+        self._app.conf.update({**options, "broker_transport_options": {**_transport(settings), **SINGLE_TRY}})
+
+    def analyse(self, job_id: str) -> None:
+        """Ask a worker to run a job.
+
+        Raises:
+            ServiceError: the broker does not answer; the sweep tries again.
+        """
+        self._send(ANALYSE_TASK, ANALYSE, job_id)
+
+    def deliver(self, delivery_id: str) -> None:
+        """Ask a worker to make a delivery.
+
+        Raises:
+            ServiceError: the broker does not answer; the sweep tries again.
+        """
+        self._send(DELIVER_TASK, DELIVER, delivery_id)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+
+    def _send(self, task: str, queue: str, identifier: str) -> None:
+        try:
+            self._app.send_task(task, args=[identifier], queue=queue, retry=False)
+        except BROKER_ERRORS as error:
+            raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+
+
+def ping(broker_url: str) -> str:
+    """Connect to the broker once and say what answered.
+
+    Raises:
+        ServiceError: nothing did.
+    """
+    try:
+        with Connection(broker_url, connect_timeout=CONNECT_TIMEOUT) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(**SINGLE_TRY, timeout=CONNECT_TIMEOUT)
+            kind: str = connection.transport.driver_type
+    except BROKER_ERRORS as error:
+        raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+    return f"{kind} answers"

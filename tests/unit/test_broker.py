@@ -1,0 +1,93 @@
+"""The private Redis: its command line, and that it goes with its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alnnode import broker
+from alnnode.errors import ServiceError
+
+
+def wait_for(condition, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_socket_path_that_no_kernel_takes_is_explained(tmp_path) -> None:
+    with pytest.raises(ServiceError, match=r"shorter \[node\] data_dir"):
+        broker.prepare(tmp_path / ("x" * 100) / "redis.sock")
+
+
+@pytest.mark.redis
+def test_it_listens_on_the_socket_only_and_keeps_what_it_was_told(tmp_path) -> None:
+    redis = pytest.importorskip("redis")
+    socket = tmp_path / "r" / "redis.sock"
+    for round_number in range(2):
+        process = subprocess.Popen(broker.prepare(socket))
+        try:
+            assert wait_for(lambda: broker.answers(socket))
+            assert oct(socket.parent.stat().st_mode & 0o777) == "0o700"
+            client = redis.Redis(unix_socket_path=str(socket))
+            assert client.config_get("port") == {"port": "0"} or client.config_get("port") == {b"port": b"0"}
+            assert client.llen("kept") == round_number
+            client.rpush("kept", "x")
+            client.close()
+        finally:
+            process.terminate()
+            process.wait(10)
+    assert not broker.answers(socket)
+
+
+@pytest.mark.redis
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG is Linux's")
+def test_it_ends_when_its_parent_is_killed(tmp_path) -> None:
+    socket = tmp_path / "r" / "redis.sock"
+    script = (
+        "import subprocess, sys, time; from pathlib import Path; from alnnode import broker; "
+        "process = subprocess.Popen(broker.prepare(Path(sys.argv[1]))); print(process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(socket)], stdout=subprocess.PIPE, text=True)
+    try:
+        child = int(parent.stdout.readline())
+        assert wait_for(lambda: broker.answers(socket))
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+    assert wait_for(lambda: not alive(child))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:1]
+
+
+def test_an_unreadable_file_is_set_aside(tmp_path) -> None:
+    socket = tmp_path / "redis.sock"
+    assert broker.set_aside_file(socket) is None
+    (tmp_path / broker.APPEND_ONLY_FILE).write_bytes(b"nonsense")
+    aside = broker.set_aside_file(socket)
+    assert aside is not None
+    assert aside.read_bytes() == b"nonsense"
+    assert not (tmp_path / broker.APPEND_ONLY_FILE).exists()
+
+
+def test_the_wrapper_becomes_the_program() -> None:
+    from alnnode import child
+
+    done = subprocess.run(
+        child.command(signal.SIGKILL, sys.executable, "-c", "print('here')"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "here\n")
