@@ -13,6 +13,22 @@ if TYPE_CHECKING:
 
 
 def apply(hu: npt.ArrayLike, center: float, width: float) -> FloatArray:
-    """Return HU mapped to 0..1, float32; ``width`` > 1."""
-    scaled = (np.asarray(hu, dtype=np.float32) - (center - 0.5)) / (width - 1) + 0.5
-    return np.clip(scaled, 0.0, 1.0, dtype=np.float32)
+    """Map HU to grey.
+
+    Args:
+        hu: attenuation in HU, any shape.
+        center: window centre, HU.
+        width: window width, HU; at least 1.
+
+    Returns:
+        float32 of the same shape, 0 (black) to 1 (white).
+
+    Raises:
+        ValueError: the width is below 1.
+    """
+    if not width >= 1:
+        raise ValueError(f"a window width is at least 1 HU, not {width}")
+    values = np.asarray(hu, dtype=np.float32) - np.float32(center - 0.5)
+    if width == 1:  # a step: the ramp of the formula has no length
+        return (values > 0).astype(np.float32)
+    return np.clip(values / np.float32(width - 1) + np.float32(0.5), 0.0, 1.0, dtype=np.float32)

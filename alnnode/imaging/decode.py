@@ -1,0 +1,174 @@
+"""Pixel data → Hounsfield units, by pydicom's decoders; sizes are checked before anything is allocated."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+
+from alnnode.errors import NotAnalysable
+from alnnode.imaging import part10
+from alnnode.imaging.frames import BAD_VALUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+    from pydicom import FileDataset
+
+    from alnnode.imaging.frames import Frame
+
+    Raw = npt.NDArray[np.integer]
+    Hounsfield = npt.NDArray[np.int16]
+
+AIR, HIGHEST = -1024, 32767  # HU: nothing is less dense than vacuum; int16
+_TISSUE = (-900, 3000)  # HU: a padding value within would erase real voxels and is not believed
+_JPEG_FAMILY = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
+_UNDECODABLE = (*BAD_VALUE, RuntimeError, EOFError, OSError, struct.error, MemoryError)
+_END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
+_SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
+_NOT_SOF = frozenset({0xC4, 0xC8, 0xCC})  # DHT, JPG, DAC lie among the SOF markers
+_SOF_LS = 0xF7
+
+_DAMAGED = "The pixel data of an image are incomplete or damaged. Please send the series again."
+
+
+def hounsfield(frames: Sequence[Frame]) -> Iterator[Hounsfield]:
+    """Decode frames of one instance.
+
+    Args:
+        frames: all of the same file; frames of several instances are decoded by several calls (threads may share the work).
+
+    Yields:
+        HU of each, in order: int16 (rows, columns), from -1024 to 32767; padding is air.
+
+    Raises:
+        NotAnalysable: the pixel data are missing, short, damaged or in a transfer syntax without decoder.
+    """
+    dataset = part10.read(frames[0].path, pixels=True)
+    yield from hounsfield_of(dataset, frames)
+
+
+def hounsfield_of(dataset: FileDataset, frames: Sequence[Frame]) -> Iterator[Hounsfield]:
+    """Decode frames of an instance that is already read; otherwise as `hounsfield`."""
+    check_pixel_data(dataset, frames[0])
+    native_shift = _misplaced_bits(dataset)
+    try:
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        arrays = decoder.iter_array(
+            dataset,
+            indices=[(frame.number or 1) - 1 for frame in frames],
+            raw=True,
+            correct_unused_bits=native_shift is None,
+        )
+        padding = _padding(dataset)
+        for frame, (array, _) in zip(frames, arrays, strict=True):
+            raw = array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
+            if raw.shape != (frame.rows, frame.columns):
+                raise NotAnalysable(_DAMAGED)
+            yield _rescale(raw, frame, padding)
+    except _UNDECODABLE:
+        raise NotAnalysable(_DAMAGED) from None  # the cause may quote header values
+
+
+def check_pixel_data(dataset: FileDataset, frame: Frame) -> None:
+    """Compare the pixel data with the header before a decoder believes either.
+
+    Raises:
+        NotAnalysable: they are missing, too short, or describe another image size than the header.
+    """
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    data = dataset.get("PixelData")
+    if not isinstance(data, bytes) or not data:
+        raise NotAnalysable("An image holds no pixel data. Please send the series again.")
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if syntax is None or not (syntax.is_transfer_syntax and _has_decoder(syntax)):
+        raise NotAnalysable("The images are in a compressed form that this node cannot read. Please send them uncompressed.")
+    if not syntax.is_encapsulated:
+        if len(data) < frame.rows * frame.columns * count * int(dataset.BitsAllocated) // 8:
+            raise NotAnalysable(_DAMAGED)
+        return
+    try:
+        for codestream in generate_frames(data, number_of_frames=count):
+            _check_codestream(codestream, syntax, frame)
+    except _UNDECODABLE:
+        raise NotAnalysable(_DAMAGED) from None
+
+
+def _has_decoder(syntax: str) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _check_codestream(codestream: bytes, syntax: str, frame: Frame) -> None:
+    if syntax == RLELossless:
+        # PackBits makes at most 128 bytes of 2: the input's own length bounds the output.
+        return
+    if syntax in _JPEG_FAMILY:
+        if codestream_size(codestream) != (frame.rows, frame.columns):
+            raise NotAnalysable(
+                "The compressed pixels of an image do not have the size that its header says. Please send the series again."
+            )
+        if _END_OF_IMAGE not in codestream[-16:]:
+            raise NotAnalysable(_DAMAGED)
+
+
+def codestream_size(codestream: bytes) -> tuple[int, int]:
+    """Return (rows, columns) from a JPEG, JPEG-LS (ITU-T T.81 B.2.2, T.87) or JPEG 2000 (T.800 A.5.1) codestream.
+
+    Raises:
+        ValueError: there is no frame header in it.
+    """
+    start = codestream[:256].find(_SOC_SIZ)
+    if start >= 0:
+        right, bottom, left, top = struct.unpack_from(">4I", codestream, start + 8)
+        return bottom - top, right - left
+    place = 2
+    while place + 9 <= len(codestream) and codestream[place] == 0xFF:
+        marker = codestream[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        if (0xC0 <= marker <= 0xCF and marker not in _NOT_SOF) or marker == _SOF_LS:
+            rows, columns = struct.unpack_from(">2H", codestream, place + 5)
+            return rows, columns
+        place += 2 + struct.unpack_from(">H", codestream, place + 2)[0]
+    raise ValueError("no frame header in the codestream")
+
+
+def _misplaced_bits(dataset: FileDataset) -> tuple[int, int] | None:
+    """Return (left, right) shifts for native data whose High Bit is not Bits Stored - 1 (PS3.5 8.1.1), else None."""
+    high, stored, allocated = int(dataset.HighBit), int(dataset.BitsStored), int(dataset.BitsAllocated)
+    if high == stored - 1 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return None
+    return allocated - 1 - high, allocated - stored
+
+
+def _padding(dataset: FileDataset) -> tuple[int, int] | None:
+    """Return the stored values (first, last) that stand for "no pixel" (PS3.3 C.7.5.1.1.2)."""
+    try:
+        first = int(dataset["PixelPaddingValue"].value)
+        last = int(dataset["PixelPaddingRangeLimit"].value) if "PixelPaddingRangeLimit" in dataset else first
+    except BAD_VALUE:
+        return None
+    return min(first, last), max(first, last)
+
+
+def _rescale(raw: Raw, frame: Frame, padding: tuple[int, int] | None) -> Hounsfield:
+    hu = raw.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
+    np.rint(hu, out=hu)
+    np.clip(hu, AIR, HIGHEST, out=hu)
+    result = hu.astype(np.int16)
+    if padding is not None:
+        # An unsigned value may be written where the pixels are signed, and the other way round: compare bits.
+        first, last = (int(np.array(value, dtype=np.int64).astype(raw.dtype)) for value in padding)
+        ends = [value * frame.slope + frame.intercept for value in (first, last)]
+        if max(ends) <= _TISSUE[0] or min(ends) >= _TISSUE[1]:
+            result[(raw >= first) & (raw <= last)] = AIR
+    return result

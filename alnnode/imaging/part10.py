@@ -1,0 +1,81 @@
+"""Part 10 files, opened as if a stranger had written them (PS3.10 section 7)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.frames import BAD_VALUE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MAX_INFLATED = 1 << 30  # bytes of a deflated data set; a few kilobytes can inflate to terabytes
+_PART10_START = 128 + 4 + 12  # preamble, "DICM", the element File Meta Information Group Length
+_CHUNK = 1 << 20
+_BROKEN = (*BAD_VALUE, InvalidDicomError, EOFError, OSError, struct.error, zlib.error, RecursionError, MemoryError)
+_BULKY_VR = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "UT"})
+_BULKY_GROUPS = (0x5000, 0x6000)  # curves and overlays: 5000-501E and 6000-601E
+_BULKY = frozenset({"PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "IconImageSequence"})
+
+
+def read(path: Path, *, pixels: bool, tags: Sequence[str] | None = None) -> FileDataset:
+    """Read a Part 10 file.
+
+    Args:
+        path: the file.
+        pixels: read the pixel data too (as bytes, not decoded).
+        tags: keywords of the attributes wanted; None reads all.
+
+    Raises:
+        NotAnalysable: it is no readable Part 10 file, or inflates beyond all measure.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            _check_inflated(path, int(meta.get("FileMetaInformationGroupLength", 0)))
+        return dcmread(path, stop_before_pixels=not pixels, specific_tags=list(tags) if tags else None)
+    except _BROKEN:
+        # The cause may quote patient data.
+        raise NotAnalysable(
+            "A file of the series cannot be read as DICOM; it may be truncated. Please send the series again."
+        ) from None
+
+
+def header_of(dataset: Dataset) -> Dataset:
+    """Copy what result objects need of an instance: no pixels, nothing private, nothing bulky.
+
+    Elements that cannot be interpreted are left out rather than handed on.
+    """
+    header = Dataset()
+    for tag in dataset.keys():  # noqa: SIM118 - iterating the data set itself would stop at the first malformed element
+        if tag.is_private or tag.group in {0x0002, 0x7FE0} or tag.group & 0xFF00 in _BULKY_GROUPS:
+            continue
+        try:
+            element = dataset[tag]
+        except BAD_VALUE:
+            continue
+        if element.VR not in _BULKY_VR and element.keyword not in _BULKY:
+            header[tag] = element
+    return header
+
+
+def _check_inflated(path: Path, meta_length: int) -> None:
+    size = 0
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as stream:
+        stream.seek(_PART10_START + meta_length)
+        data = stream.read(_CHUNK)
+        while data and size <= MAX_INFLATED:
+            size += len(inflater.decompress(data, _CHUNK))
+            data = inflater.unconsumed_tail or stream.read(_CHUNK)
+    if size > MAX_INFLATED:
+        raise NotAnalysable("A compressed image unpacks to more than a CT image can hold. Please send the original series.")
