@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.phantom.frame import Frame, Level3, level, pectoral_floor, scapular_line
-from alnnode.phantom.settings import Arms, Position
+from alnnode.phantom.frame import Frame, Level3, level, pectoral_floor, scapular_height, scapular_line
+from alnnode.phantom.settings import Arms
 
 if TYPE_CHECKING:
     from alnnode.phantom.settings import Habit
@@ -58,6 +58,7 @@ class Chest:
         self._back(hu, lv, depth)
         self._posterior_wall(hu, lv)
         self._pectorals(hu, lv)
+        self._fibres(hu, z)
         self._cage(hu, lv, grain)
         self._shoulder(hu, lv)
         self._clavicle(hu, lv)
@@ -69,7 +70,8 @@ class Chest:
     # What follows paints one structure each.
 
     def _cover(self, depth: FloatArray) -> FloatArray:
-        return np.clip(0.5 + depth / self._soft, 0, 1).astype(np.float32)
+        cover: FloatArray = np.clip(0.5 + depth / self._soft, 0, 1).astype(np.float32)
+        return cover
 
     def _lay(self, hu: FloatArray, depth: FloatArray, value: FloatArray | float) -> None:
         cover = self._cover(depth)
@@ -82,7 +84,8 @@ class Chest:
         part = np.float32(position - low)
         high = (low + 1) % self._texture.shape[0]
         plane = self._texture[low] * (1 - part) + self._texture[high] * part
-        return plane[np.ix_(self._rows, self._columns)]
+        grain: FloatArray = plane[np.ix_(self._rows, self._columns)]
+        return grain
 
     def _ellipse(self, u0: float, v0: float, ru: float, rv: float, angle: float = 0.0, signed: bool = False) -> FloatArray:
         """Return the depth (mm, positive inside) under an ellipse."""
@@ -145,12 +148,19 @@ class Chest:
     def _septa(self, hu: FloatArray, z: float, depth: FloatArray) -> None:
         """Paint the fibrous septa of fat: thin sheets where the texture crosses zero."""
         sheet = np.clip(1 - np.abs(self._grain(z, 31)) * 9, 0, 1) * np.clip(self._grain(0.35 * z, 11), 0, 1)
-        hu += sheet * 34 * self._cover(depth - 4)
+        hu += sheet * 48 * self._cover(depth - 4)
+
+    def _fibres(self, hu: FloatArray, z: float) -> None:
+        """Give muscles the fat between their bundles."""
+        muscle = np.clip(1.4 - np.abs(hu - self._habit.muscle_hu) / 14, 0, 1)
+        hu += muscle * (5 * self._grain(z, 17) - 45 * np.clip(self._grain(0.5 * z, 47) - 1.55, 0, 0.9))
 
     def _back(self, hu: FloatArray, lv: Level3, depth: FloatArray) -> None:
         m = self._habit.muscle_hu - 4
         inner = 6 + 0.55 * self._habit.fat
-        trapezius = np.minimum(np.minimum(depth - inner, inner + 9 * self._habit.muscle - depth), self._v - np.float32(lv.yc + 38))
+        trapezius = np.minimum(
+            np.minimum(depth - inner, inner + 9 * self._habit.muscle - depth), self._v - np.float32(lv.yc + 38)
+        )
         self._lay(hu, np.minimum(trapezius, 112 - self._u), m)
         self._lay(hu, self._ellipse(26, lv.yc + lv.b + 14, 25, 17), m)
         self._lay(hu, self._ellipse(62, lv.yc + lv.b + 5, 26, 9, -0.35), m)
@@ -166,7 +176,7 @@ class Chest:
         m = habit.muscle_hu
         if lv.z < 45:  # latissimus dorsi and teres major: the posterior fold
             u0 = lv.lateral + 2
-            v0 = float(scapular_line(lv, np.float32([u0]))[0]) + 2
+            v0 = scapular_height(lv, u0) + 2
             grow = float(np.interp(lv.z, [-140, -60, -10, 25, 45], [0.45, 0.9, 1.0, 0.8, 0.2]))
             self._lay(hu, self._ellipse(u0 - 2, v0, 29 * grow, 14 * grow * habit.muscle, -0.95), m)
         for near, far, value in ((lv.subscapularis, 0.0, m), (0.0, lv.infraspinatus + 5, m)):
@@ -175,7 +185,9 @@ class Chest:
         if -88 < lv.z < 72:
             plate = 1.7 + 5.0 * np.exp(-(((u - lv.lateral + 12) / 9) ** 2)) + 1.5 * np.exp(-(((u - 72) / 6) ** 2))
             reach = float(np.interp(lv.z, [-88, -60], [30, 0]))
-            bone = np.minimum(plate - np.abs(v - line - 2) * np.float32(0.78), np.minimum(u - 70 - reach, lv.lateral - 4 - reach - u))
+            bone = np.minimum(
+                plate - np.abs(v - line - 2) * np.float32(0.78), np.minimum(u - 70 - reach, lv.lateral - 4 - reach - u)
+            )
             self._lay(hu, bone, _BONE)
             self._lay(hu, bone - 1.9, self._habit.marrow_hu)
 
@@ -239,7 +251,13 @@ class Chest:
             return ((14.0, -28.0, 50.0, (artery + vein) / 2), *trunk, (16.0, 36.0, 12.5, artery))
         if lv.z < 18:
             return ((-12.0, -28.0, 15.0, artery), (-32.0, -14.0, 9.0, vein), *trunk, (18.0, 36.0, 12.5, artery))
-        return ((-12.0, -16.0, 6.5, artery), (22.0, -2.0, 5.5, artery), (8.0, -20.0, 5.0, artery), (-24.0, -24.0, 7.5, vein), *trunk)
+        return (
+            (-12.0, -16.0, 6.5, artery),
+            (22.0, -2.0, 5.5, artery),
+            (8.0, -20.0, 5.0, artery),
+            (-24.0, -24.0, 7.5, vein),
+            *trunk,
+        )
 
     def _spine(self, hu: FloatArray, lv: Level3) -> None:
         v0 = lv.yc + lv.b - 14
@@ -252,7 +270,7 @@ class Chest:
             self._lay(hu, body - 1.8, self._habit.marrow_hu)
         arch = np.minimum(13 - np.abs(self._v - v0 - 24), 15 - self._u)
         self._lay(hu, np.minimum(arch, 4 - np.abs(np.hypot(self._u, self._v - v0 - 21) - 12)), 520)
-        self._lay(hu, np.minimum(3.2 - self._u, 16 - np.abs(self._v - v0 - 48)), 420)
+        self._lay(hu, np.minimum(3.2 - self._u, 13 - np.abs(self._v - v0 - 38)), 420)
         self._lay(hu, np.minimum(5 - np.abs(self._v - v0 - 20 - 0.15 * self._u), 32 - self._u) - (3 if disc else 0), 380)
         self._lay(hu, self._ellipse(0, v0 + 21, 9, 8), 30)
 

@@ -65,7 +65,11 @@ class Canvas:
         return all(
             o + reach <= c <= o + step * (count - 1) - reach
             for c, o, step, count in zip(
-                reversed(centre), reversed(self.origin), (self.thickness, self.spacing, self.spacing), self.hu.shape, strict=True
+                reversed(centre),
+                reversed(self.origin),
+                (self.thickness, self.spacing, self.spacing),
+                self.hu.shape,
+                strict=True,
             )
         )
 

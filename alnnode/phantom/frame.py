@@ -47,9 +47,9 @@ class Frame:
         """Return canonical ``u`` and signed ``u`` (shape of ``x``) and ``y`` (broadcast) of patient positions."""
         centred = x - np.float32(self.shift[0])
         width = np.where(centred < 0, self.width[0], self.width[1]).astype(np.float32)
-        signed = centred / (width * np.float32(self.scale))
+        signed: FloatArray = centred / (width * np.float32(self.scale))
         upright = (y - np.float32(self.shift[1]) - np.float32(self.tilt) * centred) / np.float32(self.scale)
-        return np.abs(signed), signed, upright
+        return np.abs(signed), signed, upright.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,16 @@ def pectoral_floor(lv: Level3, u: FloatArray) -> FloatArray:
     floor: FloatArray = np.minimum(front - 2, flat).astype(np.float32)
     # Room for the pectoralis minor between the ribs and the major.
     room = (lv.minor[2] + 4) * np.exp(-(((u - lv.minor[0]) / (lv.minor[1] + 12)) ** 2))
-    return (floor - room).astype(np.float32)
+    floor = (floor - room).astype(np.float32)
+    return floor
 
 
 def scapular_line(lv: Level3, u: FloatArray) -> FloatArray:
     """Return y of the front of the shoulder blade over ``u``."""
-    line: FloatArray = (lv.yc + 0.9 * lv.b + 26 + 0.8 * lv.scapula - 0.80 * (u - 60)).astype(np.float32)
+    line: FloatArray = (np.float32(scapular_height(lv, 60)) - np.float32(0.80) * (u - 60)).astype(np.float32)
     return line
+
+
+def scapular_height(lv: Level3, u: float) -> float:
+    """Return y of the front of the shoulder blade at one ``u``."""
+    return lv.yc + 0.9 * lv.b + 26 + 0.8 * lv.scapula - 0.80 * (u - 60)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alnnode.phantom.settings import Habit
     from alnnode.records import FloatArray
 
-_ATYPICAL = 0.04  # share of nodes that look like the other class throughout: early metastasis, reactive node
+_ATYPICAL = 0.03  # share of nodes that look like the other class throughout: early metastasis, reactive node
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class NodePlan:
 def plan_node(rng: np.random.Generator, malignant: bool, habit: Habit) -> NodePlan:
     """Draw the properties of a node."""
     look = malignant != (rng.random() < _ATYPICAL)
-    short = float(np.clip(rng.lognormal(np.log(9.6 if look else 6.6), 0.40 if look else 0.28), 4.0, 25.0 if look else 14.0))
-    ratio = float(np.clip(rng.normal(1.35 if look else 1.72, 0.24 if look else 0.32), 1.05, 2.6))
+    short = float(np.clip(rng.lognormal(np.log(10.2 if look else 6.4), 0.40 if look else 0.28), 4.0, 25.0 if look else 14.0))
+    ratio = float(np.clip(rng.normal(1.30 if look else 1.75, 0.20 if look else 0.30), 1.05, 2.6))
     hilum = bool(rng.random() < (0.43 if look else 0.80))
     thin = float(rng.lognormal(np.log(4.0 if look else 1.5), 0.40))
     if short < 5.0 and look:
@@ -55,10 +55,10 @@ def plan_node(rng: np.random.Generator, malignant: bool, habit: Habit) -> NodePl
         hilum=hilum,
         cortex=thin if hilum else short,
         eccentric=float(np.clip(rng.normal(0.45 if look else 0.12, 0.22), 0, 1)),
-        lobulation=abs(float(rng.normal(0.09 if look else 0.04, 0.035))),
-        spiculation=float(rng.uniform(0.4, 1.0)) if rng.random() < (0.42 if look else 0.05) else 0.0,
-        stranding=float(rng.uniform(0.25, 1.0)) if rng.random() < (0.45 if look else 0.12) else 0.0,
-        cortex_hu=float(rng.normal(47 if look else 36, 9)) + enhancement + float(rng.normal(0, 6 if enhancement else 0)),
+        lobulation=abs(float(rng.normal(0.10 if look else 0.035, 0.03))),
+        spiculation=float(rng.uniform(0.4, 1.0)) if rng.random() < (0.48 if look else 0.05) else 0.0,
+        stranding=float(rng.uniform(0.25, 1.0)) if rng.random() < (0.52 if look else 0.10) else 0.0,
+        cortex_hu=float(rng.normal(49 if look else 35, 8.5)) + enhancement + float(rng.normal(0, 6 if enhancement else 0)),
         mottle=abs(float(rng.normal(7 if look else 4, 3))),
         seed=int(rng.integers(2**31)),
     )

@@ -32,16 +32,16 @@ def noise_tiles(rng: np.random.Generator, size: int, count: int = 6) -> FloatArr
     cut = rng.uniform(0.14, 0.22)
     shape = np.sqrt(frequency + 0.01) * np.exp(-((frequency / cut) ** 2))
     tiles = np.empty((count, size, size), np.float32)
-    for plane in tiles:
+    for n in range(count):
         white = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32))
-        plane[:] = np.fft.irfft2(white * shape, s=(size, size))
-        plane /= plane.std()
+        plane = np.fft.irfft2(white * shape, s=(size, size))
+        tiles[n] = plane / plane.std()
     return tiles
 
 
 def lay(rng: np.random.Generator, tiles: FloatArray) -> FloatArray:
     """Return one plane of ``tiles``, shifted and mirrored at random: neighbouring slices share nothing."""
-    plane = tiles[rng.integers(len(tiles))]
+    plane: FloatArray = tiles[rng.integers(len(tiles))]
     size = plane.shape[0]
     plane = np.roll(plane, (int(rng.integers(size)), int(rng.integers(size))), axis=(0, 1))
     if rng.random() < 0.5:

@@ -10,10 +10,10 @@ import numpy as np
 from alnnode.phantom.anatomy import Chest
 from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.frame import Frame, level
-from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
+from alnnode.phantom.measure import diameters
 from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation, plan_node
+from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
 from alnnode.phantom.settings import Habit, PhantomSettings, Position, draw_habit
-from alnnode.phantom.truth_measure import diameters
 from alnnode.phantom.vessels import draw_vessels, walls
 from alnnode.records import Box, Level, Side
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     LabelArray = npt.NDArray[np.uint16]
 
-_TRIES = 60
+_TRIES = 90
 _PADDING_HU = -1024
 
 
@@ -145,19 +145,15 @@ def _interleave(source: FloatArray, out: FloatArray) -> None:
     out[0], out[-1] = source[0], source[-1]
 
 
-def _node_count(rng: np.random.Generator, low: int, high: int, involved: bool) -> int:
+def _node_count(rng: np.random.Generator, settings: PhantomSettings, involved: bool) -> int:
     drawn = rng.poisson(5.2 if involved else 3.0)
-    return int(np.clip(drawn, low, high))
+    return int(np.clip(drawn, settings.min_nodes_per_side, settings.max_nodes_per_side))
 
 
-def _draw_side(
-    canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator
-) -> list[_Drawn]:
+def _draw_side(canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator) -> list[_Drawn]:
     """Place and paint the nodes of one axilla, from the head down."""
-    low, high = settings.nodes_per_side
-    # The patient's involved side follows from the first draw, alike on both sides of one patient.
     involved = _involvement(habit, side, settings.sides, rng)
-    count = _node_count(rng, low, high, involved > 0.5) if side in settings.sides else 0
+    count = _node_count(rng, settings, involved > 0.5) if side in settings.sides else 0
     plans = [plan_node(rng, bool(rng.random() < involved), habit) for _ in range(count)]
     drawn = []
     # Large ones first: small ones still find room afterwards.
@@ -181,12 +177,15 @@ def _involvement(habit: Habit, side: Side, sides: tuple[Side, ...], rng: np.rand
 
 def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.random.Generator) -> _Drawn | None:
     """Find room in the fat for a node and paint it; None when there is none."""
-    for _ in range(_TRIES):
-        found = _position(habit, side, rng)
+    wanted = Level(rng.choice(list(Level), p=[0.70, 0.19, 0.11]))
+    for attempt in range(_TRIES):
+        found = _position(habit, side, wanted, rng)
         rotation = draw_orientation(rng)
         if found is None:
             continue
         centre, where = found
+        if where is not wanted and attempt < _TRIES // 2:
+            continue
         if not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(canvas, plan, centre, rotation):
             continue
         patch, cover = draw_node(canvas, plan, centre, rotation, habit.psf)
@@ -194,10 +193,20 @@ def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.ran
     return None
 
 
-def _position(habit: Habit, side: Side, rng: np.random.Generator) -> tuple[Point, Level] | None:
-    z = float(np.clip(rng.normal(-8, 32), -82, 58))
+def _position(habit: Habit, side: Side, wanted: Level, rng: np.random.Generator) -> tuple[Point, Level] | None:
+    """Return a position between the walls of the axilla and its level; more often than not the level ``wanted``."""
+    middle, spread = {Level.I: (-12, 32), Level.II: (18, 22), Level.III: (46, 12)}[wanted]
+    z = float(np.clip(rng.normal(middle, spread), -82, 62))
     lv = level(z, habit)
-    u = float(rng.uniform(0.78 * lv.a, lv.lateral + 12))
+    medial, minor = 0.78 * lv.a, lv.minor
+    ends = {
+        Level.I: (max(medial, minor[0] + 0.5 * minor[1]), lv.lateral + 12),
+        Level.II: (max(medial, minor[0] - minor[1]), minor[0] + minor[1]),
+        Level.III: (medial, max(medial + 6, minor[0] - minor[1])),
+    }[wanted]
+    if ends[1] <= ends[0]:
+        return None
+    u = float(rng.uniform(*ends))
     front, back = walls(habit, u, z)
     share = float(rng.uniform(0.04, 0.96))
     if back - front < 8:
@@ -239,7 +248,6 @@ def _expose(canvas: Canvas, habit: Habit, rng: np.random.Generator) -> Hounsfiel
         if shoulder > 0:  # photons are starved along the shoulders: streaks from side to side
             streaks = lay(rng, tiles)[: size // 2]
             streaks = np.repeat(streaks, 2, axis=0) + np.roll(np.repeat(streaks, 2, axis=0), 1, axis=0)
-            streaks = streaks[:, :: 1]
             smooth = np.cumsum(streaks, axis=1, dtype=np.float32)
             streaks = (smooth - np.roll(smooth, 24, axis=1)) * np.float32(0.12)
             plane += np.clip(streaks, -3, 3) * streak_map * (habit.noise * shoulder)
@@ -271,8 +279,10 @@ def _measure(
         js, iss = slice(rows - js.stop, rows - js.start), slice(columns - iss.stop, columns - iss.start)
     mask = labels[ks, js, iss] == number
     k, j, i = np.nonzero(mask)
-    box = Box(*(int(v) for v in (ks.start + k.min(), js.start + j.min(), iss.start + i.min())),
-              *(int(v) + 1 for v in (ks.start + k.max(), js.start + j.max(), iss.start + i.max())))
+    box = Box(
+        *(int(v) for v in (ks.start + k.min(), js.start + j.min(), iss.start + i.min())),
+        *(int(v) + 1 for v in (ks.start + k.max(), js.start + j.max(), iss.start + i.max())),
+    )
     largest = int(np.argmax(mask.sum(axis=(1, 2))))
     long_axis, short_axis = diameters(mask[largest], habit.spacing)
     values = hu[ks, js, iss][mask]

@@ -47,7 +47,8 @@ class PhantomSettings:
         slices: lowest and highest number of slices.
         thickness_mm: lowest and highest slice thickness (the slice distance is the same), mm.
         spacing_mm: lowest and highest pixel spacing, mm.
-        nodes_per_side: lowest and highest number of nodes in one axilla, 0 to 12.
+        min_nodes_per_side: nodes in one axilla, 0 to 12; fewer only where there is no room.
+        max_nodes_per_side: likewise.
         sides: the axillae that may hold nodes.
         position: Patient Position.
         arms: arms raised above the head or beside the body.
@@ -61,7 +62,8 @@ class PhantomSettings:
     slices: tuple[int, int] = (80, 120)
     thickness_mm: tuple[float, float] = (1.0, 3.0)
     spacing_mm: tuple[float, float] = (0.6, 0.9)
-    nodes_per_side: tuple[int, int] = (0, 12)
+    min_nodes_per_side: int = 0
+    max_nodes_per_side: int = 12
     sides: tuple[Side, ...] = (Side.RIGHT, Side.LEFT)
     position: Position | None = None
     arms: Arms | None = None
@@ -82,7 +84,7 @@ class PhantomSettings:
             ("slices", self.slices, (8, 600)),
             ("thickness_mm", self.thickness_mm, (0.5, 10.0)),
             ("spacing_mm", self.spacing_mm, (0.3, 4.0)),
-            ("nodes_per_side", self.nodes_per_side, (0, 12)),
+            ("nodes per side", (self.min_nodes_per_side, self.max_nodes_per_side), (0, 12)),
         ):
             if not least <= low <= high <= most:
                 raise PhantomError(f"{name} is {low} to {high}: a range within {least} to {most} is needed")
@@ -142,26 +144,26 @@ def draw_habit(rng: np.random.Generator, settings: PhantomSettings) -> Habit:
     spacing = round(float(np.clip(wanted, *settings.spacing_mm)), 4)
     extent = slices * thickness
     lowest = -0.55 * extent + float(rng.uniform(-6, 6)) - 0.03 * extent
-    phase = settings.phase or Phase(rng.choice(list(Phase), p=[0.4, 0.2, 0.4]))
+    usual_phase = Phase(rng.choice(list(Phase), p=[0.4, 0.2, 0.4]))
+    phase = settings.phase or usual_phase
     artery, vein, spread = _BLOOD[phase]
-    drawn = {
-        "position": Position(rng.choice(list(Position), p=[0.75, 0.15, 0.10])),
-        "arms": Arms(rng.choice(list(Arms), p=[0.75, 0.25])),
-        "noise": float(rng.uniform(8, 22)),
-        "padding": bool(rng.random() < 0.5),
-        "metastatic": bool(rng.random() < 0.72),
-    }
+    # Drawn whether asked for or not, so that fixing one option leaves the rest of the patient as it was.
+    position = Position(rng.choice(list(Position), p=[0.75, 0.15, 0.10]))
+    arms = Arms(rng.choice(list(Arms), p=[0.75, 0.25]))
+    noise = float(rng.uniform(8, 22))
+    padding = bool(rng.random() < 0.5)
+    metastatic = bool(rng.random() < 0.72)
     return Habit(
         slices=slices,
         thickness=thickness,
         spacing=spacing,
         lowest=lowest,
-        position=settings.position or Position(drawn["position"]),
-        arms=settings.arms or Arms(drawn["arms"]),
+        position=settings.position or position,
+        arms=settings.arms or arms,
         phase=phase,
-        noise=float(drawn["noise"]) if settings.noise_hu is None else settings.noise_hu,
-        padding=bool(drawn["padding"]) if settings.padding is None else settings.padding,
-        metastatic=bool(drawn["metastatic"]) if settings.metastatic is None else settings.metastatic,
+        noise=noise if settings.noise_hu is None else settings.noise_hu,
+        padding=padding if settings.padding is None else settings.padding,
+        metastatic=metastatic if settings.metastatic is None else settings.metastatic,
         scale=scale,
         width=(float(rng.normal(1, 0.025)), float(rng.normal(1, 0.025))),
         tilt=float(rng.normal(0, 0.03)),

@@ -11,6 +11,8 @@ from alnnode.phantom.frame import Frame, level, pectoral_floor, scapular_line
 from alnnode.phantom.settings import Arms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alnnode.phantom.canvas import Canvas
     from alnnode.phantom.settings import Habit
     from alnnode.records import FloatArray, Side
@@ -44,7 +46,7 @@ def draw_vessels(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Genera
         [(112, 0.30, 34), (116, 0.25, 5), (121, 0.22, -30), (126, 0.25, -70), (129, 0.3, -105)],  # lateral thoracic
         [(132, 0.55, 28), (134, 0.72, 5), (138, 0.80, -25), (140, 0.80, -60), (142, 0.8, -85)],  # thoracodorsal
         [(136, 0.5, 32), (141, 0.8, 22), (143, 1.1, 8)],  # circumflex scapular
-        [(100, 0.30, 38), (94, 0.1, 30), (86, -0.5, 22)],  # thoracoacromial
+        [(100, 0.30, 38), (94, 0.12, 31), (86, 0.0, 24)],  # thoracoacromial
     )
     for path in branches:
         moved = [(u + float(rng.normal(0, 3)), v + float(rng.normal(0, 0.06)), z) for u, v, z in path]
@@ -65,7 +67,7 @@ def _trunk(habit: Habit, depth: float) -> list[tuple[float, float, float]]:
     return [*medial, (138.0, depth, 22.0), (154.0, 0.5, -15.0), (166.0, 0.5, -60.0), (172.0, 0.5, -110.0)]
 
 
-def _through(habit: Habit, path: list[tuple[float, float, float]]) -> FloatArray:
+def _through(habit: Habit, path: Sequence[tuple[float, float, float]]) -> FloatArray:
     """Return canonical points (n, 3), about 7 mm apart, on a smooth curve through ``path``."""
     points = []
     for u, share, z in path:
