@@ -1,0 +1,138 @@
+"""Pixels for the captures: windowed slices, colour map, text. Everything here repeats to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from alnnode.records import FloatArray, Heatmap, Volume
+
+    Rgb = npt.NDArray[np.uint8]
+
+INK, QUIET, GROUND, LINE = (255, 255, 255), (176, 184, 196), (12, 14, 18), (70, 76, 86)
+# Orange and sky blue stay apart for all common colour vision deficiencies (Okabe and Ito, 2008).
+SUSPICIOUS, NOT_SUSPICIOUS, NOTICE = (255, 159, 28), (102, 194, 255), (122, 31, 0)
+AIR_HU = -1000.0
+
+# Anchors of matplotlib's "inferno" (CC0), perceptually uniform.
+_ANCHORS = np.array(
+    [(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)],
+    np.float32,
+)
+
+
+def colour(values: FloatArray) -> npt.NDArray[np.float32]:
+    """Return RGB 0..255 of values 0..1: shape (..., 3)."""
+    place = np.linspace(0, 1, len(_ANCHORS))
+    return np.stack([np.interp(values, place, _ANCHORS[:, c]) for c in range(3)], axis=-1).astype(np.float32)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, so that no system font changes the pixels."""
+    return ImageFont.load_default(size)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A window on one slice, as a reader sees it: the patient's front up, the patient's right on the left.
+
+    Pixel (v, u) of the view shows the voxel (top + v * step_row, left + u * step_column) of the slice.
+    """
+
+    slice_index: int
+    top: float
+    left: float
+    step_row: float
+    step_column: float
+    height: int
+    width: int
+
+    @classmethod
+    def centred(cls, volume: Volume, centre: tuple[float, float, float], field_mm: float, size: int) -> View:
+        """Return a square view of ``field_mm`` around a voxel position."""
+        step_row, step_column = _steps(volume, field_mm / size)
+        middle = (size - 1) / 2
+        return cls(round(centre[0]), centre[1] - middle * step_row, centre[2] - middle * step_column, step_row, step_column, size, size)
+
+    @classmethod
+    def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
+        """Return a view that fits the whole slice into width x height."""
+        rows, columns = volume.voxels.shape[1:]
+        pitch = max(rows * volume.spacing[1] / height, columns * volume.spacing[2] / width)
+        step_row, step_column = _steps(volume, pitch)
+        top = (rows - 1) / 2 - (height - 1) / 2 * step_row
+        left = (columns - 1) / 2 - (width - 1) / 2 * step_column
+        return cls(slice_index, top, left, step_row, step_column, height, width)
+
+    def place(self, column: float, row: float) -> tuple[float, float]:
+        """Return (x, y) on the view of an image coordinate (column, row; SCOORD convention)."""
+        return (column - 0.5 - self.left) / self.step_column, (row - 0.5 - self.top) / self.step_row
+
+
+def _steps(volume: Volume, pitch_mm: float) -> tuple[float, float]:
+    down = 1.0 if volume.affine[1, 1] >= 0 else -1.0
+    right = 1.0 if volume.affine[0, 2] >= 0 else -1.0
+    return down * pitch_mm / volume.spacing[1], right * pitch_mm / volume.spacing[2]
+
+
+def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
+    """Return the view in a window (centre, width) as RGB."""
+    rows = view.top + np.arange(view.height) * view.step_row
+    columns = view.left + np.arange(view.width) * view.step_column
+    plane = volume.voxels[view.slice_index].astype(np.float32)
+    blur = max(abs(view.step_row) - 1, 0) * 0.4
+    if blur:
+        plane = ndimage.gaussian_filter(plane, blur)
+    hu = ndimage.map_coordinates(plane, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="constant", cval=AIR_HU)
+    centre, width = window
+    level = np.clip((hu - (centre - width / 2)) / width, 0, 1) * 255
+    return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
+    """Return the picture with a heatmap over it; nothing outside the crop, and the more the hotter."""
+    g = heatmap.geometry
+    rows = (view.top + np.arange(view.height) * view.step_row - g.top) / g.step_row
+    columns = (view.left + np.arange(view.width) * view.step_column - g.left) / g.step_column
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    values = np.clip(ndimage.map_coordinates(heatmap.values, grid, order=1, mode="constant", cval=0.0), 0, 1).astype(np.float32)
+    inside = (grid[0] >= -0.5) & (grid[0] <= g.size - 0.5) & (grid[1] >= -0.5) & (grid[1] <= g.size - 0.5)
+    return blend(picture, values, inside)
+
+
+def blend(picture: Rgb, values: FloatArray, inside: npt.NDArray[np.bool_]) -> Rgb:
+    """Return the picture with 0..1 values laid over it in colour."""
+    weight = (np.clip(values, 0, 1) * 0.65 * inside)[..., None]
+    mixed = picture * (1 - weight) + colour(values) * weight
+    return np.rint(mixed).astype(np.uint8)
+
+
+def text(draw: ImageDraw.ImageDraw, at: tuple[float, float], words: str, size: int, ink: tuple[int, int, int] = INK, anchor: str = "la") -> None:
+    """Write with a thin dark edge, so that it reads over tissue."""
+    draw.text(at, words, font=font(size), fill=ink, anchor=anchor, stroke_width=1, stroke_fill=GROUND)
+
+
+def wrap(words: str, size: int, width: int) -> list[str]:
+    """Break a sentence into lines that fit ``width`` pixels."""
+    lines: list[str] = []
+    for word in words.split():
+        if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Return an empty page and its pen."""
+    page = Image.new("RGB", (width, height), GROUND)
+    return page, ImageDraw.Draw(page)

@@ -1,0 +1,65 @@
+"""Coded concepts (PS3.16; SNOMED CT, UCUM, LOINC), and the few of our own where no code was found.
+
+Probability of metastasis, axillary level and a cautious assessment have no standard code. The pathology codes for metastatic and normal
+nodes (111330, 111301) assert a diagnosis, which an algorithm must not.
+"""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from alnnode.records import Crop, Side
+
+SCHEME = "99ALNNODE"
+
+AXILLARY_LYMPH_NODE = Code("68171009", "SCT", "Axillary lymph node")
+LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
+LATERALITY = {Side.RIGHT: Code("24028007", "SCT", "Right"), Side.LEFT: Code("7771000", "SCT", "Left")}
+# OHIF matches these two meanings to the letter; they are those of CID 7470.
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+VOLUME = Code("118565006", "SCT", "Volume")
+PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
+MEAN = Code("373098007", "SCT", "Mean")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
+CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
+HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+PERCENT = Code("%", "UCUM", "percent")
+
+BOUNDED_BY = Code("75958009", "SCT", "Bounded by")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+COMMENT = Code("121106", "DCM", "Comment")
+FINDING = Code("121071", "DCM", "Finding")
+FINDINGS = Code("121070", "DCM", "Findings")
+CONCLUSION = Code("121077", "DCM", "Conclusion")
+CONCLUSIONS = Code("121076", "DCM", "Conclusions")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+IMAGING_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
+CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+ENGLISH = Code("en", "RFC5646", "English")
+
+ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
+SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating point")
+NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
+DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
+LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
+LEVEL = Code("LEVEL", SCHEME, "Axillary level")
+MEMBER_PROBABILITY = {
+    Crop.FSC: Code("PROBABILITY-FSC", SCHEME, "Probability, fixed-size crop network"),
+    Crop.ASC: Code("PROBABILITY-ASC", SCHEME, "Probability, adjustable-square crop network"),
+}
+
+
+def coding_scheme() -> Dataset:
+    """Return the item that says who owns our own codes (PS3.3 C.12.1.1.1, Coding Scheme Identification Sequence)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = SCHEME
+    item.CodingSchemeName = "alnnode private codes"
+    item.CodingSchemeResponsibleOrganization = "alnnode"
+    return item

@@ -1,0 +1,311 @@
+"""The structured report: Comprehensive SR (PS3.3 A.35.3) after TID 1500, or TID 2000 when there is nothing to measure.
+
+Per node two measurement groups share one tracking UID: first a bidirectional one (TID 1501/300) that OHIF restores as an editable
+measurement, then a planar one (TID 1410) with the outline and the figures. docs/reporting.md gives the reason of each item.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    ComprehensiveSR,
+    ContainerContentItem,
+    ContentSequence,
+    CoordinatesForMeasurement,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    ImageContentItem,
+    ImageRegion,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes as standard
+
+from alnnode.errors import ReportError
+from alnnode.records import Crop, NodeSource, ObjectRole
+from alnnode.report import codes, modules, words
+from alnnode.report.uids import IMPLEMENTATION_CLASS_UID, result_uid, tracking_uid
+
+if TYPE_CHECKING:
+    from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
+
+SERIES_NUMBER = 9001
+OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
+CONTAINS = RelationshipTypeValues.CONTAINS
+
+
+def build(analysis: Analysis, context: ReportContext) -> ResultObject:
+    """Return the report of an analysis, whatever came out of it."""
+    if analysis.findings:
+        content, images = _measurements(analysis, context), _images(analysis)
+    else:
+        images = [_negative_image(analysis)]
+        content = _negative(analysis, images[0])
+    report = ComprehensiveSR(
+        evidence=images,
+        content=content,
+        series_instance_uid=result_uid(analysis, context, "sr", "series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=result_uid(analysis, context, "sr", "instance"),
+        instance_number=1,
+        manufacturer=modules.MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    report.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
+    if not analysis.findings:
+        report.ContentTemplateSequence = [_template("2000")]
+    if context.predecessor:
+        report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
+    if "ContributingEquipmentSequence" in report:
+        # It would name the library that wrote the file and the moment of writing.
+        del report.ContributingEquipmentSequence
+    return modules.finish(report, analysis, context, ObjectRole.SR)
+
+
+def _measurements(analysis: Analysis, context: ReportContext) -> ContentSequence:
+    groups = [group for finding in analysis.findings for group in (_bidirectional(finding, analysis), _planar(finding, analysis))]
+    report = MeasurementReport(
+        observation_context=_observer(analysis, context),
+        procedure_reported=codes.CT_PROCEDURE,
+        imaging_measurements=groups,
+        title=codes.IMAGING_REPORT,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
+        referenced_images=_images(analysis),
+    )
+    summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
+    summary.ContentSequence = ContentSequence()
+    for name, text in _sentences(analysis):
+        summary.ContentSequence.append(TextContentItem(name=name, value=text, relationship_type=CONTAINS))
+    report[0].ContentSequence.append(summary)
+    return report
+
+
+def _sentences(analysis: Analysis) -> list[tuple[object, str]]:
+    """Return the summary: what it is not for, the patient, each axilla, the operating point, the geometry."""
+    texts: list[tuple[object, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
+    if analysis.volume is not None:
+        texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
+        texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
+    texts.append((codes.COMMENT, words.operating_point(analysis.model.operating_point)))
+    return texts
+
+
+def _observer(analysis: Analysis, context: ReportContext) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=IMPLEMENTATION_CLASS_UID,
+        name=context.station,
+        manufacturer_name=modules.MANUFACTURER,
+        model_name=modules.MODEL_NAME,
+        serial_number=analysis.model.digest[:16],
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(observer_type=standard.DCM.Device, observer_identifying_attributes=device)
+    )
+
+
+def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
+    """Return TID 4019. Without the optional manufacturer, which a common validator does not know."""
+    model = analysis.model
+    return AlgorithmIdentification(
+        name=model.name,
+        version=model.version,
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        parameters=[
+            f"bundle sha256 {model.digest}",
+            words.operating_point(model.operating_point),
+            f"training data: {model.training_data}",
+            model.banner,
+        ],
+    )
+
+
+def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
+    node = finding.node
+    reference = _reference(analysis, finding)
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=tracking_uid(analysis, node), identifier=f"{OHIF_BIDIRECTIONAL}:Node {node.number}"
+        ),
+        finding_type=codes.LYMPH_NODE,
+        finding_sites=[_site(finding)],
+        algorithm_id=_algorithm(analysis),
+        measurements=[
+            _axis(codes.LONG_AXIS, node.long_axis, reference, analysis),
+            _axis(codes.SHORT_AXIS, node.short_axis, reference, analysis),
+        ],
+        source_images=[
+            SourceImageForMeasurementGroup(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference)),
+        ],
+    )
+    # The one item that OHIF shows as the row's title and beside the measurement.
+    group[0].ContentSequence.append(
+        TextContentItem(name=codes.COMMENT, value=words.verdict(finding, analysis), relationship_type=CONTAINS)
+    )
+    return group
+
+
+def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    node, prediction = finding.node, finding.prediction
+    reference = _reference(analysis, finding)
+    outline = np.array([*node.contour, node.contour[0]], dtype=np.float64)
+    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
+    suspicious = finding.suspicious(analysis.model.operating_point)
+    measured = [
+        Measurement(codes.PROBABILITY_OF_CANCER, words.percent(prediction.probability), codes.PERCENT),
+        *(Measurement(codes.MEMBER_PROBABILITY[crop], words.percent(prediction.members[crop]), codes.PERCENT) for crop in Crop),
+        Measurement(codes.ATTENUATION, round(node.attenuation.mean, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
+        Measurement(codes.ATTENUATION, round(node.attenuation.maximum, 1), codes.HOUNSFIELD, derivation=codes.MAXIMUM),
+        Measurement(codes.ATTENUATION, round(node.attenuation.deviation, 1), codes.HOUNSFIELD, derivation=codes.STANDARD_DEVIATION),
+        Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
+    ]
+    if node.source is NodeSource.ALGORITHM:
+        measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=tracking_uid(analysis, node), identifier=f"Node {node.number}"),
+        referenced_region=ImageRegion("POLYLINE", _inside(outline, analysis), source),
+        geometric_purpose=codes.BOUNDED_BY,
+        finding_type=codes.LYMPH_NODE,
+        finding_sites=[_site(finding)],
+        algorithm_id=_algorithm(analysis),
+        measurements=measured,
+        qualitative_evaluations=[
+            QualitativeEvaluation(codes.ASSESSMENT, codes.SUSPICIOUS if suspicious else codes.NOT_SUSPICIOUS),
+        ],
+    )
+    said = [words.verdict(finding, analysis), f"Located by {node.source.value}"]
+    if node.level is not None:
+        said.append(f"axillary level {node.level.value}")
+    group[0].ContentSequence.append(TextContentItem(name=codes.COMMENT, value="; ".join(said), relationship_type=CONTAINS))
+    return group
+
+
+def _axis(name: object, axis: Axis, reference: SliceRef, analysis: Analysis) -> Measurement:
+    ends = _inside(np.array([axis.start, axis.end], dtype=np.float64), analysis)
+    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
+    line = CoordinatesForMeasurement("POLYLINE", ends, source)
+    return Measurement(name, round(axis.length_mm, 1), codes.MILLIMETRE, referenced_coordinates=[line])
+
+
+def _inside(points: np.ndarray[tuple[int, int], np.dtype[np.float64]], analysis: Analysis) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return the points within the image: SCOORD may not leave it (PS3.3 C.18.6.1.2)."""
+    rows, columns = _volume(analysis).voxels.shape[1:]
+    clipped: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.clip(points, 0.0, [float(columns), float(rows)])
+    return clipped
+
+
+def _site(finding: Finding) -> FindingSite:
+    return FindingSite(codes.AXILLARY_LYMPH_NODE, laterality=codes.LATERALITY[finding.node.side])
+
+
+def _volume(analysis: Analysis) -> Volume:
+    if analysis.volume is None:
+        raise ReportError("an analysis with findings has no volume")
+    return analysis.volume
+
+
+def _reference(analysis: Analysis, finding: Finding) -> SliceRef:
+    return _volume(analysis).slices[finding.node.slice_index]
+
+
+def _frames(reference: SliceRef) -> list[int] | None:
+    return None if reference.frame_number is None else [reference.frame_number]
+
+
+def _images(analysis: Analysis) -> list[Dataset]:
+    """Return each referenced source image once, in the order of the volume."""
+    volume = _volume(analysis)
+    wanted = {volume.slices[finding.node.slice_index].sop_instance_uid for finding in analysis.findings}
+    found: dict[str, Dataset] = {}
+    for reference in volume.slices:
+        if reference.sop_instance_uid in wanted and reference.sop_instance_uid not in found:
+            found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+    return list(found.values())
+
+
+def _negative_image(analysis: Analysis) -> Dataset:
+    """Return the middle slice, or the header's own instance where no volume could be built."""
+    if analysis.volume is None:
+        return modules.source_image(analysis, None)
+    return modules.source_image(analysis, analysis.volume.slices[len(analysis.volume.slices) // 2])
+
+
+def _negative(analysis: Analysis, image: Dataset) -> Dataset:
+    """Return a TID 2000 report: text only. A TID 1500 report without measurements ends some viewers' image view."""
+    root = ContainerContentItem(name=codes.DIAGNOSTIC_IMAGING_REPORT, template_id="2000")
+    root.ContentSequence = ContentSequence(is_root=False)
+    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(codes.ENGLISH))
+    for item in _device_items(analysis):
+        root.ContentSequence.append(item)
+    findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
+    findings.ContentSequence = ContentSequence()
+    conclusions = ContainerContentItem(name=codes.CONCLUSIONS, relationship_type=CONTAINS)
+    conclusions.ContentSequence = ContentSequence()
+    for name, text in _sentences(analysis):
+        if name is codes.CONCLUSION:
+            conclusions.ContentSequence.append(TextContentItem(name=codes.CONCLUSION, value=text, relationship_type=CONTAINS))
+        else:
+            findings.ContentSequence.append(TextContentItem(name=codes.FINDING, value=text, relationship_type=CONTAINS))
+    findings.ContentSequence.append(
+        ImageContentItem(
+            name=standard.DCM.SourceImage,
+            referenced_sop_class_uid=image.SOPClassUID,
+            referenced_sop_instance_uid=image.SOPInstanceUID,
+            relationship_type=CONTAINS,
+        )
+    )
+    root.ContentSequence.append(findings)
+    root.ContentSequence.append(conclusions)
+    return root
+
+
+def _device_items(analysis: Analysis) -> list[Dataset]:
+    """Return the device observer (TID 1002, 1004) of a text report."""
+    related = RelationshipTypeValues.HAS_OBS_CONTEXT
+    context = ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=standard.DCM.Device,
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=IMPLEMENTATION_CLASS_UID,
+                name=f"{analysis.model.name} {analysis.model.version}",
+                manufacturer_name=modules.MANUFACTURER,
+                model_name=modules.MODEL_NAME,
+                serial_number=analysis.model.digest[:16],
+            ),
+        )
+    )
+    for item in context:
+        item.RelationshipType = related.value
+    return list(context)
+
+
+def _template(identifier: str) -> Dataset:
+    item = Dataset()
+    item.MappingResource, item.TemplateIdentifier = "DCMR", identifier
+    return item
+
+
+def _predecessor(identity: tuple[str, str, str, str]) -> Dataset:
+    """Return an item of the Predecessor Documents Sequence (PS3.3 C.17.2)."""
+    sop_class, sop_instance, series, study = identity
+    instance, of_series, of_study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = sop_class, sop_instance
+    of_series.SeriesInstanceUID, of_series.ReferencedSOPSequence = series, [instance]
+    of_study.StudyInstanceUID, of_study.ReferencedSeriesSequence = study, [of_series]
+    return of_study

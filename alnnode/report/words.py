@@ -1,0 +1,78 @@
+"""What the report says, in words: used by the structured report and by the captures, so that both say the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alnnode.records import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.records import Analysis, Finding, OperatingPoint
+
+LEAST_PERCENT = 0.1  # a value of 0 is shown as blank by a common viewer
+
+
+def percent(probability: float) -> float:
+    """Return a probability as a percentage with one decimal, never 0."""
+    return max(round(100 * probability, 1), LEAST_PERCENT)
+
+
+def title(finding: Finding) -> str:
+    """Return "R node 1"."""
+    return f"{finding.node.side.value[0].upper()} node {finding.node.number}"
+
+
+def verdict(finding: Finding, analysis: Analysis) -> str:
+    """Return "R node 1: suspicious, p 91 % (demonstration model)"."""
+    said = "suspicious" if finding.suspicious(analysis.model.operating_point) else "not suspicious"
+    kind = "demonstration model" if analysis.model.demonstration else "research use only"
+    return f"{title(finding)}: {said}, p {percent(finding.prediction.probability):g} % ({kind})"
+
+
+def operating_point(point: OperatingPoint) -> str:
+    """Return the threshold with what it was measured to give."""
+    text = f"operating point {100 * point.threshold:g} %"
+    if point.sensitivity and point.specificity:
+        figures = ", ".join(
+            f"{name} {value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
+            for name, value in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
+        )
+        return f"{text}: {figures} on {point.data_set}"
+    return f"{text}: {point.data_set}"
+
+
+def sides(analysis: Analysis) -> list[str]:
+    """Return one sentence per axilla: covered or not, how many nodes, the largest, the most probable."""
+    return [_side(analysis, side) for side in (Side.RIGHT, Side.LEFT)]
+
+
+def _side(analysis: Analysis, side: Side) -> str:
+    name = f"{side.value.capitalize()} axilla"
+    coverage = next((c for c in analysis.coverage if c.side is side), None)
+    missing = "" if coverage is None or coverage.covered else f" not fully covered ({coverage.remark})"
+    mine = [finding for finding in analysis.findings if finding.node.side is side]
+    if not mine:
+        return f"{name}{missing}: no node found"
+    largest = max(finding.node.short_axis.length_mm for finding in mine)
+    highest = max(mine, key=lambda finding: finding.prediction.probability)
+    return (
+        f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, largest short axis {largest:.1f} mm, "
+        f"highest probability {percent(highest.prediction.probability):g} % ({title(highest)})"
+    )
+
+
+def patient(analysis: Analysis) -> str:
+    """Return the one sentence for the whole series."""
+    if analysis.not_analysed is not None:
+        return f"Not analysed: {analysis.not_analysed}"
+    if not analysis.findings:
+        return "Analysed: no axillary lymph node found above the size limit"
+    count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
+    return f"Analysed: {len(analysis.findings)} axillary lymph node(s) found, {count} at or above the operating point"
+
+
+def by_probability(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, most probable first."""
+    return sorted(findings, key=lambda finding: (-finding.prediction.probability, finding.node.number))

@@ -1,0 +1,133 @@
+"""Synthetic analyses for the tests of reports: records only, no model, no files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+
+from alnnode.imaging.crop import CropSettings, crop_box
+from alnnode.records import (
+    Analysis,
+    Attenuation,
+    AxillaCoverage,
+    Axis,
+    Box,
+    Crop,
+    Finding,
+    Heatmap,
+    Interval,
+    Level,
+    ModelIdentity,
+    Node,
+    OperatingPoint,
+    Prediction,
+    ReportContext,
+    Side,
+    SliceRef,
+    Volume,
+)
+
+POINT = OperatingPoint(0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes")
+MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
+CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
+CROPS = CropSettings(pixels=64)
+
+
+def header(name: str = "PHANTOM^REPORT", charset: str = "ISO_IR 192") -> Dataset:
+    found = Dataset()
+    found.SpecificCharacterSet = charset
+    found.PatientName, found.PatientID, found.PatientBirthDate, found.PatientSex = name, "P-1", "19600102", "F"
+    found.StudyInstanceUID, found.SeriesInstanceUID, found.FrameOfReferenceUID = "2.25.11", "2.25.12", "2.25.13"
+    found.StudyDate, found.StudyTime, found.AccessionNumber, found.StudyID, found.ReferringPhysicianName = "20260504", "030201", "A1", "1", ""
+    found.SOPClassUID, found.SOPInstanceUID, found.Modality = CTImageStorage, "2.25.1000", "CT"
+    found.Rows, found.Columns, found.PixelSpacing, found.SliceThickness = 200, 220, [0.8, 0.8], 2.0
+    found.ImageOrientationPatient, found.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-88, -80, 0]
+    return found
+
+
+def volume(source: Dataset | None = None, slices: int = 12, *, prone: bool = False, frames: bool = False) -> Volume:
+    rng = np.random.default_rng(5)
+    voxels = np.full((slices, 200, 220), -1000, np.int16)
+    j, i = np.mgrid[0:200, 0:220]
+    body = ((j - 100) / 80) ** 2 + ((i - 110) / 105) ** 2 < 1
+    voxels[:, body] = -100
+    voxels[:, ((j - 100) / 65) ** 2 + ((i - 110) / 60) ** 2 < 1] = 50
+    voxels[:, ((j - 100) / 45) ** 2 + ((i - 85) / 22) ** 2 < 1] = -850
+    voxels[:, ((j - 100) / 45) ** 2 + ((i - 135) / 22) ** 2 < 1] = -850
+    voxels += rng.normal(0, 12, voxels.shape).astype(np.int16)
+    sign = -1.0 if prone else 1.0
+    affine = np.array([[0, 0, sign * 0.8, -88 * sign], [0, sign * 0.8, 0, -80 * sign], [2.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    if frames:
+        refs = tuple(SliceRef("1.2.840.10008.5.1.4.1.1.2.1", "2.25.1000", k + 1, (-88.0, -80.0, 2.0 * k)) for k in range(slices))
+    else:
+        refs = tuple(SliceRef(str(CTImageStorage), f"2.25.{1000 + k}", None, (-88.0, -80.0, 2.0 * k)) for k in range(slices))
+    return Volume(voxels, affine, refs, source or header(), (2.0, 0.8, 0.8), 2.0)
+
+
+def finding(of: Volume, number: int, side: Side = Side.RIGHT, probability: float = 0.91, at: tuple[int, int] = (90, 25)) -> Finding:
+    row, column = at
+    k = 3 + number % 6
+    j, i = np.mgrid[0:200, 0:220]
+    of.voxels[k - 1 : k + 2, ((j - row) / 6.5) ** 2 + ((i - column) / 9.5) ** 2 < 1] = 55
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    contour = tuple((float(column + 0.5 + 10 * np.cos(t)), float(row + 0.5 + 7 * np.sin(t))) for t in angle)
+    node = Node(
+        number=number,
+        box=Box(k - 1, row - 7, column - 10, k + 2, row + 8, column + 11),
+        side=side,
+        slice_index=k,
+        contour=contour,
+        long_axis=Axis((column - 9.5, row + 0.5), (column + 10.5, row + 0.5), 16.0),
+        short_axis=Axis((column + 0.5, row - 6.5), (column + 0.5, row + 7.5), 11.2),
+        attenuation=Attenuation(51.3, 88.0, 12.4),
+        volume_mm3=812.5,
+        score=0.83,
+        level=Level.I if number % 2 else None,
+    )
+    crops = crop_box(of, node.box, k, CROPS)
+    v, u = np.mgrid[0:64, 0:64]
+    blob = np.exp(-((v - 32) ** 2 + (u - 32) ** 2) / 200).astype(np.float32)
+    heatmaps = (Heatmap(Crop.FSC, blob, crops.fsc_geometry), Heatmap(Crop.ASC, blob[::-1] ** 2, crops.asc_geometry))
+    return Finding(node, Prediction(probability, {Crop.FSC: min(probability + 0.03, 1.0), Crop.ASC: max(probability - 0.03, 0.0)}), heatmaps, crops)
+
+
+COVERED = (AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, True))
+
+
+def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: bool) -> Analysis:
+    of = volume(source, **geometry)
+    places = [(Side.RIGHT, (90, 25)), (Side.LEFT, (95, 192)), (Side.RIGHT, (120, 30)), (Side.LEFT, (125, 190))]
+    findings = tuple(
+        finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1]) for n in range(nodes)
+    )
+    return Analysis(of.header, MODEL, of, findings, COVERED)
+
+
+def variants() -> dict[str, Analysis]:
+    """Return one analysis of each kind that a report must survive."""
+    bare = header()
+    for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName", "SliceThickness"):
+        del bare[keyword]
+    frames = header()
+    frames.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    frames.NumberOfFrames = 12
+    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"):
+        del frames[keyword]
+    partial = analysis(1)
+    return {
+        "none": analysis(0),
+        "one": analysis(1),
+        "twelve": analysis(12),
+        "prone": analysis(2, prone=True),
+        "enhanced": analysis(2, frames, frames=True),
+        "bare": analysis(2, bare),
+        "greek": analysis(2, header("Παπαδοπούλου^Μαρία")),
+        "japanese": analysis(1, header("Yamada^Hanako=山田^花子=やまだ^はなこ", "ISO_IR 192")),
+        "partial": replace(partial, coverage=(AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, False, "cut off at the side of the field of view"))),
+        "not-analysed": Analysis(header(), MODEL, None, not_analysed="the slices are 8 mm apart; the analysis needs 5 mm or less"),
+        "own-threshold": replace(analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))),
+    }

@@ -1,0 +1,236 @@
+"""Reports and captures: what they say, that they repeat, what viewers need of them."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from analyses import CONTEXT, COVERED, MODEL, analysis, finding, header, variants, volume
+
+from alnnode import report
+from alnnode.records import Analysis, ObjectRole, Side
+from alnnode.report import canvas, words
+from alnnode.report.canvas import View
+from alnnode.report.uids import uid
+
+
+def objects(of: Analysis, context=CONTEXT) -> list[Dataset]:
+    return [dcmread(io.BytesIO(item.data)) for item in report.build(of, context)]
+
+
+def walk(item: Dataset):
+    yield item
+    for child in item.get("ContentSequence", []):
+        yield from walk(child)
+
+
+def meaning(item: Dataset) -> str:
+    return item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
+
+
+def groups(sr: Dataset) -> list[Dataset]:
+    return [item for item in walk(sr) if meaning(item) == "Measurement Group"]
+
+
+def texts(sr: Dataset) -> str:
+    return "\n".join(item.TextValue for item in walk(sr) if item.get("ValueType") == "TEXT")
+
+
+@pytest.mark.parametrize("name", variants())
+def test_every_variant_gives_one_report_and_its_captures(name: str) -> None:
+    of = variants()[name]
+    made = report.build(of, CONTEXT)
+    assert [item.role for item in made].count(ObjectRole.SR) == 1
+    assert made[0].role is ObjectRole.SR
+    assert len(made) == (1 if of.volume is None else 2 + len(of.findings))
+    assert len({item.sop_instance_uid for item in made}) == len(made)
+    assert {item.series_instance_uid for item in made[1:]}.isdisjoint({made[0].series_instance_uid})
+
+
+@pytest.mark.parametrize("name", variants())
+def test_the_same_input_gives_the_same_bytes(name: str) -> None:
+    first, second = (report.build(variants()[name], CONTEXT) for _ in range(2))
+    assert [item.data for item in first] == [item.data for item in second]
+
+
+def test_bytes_repeat_in_another_process() -> None:
+    code = (
+        "import hashlib, sys; sys.path.insert(0, 'tests')\n"
+        "from analyses import CONTEXT, analysis\nfrom alnnode import report\n"
+        "print(hashlib.sha256(b''.join(o.data for o in report.build(analysis(2), CONTEXT))).hexdigest())"
+    )
+    root = Path(__file__).parents[2]
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=root, env={"PYTHONPATH": str(root), "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("change", ["input_digest", "settings_digest", "revision"])
+def test_what_changes_the_result_changes_its_uids(change: str) -> None:
+    other = replace(CONTEXT, **{change: 2 if change == "revision" else "99" * 32})
+    before = {item.sop_instance_uid for item in report.build(analysis(1), CONTEXT)}
+    assert before.isdisjoint(item.sop_instance_uid for item in report.build(analysis(1), other))
+
+
+def test_uids_are_valid_and_never_ambiguous() -> None:
+    assert uid("a", "bc") != uid("ab", "c")
+    assert len(uid("x")) <= 64
+    assert uid("x").startswith("2.25.")
+
+
+def test_dates_are_those_of_the_job() -> None:
+    for item in objects(analysis(1)):
+        assert (item.ContentDate, item.ContentTime) == ("20260504", "030201")
+        assert (item.InstanceCreationDate, item.SeriesDate) == ("20260504", "20260504")
+        assert item.file_meta.FileMetaInformationVersion == b"\x00\x01"
+
+
+def test_every_object_says_that_it_is_not_for_clinical_use() -> None:
+    for name, of in variants().items():
+        sr, *captures = objects(of)
+        assert MODEL.banner in texts(sr), name
+        for item in (sr, *captures):
+            assert "NOT FOR CLINICAL USE" in item.SeriesDescription
+            assert "DEMO" in item.SeriesDescription
+        for capture in captures:
+            assert capture.ImageComments == MODEL.banner
+            # The band with the words, in the pixels.
+            assert (capture.pixel_array[2, :, :] == canvas.NOTICE).all()
+            assert (capture.pixel_array[10:34] == 255).any()
+
+
+def test_each_node_has_both_groups_with_one_tracking_uid() -> None:
+    sr = objects(analysis(3))[0]
+    found = groups(sr)
+    assert len(found) == 6
+    for first, second in zip(found[::2], found[1::2], strict=True):
+        uids = [next(c.UID for c in g.ContentSequence if c.ValueType == "UIDREF") for g in (first, second)]
+        assert uids[0] == uids[1]
+        tracking = next(c.TextValue for c in first.ContentSequence if meaning(c) == "Tracking Identifier")
+        assert tracking.startswith("Cornerstone3DTools@^0.1.0:Bidirectional")
+        numbers = [c for c in first.ContentSequence if c.ValueType == "NUM"]
+        assert [meaning(c) for c in numbers] == ["Long Axis", "Short Axis"]
+        for number in numbers:
+            (line,) = number.ContentSequence
+            assert (line.ValueType, line.GraphicType, len(line.GraphicData)) == ("SCOORD", "POLYLINE", 4)
+        outline = next(c for c in second.ContentSequence if c.ValueType == "SCOORD")
+        assert list(outline.GraphicData[:2]) == list(outline.GraphicData[-2:])
+    assert len({next(c.UID for c in g.ContentSequence if c.ValueType == "UIDREF") for g in found}) == 3
+
+
+def test_side_site_probability_and_reference_of_a_node() -> None:
+    of = analysis(2)
+    first, second = groups(objects(of)[0])[1::2]
+    for group, one in zip((first, second), of.findings, strict=True):
+        site = next(c for c in group.ContentSequence if meaning(c) == "Finding Site")
+        assert site.ConceptCodeSequence[0].CodeValue == "68171009"
+        side = site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning
+        assert side.lower() == one.node.side.value
+        probability = next(c for c in group.ContentSequence if meaning(c) == "Probability of cancer").MeasuredValueSequence[0]
+        assert float(probability.NumericValue) == pytest.approx(100 * one.prediction.probability)
+        assert probability.MeasurementUnitsCodeSequence[0].CodeValue == "%"
+        image = next(c for c in walk(group) if c.get("ValueType") == "IMAGE").ReferencedSOPSequence[0]
+        assert image.ReferencedSOPInstanceUID == of.volume.slices[one.node.slice_index].sop_instance_uid
+
+
+def test_a_probability_of_zero_is_never_blank() -> None:
+    assert words.percent(0.0) == 0.1
+    assert words.percent(1.0) == 100.0
+
+
+def test_evidence_lists_exactly_what_the_tree_references_once() -> None:
+    for name, of in variants().items():
+        sr = objects(of)[0]
+        tree = {r.ReferencedSOPInstanceUID for c in walk(sr) for r in c.get("ReferencedSOPSequence", [])}
+        listed = [
+            i.ReferencedSOPInstanceUID
+            for study in sr.CurrentRequestedProcedureEvidenceSequence
+            for series in study.ReferencedSeriesSequence
+            for i in series.ReferencedSOPSequence
+        ]
+        assert sorted(listed) == sorted(tree), name
+
+
+def test_frames_are_referenced_by_number() -> None:
+    of = variants()["enhanced"]
+    sr = objects(of)[0]
+    frames = {int(r.ReferencedFrameNumber) for g in groups(sr) for c in walk(g) for r in c.get("ReferencedSOPSequence", [])}
+    assert frames == {one.node.slice_index + 1 for one in of.findings}
+
+
+def test_coordinates_stay_inside_the_image() -> None:
+    of = volume()
+    edge = finding(of, 1, at=(90, 5))
+    sr = objects(Analysis(of.header, MODEL, of, (edge,), COVERED))[0]
+    points = [list(c.GraphicData) for c in walk(sr) if c.get("ValueType") == "SCOORD"]
+    assert points
+    assert min(min(p) for p in points) >= 0
+
+
+def test_negative_reports_do_not_use_the_root_that_ends_viewers() -> None:
+    for name in ("none", "not-analysed"):
+        sr = objects(variants()[name])[0]
+        assert sr.ConceptNameCodeSequence[0].CodeValue != "126000"
+        assert not groups(sr)
+    assert "no axillary lymph node found" in texts(objects(variants()["none"])[0])
+    assert "8 mm apart" in texts(objects(variants()["not-analysed"])[0])
+
+
+def test_an_axilla_that_is_not_covered_is_said() -> None:
+    assert "Left axilla not fully covered (cut off at the side of the field of view)" in texts(objects(variants()["partial"])[0])
+
+
+def test_a_threshold_of_the_sites_own_carries_no_measured_figures() -> None:
+    said = texts(objects(variants()["own-threshold"])[0])
+    assert "operating point 70 %: threshold set by the site" in said
+    assert "sensitivity 0." not in said
+
+
+@pytest.mark.parametrize(("name", "person"), [("greek", "Παπαδοπούλου^Μαρία"), ("japanese", "Yamada^Hanako=山田^花子=やまだ^はなこ")])
+def test_names_survive_in_their_character_set(name: str, person: str) -> None:
+    for item in objects(variants()[name]):
+        assert str(item.PatientName) == person
+        assert item.SpecificCharacterSet == "ISO_IR 192"
+
+
+def test_a_predecessor_is_named() -> None:
+    named = replace(CONTEXT, revision=2, predecessor=("1.2.840.10008.5.1.4.1.1.88.33", "2.25.7", "2.25.8", "2.25.11"))
+    (study,) = objects(analysis(1), named)[0].PredecessorDocumentsSequence
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.7"
+
+
+def test_no_patient_data_in_the_pixels() -> None:
+    """The pixels do not depend on who the patient is."""
+    one, other = (objects(analysis(1, header(name)))[1:] for name in ("ALPHA^ANNA", "OMEGA^OLGA"))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.pixel_array, b.pixel_array)
+
+
+def test_views_show_the_patients_right_on_the_left_in_every_position() -> None:
+    supine, prone = volume(), volume(prone=True)
+    prone.voxels[:] = supine.voxels[:, ::-1, ::-1]
+    window = (40.0, 400.0)
+    pictures = [canvas.grey(of, View.whole(of, 5, 300, 260), window) for of in (supine, prone)]
+    # Different roundings at tissue borders may differ by a grey level.
+    assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).max() <= 2
+
+
+def test_the_box_is_drawn_where_the_node_is() -> None:
+    of = analysis(1)
+    node = of.findings[0].node
+    view = View.centred(of.volume, (node.slice_index, node.box.centre[1], node.box.centre[2]), 110.0, 324)
+    x, y = view.place(node.box.centre[2] + 0.5, node.box.centre[1] + 0.5)
+    assert (x, y) == pytest.approx((161.5, 161.5))
+    assert node.side is Side.RIGHT
+    whole = View.whole(of.volume, node.slice_index, 400, 400)
+    assert whole.place(node.box.centre[2], node.box.centre[1])[0] < 200  # a right node, on the left of the picture
