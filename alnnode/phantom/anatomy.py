@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.phantom.frame import Frame, Level3, level, pectoral_floor, scapular_height, scapular_line
+from alnnode.phantom.frame import Frame, Section, level, pectoral_floor, scapular_height, scapular_line
 from alnnode.phantom.settings import Arms
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Chest:
         depth: FloatArray = (1 - r) * np.float32(min(ru, rv))
         return depth
 
-    def _body(self, lv: Level3) -> FloatArray:
+    def _body(self, lv: Section) -> FloatArray:
         dv = self._v - np.float32(lv.yc)
         ratio_v = np.where(dv < 0, dv / np.float32(-lv.front), dv / np.float32(lv.back))
         p, q = self._u / np.float32(lv.outer), ratio_v
@@ -112,13 +112,13 @@ class Chest:
                 depth = np.minimum(depth, -self._ellipse(lv.outer + 16, -4, 6 + deep, 26))
         return depth
 
-    def _breast(self, lv: Level3) -> FloatArray:
+    def _breast(self, lv: Section) -> FloatArray:
         size = self._habit.breast * np.sqrt(max(0.0, 1 - ((lv.z + 75) / 85) ** 2))
         if size < 4:
             return np.full_like(self._u * self._v, -999)
         return self._ellipse(72, lv.yc - lv.b - 6, 66, 18 + self._habit.fat + size)
 
-    def _breast_gland(self, hu: FloatArray, lv: Level3, grain: FloatArray) -> None:
+    def _breast_gland(self, hu: FloatArray, lv: Section, grain: FloatArray) -> None:
         size = self._habit.breast * np.sqrt(max(0.0, 1 - ((lv.z + 75) / 80) ** 2))
         if size < 6:
             return
@@ -126,7 +126,7 @@ class Chest:
         dense = np.clip(0.5 + grain - 1.6 + 2.2 * self._habit.gland, 0, 1) * np.clip(inside / 6, 0, 1)
         hu += dense * (35 - hu)
 
-    def _arm_axis(self, lv: Level3) -> tuple[float, float, float] | None:
+    def _arm_axis(self, lv: Section) -> tuple[float, float, float] | None:
         """Return centre (u, v) of the arm at this height, and how much it is stretched in u by its slope."""
         if self._up:
             if lv.z < 40:
@@ -136,7 +136,7 @@ class Chest:
             return None
         return 176 - 0.16 * (lv.z - 50), 14 - 0.04 * (lv.z - 50), 1.0
 
-    def _arm(self, lv: Level3, inset: float) -> FloatArray:
+    def _arm(self, lv: Section, inset: float) -> FloatArray:
         axis = self._arm_axis(lv)
         if axis is None:
             return np.full((1, 1), -999, np.float32)
@@ -155,7 +155,7 @@ class Chest:
         muscle = np.clip(1.4 - np.abs(hu - self._habit.muscle_hu) / 14, 0, 1)
         hu += muscle * (5 * self._grain(z, 17) - 45 * np.clip(self._grain(0.5 * z, 47) - 1.55, 0, 0.9))
 
-    def _back(self, hu: FloatArray, lv: Level3, depth: FloatArray) -> None:
+    def _back(self, hu: FloatArray, lv: Section, depth: FloatArray) -> None:
         m = self._habit.muscle_hu - 4
         inner = 6 + 0.55 * self._habit.fat
         trapezius = np.minimum(
@@ -167,7 +167,7 @@ class Chest:
         if lv.z > 35:  # levator, supraspinatus and trapezius fill the top of the shoulder
             self._lay(hu, self._ellipse(92, lv.yc + 28, 66, 26, -0.15) - max(0.0, 60 - lv.z), m)
 
-    def _posterior_wall(self, hu: FloatArray, lv: Level3) -> None:
+    def _posterior_wall(self, hu: FloatArray, lv: Section) -> None:
         habit, v = self._habit, self._v
         u = self._u
         line = scapular_line(lv, u)
@@ -191,7 +191,7 @@ class Chest:
             self._lay(hu, bone, _BONE)
             self._lay(hu, bone - 1.9, self._habit.marrow_hu)
 
-    def _pectorals(self, hu: FloatArray, lv: Level3) -> None:
+    def _pectorals(self, hu: FloatArray, lv: Section) -> None:
         m, u, v = self._habit.muscle_hu, self._u, self._v
         floor = pectoral_floor(lv, u)
         if lv.major > 1:
@@ -204,7 +204,7 @@ class Chest:
             top = floor + 2.5
             self._lay(hu, np.minimum(v - top, top + profile - v), m)
 
-    def _cage(self, hu: FloatArray, lv: Level3, grain: FloatArray) -> None:
+    def _cage(self, hu: FloatArray, lv: Section, grain: FloatArray) -> None:
         if lv.a < 12:
             return
         habit = self._habit
@@ -230,7 +230,7 @@ class Chest:
             self._lay(hu, sternum, 420)
             self._lay(hu, sternum - 2, habit.marrow_hu - 60)
 
-    def _mediastinum(self, hu: FloatArray, lv: Level3, depth: FloatArray, grain: FloatArray) -> None:
+    def _mediastinum(self, hu: FloatArray, lv: Section, depth: FloatArray, grain: FloatArray) -> None:
         inside = depth - 10
         self._lay(hu, inside, self._habit.fat_hu + 12)
         waist = float(np.interp(lv.z, [-120, -70, -30, 30, 80], [66, 58, 36, 30, 30]))
@@ -241,7 +241,7 @@ class Chest:
             self._lay(hu, np.minimum(self._ellipse(u0, lv.yc + v0, radius, radius, signed=True), inside + 4), value)
         self._lay(hu, lung, _LUNG + vessels)
 
-    def _central(self, lv: Level3) -> tuple[tuple[float, float, float, float], ...]:
+    def _central(self, lv: Section) -> tuple[tuple[float, float, float, float], ...]:
         artery, vein = self._habit.artery_hu, self._habit.vein_hu
         trunk = (
             (0.0, 12.0, 8.5, -985.0) if lv.z > -25 else (-14.0, 14.0, 7.0, -985.0),
@@ -259,7 +259,7 @@ class Chest:
             *trunk,
         )
 
-    def _spine(self, hu: FloatArray, lv: Level3) -> None:
+    def _spine(self, hu: FloatArray, lv: Section) -> None:
         v0 = lv.yc + lv.b - 14
         body = self._ellipse(0, v0, 18, 15)
         disc = ((lv.z + 11 * self._habit.rib_phase) / 24) % 1 < 0.2
@@ -274,7 +274,7 @@ class Chest:
         self._lay(hu, np.minimum(5 - np.abs(self._v - v0 - 20 - 0.15 * self._u), 32 - self._u) - (3 if disc else 0), 380)
         self._lay(hu, self._ellipse(0, v0 + 21, 9, 8), 30)
 
-    def _shoulder(self, hu: FloatArray, lv: Level3) -> None:
+    def _shoulder(self, hu: FloatArray, lv: Section) -> None:
         axis = self._arm_axis(lv)
         if axis is not None:
             u0, v0, stretch = axis
@@ -295,7 +295,7 @@ class Chest:
             self._lay(hu, ball, 560)
             self._lay(hu, ball - 2, self._habit.marrow_hu + 60)
 
-    def _clavicle(self, hu: FloatArray, lv: Level3) -> None:
+    def _clavicle(self, hu: FloatArray, lv: Section) -> None:
         """Paint the collar bone: from the manubrium up and back to the shoulder."""
         centre = np.interp(lv.z, [52, 78], [18, 150])
         if not 46 < lv.z < 84:

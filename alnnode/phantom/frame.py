@@ -53,7 +53,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Level3:
+class Section:
     """Lengths of the trunk at one height, canonical mm."""
 
     z: float
@@ -79,7 +79,7 @@ _OUTER_UP = ([-140, -100, -60, 0, 40, 75, 100, 120], [18, 22, 34, 58, 78, 100, 9
 _OUTER_DOWN = ([-140, -100, -60, 0, 40, 75, 100, 120], [16, 18, 26, 44, 76, 108, 90, 40])
 
 
-def level(z: float, habit: Habit) -> Level3:
+def level(z: float, habit: Habit) -> Section:
     """Return the lengths of the trunk at canonical height ``z``."""
 
     def at(table: tuple[list[int], list[int]]) -> float:
@@ -94,7 +94,7 @@ def level(z: float, habit: Habit) -> Level3:
     centre = at(([-75, 0, 58], [70, 92, 122]))
     half = at(([-80, -60, 0, 40, 60], [0, 22, 24, 14, 5]))
     thick = at(([-80, -60, -10, 40, 60], [0, 6, 11, 11, 5])) * muscle
-    return Level3(
+    return Section(
         z=z,
         a=a,
         b=b,
@@ -112,7 +112,7 @@ def level(z: float, habit: Habit) -> Level3:
     )
 
 
-def cage_front(lv: Level3, u: FloatArray) -> FloatArray:
+def cage_front(lv: Section, u: FloatArray) -> FloatArray:
     """Return y of the front of the rib cage over ``u``; beside it, a line that goes on to the side and back."""
     ratio = np.clip(u / lv.a, 0, 0.97)
     beside = np.maximum(u - 0.97 * lv.a, 0)
@@ -120,23 +120,22 @@ def cage_front(lv: Level3, u: FloatArray) -> FloatArray:
     return front
 
 
-def pectoral_floor(lv: Level3, u: FloatArray) -> FloatArray:
+def pectoral_floor(lv: Section, u: FloatArray) -> FloatArray:
     """Return y of the deep surface of the pectoralis major over ``u``."""
     front = cage_front(lv, u)
     flat = lv.yc - lv.b + 14 + 0.30 * np.maximum(u - 45, 0)
     floor: FloatArray = np.minimum(front - 2, flat).astype(np.float32)
     # Room for the pectoralis minor between the ribs and the major.
     room = (lv.minor[2] + 4) * np.exp(-(((u - lv.minor[0]) / (lv.minor[1] + 12)) ** 2))
-    floor = (floor - room).astype(np.float32)
-    return floor
+    return np.asarray(floor - room, np.float32)
 
 
-def scapular_line(lv: Level3, u: FloatArray) -> FloatArray:
+def scapular_line(lv: Section, u: FloatArray) -> FloatArray:
     """Return y of the front of the shoulder blade over ``u``."""
     line: FloatArray = (np.float32(scapular_height(lv, 60)) - np.float32(0.80) * (u - 60)).astype(np.float32)
     return line
 
 
-def scapular_height(lv: Level3, u: float) -> float:
+def scapular_height(lv: Section, u: float) -> float:
     """Return y of the front of the shoulder blade at one ``u``."""
     return lv.yc + 0.9 * lv.b + 26 + 0.8 * lv.scapula - 0.80 * (u - 60)

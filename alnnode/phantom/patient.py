@@ -169,10 +169,9 @@ def _involvement(habit: Habit, side: Side, sides: tuple[Side, ...], rng: np.rand
     spread = float(rng.beta(6, 1.6))
     if not habit.metastatic:
         return 0.0
-    primary = Side.LEFT if habit.rib_phase < 0.5 else Side.RIGHT
-    if side is primary or len(sides) == 1:
+    if side is habit.primary or habit.bilateral or len(sides) == 1:
         return spread
-    return spread if habit.gland > 0.82 else 0.08
+    return 0.08
 
 
 def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.random.Generator) -> _Drawn | None:
@@ -189,7 +188,8 @@ def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.ran
         if not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(canvas, plan, centre, rotation):
             continue
         patch, cover = draw_node(canvas, plan, centre, rotation, habit.psf)
-        return _Drawn(plan, side, where, patch, cover > 0.5, centre)
+        # In thick slices a small node may nowhere fill half a voxel: it still has an outline.
+        return _Drawn(plan, side, where, patch, cover > min(0.5, 0.6 * float(cover.max())), centre)
     return None
 
 

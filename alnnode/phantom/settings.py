@@ -109,6 +109,8 @@ class Habit:
     noise: float
     padding: bool
     metastatic: bool
+    primary: Side
+    bilateral: bool
     scale: float
     width: tuple[float, float]
     tilt: float
@@ -153,6 +155,9 @@ def draw_habit(rng: np.random.Generator, settings: PhantomSettings) -> Habit:
     noise = float(rng.uniform(8, 22))
     padding = bool(rng.random() < 0.5)
     metastatic = bool(rng.random() < 0.72)
+    # The involved side must not follow from anything that the image shows elsewhere.
+    primary = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
+    bilateral = bool(rng.random() < 0.18)
     return Habit(
         slices=slices,
         thickness=thickness,
@@ -163,6 +168,8 @@ def draw_habit(rng: np.random.Generator, settings: PhantomSettings) -> Habit:
         phase=phase,
         noise=noise if settings.noise_hu is None else settings.noise_hu,
         padding=padding if settings.padding is None else settings.padding,
+        primary=primary,
+        bilateral=bilateral,
         metastatic=metastatic if settings.metastatic is None else settings.metastatic,
         scale=scale,
         width=(float(rng.normal(1, 0.025)), float(rng.normal(1, 0.025))),
