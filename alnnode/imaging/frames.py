@@ -104,7 +104,7 @@ def read_frames(dataset: Dataset, path: Path) -> tuple[list[Frame], int]:
             continue
         if PROJECTIONS.intersection(kind):
             raise NotAnalysable(
-                "The images are projections or renderings (e.g. MIP), not slices. Please send the original axial slices."
+                "The images are projections or renderings (MIP, VRT), not slices. Please send the original axial slices."
             )
         frames.append(_frame(dataset, groups, path, number if multi_frame else None))
     return frames, len(groups_of_frames) - len(frames)
@@ -116,7 +116,7 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         raise NotAnalysable("The pixel spacing in the image header is not plausible for a CT. Please send the original images.")
     if _text(groups, "RescaleType").upper() not in {"", "HU", "US"}:
         raise NotAnalysable(
-            "The pixel values are not Hounsfield units (e.g. a spectral map). Please send the conventional CT images."
+            "The pixel values are not Hounsfield units (a spectral map?). Please send the conventional CT images."
         )
     slope, intercept = _numbers(groups, "RescaleSlope", 1)[0], _numbers(groups, "RescaleIntercept", 1)[0]
     if slope == 0:
@@ -149,12 +149,12 @@ _TOLD_APART = {
     "TemporalPositionIndex": "time points",
     "TemporalPositionIdentifier": "time points",
     "ContrastBolusAgent": "contrast phases",
-    "AcquisitionNumber": "acquisitions (e.g. contrast phases)",
-    "AcquisitionDateTime": "acquisitions (e.g. contrast phases)",
-    "AcquisitionTime": "acquisitions (e.g. contrast phases)",
+    "AcquisitionNumber": "acquisitions (such as contrast phases)",
+    "AcquisitionDateTime": "acquisitions (such as contrast phases)",
+    "AcquisitionTime": "acquisitions (such as contrast phases)",
     "ConvolutionKernel": "convolution kernels",
     "SliceThickness": "slice thicknesses",
-    "ImageType": "image types (e.g. energies)",
+    "ImageType": "image types (such as energies)",
 }
 
 

@@ -31,4 +31,5 @@ def apply(hu: npt.ArrayLike, center: float, width: float) -> FloatArray:
     values = np.asarray(hu, dtype=np.float32) - np.float32(center - 0.5)
     if width == 1:  # a step: the ramp of the formula has no length
         return (values > 0).astype(np.float32)
-    return np.clip(values / np.float32(width - 1) + np.float32(0.5), 0.0, 1.0, dtype=np.float32)
+    grey: FloatArray = np.clip(values / np.float32(width - 1) + np.float32(0.5), 0.0, 1.0, dtype=np.float32)
+    return grey
