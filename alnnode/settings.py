@@ -6,6 +6,7 @@ of the wrong kind or an impossible combination is a `SettingsError` that names t
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError as SourceError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
 
@@ -71,8 +73,8 @@ class Listener(Section):
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50  # per process
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 26)] = 131072
     max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
-    called_ae_titles: tuple[str, ...] = ()  # empty: the node's own; "*": any
-    calling_ae_titles: tuple[str, ...] = ("*",)
+    called_ae_titles: tuple[AETitle, ...] = ()  # empty: the node's own; "*": any
+    calling_ae_titles: tuple[AETitle, ...] = ("*",)
     addresses: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     acse_timeout: Seconds = 30
     dimse_timeout: Seconds = 60
@@ -141,7 +143,7 @@ class Analysis(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one per core
     window_center: float = 40
-    window_width: Annotated[float, Field(gt=0)] = 400
+    window_width: Annotated[float, Field(ge=1)] = 400  # PS3.3 C.11.2.1.2
     min_short_axis_mm: Annotated[float, Field(ge=2, le=30)] = 4
     max_slice_spacing_mm: Annotated[float, Field(gt=0, le=10)] = 5
     max_nodes: Annotated[int, Field(ge=1, le=200)] = 40
@@ -214,11 +216,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it by name
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file."""
         return env_settings, init_settings
@@ -228,7 +230,7 @@ class Settings(BaseSettings):
         for kind, names in (("destinations", [d.name for d in self.destinations]), ("routes", [r.name for r in self.routes])):
             double = {name for name in names if names.count(name) > 1}
             if double:
-                raise ValueError(f"two {kind} share the name {sorted(double)[0]!r}; rename one")
+                raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")
         return self
 
     @property
@@ -259,12 +261,31 @@ class Settings(BaseSettings):
 
 
 def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "file"
+    key = _key(error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{key}: no such key; remove it or correct the spelling (config.example.toml lists every key)"
+        return f"{key}: no such key; {_remedy(error['loc'])} (config.example.toml lists every key)"
+    if error["type"] == "missing":
+        return f"{key}: must be given; add it (config.example.toml shows how)"
     message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in {"missing", "value_error"} else f"; the file or environment says {error['input']!r}"
-    return f"{key}: {message}{given}"
+    # A URL may hold a password, and these messages end in logs.
+    secret = error["type"] == "value_error" or error["loc"][-1:] == ("url",)
+    return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {error['input']!r}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Spell a place in the file: ``destinations[1].port`` is the port of the first [[destinations]]."""
+    parts = [f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".") or "file"
+
+
+def _remedy(location: tuple[int | str, ...]) -> str:
+    """Name the key that was probably meant."""
+    fields = Settings.model_fields
+    if len(location) > 1:
+        kind = {"destinations": Destination, "routes": Route}.get(str(location[0])) or fields[str(location[0])].annotation
+        fields = getattr(kind, "model_fields", {})
+    close = difflib.get_close_matches(str(location[-1]), fields, n=1)
+    return f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"
 
 
 def load(path: Path | None = None) -> Settings:
@@ -294,11 +315,13 @@ def load(path: Path | None = None) -> Settings:
         if name.startswith(ENV_PREFIX) and name[len(ENV_PREFIX) :].split("__")[0].lower() not in Settings.model_fields
     ]
     if unknown:
-        raise SettingsError(f"{sorted(unknown)[0]}: no such section; sections are {', '.join(Settings.model_fields)}")
+        raise SettingsError(f"{min(unknown)}: no such section; sections are {', '.join(Settings.model_fields)}")
     try:
         return Settings(**content)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
         lines = [f"  {_explain(detail)}" for detail in error.errors(include_url=False)]
         raise SettingsError("\n".join([f"{where} cannot be used:", *lines])) from error
     except SourceError as error:
-        raise SettingsError(f"an {ENV_PREFIX}… variable cannot be read: {error}; lists and tables are written as JSON") from error
+        raise SettingsError(
+            f"an {ENV_PREFIX}… variable cannot be read: {error}; lists and tables are written as JSON"
+        ) from error
