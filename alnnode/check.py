@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alnnode.errors import AlnnodeError
@@ -38,7 +39,7 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     for destination in settings.destinations:
         yield _guarded(
             f"destination {destination.name}",
-            lambda name=destination.name: _echo(settings, name),
+            partial(_echo, settings, destination.name),
             "check that it runs, that host/port/AE title are right and that it knows this node's AE title",
         )
 

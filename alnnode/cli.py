@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from alnnode import __version__, logs
 from alnnode.errors import AlnnodeError, JobNotFound, NotAnalysable, SettingsError
+from alnnode.records import Side
 from alnnode.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -37,8 +39,23 @@ app = typer.Typer(
 )
 Config = Annotated[
     Path | None,
-    typer.Option("--config", "-c", envvar="ALNNODE_CONFIG", help="Settings file; ./config.toml when it exists, else the defaults."),
+    typer.Option(
+        "--config", "-c", envvar="ALNNODE_CONFIG", help="Settings file; ./config.toml when it exists, else the defaults."
+    ),
 ]
+
+
+class Sides(StrEnum):
+    """Axillae, as the command line names them."""
+
+    BOTH = "both"
+    RIGHT = "right"
+    LEFT = "left"
+
+    @property
+    def chosen(self) -> tuple[Side, ...]:
+        """The patient's sides."""
+        return tuple(Side) if self is Sides.BOTH else (Side(self.value),)
 
 
 def main() -> None:
@@ -77,7 +94,12 @@ def _jobs(settings: Settings) -> Jobs:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
     )
 
 
@@ -127,7 +149,9 @@ def migrate(config: Config = None) -> None:
 
 @app.command()
 def analyse(
-    folder: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one or more CT series.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with the DICOM files of one or more CT series.", exists=True, file_okay=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sr.dcm, capture-NN.dcm/.png and result.json.")],
     config: Config = None,
 ) -> None:
@@ -144,11 +168,13 @@ def analyse(
         ensemble = Ensemble(bundle, settings.analysis.device)
         detector = Detector.from_bundle(bundle, ensemble.device)
         outcomes = []
-        for outcome in analyse_folder(folder, out, settings, ensemble, detector, lambda step: status.update(step)):
+        for outcome in analyse_folder(folder, out, settings, ensemble, detector, status.update):
             outcomes.append(outcome)
             where = "" if outcome.folder is None else f" -> {outcome.folder}"
             said = outcome.reason or f"{outcome.nodes} node(s), {outcome.suspicious} at or above the operating point"
-            console.print(f"…{outcome.series_uid[-12:]} ({outcome.images} images): {said}{where}", markup=False, highlight=False)
+            console.print(
+                f"…{outcome.series_uid[-12:]} ({outcome.images} images): {said}{where}", markup=False, highlight=False
+            )
     console.print(ensemble.identity.banner, style="bold", markup=False)
     if any(outcome.reason for outcome in outcomes):
         raise typer.Exit(EXIT_NOT_ANALYSABLE)
@@ -159,7 +185,8 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write: one folder of DICOM per patient, and truth.json.")],
     patients: Annotated[int, typer.Option("--patients", "-n", min=1, help="How many patients.")] = 1,
     seed: Annotated[int, typer.Option("--seed", "-s", help="Same seed, same bytes.")] = 1,
-    max_nodes: Annotated[int, typer.Option("--max-nodes", min=0, max=12, help="Most nodes on a side.")] = 12,
+    nodes: Annotated[tuple[int, int], typer.Option("--nodes", min=0, max=12, help="Fewest and most nodes on a side.")] = (0, 12),
+    sides: Annotated[Sides, typer.Option("--sides", help="Which axillae may hold nodes.")] = Sides.BOTH,
 ) -> None:
     """Make synthetic axillary CT with its truth: test input and training data, not anatomy to learn from."""
     from alnnode import phantom as phantoms  # noqa: PLC0415
@@ -171,7 +198,7 @@ def phantom(
             out,
             patients=patients,
             seed=seed,
-            settings=phantoms.PhantomSettings(max_nodes_per_side=max_nodes),
+            settings=phantoms.PhantomSettings(nodes_per_side=nodes, sides=sides.chosen),
             progress=lambda: progress.advance(task),
         )
     console.print(f"{patients} synthetic patient(s) and truth.json in {out}", markup=False)
@@ -207,7 +234,12 @@ def jobs(
         return
     table = Table("job", "state", "rev", "images", "attempts", "updated (UTC)", "reason", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(str("" if row[key] is None else row[key]) for key in ("id", "state", "revision", "images", "attempts", "updated_at", "reason")))
+        table.add_row(
+            *(
+                str("" if row[key] is None else row[key])
+                for key in ("id", "state", "revision", "images", "attempts", "updated_at", "reason")
+            )
+        )
     Console(soft_wrap=True).print(table)
 
 

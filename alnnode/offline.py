@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 # Used only when a series carries no date at all, so that its result bytes still repeat.
 DATELESS = datetime(1900, 1, 1)  # noqa: DTZ001 - DICOM DA/TM without offset
-DATES = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
+DATES = (
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("ContentDate", "ContentTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("StudyDate", "StudyTime"),
+)
 
 
 @dataclass(frozen=True, slots=True)

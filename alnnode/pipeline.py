@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from alnnode import locate
 from alnnode.errors import NotAnalysable
+from alnnode.imaging.crop import crops_for
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.model import saliency
-from alnnode.imaging.crop import crops_for
 from alnnode.records import Analysis, Finding, OperatingPoint
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Told the name of each step as it begins; may raise to stop the analysis."""
 
-    def __call__(self, step: str, /) -> None: ...
+    def __call__(self, step: str, /) -> object:
+        """Hear that ``step`` begins; what is returned is ignored."""
 
 
 def analyse(
@@ -33,7 +34,7 @@ def analyse(
     ensemble: Ensemble,
     detector: Detector,
     settings: AnalysisSettings,
-    progress: Progress = lambda _: None,
+    progress: Progress = lambda _step: None,
 ) -> Analysis:
     """Locate, classify and explain the axillary lymph nodes of one series.
 

@@ -65,7 +65,10 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
     if volume is None:
         raise ValueError("findings without a volume")
     corners = [
-        volume.patient_point(k - 0.5, j - 0.5, i - 0.5) for k in (box.k0, box.k1) for j in (box.j0, box.j1) for i in (box.i0, box.i1)
+        volume.patient_point(k - 0.5, j - 0.5, i - 0.5)
+        for k in (box.k0, box.k1)
+        for j in (box.j0, box.j1)
+        for i in (box.i0, box.i1)
     ]
     reference = volume.slices[node.slice_index]
     return {

@@ -21,7 +21,7 @@ def make(folder: Path) -> None:
     """Write the series, in another process so that its memory is not counted."""
     from alnnode.phantom import PhantomSettings, make_patient, write_series
 
-    settings = PhantomSettings(slices=SLICES, slice_thickness=THICKNESS_MM)
+    settings = PhantomSettings(slices=(SLICES, SLICES), thickness_mm=(THICKNESS_MM, THICKNESS_MM))
     write_series(make_patient(seed=77, index=0, settings=settings), folder)
 
 
@@ -49,7 +49,9 @@ def measure(folder: Path) -> None:
     settings = Settings()
     marks: list[tuple[str, float]] = []
     start = time.perf_counter()
-    analysis = pipeline.analyse(paths, ensemble, detector, settings.analysis, lambda step: marks.append((step, time.perf_counter())))
+    analysis = pipeline.analyse(
+        paths, ensemble, detector, settings.analysis, lambda step: marks.append((step, time.perf_counter()))
+    )
     marks.append(("report", time.perf_counter()))
     objects = report.build(analysis, offline_context(paths, settings))
     for number, item in enumerate(objects):
@@ -58,7 +60,9 @@ def measure(folder: Path) -> None:
     print("| step | s |\n|---|---|")
     for (step, began), (_, ended) in zip(marks, [*marks[1:], ("end", end)], strict=True):
         print(f"| {step} | {ended - began:.2f} |")
-    print(f"| **job start to results** ({len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects) | **{end - start:.2f}** |")
+    print(
+        f"| **job start to results** ({len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects) | **{end - start:.2f}** |"
+    )
     print(f"| ratio to plain pydicom decoding of the same files ({plain:.2f} s) | {(end - start) / plain:.1f} |")
     print(f"| model load, once per worker process | {loaded:.2f} |")
     print(f"| peak memory of the process, MiB | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} |")

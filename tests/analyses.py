@@ -31,7 +31,9 @@ from alnnode.records import (
     Volume,
 )
 
-POINT = OperatingPoint(0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes")
+POINT = OperatingPoint(
+    0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
+)
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
 CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
 CROPS = CropSettings(pixels=64)
@@ -42,7 +44,13 @@ def header(name: str = "PHANTOM^REPORT", charset: str = "ISO_IR 192") -> Dataset
     found.SpecificCharacterSet = charset
     found.PatientName, found.PatientID, found.PatientBirthDate, found.PatientSex = name, "P-1", "19600102", "F"
     found.StudyInstanceUID, found.SeriesInstanceUID, found.FrameOfReferenceUID = "2.25.11", "2.25.12", "2.25.13"
-    found.StudyDate, found.StudyTime, found.AccessionNumber, found.StudyID, found.ReferringPhysicianName = "20260504", "030201", "A1", "1", ""
+    found.StudyDate, found.StudyTime, found.AccessionNumber, found.StudyID, found.ReferringPhysicianName = (
+        "20260504",
+        "030201",
+        "A1",
+        "1",
+        "",
+    )
     found.SOPClassUID, found.SOPInstanceUID, found.Modality = CTImageStorage, "2.25.1000", "CT"
     found.Rows, found.Columns, found.PixelSpacing, found.SliceThickness = 200, 220, [0.8, 0.8], 2.0
     found.ImageOrientationPatient, found.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-88, -80, 0]
@@ -62,13 +70,17 @@ def volume(source: Dataset | None = None, slices: int = 12, *, prone: bool = Fal
     sign = -1.0 if prone else 1.0
     affine = np.array([[0, 0, sign * 0.8, -88 * sign], [0, sign * 0.8, 0, -80 * sign], [2.0, 0, 0, 0], [0, 0, 0, 1.0]])
     if frames:
-        refs = tuple(SliceRef("1.2.840.10008.5.1.4.1.1.2.1", "2.25.1000", k + 1, (-88.0, -80.0, 2.0 * k)) for k in range(slices))
+        refs = tuple(
+            SliceRef("1.2.840.10008.5.1.4.1.1.2.1", "2.25.1000", k + 1, (-88.0, -80.0, 2.0 * k)) for k in range(slices)
+        )
     else:
         refs = tuple(SliceRef(str(CTImageStorage), f"2.25.{1000 + k}", None, (-88.0, -80.0, 2.0 * k)) for k in range(slices))
     return Volume(voxels, affine, refs, source or header(), (2.0, 0.8, 0.8), 2.0)
 
 
-def finding(of: Volume, number: int, side: Side = Side.RIGHT, probability: float = 0.91, at: tuple[int, int] = (90, 25)) -> Finding:
+def finding(
+    of: Volume, number: int, side: Side = Side.RIGHT, probability: float = 0.91, at: tuple[int, int] = (90, 25)
+) -> Finding:
     row, column = at
     k = 3 + number % 6
     j, i = np.mgrid[0:200, 0:220]
@@ -92,7 +104,12 @@ def finding(of: Volume, number: int, side: Side = Side.RIGHT, probability: float
     v, u = np.mgrid[0:64, 0:64]
     blob = np.exp(-((v - 32) ** 2 + (u - 32) ** 2) / 200).astype(np.float32)
     heatmaps = (Heatmap(Crop.FSC, blob, crops.fsc_geometry), Heatmap(Crop.ASC, blob[::-1] ** 2, crops.asc_geometry))
-    return Finding(node, Prediction(probability, {Crop.FSC: min(probability + 0.03, 1.0), Crop.ASC: max(probability - 0.03, 0.0)}), heatmaps, crops)
+    return Finding(
+        node,
+        Prediction(probability, {Crop.FSC: min(probability + 0.03, 1.0), Crop.ASC: max(probability - 0.03, 0.0)}),
+        heatmaps,
+        crops,
+    )
 
 
 COVERED = (AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, True))
@@ -102,7 +119,8 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: bool) ->
     of = volume(source, **geometry)
     places = [(Side.RIGHT, (90, 25)), (Side.LEFT, (95, 192)), (Side.RIGHT, (120, 30)), (Side.LEFT, (125, 190))]
     findings = tuple(
-        finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1]) for n in range(nodes)
+        finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1])
+        for n in range(nodes)
     )
     return Analysis(of.header, MODEL, of, findings, COVERED)
 
@@ -110,7 +128,15 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: bool) ->
 def variants() -> dict[str, Analysis]:
     """Return one analysis of each kind that a report must survive."""
     bare = header()
-    for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName", "SliceThickness"):
+    for keyword in (
+        "PatientBirthDate",
+        "PatientSex",
+        "AccessionNumber",
+        "StudyID",
+        "StudyTime",
+        "ReferringPhysicianName",
+        "SliceThickness",
+    ):
         del bare[keyword]
     frames = header()
     frames.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -127,7 +153,17 @@ def variants() -> dict[str, Analysis]:
         "bare": analysis(2, bare),
         "greek": analysis(2, header("Παπαδοπούλου^Μαρία")),
         "japanese": analysis(1, header("Yamada^Hanako=山田^花子=やまだ^はなこ", "ISO_IR 192")),
-        "partial": replace(partial, coverage=(AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, False, "cut off at the side of the field of view"))),
-        "not-analysed": Analysis(header(), MODEL, None, not_analysed="the slices are 8 mm apart; the analysis needs 5 mm or less"),
-        "own-threshold": replace(analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))),
+        "partial": replace(
+            partial,
+            coverage=(
+                AxillaCoverage(Side.RIGHT, True),
+                AxillaCoverage(Side.LEFT, False, "cut off at the side of the field of view"),
+            ),
+        ),
+        "not-analysed": Analysis(
+            header(), MODEL, None, not_analysed="the slices are 8 mm apart; the analysis needs 5 mm or less"
+        ),
+        "own-threshold": replace(
+            analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))
+        ),
     }

@@ -25,7 +25,7 @@ SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 def _store(event: Event, folder: Path) -> int:
     """Keep the object; one that comes twice is kept twice, so that a doubled result shows."""
     data = event.encoded_dataset()
-    name = hashlib.sha256(str(event.request.AffectedSOPInstanceUID).encode()).hexdigest()[:24]
+    name = hashlib.sha256(str(event.file_meta.MediaStorageSOPInstanceUID).encode()).hexdigest()[:24]
     copies = len(list(folder.glob(f"{name}*.dcm")))
     try:
         (folder / f"{name}-{copies + 1}.part").write_bytes(data)

@@ -24,7 +24,9 @@ td.name{white-space:nowrap}figure{margin:1.5rem 0}img{max-width:100%;height:auto
 """
 
 
-def render(banner: str, report: Dataset, captures: Sequence[Dataset], timings: Sequence[tuple[str, str]], checks: Sequence[str]) -> str:
+def render(
+    banner: str, report: Dataset, captures: Sequence[Dataset], timings: Sequence[tuple[str, str]], checks: Sequence[str]
+) -> str:
     """Return the page.
 
     Args:
@@ -69,7 +71,7 @@ def _rows(item: Dataset, depth: int = 0) -> Iterator[str]:
         yield from _rows(child, depth + 1)
 
 
-def _value(item: Dataset) -> str:
+def _value(item: Dataset) -> str:  # noqa: PLR0911 - one line per value type
     match item.get("ValueType"):
         case "CODE":
             return str(item.ConceptCodeSequence[0].CodeMeaning)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
-from pynetdicom import AE
+from pynetdicom import AE, build_context
 from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
 from rich.console import Console
 
 from alnnode import phantom
-from alnnode.demo import page, pacs
+from alnnode.demo import pacs, page
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.records import JobState
 from alnnode.settings import load
@@ -100,7 +100,9 @@ def run(out: Path, seed: int) -> int:
         banner = str(report.get("SeriesDescription", "")) if report else ""
         text = page.render(_banner(report) or banner, report, captures, clock.rows, checks)
     except (AlnnodeError, OSError) as error:
-        console.print(f"  ✗ {error}\n  the node's log: {out / 'node.log'}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"  ✗ {error}\n  the node's log: {out / 'node.log'}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         return 1
     (out / "report.html").write_text(text, encoding="utf-8")
     for line in checks:
@@ -108,7 +110,9 @@ def run(out: Path, seed: int) -> int:
     console.print(
         f"\nOpen {out / 'report.html'} in a browser.\n"
         "Next: copy config.example.toml to config.toml, name your PACS under [[destinations]], run `alnnode check`, then `alnnode serve`.",
-        highlight=False, markup=False, soft_wrap=True,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     return 0
 
@@ -168,25 +172,21 @@ def _free_port() -> int:
 def _configure(out: Path, pacs_port: int) -> Path:
     path = out / "config.toml"
     data = json.dumps(str(out / "node"))[1:-1]
-    path.write_text(CONFIG.format(node=NODE, data=data, port=_free_port(), pacs=pacs.AE_TITLE, pacs_port=pacs_port), encoding="utf-8")
+    path.write_text(
+        CONFIG.format(node=NODE, data=data, port=_free_port(), pacs=pacs.AE_TITLE, pacs_port=pacs_port), encoding="utf-8"
+    )
     return path
 
 
 def _answers(port: int) -> bool:
     entity = AE(SENDER)
     entity.connection_timeout = entity.acse_timeout = 2
-    association = entity.associate("127.0.0.1", port, [_context(Verification)], ae_title=NODE)
+    association = entity.associate("127.0.0.1", port, [build_context(Verification)], ae_title=NODE)
     if not association.is_established:
         return False
     status = association.send_c_echo()
     association.release()
     return "Status" in status and status.Status == 0x0000
-
-
-def _context(abstract_syntax: str) -> object:
-    from pynetdicom import build_context
-
-    return build_context(abstract_syntax)
 
 
 def _send(files: list[Path], port: int) -> None:
@@ -220,7 +220,7 @@ def _wait(config: Path) -> None:
 
 def _verify(received: Path, files: list[Path], truth: phantom.Phantom) -> tuple[list[str], Dataset, list[Dataset]]:
     """Check what the PACS holds; return the sentences for the page, the report and the captures."""
-    objects = [dcmread(path) for path in sorted(received.glob("*.dcm"))]
+    objects: list[Dataset] = [dcmread(path) for path in sorted(received.glob("*.dcm"))]
     reports = [item for item in objects if item.Modality == "SR"]
     captures = sorted((item for item in objects if item.Modality != "SR"), key=lambda item: int(item.InstanceNumber))
     uids = {item.SOPInstanceUID for item in objects}

@@ -24,7 +24,17 @@ AIR_HU = -1000.0
 
 # Anchors of matplotlib's "inferno" (CC0), perceptually uniform.
 _ANCHORS = np.array(
-    [(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)],
+    [
+        (0, 0, 4),
+        (31, 12, 72),
+        (85, 15, 109),
+        (136, 34, 106),
+        (186, 54, 85),
+        (227, 89, 51),
+        (249, 140, 10),
+        (249, 201, 50),
+        (252, 255, 164),
+    ],
     np.float32,
 )
 
@@ -61,7 +71,9 @@ class View:
         """Return a square view of ``field_mm`` around a voxel position."""
         step_row, step_column = _steps(volume, field_mm / size)
         middle = (size - 1) / 2
-        return cls(round(centre[0]), centre[1] - middle * step_row, centre[2] - middle * step_column, step_row, step_column, size, size)
+        return cls(
+            round(centre[0]), centre[1] - middle * step_row, centre[2] - middle * step_column, step_row, step_column, size, size
+        )
 
     @classmethod
     def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
@@ -113,10 +125,18 @@ def blend(picture: Rgb, values: FloatArray, inside: npt.NDArray[np.bool_]) -> Rg
     """Return the picture with 0..1 values laid over it in colour."""
     weight = (np.clip(values, 0, 1) * 0.65 * inside)[..., None]
     mixed = picture * (1 - weight) + colour(values) * weight
-    return np.rint(mixed).astype(np.uint8)
+    blended: Rgb = np.rint(mixed).astype(np.uint8)
+    return blended
 
 
-def text(draw: ImageDraw.ImageDraw, at: tuple[float, float], words: str, size: int, ink: tuple[int, int, int] = INK, anchor: str = "la") -> None:
+def text(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    words: str,
+    size: int,
+    ink: tuple[int, int, int] = INK,
+    anchor: str = "la",
+) -> None:
     """Write with a thin dark edge, so that it reads over tissue."""
     draw.text(at, words, font=font(size), fill=ink, anchor=anchor, stroke_width=1, stroke_fill=GROUND)
 

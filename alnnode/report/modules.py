@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from alnnode import __version__
 from alnnode.records import ObjectRole, ResultObject
@@ -99,7 +99,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = f"ALNNODE_{__version__}"[:16]
     dataset.file_meta = meta
     buffer = io.BytesIO()

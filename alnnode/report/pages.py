@@ -40,7 +40,10 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
     )  # fmt: skip
     view = View.centred(volume, (node.slice_index, node.box.centre[1], node.box.centre[2]), FIELD_MM, PANEL)
     picture = canvas.grey(volume, view, window)
-    panels = [(picture, "slice and outline"), *((canvas.overlay(picture, view, h), f"Grad-CAM {h.crop.value.upper()}") for h in finding.heatmaps)]
+    panels = [
+        (picture, "slice and outline"),
+        *((canvas.overlay(picture, view, h), f"Grad-CAM {h.crop.value.upper()}") for h in finding.heatmaps),
+    ]
     for number, (pixels, caption) in enumerate(panels):
         x, y = GAP + number * (PANEL + GAP), 142
         page.paste(Image.fromarray(pixels), (x, y))
@@ -94,7 +97,9 @@ def _letters(pen: ImageDraw.ImageDraw, x: float, y: float, width: int, height: i
         canvas.text(pen, at, letter, 22, INK, anchor)
 
 
-def _outline(pen: ImageDraw.ImageDraw, finding: Finding, view: View, x: float, y: float, ink: tuple[int, int, int], *, boxed: bool) -> None:
+def _outline(
+    pen: ImageDraw.ImageDraw, finding: Finding, view: View, x: float, y: float, ink: tuple[int, int, int], *, boxed: bool
+) -> None:
     node = finding.node
     if boxed:
         ends = [view.place(node.box.i0, node.box.j0), view.place(node.box.i1, node.box.j1)]
@@ -118,13 +123,21 @@ def _crop(page: Image.Image, pen: ImageDraw.ImageDraw, finding: Finding, heatmap
     pixels = np.repeat(np.rint(seen[0] * 255).astype(np.uint8)[..., None], 3, axis=2)
     page.paste(Image.fromarray(pixels).resize((INSET, INSET), Image.Resampling.BICUBIC), (x, y))
     warm = canvas.blend(pixels, heatmap.values, np.ones(heatmap.values.shape, bool))
-    page.paste(Image.fromarray(warm).resize((INSET // 3, INSET // 3), Image.Resampling.BICUBIC), (x + INSET - INSET // 3, y + INSET - INSET // 3))
+    page.paste(
+        Image.fromarray(warm).resize((INSET // 3, INSET // 3), Image.Resampling.BICUBIC),
+        (x + INSET - INSET // 3, y + INSET - INSET // 3),
+    )
     pen.rectangle((x, y, x + INSET - 1, y + INSET - 1), outline=LINE)
     canvas.text(pen, (x + INSET / 2, y + INSET + 3), CROP_NAMES[heatmap.crop], 22, QUIET, "ma")
 
 
 def _overview(
-    page: Image.Image, pen: ImageDraw.ImageDraw, finding: Finding, volume: Volume, window: tuple[float, float], at: tuple[int, int]
+    page: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    finding: Finding,
+    volume: Volume,
+    window: tuple[float, float],
+    at: tuple[int, int],
 ) -> None:
     width = SIDE - GAP - at[0]
     view = View.whole(volume, finding.node.slice_index, width, INSET)
@@ -164,7 +177,9 @@ def _footer(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
         canvas.text(pen, (GAP, SIDE - 54 + number * 25), part, 20, QUIET)
 
 
-def _gallery(page: Image.Image, pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, window: tuple[float, float], y: int) -> None:
+def _gallery(
+    page: Image.Image, pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, window: tuple[float, float], y: int
+) -> None:
     """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts."""
     width, height = (SIDE - 3 * GAP) // 2, 262
     for number, side in enumerate((Side.RIGHT, Side.LEFT)):
@@ -179,7 +194,9 @@ def _gallery(page: Image.Image, pen: ImageDraw.ImageDraw, analysis: Analysis, vo
                 if finding.node.box.k0 <= top.slice_index < finding.node.box.k1:
                     _outline(pen, finding, view, x, y, _ink(finding, analysis), boxed=True)
             _letters(pen, x, y, width, height)
-            caption = f"{side.value} axilla, node {top.number}: slice {top.slice_index + 1} of {len(volume.slices)} from the feet"
+            caption = (
+                f"{side.value} axilla, node {top.number}: slice {top.slice_index + 1} of {len(volume.slices)} from the feet"
+            )
         canvas.text(pen, (x + width / 2, y + height + 4), caption, 22, QUIET, "ma")
 
 
@@ -203,7 +220,13 @@ def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, y: int) -> None:
         for (_, x), cell in zip(columns, cells, strict=True):
             canvas.text(pen, (x, y + 28 + number * 28), cell, 22, _ink(finding, analysis))
     if len(shown) < len(ranked):
-        canvas.text(pen, (GAP, y + 28 + len(shown) * 28), f"and {len(ranked) - len(shown)} less probable: see the structured report", 20, QUIET)
+        canvas.text(
+            pen,
+            (GAP, y + 28 + len(shown) * 28),
+            f"and {len(ranked) - len(shown)} less probable: see the structured report",
+            20,
+            QUIET,
+        )
 
 
 def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, window: tuple[float, float], y: int) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodedConcept,
     ComprehensiveSR,
     ContainerContentItem,
+    ContentItem,
     ContentSequence,
     CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
@@ -42,6 +44,8 @@ from alnnode.report import codes, modules, words
 from alnnode.report.uids import IMPLEMENTATION_CLASS_UID, result_uid, tracking_uid
 
 if TYPE_CHECKING:
+    from pydicom.sr.coding import Code
+
     from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
 
 SERIES_NUMBER = 9001
@@ -52,7 +56,8 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 def build(analysis: Analysis, context: ReportContext) -> ResultObject:
     """Return the report of an analysis, whatever came out of it."""
     if analysis.findings:
-        content, images = _measurements(analysis, context), _images(analysis)
+        images = _images(analysis)
+        content: Dataset = _measurements(analysis, context, images)[0]
     else:
         images = [_negative_image(analysis)]
         content = _negative(analysis, images[0])
@@ -79,15 +84,17 @@ def build(analysis: Analysis, context: ReportContext) -> ResultObject:
     return modules.finish(report, analysis, context, ObjectRole.SR)
 
 
-def _measurements(analysis: Analysis, context: ReportContext) -> ContentSequence:
-    groups = [group for finding in analysis.findings for group in (_bidirectional(finding, analysis), _planar(finding, analysis))]
+def _measurements(analysis: Analysis, context: ReportContext, images: list[Dataset]) -> ContentSequence:
+    groups = [
+        group for finding in analysis.findings for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
+    ]
     report = MeasurementReport(
         observation_context=_observer(analysis, context),
         procedure_reported=codes.CT_PROCEDURE,
         imaging_measurements=groups,
         title=codes.IMAGING_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
-        referenced_images=_images(analysis),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+        referenced_images=images,
     )
     summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
     summary.ContentSequence = ContentSequence()
@@ -97,9 +104,9 @@ def _measurements(analysis: Analysis, context: ReportContext) -> ContentSequence
     return report
 
 
-def _sentences(analysis: Analysis) -> list[tuple[object, str]]:
+def _sentences(analysis: Analysis) -> list[tuple[Code, str]]:
     """Return the summary: what it is not for, the patient, each axilla, the operating point, the geometry."""
-    texts: list[tuple[object, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
+    texts: list[tuple[Code, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
     if analysis.volume is not None:
         texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
         texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
@@ -172,7 +179,9 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
         *(Measurement(codes.MEMBER_PROBABILITY[crop], words.percent(prediction.members[crop]), codes.PERCENT) for crop in Crop),
         Measurement(codes.ATTENUATION, round(node.attenuation.mean, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
         Measurement(codes.ATTENUATION, round(node.attenuation.maximum, 1), codes.HOUNSFIELD, derivation=codes.MAXIMUM),
-        Measurement(codes.ATTENUATION, round(node.attenuation.deviation, 1), codes.HOUNSFIELD, derivation=codes.STANDARD_DEVIATION),
+        Measurement(
+            codes.ATTENUATION, round(node.attenuation.deviation, 1), codes.HOUNSFIELD, derivation=codes.STANDARD_DEVIATION
+        ),
         Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
     ]
     if node.source is NodeSource.ALGORITHM:
@@ -196,14 +205,16 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
     return group
 
 
-def _axis(name: object, axis: Axis, reference: SliceRef, analysis: Analysis) -> Measurement:
+def _axis(name: Code, axis: Axis, reference: SliceRef, analysis: Analysis) -> Measurement:
     ends = _inside(np.array([axis.start, axis.end], dtype=np.float64), analysis)
     source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
     line = CoordinatesForMeasurement("POLYLINE", ends, source)
     return Measurement(name, round(axis.length_mm, 1), codes.MILLIMETRE, referenced_coordinates=[line])
 
 
-def _inside(points: np.ndarray[tuple[int, int], np.dtype[np.float64]], analysis: Analysis) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _inside(
+    points: np.ndarray[tuple[int, int], np.dtype[np.float64]], analysis: Analysis
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return the points within the image: SCOORD may not leave it (PS3.3 C.18.6.1.2)."""
     rows, columns = _volume(analysis).voxels.shape[1:]
     clipped: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.clip(points, 0.0, [float(columns), float(rows)])
@@ -250,7 +261,7 @@ def _negative(analysis: Analysis, image: Dataset) -> Dataset:
     """Return a TID 2000 report: text only. A TID 1500 report without measurements ends some viewers' image view."""
     root = ContainerContentItem(name=codes.DIAGNOSTIC_IMAGING_REPORT, template_id="2000")
     root.ContentSequence = ContentSequence(is_root=False)
-    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(codes.ENGLISH))
+    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
     for item in _device_items(analysis):
         root.ContentSequence.append(item)
     findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
@@ -275,7 +286,7 @@ def _negative(analysis: Analysis, image: Dataset) -> Dataset:
     return root
 
 
-def _device_items(analysis: Analysis) -> list[Dataset]:
+def _device_items(analysis: Analysis) -> list[ContentItem]:
     """Return the device observer (TID 1002, 1004) of a text report."""
     related = RelationshipTypeValues.HAS_OBS_CONTEXT
     context = ObservationContext(
@@ -292,7 +303,7 @@ def _device_items(analysis: Analysis) -> list[Dataset]:
     )
     for item in context:
         item.RelationshipType = related.value
-    return list(context)
+    return [item for item in context if isinstance(item, ContentItem)]
 
 
 def _template(identifier: str) -> Dataset:

@@ -42,7 +42,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_installed(installed: Path, code: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ALNNODE_")} | {"PYTHONPATH": str(installed)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ALNNODE_")} | {
+        "PYTHONPATH": str(installed)
+    }
     command = [sys.executable, "-P", "-c", code, *args]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
 

@@ -14,7 +14,9 @@ COMMANDS = ("serve", "listen", "work", "migrate", "analyse", "phantom", "check",
 
 
 def alnnode(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "alnnode", *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "alnnode", *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -68,7 +68,12 @@ def test_bytes_repeat_in_another_process() -> None:
     root = Path(__file__).parents[2]
     seen = {
         subprocess.run(
-            [sys.executable, "-c", code], cwd=root, env={"PYTHONPATH": str(root), "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=root,
+            env={"PYTHONPATH": str(root), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }
@@ -187,7 +192,9 @@ def test_negative_reports_do_not_use_the_root_that_ends_viewers() -> None:
 
 
 def test_an_axilla_that_is_not_covered_is_said() -> None:
-    assert "Left axilla not fully covered (cut off at the side of the field of view)" in texts(objects(variants()["partial"])[0])
+    assert "Left axilla not fully covered (cut off at the side of the field of view)" in texts(
+        objects(variants()["partial"])[0]
+    )
 
 
 def test_a_threshold_of_the_sites_own_carries_no_measured_figures() -> None:
@@ -196,7 +203,9 @@ def test_a_threshold_of_the_sites_own_carries_no_measured_figures() -> None:
     assert "sensitivity 0." not in said
 
 
-@pytest.mark.parametrize(("name", "person"), [("greek", "Παπαδοπούλου^Μαρία"), ("japanese", "Yamada^Hanako=山田^花子=やまだ^はなこ")])
+@pytest.mark.parametrize(
+    ("name", "person"), [("greek", "Παπαδοπούλου^Μαρία"), ("japanese", "Yamada^Hanako=山田^花子=やまだ^はなこ")]
+)
 def test_names_survive_in_their_character_set(name: str, person: str) -> None:
     for item in objects(variants()[name]):
         assert str(item.PatientName) == person
