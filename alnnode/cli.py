@@ -198,7 +198,7 @@ def phantom(
             out,
             patients=patients,
             seed=seed,
-            settings=phantoms.PhantomSettings(nodes_per_side=nodes, sides=sides.chosen),
+            settings=phantoms.PhantomSettings(min_nodes_per_side=nodes[0], max_nodes_per_side=nodes[1], sides=sides.chosen),
             progress=lambda: progress.advance(task),
         )
     console.print(f"{patients} synthetic patient(s) and truth.json in {out}", markup=False)
