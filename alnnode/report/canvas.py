@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +21,7 @@ INK, QUIET, GROUND, LINE = (255, 255, 255), (176, 184, 196), (12, 14, 18), (70, 
 # Orange and sky blue stay apart for all common colour vision deficiencies (Okabe and Ito, 2008).
 SUSPICIOUS, NOT_SUSPICIOUS, NOTICE = (255, 159, 28), (102, 194, 255), (122, 31, 0)
 AIR_HU = -1000.0
+TISSUE_HU = -300
 
 # Anchors of matplotlib's "inferno" (CC0), perceptually uniform.
 _ANCHORS = np.array(
@@ -77,17 +78,27 @@ class View:
 
     @classmethod
     def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
-        """Return a view that fits the whole slice into width x height."""
-        rows, columns = volume.voxels.shape[1:]
-        pitch = max(rows * volume.spacing[1] / height, columns * volume.spacing[2] / width)
+        """Return a view that fits what is not air on the slice into width x height."""
+        tissue = volume.voxels[slice_index] > TISSUE_HU
+        j0, j1 = _extent(tissue.mean(axis=1))
+        i0, i1 = _extent(tissue.mean(axis=0))
+        pitch = max((j1 - j0) * volume.spacing[1] / height, (i1 - i0) * volume.spacing[2] / width)
         step_row, step_column = _steps(volume, pitch)
-        top = (rows - 1) / 2 - (height - 1) / 2 * step_row
-        left = (columns - 1) / 2 - (width - 1) / 2 * step_column
+        top = (j0 + j1 - 1) / 2 - (height - 1) / 2 * step_row
+        left = (i0 + i1 - 1) / 2 - (width - 1) / 2 * step_column
         return cls(slice_index, top, left, step_row, step_column, height, width)
 
     def place(self, column: float, row: float) -> tuple[float, float]:
         """Return (x, y) on the view of an image coordinate (column, row; SCOORD convention)."""
         return (column - 0.5 - self.left) / self.step_column, (row - 0.5 - self.top) / self.step_row
+
+
+def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int, int]:
+    """Return the half-open range of lines that hold more tissue than a table or a tube would; all where none does."""
+    held = np.flatnonzero(share > 0.05)
+    if not len(held):
+        return 0, len(share)
+    return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
 
 
 def _steps(volume: Volume, pitch_mm: float) -> tuple[float, float]:
