@@ -21,8 +21,10 @@ def write_bundle(folder: Path, detector: tuple[dict[str, torch.Tensor], dict[str
     files: dict[str, bytes] = {"model-card.md": b"# random weights, for tests\n"}
     for number, crop in enumerate(Crop):
         torch.manual_seed(number)
-        weights = network.build(len(crops.windows)).state_dict()
-        files[f"{crop.value}.safetensors"] = save({name: t.half() if t.is_floating_point() else t for name, t in weights.items()})
+        weights = network.build(len(crops.windows), 16).state_dict()
+        files[f"{crop.value}.safetensors"] = save(
+            {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+        )
     if detector:
         files["detector.safetensors"] = save(detector[0])
     for name, data in files.items():
@@ -39,7 +41,10 @@ def write_bundle(folder: Path, detector: tuple[dict[str, torch.Tensor], dict[str
             "version": "0",
             "demonstration": True,
             "training_data": "none: random weights",
-            "members": [{"crop": c.value, "architecture": "densenet121", **entry(f"{c.value}.safetensors")} for c in Crop],
+            "members": [
+                {"crop": c.value, "architecture": "densenet121", "output_stride": 16, **entry(f"{c.value}.safetensors")}
+                for c in Crop
+            ],
             "crops": {
                 "pixels": crops.pixels,
                 "fsc_mm": crops.fsc_mm,

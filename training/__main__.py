@@ -60,7 +60,9 @@ def demo(
         settings = TrainSettings(epochs=epochs, seed=seed, device=device)
         with _bar() as bar:
             task = bar.add_task(f"epochs, {crop.value}", total=epochs)
-            weights = train_member(crop, parts["train"], parts["validation"], settings, work / f"seed-{seed}", lambda: bar.advance(task))
+            weights = train_member(
+                crop, parts["train"], parts["validation"], settings, work / f"seed-{seed}", lambda: bar.advance(task)
+            )
         members[crop] = export.halved(weights)
         model = network.restore(len(crops.windows), members[crop]).to(device, memory_format=torch.channels_last)
         scores[crop] = {name: logits(model, part, crop, device) for name, part in parts.items() if name != "train"}
@@ -78,7 +80,13 @@ def demo(
         figures=figures,
         test_set=test_set,
         detector=_detector(detector),
-        provenance={"command": "python -m training demo", "seed": seed, "patients": patients, "epochs": epochs, "device": device},
+        provenance={
+            "command": "python -m training demo",
+            "seed": seed,
+            "patients": patients,
+            "epochs": epochs,
+            "device": device,
+        },
     )
     digest = export.write(made, out)
     console.print(evaluation.table(figures), markup=False, highlight=False)
@@ -97,13 +105,17 @@ def evaluate(
     loaded = bundles.load(bundles.resolve(bundle))
     used = loaded.manifest.provenance.get("seed")
     if isinstance(used, int) and used <= seed <= used + 2:
-        raise typer.BadParameter(f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed")
+        raise typer.BadParameter(
+            f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed"
+        )
     crops = loaded.crop_settings
     part = _collect("evaluation", seed, patients, crops, work)
     scores = {crop: logits(network.restore(len(crops.windows), loaded.tensors(crop.value)), part, crop) for crop in Crop}
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, scores, loaded.manifest.temperature, point.threshold)
-    console.print(f"bundle {loaded.digest[:12]}, phantom seed {seed}: {figures.nodes} nodes of {figures.patients} phantoms", markup=False)
+    console.print(
+        f"bundle {loaded.digest[:12]}, phantom seed {seed}: {figures.nodes} nodes of {figures.patients} phantoms", markup=False
+    )
     console.print(evaluation.table(figures), markup=False, highlight=False)
     if out:
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -131,7 +143,12 @@ def _detector(folder: Path | None) -> tuple[bytes, dict[str, object]] | None:
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
     )
 
 

@@ -85,7 +85,10 @@ def of_patient(seed: int, index: int, crops: CropSettings) -> Cohort:
     volume = as_volume(made)
     rng = np.random.default_rng([seed, index, 1])
     pairs = [
-        [crop_box(volume, *((node.box, node.slice_index) if v == 0 else jitter(node.box, node.slice_index, rng)), crops) for v in range(VARIANTS)]
+        [
+            crop_box(volume, *((node.box, node.slice_index) if v == 0 else jitter(node.box, node.slice_index, rng)), crops)
+            for v in range(VARIANTS)
+        ]
         for node in made.nodes
     ]
     shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)

@@ -32,6 +32,7 @@ class Export:
     demonstration: bool
     training_data: str
     crops: CropSettings
+    output_stride: int
     members: dict[Crop, dict[str, torch.Tensor]]
     temperature: float
     figures: Figures
@@ -61,7 +62,15 @@ def write(export: Export, folder: Path) -> str:
             "version": export.version,
             "demonstration": export.demonstration,
             "training_data": export.training_data,
-            "members": [{"crop": c.value, "architecture": "densenet121", **entry(f"{c.value}.safetensors")} for c in Crop],
+            "members": [
+                {
+                    "crop": c.value,
+                    "architecture": "densenet121",
+                    "output_stride": export.output_stride,
+                    **entry(f"{c.value}.safetensors"),
+                }
+                for c in Crop
+            ],
             "crops": asdict(export.crops),
             "rule": "mean",
             "temperature": export.temperature,
@@ -74,7 +83,12 @@ def write(export: Export, folder: Path) -> str:
             "detector": {**entry("detector.safetensors"), "settings": export.detector[1]} if export.detector else None,
             "model_card": entry(CARD),
             "provenance": export.provenance
-            | {"figures": figures.as_dict(), "torch": torch.__version__, "monai": version("monai"), "alnnode": version("alnnode")},
+            | {
+                "figures": figures.as_dict(),
+                "torch": torch.__version__,
+                "monai": version("monai"),
+                "alnnode": version("alnnode"),
+            },
         }
     )
     (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
@@ -104,7 +118,7 @@ def card(export: Export) -> str:
 |---|---|
 | task | classify one located axillary lymph node on CT as metastatic or benign |
 | method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
-| networks | DenseNet121 on the fixed-size crop (FSC), DenseNet121 on the adjustable-square crop (ASC); mean of the calibrated probabilities |
+| networks | DenseNet121 (output stride {export.output_stride}) on the fixed-size crop (FSC), DenseNet121 on the adjustable-square crop (ASC); mean of the calibrated probabilities |
 | crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
 | calibration | temperature {export.temperature:g}, fitted on validation |
 | training data | {export.training_data} |

@@ -72,7 +72,11 @@ def mean_probability(logits: Scores, temperature: float) -> Scores:
 def expected_calibration_error(labels: Labels, scores: Scores, bins: int = 10) -> float:
     """Return the ECE over equal-width bins."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
-    total = sum(abs(labels[place == b].mean() - scores[place == b].mean()) * (place == b).sum() for b in range(bins) if (place == b).any())
+    total = sum(
+        abs(labels[place == b].mean() - scores[place == b].mean()) * (place == b).sum()
+        for b in range(bins)
+        if (place == b).any()
+    )
     return float(total / len(labels))
 
 

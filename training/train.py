@@ -56,7 +56,9 @@ def train_member(
     model = network.build(train.fsc.shape[2]).to(settings.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     steps = max(len(train) // settings.batch, 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=steps
+    )
     state = folder / f"{crop.value}-last.ckpt"
     best, best_epoch, first = -1.0, -1, 0
     if state.exists():
@@ -75,7 +77,9 @@ def train_member(
         score = float(roc_auc_score(validation.malignant, logits(model, validation, crop, settings.device)))
         if score > best:
             best, best_epoch = score, epoch
-            save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / f"{crop.value}-best.safetensors")
+            save_file(
+                {name: t.contiguous() for name, t in model.state_dict().items()}, folder / f"{crop.value}-best.safetensors"
+            )
         _log(folder / f"{crop.value}.csv", epoch, loss, score)
         torch.save(
             {
@@ -138,12 +142,16 @@ def _balanced(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt
 
 
 @torch.inference_mode()
-def logits(model: torch.nn.Module, cohort: Cohort, crop: Crop, device: str = "cpu", variant: int = 0) -> npt.NDArray[np.float64]:
+def logits(
+    model: torch.nn.Module, cohort: Cohort, crop: Crop, device: str = "cpu", variant: int = 0
+) -> npt.NDArray[np.float64]:
     """Return the member's logits (N,) on one variant of each node, in float32."""
     model.eval()
     source = images(cohort, crop)[:, variant]
     found = [
-        model((torch.from_numpy(source[start : start + 64]).float() / 255).to(device, memory_format=torch.channels_last)).squeeze(1).cpu()
+        model((torch.from_numpy(source[start : start + 64]).float() / 255).to(device, memory_format=torch.channels_last))
+        .squeeze(1)
+        .cpu()
         for start in range(0, len(source), 64)
     ]
     return torch.cat(found).double().numpy()

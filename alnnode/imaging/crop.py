@@ -36,7 +36,7 @@ class CropSettings:
         windows: (centre, width) in HU; one channel each.
     """
 
-    pixels: int = 96
+    pixels: int = 64
     fsc_mm: float = 48.0
     asc_margin: float = 0.35
     asc_min_margin_mm: float = 2.5

@@ -48,6 +48,7 @@ class Member(FileEntry):
 
     crop: Crop
     architecture: Literal["densenet121"]
+    output_stride: Literal[8, 16, 32]  # crop pixels per cell of the last feature map
 
 
 class Crops(Part):
@@ -183,7 +184,9 @@ def load(folder: Path) -> Bundle:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise BundleError(f"{folder / MANIFEST}: {where}: {first['msg']}; export the bundle with this version of alnnode") from error
+        raise BundleError(
+            f"{folder / MANIFEST}: {where}: {first['msg']}; export the bundle with this version of alnnode"
+        ) from error
     if {member.crop for member in manifest.members} != set(Crop):
         raise BundleError(f"{folder / MANIFEST}: members must be one fsc and one asc network")
     entries = [*manifest.members, manifest.model_card, *([manifest.detector] if manifest.detector else [])]
@@ -200,14 +203,18 @@ def dump(manifest: Manifest) -> bytes:
 def _verified(folder: Path, entry: FileEntry) -> bytes:
     data = _read(folder, entry.file)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise BundleError(f"{folder / entry.file} was altered: its sha256 is not the manifest's; restore or export the bundle again")
+        raise BundleError(
+            f"{folder / entry.file} was altered: its sha256 is not the manifest's; restore or export the bundle again"
+        )
     return data
 
 
 def _refuse_strangers(folder: Path, known: set[str]) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix in PICKLES:
-            raise BundleError(f"{path.name}: a bundle never holds pickled weights, which can run code; export it as safetensors")
+            raise BundleError(
+                f"{path.name}: a bundle never holds pickled weights, which can run code; export it as safetensors"
+            )
         if path.name not in known and not path.name.startswith(("__", ".")):
             raise BundleError(f"{path.name} is not in the manifest; remove it from {folder}")
 

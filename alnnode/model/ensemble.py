@@ -52,7 +52,10 @@ class Ensemble:
         self.crop_settings: CropSettings = bundle.crop_settings
         self.temperature = bundle.manifest.temperature
         channels = len(self.crop_settings.windows)
-        self.members = {crop: network.restore(channels, bundle.tensors(crop.value)).to(self.device) for crop in Crop}
+        self.members = {
+            crop: network.restore(channels, bundle.member(crop).output_stride, bundle.tensors(crop.value)).to(self.device)
+            for crop in Crop
+        }
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:
         """Return one prediction per node, in order."""

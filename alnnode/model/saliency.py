@@ -22,7 +22,11 @@ BATCH = 16
 
 
 def explain(ensemble: Ensemble, crops: Sequence[CropPair]) -> list[tuple[Heatmap, Heatmap]]:
-    """Return the heatmaps (FSC, ASC) of each node, in order: what raised the logit of metastasis, scaled 0 to 1."""
+    """Return the heatmaps (FSC, ASC) of each node, in order: what raised the logit of metastasis.
+
+    Each map is scaled to its own highest value: 1 is the strongest place on this crop, not a probability. Where nothing spoke for
+    metastasis the whole map is 0.
+    """
     maps = {crop: _maps(ensemble, crop, crops) for crop in Crop}
     return [
         (
@@ -43,7 +47,7 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
             batch = ensemble.batch(crop, crops[start : start + BATCH])
             with torch.enable_grad():
                 maps = cam(input_tensor=batch, targets=[ClassifierOutputTarget(0)] * len(batch))
-            found.extend(np.round(np.nan_to_num(one), 3).astype(np.float32) for one in maps)
+            found.extend(np.round(one, 3).astype(np.float32) for one in maps)
     finally:
         cam.activations_and_grads.release()
         network.zero_grad(set_to_none=True)
