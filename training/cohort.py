@@ -15,12 +15,14 @@ from pydicom import Dataset
 from alnnode import phantom
 from alnnode.errors import AlnnodeError
 from alnnode.imaging.crop import CropSettings, crop_box
-from alnnode.records import Box, Side, SliceRef, Volume
+from alnnode.records import Box, SliceRef, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
+
+    from alnnode.phantom import PhantomSettings
 
     Bytes = npt.NDArray[np.uint8]
 
@@ -39,7 +41,6 @@ class Cohort:
         fsc, asc: (N, VARIANTS, channels, S, S) bytes; divided by 255 they are exactly what the node computes.
         malignant: (N,) bool.
         patient: (N,) text, unique to a patient over all cohorts.
-        left: (N,) bool, the truth's side.
         short_axis: (N,) mm.
     """
 
@@ -47,7 +48,6 @@ class Cohort:
     asc: Bytes
     malignant: npt.NDArray[np.bool_]
     patient: npt.NDArray[np.str_]
-    left: npt.NDArray[np.bool_]
     short_axis: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -79,19 +79,33 @@ def jitter(box: Box, slice_index: int, rng: np.random.Generator) -> tuple[Box, i
     return Box(box.k0, j0, i0, box.k1, j1, i1), k
 
 
-def of_patient(seed: int, index: int, crops: CropSettings) -> Cohort:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where crops come from: a seed, the phantoms it draws, and how they are cropped."""
+
+    seed: int
+    phantoms: PhantomSettings
+    crops: CropSettings
+
+    def folder(self, cache: Path) -> Path:
+        """Return where its crops are kept: other settings, or another way of drawing, are another place."""
+        told = f"{self.phantoms!r} {self.crops!r} {phantom_code()}"
+        return cache / f"seed-{self.seed}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def phantom_code() -> str:
+    """Return the sha256 (hex) of the code that draws phantoms: cached crops of an older drawing are not used."""
+    code = [(path.name, path.read_bytes()) for path in Path(phantom.__file__).parent.glob("*.py")]
+    return hashlib.sha256(repr(sorted(code)).encode()).hexdigest()
+
+
+def of_patient(source: Source, index: int) -> Cohort:
     """Return the nodes of one phantom."""
-    made = phantom.make_patient(seed, index)
+    made = phantom.make_patient(source.seed, index, source.phantoms)
     volume = as_volume(made)
-    rng = np.random.default_rng([seed, index, 1])
-    pairs = [
-        [
-            crop_box(volume, *((node.box, node.slice_index) if v == 0 else jitter(node.box, node.slice_index, rng)), crops)
-            for v in range(VARIANTS)
-        ]
-        for node in made.nodes
-    ]
-    shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)
+    rng = np.random.default_rng([source.seed, index, 1])
+    pairs = [[crop_box(volume, *place, source.crops) for place in _places(node, rng)] for node in made.nodes]
+    shape = (0, VARIANTS, len(source.crops.windows), source.crops.pixels, source.crops.pixels)
 
     def packed(kind: str) -> Bytes:
         stacked = [[np.rint(getattr(pair, kind) * 255) for pair in variants] for variants in pairs]
@@ -101,25 +115,27 @@ def of_patient(seed: int, index: int, crops: CropSettings) -> Cohort:
         fsc=packed("fsc"),
         asc=packed("asc"),
         malignant=np.array([node.malignant for node in made.nodes], bool),
-        patient=np.array([f"{seed}:{index}"] * len(made.nodes), "U24"),
-        left=np.array([node.side is Side.LEFT for node in made.nodes], bool),
+        patient=np.array([f"{source.seed}:{index}"] * len(made.nodes), "U24"),
         short_axis=np.array([node.short_axis_mm for node in made.nodes], np.float32),
     )
 
 
-def collect(
-    seed: int, patients: int, crops: CropSettings, cache: Path, progress: Callable[[], None], processes: int = 2
-) -> Cohort:
-    """Return the cohort of a seed; patients already in ``cache`` are read, the others made and kept there."""
-    folder = cache / f"seed-{seed}-{hashlib.sha256(repr(crops).encode()).hexdigest()[:12]}"
+def _places(node: phantom.TruthNode, rng: np.random.Generator) -> list[tuple[Box, int]]:
+    return [(node.box, node.slice_index), *(jitter(node.box, node.slice_index, rng) for _ in range(VARIANTS - 1))]
+
+
+def collect(source: Source, patients: int, cache: Path, progress: Callable[[], None], processes: int = 2) -> Cohort:
+    """Return the cohort of ``patients`` phantoms; those already in ``cache`` are read, the others made and kept there."""
+    folder = source.folder(cache)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.npz" for index in range(patients)]
-    todo = [(seed, index, crops, path) for index, path in enumerate(files) if not path.exists()]
+    todo = [(source, index, path) for index, path in enumerate(files) if not path.exists()]
     for _ in range(patients - len(todo)):
         progress()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for _ in pool.map(_keep, todo):
-            progress()
+    if todo:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            for _ in pool.map(_keep, todo):
+                progress()
     return join(_read(path) for path in files)
 
 
@@ -143,9 +159,9 @@ def check_leakage(**parts: Cohort) -> None:
                 raise LeakageError(f"{len(shared)} patient(s) are in both {one} and {other}; split by patient")
 
 
-def _keep(task: tuple[int, int, CropSettings, Path]) -> None:
-    seed, index, crops, path = task
-    part = of_patient(seed, index, crops)
+def _keep(task: tuple[Source, int, Path]) -> None:
+    source, index, path = task
+    part = of_patient(source, index)
     partial = path.with_suffix(".part")
     with partial.open("wb") as sink:
         np.savez_compressed(sink, **{field.name: getattr(part, field.name) for field in fields(Cohort)})

@@ -9,9 +9,13 @@ import numpy as np
 
 from alnnode.records import Crop, Interval
 from training import statistics
+from training.train import logits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
+    import torch
 
     from training.cohort import Cohort
 
@@ -25,7 +29,7 @@ class Figures:
     nodes: int
     malignant: int
     patients: int
-    auroc: dict[str, Interval]  # ensemble, fsc, asc, and short axis alone as the baseline
+    auroc: dict[str, Interval]  # ensemble, each member, other boxes, and short axis alone as the baseline
     threshold: float
     sensitivity: Interval
     specificity: Interval
@@ -38,13 +42,17 @@ class Figures:
         return asdict(self)
 
 
-def evaluate(cohort: Cohort, member_logits: dict[Crop, Scores], temperature: float, threshold: float) -> Figures:
+def evaluate(
+    cohort: Cohort, models: Mapping[Crop, torch.nn.Module], temperature: float, threshold: float, device: str = "cpu"
+) -> Figures:
     """Return the figures of an ensemble on a cohort."""
     labels, patients = cohort.malignant, cohort.patient
-    stacked = statistics.stack(member_logits)
-    probability = np.round(statistics.mean_probability(stacked, temperature), 4)
+    member_logits = {crop: logits(model, cohort, crop, device) for crop, model in models.items()}
+    probability = np.round(statistics.mean_probability(statistics.stack(member_logits), temperature), 4)
+    shifted = statistics.stack({crop: logits(model, cohort, crop, device, variant=1) for crop, model in models.items()})
     called = probability >= threshold
     rows = {"ensemble": probability, **{crop.value: member_logits[crop] for crop in Crop}}
+    rows["ensemble, boxes as a detector might give them"] = statistics.mean_probability(shifted, temperature)
     rows["short axis alone"] = cohort.short_axis.astype(np.float64)
     return Figures(
         nodes=len(cohort),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save
 
+import alnnode
 from alnnode.model import bundle
 from alnnode.records import Crop
 from training.evaluate import table
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from training.evaluate import Figures
 
 CARD = "model-card.md"
+Weights = dict[str, torch.Tensor]
+Detector = tuple[bytes, dict[str, Any]]  # safetensors bytes, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,11 @@ class Export:
     training_data: str
     crops: CropSettings
     output_stride: int
-    members: dict[Crop, dict[str, torch.Tensor]]
+    members: dict[Crop, Weights]
     temperature: float
     figures: Figures
     test_set: str
-    detector: tuple[bytes, dict[str, Any]] | None
+    detector: Detector | None
     provenance: dict[str, Any]
 
 
@@ -87,7 +90,7 @@ def write(export: Export, folder: Path) -> str:
                 "figures": figures.as_dict(),
                 "torch": torch.__version__,
                 "monai": version("monai"),
-                "alnnode": version("alnnode"),
+                "alnnode": alnnode.__version__,
             },
         }
     )
@@ -95,7 +98,7 @@ def write(export: Export, folder: Path) -> str:
     return bundle.load(folder).digest
 
 
-def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def halved(weights: Weights) -> Weights:
     """Return the weights as fp16: what is shipped, and so what must be evaluated."""
     return {name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in weights.items()}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from torch.nn import functional
 
 from alnnode.model import network
@@ -24,19 +25,29 @@ if TYPE_CHECKING:
 
     from training.cohort import Cohort
 
+    Logits = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How a member is trained."""
+    """How a member is trained.
+
+    Attributes:
+        patience: epochs without a lower validation loss before training stops.
+        bf16: autocast to bfloat16; three times as fast on processors that have it.
+        threads: of one member; both are trained side by side. 0 leaves it to torch.
+    """
 
     epochs: int = 10
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    patience: int = 5  # epochs without a better validation AUROC
+    patience: int = 5
+    output_stride: int = 8
     seed: int = 1
     device: str = "cpu"
     bf16: bool = True
+    threads: int = 1
 
 
 def images(cohort: Cohort, crop: Crop) -> npt.NDArray[np.uint8]:
@@ -44,94 +55,104 @@ def images(cohort: Cohort, crop: Crop) -> npt.NDArray[np.uint8]:
     return cohort.fsc if crop is Crop.FSC else cohort.asc
 
 
-def train_member(
-    crop: Crop, train: Cohort, validation: Cohort, settings: TrainSettings, folder: Path, progress: Callable[[], None]
-) -> dict[str, torch.Tensor]:
-    """Return the weights of the best epoch; resumes from ``folder`` where an earlier run of the same settings stopped.
+class Trainer:
+    """One member on its way through the epochs; every random number comes from (seed, epoch), so that a resumed run repeats."""
 
-    Every random number is drawn from (seed, epoch), so that a resumed run is the run that was not stopped.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    model = network.build(train.fsc.shape[2]).to(settings.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = max(len(train) // settings.batch, 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=steps
-    )
-    state = folder / f"{crop.value}-last.ckpt"
-    best, best_epoch, first = -1.0, -1, 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        if saved["settings"] == asdict(settings):
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-            schedule.load_state_dict(saved["schedule"])
-            best, best_epoch, first = saved["best"], saved["best_epoch"], saved["epoch"] + 1
-    for _ in range(first):
-        progress()
-    for epoch in range(first, settings.epochs):
-        if epoch - best_epoch > settings.patience and best_epoch >= 0:
-            break
-        loss = _epoch(model, optimizer, schedule, train, crop, settings, epoch)
-        score = float(roc_auc_score(validation.malignant, logits(model, validation, crop, settings.device)))
-        if score > best:
-            best, best_epoch = score, epoch
-            save_file(
-                {name: t.contiguous() for name, t in model.state_dict().items()}, folder / f"{crop.value}-best.safetensors"
-            )
-        _log(folder / f"{crop.value}.csv", epoch, loss, score)
-        torch.save(
-            {
-                "settings": asdict(settings),
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "best": best,
-                "best_epoch": best_epoch,
-                "epoch": epoch,
-            },
-            state.with_suffix(".part"),
+    def __init__(self, crop: Crop, train: Cohort, validation: Cohort, settings: TrainSettings, folder: Path) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        self.crop, self.train, self.validation, self.settings, self.folder = crop, train, validation, settings, folder
+        self.model = network.build(train.fsc.shape[2], settings.output_stride).to(
+            settings.device, memory_format=torch.channels_last
         )
-        state.with_suffix(".part").rename(state)
-        progress()
-    return dict(load_file(folder / f"{crop.value}-best.safetensors"))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=max(len(train) // settings.batch, 1)
+        )
+        self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
+        # A checkpoint of other settings or other data is not this run's.
+        data = hashlib.sha256(images(train, crop).tobytes() + images(validation, crop).tobytes()).hexdigest()
+        self.run = asdict(settings) | {"crop": crop.value, "data": data}
+        folder.mkdir(parents=True, exist_ok=True)
 
+    def fit(self, progress: Callable[[], None]) -> dict[str, torch.Tensor]:
+        """Return the weights of the best epoch; goes on from where an earlier run of the same settings and data stopped."""
+        self._resume()
+        for _ in range(self.next_epoch):
+            progress()
+        while self.next_epoch < self.settings.epochs and self.next_epoch - self.best_epoch <= self.settings.patience:
+            loss = self._epoch(self.next_epoch)
+            scores = logits(self.model, self.validation, self.crop, self.settings.device)
+            validation_loss = float(log_loss(self.validation.malignant, 1 / (1 + np.exp(-scores)), labels=[False, True]))
+            if validation_loss < self.best:
+                self.best, self.best_epoch = validation_loss, self.next_epoch
+                save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, self._weights)
+            self._log(loss, validation_loss, float(roc_auc_score(self.validation.malignant, scores)))
+            self.next_epoch += 1
+            self._keep()
+            progress()
+        return dict(load_file(self._weights))
 
-def _epoch(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
-    cohort: Cohort,
-    crop: Crop,
-    settings: TrainSettings,
-    epoch: int,
-) -> float:
-    rng = np.random.default_rng([settings.seed, epoch, 7])
-    generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-    torch.manual_seed(settings.seed * 1000 + epoch)
-    source = images(cohort, crop)
-    order = _balanced(cohort.malignant, rng)
-    losses = []
-    model.train()
-    for start in range(0, len(order) // settings.batch * settings.batch, settings.batch):
-        rows = order[start : start + settings.batch]
+    @property
+    def _weights(self) -> Path:
+        return self.folder / f"{self.crop.value}-best.safetensors"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / f"{self.crop.value}-last.ckpt"
+
+    def _resume(self) -> None:
+        saved: dict[str, Any] = torch.load(self._checkpoint, weights_only=True) if self._checkpoint.exists() else {}
+        if saved.get("run") != self.run:
+            return
+        for name in ("model", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.best, self.best_epoch, self.next_epoch = saved["best"], saved["best_epoch"], saved["next_epoch"]
+
+    def _keep(self) -> None:
+        state = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
+        state |= {name: getattr(self, name) for name in ("run", "best", "best_epoch", "next_epoch")}
+        partial = self._checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        partial.rename(self._checkpoint)
+
+    def _epoch(self, epoch: int) -> float:
+        rng = np.random.default_rng([self.settings.seed, epoch, 7])
+        generator = torch.Generator().manual_seed(self.settings.seed * 1000 + epoch)
+        order = balanced(self.train.malignant, rng)
+        self.model.train()
+        size = self.settings.batch
+        losses = [
+            self._step(order[start : start + size], rng, generator) for start in range(0, len(order) // size * size, size)
+        ]
+        return float(np.mean(losses))
+
+    def _step(self, rows: npt.NDArray[np.intp], rng: np.random.Generator, generator: torch.Generator) -> float:
+        source = images(self.train, self.crop)
         variants = rng.integers(0, source.shape[1], len(rows))
-        batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, crop, generator)
-        batch = batch.to(settings.device, memory_format=torch.channels_last)
-        target = torch.from_numpy(cohort.malignant[rows]).float().to(settings.device)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bf16):
-            logit = model(batch).float().squeeze(1)
+        batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, self.crop, generator)
+        batch = batch.to(self.settings.device, memory_format=torch.channels_last)
+        target = torch.from_numpy(self.train.malignant[rows]).float().to(self.settings.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.settings.bf16):
+            logit = self.model(batch).float().squeeze(1)
         loss = functional.binary_cross_entropy_with_logits(logit, target)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.item()
+
+    def _log(self, training_loss: float, validation_loss: float, auroc: float) -> None:
+        path = self.folder / f"{self.crop.value}.csv"
+        with path.open("a" if self.next_epoch else "w", newline="", encoding="utf-8") as sink:
+            writer = csv.writer(sink)
+            if not self.next_epoch:
+                writer.writerow(["epoch", "training_loss", "validation_loss", "validation_auroc"])
+            writer.writerow([self.next_epoch, f"{training_loss:.5f}", f"{validation_loss:.5f}", f"{auroc:.5f}"])
 
 
-def _balanced(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def balanced(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Return a shuffled order of as many rows as there are, half of each class."""
     half = len(malignant) // 2
     parts = []
@@ -142,10 +163,8 @@ def _balanced(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt
 
 
 @torch.inference_mode()
-def logits(
-    model: torch.nn.Module, cohort: Cohort, crop: Crop, device: str = "cpu", variant: int = 0
-) -> npt.NDArray[np.float64]:
-    """Return the member's logits (N,) on one variant of each node, in float32."""
+def logits(model: torch.nn.Module, cohort: Cohort, crop: Crop, device: str = "cpu", variant: int = 0) -> Logits:
+    """Return the member's logits (N,) on one variant of each node's box, in float32; variant 0 is the truth's box."""
     model.eval()
     source = images(cohort, crop)[:, variant]
     found = [
@@ -155,12 +174,3 @@ def logits(
         for start in range(0, len(source), 64)
     ]
     return torch.cat(found).double().numpy()
-
-
-def _log(path: Path, epoch: int, loss: float, score: float) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as sink:
-        writer = csv.writer(sink)
-        if fresh:
-            writer.writerow(["epoch", "training_loss", "validation_auroc"])
-        writer.writerow([epoch, f"{loss:.5f}", f"{score:.5f}"])
