@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import torch
-from monai.networks.nets import DenseNet121
+from monai.networks.nets.densenet import DenseNet121
 
 from alnnode.errors import BundleError
 
