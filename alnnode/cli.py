@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -89,7 +90,7 @@ def _jobs(settings: Settings) -> Jobs:
     from alnnode.store import engine  # noqa: PLC0415
     from alnnode.store.jobs import Jobs  # noqa: PLC0415
 
-    return Jobs(engine.connect(settings.database_url, settings.database.pool_size))
+    return Jobs(engine.create(settings.database_url, settings.database.pool_size))
 
 
 def _progress(console: Console) -> Progress:
@@ -185,7 +186,10 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write: one folder of DICOM per patient, and truth.json.")],
     patients: Annotated[int, typer.Option("--patients", "-n", min=1, help="How many patients.")] = 1,
     seed: Annotated[int, typer.Option("--seed", "-s", help="Same seed, same bytes.")] = 1,
-    nodes: Annotated[tuple[int, int], typer.Option("--nodes", min=0, max=12, help="Fewest and most nodes on a side.")] = (0, 12),
+    nodes: Annotated[tuple[int, int], typer.Option("--nodes", min=0, max=12, help="Fewest and most nodes on a side.")] = (
+        0,
+        12,
+    ),
     sides: Annotated[Sides, typer.Option("--sides", help="Which axillae may hold nodes.")] = Sides.BOTH,
 ) -> None:
     """Make synthetic axillary CT with its truth: test input and training data, not anatomy to learn from."""
@@ -228,17 +232,25 @@ def jobs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
 ) -> None:
     """List the jobs, newest first."""
-    rows = [job.as_dict() for job in _jobs(_settings(config)).list(limit=limit)]
+    found = _jobs(_settings(config)).list(limit=limit)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([asdict(job) for job in found], indent=2, default=str))
         return
-    table = Table("job", "state", "rev", "images", "attempts", "updated (UTC)", "reason", box=None, pad_edge=False)
-    for row in rows:
+    table = Table(
+        "job", "state", "rev", "images", "tries", "begun (UTC)", "results", "delivered", "reason", box=None, pad_edge=False
+    )
+    for job in found:
+        sent = sum(delivery.sent_at is not None for delivery in job.deliveries)
         table.add_row(
-            *(
-                str("" if row[key] is None else row[key])
-                for key in ("id", "state", "revision", "images", "attempts", "updated_at", "reason")
-            )
+            job.job_id,
+            job.state.value,
+            str(job.revision),
+            str(job.instances),
+            str(job.attempts),
+            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+            str(job.results),
+            f"{sent}/{len(job.deliveries)}",
+            job.reason or "",
         )
     Console(soft_wrap=True).print(table)
 

@@ -206,7 +206,7 @@ def _send(files: list[Path], port: int) -> None:
 
 def _wait(config: Path) -> None:
     settings = load(config)
-    jobs = Jobs(engine.connect(settings.database_url, settings.database.pool_size))
+    jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
     deadline = time.monotonic() + RESULT_LIMIT
     while time.monotonic() < deadline:
         for job in jobs.list(limit=10):
