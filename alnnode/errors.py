@@ -9,6 +9,7 @@
   + DeliveryError          a destination did not take an object
     x DeliveryRefused      it never will (wrong SOP class, refused association): retrying is useless until a person acts
   + JobNotFound            no job has that id
+  + JobConflict            a job is in no state to do what is asked
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
 
 No message of any of these ever carries patient data: they end in logs and in the job list.
@@ -59,6 +60,10 @@ class DeliveryRefused(DeliveryError):
 
 class JobNotFound(AlnnodeError):
     """No job has the given id."""
+
+
+class JobConflict(AlnnodeError):
+    """A job is in no state to do what is asked; the message says what to do instead."""
 
 
 class ServiceError(AlnnodeError):

@@ -1,1 +1,7 @@
-"""Truth (database) and bytes (spool)."""
+"""What the node remembers: the SQL database (the truth) and the spool (the bytes)."""
+
+from __future__ import annotations
+
+from alnnode.store.schema import migrate, schema_state
+
+__all__ = ["migrate", "schema_state"]

@@ -1,0 +1,114 @@
+"""READY to RUNNING: who runs a job, on what, and what its report replaces."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, select, update
+
+from alnnode.records import JobState, ObjectRole
+from alnnode.store.rows import Claim
+from alnnode.store.tables import Instance, Job, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection, RowMapping
+
+    from alnnode.store.rows import Predecessor
+
+
+class Digests(NamedTuple):
+    """What a result is a function of: hex sha256 of the input, the model bundle, and the settings that change a result."""
+
+    input: str
+    bundle: str
+    settings: str
+
+
+def digest_of(digests: Iterable[str]) -> str:
+    """sha256 (hex) over sorted hex digests: the identity of a set of instances, whatever order they came in."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode("ascii")).hexdigest()
+
+
+def take(
+    connection: Connection, job_id: str, lease: timedelta, max_attempts: int, now: datetime, *, bundle: str, settings: str
+) -> Claim | None:
+    """See `alnnode.store.jobs.Jobs.claim`."""
+    free = (Job.state == JobState.READY) | and_(Job.state == JobState.RUNNING, Job.lease_until <= now)
+    job = connection.execute(select(Job.__table__).where(Job.job_id == job_id, free).with_for_update()).mappings().one_or_none()
+    if job is None:
+        return None
+    if job["attempts"] >= max_attempts:
+        reason = f"the analysis ended its worker {job['attempts']} times"
+        connection.execute(
+            update(Job)
+            .where(Job.job_id == job_id, free)
+            .values(state=JobState.FAILED, reason=reason, finished_at=now, lease_until=None, due_at=None)
+        )
+        return None
+    inputs = connection.execute(
+        select(Instance.path, Instance.sha256)
+        .where(Instance.series_uid == job["series_uid"], Instance.revision <= job["revision"])
+        .order_by(Instance.sop_instance_uid)
+    ).all()
+    digests = Digests(digest_of(digest for _, digest in inputs), bundle, settings)
+    model = _same_job(connection, job["series_uid"], job["revision"], digests) or job
+    connection.execute(
+        update(Job)
+        .where(Job.job_id == job_id, free)
+        .values(
+            state=JobState.RUNNING,
+            attempts=job["attempts"] + 1,
+            claimed_at=now,
+            lease_until=now + lease,
+            due_at=now + lease,
+            enqueues=0,
+            input_digest=digests.input,
+            bundle_digest=bundle,
+            settings_digest=settings,
+            content_at=model["content_at"],
+            reason=None,
+        )
+    )
+    return Claim(
+        job_id=job_id,
+        study_uid=job["study_uid"],
+        series_uid=job["series_uid"],
+        attempt=job["attempts"] + 1,
+        paths=tuple(path for path, _ in inputs),
+        input_digest=digests.input,
+        created=model["content_at"],
+        revision=model["revision"],
+        predecessor=_predecessor(connection, job["series_uid"], model["revision"], digests),
+    )
+
+
+def _has_report() -> ColumnElement[bool]:
+    return select(Result.job_id).where(Result.job_id == Job.job_id, Result.role == ObjectRole.SR).exists()
+
+
+def _is(digests: Digests) -> ColumnElement[bool]:
+    return and_(Job.input_digest == digests.input, Job.bundle_digest == digests.bundle, Job.settings_digest == digests.settings)
+
+
+def _same_job(connection: Connection, series_uid: str, revision: int, digests: Digests) -> RowMapping | None:
+    """Return the first job with the same input, bundle and settings: the new one must give the same bytes under the same UIDs."""
+    query = select(Job.__table__).where(Job.series_uid == series_uid, Job.revision < revision, _is(digests), _has_report())
+    return connection.execute(query.order_by(Job.revision).limit(1)).mappings().one_or_none()
+
+
+def _predecessor(connection: Connection, series_uid: str, revision: int, digests: Digests) -> Predecessor | None:
+    """Return the newest earlier report of the series that is not this very report."""
+    query = (
+        select(Result.sop_class_uid, Result.sop_instance_uid, Result.series_instance_uid, Result.study_instance_uid)
+        .join(Job, Job.job_id == Result.job_id)
+        .where(Job.series_uid == series_uid, Job.revision < revision, ~_is(digests), Result.role == ObjectRole.SR)
+        .order_by(Job.revision.desc(), Result.position)
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1], row[2], row[3])

@@ -1,0 +1,158 @@
+"""Deliveries: one row for each job and destination, each with its own state, so that no destination waits for another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sqlalchemy import delete, func, insert, select, update
+
+from alnnode.records import ObjectRole
+from alnnode.store.rows import DeliveryClaim, DeliveryStatus, ResultRow
+from alnnode.store.tables import Delivery, DeliveryState, Job, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.engine import Connection
+
+
+def put(
+    connection: Connection,
+    job_id: str,
+    results: Sequence[ResultRow],
+    destinations: Mapping[str, Collection[str]],
+    now: datetime,
+) -> bool:
+    """Replace the job's results and open a delivery for each destination that wants any of them; whether there is one."""
+    connection.execute(delete(Delivery).where(Delivery.job_id == job_id))
+    connection.execute(delete(Result).where(Result.job_id == job_id))
+    for row in results:
+        connection.execute(
+            insert(Result).values(
+                job_id=job_id,
+                position=row.position,
+                role=row.role,
+                sop_class_uid=row.sop_class_uid,
+                sop_instance_uid=row.sop_instance_uid,
+                series_instance_uid=row.series_instance_uid,
+                study_instance_uid=row.study_instance_uid,
+                transfer_syntax_uid=row.transfer_syntax_uid,
+                sha256=row.sha256,
+                path=row.path,
+            )
+        )
+    present = {str(row.role) for row in results}
+    wanted = {name: sorted(present & {str(role) for role in roles}) for name, roles in destinations.items()}
+    for name, roles in wanted.items():
+        if roles:
+            connection.execute(
+                insert(Delivery).values(
+                    delivery_id=uuid4().hex,
+                    job_id=job_id,
+                    destination=name,
+                    roles=" ".join(roles),
+                    state=DeliveryState.PENDING,
+                    attempts=0,
+                    enqueues=0,
+                    next_attempt_at=now,
+                    due_at=now,
+                )
+            )
+    return any(wanted.values())
+
+
+def files(connection: Connection, job_id: str, roles: Collection[str] | None = None) -> tuple[ResultRow, ...]:
+    """Result objects of a job in the order of the report; only those in ``roles`` when given."""
+    query = select(Result.__table__).where(Result.job_id == job_id).order_by(Result.position)
+    return tuple(
+        ResultRow(**{**{key: value for key, value in row.items() if key != "job_id"}, "role": ObjectRole(row["role"])})
+        for row in connection.execute(query).mappings()
+        if roles is None or row["role"] in roles
+    )
+
+
+def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime) -> DeliveryClaim | None:
+    """Take a pending delivery whose time has come and that nobody holds."""
+    row = connection.execute(
+        update(Delivery)
+        .where(
+            Delivery.delivery_id == delivery_id,
+            Delivery.state == DeliveryState.PENDING,
+            Delivery.next_attempt_at <= now,
+            Delivery.lease_until.is_(None) | (Delivery.lease_until <= now),
+        )
+        .values(attempts=Delivery.attempts + 1, lease_until=now + lease, due_at=now + lease)
+        .returning(Delivery.job_id, Delivery.destination, Delivery.attempts, Delivery.roles)
+    ).one_or_none()
+    if row is None:
+        return None
+    return DeliveryClaim(
+        delivery_id, row.job_id, row.destination, row.attempts, files(connection, row.job_id, row.roles.split())
+    )
+
+
+def settle(connection: Connection, delivery_id: str, values: Mapping[str, object]) -> str | None:
+    """Write the outcome of a pending delivery; the job's id, or None when it was settled already.
+
+    The job's row is locked first: of two deliveries that end at the same moment, the second must see the first.
+    """
+    job_id = connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id)).scalar_one_or_none()
+    if job_id is None:
+        return None
+    connection.execute(select(Job.job_id).where(Job.job_id == job_id).with_for_update())
+    changed = connection.execute(
+        update(Delivery)
+        .where(Delivery.delivery_id == delivery_id, Delivery.state == DeliveryState.PENDING)
+        .values(lease_until=None, enqueues=0, **values)
+    )
+    return job_id if changed.rowcount else None
+
+
+def unsent(connection: Connection, job_id: str) -> int:
+    """How many deliveries of a job have not reached their destination."""
+    return connection.execute(
+        select(func.count()).where(Delivery.job_id == job_id, Delivery.state != DeliveryState.SENT)
+    ).scalar_one()
+
+
+def again(connection: Connection, job_id: str, states: Collection[DeliveryState], now: datetime) -> int:
+    """Make the deliveries in these states pending and due now; how many there were."""
+    changed = connection.execute(
+        update(Delivery)
+        .where(Delivery.job_id == job_id, Delivery.state.in_(states))
+        .values(
+            state=DeliveryState.PENDING, attempts=0, enqueues=0, next_attempt_at=now, due_at=now, lease_until=None, sent_at=None
+        )
+    )
+    return int(changed.rowcount)
+
+
+def of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[DeliveryStatus]]:
+    """Deliveries by job, in the order of the destinations' names."""
+    found: dict[str, list[DeliveryStatus]] = {}
+    query = select(Delivery.__table__).where(Delivery.job_id.in_(job_ids)).order_by(Delivery.destination)
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["job_id"], []).append(
+            DeliveryStatus(
+                delivery_id=row["delivery_id"],
+                destination=row["destination"],
+                state=DeliveryState(row["state"]),
+                attempts=row["attempts"],
+                next_attempt_at=row["next_attempt_at"],
+                last_error=row["last_error"],
+                sent_at=row["sent_at"],
+            )
+        )
+    return found
+
+
+def requeue(connection: Connection, delivery_id: str, due_at: datetime, until: datetime) -> bool:
+    """Win the right to enqueue a delivery: only one sweep gets it for one due time."""
+    changed = connection.execute(
+        update(Delivery)
+        .where(Delivery.delivery_id == delivery_id, Delivery.state == DeliveryState.PENDING, Delivery.due_at == due_at)
+        .values(due_at=until, enqueues=Delivery.enqueues + 1)
+    )
+    return bool(changed.rowcount)

@@ -1,0 +1,51 @@
+"""Database engines that behave alike on SQLite and PostgreSQL.
+
+SQLite runs with a write-ahead log (readers never wait for the writer), ``synchronous=FULL`` (a committed job survives a
+power cut) and ``BEGIN IMMEDIATE`` for every transaction that writes: a deferred one would fail with "database is locked" when
+it upgrades its lock, and no busy timeout mends that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine, event, make_url
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def create(url: str, pool_size: int = 5) -> Engine:
+    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; nothing is connected yet."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return _sqlite(url, pool_size)
+    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+
+
+def for_writing(engine: Engine) -> Engine:
+    """Return the same engine (one pool) whose transactions take SQLite's write lock when they begin."""
+    return engine.execution_options(writes=True)
+
+
+def _sqlite(url: str, pool_size: int) -> Engine:
+    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself: _begin does
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,400 @@
+"""The state machine: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason.
+
+`Jobs` is the only writer of states. Each step is one guarded ``UPDATE … WHERE state = :expected`` inside one transaction, so
+duplicate tasks, several sweeps and a worker that was thought dead can all call it at any time: whoever comes second changes
+nothing and is told so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+
+from alnnode.errors import JobConflict, JobNotFound
+from alnnode.records import JobState
+from alnnode.store import claims, deliveries, receiving, retention
+from alnnode.store.engine import for_writing
+from alnnode.store.rows import JobStatus
+from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection, Engine
+
+    from alnnode.settings import Completion
+    from alnnode.store.rows import Claim, DeliveryClaim, NewInstance, Recorded, ResultRow, SeriesFacts
+
+# A task that was enqueued but never taken is enqueued again after 15 s, 30 s, … 15 min: soon enough when the broker lost it,
+# seldom enough when there is merely a long queue.
+REQUEUE_FIRST = timedelta(seconds=15)
+REQUEUE_CEILING = timedelta(minutes=15)
+MAX_TEXT = 1000
+
+
+def _requeue_after(enqueues: int) -> timedelta:
+    return min(REQUEUE_FIRST * (1 << min(enqueues, 10)), REQUEUE_CEILING)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Jobs:
+    """Every question to and every change of the job tables. Safe to share between threads.
+
+    ``now`` arguments default to the clock; all times are aware.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = for_writing(engine)
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def digest(self, sop_instance_uid: str) -> str | None:
+        """sha256 of a recorded instance; None when it is not recorded."""
+        with self._engine.connect() as connection:
+            query = select(Instance.sha256).where(Instance.sop_instance_uid == sop_instance_uid)
+            return connection.execute(query).scalar_one_or_none()
+
+    def record_instances(self, batch: Sequence[NewInstance]) -> tuple[Recorded, ...]:
+        """Record instances whose bytes are durable; one outcome for each, in the order of the batch.
+
+        A new instance opens the series' job, rejoins it while it waits (READY, SKIPPED), or opens a new revision that names its
+        predecessor. An instance that is known already changes nothing at all.
+        """
+        with self._writer.begin() as connection:
+            return receiving.record(connection, batch)
+
+    def mark_released(self, series_uids: Iterable[str], at: datetime) -> None:
+        """Note that an association which sent these series was released."""
+        with self._writer.begin() as connection:
+            receiving.release(connection, series_uids, at)
+
+    def complete_due(
+        self, completion: Completion, unwanted: Callable[[SeriesFacts], str | None], now: datetime | None = None
+    ) -> tuple[str, ...]:
+        """Make jobs READY whose series are complete, or SKIPPED when ``unwanted`` gives a reason; ids of those now READY."""
+        moment = now or _now()
+        with self._engine.connect() as connection:
+            waiting = receiving.candidates(connection)
+        return tuple(
+            job_id for job_id, series_uid in waiting if self._complete(job_id, series_uid, completion, unwanted, moment)
+        )
+
+    def _complete(
+        self,
+        job_id: str,
+        series_uid: str,
+        completion: Completion,
+        unwanted: Callable[[SeriesFacts], str | None],
+        now: datetime,
+    ) -> bool:
+        with self._writer.begin() as connection:
+            facts = receiving.is_complete(
+                connection,
+                series_uid,
+                now,
+                count=completion.announced_count,
+                grace=timedelta(seconds=completion.association_grace),
+                quiet=timedelta(seconds=completion.quiet),
+            )
+            if facts is None:
+                return False
+            reason = unwanted(facts)
+            if reason is not None:
+                _move(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
+                return False
+            return _move(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=now + REQUEUE_FIRST, enqueues=1)
+
+    # -- analysis ----------------------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        job_id: str,
+        lease: timedelta,
+        max_attempts: int,
+        now: datetime | None = None,
+        *,
+        bundle_digest: str,
+        settings_digest: str,
+    ) -> Claim | None:
+        """Take a READY job, or a RUNNING one whose lease has ended; None when there is nothing to take.
+
+        A job that ended its worker ``max_attempts`` times becomes FAILED instead. With the same input, bundle and settings as
+        an earlier job of the series, the claim carries that job's moment and revision, so that the objects are byte-identical.
+        """
+        with self._writer.begin() as connection:
+            return claims.take(
+                connection, job_id, lease, max_attempts, now or _now(), bundle=bundle_digest, settings=settings_digest
+            )
+
+    def renew(self, job_id: str, lease: timedelta, attempt: int, now: datetime | None = None) -> bool:
+        """Prolong the lease of a running job; False when the job is no longer this attempt's."""
+        until = (now or _now()) + lease
+        with self._writer.begin() as connection:
+            return _move(
+                connection, job_id, JobState.RUNNING, JobState.RUNNING, Job.attempts == attempt, lease_until=until, due_at=until
+            )
+
+    def analysed(  # noqa: PLR0917 - the workers' call, in the order of the sentence
+        self,
+        job_id: str,
+        attempt: int,
+        results: Sequence[ResultRow],
+        destinations: Mapping[str, Collection[str]],
+        not_analysed: str | None = None,
+        now: datetime | None = None,
+    ) -> bool:
+        """Record the results of a running job together with its deliveries; False when the job is no longer this attempt's.
+
+        ``destinations`` names each destination with the object roles it wants; without any, the job ends at once. With
+        ``not_analysed``, the results only say that, and why, the series cannot be analysed: the job ends FAILED with this reason
+        when they are delivered.
+        """
+        moment = now or _now()
+        reason = None if not_analysed is None else not_analysed[:MAX_TEXT]
+        with self._writer.begin() as connection:
+            moved = _move(
+                connection,
+                job_id,
+                JobState.RUNNING,
+                JobState.ANALYSED,
+                Job.attempts == attempt,
+                not_analysed=reason,
+                lease_until=None,
+                due_at=None,
+            )
+            if moved and not deliveries.put(connection, job_id, results, destinations, moment):
+                _finish(connection, job_id, moment)
+            return moved
+
+    def fail(self, job_id: str, attempt: int, reason: str, now: datetime | None = None) -> bool:
+        """End a running job with a reason that a person can act on; False when it is no longer this attempt's."""
+        with self._writer.begin() as connection:
+            return _move(
+                connection,
+                job_id,
+                JobState.RUNNING,
+                JobState.FAILED,
+                Job.attempts == attempt,
+                reason=reason[:MAX_TEXT],
+                finished_at=now or _now(),
+                lease_until=None,
+                due_at=None,
+            )
+
+    def postpone(self, job_id: str, attempt: int, until: datetime) -> bool:
+        """Put a running job back (the model, the spool or the memory is not there just now); the sweep enqueues it then."""
+        with self._writer.begin() as connection:
+            return _move(
+                connection, job_id, JobState.RUNNING, JobState.READY, Job.attempts == attempt, lease_until=None, due_at=until
+            )
+
+    def lost(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Ids of jobs whose task seems lost: READY but not taken, or RUNNING with an ended lease. Enqueue them again.
+
+        Each is given out once for each time it becomes due, even when several processes ask.
+        """
+        moment = now or _now()
+        open_states = (JobState.READY, JobState.RUNNING)
+        with self._engine.connect() as connection:
+            due = connection.execute(
+                select(Job.job_id, Job.due_at, Job.enqueues).where(Job.state.in_(open_states), Job.due_at <= moment)
+            ).all()
+        return tuple(job_id for job_id, due_at, enqueues in due if self._requeue(job_id, due_at, enqueues, moment))
+
+    def _requeue(self, job_id: str, due_at: datetime | None, enqueues: int, now: datetime) -> bool:
+        with self._writer.begin() as connection:
+            changed = connection.execute(
+                update(Job)
+                .where(Job.job_id == job_id, Job.due_at == due_at, Job.state.in_((JobState.READY, JobState.RUNNING)))
+                .values(due_at=now + _requeue_after(enqueues), enqueues=enqueues + 1)
+            )
+            return bool(changed.rowcount)
+
+    # -- delivery ----------------------------------------------------------------------------------------------------
+
+    def due_deliveries(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Ids of deliveries to enqueue: their time has come, or their task seems lost. Each is given out once."""
+        moment = now or _now()
+        with self._engine.connect() as connection:
+            due = connection.execute(
+                select(Delivery.delivery_id, Delivery.due_at, Delivery.enqueues).where(
+                    Delivery.state == DeliveryState.PENDING, Delivery.due_at <= moment
+                )
+            ).all()
+        won = []
+        for delivery_id, due_at, enqueues in due:
+            with self._writer.begin() as connection:
+                if deliveries.requeue(connection, delivery_id, due_at, moment + _requeue_after(enqueues)):
+                    won.append(delivery_id)
+        return tuple(won)
+
+    def destination_of(self, delivery_id: str) -> str | None:
+        """Name of the destination of a delivery; None when there is no such delivery."""
+        with self._engine.connect() as connection:
+            query = select(Delivery.destination).where(Delivery.delivery_id == delivery_id)
+            return connection.execute(query).scalar_one_or_none()
+
+    def claim_delivery(self, delivery_id: str, lease: timedelta, now: datetime | None = None) -> DeliveryClaim | None:
+        """Take a pending delivery whose time has come and that nobody holds; None when there is nothing to take."""
+        with self._writer.begin() as connection:
+            return deliveries.claim(connection, delivery_id, lease, now or _now())
+
+    def delivered(self, delivery_id: str, now: datetime | None = None) -> bool:
+        """Note that the destination has every object; the last delivery of a job ends the job."""
+        moment = now or _now()
+        with self._writer.begin() as connection:
+            job_id = deliveries.settle(
+                connection, delivery_id, {"state": DeliveryState.SENT, "sent_at": moment, "last_error": None}
+            )
+            if job_id is not None and not deliveries.unsent(connection, job_id):
+                _finish(connection, job_id, moment)
+            return job_id is not None
+
+    def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime) -> bool:
+        """Note that the destination could not be reached now; the sweep enqueues the delivery at ``next_attempt_at``."""
+        values = {"last_error": error[:MAX_TEXT], "next_attempt_at": next_attempt_at, "due_at": next_attempt_at}
+        with self._writer.begin() as connection:
+            return deliveries.settle(connection, delivery_id, values) is not None
+
+    def refused(self, delivery_id: str, error: str, now: datetime | None = None) -> bool:
+        """Note that the destination will never take it: the job is FAILED until a person retries it; others are still served."""
+        with self._writer.begin() as connection:
+            values = {"state": DeliveryState.FAILED, "last_error": error[:MAX_TEXT]}
+            job_id = deliveries.settle(connection, delivery_id, values)
+            if job_id is None:
+                return False
+            name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
+            reason = f"destination {name} refused: {error}"[:MAX_TEXT]
+            _move(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now or _now())
+            return True
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    def retry(self, job_id: str, now: datetime | None = None) -> JobState:
+        """Run an ended job again, as little of it as is needed; its new state.
+
+        Failed deliveries are made again; a delivered job sends the same bytes again; everything else is analysed again. A job
+        that is still on its way is only hurried. Works while everything runs.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: its images are no longer kept.
+        """
+        moment = now or _now()
+        with self._writer.begin() as connection:
+            job = connection.execute(
+                select(Job.state, Job.purged_at).where(Job.job_id == job_id).with_for_update()
+            ).one_or_none()
+            if job is None:
+                raise JobNotFound(f"no job {job_id}")
+            if job.purged_at is not None:
+                raise JobConflict("the images of this job are no longer kept; send the series again")
+            return _again(connection, job_id, JobState(job.state), moment)
+
+    def get(self, job_id: str) -> JobStatus:
+        """One job with its deliveries.
+
+        Raises:
+            JobNotFound: no job has that id.
+        """
+        found = self._read(Job.job_id == job_id, 1)
+        if not found:
+            raise JobNotFound(f"no job {job_id}")
+        return found[0]
+
+    def results(self, job_id: str) -> tuple[ResultRow, ...]:
+        """Result objects of a job in the order of the report."""
+        with self._engine.connect() as connection:
+            return deliveries.files(connection, job_id)
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        return {JobState(state): count for state, count in rows}
+
+    def purge(
+        self,
+        delivered_before: datetime,
+        failed_before: datetime,
+        delete: Callable[[tuple[str, ...]], None],
+        now: datetime | None = None,
+    ) -> int:
+        """Forget the bytes of series whose jobs ended before these times; how many series.
+
+        ``delete`` gets the paths of one series at a time and must not mind files that are gone already.
+        """
+        with self._engine.connect() as connection:
+            old = retention.expired(connection, delivered_before, failed_before)
+        purged = 0
+        for series_uid in old:
+            with self._writer.begin() as connection:
+                paths = retention.forget(connection, series_uid, delivered_before, failed_before, now or _now())
+                delete(paths)
+                purged += bool(paths)
+        return purged
+
+    def list(self, state: JobState | None = None, limit: int = 1000) -> tuple[JobStatus, ...]:
+        """Newest jobs first."""
+        return self._read(Job.state.is_not(None) if state is None else Job.state == state, limit)
+
+    def _read(self, which: ColumnElement[bool], limit: int) -> tuple[JobStatus, ...]:
+        instances = (
+            select(func.count())
+            .where(Instance.series_uid == Job.series_uid, Instance.revision <= Job.revision)
+            .scalar_subquery()
+        )
+        results = select(func.count()).where(Result.job_id == Job.job_id).scalar_subquery()
+        query = select(Job.__table__, instances.label("instances"), results.label("results")).where(which)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(Job.created_at.desc(), Job.revision.desc()).limit(limit)).mappings().all()
+            sent = deliveries.of_jobs(connection, [row["job_id"] for row in rows])
+        names = [name for name in JobStatus.__dataclass_fields__ if name not in {"state", "deliveries"}]
+        return tuple(
+            JobStatus(
+                **{name: row[name] for name in names},
+                state=JobState(row["state"]),
+                deliveries=tuple(sent.get(row["job_id"], ())),
+            )
+            for row in rows
+        )
+
+
+def _move(
+    connection: Connection, job_id: str, expected: JobState, state: JobState, *guards: ColumnElement[bool], **values: object
+) -> bool:
+    """Make one guarded step; whether it was made."""
+    changed = connection.execute(
+        update(Job).where(Job.job_id == job_id, Job.state == expected, *guards).values(state=state, **values)
+    )
+    return bool(changed.rowcount)
+
+
+def _finish(connection: Connection, job_id: str, now: datetime) -> None:
+    """End an analysed job whose deliveries are all made."""
+    reason = connection.execute(select(Job.not_analysed).where(Job.job_id == job_id)).scalar_one()
+    end = JobState.DELIVERED if reason is None else JobState.FAILED
+    _move(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)
+
+
+def _again(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
+    if state in {JobState.RECEIVING, JobState.RUNNING}:
+        return state
+    if state is JobState.READY:
+        _move(connection, job_id, state, state, due_at=now, enqueues=0)
+        return state
+    states = [DeliveryState.FAILED]
+    if state is not JobState.FAILED:
+        states += [DeliveryState.PENDING] if state is JobState.ANALYSED else [DeliveryState.SENT]
+    if deliveries.again(connection, job_id, states, now):
+        _move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
+        return JobState.ANALYSED
+    _move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
+    return JobState.READY

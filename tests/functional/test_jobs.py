@@ -1,0 +1,399 @@
+"""The state machine on SQLite and on PostgreSQL."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from alnnode import store
+from alnnode.errors import JobConflict, JobNotFound
+from alnnode.records import JobState, ObjectRole
+from alnnode.settings import Completion
+from alnnode.store.jobs import Jobs
+from alnnode.store.rows import NewInstance, Recorded, ResultRow, SeriesFacts
+from alnnode.store.tables import Base, DeliveryState
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = timedelta(minutes=1)
+BOTH = {"sr", "capture"}
+RULES = Completion(association_grace=5, quiet=60)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def instance(number, series="1.2.3", second=0.0, digest=None, **facts) -> NewInstance:
+    uid = f"{series}.{number}"
+    return NewInstance(
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        sop_instance_uid=uid,
+        series_uid=series,
+        study_uid="1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        path=f"objects/{uid}",
+        sha256=digest or f"{number:064x}",
+        size=3 * 1024**3,
+        received_at=at(second),
+        facts=SeriesFacts(calling_ae="CT1", modality="CT", **facts),
+    )
+
+
+def result(position, role=ObjectRole.CAPTURE, uid="2.25.1") -> ResultRow:
+    return ResultRow(position, role, "1.2.840.10008.5.1.4.1.1.7", f"{uid}.{position}", "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x")
+
+
+REPORT = [result(0, ObjectRole.SR), result(1)]
+
+
+def everything(_facts) -> None:
+    return None
+
+
+@pytest.fixture
+def jobs(engine) -> Jobs:
+    return Jobs(engine)
+
+
+def receive(jobs, numbers=range(3), second=0.0, **kwargs):
+    return jobs.record_instances([instance(n, second=second, **kwargs) for n in numbers])
+
+
+def ready(jobs, second=60.0) -> str:
+    (job_id,) = jobs.complete_due(RULES, everything, at(second))
+    return job_id
+
+
+def claim(jobs, job_id, second=61.0, bundle="b", settings="s"):
+    return jobs.claim(job_id, LEASE, 3, at(second), bundle_digest=bundle, settings_digest=settings)
+
+
+def finish(jobs, job_id, second=61.0, results=None, destinations=None, **digests):
+    taken = claim(jobs, job_id, second, **digests)
+    assert jobs.analysed(job_id, taken.attempt, results or REPORT, destinations or {}, now=at(second))
+    return taken
+
+
+def test_migrations_build_exactly_the_tables(engine, database_url) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert store.schema_state(database_url) == "schema 0001"
+    store.migrate(database_url)
+
+
+def test_a_quiet_series_goes_all_the_way(jobs) -> None:
+    assert receive(jobs) == (Recorded.NEW,) * 3
+    assert jobs.complete_due(RULES, everything, at(59.9)) == ()
+    job_id = ready(jobs)
+    taken = claim(jobs, job_id)
+    assert taken.paths == ("objects/1.2.3.0", "objects/1.2.3.1", "objects/1.2.3.2")
+    assert (taken.revision, taken.attempt, taken.predecessor, taken.created) == (1, 1, None, START)
+    assert claim(jobs, job_id) is None
+    assert jobs.analysed(job_id, 1, REPORT, {"pacs": BOTH, "archive": {"sr"}}, now=at(70))
+    by_name = {d.destination: d.delivery_id for d in jobs.get(job_id).deliveries}
+    assert set(jobs.due_deliveries(at(70))) == set(by_name.values())
+    assert [f.position for f in jobs.claim_delivery(by_name["pacs"], LEASE, at(70)).files] == [0, 1]
+    assert [f.position for f in jobs.claim_delivery(by_name["archive"], LEASE, at(70)).files] == [0]
+    assert jobs.delivered(by_name["pacs"], at(71))
+    assert jobs.get(job_id).state is JobState.ANALYSED
+    assert jobs.delivered(by_name["archive"], at(72))
+    assert (jobs.get(job_id).state, jobs.get(job_id).finished_at) == (JobState.DELIVERED, at(72))
+    assert not jobs.delivered(by_name["archive"], at(73))
+
+
+def test_a_study_that_is_sent_twice_changes_nothing(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id)
+    before = jobs.list()
+    assert receive(jobs, second=500) == (Recorded.SAME,) * 3
+    assert jobs.list() == before
+    assert jobs.complete_due(RULES, everything, at(9999)) == ()
+
+
+def test_other_bytes_under_a_known_uid_are_a_conflict(jobs) -> None:
+    receive(jobs)
+    assert jobs.record_instances([instance(0, digest="f" * 64)]) == (Recorded.CONFLICT,)
+    assert jobs.digest("1.2.3.0") == f"{0:064x}"
+    twice = [instance(7, digest="a" * 64), instance(7, digest="a" * 64), instance(7, digest="b" * 64)]
+    assert jobs.record_instances(twice) == (Recorded.NEW, Recorded.SAME, Recorded.CONFLICT)
+
+
+def test_the_announced_number_completes_at_once_and_forbids_the_grace(jobs) -> None:
+    receive(jobs, range(2), announced=3)
+    jobs.mark_released(["1.2.3"], at(1))
+    assert jobs.complete_due(RULES, everything, at(30)) == ()
+    receive(jobs, [2], second=31, announced=3)
+    assert len(jobs.complete_due(RULES, everything, at(31))) == 1
+
+
+def test_a_released_association_completes_after_its_grace(jobs) -> None:
+    receive(jobs)
+    jobs.mark_released(["1.2.3"], at(1))
+    receive(jobs, [3], second=2)  # by another association, which is still open
+    assert jobs.complete_due(RULES, everything, at(20)) == ()
+    jobs.mark_released(["1.2.3"], at(20))
+    assert jobs.complete_due(RULES, everything, at(24.9)) == ()
+    assert len(jobs.complete_due(RULES, everything, at(25))) == 1
+
+
+def test_a_series_that_no_route_wants_is_skipped_until_a_person_asks(jobs) -> None:
+    receive(jobs)
+    assert jobs.complete_due(RULES, lambda facts: f"modality {facts.modality}", at(60)) == ()
+    (job,) = jobs.list()
+    assert (job.state, job.reason) == (JobState.SKIPPED, "modality CT")
+    assert jobs.retry(job.job_id, at(61)) is JobState.READY
+    assert jobs.lost(at(61)) == (job.job_id,)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_late_slice_rejoins_a_job_that_nobody_took(jobs, skipped) -> None:
+    receive(jobs)
+    jobs.complete_due(RULES, lambda _: "no" if skipped else None, at(60))
+    receive(jobs, [3], second=65)
+    (job,) = jobs.list()
+    assert (job.state, job.instances) == (JobState.RECEIVING, 4)
+    assert claim(jobs, job.job_id, 66) is None
+
+
+def test_a_late_slice_opens_a_revision_that_waits_for_and_names_its_predecessor(jobs) -> None:
+    receive(jobs)
+    first = ready(jobs)
+    taken = claim(jobs, first)
+    receive(jobs, [3], second=65)
+    second = jobs.list()[0]
+    assert (second.revision, second.predecessor_id, second.instances) == (2, first, 4)
+    assert jobs.get(first).instances == 3
+    assert jobs.complete_due(RULES, everything, at(500)) == ()  # the first still runs
+    again = claim(jobs, first, 500)
+    assert again.input_digest == taken.input_digest  # a late slice never changes what a revision was made of
+    jobs.analysed(first, again.attempt, REPORT, {})
+    assert jobs.complete_due(RULES, everything, at(501)) == (second.job_id,)
+    later = claim(jobs, second.job_id, 502)
+    assert later.revision == 2
+    assert later.predecessor == ("1.2.840.10008.5.1.4.1.1.7", "2.25.1.0", "2.25.9", "1.2")
+    assert len(later.paths) == 4
+
+
+def test_the_input_digest_does_not_depend_on_the_order_of_arrival(jobs) -> None:
+    receive(jobs, [2, 0, 1])
+    job_id = ready(jobs)
+    one = claim(jobs, job_id).input_digest
+    jobs.record_instances([instance(n, series="1.2.4", digest=f"{n:064x}", second=70) for n in (1, 2, 0)])
+    assert claim(jobs, ready(jobs, 130), 131).input_digest == one
+
+
+def test_a_worker_that_dies_gives_its_job_back_until_it_has_died_too_often(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    for attempt, second in ((1, 100), (2, 200), (3, 300)):
+        assert claim(jobs, job_id, second).attempt == attempt
+        assert claim(jobs, job_id, second + 59) is None
+        assert jobs.lost(at(second + 59)) == ()
+        assert jobs.lost(at(second + 60)) == (job_id,)
+        assert jobs.lost(at(second + 60)) == ()  # given out once
+    assert claim(jobs, job_id, 400) is None
+    assert (jobs.get(job_id).state, jobs.get(job_id).reason) == (JobState.FAILED, "the analysis ended its worker 3 times")
+
+
+def test_a_worker_whose_job_was_taken_over_changes_nothing(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    claim(jobs, job_id, 100)
+    claim(jobs, job_id, 200)
+    assert not jobs.renew(job_id, LEASE, 1, at(201))
+    assert not jobs.fail(job_id, 1, "out of memory")
+    assert not jobs.postpone(job_id, 1, at(300))
+    assert not jobs.analysed(job_id, 1, REPORT, {})
+    assert jobs.renew(job_id, LEASE, 2, at(250))
+    assert claim(jobs, job_id, 309) is None
+    assert jobs.analysed(job_id, 2, REPORT, {})
+
+
+def test_a_ready_job_whose_task_was_lost_is_given_out_again_ever_more_seldom(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    seen = [second for second in range(60, 400) if jobs.lost(at(second))]
+    assert seen == [75, 105, 165, 285]
+    assert claim(jobs, job_id, 401) is not None
+
+
+def test_a_postponed_job_comes_back_at_its_time(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    claim(jobs, job_id)
+    assert jobs.postpone(job_id, 1, at(90))
+    assert jobs.lost(at(89)) == ()
+    assert jobs.lost(at(90)) == (job_id,)
+
+
+def test_a_deferred_delivery_waits_and_a_refused_one_fails_the_job_but_not_the_others(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, destinations={"down": BOTH, "picky": BOTH, "up": BOTH})
+    ids = {d.destination: d.delivery_id for d in jobs.get(job_id).deliveries}
+    assert jobs.destination_of(ids["up"]) == "up"
+    jobs.due_deliveries(at(61))
+    for identifier in ids.values():
+        assert jobs.claim_delivery(identifier, LEASE, at(62)).attempt == 1
+        assert jobs.claim_delivery(identifier, LEASE, at(63)) is None
+    assert jobs.deferred(ids["down"], "connection refused", at(90))
+    assert jobs.refused(ids["picky"], "SOP class not supported", at(64))
+    assert jobs.delivered(ids["up"], at(65))
+    job = jobs.get(job_id)
+    assert (job.state, job.reason) == (JobState.FAILED, "destination picky refused: SOP class not supported")
+    assert jobs.due_deliveries(at(89)) == ()
+    assert jobs.due_deliveries(at(90)) == (ids["down"],)
+    assert jobs.claim_delivery(ids["down"], LEASE, at(90)).attempt == 2
+    assert jobs.delivered(ids["down"], at(91))
+    assert jobs.get(job_id).state is JobState.FAILED
+    assert jobs.retry(job_id, at(100)) is JobState.ANALYSED
+    assert jobs.due_deliveries(at(100)) == (ids["picky"],)  # nothing is sent twice
+    jobs.claim_delivery(ids["picky"], LEASE, at(100))
+    jobs.delivered(ids["picky"], at(101))
+    assert jobs.get(job_id).state is JobState.DELIVERED
+
+
+def test_a_delivery_whose_worker_died_is_given_out_again(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, destinations={"pacs": BOTH})
+    (delivery,) = jobs.due_deliveries(at(61))
+    jobs.claim_delivery(delivery, LEASE, at(62))
+    assert jobs.due_deliveries(at(121)) == ()
+    assert jobs.due_deliveries(at(122)) == (delivery,)
+    assert jobs.claim_delivery(delivery, LEASE, at(122)).attempt == 2
+
+
+def test_not_analysed_is_reported_and_ends_failed(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    claim(jobs, job_id)
+    jobs.analysed(job_id, 1, REPORT[:1], {"pacs": BOTH}, "slices are 8 mm apart", now=at(62))
+    (delivery,) = jobs.due_deliveries(at(62))
+    jobs.claim_delivery(delivery, LEASE, at(62))
+    jobs.delivered(delivery, at(63))
+    assert (jobs.get(job_id).state, jobs.get(job_id).reason) == (JobState.FAILED, "slices are 8 mm apart")
+    assert jobs.retry(job_id, at(64)) is JobState.READY
+
+
+def test_retry_of_a_delivered_job_sends_the_same_objects_again(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, destinations={"pacs": BOTH})
+    (delivery,) = jobs.due_deliveries(at(61))
+    jobs.claim_delivery(delivery, LEASE, at(61))
+    jobs.delivered(delivery, at(62))
+    assert jobs.retry(job_id, at(63)) is JobState.ANALYSED
+    assert jobs.claim_delivery(delivery, LEASE, at(63)).files == tuple(REPORT)
+
+
+def test_retry_of_an_unknown_job(jobs) -> None:
+    with pytest.raises(JobNotFound):
+        jobs.retry("0" * 32)
+    with pytest.raises(JobNotFound):
+        jobs.get("0" * 32)
+
+
+def test_what_was_purged_comes_back_as_the_same_result(jobs) -> None:
+    receive(jobs)
+    first = ready(jobs)
+    taken = finish(jobs, first, second=61)
+    deleted: list[str] = []
+    assert jobs.purge(at(61), at(61), deleted.extend) == 0
+    assert jobs.purge(at(62), at(0), deleted.extend) == 1
+    assert sorted(deleted) == ["objects/1.2.3.0", "objects/1.2.3.1", "objects/1.2.3.2", "outbox/x", "outbox/x"]
+    assert jobs.purge(at(62), at(0), deleted.extend) == 0
+    with pytest.raises(JobConflict):
+        jobs.retry(first)
+    assert receive(jobs, second=500) == (Recorded.NEW,) * 3
+    again = claim(jobs, ready(jobs, 560), 561)
+    assert again.job_id != first
+    assert (again.input_digest, again.created, again.revision, again.predecessor) == (taken.input_digest, START, 1, None)
+
+
+def test_another_model_makes_another_report_that_names_the_first(jobs) -> None:
+    receive(jobs)
+    finish(jobs, ready(jobs))
+    jobs.purge(at(62), at(62), lambda _: None)
+    receive(jobs, second=500)
+    again = claim(jobs, ready(jobs, 560), 561, bundle="new")
+    assert (again.created, again.revision, again.predecessor[1]) == (at(500), 2, "2.25.1.0")
+
+
+def test_a_series_with_an_open_job_is_not_purged(jobs) -> None:
+    receive(jobs)
+    finish(jobs, ready(jobs))
+    receive(jobs, [3], second=70)
+    assert jobs.purge(at(9999), at(9999), lambda _: pytest.fail("nothing may be deleted")) == 0
+
+
+def test_one_of_many_workers_gets_a_job(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    start = threading.Barrier(8)
+    taken = []
+
+    def work() -> None:
+        start.wait()
+        taken.append(claim(jobs, job_id))
+
+    run_all([work] * 8)
+    assert sum(claim is not None for claim in taken) == 1
+
+
+def test_many_senders_of_one_series_make_one_job(jobs) -> None:
+    start = threading.Barrier(4)
+
+    def send(offset):
+        def work() -> None:
+            start.wait()
+            for number in range(offset, 40, 2):  # each slice comes twice
+                receive(jobs, [number])
+
+        return work
+
+    run_all([send(0), send(1), send(0), send(1)])
+    (job,) = jobs.list()
+    assert (job.revision, job.instances) == (1, 40)
+
+
+def test_the_last_two_deliveries_of_a_job_can_end_at_the_same_moment(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, destinations={f"d{n}": BOTH for n in range(6)})
+    ids = jobs.due_deliveries(at(61))
+    start = threading.Barrier(6)
+
+    def end(identifier):
+        def work() -> None:
+            start.wait()
+            jobs.delivered(identifier)
+
+        return work
+
+    run_all([end(identifier) for identifier in ids])
+    assert jobs.get(job_id).state is JobState.DELIVERED
+    assert {d.state for d in jobs.get(job_id).deliveries} == {DeliveryState.SENT}
+
+
+def run_all(targets) -> None:
+    failures = []
+
+    def guarded(target):
+        def run() -> None:
+            try:
+                target()
+            except Exception as error:  # noqa: BLE001 - told below
+                failures.append(error)
+
+        return run
+
+    threads = [threading.Thread(target=guarded(target)) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
