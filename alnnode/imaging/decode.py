@@ -55,10 +55,10 @@ def hounsfield(frames: Sequence[Frame]) -> Iterator[Hounsfield]:
 
 def hounsfield_of(dataset: FileDataset, frames: Sequence[Frame]) -> Iterator[Hounsfield]:
     """Decode frames of an instance that is already read; otherwise as `hounsfield`."""
-    check_pixel_data(dataset, frames[0])
-    native_shift = _misplaced_bits(dataset)
-    syntax = dataset.file_meta.TransferSyntaxUID
     try:
+        check_pixel_data(dataset, frames[0])
+        native_shift = _misplaced_bits(dataset)
+        syntax = dataset.file_meta.TransferSyntaxUID
         decoder = get_decoder(syntax)
         arrays = decoder.iter_array(
             dataset,

@@ -7,9 +7,11 @@ Covers CT Image Storage (PS3.3 A.3) and the multi-frame Enhanced and Legacy Conv
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
@@ -23,7 +25,18 @@ if TYPE_CHECKING:
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 MIN_MATRIX, MAX_MATRIX = 64, 2048  # Rows and Columns of a CT slice
 MAX_FRAMES = 5000
-BAD_VALUE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError, NotImplementedError)
+BAD_VALUE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 # What pydicom raises for a malformed element. Such errors quote the value, which may be patient data: always "from None".
 PROJECTIONS = frozenset({"MIP", "MINIP", "MINMIP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "SSD"})
 
@@ -87,8 +100,8 @@ def read_frames(dataset: Dataset, path: Path) -> tuple[list[Frame], int]:
         NotAnalysable: an attribute that the analysis needs is missing or absurd.
     """
     _check_pixel_module(dataset)
-    if _get(dataset, "SOPClassUID") == CTImageStorage:
-        if (_get(dataset, "NumberOfFrames") or 1) != 1:
+    if text(dataset, "SOPClassUID") == CTImageStorage:
+        if text(dataset, "NumberOfFrames") not in {"", "1"}:
             raise NotAnalysable(
                 "A single-frame CT image claims to hold several frames. Please send the series again from the scanner."
             )
@@ -125,8 +138,8 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
     _check_orthonormal(orientation)
     return Frame(
         path=path,
-        sop_class_uid=str(_get(dataset, "SOPClassUID")),
-        sop_instance_uid=str(_get(dataset, "SOPInstanceUID") or ""),
+        sop_class_uid=text(dataset, "SOPClassUID"),
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
         number=number,
         position=_numbers(groups, "ImagePositionPatient", 3),
         orientation=orientation,
@@ -136,7 +149,7 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         slope=slope,
         intercept=intercept,
         thickness=_thickness(groups),
-        frame_of_reference=str(_get(dataset, "FrameOfReferenceUID") or ""),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         lossy=_text((dataset,), "LossyImageCompression") == "01",
         acquisition=tuple((keyword, _text(groups, keyword)) for keyword in _TOLD_APART),
     )
@@ -186,6 +199,9 @@ def _check_pixel_module(dataset: Dataset) -> None:
         raise NotAnalysable("The pixels are stored in a form that CT images do not use. Please send the original CT slices.")
 
 
+_NO_FRAME_GEOMETRY = "A multi-frame image lacks the geometry of its frames. Please send the original series."
+
+
 def _functional_groups(dataset: Dataset) -> list[tuple[Dataset, ...]]:
     """Return for each frame the data sets to look into, nearest first: per-frame, shared, top level."""
     try:
@@ -194,17 +210,26 @@ def _functional_groups(dataset: Dataset) -> list[tuple[Dataset, ...]]:
         shared_items = list(dataset.get("SharedFunctionalGroupsSequence") or [])
         shared = _flat(shared_items[0]) if shared_items else ()
     except BAD_VALUE:
-        raise NotAnalysable("A multi-frame image lacks the geometry of its frames. Please send the original series.") from None
+        raise NotAnalysable(_NO_FRAME_GEOMETRY) from None
     if not 1 <= count <= MAX_FRAMES or len(per_frame) != count:
         raise NotAnalysable(
             f"A multi-frame image claims {count} frames but describes {len(per_frame)} (at most {MAX_FRAMES} can be analysed)."
         )
-    return [(*_flat(item), *shared, dataset) for item in per_frame]
+    try:
+        return [(*_flat(item), *shared, dataset) for item in per_frame]
+    except BAD_VALUE:
+        raise NotAnalysable(_NO_FRAME_GEOMETRY) from None
 
 
 def _flat(item: Dataset) -> tuple[Dataset, ...]:
     """Return the functional group macros of one frame: the first item of each sequence in it."""
     return tuple(element.value[0] for element in item if element.VR == "SQ" and element.value)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Return the value of an attribute as text; empty when it is absent or malformed."""
+    value = _get(dataset, keyword)
+    return "" if value is None else str(value)
 
 
 def _get(dataset: Dataset, keyword: str) -> object:
@@ -226,9 +251,9 @@ def _text(groups: tuple[Dataset, ...], keyword: str) -> str:
 
 def _numbers(groups: tuple[Dataset, ...], keyword: str, count: int) -> Vector:
     for group in groups:
-        if keyword not in group:
-            continue
         try:
+            if keyword not in group:
+                continue
             value = group[keyword].value
             values = tuple(float(v) for v in (value if count > 1 else [value]))
         except BAD_VALUE:

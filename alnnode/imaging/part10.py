@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 MAX_INFLATED = 1 << 30  # bytes of a deflated data set; a few kilobytes can inflate to terabytes
 _PART10_START = 128 + 4 + 12  # preamble, "DICM", the element File Meta Information Group Length
 _CHUNK = 1 << 20
-_BROKEN = (*BAD_VALUE, InvalidDicomError, EOFError, OSError, struct.error, zlib.error, RecursionError, MemoryError)
+_BROKEN = (*BAD_VALUE, InvalidDicomError, zlib.error, RecursionError, MemoryError)
 _BULKY_VR = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "UT"})
 _BULKY_GROUPS = (0x5000, 0x6000)  # curves and overlays: 5000-501E and 6000-601E
 _BULKY = frozenset({"PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "IconImageSequence"})

@@ -15,7 +15,7 @@ from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, geometry, part10
-from alnnode.imaging.frames import CT_STORAGE, difference, read_frames
+from alnnode.imaging.frames import CT_STORAGE, difference, read_frames, text
 from alnnode.records import SliceRef, Volume
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ def read_header(paths: Sequence[Path]) -> Dataset:
     with disable_value_validation():
         for path in paths:
             try:
-                uid = part10.read(path, pixels=False, tags=["SOPInstanceUID"]).get("SOPInstanceUID")
+                uid = text(part10.read(path, pixels=False, tags=["SOPInstanceUID"]), "SOPInstanceUID")
             except NotAnalysable:
                 continue
             if uid:
-                found.append((str(uid), path))
+                found.append((uid, path))
         if not found:
             raise NotAnalysable("None of the files can be read as DICOM images. Please send the series again.")
         return part10.header_of(part10.read(min(found)[1], pixels=False))
@@ -108,8 +108,8 @@ def candidate_series(folder: Path) -> dict[str, list[Path]]:
                 dataset = part10.read(path, pixels=False, tags=["SOPClassUID", "SeriesInstanceUID"])
             except NotAnalysable:
                 continue
-            uid = str(dataset.get("SeriesInstanceUID") or "")
-            if uid and dataset.get("SOPClassUID") in CT_STORAGE:
+            uid = text(dataset, "SeriesInstanceUID")
+            if uid and text(dataset, "SOPClassUID") in CT_STORAGE:
                 found.setdefault(uid, []).append(path)
     return {uid: found[uid] for uid in sorted(found)}
 
@@ -130,12 +130,12 @@ def _read_headers(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     localizers = others = 0
     for path in paths:
         dataset = part10.read(path, pixels=False)
-        modality = str(dataset.get("Modality") or "")
+        modality = text(dataset, "Modality")
         if modality != "CT":
             name = modality if re.fullmatch(r"[A-Z]{2,10}", modality) else "of an unknown modality"
             raise NotAnalysable(f"The series is {name}, not CT. Please send a CT series of the chest or breast.")
-        series.add(str(dataset.get("SeriesInstanceUID") or ""))
-        if dataset.get("SOPClassUID") not in CT_STORAGE:
+        series.add(text(dataset, "SeriesInstanceUID"))
+        if text(dataset, "SOPClassUID") not in CT_STORAGE:
             others += 1
             continue
         of_instance, left_out = read_frames(dataset, path)

@@ -141,7 +141,7 @@ class Jobs:
                 connection, job_id, JobState.RUNNING, JobState.RUNNING, Job.attempts == attempt, lease_until=until, due_at=until
             )
 
-    def analysed(  # noqa: PLR0917 - the workers' call, in the order of the sentence
+    def analysed(
         self,
         job_id: str,
         attempt: int,

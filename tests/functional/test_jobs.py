@@ -42,7 +42,9 @@ def instance(number, series="1.2.3", second=0.0, digest=None, **facts) -> NewIns
 
 
 def result(position, role=ObjectRole.CAPTURE, uid="2.25.1") -> ResultRow:
-    return ResultRow(position, role, "1.2.840.10008.5.1.4.1.1.7", f"{uid}.{position}", "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x")
+    return ResultRow(
+        position, role, "1.2.840.10008.5.1.4.1.1.7", f"{uid}.{position}", "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x"
+    )
 
 
 REPORT = [result(0, ObjectRole.SR), result(1)]

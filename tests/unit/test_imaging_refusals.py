@@ -177,3 +177,24 @@ def test_unknown_compression(tmp_path):
         dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG-2
     with pytest.raises(NotAnalysable, match="cannot read"):
         read_volume(write(slices, tmp_path))
+
+
+# Each was seen to raise something else than a reason.
+MALFORMED = {
+    "modality of odd length": (b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00FD"),
+    "unknown representation": (b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00C\x02"),
+    "series UID as numbers": (b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00FD"),
+    "rows as text": (b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00PN"),
+    "orientation as numbers": (b"\x20\x00\x37\x00DS", b"\x20\x00\x37\x00AT"),
+    "transfer syntax as a name": (b"\x02\x00\x10\x00UI", b"\x02\x00\x10\x00PN"),
+}
+
+
+@pytest.mark.parametrize(("good", "bad"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_element(tmp_path, good, bad):
+    paths = write(series(), tmp_path)
+    content = paths[3].read_bytes()
+    assert content.count(good) == 1
+    paths[3].write_bytes(content.replace(good, bad))
+    with pytest.raises(NotAnalysable):
+        read_volume(paths)
