@@ -22,6 +22,7 @@ INK, QUIET, GROUND, LINE = (255, 255, 255), (176, 184, 196), (12, 14, 18), (70, 
 SUSPICIOUS, NOT_SUSPICIOUS, NOTICE = (255, 159, 28), (102, 194, 255), (122, 31, 0)
 AIR_HU = -1000.0
 TISSUE_HU = -300
+OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "F": "H", "H": "F"}
 
 # Anchors of matplotlib's "inferno" (CC0), perceptually uniform.
 _ANCHORS = np.array(
@@ -91,6 +92,18 @@ class View:
     def place(self, column: float, row: float) -> tuple[float, float]:
         """Return (x, y) on the view of an image coordinate (column, row; SCOORD convention)."""
         return (column - 0.5 - self.left) / self.step_column, (row - 0.5 - self.top) / self.step_row
+
+
+def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
+    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1): computed, as a patient may lie on the side."""
+    right = _letter(volume.affine[:3, 2] * view.step_column)
+    down = _letter(volume.affine[:3, 1] * view.step_row)
+    return OPPOSITE[right], right, OPPOSITE[down], down
+
+
+def _letter(direction: npt.NDArray[np.float64]) -> str:
+    axis = int(np.argmax(np.abs(direction)))
+    return ("RL", "AP", "FH")[axis][int(direction[axis] > 0)]
 
 
 def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int, int]:

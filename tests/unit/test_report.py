@@ -234,6 +234,15 @@ def test_views_show_the_patients_right_on_the_left_in_every_position() -> None:
     assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).max() <= 2
 
 
+def test_orientation_letters_follow_the_geometry() -> None:
+    for prone in (False, True):
+        of = volume(prone=prone)
+        assert canvas.orientation(of, View.whole(of, 5, 300, 260)) == ("R", "L", "A", "P")
+    on_the_side = volume()
+    on_the_side.affine[:3, 1:3] = on_the_side.affine[:3, 2:0:-1] * [1.0, -1.0]  # rows run to the left, columns to the front
+    assert canvas.orientation(on_the_side, View.whole(on_the_side, 5, 300, 260)) == ("P", "A", "R", "L")
+
+
 def test_the_box_is_drawn_where_the_node_is() -> None:
     of = analysis(1)
     node = of.findings[0].node
