@@ -35,11 +35,11 @@ POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
-CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
+CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))  # noqa: DTZ001 - DICOM times are local
 CROPS = CropSettings(pixels=64)
 
 
-def header(name: str = "PHANTOM^REPORT", charset: str = "ISO_IR 192") -> Dataset:
+def header(name: str = "PHANTOM^REPORT", charset: str | list[str] = "ISO_IR 192") -> Dataset:
     found = Dataset()
     found.SpecificCharacterSet = charset
     found.PatientName, found.PatientID, found.PatientBirthDate, found.PatientSex = name, "P-1", "19600102", "F"

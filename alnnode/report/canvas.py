@@ -57,25 +57,21 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 class View:
     """A window on one slice, as a reader sees it: the patient's front up, the patient's right on the left.
 
-    Pixel (v, u) of the view shows the voxel (top + v * step_row, left + u * step_column) of the slice.
+    Pixel (v, u) of the view shows the voxel position ``origin + v * down + u * right``, all (row, column) of the slice. For a patient who
+    lies on the side, ``down`` runs along the columns of the source.
     """
 
     slice_index: int
-    top: float
-    left: float
-    step_row: float
-    step_column: float
+    origin: tuple[float, float]
+    down: tuple[float, float]
+    right: tuple[float, float]
     height: int
     width: int
 
     @classmethod
     def centred(cls, volume: Volume, centre: tuple[float, float, float], field_mm: float, size: int) -> View:
         """Return a square view of ``field_mm`` around a voxel position."""
-        step_row, step_column = _steps(volume, field_mm / size)
-        middle = (size - 1) / 2
-        return cls(
-            round(centre[0]), centre[1] - middle * step_row, centre[2] - middle * step_column, step_row, step_column, size, size
-        )
+        return cls._around(volume, round(centre[0]), (centre[1], centre[2]), field_mm / size, (size, size))
 
     @classmethod
     def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
@@ -83,15 +79,32 @@ class View:
         tissue = volume.voxels[slice_index] > TISSUE_HU
         j0, j1 = _extent(tissue.mean(axis=1))
         i0, i1 = _extent(tissue.mean(axis=0))
-        pitch = max((j1 - j0) * volume.spacing[1] / height, (i1 - i0) * volume.spacing[2] / width)
-        step_row, step_column = _steps(volume, pitch)
-        top = (j0 + j1 - 1) / 2 - (height - 1) / 2 * step_row
-        left = (i0 + i1 - 1) / 2 - (width - 1) / 2 * step_column
-        return cls(slice_index, top, left, step_row, step_column, height, width)
+        tall, wide = (j1 - j0) * volume.spacing[1], (i1 - i0) * volume.spacing[2]
+        if _on_the_side(volume):
+            tall, wide = wide, tall
+        pitch = max(tall / height, wide / width)
+        return cls._around(volume, slice_index, ((j0 + j1 - 1) / 2, (i0 + i1 - 1) / 2), pitch, (height, width))
+
+    @classmethod
+    def _around(
+        cls, volume: Volume, slice_index: int, centre: tuple[float, float], pitch_mm: float, shape: tuple[int, int]
+    ) -> View:
+        down, right = _steps(volume, pitch_mm)
+        v, u = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+        origin = centre[0] - v * down[0] - u * right[0], centre[1] - v * down[1] - u * right[1]
+        return cls(slice_index, origin, down, right, *shape)
+
+    def grid(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the voxel rows and columns that the pixels show: two arrays (height, width)."""
+        v, u = np.meshgrid(np.arange(self.height), np.arange(self.width), indexing="ij")
+        rows, columns = (self.origin[n] + v * self.down[n] + u * self.right[n] for n in (0, 1))
+        return rows, columns
 
     def place(self, column: float, row: float) -> tuple[float, float]:
         """Return (x, y) on the view of an image coordinate (column, row; SCOORD convention)."""
-        return (column - 0.5 - self.left) / self.step_column, (row - 0.5 - self.top) / self.step_row
+        j, i = row - 0.5 - self.origin[0], column - 0.5 - self.origin[1]
+        area = self.down[0] * self.right[1] - self.down[1] * self.right[0]
+        return (self.down[0] * i - self.down[1] * j) / area, (self.right[1] * j - self.right[0] * i) / area
 
 
 def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
@@ -114,21 +127,26 @@ def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int,
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
 
 
-def _steps(volume: Volume, pitch_mm: float) -> tuple[float, float]:
-    down = 1.0 if volume.affine[1, 1] >= 0 else -1.0
-    right = 1.0 if volume.affine[0, 2] >= 0 else -1.0
-    return down * pitch_mm / volume.spacing[1], right * pitch_mm / volume.spacing[2]
+def _on_the_side(volume: Volume) -> bool:
+    """Whether the patient's left-right axis runs along the columns of the source (lateral decubitus)."""
+    return bool(abs(volume.affine[0, 1]) > abs(volume.affine[0, 2]))
+
+
+def _steps(volume: Volume, pitch_mm: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return (row, column) steps of one view pixel to the back and to the patient's left (LPS: +y and +x)."""
+    row, column = pitch_mm / volume.spacing[1], pitch_mm / volume.spacing[2]
+    if _on_the_side(volume):
+        return (0.0, column if volume.affine[1, 2] >= 0 else -column), (row if volume.affine[0, 1] >= 0 else -row, 0.0)
+    return (row if volume.affine[1, 1] >= 0 else -row, 0.0), (0.0, column if volume.affine[0, 2] >= 0 else -column)
 
 
 def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
     """Return the view in a window (centre, width) as RGB."""
-    rows = view.top + np.arange(view.height) * view.step_row
-    columns = view.left + np.arange(view.width) * view.step_column
     plane = volume.voxels[view.slice_index].astype(np.float32)
-    blur = max(abs(view.step_row) - 1, 0) * 0.4
+    blur = max(abs(view.down[0] + view.down[1]) - 1, 0) * 0.4
     if blur:
         plane = ndimage.gaussian_filter(plane, blur)
-    hu = ndimage.map_coordinates(plane, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="constant", cval=AIR_HU)
+    hu = ndimage.map_coordinates(plane, view.grid(), order=1, mode="constant", cval=AIR_HU)
     centre, width = window
     level = np.clip((hu - (centre - width / 2)) / width, 0, 1) * 255
     return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=2)
@@ -137,9 +155,8 @@ def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
 def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
     """Return the picture with a heatmap over it; nothing outside the crop, and the more the hotter."""
     g = heatmap.geometry
-    rows = (view.top + np.arange(view.height) * view.step_row - g.top) / g.step_row
-    columns = (view.left + np.arange(view.width) * view.step_column - g.left) / g.step_column
-    grid = np.meshgrid(rows, columns, indexing="ij")
+    rows, columns = view.grid()
+    grid = (rows - g.top) / g.step_row, (columns - g.left) / g.step_column
     values = np.clip(ndimage.map_coordinates(heatmap.values, grid, order=1, mode="constant", cval=0.0), 0, 1).astype(np.float32)
     inside = (grid[0] >= -0.5) & (grid[0] <= g.size - 0.5) & (grid[1] >= -0.5) & (grid[1] <= g.size - 0.5)
     return blend(picture, values, inside)

@@ -40,7 +40,7 @@ CONCLUSION = Code("121077", "DCM", "Conclusion")
 CONCLUSIONS = Code("121076", "DCM", "Conclusions")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 IMAGING_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
-DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 ENGLISH = Code("en", "RFC5646", "English")
 

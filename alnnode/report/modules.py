@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from alnnode import __version__
+from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.report.uids import IMPLEMENTATION_CLASS_UID, uid
 
@@ -29,34 +31,62 @@ OPTIONAL = (
 )  # fmt: skip
 MANUFACTURER, MODEL_NAME = "alnnode", "alnnode axillary lymph node analysis"
 
+TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
+SPELLINGS = str.maketrans(
+    {"\u00b0": " degrees", "\u00b1": "+/-", "\u00b5": "u", "\u00d7": "x", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2264": "<=", "\u2265": ">=",
+     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00df": "ss"}
+)  # fmt: skip
+
 
 def source_header(analysis: Analysis) -> Dataset:
-    """Return the patient and study attributes of the source, complete enough to build on.
-
-    A source without a Study or Series Instance UID gets ones that its place in the analysis gives, so that a report can exist.
-    """
+    """Return the patient and study attributes of the source as they came, in its character set."""
     source, header = analysis.header, Dataset()
     for keyword in REQUIRED:
         header.add(deepcopy(source[keyword])) if keyword in source else setattr(header, keyword, None)
     for keyword in OPTIONAL:
         if keyword in source and source[keyword].value not in (None, ""):
             header.add(deepcopy(source[keyword]))
-    header.StudyInstanceUID = str(source.get("StudyInstanceUID") or uid("study", analysis.model.digest))
+    header.StudyInstanceUID = _identity(source, "StudyInstanceUID")
     return header
 
 
+def _identity(source: Dataset, keyword: str) -> str:
+    """Return the study or series UID of the source; where it has none, one that follows from its instance.
+
+    Raises:
+        ReportError: the source has no SOP Instance UID either, so that nothing could refer to it.
+    """
+    found, instance = str(source.get(keyword) or ""), str(source.get("SOPInstanceUID") or "")
+    if not found and not instance:
+        raise ReportError(f"the source has neither {keyword} nor SOPInstanceUID: no result can refer to it")
+    return found or uid(keyword, instance)
+
+
 def source_image(analysis: Analysis, reference: SliceRef | None) -> Dataset:
-    """Return a data set that stands for a source image: what a reference and an image library entry need of it."""
-    source = analysis.header
-    image = source_header(analysis)
+    """Return a data set that stands for a source image: what a reference and an image library entry need of it.
+
+    Patient attributes are empty here: the library that builds the report refuses values that a hospital's source may have
+    (a character set with an empty first value, a sex spelt out). `finish` writes them as they came.
+
+    Raises:
+        ReportError: there is no image that a result could refer to.
+    """
+    source, image = analysis.header, Dataset()
+    for keyword in REQUIRED:
+        setattr(image, keyword, None)
     for keyword in (
-        "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows", "Columns", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+        "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
         "ImageOrientationPatient", "AcquisitionDate", "AcquisitionTime",
     ):  # fmt: skip
         if keyword in source:
             image.add(deepcopy(source[keyword]))
-    image.SOPClassUID = reference.sop_class_uid if reference else str(source.get("SOPClassUID", ""))
-    image.SOPInstanceUID = reference.sop_instance_uid if reference else str(source.get("SOPInstanceUID", ""))
+    image.Modality = str(source.get("Modality") or "CT")
+    image.StudyInstanceUID = _identity(source, "StudyInstanceUID")
+    image.SeriesInstanceUID = _identity(source, "SeriesInstanceUID")
+    image.SOPClassUID = reference.sop_class_uid if reference else str(source.get("SOPClassUID") or "")
+    image.SOPInstanceUID = reference.sop_instance_uid if reference else str(source.get("SOPInstanceUID") or "")
+    if not (image.SOPClassUID and image.SOPInstanceUID):
+        raise ReportError("the source has no SOP Class UID or no SOP Instance UID: no result can refer to it")
     if reference:
         image.ImagePositionPatient = [round(p, 6) for p in reference.position]
     _complete_geometry(image, analysis.volume)
@@ -83,18 +113,21 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
 
 def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
     """Set the patient, study, equipment and time attributes of an object and return its bytes."""
-    for element in source_header(analysis):
-        dataset.add(element)
     moment = context.created
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = time
     dataset.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, MODEL_NAME
-    dataset.SoftwareVersions = [f"alnnode {__version__}", f"{analysis.model.name} {analysis.model.version}"]
+    dataset.SoftwareVersions = [f"alnnode {__version__}", f"{analysis.model.name} {analysis.model.version}"[:64]]
     dataset.DeviceSerialNumber = analysis.model.digest[:16]
     dataset.StationName = context.station
     dataset.SeriesDescription = series_description(analysis, role)
+    _plain(dataset)
+    if "SpecificCharacterSet" in dataset:
+        del dataset.SpecificCharacterSet
+    for element in source_header(analysis):
+        dataset.add(element)
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
@@ -113,6 +146,19 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
         data=buffer.getvalue(),
     )
+
+
+def _plain(dataset: Dataset) -> None:
+    """Spell our own words in ASCII: the character set is the source's, and it need not know a degree sign."""
+    for element in dataset.iterall():
+        if element.VR in TEXT_VRS and isinstance(element.value, str):
+            element.value = ascii_words(element.value)
+
+
+def ascii_words(text: str) -> str:
+    """Return the text in ASCII; a letter keeps its base, any other sign without a spelling becomes a question mark."""
+    spelt = unicodedata.normalize("NFKD", text.translate(SPELLINGS))
+    return "".join(c for c in spelt if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
 
 
 def series_description(analysis: Analysis, role: ObjectRole) -> str:

@@ -68,9 +68,14 @@ def patient(analysis: Analysis) -> str:
     if analysis.not_analysed is not None:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
-        return "Analysed: no axillary lymph node found above the size limit"
+        return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
     count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
-    return f"Analysed: {len(analysis.findings)} axillary lymph node(s) found, {count} at or above the operating point"
+    return f"Analysed: {len(analysis.findings)} axillary lymph node(s) found, {count} at or above the operating point{_limits(analysis)}"
+
+
+def _limits(analysis: Analysis) -> str:
+    missing = [coverage.side.value for coverage in analysis.coverage if not coverage.covered]
+    return f"; not fully covered: {' and '.join(missing)} axilla" if missing else ""
 
 
 def by_probability(findings: Sequence[Finding]) -> list[Finding]:

@@ -3,18 +3,22 @@
 import io
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, config, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from analyses import CONTEXT, COVERED, MODEL, analysis, finding, header, variants, volume
 
 from alnnode import report
-from alnnode.records import Analysis, ObjectRole, Side
+from alnnode.errors import ReportError
+from alnnode.records import Analysis, Crop, ObjectRole, Prediction, Side
 from alnnode.report import canvas, words
 from alnnode.report.canvas import View
 from alnnode.report.uids import uid
@@ -252,3 +256,101 @@ def test_the_box_is_drawn_where_the_node_is() -> None:
     assert node.side is Side.RIGHT
     whole = View.whole(of.volume, node.slice_index, 400, 400)
     assert whole.place(node.box.centre[2], node.box.centre[1])[0] < 200  # a right node, on the left of the picture
+
+
+def sent(source: Dataset) -> Dataset:
+    """Return the header as it comes from a file: undecoded, values unchecked."""
+    source.file_meta = FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
+        source.SOPClassUID,
+        source.SOPInstanceUID,
+    )
+    buffer = io.BytesIO()
+    source.save_as(buffer, enforce_file_format=True)
+    return dcmread(io.BytesIO(buffer.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("person", "charset"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"]),
+        ("ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", ["ISO 2022 IR 13", "ISO 2022 IR 87"]),
+        ("Hong^Gildong=洪^吉洞=홍^길동", ["", "ISO 2022 IR 149"]),
+        ("Wang^XiaoDong=王^小东", "GB18030"),
+        ("Щукина^Юлия", "ISO_IR 144"),
+        ("Buc^Jérôme", "ISO_IR 100"),
+    ],
+)
+def test_names_survive_in_the_character_sets_of_hospitals(person: str, charset: str | list[str]) -> None:
+    source = header(person, charset)
+    came = sent(source)
+    for item in objects(analysis(1, came)):
+        assert str(item.PatientName) == person
+        assert item.SpecificCharacterSet == charset
+
+
+def test_our_own_words_are_written_in_any_character_set() -> None:
+    source = header()
+    del source.SpecificCharacterSet
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (sr,) = objects(Analysis(source, MODEL, None, not_analysed="tilt 31° \u2013 “too much” (≥ 30), Müller"))
+    assert 'tilt 31 degrees - "too much" (>= 30), Muller' in texts(sr)
+    assert "SpecificCharacterSet" not in sr
+
+
+def test_values_that_break_the_standard_in_the_source_do_not_cost_the_report() -> None:
+    source = header()
+    for tag, vr, value in (
+        (0x00100040, "CS", "female"),
+        (0x00080050, "SH", "A" * 40),
+        (0x00080030, "TM", "99:99"),
+        (0x00101010, "AS", "old"),
+    ):
+        source[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    del source.SeriesInstanceUID
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reader of the test says that the values are wrong: they are
+        sr = objects(analysis(1, source))[0]
+        assert (sr.PatientSex, sr.AccessionNumber) == ("female", "A" * 40)
+
+
+def test_what_nothing_can_refer_to_is_an_error() -> None:
+    with pytest.raises(ReportError, match="SOPInstanceUID"):
+        report.build(Analysis(Dataset(), MODEL, None, not_analysed="x"), CONTEXT)
+
+
+@pytest.mark.parametrize("probability", [float("nan"), -0.1, 1.1])
+def test_a_probability_that_is_none_is_an_error(probability: float) -> None:
+    of = analysis(1)
+    wrong = replace(of.findings[0], prediction=Prediction(probability, {Crop.FSC: 0.5, Crop.ASC: 0.5}))
+    with pytest.raises(ReportError, match="node 1"):
+        report.build(replace(of, findings=(wrong,)), CONTEXT)
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn: int) -> None:
+    """The source's raster turned by 90 degrees gives the same picture, and coordinates land on the same place of it."""
+    flat = volume()
+    flat.voxels[:, 60:80, 20:40] = 300  # at the patient's right, in front
+    voxels = np.ascontiguousarray(np.rot90(flat.voxels, turn, axes=(1, 2)))
+    down, right, origin = flat.affine[:3, 1], flat.affine[:3, 2], flat.affine[:3, 3]
+    affine = flat.affine.copy()
+    if turn == 1:  # row j' is column last - j' of the flat one, column i' its row i'
+        affine[:3, 1], affine[:3, 2], affine[:3, 3] = -right, down, origin + 219 * right
+        corner = (60.0, 180.0)
+    else:
+        affine[:3, 1], affine[:3, 2], affine[:3, 3] = right, -down, origin + 199 * down
+        corner = (140.0, 40.0)
+    turned = replace(flat, voxels=voxels, affine=affine)
+    views = [View.whole(of, 5, 300, 260) for of in (flat, turned)]
+    pictures = [canvas.grey(of, view, (40.0, 400.0)).astype(int) for of, view in zip((flat, turned), views, strict=True)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+    # The corner (column 40, row 60) of the mark: image coordinates of both rasters.
+    assert views[1].place(*corner) == pytest.approx(views[0].place(40.0, 60.0))
+
+
+def test_an_axilla_that_is_cut_off_is_said_in_the_conclusion() -> None:
+    said = words.patient(variants()["partial"])
+    assert said.endswith("not fully covered: left axilla")
