@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu.connection import Connection
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
 
 from alnnode.errors import ServiceError
@@ -44,7 +44,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # for ever: the supervisor and systemd restart what really died
-        "task_queues": [Queue(ANALYSE), Queue(DELIVER)],  # type: ignore[no-untyped-call]
+        "task_queues": [_queue(ANALYSE), _queue(DELIVER)],
         "task_default_queue": ANALYSE,
         "task_create_missing_queues": False,
         "task_serializer": "json",
@@ -64,6 +64,11 @@ def celery_options(settings: Settings) -> dict[str, object]:
         "enable_utc": True,
         "timezone": "UTC",
     }
+
+
+def _queue(name: str) -> Queue:
+    """Return a queue on the default exchange: its routing needs no key in Redis that could be lost."""
+    return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
 
 
 def _transport(settings: Settings) -> dict[str, object]:

@@ -108,9 +108,9 @@ class View:
 
 
 def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
-    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1): computed, as a patient may lie on the side."""
-    right = _letter(volume.affine[:3, 2] * view.step_column)
-    down = _letter(volume.affine[:3, 1] * view.step_row)
+    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1): computed, never taken for granted."""
+    in_plane = volume.affine[:3, 1:3]
+    right, down = _letter(in_plane @ view.right), _letter(in_plane @ view.down)
     return OPPOSITE[right], right, OPPOSITE[down], down
 
 

@@ -135,9 +135,12 @@ class CStoreDestination:
             raise self._not_established(association)
         try:
             yield association
-        except BaseException:
+        except DeliveryError:
             if association.is_established:
-                association.abort()
+                association.release()
+            raise
+        except BaseException:
+            association.abort()
             raise
         else:
             association.release()

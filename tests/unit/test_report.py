@@ -244,7 +244,9 @@ def test_orientation_letters_follow_the_geometry() -> None:
         assert canvas.orientation(of, View.whole(of, 5, 300, 260)) == ("R", "L", "A", "P")
     on_the_side = volume()
     on_the_side.affine[:3, 1:3] = on_the_side.affine[:3, 2:0:-1] * [1.0, -1.0]  # rows run to the left, columns to the front
-    assert canvas.orientation(on_the_side, View.whole(on_the_side, 5, 300, 260)) == ("P", "A", "R", "L")
+    as_stored = View(5, (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), 200, 220)
+    assert canvas.orientation(on_the_side, as_stored) == ("P", "A", "R", "L")
+    assert canvas.orientation(on_the_side, View.whole(on_the_side, 5, 300, 260)) == ("R", "L", "A", "P")
 
 
 def test_the_box_is_drawn_where_the_node_is() -> None:
@@ -347,6 +349,7 @@ def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn
     views = [View.whole(of, 5, 300, 260) for of in (flat, turned)]
     pictures = [canvas.grey(of, view, (40.0, 400.0)).astype(int) for of, view in zip((flat, turned), views, strict=True)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
+    assert canvas.orientation(turned, views[1]) == ("R", "L", "A", "P")
     # The corner (column 40, row 60) of the mark: image coordinates of both rasters.
     assert views[1].place(*corner) == pytest.approx(views[0].place(40.0, 60.0))
 

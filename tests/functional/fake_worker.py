@@ -1,0 +1,75 @@
+"""A real worker process around an analyst that only does as files in a folder tell it.
+
+``python fake_worker.py analyse|deliver``; ``ALNNODE_CONFIG`` names the settings, ``FAKE_ORDERS`` the folder:
+``hold`` waits while it is there, ``die`` kills the process with SIGKILL. Each run leaves ``run-N`` with its process id.
+"""
+
+import hashlib
+import io
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from alnnode import logs
+from alnnode.records import ObjectRole, ResultObject
+from alnnode.settings import load
+from workers.app import create, run
+from workers.runtime import Runtime
+
+LEASE = timedelta(seconds=2)
+
+
+class FakeAnalyst:
+    """Small objects whose UIDs and bytes follow from the input."""
+
+    digest = "0" * 64
+
+    def __init__(self, orders: Path) -> None:
+        self._orders = orders
+
+    def analyse(self, paths, context, progress):
+        number = len(list(self._orders.glob("run-*")))
+        (self._orders / f"run-{number}").write_text(str(os.getpid()), encoding="ascii")
+        progress("read")
+        if (self._orders / "die").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        while (self._orders / "hold").exists():
+            time.sleep(0.02)
+            progress("hold")
+        return [_result(context.input_digest, number) for number in range(3)], None
+
+
+def _result(digest: str, number: int) -> ResultObject:
+    uid = f"2.25.{int(hashlib.sha256(f'{digest}/{number}'.encode()).hexdigest()[:30], 16)}"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, uid
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID, data.SeriesInstanceUID, data.StudyInstanceUID = (
+        SecondaryCaptureImageStorage,
+        uid,
+        "1.2",
+        "1.3",
+    )
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return ResultObject(
+        ObjectRole.CAPTURE, SecondaryCaptureImageStorage, uid, "1.2", "1.3", ExplicitVRLittleEndian, buffer.getvalue()
+    )
+
+
+def main() -> None:
+    settings = load(Path(os.environ["ALNNODE_CONFIG"]))
+    logs.configure(settings.logging)
+    runtime = Runtime(settings, FakeAnalyst(Path(os.environ["FAKE_ORDERS"])), lease=LEASE, delivery_lease=LEASE)
+    run(create(runtime), sys.argv[1], settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""A lease is renewed while the work goes on, and its loss is noticed."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from workers.lease import Lease, LeaseLostError
+
+LENGTH = timedelta(milliseconds=40)
+
+
+class ScriptedJobs:
+    """Answers `renew` from a script; the last answer stays."""
+
+    def __init__(self, *answers: bool | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[object, ...]] = []
+        self.several = threading.Event()
+
+    def renew(self, *arguments: object) -> bool:
+        self.asked.append(arguments)
+        if len(self.asked) >= 3:
+            self.several.set()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_it_is_renewed_through_a_database_that_stumbles() -> None:
+    jobs = ScriptedJobs(OperationalError("", {}, Exception()), True)
+    with Lease(jobs, "job", 2, LENGTH) as lease:
+        assert jobs.several.wait(10)
+        lease.check()
+    asked = len(jobs.asked)
+    assert jobs.asked[0] == ("job", LENGTH, 2)
+    threading.Event().wait(0.1)
+    assert len(jobs.asked) == asked, "it goes on after the work"
+
+
+def test_a_job_that_was_taken_over_is_noticed() -> None:
+    jobs = ScriptedJobs(False)
+    with Lease(jobs, "job", 1, LENGTH) as lease:
+        lease._thread.join(10)
+        with pytest.raises(LeaseLostError, match="job"):
+            lease.check()
+    assert len(jobs.asked) == 1

@@ -1,0 +1,141 @@
+"""One analysis: claim the job, run it under a lease, put the results into the outbox, enqueue their deliveries."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
+from alnnode.queue import SOFT_SHARE
+from alnnode.records import ReportContext
+from alnnode.store.rows import ResultRow
+from workers.lease import Lease, LeaseLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.records import ResultObject
+    from alnnode.store.rows import Claim
+    from workers.runtime import Runtime
+
+POSTPONE = timedelta(seconds=30)
+
+log = structlog.get_logger()
+
+
+def analyse(job_id: str, runtime: Runtime) -> None:
+    """Run one job to ANALYSED or FAILED; nothing when it is not to be had (done, or another worker's)."""
+    settings = runtime.settings
+    claim = runtime.jobs.claim(
+        job_id,
+        runtime.lease,
+        settings.broker.max_attempts,
+        bundle_digest=runtime.analyst.digest,
+        settings_digest=settings.analysis.digest,
+    )
+    if claim is None:
+        log.info("job_not_claimed", job=job_id)
+        return
+    log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths))
+    try:
+        with Lease(runtime.jobs, job_id, claim.attempt, runtime.lease) as lease:
+            _run(claim, runtime, lease)
+    except LeaseLostError:
+        log.warning("job_taken_over", job=job_id, attempt=claim.attempt)
+    except SQLAlchemyError as error:
+        # No state can be written now: the lease ends and the sweep enqueues the job again.
+        log.error("database_trouble", job=job_id, error=type(error).__name__)  # noqa: TRY400 - its text holds parameters
+    except OSError as error:
+        _postpone(claim, runtime, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
+        reason = _reason(error, settings.broker.time_limit)
+        log.warning("job_failed", job=job_id, error=type(error).__name__, where=_where(error))
+        runtime.jobs.fail(job_id, claim.attempt, reason)
+
+
+def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
+    def progress(step: str) -> None:
+        lease.check()
+        log.debug("step", job=claim.job_id, step=step)
+
+    settings = runtime.settings
+    paths = [runtime.spool.path(name) for name in claim.paths]
+    objects, not_analysed = runtime.analyst.analyse(paths, _context(claim, runtime), progress)
+    if not_analysed is not None and not settings.analysis.report_not_analysed:
+        raise NotAnalysable(not_analysed)
+    lease.check()
+    rows = [_spool(runtime, claim.job_id, position, item) for position, item in enumerate(objects)]
+    wanted = {destination.name: destination.objects for destination in settings.destinations}
+    if not runtime.jobs.analysed(claim.job_id, claim.attempt, rows, wanted, not_analysed):
+        raise LeaseLostError(f"job {claim.job_id} was taken over")
+    log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
+    enqueue_deliveries(claim.job_id, runtime)
+
+
+def enqueue_deliveries(job_id: str, runtime: Runtime) -> None:
+    """Enqueue what the sweep would enqueue a moment later; without a broker it does."""
+    try:
+        for delivery in runtime.jobs.get(job_id).deliveries:
+            runtime.producer.deliver(delivery.delivery_id)
+    except ServiceError as error:
+        log.warning("deliveries_not_enqueued", job=job_id, error=str(error))
+
+
+def _context(claim: Claim, runtime: Runtime) -> ReportContext:
+    settings = runtime.settings
+    return ReportContext(
+        input_digest=claim.input_digest,
+        settings_digest=settings.analysis.digest,
+        created=claim.created,
+        station=settings.node.ae_title,
+        revision=claim.revision,
+        predecessor=claim.predecessor,
+        window=(settings.analysis.window_center, settings.analysis.window_width),
+    )
+
+
+def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> ResultRow:
+    return ResultRow(
+        position=position,
+        role=item.role,
+        sop_class_uid=item.sop_class_uid,
+        sop_instance_uid=item.sop_instance_uid,
+        series_instance_uid=item.series_instance_uid,
+        study_instance_uid=item.study_instance_uid,
+        transfer_syntax_uid=item.transfer_syntax_uid,
+        sha256=hashlib.sha256(item.data).hexdigest(),
+        path=runtime.spool.put_result(job_id, item.sop_instance_uid, item.data),
+    )
+
+
+def _postpone(claim: Claim, runtime: Runtime, error: OSError) -> None:
+    """Try again soon what the spool did not give; after the last attempt, say so."""
+    log.warning("spool_trouble", job=claim.job_id, attempt=claim.attempt, error=type(error).__name__, errno=error.errno)
+    if claim.attempt < runtime.settings.broker.max_attempts:
+        runtime.jobs.postpone(claim.job_id, claim.attempt, datetime.now(UTC) + POSTPONE)
+    else:
+        reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
+        runtime.jobs.fail(claim.job_id, claim.attempt, reason)
+
+
+def _reason(error: Exception, time_limit: float) -> str:
+    """Return the words for the job list. The text of foreign exceptions stays out: it can hold patient data."""
+    if isinstance(error, AlnnodeError):
+        return str(error)
+    if isinstance(error, SoftTimeLimitExceeded):
+        return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [broker] time_limit or use a faster device"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch
+        return "not enough memory for this series; give the worker more memory, then `alnnode retry`"
+    return f"internal error ({type(error).__name__}); the worker's log says where. Please report it"
+
+
+def _where(error: Exception) -> Sequence[str]:
+    """Return the innermost frames as file:line, without the exception's text or any value."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]

@@ -1,0 +1,140 @@
+"""What a worker process holds: made on the first task, in the process that runs it, never in the parent that forks.
+
+CUDA does not survive a fork, nor does a database connection; and loading weights in ``worker_process_init`` takes longer than
+Celery waits for a new process.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from alnnode.queue import Producer
+from alnnode.send.destination import connect
+from alnnode.store import engine
+from alnnode.store.jobs import Jobs
+from alnnode.store.spool import Spool
+from workers.lanes import Lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from alnnode.locate.detector import Detector
+    from alnnode.model.ensemble import Ensemble
+    from alnnode.records import ReportContext, ResultObject
+    from alnnode.send.destination import Destination
+    from alnnode.settings import Analysis as AnalysisSettings
+    from alnnode.settings import Settings
+
+# A worker that was killed gives its job back after this long; one that lives renews it four times in between.
+ANALYSIS_LEASE = timedelta(seconds=20)
+# When this ends, another worker may send the same bytes again, which does no harm; short, so that a killed worker costs little.
+DELIVERY_LEASE = timedelta(seconds=60)
+
+
+class Analyst(Protocol):
+    """The heavy part: files in, result objects out."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the bundle."""
+
+    def analyse(
+        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None]
+    ) -> tuple[list[ResultObject], str | None]:
+        """Return the result objects, and the reason when they only say that the series cannot be analysed.
+
+        Raises:
+            NotAnalysable: not even a header could be read: there is nothing to report on.
+            ReportError: the result objects could not be built.
+        """
+
+
+class ModelAnalyst:
+    """The bundle's networks, loaded when first asked for."""
+
+    def __init__(self, settings: AnalysisSettings) -> None:
+        self._settings = settings
+        self._loaded: tuple[Ensemble, Detector, str] | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the bundle that is loaded."""
+        return self._load()[2]
+
+    def analyse(
+        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None]
+    ) -> tuple[list[ResultObject], str | None]:
+        """See `Analyst.analyse`."""
+        from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
+
+        ensemble, detector, _ = self._load()
+        analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress)
+        progress("report")
+        return report.build(analysis, context), analysis.not_analysed
+
+    def _load(self) -> tuple[Ensemble, Detector, str]:
+        if self._loaded is None:
+            import torch  # noqa: PLC0415
+
+            from alnnode.locate.detector import Detector  # noqa: PLC0415
+            from alnnode.model import bundle as bundles  # noqa: PLC0415
+            from alnnode.model.ensemble import Ensemble  # noqa: PLC0415
+
+            if self._settings.threads:
+                torch.set_num_threads(self._settings.threads)
+            bundle = bundles.load(bundles.resolve(self._settings.bundle))
+            ensemble = Ensemble(bundle, self._settings.device)
+            self._loaded = ensemble, Detector.from_bundle(bundle, ensemble.device), bundle.digest
+        return self._loaded
+
+
+class Runtime:
+    """Settings, and everything made from them on first use in this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        analyst: Analyst | None = None,
+        lease: timedelta = ANALYSIS_LEASE,
+        delivery_lease: timedelta = DELIVERY_LEASE,
+    ) -> None:
+        self.settings = settings
+        self.analyst = analyst or ModelAnalyst(settings.analysis)
+        self.lease = lease
+        self.delivery_lease = delivery_lease
+        self.lanes = Lanes()
+        self._lock = threading.Lock()
+        self._jobs: Jobs | None = None
+        self._producer: Producer | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        """The job tables, on this process's own connections."""
+        with self._lock:
+            if self._jobs is None:
+                database = self.settings.database
+                self._jobs = Jobs(engine.create(self.settings.database_url, database.pool_size))
+            return self._jobs
+
+    @property
+    def producer(self) -> Producer:
+        """The queues, on this process's own connections."""
+        with self._lock:
+            if self._producer is None:
+                self._producer = Producer(self.settings)
+            return self._producer
+
+    @property
+    def spool(self) -> Spool:
+        """The bytes."""
+        return Spool(self.settings.node.data_dir / "spool")
+
+    def destination(self, name: str) -> Destination | None:
+        """Return the destination of that name; None when the settings no longer have it."""
+        for settings in self.settings.destinations:
+            if settings.name == name:
+                return connect(settings, self.settings.node.ae_title)
+        return None
