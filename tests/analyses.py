@@ -35,7 +35,7 @@ POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
-CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))  # noqa: DTZ001 - DICOM times are local
+CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
 CROPS = CropSettings(pixels=64)
 
 
@@ -117,7 +117,9 @@ COVERED = (AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, True))
 
 def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: bool) -> Analysis:
     of = volume(source, **geometry)
-    places = [(Side.RIGHT, (90, 25)), (Side.LEFT, (95, 192)), (Side.RIGHT, (120, 30)), (Side.LEFT, (125, 190))]
+    # A prone patient's left is on the left of the stored raster.
+    low, high = (Side.LEFT, Side.RIGHT) if geometry.get("prone") else (Side.RIGHT, Side.LEFT)
+    places = [(low, (90, 25)), (high, (95, 192)), (low, (120, 30)), (high, (125, 190))]
     findings = tuple(
         finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1])
         for n in range(nodes)

@@ -357,3 +357,12 @@ def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn
 def test_an_axilla_that_is_cut_off_is_said_in_the_conclusion() -> None:
     said = words.patient(variants()["partial"])
     assert said.endswith("not fully covered: left axilla")
+
+
+@pytest.mark.parametrize("name", ["one", "twelve", "prone", "enhanced"])
+def test_nodes_are_drawn_on_the_side_that_the_report_names(name: str) -> None:
+    of = variants()[name]
+    for one in of.findings:
+        view = View.whole(of.volume, one.node.slice_index, 400, 300)
+        x, _ = view.place(one.node.box.centre[2] + 0.5, one.node.box.centre[1] + 0.5)
+        assert (x < 200) == (one.node.side is Side.RIGHT)
