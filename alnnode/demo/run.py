@@ -91,11 +91,11 @@ def run(out: Path, seed: int) -> int:
             with clock.step("start a stand-in PACS and the node"):
                 pacs_port = stack.enter_context(_pacs(received))
                 config = _configure(out, pacs_port)
-                port = stack.enter_context(_node(config, out / "node.log"))
+                node = stack.enter_context(_node(config, out / "node.log"))
             with clock.step(f"send {len(files)} images by C-STORE"):
-                _send(files, port)
+                _send(files, load(config).listener.port)
             with clock.step("wait for the results to come back"):
-                _wait(config)
+                _wait(config, node)
             checks, report, captures = _verify(received, files, truth)
         banner = str(report.get("SeriesDescription", "")) if report else ""
         text = page.render(_banner(report) or banner, report, captures, clock.rows, checks)
@@ -135,7 +135,7 @@ def _pacs(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _node(config: Path, log: Path) -> Iterator[int]:
+def _node(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     settings = load(config)
     with log.open("w", encoding="utf-8") as sink:
         command = [sys.executable, "-m", "alnnode", "serve", "--config", str(config)]
@@ -148,7 +148,7 @@ def _node(config: Path, log: Path) -> Iterator[int]:
             if time.monotonic() > deadline:
                 raise ServiceError(f"the node did not answer a C-ECHO within {START_LIMIT:.0f} s")
             time.sleep(0.2)
-        yield settings.listener.port
+        yield process
     finally:
         _end(process)
 
@@ -204,11 +204,13 @@ def _send(files: list[Path], port: int) -> None:
         association.release()
 
 
-def _wait(config: Path) -> None:
+def _wait(config: Path, node: subprocess.Popen[bytes]) -> None:
     settings = load(config)
     jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
     deadline = time.monotonic() + RESULT_LIMIT
     while time.monotonic() < deadline:
+        if node.poll() is not None:
+            raise ServiceError(f"the node ended with code {node.returncode}")
         for job in jobs.list(limit=10):
             if job.state is JobState.FAILED:
                 raise ServiceError(f"the job failed: {job.reason}")
