@@ -55,7 +55,7 @@ def demo(
     with _bars() as report:
         made = demonstration.make(plan, _detector(detector), report)
     digest = export.write(made, out)
-    console.print(evaluation.table(made.figures), markup=False, highlight=False)
+    console.print(evaluation.table(made.figures), markup=False, highlight=False, soft_wrap=True)
     console.print(f"bundle {digest[:12]} in {out}", markup=False)
 
 
@@ -88,7 +88,7 @@ def evaluate(
     console.print(
         f"bundle {loaded.digest[:12]}, phantom seed {seed}: {figures.nodes} nodes of {figures.patients} phantoms", markup=False
     )
-    console.print(evaluation.table(figures), markup=False, highlight=False)
+    console.print(evaluation.table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
 

@@ -63,9 +63,8 @@ class Trainer:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self.crop, self.train, self.validation, self.settings, self.folder = crop, train, validation, settings, folder
-        self.model = network.build(train.fsc.shape[2], settings.output_stride).to(
-            settings.device, memory_format=torch.channels_last
-        )
+        self.model = network.build(train.fsc.shape[2], settings.output_stride)
+        self.model.to(settings.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=max(len(train) // settings.batch, 1)
