@@ -1,0 +1,79 @@
+"""Training: it learns, a stopped run goes on as if it had not stopped, augmentation keeps what a crop means."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from alnnode.records import Crop
+from training.augment import augment
+from training.cohort import Cohort
+from training.train import Trainer, TrainSettings, balanced
+
+SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
+
+
+def discs(count: int, seed: int, patient: str) -> Cohort:
+    """Large discs are malignant, small ones are not."""
+    rng = np.random.default_rng(seed)
+    malignant = np.arange(count) % 2 == 0
+    v, u = np.mgrid[:32, :32]
+    pictures = [
+        ((v - 16) ** 2 + (u - 16) ** 2 < (11 if bad else 5) ** 2) * 150 + rng.integers(0, 40, (1, 32, 32)) for bad in malignant
+    ]
+    crops = np.stack([np.stack([p, p]) for p in pictures]).astype(np.uint8)
+    return Cohort(crops, crops, malignant, np.array([patient] * count), np.where(malignant, 12, 6).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Cohort, Cohort]:
+    return discs(48, 0, "1:0"), discs(16, 1, "2:0")
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open() as source:
+        return list(csv.DictReader(source))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, parts) -> None:
+    whole = Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "whole").fit(lambda: None)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "halved").fit(stop)
+    steps: list[int] = []
+    resumed = Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "halved").fit(lambda: steps.append(1))
+    assert len(steps) == 2
+    assert rows(tmp_path / "halved" / "fsc.csv") == rows(tmp_path / "whole" / "fsc.csv")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path, parts) -> None:
+    train, validation = parts
+    Trainer(Crop.ASC, train, validation, SETTINGS, tmp_path).fit(lambda: None)
+    other = Trainer(Crop.ASC, discs(48, 7, "3:0"), validation, SETTINGS, tmp_path)
+    other._resume()
+    assert other.next_epoch == 0
+
+
+def test_both_classes_are_drawn_alike() -> None:
+    malignant = np.array([True] * 5 + [False] * 45)
+    order = balanced(malignant, np.random.default_rng(0))
+    assert len(order) == 50
+    assert malignant[order].sum() == 25
+    assert set(order[malignant[order]]) == set(range(5))
+
+
+@pytest.mark.parametrize(("crop", "keeps_size"), [(Crop.FSC, True), (Crop.ASC, False)])
+def test_only_the_adjustable_crop_is_scaled(crop: Crop, keeps_size: bool) -> None:
+    v, u = np.mgrid[:64, :64]
+    disc = torch.from_numpy(((v - 31.5) ** 2 + (u - 31.5) ** 2 < 15**2).astype(np.float32) * 0.5 + 0.25)
+    batch = disc.expand(24, 1, 64, 64)
+    turned = augment(batch, crop, torch.Generator().manual_seed(0))
+    middle = turned.flatten(1).quantile(0.02, dim=1) / 2 + turned.flatten(1).quantile(0.98, dim=1) / 2
+    area = (turned > middle.view(-1, 1, 1, 1)).flatten(1).sum(1) / (disc > 0.5).sum()
+    assert (abs(area - 1).max() < 0.05) == keeps_size
+    assert 0 <= turned.min() <= turned.max() <= 1
