@@ -1,0 +1,158 @@
+"""The main job with the shipped bundle: sides, repeatability, real CT."""
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from alnnode import phantom, pipeline, report
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.series import candidate_series, read_volume
+from alnnode.locate.detector import Detector
+from alnnode.model import bundle as bundles
+from alnnode.model.ensemble import Ensemble
+from alnnode.offline import analyse_folder, offline_context
+from alnnode.records import Side
+from alnnode.settings import Settings
+
+DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+REAL = ("ct_acrin_flt_breast_001_F", "ct_lidc_0314_F", "ct_nlst_101287_F", "ct_lidc_partial", "ct_lungdx_A0002_F")
+SETTINGS = Settings()
+SHORT = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.5, 2.5), min_nodes_per_side=3, max_nodes_per_side=6)
+
+
+@pytest.fixture(scope="module")
+def models():
+    bundle = bundles.load(bundles.resolve("demo"))
+    ensemble = Ensemble(bundle, "cpu")
+    return ensemble, Detector.from_bundle(bundle, ensemble.device)
+
+
+def found_in(folder: Path, models):
+    return pipeline.analyse(sorted(folder.rglob("*.dcm")), *models, SETTINGS.analysis)
+
+
+def pairs(analysis, truth):
+    """Return (found, true) nodes whose centres lie within 8 mm of each other."""
+    for finding in analysis.findings:
+        centre = np.array(analysis.volume.patient_point(*finding.node.box.centre))
+        for node in truth.nodes:
+            if np.linalg.norm(centre - np.array(node.centre_mm)) < 8:
+                yield finding.node, node
+
+
+@pytest.mark.parametrize("position", list(phantom.Position))
+def test_sides_are_the_patients_in_every_position(position, models, tmp_path: Path) -> None:
+    made = phantom.make_patient(60601, 0, replace(SHORT, position=position))
+    phantom.write_series(made, tmp_path / "study")
+    matched = list(pairs(found_in(tmp_path / "study", models), made))
+    assert len(matched) >= len(made.nodes) / 2
+    assert {node.side for node, _ in matched} == set(Side)
+    assert [(node.side, true.side) for node, true in matched if node.side is not true.side] == []
+
+
+def test_a_mirrored_patient_has_the_other_side(models, tmp_path: Path) -> None:
+    """Only one axilla holds nodes; after the images are flipped, only the other one does."""
+    made = phantom.make_patient(60602, 0, replace(SHORT, position=phantom.Position.HFS, sides=(Side.RIGHT,)))
+    for name, mirrored in (("as it is", False), ("mirrored", True)):
+        folder = tmp_path / name
+        for path in phantom.write_series(made, folder):
+            if mirrored:
+                image = dcmread(path)
+                image.PixelData = image.pixel_array[:, ::-1].tobytes()
+                image.save_as(path)
+        analysis = found_in(folder, models)
+        expected = Side.LEFT if mirrored else Side.RIGHT
+        true = [node.side for node in (f.node for f in analysis.findings) if node.short_axis.length_mm >= 5]
+        assert true.count(expected) > len(true) / 2, name
+
+
+def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(models, tmp_path: Path) -> None:
+    made = phantom.make_patient(60603, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
+    files = phantom.write_series(made, tmp_path / "study")
+    runs = []
+    for paths in (files, files[::-1]):
+        analysis = pipeline.analyse(paths, *models, SETTINGS.analysis)
+        runs.append([item.data for item in report.build(analysis, offline_context(paths, SETTINGS))])
+    assert runs[0] == runs[1]
+    assert len(runs[0]) >= 2
+
+
+def test_a_folder_gives_report_captures_and_plain_data(models, tmp_path: Path) -> None:
+    made = phantom.make_patient(60604, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
+    phantom.write_series(made, tmp_path / "study")
+    (outcome,) = analyse_folder(tmp_path / "study", tmp_path / "out", SETTINGS, *models, lambda _: None)
+    assert outcome.reason is None
+    said = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    sr = dcmread(tmp_path / "out" / "sr.dcm")
+    captures = sorted((tmp_path / "out").glob("capture-*.dcm"))
+    assert said["series_instance_uid"] == phantom.series_uid(made)
+    assert len(said["nodes"]) == outcome.nodes == len(captures) - 1
+    assert sr.StudyInstanceUID == said["study_instance_uid"]
+    assert len(list((tmp_path / "out").glob("capture-*.png"))) == len(captures)
+
+
+def real(name: str) -> Path:
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"### REAL CT IS MISSING: no {folder}; set ALNNODE_TEST_DATA to run on it ###")
+    return folder
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", REAL)
+def test_real_ct_gives_a_result_or_a_reason(name: str, models, tmp_path: Path) -> None:
+    outcomes = list(analyse_folder(real(name), tmp_path, SETTINGS, *models, lambda _: None))
+    assert outcomes
+    for outcome in outcomes:
+        if outcome.folder is None:
+            assert outcome.reason
+            continue
+        assert (outcome.folder / "sr.dcm").exists()
+        said = json.loads((outcome.folder / "result.json").read_text(encoding="utf-8"))
+        assert outcome.reason == said["not_analysed"]
+        assert outcome.reason or list(outcome.folder.glob("capture-*.dcm"))
+        if name == "ct_lungdx_A0002_F":
+            assert "8 mm" in str(outcome.reason)
+
+
+@pytest.mark.data
+def test_sides_of_the_feet_first_chest(models, tmp_path: Path) -> None:
+    """The liver lies in the right half of the lowest slices; nodes named right lie in that half, too."""
+    folder = real("ct_lidc_0314_F")
+    ((_, paths),) = candidate_series(folder).items()
+    volume = read_volume(paths)
+    header = volume.header
+    assert header.PatientPosition == "FFS"
+    lowest = volume.voxels[:15]
+    x = volume.affine[0, 2] * np.arange(lowest.shape[2]) + volume.affine[0, 3]
+    body = np.flatnonzero((lowest > -300).mean(axis=(0, 1)) > 0.05)
+    middle = (x[body[0]] + x[body[-1]]) / 2
+    liver = ((lowest > 40) & (lowest < 160)).sum(axis=(0, 1))
+    assert liver[x < middle].sum() > liver[x > middle].sum()
+    analysis = pipeline.analyse(paths, *models, SETTINGS.analysis)
+    assert {finding.node.side for finding in analysis.findings} == set(Side)
+    for finding in analysis.findings:
+        at = volume.patient_point(*finding.node.box.centre)[0]
+        assert (at < middle) == (finding.node.side is Side.RIGHT)
+
+
+def test_an_empty_folder_says_what_to_do(models, tmp_path: Path) -> None:
+    with pytest.raises(NotAnalysable, match="no CT series"):
+        list(analyse_folder(tmp_path, tmp_path / "out", SETTINGS, *models, lambda _: None))
+
+
+def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -> None:
+    from PIL import Image
+
+    made = phantom.make_patient(60605, 0, replace(SHORT, slices=(40, 40), max_nodes_per_side=3))
+    phantom.write_series(made, tmp_path / "study")
+    list(analyse_folder(tmp_path / "study", tmp_path / "out", SETTINGS, *models, lambda _: None))
+    for path in (tmp_path / "out").glob("capture-*.dcm"):
+        picture = np.asarray(Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())))
+        np.testing.assert_array_equal(picture, dcmread(path).pixel_array)
