@@ -5,11 +5,15 @@ Start-up imports neither torch nor highdicom; `tests/unit/test_ingest_scp.py` sa
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from pydicom.config import IGNORE
+from pydicom.config import settings as pydicom_settings
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GRACE = 5.0  # seconds that associations get to end when the listener is told to stop
+GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
 
 
 class Receiver:
@@ -111,8 +115,7 @@ def contexts() -> list[PresentationContext]:
 
 
 def _application_entity(settings: Settings) -> AE:
-    # pynetdicom's own handlers format every PDU and data set for a log that nobody reads and that must hold no patient data.
-    _config.LOG_HANDLER_LEVEL = "none"
+    _silence()
     listener = settings.listener
     entity = AE(settings.node.ae_title)
     entity.implementation_class_uid = part10.IMPLEMENTATION_CLASS_UID
@@ -125,6 +128,15 @@ def _application_entity(settings: Settings) -> AE:
     entity.dimse_timeout = listener.dimse_timeout
     entity.network_timeout = listener.network_timeout
     return entity
+
+
+def _silence() -> None:
+    """Keep the libraries from saying what came over the network: their warnings quote values, their tracebacks hold bytes of objects."""
+    _config.LOG_HANDLER_LEVEL = "none"  # no handlers that format every PDU
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
+    pydicom_settings.reading_validation_mode = IGNORE
 
 
 def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event | None = None) -> None:

@@ -21,6 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -96,10 +97,8 @@ class _Socket(AssociationSocket):
         return buffer
 
     def close(self) -> None:
-        """Close the connection. A load balancer's probe ends here: its association must not wait for a request until a timeout."""
+        """Close the connection."""
         super().close()
-        if self.assoc.requestor.primitive is None:
-            self.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what pynetdicom itself takes for a timeout
         self._wake_read.close()
         self._wake_write.close()
 
@@ -129,11 +128,23 @@ class _Events(queue.Queue[Any]):
             self._association.dimse.msg_queue.put((None, None))
 
 
+class _Machine(StateMachine):
+    """Tells the association when the connection ends before any request: a load balancer's probe must not hold two threads."""
+
+    def transition(self, state: str) -> None:
+        """Enter a state."""
+        super().transition(state)
+        association = self.dul.assoc
+        if state == "Sta1" and association.requestor.primitive is None:
+            self.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what pynetdicom itself takes for a timeout
+
+
 class _Provider(DULServiceProvider):
     """The upper layer's thread: sleeps in `_Socket.ready` instead of for a millisecond."""
 
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
+        self.state_machine = _Machine(self)
         self._run_loop_delay = 0
         self.to_provider_queue = _WakingQueue(self)
         self.to_user_queue = _Events(assoc)
