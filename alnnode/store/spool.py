@@ -76,15 +76,15 @@ class Spool:
     def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
         """Write an object durably into the journal; None when this UID is pending already (then nothing was changed)."""
         name = name_of(sop_instance_uid)
-        final = self._pending / f"{name}.dcm"
+        final: Path | None = self._pending / f"{name}.dcm"
         temporary = self._write(parts)
         try:
-            os.link(temporary, final)
+            os.link(temporary, self._pending / f"{name}.dcm")
         except FileExistsError:
-            return None
+            final = None
         finally:
             temporary.unlink()
-        _sync(self._pending)
+        _sync(self._pending)  # in either case: the other sender's name may not be durable yet
         return final
 
     def pending_path(self, sop_instance_uid: str) -> Path:
@@ -110,7 +110,8 @@ class Spool:
             final = self.path(relative)
             if not final.parent.is_dir():
                 self._make(final.parent)
-            self._link_over(pending, final)
+            with suppress(FileExistsError, FileNotFoundError):  # published before; or recorded by another process meanwhile
+                os.link(pending, final)
             folders.add(final.parent)
         for folder in folders:
             _sync(folder)
@@ -174,17 +175,6 @@ class Spool:
         finally:
             os.close(handle)
         return temporary
-
-    def _link_over(self, pending: Path, final: Path) -> None:
-        try:
-            os.link(pending, final)
-        except FileExistsError:
-            if final.samefile(pending):
-                return
-            # Left by a clean-up that was cut off: no row names it, or the caller would not publish.
-            temporary = self._incoming / f"{uuid4().hex}.tmp"
-            os.link(pending, temporary)
-            temporary.replace(final)
 
     def _make(self, folder: Path) -> None:
         missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]

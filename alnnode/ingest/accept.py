@@ -1,0 +1,139 @@
+"""The one door: every object that the node keeps came through `Acceptor.accept`, whatever protocol brought it.
+
+When it returns, the object's bytes are durable in the spool's journal, and so is all that is needed to record it; its row in
+the database follows within some 50 ms (`alnnode.ingest.recorder`).
+"""
+
+from __future__ import annotations
+
+import errno
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode.errors import RejectedObject
+from alnnode.ingest import header, part10
+from alnnode.ingest.recorder import Pending, Recorder, Release, digest, instance
+from alnnode.ingest.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from alnnode.settings import Settings
+    from alnnode.store.jobs import Jobs
+    from alnnode.store.rows import NewInstance
+    from alnnode.store.spool import Spool
+
+log = structlog.get_logger()
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Acceptor:
+    """Checks, keeps and records incoming objects. Safe to share between threads; `close` it at the end."""
+
+    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool) -> None:
+        self._jobs, self._spool = jobs, spool
+        self._recorder = Recorder(jobs, spool)
+        self._min_free_mb = settings.retention.min_free_mb
+        self._max_bytes = settings.listener.max_object_mb << 20
+
+    def accept(
+        self,
+        data: bytes | memoryview,
+        transfer_syntax: str,
+        calling_ae: str,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+    ) -> str:
+        """Take one encoded data set (without File Meta Information) and return its Series Instance UID.
+
+        The two UIDs are what the sender's command says of the object; None when the protocol has no command. An object that is
+        here already with the same bytes is taken without a change.
+
+        Raises:
+            RejectedObject: it is not kept; the status says why.
+        """
+        self.check_room(len(data))
+        content = memoryview(data)
+        head = header.read(content, transfer_syntax, calling_ae)
+        if sop_class_uid is not None and head.sop_class_uid != sop_class_uid:
+            raise RejectedObject(Status.SOP_CLASS_MISMATCH, "data set and command are of different SOP classes")
+        if sop_instance_uid is not None and head.sop_instance_uid != sop_instance_uid:
+            raise RejectedObject(Status.INVALID_UID, "data set and command differ in SOP Instance UID")
+        row = instance(head, transfer_syntax, content, datetime.now(UTC))
+        try:
+            self._keep(row, content)
+        except OSError as error:
+            log.error("spool_failed", error=errno.errorcode.get(error.errno or 0, "unknown"))  # noqa: TRY400 - no paths in logs
+            words = "the disk is full" if error.errno in _FULL else "the disk does not take the object"
+            raise RejectedObject(Status.OUT_OF_RESOURCES, words) from error
+        except SQLAlchemyError as error:
+            log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "the database does not answer") from error
+        return row.series_uid
+
+    def check_room(self, size: int) -> None:
+        """Refuse an object of this many bytes when it is larger than the node allows, or the disk has not enough room left.
+
+        Raises:
+            RejectedObject: with 0xA700.
+        """
+        if size > self._max_bytes:
+            raise RejectedObject(Status.OUT_OF_RESOURCES, f"larger than {self._max_bytes >> 20} MB")
+        if self._spool.free_mb() - (size >> 20) < self._min_free_mb:
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "too little disk space left")
+
+    def released(self, series_uids: Iterable[str]) -> None:
+        """Note that the sender of these series released its association."""
+        uids = frozenset(series_uids)
+        if uids:
+            self._recorder.put(Release(uids, datetime.now(UTC)))
+
+    def close(self) -> None:
+        """Record what was accepted."""
+        self._recorder.close()
+
+    def _keep(self, row: NewInstance, content: memoryview) -> None:
+        meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae)
+        path = self._spool.put_pending(row.sop_instance_uid, [meta, content])
+        if path is None:
+            self._compare_pending(row)
+            return
+        # In this order: while the name in the journal was free, the row of an earlier object was committed already.
+        try:
+            known = self._jobs.digest(row.sop_instance_uid)
+        except SQLAlchemyError:
+            self._spool.settle([path])
+            raise
+        if known is None or known == row.sha256:
+            # Also when known: a clean-up that was cut off may have left the row without its file.
+            self._recorder.put(Pending(path, row))
+            return
+        self._spool.settle([path])
+        raise _conflict()
+
+    def _compare_pending(self, row: NewInstance) -> None:
+        path = self._spool.pending_path(row.sop_instance_uid)
+        uid = row.sop_instance_uid
+        known = self._jobs.digest(uid) or _digest_of(path) or self._jobs.digest(uid)
+        if known is None:
+            # It was there, was refused, and is gone: the sender's next try meets a settled state.
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender sends this object just now")
+        if known != row.sha256:
+            raise _conflict()
+
+
+def _conflict() -> RejectedObject:
+    return RejectedObject(Status.CONFLICT, "another object with this SOP Instance UID is here already")
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        data = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return digest(data[part10.data_set_offset(data) :])

@@ -1,0 +1,173 @@
+"""Read what acceptance must know of a data set, without decoding or keeping the rest of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom.errors import BytesLengthException
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from alnnode.errors import RejectedObject
+from alnnode.ingest.status import Status
+from alnnode.store.rows import SeriesFacts
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# PS3.5 9.1, except that components with leading zeros pass: real files hold them, and no path is made from a UID.
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+_PIXEL_DATA = (Tag(0x7FE00008), Tag(0x7FE00009), Tag(0x7FE00010))
+_WANTED = [
+    Tag(keyword)
+    for keyword in (
+        "SpecificCharacterSet",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Modality",
+        "StudyDescription",
+        "SeriesDescription",
+        "BodyPartExamined",
+        "SliceThickness",
+        "ConvolutionKernel",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "NumberOfSeriesRelatedInstances",
+    )
+]
+# A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
+_INFLATED_HEAD = 1 << 20
+_UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What acceptance must know of one data set."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    facts: SeriesFacts
+
+
+def valid_uid(value: str) -> bool:
+    """Whether a UID has only digits and dots and at most 64 characters."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+def read(data: memoryview, transfer_syntax: str, calling_ae: str) -> Header:
+    """Read the header of an encoded data set (no File Meta Information).
+
+    Raises:
+        RejectedObject: it is no data set in this transfer syntax, its pixel data are cut off, or a UID is missing or not valid.
+    """
+    dataset = _deflated(data) if transfer_syntax == DeflatedExplicitVRLittleEndian else _plain(data, transfer_syntax)
+    return Header(
+        sop_class_uid=_uid(dataset, "SOPClassUID"),
+        sop_instance_uid=_uid(dataset, "SOPInstanceUID"),
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        facts=_facts(dataset, calling_ae),
+    )
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = _text(dataset, keyword, 1024)
+    if not valid_uid(value):
+        raise RejectedObject(Status.INVALID_UID, f"{keyword} is {'not valid' if value else 'missing'}")
+    return value
+
+
+def _plain(data: memoryview, transfer_syntax: str) -> Dataset:
+    stopped: list[tuple[BaseTag, int]] = []
+
+    def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
+        if tag in _PIXEL_DATA:
+            stopped.append((tag, length))
+        return tag in _PIXEL_DATA
+
+    stream = io.BytesIO(data)
+    dataset = _read(stream, transfer_syntax, at_pixels)
+    if not stopped:
+        if stream.tell() != len(data):
+            raise RejectedObject(Status.CANNOT_DECODE, "the data set is cut off or not decodable")
+        return dataset
+    _check_pixels(data, stream.tell(), stopped[-1][1], implicit=transfer_syntax == ImplicitVRLittleEndian)
+    return dataset
+
+
+def _check_pixels(data: memoryview, start: int, length: int, *, implicit: bool) -> None:
+    """Refuse pixel data that end early: the sender still has the whole object, and nobody will have it later."""
+    if length == _UNDEFINED:
+        # Encapsulated: the last item is a Sequence Delimitation Item; elements (padding, signatures) may follow it.
+        complete = b"\xfe\xff\xdd\xe0\0\0\0\0" in bytes(data[-4096:])
+    else:
+        complete = start + (8 if implicit else 12) + length <= len(data)
+    if not complete:
+        raise RejectedObject(Status.CANNOT_DECODE, "the pixel data are cut off")
+
+
+def _deflated(data: memoryview) -> Dataset:
+    try:
+        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
+    except zlib.error as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
+    last = _WANTED[-1]
+    return _read(io.BytesIO(head), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
+
+
+def _read(stream: io.BytesIO, transfer_syntax: str, stop: Any) -> Dataset:
+    implicit = transfer_syntax == ImplicitVRLittleEndian
+    little = transfer_syntax != ExplicitVRBigEndian
+    try:
+        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=list(_WANTED))
+    # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.
+    except Exception as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "the data set is not decodable") from error
+
+
+def _facts(dataset: Dataset, calling_ae: str) -> SeriesFacts:
+    return SeriesFacts(
+        calling_ae=calling_ae[:16],
+        modality=_text(dataset, "Modality", 16),
+        body_part=_text(dataset, "BodyPartExamined", 64),
+        series_description=_text(dataset, "SeriesDescription", 256),
+        study_description=_text(dataset, "StudyDescription", 256),
+        kernel=_text(dataset, "ConvolutionKernel", 256),
+        slice_thickness=_number(dataset, "SliceThickness", 0.0, 1000.0),
+        announced=int(_number(dataset, "NumberOfSeriesRelatedInstances", 1, 1_000_000) or 0) or None,
+    )
+
+
+def _value(dataset: Dataset, keyword: str) -> object:
+    try:
+        return dataset.get(keyword)
+    # A value that its VR does not allow: what routes and completion ask for is then simply not known.
+    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, BytesLengthException, LookupError):
+        return None
+
+
+def _text(dataset: Dataset, keyword: str, limit: int) -> str:
+    value = _value(dataset, keyword)
+    if value is None:
+        return ""
+    words = value if isinstance(value, MultiValue) else [value]
+    text = "\\".join(str(word) for word in words)
+    clean = "".join(character if character.isprintable() else " " for character in text)
+    return clean.encode("utf-8", "replace").decode("utf-8").strip()[:limit]
+
+
+def _number(dataset: Dataset, keyword: str, low: float, high: float) -> float | None:
+    try:
+        number = float(str(_value(dataset, keyword)))
+    except ValueError:
+        return None
+    return number if low <= number <= high else None

@@ -1,0 +1,60 @@
+"""The head of a Part 10 file (PS3.10 section 7.1), and where its data set begins.
+
+Written by hand because it is done for every image, and pydicom's general writer takes longer for it than the rest of the
+node's work on that image. `tests/unit/test_ingest_part10.py` holds it against pydicom.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from alnnode import __version__
+
+if TYPE_CHECKING:
+    from typing import Final
+
+# The same as in the objects that the node makes; a test says so. (alnnode.report loads libraries that a listener does not need.)
+IMPLEMENTATION_CLASS_UID: Final = "2.25.123772203398513498310172374461037923089"
+IMPLEMENTATION_VERSION_NAME: Final = f"ALNNODE_{__version__}"[:16]
+_PREFIX = b"\0" * 128 + b"DICM"
+_SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
+_GROUP_LENGTH = struct.Struct("<HH2sHI")
+_VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
+
+
+def _element(number: int, vr: bytes, value: str, padding: bytes) -> bytes:
+    raw = value.encode("ascii", "replace")
+    raw += padding * (len(raw) % 2)
+    return _SHORT.pack(2, number, vr, len(raw)) + raw
+
+
+def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, calling_ae: str) -> bytes:
+    """Preamble, prefix and File Meta Information of a received object."""
+    elements = [
+        _VERSION,
+        _element(0x02, b"UI", sop_class_uid, b"\0"),
+        _element(0x03, b"UI", sop_instance_uid, b"\0"),
+        _element(0x10, b"UI", transfer_syntax, b"\0"),
+        _element(0x12, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
+        _element(0x13, b"SH", IMPLEMENTATION_VERSION_NAME, b" "),
+    ]
+    if calling_ae:
+        elements.append(_element(0x16, b"AE", calling_ae, b" "))
+    group = b"".join(elements)
+    return _PREFIX + _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(group)) + group
+
+
+def data_set_offset(data: memoryview) -> int:
+    """Where the data set of a Part 10 file begins.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        group, element, vr, _, length = _GROUP_LENGTH.unpack_from(data, len(_PREFIX))
+    except struct.error as error:
+        raise ValueError("shorter than File Meta Information") from error
+    if bytes(data[128:132]) != b"DICM" or (group, element, vr) != (2, 0, b"UL"):
+        raise ValueError("no File Meta Information")
+    return len(_PREFIX) + _GROUP_LENGTH.size + int(length)

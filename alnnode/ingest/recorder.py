@@ -1,0 +1,187 @@
+"""Group commit: rows for objects that are durable in the spool's journal, many in one transaction.
+
+A commit for each image would cost more than all else together. So the sender is answered when the object is durable in
+``pending`` under its name; within some 50 ms its row is committed by this thread; after a crash, `replay` makes the rows from the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode.errors import RejectedObject
+from alnnode.ingest import header, part10
+from alnnode.store.rows import NewInstance, Recorded
+from alnnode.store.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from alnnode.store.jobs import Jobs
+
+log = structlog.get_logger()
+
+GATHER = 0.03  # seconds to wait for more of a batch
+BATCH = 256
+RETRY = 1.0  # seconds after the database or the disk failed
+# A release is forgotten rather than kept for ever when the database is away; the quiet period then completes the series.
+_ERRORS = (SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An association that sent these series was released at this moment."""
+
+    series_uids: frozenset[str]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An object in the journal with the row that it will get."""
+
+    path: Path
+    instance: NewInstance
+
+
+class Recorder:
+    """The thread that commits. `close` writes what is left."""
+
+    def __init__(self, jobs: Jobs, spool: Spool) -> None:
+        self._jobs, self._spool = jobs, spool
+        self._queue: queue.SimpleQueue[Pending | Release | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder")
+        self._thread.start()
+
+    def put(self, item: Pending | Release) -> None:
+        """Hand over; returns at once."""
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Commit what was handed over, then stop. What the database does not take now is replayed at the next start."""
+        self._closed.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch, last = self._gather()
+            while batch and not self._commit(batch) and not self._closed.wait(RETRY):
+                pass
+
+    def _gather(self) -> tuple[list[Pending | Release], bool]:
+        batch: list[Pending | Release] = []
+        item = self._queue.get()
+        deadline = time.monotonic() + GATHER
+        while item is not None:
+            batch.append(item)
+            left = 0.0 if self._closed.is_set() else deadline - time.monotonic()
+            if len(batch) >= BATCH or (left <= 0 and self._queue.empty()):
+                return batch, False
+            try:
+                item = self._queue.get(timeout=max(left, 0.001))
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: Sequence[Pending | Release]) -> bool:
+        try:
+            record(self._jobs, self._spool, [item for item in batch if isinstance(item, Pending)])
+            for item in batch:
+                if isinstance(item, Release):
+                    self._jobs.mark_released(item.series_uids, item.at)
+        except _ERRORS as error:
+            log.error("recording_failed", error=type(error).__name__, waiting=len(batch))  # noqa: TRY400 - a traceback holds UIDs
+            return False
+        return True
+
+
+def record(jobs: Jobs, spool: Spool, batch: Sequence[Pending]) -> None:
+    """Commit the rows of journal entries and take them out of the journal; harmless when another process does the same."""
+    if not batch:
+        return
+    moves = [(item.path, item.instance.path) for item in batch]
+    spool.publish(moves)
+    outcomes = jobs.record_instances([item.instance for item in batch])
+    # The clean-up may have deleted an earlier object of this name between the two steps above: it held the lock, we waited.
+    spool.publish(moves)
+    conflicts = sum(outcome is Recorded.CONFLICT for outcome in outcomes)
+    if conflicts:
+        log.error("recorded_conflict", objects=conflicts)
+    spool.settle(item.path for item in batch)
+
+
+def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
+    """Record what a killed process left in the journal; how many objects.
+
+    Raises:
+        OSError, SQLAlchemyError: the spool or the database does not do its part; everything stays in the journal.
+    """
+    count = 0
+    batch: list[Pending] = []
+    for path in spool.pending(older_than):
+        entry = _read(path)
+        if entry is None:
+            continue
+        batch.append(entry)
+        count += 1
+        if len(batch) >= BATCH:
+            record(jobs, spool, batch)
+            batch = []
+    record(jobs, spool, batch)
+    return count
+
+
+def _read(path: Path) -> Pending | None:
+    try:
+        received = path.stat().st_mtime
+        data = memoryview(path.read_bytes())
+        meta = read_file_meta_info(path)
+        start = part10.data_set_offset(data)
+    except FileNotFoundError:
+        return None  # another process recorded it meanwhile
+    except (InvalidDicomError, AttributeError, ValueError):
+        log.error("journal_entry_unreadable", file=path.name)  # noqa: TRY400 - cannot come from this code; a person looks
+        return None
+    calling_ae = str(meta.get("SourceApplicationEntityTitle", ""))
+    syntax = str(meta.TransferSyntaxUID)
+    try:
+        head = header.read(data[start:], syntax, calling_ae)
+    except RejectedObject as error:
+        log.error("journal_entry_unreadable", file=path.name, error=str(error))  # noqa: TRY400 - as above
+        return None
+    return Pending(path, instance(head, syntax, data[start:], datetime.fromtimestamp(received, UTC)))
+
+
+def digest(data_set: memoryview) -> str:
+    """sha256 (hex) of a data set as encoded: File Meta Information differs between two ways to the node."""
+    return hashlib.sha256(data_set).hexdigest()
+
+
+def instance(head: header.Header, transfer_syntax: str, data_set: memoryview, received_at: datetime) -> NewInstance:
+    """Row of an object."""
+    return NewInstance(
+        sop_class_uid=head.sop_class_uid,
+        sop_instance_uid=head.sop_instance_uid,
+        series_uid=head.series_uid,
+        study_uid=head.study_uid,
+        transfer_syntax_uid=transfer_syntax,
+        path=Spool.object_path(head.series_uid, head.sop_instance_uid),
+        sha256=digest(data_set),
+        size=len(data_set),
+        received_at=received_at,
+        facts=head.facts,
+    )

@@ -1,0 +1,202 @@
+"""The DICOM listener: Verification and Storage SCP, one process of several that share a port.
+
+Start-up imports neither torch nor highdicom; `tests/unit/test_ingest_scp.py` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydicom.config import IGNORE
+from pydicom.config import settings as pydicom_settings
+from pydicom.dataset import Dataset
+from pynetdicom import AE, _config, evt
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # generated at import
+
+from alnnode.errors import RejectedObject, ServiceError
+from alnnode.ingest import part10, recorder
+from alnnode.ingest.accept import Acceptor
+from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from alnnode.ingest.status import Status
+from alnnode.ingest.transport import Server, fault_of
+from alnnode.store import engine as engines
+from alnnode.store.jobs import Jobs
+from alnnode.store.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event
+    from pynetdicom.presentation import PresentationContext
+
+    from alnnode.settings import Settings
+
+log = structlog.get_logger()
+
+GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
+
+
+class Receiver:
+    """Answers the events of associations."""
+
+    def __init__(self, settings: Settings, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._called = frozenset(settings.called_ae_titles)
+        self._series: dict[Association, set[str]] = {}
+
+    @property
+    def handlers(self) -> list[tuple[object, object]]:
+        """Events with what answers them."""
+        return [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_RELEASED, self._released),
+            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_ABORTED, self._closed),
+        ]
+
+    def _requested(self, event: Event) -> None:
+        # pynetdicom knows one title for each server and rejects all others: this association's is the one that was called.
+        primitive = event.assoc.requestor.primitive
+        if primitive is not None and primitive.called_ae_title in self._called:
+            event.assoc.acceptor.ae_title = primitive.called_ae_title
+
+    def _store(self, event: Event) -> Dataset:
+        status, comment = self._take(event)
+        answer = Dataset()
+        answer.Status = int(status)
+        if comment:
+            log.warning(
+                "object_refused", status=f"0x{status:04X}", reason=comment, calling_ae_title=event.assoc.requestor.ae_title
+            )
+            answer.ErrorComment = comment
+        return answer
+
+    def _take(self, event: Event) -> tuple[int, str]:
+        request: Any = event.request
+        fault = fault_of(event.assoc, int(request.MessageID))
+        if fault is not None:
+            return fault
+        try:
+            series_uid = self._acceptor.accept(
+                request.DataSet.getbuffer() if request.DataSet is not None else b"",
+                str(event.context.transfer_syntax),
+                str(event.assoc.requestor.ae_title),
+                str(request.AffectedSOPClassUID),
+                str(request.AffectedSOPInstanceUID),
+            )
+        except RejectedObject as error:
+            return error.status, error.comment
+        self._series.setdefault(event.assoc, set()).add(series_uid)
+        return Status.SUCCESS, ""
+
+    def _released(self, event: Event) -> None:
+        self._acceptor.released(self._series.pop(event.assoc, ()))
+
+    def _closed(self, event: Event) -> None:
+        # Aborted or cut off: the sender will come again, so the grace after a release must not start.
+        if not event.assoc.is_released:
+            self._series.pop(event.assoc, None)
+
+
+def contexts() -> list[PresentationContext]:
+    """What the listener negotiates."""
+    return [
+        build_context(Verification, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]),
+        *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES),
+    ]
+
+
+def _application_entity(settings: Settings) -> AE:
+    _silence()
+    listener = settings.listener
+    entity = AE(settings.node.ae_title)
+    entity.implementation_class_uid = part10.IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = part10.IMPLEMENTATION_VERSION_NAME
+    entity.maximum_associations = listener.max_associations
+    entity.maximum_pdu_size = listener.max_pdu
+    entity.require_called_aet = bool(settings.called_ae_titles)
+    entity.require_calling_aet = list(settings.calling_ae_titles)
+    entity.acse_timeout = listener.acse_timeout
+    entity.dimse_timeout = listener.dimse_timeout
+    entity.network_timeout = listener.network_timeout
+    return entity
+
+
+def _silence() -> None:
+    """Keep the libraries from saying what came over the network: their warnings quote values, their tracebacks hold bytes of objects."""
+    _config.LOG_HANDLER_LEVEL = "none"  # no handlers that format every PDU
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
+    pydicom_settings.reading_validation_mode = IGNORE
+
+
+def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event | None = None) -> None:
+    """Listen until ``stop`` is set, or SIGTERM or SIGINT comes when it is None; then end associations briefly and record the rest.
+
+    ``ready`` is called with the port when connections are accepted.
+
+    Raises:
+        ServiceError: the address cannot be listened on.
+    """
+    stop = stop or _on_signals()
+    engine = engines.create(settings.database_url, settings.database.pool_size)
+    jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
+    replayed = recorder.replay(jobs, spool)
+    if replayed:
+        log.info("journal_replayed", objects=replayed)
+    acceptor = Acceptor(settings, jobs, spool)
+    try:
+        server = _listen(settings, Receiver(settings, acceptor))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
+        thread.start()
+        log.info("listening", port=settings.listener.port)
+        ready(settings.listener.port)
+        stop.wait()
+        _shut_down(server, thread)
+    finally:
+        acceptor.close()
+        engine.dispose()
+    log.info("listener_stopped")
+
+
+def _listen(settings: Settings, receiver: Receiver) -> Server:
+    listener = settings.listener
+    try:
+        return Server(
+            _application_entity(settings),
+            (listener.host, listener.port),
+            contexts(),
+            receiver.handlers,
+            listener.addresses,
+            listener.max_object_mb << 20,
+        )
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error
+
+
+def _shut_down(server: Server, thread: threading.Thread) -> None:
+    server.shutdown()
+    thread.join()
+    limit = threading.Event()
+    for _ in range(int(GRACE / 0.05)):
+        if not server.active_associations:
+            return
+        limit.wait(0.05)
+    for association in server.active_associations:
+        association.abort()
+
+
+def _on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,91 @@
+"""The sweep: series that are complete become jobs, lost tasks are enqueued again, old bytes are deleted.
+
+Every step may run in several processes at once and be killed at any point: what it decides is in the database before it acts on it,
+and what it enqueues twice is taken once.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from alnnode.ingest import recorder, routes
+from alnnode.store.spool import ORPHAN_AGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from alnnode.settings import Settings
+    from alnnode.store.jobs import Jobs
+    from alnnode.store.spool import Spool
+
+log = structlog.get_logger()
+
+# A listener records within a second; what waits longer belongs to one that was killed (or whose database is away, which this is
+# then told too).
+JOURNAL_AGE = 60.0
+CLEANING_INTERVAL = 300.0  # seconds
+
+
+class Producer(Protocol):
+    """Puts ids on the queues."""
+
+    def analyse(self, job_id: str) -> None:
+        """Ask a worker to run a job."""
+
+    def deliver(self, delivery_id: str) -> None:
+        """Ask a worker to make a delivery."""
+
+
+class Sweep:
+    """Call `once` every second or so.
+
+    Args:
+        settings: completion, routes and retention are read.
+        jobs: the job tables.
+        spool: the bytes.
+        producer: where ids go; when it raises, they are enqueued again by a later sweep.
+    """
+
+    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer) -> None:
+        self._settings, self._jobs, self._spool, self._producer = settings, jobs, spool, producer
+        self._next_cleaning = 0.0
+
+    def once(self) -> None:
+        """Do everything that is due.
+
+        Raises:
+            OSError, SQLAlchemyError, ServiceError: disk, database or broker does not do its part; the next call goes on.
+        """
+        if time.monotonic() >= self._next_cleaning:
+            self.clean()
+            self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
+        ready = self._jobs.complete_due(self._settings.completion, lambda facts: routes.unwanted(self._settings.routes, facts))
+        for job_id in ready:
+            log.info("job_ready", job=job_id)
+        self._enqueue(self._producer.analyse, ready)
+        self._enqueue(self._producer.analyse, self._jobs.lost())
+        self._enqueue(self._producer.deliver, self._jobs.due_deliveries())
+
+    def clean(self, now: datetime | None = None) -> None:
+        """Record what a killed listener left, and delete what is no longer kept."""
+        moment = now or datetime.now(UTC)
+        replayed = recorder.replay(self._jobs, self._spool, JOURNAL_AGE)
+        orphans = self._spool.sweep_temporary(ORPHAN_AGE)
+        keep = self._settings.retention
+        purged = self._jobs.purge(
+            moment - timedelta(days=keep.delivered_days),
+            moment - timedelta(days=keep.failed_days),
+            self._spool.delete,
+            moment,
+        )
+        if replayed or orphans or purged:
+            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged)
+
+    @staticmethod
+    def _enqueue(put: Callable[[str], None], ids: Iterable[str]) -> None:
+        for identifier in ids:
+            put(identifier)
