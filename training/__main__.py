@@ -53,9 +53,20 @@ def demo(
     """Train both members on phantoms, calibrate, evaluate on held-out phantoms and write the bundle."""
     plan = demonstration.Plan(seed, patients, held_out, work, TrainSettings(epochs=epochs, seed=seed, device=device))
     with _bars() as report:
-        made = demonstration.make(plan, _detector(detector), report)
+        made = demonstration.make(plan, _read_detector(detector) if detector else None, report)
     digest = export.write(made, out)
     console.print(evaluation.table(made.figures), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"bundle {digest[:12]} in {out}", markup=False)
+
+
+@app.command()
+def attach(
+    detector: Annotated[Path, typer.Option(help="Folder with detector.safetensors and detector.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the old one.")],
+    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+) -> None:
+    """Put a newly trained detector into a bundle; the classifiers stay as they are."""
+    digest = export.attach(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out)
     console.print(f"bundle {digest[:12]} in {out}", markup=False)
 
 
@@ -93,9 +104,7 @@ def evaluate(
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def _detector(folder: Path | None) -> export.Detector | None:
-    if folder is None:
-        return None
+def _read_detector(folder: Path) -> export.Detector:
     settings = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     return (folder / "detector.safetensors").read_bytes(), settings
 

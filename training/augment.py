@@ -16,7 +16,8 @@ BRIGHTNESS, CONTRAST, NOISE = 0.05, 0.1, 0.02
 def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
     """Return the batch (N, C, S, S) mirrored, turned, moved, and with other brightness and noise.
 
-    Mirroring left to right makes a left axilla of a right one, which leaves the label as it is.
+    Mirroring left to right makes a left axilla of a right one. Mirroring front to back makes no anatomy, but without it heatmaps
+    leaned towards the front of the node.
     """
     count = len(batch)
 
@@ -24,10 +25,14 @@ def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torc
         return (torch.rand(count, generator=generator) * 2 - 1) * reach
 
     angle, scale = uniform(ROTATION), 1 + (uniform(SCALE) if crop is Crop.ASC else torch.zeros(count))
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    mirror, turn = (torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) for _ in range(2))
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack(
-        [torch.stack([cosine * mirror, -sine, uniform(SHIFT)], 1), torch.stack([sine * mirror, cosine, uniform(SHIFT)], 1)], 1
+        [
+            torch.stack([cosine * mirror, -sine * turn, uniform(SHIFT)], 1),
+            torch.stack([sine * mirror, cosine * turn, uniform(SHIFT)], 1),
+        ],
+        1,
     )
     grid = functional.affine_grid(theta, list(batch.shape), align_corners=False)
     moved = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from training.evaluate import Figures
 
 CARD = "model-card.md"
+DETECTOR = "detector.safetensors"
 Weights = dict[str, torch.Tensor]
 Detector = tuple[bytes, dict[str, Any]]  # safetensors bytes, settings
 
@@ -46,13 +47,10 @@ class Export:
 
 def write(export: Export, folder: Path) -> str:
     """Write the bundle and return its digest; what stood in ``folder`` of an earlier bundle is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = {f"{crop.value}.safetensors": save(halved(weights)) for crop, weights in export.members.items()}
     if export.detector:
-        files["detector.safetensors"] = export.detector[0]
+        files[DETECTOR] = export.detector[0]
     files[CARD] = card(export).encode()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
 
     def entry(name: str) -> dict[str, str]:
         return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
@@ -83,7 +81,7 @@ def write(export: Export, folder: Path) -> str:
                 "specificity": asdict(figures.specificity),
                 "data_set": export.test_set,
             },
-            "detector": {**entry("detector.safetensors"), "settings": export.detector[1]} if export.detector else None,
+            "detector": {**entry(DETECTOR), "settings": export.detector[1]} if export.detector else None,
             "model_card": entry(CARD),
             "provenance": export.provenance
             | {
@@ -94,6 +92,20 @@ def write(export: Export, folder: Path) -> str:
             },
         }
     )
+    return _write(manifest, files, folder)
+
+
+def attach(loaded: bundle.Bundle, detector: Detector, folder: Path) -> str:
+    """Write the bundle again with this detector and return the new digest: each is trained on its own."""
+    weights, settings = detector
+    entry = bundle.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)
+    return _write(loaded.manifest.model_copy(update={"detector": entry}), loaded.contents | {DETECTOR: weights}, folder)
+
+
+def _write(manifest: bundle.Manifest, files: dict[str, bytes], folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
     (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
     return bundle.load(folder).digest
 

@@ -9,6 +9,7 @@ import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from alnnode.model.ensemble import repeatable
 from alnnode.model.network import target_layer
 from alnnode.records import Crop, Heatmap
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import CropPair, FloatArray
-
-BATCH = 16
 
 
 def explain(ensemble: Ensemble, crops: Sequence[CropPair]) -> list[tuple[Heatmap, Heatmap]]:
@@ -43,11 +42,10 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
     cam = GradCAM(model=network, target_layers=[target_layer(network)])
     # Not as a context manager: its __exit__ swallows IndexError. The hooks go whatever happens.
     try:
-        for start in range(0, len(crops), BATCH):
-            batch = ensemble.batch(crop, crops[start : start + BATCH])
-            with torch.enable_grad():
+        for batch, count in ensemble.batches(crop, crops):
+            with repeatable(), torch.enable_grad():
                 maps = cam(input_tensor=batch, targets=[ClassifierOutputTarget(0)] * len(batch))
-            found.extend(np.round(one, 3).astype(np.float32) for one in maps)
+            found.extend(np.round(one, 3).astype(np.float32) for one in maps[:count])
     finally:
         cam.activations_and_grads.release()
         network.zero_grad(set_to_none=True)

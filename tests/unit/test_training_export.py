@@ -1,0 +1,92 @@
+"""Export: what is written loads, repeats and says where its figures come from."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bundles import write_bundle
+
+from alnnode.errors import BundleError
+from alnnode.imaging.crop import CropSettings
+from alnnode.model import bundle, network
+from alnnode.records import Crop, Interval
+from training import export
+from training.evaluate import Figures
+
+FIGURE = Interval(0.9, 0.8, 0.95)
+FIGURES = Figures(40, 20, 5, {"ensemble": FIGURE, "short axis alone": FIGURE}, 0.31, FIGURE, FIGURE, FIGURE, 0.04, 0.1)
+
+
+def made(detector: export.Detector | None = None) -> export.Export:
+    torch.manual_seed(0)
+    members = {crop: export.halved(network.build(3, 8).state_dict()) for crop in Crop}
+    words = {"training_data": "synthetic phantoms only: 9 nodes", "test_set": "held-out synthetic phantoms, n = 40 nodes"}
+    return export.Export(
+        "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, members=members, temperature=1.5, figures=FIGURES,
+        detector=detector, provenance={"seed": 3}, **words,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export.write(made(), folder)
+    return folder
+
+
+def test_what_is_exported_loads_with_its_identity(exported: Path) -> None:
+    loaded = bundle.load(exported)
+    assert loaded.identity.demonstration
+    assert loaded.identity.operating_point.threshold == 0.31
+    assert loaded.identity.operating_point.data_set == "held-out synthetic phantoms, n = 40 nodes"
+    assert loaded.crop_settings == CropSettings()
+    assert {tensor.dtype for tensor in loaded.tensors("fsc").values()} == {torch.float16, torch.int64}
+    card = (exported / "model-card.md").read_text()
+    assert "not for clinical use" in card
+    assert "| AUROC, short axis alone | 0.900 | 0.800 to 0.950 |" in card
+
+
+def test_the_same_export_is_the_same_bundle(exported: Path, tmp_path: Path) -> None:
+    assert export.write(made(), tmp_path) == bundle.load(exported).digest
+    for path in exported.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle")
+    before = bundle.load(folder)
+    digest = export.attach(before, (save({"w": torch.ones(2)}), {"patch": 32}), tmp_path / "with")
+    after = bundle.load(tmp_path / "with")
+    assert digest == after.digest != before.digest
+    assert after.detector_settings == {"patch": 32}
+    assert after.tensors("detector")["w"].tolist() == [1.0, 1.0]
+    assert json.loads((tmp_path / "with" / "manifest.json").read_text())["temperature"] == before.manifest.temperature
+    assert after.contents["fsc.safetensors"] == before.contents["fsc.safetensors"]
+
+
+def test_weights_that_are_no_numbers_or_do_not_fit_are_refused() -> None:
+    weights = dict(network.build(1, 32).state_dict())
+    with pytest.raises(BundleError, match="do not fit"):
+        network.restore(2, 32, weights)
+    weights["class_layers.out.bias"] = torch.tensor([float("nan")])
+    with pytest.raises(BundleError, match="finite"):
+        network.restore(1, 32, weights)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_the_last_feature_map_has_the_stride(stride: int) -> None:
+    model = network.restore(1, stride, network.build(1, stride).state_dict())
+    shapes = []
+    network.target_layer(model).register_forward_hook(lambda _module, _input, output: shapes.append(output.shape[-2:]))
+    assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 1)
+    assert shapes == [(64 // stride, 64 // stride)]
+
+
+def test_another_stride_is_refused() -> None:
+    with pytest.raises(ValueError, match="output_stride"):
+        network.build(1, 4)
