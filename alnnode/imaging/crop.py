@@ -10,7 +10,7 @@ series gives the networks the same picture as a supine one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +19,8 @@ from alnnode.imaging import window
 from alnnode.records import Crop, CropGeometry, CropPair
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from alnnode.records import Box, FloatArray, Node, Volume
 
 AIR_HU = -1000.0
@@ -63,7 +65,9 @@ def _square(volume: Volume, box: Box, slice_index: int, kind: Crop, side_mm: flo
     step_row = down * side_mm / pixels / volume.spacing[1]
     step_column = right * side_mm / pixels / volume.spacing[2]
     middle = (pixels - 1) / 2
-    return CropGeometry(kind, slice_index, row - middle * step_row, column - middle * step_column, step_row, step_column, pixels)
+    return CropGeometry(
+        kind, slice_index, row - middle * step_row, column - middle * step_column, step_row, step_column, pixels
+    )
 
 
 def to_voxel(geometry: CropGeometry, v: float, u: float) -> tuple[float, float]:
@@ -99,7 +103,7 @@ def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, f
     return levels.astype(np.float32) / np.float32(255)
 
 
-def _span(positions: np.ndarray[tuple[int], np.dtype[np.float64]], reach: int, limit: int) -> tuple[int, int]:
+def _span(positions: npt.NDArray[np.floating[Any]], reach: int, limit: int) -> tuple[int, int]:
     """Return the part of an axis that the positions touch; never empty, so that a crop beyond the image is all air."""
     low = int(np.clip(np.floor(positions.min()) - reach, 0, limit - 1))
     high = int(np.clip(np.ceil(positions.max()) + reach + 1, low + 1, limit))
