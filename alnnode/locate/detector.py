@@ -53,7 +53,7 @@ class DetectorSettings:
     window_low: float = -160.0
     window_high: float = 240.0
     threshold: float = 0.5
-    channels: tuple[int, int, int] = (16, 32, 48)
+    channels: tuple[int, int, int] = (12, 24, 40)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorSettings:
@@ -87,7 +87,7 @@ class ScoreNet(nn.Module):
         super().__init__()
         a, b, c = channels
         self.body = nn.Sequential(
-            nn.Conv3d(2, a, 5, stride=2, padding=2),
+            nn.Conv3d(2, a, 3, stride=2, padding=1),
             nn.BatchNorm3d(a),
             nn.ReLU(inplace=True),
             nn.Conv3d(a, b, 3, stride=2, padding=1),
@@ -145,7 +145,7 @@ class Detector:
         return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
 
     def score(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """Confidence of every candidate, shape (n,), 0 to 1, rounded to 4 decimals."""
+        """Confidence of every candidate, shape (n,), 0 to 1."""
         scores = np.zeros(len(candidates), dtype=np.float32)
         for first in range(0, len(candidates), BATCH):
             part = candidates[first : first + BATCH]
@@ -158,7 +158,7 @@ class Detector:
                 logits = self.network(torch.from_numpy(patches).to(self.device), torch.from_numpy(shapes).to(self.device))
                 values = torch.sigmoid(logits.float()).cpu().numpy()
             scores[first : first + len(part)] = values[: len(part)]
-        return np.round(scores, 4)
+        return scores
 
 
 def patch_of(candidate: Candidate, settings: DetectorSettings) -> npt.NDArray[np.float32]:
