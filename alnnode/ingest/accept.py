@@ -103,18 +103,21 @@ class Acceptor:
         if path is None:
             self._compare_pending(row)
             return
-        # In this order: while the name in the journal was free, the row of an earlier object was committed already.
+        # In this order: an object leaves the journal only after it has its name and its row.
+        if self._spool.path(row.path).exists():
+            self._compare_recorded(row, path)
+        # Also when it is here already: a clean-up that was cut off may have left the row without its file.
+        self._recorder.put(Pending(path, row))
+
+    def _compare_recorded(self, row: NewInstance, path: Path) -> None:
         try:
             known = self._jobs.digest(row.sop_instance_uid)
         except SQLAlchemyError:
             self._spool.settle([path])
             raise
-        if known is None or known == row.sha256:
-            # Also when known: a clean-up that was cut off may have left the row without its file.
-            self._recorder.put(Pending(path, row))
-            return
-        self._spool.settle([path])
-        raise _conflict()
+        if known not in {None, row.sha256}:
+            self._spool.settle([path])
+            raise _conflict()
 
     def _compare_pending(self, row: NewInstance) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GATHER = 0.03  # seconds to wait for more of a batch
+GATHER = 0.04  # seconds to wait for more of a batch
 BATCH = 256
 RETRY = 1.0  # seconds after the database or the disk failed
 # A release is forgotten rather than kept for ever when the database is away; the quiet period then completes the series.
@@ -83,19 +82,15 @@ class Recorder:
                 pass
 
     def _gather(self) -> tuple[list[Pending | Release], bool]:
-        batch: list[Pending | Release] = []
-        item = self._queue.get()
-        deadline = time.monotonic() + GATHER
-        while item is not None:
-            batch.append(item)
-            left = 0.0 if self._closed.is_set() else deadline - time.monotonic()
-            if len(batch) >= BATCH or (left <= 0 and self._queue.empty()):
-                return batch, False
+        batch = [self._queue.get()]
+        # One sleep, not a wait for each item: every wake-up of this thread takes the interpreter away from one that receives.
+        self._closed.wait(GATHER)
+        while len(batch) < BATCH and batch[-1] is not None:
             try:
-                item = self._queue.get(timeout=max(left, 0.001))
+                batch.append(self._queue.get_nowait())
             except queue.Empty:
-                return batch, False
-        return batch, True
+                break
+        return [item for item in batch if item is not None], batch[-1] is None
 
     def _commit(self, batch: Sequence[Pending | Release]) -> bool:
         try:
@@ -118,9 +113,11 @@ def record(jobs: Jobs, spool: Spool, batch: Sequence[Pending]) -> None:
     outcomes = jobs.record_instances([item.instance for item in batch])
     # The clean-up may have deleted an earlier object of this name between the two steps above: it held the lock, we waited.
     spool.publish(moves)
-    conflicts = sum(outcome is Recorded.CONFLICT for outcome in outcomes)
+    conflicts = [item for item, outcome in zip(batch, outcomes, strict=True) if outcome is Recorded.CONFLICT]
     if conflicts:
-        log.error("recorded_conflict", objects=conflicts)
+        # The same SOP Instance UID in two series: acceptance, which does not ask the database for every image, cannot see it.
+        log.error("uid_conflict", objects=len(conflicts), kept_in="conflicts")
+        spool.set_aside((item.path, item.instance.path) for item in conflicts)
     spool.settle(item.path for item in batch)
 
 

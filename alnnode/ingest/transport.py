@@ -10,16 +10,19 @@ from __future__ import annotations
 import queue
 import select
 import socket
+import threading
 import time
 from copy import deepcopy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from pydicom.uid import CTImageStorage
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
@@ -112,7 +115,8 @@ class _WakingQueue(queue.Queue[Any]):
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         super().put(item, block, timeout)
-        self._provider.wake()
+        if threading.current_thread() is not self._provider:
+            self._provider.wake()
 
 
 class _Events(queue.Queue[Any]):
@@ -161,11 +165,33 @@ class _Provider(DULServiceProvider):
         self.assoc.dimse.msg_queue.put((None, None))
 
 
+class _Inbox(queue.Queue[Any]):
+    """Serves a C-STORE where it arrives, in the upper layer's thread.
+
+    Its sender waits for the answer and nothing else is to be read meanwhile; two hand-overs between threads for each image would cost
+    more than the image does.
+    """
+
+    def __init__(self, association: Association) -> None:
+        super().__init__()
+        self._association = association
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        context_id, primitive = item
+        association = self._association
+        direct = isinstance(primitive, C_STORE) and primitive.is_valid_request and association.is_established
+        if direct and context_id in association._accepted_cx:  # noqa: SLF001 - its public twin is a list without ids
+            association._serve_request(primitive, context_id)  # noqa: SLF001 - what the association's own loop calls
+        else:
+            super().put(item, block, timeout)
+
+
 class _Messages(DIMSEServiceProvider):
     """The message layer: waits for messages, keeps no more of one than allowed, and notes what is wrong with a command."""
 
     def __init__(self, assoc: Association, max_bytes: int) -> None:
         super().__init__(assoc)
+        self.msg_queue = _Inbox(assoc)
         self._max_bytes = max_bytes
         self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
 
@@ -194,7 +220,7 @@ class _Messages(DIMSEServiceProvider):
         fault: tuple[Status, str] | None = None
         if str(command.get("AffectedSOPClassUID", "")) != context.abstract_syntax:
             fault = Status.SOP_CLASS_MISMATCH, "the command is of another SOP class than negotiated"
-            command.AffectedSOPClassUID = context.abstract_syntax
+            command.AffectedSOPClassUID = CTImageStorage  # any that pynetdicom hands to the storage service
         if not valid_uid(str(command.get("AffectedSOPInstanceUID", ""))):
             fault = Status.INVALID_UID, "SOP Instance UID of the command is not valid"
             command.AffectedSOPInstanceUID = PLACEHOLDER_UID

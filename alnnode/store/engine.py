@@ -31,6 +31,13 @@ def for_writing(engine: Engine) -> Engine:
     return engine.execution_options(writes=True)
 
 
+def for_single_reads(engine: Engine) -> Engine:
+    """Return the same engine (one pool) without transactions: one statement sees one moment anyway, and costs half as much."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(transactions=False)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def _sqlite(url: str, pool_size: int) -> Engine:
     engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
     event.listen(engine, "connect", _set_up)
@@ -47,5 +54,6 @@ def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("transactions", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
 from alnnode.store import claims, deliveries, receiving, retention
-from alnnode.store.engine import for_writing
+from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
 from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Result
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 REQUEUE_FIRST = timedelta(seconds=15)
 REQUEUE_CEILING = timedelta(minutes=15)
 MAX_TEXT = 1000
+_DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("uid"))  # asked for every image
 
 
 def _requeue_after(enqueues: int) -> timedelta:
@@ -52,14 +53,14 @@ class Jobs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = for_writing(engine)
+        self._reader = for_single_reads(engine)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
     def digest(self, sop_instance_uid: str) -> str | None:
         """sha256 of a recorded instance; None when it is not recorded."""
-        with self._engine.connect() as connection:
-            query = select(Instance.sha256).where(Instance.sop_instance_uid == sop_instance_uid)
-            return connection.execute(query).scalar_one_or_none()
+        with self._reader.connect() as connection:
+            return connection.execute(_DIGEST, {"uid": sop_instance_uid}).scalar_one_or_none()
 
     def record_instances(self, batch: Sequence[NewInstance]) -> tuple[Recorded, ...]:
         """Record instances whose bytes are durable; one outcome for each, in the order of the batch.

@@ -6,6 +6,7 @@ Layout below the root, folders 0700 and files 0600::
     pending/<sha256 of SOP UID>.dcm   durable and acknowledged, not yet in the database: the journal that start-up replays
     objects/<aa>/<series>/<sop>.dcm   recorded; both parts are sha256 of the UID
     outbox/<aa>/<job id>/<sop>.dcm    results
+    conflicts/<random>.dcm            acknowledged, but another series holds an object of this SOP Instance UID: for a person
 
 A file gets its name by ``link`` only after its bytes are synced, and the folder is synced before anyone is told of it: a
 name in the spool is always a whole file, after a power cut too. ``link`` fails where a name exists, so that of two
@@ -18,6 +19,7 @@ import hashlib
 import os
 import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -34,6 +36,7 @@ def name_of(uid: str) -> str:
 
 
 def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -54,6 +57,8 @@ class Spool:
         for folder in (self._incoming, self._pending, self.root / "objects", self.root / "outbox"):
             if not folder.is_dir():
                 self._make(folder)
+        # Names of temporary files are this process's own: a random part once, then a counter.
+        self._prefix, self._number = uuid4().hex, count()
 
     def path(self, relative: str) -> Path:
         """Return where a relative path of the database lies.
@@ -75,17 +80,17 @@ class Spool:
 
     def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
         """Write an object durably into the journal; None when this UID is pending already (then nothing was changed)."""
-        name = name_of(sop_instance_uid)
-        final: Path | None = self._pending / f"{name}.dcm"
+        final = self.pending_path(sop_instance_uid)
         temporary = self._write(parts)
+        first = True
         try:
-            os.link(temporary, self._pending / f"{name}.dcm")
+            os.link(temporary, final)
         except FileExistsError:
-            final = None
+            first = False
         finally:
             temporary.unlink()
         _sync(self._pending)  # in either case: the other sender's name may not be durable yet
-        return final
+        return final if first else None
 
     def pending_path(self, sop_instance_uid: str) -> Path:
         """Return where an object of this UID waits for its row."""
@@ -120,6 +125,19 @@ class Spool:
         """Take files out of the journal whose rows are committed."""
         for path in pending:
             path.unlink(missing_ok=True)
+
+    def set_aside(self, moves: Iterable[tuple[Path, str]]) -> None:
+        """Keep acknowledged objects that the database cannot hold, under ``conflicts``, and take back their published names."""
+        folder = self.root / "conflicts"
+        if not folder.is_dir():
+            self._make(folder)
+        for pending, relative in moves:
+            with suppress(FileExistsError, FileNotFoundError):
+                os.link(pending, folder / f"{uuid4().hex}.dcm")
+                published = self.path(relative)
+                if published.samefile(pending):
+                    published.unlink()
+        _sync(folder)
 
     # -- results -----------------------------------------------------------------------------------------------------
 
@@ -158,7 +176,7 @@ class Spool:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _write(self, parts: Sequence[bytes | memoryview]) -> Path:
-        temporary = self._incoming / f"{uuid4().hex}.tmp"
+        temporary = self._incoming / f"{self._prefix}-{next(self._number)}.tmp"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             rest = [memoryview(part) for part in parts]

@@ -1,0 +1,321 @@
+"""How fast CT images are received, against other receivers on the same machine in the same run.
+
+    python benchmarks/receive.py [--images 300] [--repetitions 5] [--markdown FILE]
+
+Sender: DCMTK storescu with 128 KiB PDUs. Receivers: alnnode's listener (two processes, SQLite), Orthanc (SQLite, synced
+storage), DCMTK storescp, and pynetdicom as its documentation shows it, with an fsync. All run with TCP_NODELAY=1, without which
+DCMTK and Orthanc wait for delayed acknowledgements and lose by a factor of ten. Every run starts an empty receiver, the
+receivers take turns within each repetition, and a run counts only when every image is there afterwards. A receiver that is
+not installed is named in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+AE = "RECEIVER"
+PLAIN = """
+import os, sys
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
+def store(event):
+    path = os.path.join(sys.argv[1], event.request.AffectedSOPInstanceUID)
+    with open(path, "wb") as file:
+        file.write(event.encoded_dataset())
+        file.flush()
+        os.fsync(file.fileno())
+    return 0x0000
+entity = AE("RECEIVER")
+entity.maximum_pdu_size = 131072
+entity.add_supported_context(CTImageStorage)
+entity.add_supported_context(Verification)
+entity.start_server(("127.0.0.1", int(sys.argv[2])), evt_handlers=[(evt.EVT_C_STORE, store)])
+"""
+
+
+@dataclass
+class Receiver:
+    """One receiver: how to start it, how many images it holds afterwards, and what was measured."""
+
+    name: str
+    promise: str
+    command: Callable[[Path, int], list[list[str]]]
+    count: Callable[[Path], int]
+    needs: str | None = None
+    rates: dict[int, list[float]] = field(default_factory=dict)
+    memory: float = 0.0  # MB, the largest of its processes at its peak
+    problem: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether its program is not installed."""
+        return self.needs is not None and shutil.which(self.needs) is None
+
+
+def alnnode(folder: Path, port: int) -> list[list[str]]:
+    """Two listening processes that share the port; the database is made before."""
+    from alnnode.store import migrate
+
+    config = folder / "config.toml"
+    config.write_text(
+        f'[node]\nae_title = "{AE}"\ndata_dir = "{folder}"\n[listener]\nport = {port}\n[retention]\nmin_free_mb = 0\n',
+        encoding="utf-8",
+    )
+    migrate(f"sqlite:///{folder / 'alnnode.db'}")
+    start = (
+        "import sys; from pathlib import Path; from alnnode.settings import load; from alnnode.ingest.scp import run_listener; "
+    )
+    start += "run_listener(load(Path(sys.argv[1])), lambda port: None)"
+    return [[sys.executable, "-c", start, str(config)]] * 2
+
+
+def orthanc(folder: Path, port: int) -> list[list[str]]:
+    """Orthanc's defaults, with what the comparison asks for."""
+    config = folder / "orthanc.json"
+    settings = {
+        "Name": AE, "DicomAet": AE, "DicomPort": port, "HttpServerEnabled": False,
+        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+        "SyncStorageArea": True, "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "DicomCheckCalledAet": False,
+        "ConcurrentJobs": 2, "Plugins": [],
+    }  # fmt: skip
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    return [["Orthanc", str(config)]]
+
+
+def storescp(folder: Path, port: int) -> list[list[str]]:
+    """DCMTK: a process for each association; nothing is synced or indexed."""
+    return [["storescp", "--fork", "-pdu", "131072", "-aet", AE, "-od", str(folder), str(port)]]
+
+
+def plain(folder: Path, port: int) -> list[list[str]]:
+    """Pynetdicom with ten lines of code."""
+    target = folder / "images"
+    target.mkdir()
+    return [[sys.executable, "-c", PLAIN, str(target), str(port)]]
+
+
+def files(pattern: str) -> Callable[[Path], int]:
+    """Count files."""
+    return lambda folder: sum(1 for path in folder.glob(pattern) if path.is_file())
+
+
+def recorded(folder: Path) -> int:
+    """Rows in the database, each with its file: what the node itself would say."""
+    from alnnode.store import engine
+    from alnnode.store.jobs import Jobs
+
+    rows = sum(job.instances for job in Jobs(engine.create(f"sqlite:///{folder / 'alnnode.db'}")).list())
+    return min(rows, files("spool/objects/*/*/*.dcm")(folder))
+
+
+RECEIVERS = [
+    Receiver("alnnode", "bytes synced, row within 50 ms", alnnode, recorded),
+    Receiver("Orthanc", "bytes synced, SQLite index", orthanc, files("db/*/*/*"), needs="Orthanc"),
+    Receiver("DCMTK storescp", "nothing synced, no index", storescp, files("CT.*"), needs="storescp"),
+    Receiver("pynetdicom, plain", "bytes synced, no index", plain, files("images/*")),
+]
+
+
+def make_images(folder: Path, count: int) -> None:
+    """CT images of 512 x 512 pixels with noise, 0.5 MB each."""
+    noise = np.random.default_rng(0)
+    study, series = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["series"])
+    for number in range(count):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["image", str(number)])
+        image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
+        image.PatientID, image.PatientName, image.Modality = "BENCHMARK", "Benchmark", "CT"
+        image.StudyID, image.SeriesNumber, image.InstanceNumber = "1", 1, number + 1
+        image.StudyDate, image.StudyTime, image.AccessionNumber = "20260101", "120000", "1"
+        image.PatientBirthDate, image.PatientSex, image.ReferringPhysicianName = "", "", ""
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
+        image.PixelSpacing, image.SliceThickness = [0.7, 0.7], 1.0
+        image.Rows = image.Columns = 512
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation, image.SamplesPerPixel = 15, 1, 1
+        image.PhotometricInterpretation, image.RescaleSlope, image.RescaleIntercept = "MONOCHROME2", 1, -1024
+        image.PixelData = noise.integers(0, 2000, (512, 512), dtype=np.int16).tobytes()
+        image.save_as(folder / f"{number:05}.dcm", enforce_file_format=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def peak_mb(pid: int) -> float:
+    """Peak resident memory of a process, MB."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+@contextmanager
+def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start an empty receiver and stop it again."""
+    commands = receiver.command(folder, port)
+    with (folder / "receiver.log").open("wb") as log:
+        processes = [subprocess.Popen(command, env=ENVIRONMENT, cwd=folder, stdout=log, stderr=log) for command in commands]
+    try:
+        echo = ["echoscu", "-aec", AE, "127.0.0.1", str(port)]
+        deadline = time.monotonic() + 60
+        # Several in a row, so that each of several processes that share a port has answered.
+        answers = 0
+        while answers < 8:
+            done = subprocess.run(echo, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
+            answers = answers + 1 if done else 0
+            if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
+                raise RuntimeError(f"{receiver.name} did not start: {(folder / 'receiver.log').read_text()[-500:]}")
+            time.sleep(0.02)
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def send(folders: list[Path], port: int) -> float:
+    """Send each folder over an association of its own, side by side; seconds until the last ends."""
+    codes: list[int] = []
+
+    def one(folder: Path) -> None:
+        command = ["storescu", "-pdu", "131072", "-aec", AE, "+sd", "127.0.0.1", str(port), str(folder)]
+        codes.append(subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False).returncode)
+
+    threads = [threading.Thread(target=one, args=(folder,)) for folder in folders]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    if any(codes):
+        raise RuntimeError(f"storescu failed with {codes}")
+    return elapsed
+
+
+def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path) -> None:
+    """One run."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    port = free_port()
+    try:
+        with running(receiver, folder, port) as processes:
+            elapsed = send(folders, port)
+            receiver.memory = max(receiver.memory, *(peak_mb(process.pid) for process in processes))
+        held = receiver.count(folder)
+        if held == images:
+            receiver.rates.setdefault(len(folders), []).append(images / elapsed)
+        else:
+            receiver.problem = f"{held} of {images} images are there"
+    except RuntimeError as error:
+        receiver.problem = str(error)
+    finally:
+        shutil.rmtree(folder)
+
+
+def split(images: Path, associations: int, scratch: Path) -> list[Path]:
+    """Spread the images over one folder for each association, by hard links."""
+    folders = [scratch / f"send-{associations}-{number}" for number in range(associations)]
+    for folder in folders:
+        folder.mkdir()
+    for number, path in enumerate(sorted(images.iterdir())):
+        (folders[number % associations] / path.name).hardlink_to(path)
+    return folders
+
+
+def table(receivers: list[Receiver], associations: list[int]) -> str:
+    """Write the figures as a Markdown table; ratios are between medians."""
+    head = ["receiver", "what an answer promises"]
+    for number in associations:
+        head += [f"{number} assoc.: images/s min / median / max", "ratio of medians"]
+    lines = ["| " + " | ".join([*head, "peak MB per process"]) + " |", "|" + "---|" * (len(head) + 1)]
+    own = next(receiver for receiver in receivers if receiver.name == "alnnode")
+    for receiver in receivers:
+        cells = [receiver.name, receiver.promise]
+        for number in associations:
+            rates, mine = receiver.rates.get(number), own.rates.get(number)
+            if not rates:
+                cells += ["not installed" if receiver.missing else f"failed: {receiver.problem}", ""]
+                continue
+            median = statistics.median(rates)
+            cells.append(f"{min(rates):.0f} / **{median:.0f}** / {max(rates):.0f}")
+            cells.append(f"alnnode {statistics.median(mine) / median:.2f} x" if mine else "")
+        lines.append("| " + " | ".join([*cells, f"{receiver.memory:.0f}" if receiver.memory else ""]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--only", nargs="+", choices=[receiver.name for receiver in RECEIVERS])
+    parser.add_argument("--scratch", type=Path, help="folder on the disk to measure; default: the temporary folder")
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    if shutil.which("storescu") is None or shutil.which("echoscu") is None:
+        print("DCMTK is needed for sending: apt-get install dcmtk", file=sys.stderr)
+        return 2
+    receivers = [
+        receiver for receiver in RECEIVERS if not options.only or receiver.name in options.only or receiver.name == "alnnode"
+    ]
+    with tempfile.TemporaryDirectory(dir=options.scratch) as name:
+        scratch = Path(name)
+        (scratch / "images").mkdir()
+        make_images(scratch / "images", options.images)
+        folders = {number: split(scratch / "images", number, scratch) for number in options.associations}
+        for repetition in range(options.repetitions):
+            for number in options.associations:
+                for receiver in receivers:
+                    if not receiver.missing:
+                        measure(receiver, folders[number], options.images, scratch)
+                        last = receiver.rates.get(number, [0.0])[-1]
+                        print(
+                            f"{repetition + 1}/{options.repetitions} {receiver.name}, {number} assoc.: {last:.0f} images/s",
+                            file=sys.stderr,
+                        )
+    text = table(receivers, options.associations)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text + "\n", encoding="utf-8")
+    return 0 if all(receiver.rates or receiver.missing for receiver in receivers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
