@@ -88,7 +88,8 @@ def random_crops(count: int) -> list[CropPair]:
     rng = np.random.default_rng(3)
     geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
     return [
-        CropPair(rng.random((1, 64, 64), np.float32), rng.random((1, 64, 64), np.float32), geometry, geometry) for _ in range(count)
+        CropPair(rng.random((1, 64, 64), np.float32), rng.random((1, 64, 64), np.float32), geometry, geometry)
+        for _ in range(count)
     ]
 
 
@@ -120,7 +121,9 @@ def test_heatmaps_repeat_and_leave_no_hooks(folder: Path) -> None:
 
 def test_hooks_are_released_when_the_forward_pass_fails(folder: Path) -> None:
     ensemble = Ensemble(bundle.load(folder), "cpu")
-    wrong = [CropPair(np.zeros((2, 64, 64), np.float32), np.zeros((2, 64, 64), np.float32), *(random_crops(1)[0].fsc_geometry,) * 2)]
+    wrong = [
+        CropPair(np.zeros((2, 64, 64), np.float32), np.zeros((2, 64, 64), np.float32), *(random_crops(1)[0].fsc_geometry,) * 2)
+    ]
     with pytest.raises(RuntimeError):
         saliency.explain(ensemble, wrong)
     assert not any(module._forward_hooks for module in ensemble.members[Crop.FSC].modules())
