@@ -27,6 +27,7 @@ AXILLA_BELOW_APEX_MM = 135.0
 AXILLA_ABOVE_APEX_MM = 15.0
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
 VISIBLE_LATERAL_MM = 50.0  # less than this between chest wall and image edge: cut off
+OPEN_TOP_MM2 = 4500.0  # lung of one side in the uppermost slice: above it there is still axilla
 MIN_EXTENT_MM = 70.0  # of the axilla's height that must lie in the series
 
 
@@ -168,9 +169,9 @@ def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, in
     muscle = ndimage.binary_opening(muscle, _disk(4.0 / spacing[0]))
     enclosed = _closing(muscle, 34.0, spacing)
     # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
-    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 6.0) | (from_thorax < 30.0)
+    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 24.0) | (from_thorax < 30.0)
     # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
-    limit_front = front + (0.25 - 0.20 * height) * (back - front)
+    limit_front = front + (0.15 - 0.12 * height) * (back - front)
     limit_back = front + 0.75 * (back - front)
     rows = np.arange(body.shape[0])
     band = ((rows >= limit_front) & (rows <= limit_back))[:, None]
@@ -178,9 +179,19 @@ def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, in
     xs = np.arange(body.shape[1])
     margin = 0.12 * (columns[-1] - columns[0])
     lateral = ((xs < columns[0] + margin) | (xs > columns[-1] - margin))[None, :]
-    reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 8.0)
-    region: Mask = compartment & body & band & lateral & reach
+    reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 4.0)
+    region: Mask = compartment & _trunk(body, thorax, spacing) & band & lateral & reach
     return region
+
+
+def _trunk(body: Mask, thorax: Mask, spacing: tuple[float, ...]) -> Mask:
+    """The slice's body without arms that lie beside it, even when they touch."""
+    labels, count = ndimage.label(ndimage.binary_opening(body, _disk(8.0 / spacing[0])))
+    if count < 2:
+        return body
+    core = np.isin(labels, np.unique(labels[thorax & (labels > 0)]))
+    trunk: Mask = ndimage.binary_dilation(core, _disk(10.0 / spacing[0])) & body & (core | (labels == 0))
+    return trunk
 
 
 def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:
@@ -198,7 +209,7 @@ def _coverage(coarse: Coarse, chest: Chest, side: Side, half: npt.NDArray[np.boo
     lung = chest.thorax & half[None, None, :]
     area = lung.sum(axis=(1, 2)) * coarse.spacing[1] * coarse.spacing[2]
     top = coarse.hu.shape[0] - 1
-    if chest.apex >= top and area[top] > 1500.0:
+    if chest.apex >= top and area[top] > OPEN_TOP_MM2:
         remarks.append("upper part above the first slice")
     if (chest.apex + 1) * dz < MIN_EXTENT_MM:
         remarks.append("lower part below the last slice")
@@ -250,7 +261,7 @@ def _closing(mask: Mask, radius: float, spacing: tuple[float, ...]) -> Mask:
 
 
 def _disk(radius: float) -> Mask:
-    r = max(1, int(round(radius)))
+    r = max(1, round(radius))
     y, x = np.ogrid[-r : r + 1, -r : r + 1]
     disk: Mask = y * y + x * x <= r * r + 0.5
     return disk

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 GRID_MM = 1.0
 MARGIN_MM = 18.0  # around the search region: the scorer's patch and the whole of a node at its edge
-THRESHOLDS_HU = (-20.0, 15.0)  # half way from fat to a node, and above fat strands and partial volume
+THRESHOLDS_HU = (-62.0, -20.0, 15.0)  # hila and thin cortices; half way from fat to a node; above strands and partial volume
+NEAR_STEPS = 8  # grid steps around the search region in which tissue is taken apart
 MIN_VOLUME_MM3 = 30.0  # a 4 mm sphere has 33
 MAX_VOLUME_MM3 = 22000.0  # a 35 mm sphere
 MAX_ELONGATION = 5.0
@@ -148,63 +149,99 @@ def _search_grid(canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse,
 
 def _read(grid: SearchGrid) -> list[Candidate]:
     """All distinct readings of one axilla."""
+    low = [max(0, int(np.flatnonzero(grid.region.any(axis=other))[0]) - NEAR_STEPS) for other in ((1, 2), (0, 2), (0, 1))]
+    high = [int(np.flatnonzero(grid.region.any(axis=other))[-1]) + 1 + NEAR_STEPS for other in ((1, 2), (0, 2), (0, 1))]
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    near = ndimage.binary_dilation(grid.region[box], iterations=NEAR_STEPS)
     found: list[Candidate] = []
-    for threshold in THRESHOLDS_HU:
-        soft = (grid.smooth > threshold) & (grid.smooth < BRIGHT_HU)
-        for labels in _partitions(soft):
-            for candidate in _pieces(grid, labels, soft, threshold):
-                if not any(_same(candidate, other) for other in found):
-                    found.append(candidate)
+    for partition in _partitions(grid.hu[box], grid.smooth[box], near):
+        for candidate in _pieces(grid, partition, (low[0], low[1], low[2])):
+            if not any(_same(candidate, other) for other in found):
+                found.append(candidate)
     whole = [_with_hilum(candidate) for candidate in found]
     return found + [candidate for candidate in whole if candidate is not None]
 
 
-def _partitions(soft: Mask) -> Iterator[Labels]:
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Soft tissue above a threshold, taken apart in one way."""
+
+    threshold: float
+    soft: Mask
+    labels: Labels
+
+
+def _partitions(hu: FloatVolume, smooth: FloatVolume, near: Mask) -> Iterator[Partition]:
     """Ways to take connected soft tissue apart: as it is, opened, by its thick cores, and at watersheds."""
-    yield ndimage.label(soft)[0]
-    yield ndimage.label(ndimage.binary_opening(soft))[0]
-    depth = ndimage.distance_transform_edt(soft).astype(np.float32)
-    # Cores that survive an erosion by 2 mm, grown back within reach: a node on a muscle by a thin bridge.
+    low, middle, high = THRESHOLDS_HU
+    blurred = ndimage.gaussian_filter(hu, 1.1, truncate=2.5)
+    for threshold, values in ((middle, smooth), (low, blurred), (high, smooth)):
+        soft = (values > threshold) & (smooth < BRIGHT_HU)
+        inside = soft & near
+        yield Partition(threshold, soft, ndimage.label(inside)[0])
+        yield Partition(threshold, soft, ndimage.label(ndimage.binary_opening(inside))[0])
+        depth = ndimage.distance_transform_edt(inside).astype(np.float32)
+        if threshold == middle:
+            yield Partition(threshold, soft, _cores(inside, depth))
+        yield Partition(threshold, soft, _basins(inside, depth))
+
+
+def _cores(soft: Mask, depth: FloatVolume) -> Labels:
+    """Cores that survive an erosion by 2 mm, grown back within reach: a node on a muscle by a thin bridge."""
     core = depth > 2.0
     reach = soft & ndimage.binary_dilation(core, iterations=2)
-    yield watershed(-depth, ndimage.label(core)[0], mask=reach).astype(np.int32)
-    smooth = ndimage.gaussian_filter(depth, 1.0)
+    labels: Labels = watershed(-depth, ndimage.label(core)[0], mask=reach)
+    return labels
+
+
+def _basins(soft: Mask, depth: FloatVolume) -> Labels:
+    """Watershed of the depth, a basin for every thick place."""
+    smooth = ndimage.gaussian_filter(depth, 1.0, truncate=2.5)
     peaks = peak_local_max(smooth, min_distance=3, threshold_abs=1.2, exclude_border=False)
     markers = np.zeros(soft.shape, dtype=np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    yield watershed(-smooth, markers, mask=soft).astype(np.int32)
+    labels: Labels = watershed(-smooth, markers, mask=soft)
+    return labels
 
 
-def _pieces(grid: SearchGrid, labels: Labels, soft: Mask, threshold: float) -> Iterator[Candidate]:
-    """The labelled pieces that could be nodes: size, place and fat around them are checked before anything dear."""
+def _pieces(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]) -> Iterator[Candidate]:
+    """The labelled pieces that could be nodes: size, place and fat around them are checked before anything dear.
+
+    ``origin`` is the grid point at the partition's first voxel.
+    """
+    labels, soft = partition.labels, partition.soft
+    part = tuple(slice(o, o + n) for o, n in zip(origin, labels.shape, strict=True))
     sizes = np.bincount(labels.ravel())
-    inside = np.bincount(labels.ravel(), weights=grid.region.ravel())
+    inside = np.bincount(labels[grid.region[part]], minlength=len(sizes))
+    contacts = fat_contacts(labels, soft, len(sizes))
     voxel = GRID_MM**3
     # Unfilled, the shell of a node with a large hilum may be a third of it.
     fits = (sizes * voxel >= MIN_VOLUME_MM3 / 2) & (sizes * voxel <= MAX_VOLUME_MM3) & (inside >= 0.5 * sizes)
-    fits &= fat_contacts(labels, soft, len(sizes)) >= MIN_FAT_CONTACT
+    fits &= contacts >= MIN_FAT_CONTACT
     fits[0] = False
     boxes = ndimage.find_objects(labels)
     for label in np.flatnonzero(fits):
         box = boxes[label - 1]
-        offset = (box[0].start, box[1].start, box[2].start)
+        offset = (box[0].start + origin[0], box[1].start + origin[1], box[2].start + origin[2])
         mask = labels[box] == label
-        shape = describe(grid.smooth, soft, mask, offset, GRID_MM)
+        shape = describe(grid.smooth, mask, offset, float(contacts[label]), GRID_MM)
         if shape.elongation <= MAX_ELONGATION:
-            yield Candidate(grid, mask, offset, threshold, shape)
+            yield Candidate(grid, mask, offset, partition.threshold, shape)
 
 
 def _with_hilum(candidate: Candidate) -> Candidate | None:
     """The reading with its notch filled, where that makes a difference of a tenth."""
-    grid = candidate.grid
-    box = tuple(slice(o, o + n) for o, n in zip(candidate.offset, candidate.mask.shape, strict=True))
-    soft = grid.smooth > candidate.threshold
+    grid, offset = candidate.grid, candidate.offset
+    if candidate.threshold == max(THRESHOLDS_HU) or candidate.shape.fat_contact < 0.6:
+        return None
+    box = tuple(slice(o, o + n) for o, n in zip(offset, candidate.mask.shape, strict=True))
+    soft = grid.smooth[box] > candidate.threshold
     # A notch is fat: filling must not take in other soft tissue.
-    filled = candidate.mask | (filled_notch(candidate.mask) & ~soft[box])
+    filled = candidate.mask | (filled_notch(candidate.mask) & ~soft)
     if filled.sum() < 1.1 * candidate.mask.sum():
         return None
-    shape = describe(grid.smooth, soft, filled, candidate.offset, GRID_MM)
-    return Candidate(grid, filled, candidate.offset, candidate.threshold, shape)
+    shape = describe(grid.smooth, filled, offset, candidate.shape.fat_contact, GRID_MM)
+    return Candidate(grid, filled, offset, candidate.threshold, shape)
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from skimage.draw import polygon2mask
 
@@ -27,7 +26,7 @@ class Shape:
         fat_contact: part of the surface that borders on fat, 0 to 1.
         fill: volume by volume of the ellipsoid with the same principal extents, about 1 for nodes.
         mean_hu: mean attenuation.
-        thickness_mm: twice the largest inscribed radius.
+        thickness_mm: shortest axis of that ellipsoid.
     """
 
     volume_mm3: float
@@ -54,28 +53,24 @@ class Shape:
         )
 
 
-def describe(hu: FloatVolume, soft: Mask, mask: Mask, offset: tuple[int, int, int], grid_mm: float) -> Shape:
-    """Describe a mask (cut to its box at ``offset``) within a grid of HU and soft tissue."""
-    padded = np.pad(mask, 1)
-    points = np.argwhere(mask)
-    extents = np.array([1.0, 1.0, 1.0])
-    if len(points) > 3:
-        # A quarter step of variance per axis keeps single-slice masks finite.
-        variances = np.linalg.eigvalsh(np.cov(points.T) + np.eye(3) / 12)
-        extents = np.sqrt(np.maximum(variances[::-1], 1e-3))
-    shell = ndimage.binary_dilation(padded) & ~padded
-    at = np.argwhere(shell) + np.array(offset) - 1
-    at = at[np.all((at >= 0) & (at < np.array(soft.shape)), axis=1)]
-    contact = float((~soft[tuple(at.T)]).mean()) if len(at) else 0.0
+def describe(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int], fat_contact: float, grid_mm: float) -> Shape:
+    """Describe a mask (cut to its box at ``offset``) on a grid of HU."""
+    points = np.argwhere(mask).astype(np.float64)
+    points -= points.mean(axis=0)
+    # A twelfth of a squared step: the extent of a voxel itself; keeps single-slice masks finite.
+    variances = np.linalg.eigvalsh(points.T @ points / len(points) + np.eye(3) / 12)
+    extents = np.sqrt(variances[::-1])
     box = tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
+    # A solid ellipsoid of semi-axis a has the variance a^2 / 5 along it.
+    semi_axes = extents * np.sqrt(5)
     return Shape(
-        volume_mm3=float(mask.sum()) * grid_mm**3,
+        volume_mm3=len(points) * grid_mm**3,
         elongation=float(extents[0] / extents[1]),
         flatness=float(extents[1] / extents[2]),
-        fat_contact=contact,
-        fill=float(mask.sum()) / float(4 / 3 * np.pi * np.prod(extents * np.sqrt(5))),
+        fat_contact=fat_contact,
+        fill=len(points) / float(4 / 3 * np.pi * np.prod(semi_axes)),
         mean_hu=float(hu[box][mask].mean()),
-        thickness_mm=2 * grid_mm * float(ndimage.distance_transform_edt(padded).max()),
+        thickness_mm=2 * grid_mm * float(semi_axes[2]),
     )
 
 
