@@ -53,7 +53,7 @@ class DetectorSettings:
     window_low: float = -160.0
     window_high: float = 240.0
     threshold: float = 0.5
-    channels: tuple[int, int, int] = (16, 32, 48)
+    channels: tuple[int, int, int] = (12, 24, 40)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorSettings:
@@ -87,7 +87,7 @@ class ScoreNet(nn.Module):
         super().__init__()
         a, b, c = channels
         self.body = nn.Sequential(
-            nn.Conv3d(2, a, 5, stride=2, padding=2),
+            nn.Conv3d(2, a, 3, stride=2, padding=1),
             nn.BatchNorm3d(a),
             nn.ReLU(inplace=True),
             nn.Conv3d(a, b, 3, stride=2, padding=1),
