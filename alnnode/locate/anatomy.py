@@ -23,8 +23,9 @@ AIR_HU = -300.0  # half way between skin and air, a little low: keeps thin skin 
 LUNG_HU = -400.0
 SOFT_HU = -20.0  # half way between fat (-100) and muscle (55)
 MIN_LUNG_ML = 60.0
-AXILLA_BELOW_APEX_MM = 135.0
-AXILLA_ABOVE_APEX_MM = 15.0
+AXILLA_BELOW_APEX_MM = 125.0
+AXILLA_ABOVE_APEX_MM = 5.0
+SHOULDER_MM = 35.0  # below the apex the rib cage is wide: what lies medial of it higher up is neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
 VISIBLE_LATERAL_MM = 50.0  # less than this between chest wall and image edge: cut off
 OPEN_TOP_MM2 = 4500.0  # lung of one side in the uppermost slice: above it there is still axilla
@@ -134,11 +135,13 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
     last = min(coarse.hu.shape[0] - 1, chest.apex + round(AXILLA_ABOVE_APEX_MM / dz))
     region = np.zeros_like(chest.body)
     front, back = _thorax_depth(chest, first)
+    visible = inner_field_of_view(coarse)
     for z in range(first, last + 1):
         # Above the apex the last hull stands in for the chest wall.
         thorax = chest.thorax[min(z, chest.apex)]
+        cage = chest.thorax[max(first, min(z, chest.apex - round(SHOULDER_MM / dz)))]
         height = (z - first) / max(1, chest.apex - first)
-        region[z] = _slice_region(coarse, chest.body[z], thorax, (front, back), height, z)
+        region[z] = _slice_region(coarse, chest.body[z], thorax, (front, back), height, z) & _lateral(cage) & visible
     xs = np.arange(coarse.hu.shape[2])
     axillae = []
     for side, half in ((Side.RIGHT, xs < chest.midline), (Side.LEFT, xs >= chest.midline)):
@@ -169,19 +172,25 @@ def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, in
     muscle = ndimage.binary_opening(muscle, _disk(4.0 / spacing[0]))
     enclosed = _closing(muscle, 34.0, spacing)
     # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
-    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 24.0) | (from_thorax < 30.0)
+    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 28.0) | (from_thorax < 30.0)
     # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
-    limit_front = front + (0.15 - 0.12 * height) * (back - front)
-    limit_back = front + 0.75 * (back - front)
+    limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.22, 0.14, 0.03)) * (back - front)
+    limit_back = front + 0.7 * (back - front)
     rows = np.arange(body.shape[0])
     band = ((rows >= limit_front) & (rows <= limit_back))[:, None]
-    columns = np.flatnonzero(thorax.any(axis=0))
-    xs = np.arange(body.shape[1])
-    margin = 0.12 * (columns[-1] - columns[0])
-    lateral = ((xs < columns[0] + margin) | (xs > columns[-1] - margin))[None, :]
     reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 4.0)
-    region: Mask = compartment & _trunk(body, thorax, spacing) & band & lateral & reach
+    region: Mask = compartment & _trunk(body, thorax, spacing) & band & reach
     return region
+
+
+def _lateral(cage: Mask) -> Mask:
+    """Columns lateral of the rib cage, or at most an eighth of its width medial of its border (levels II and III)."""
+    columns = np.flatnonzero(cage.any(axis=0))
+    if columns.size == 0:
+        return np.zeros_like(cage)
+    xs = np.arange(cage.shape[1])
+    margin = 0.12 * (columns[-1] - columns[0])
+    return np.broadcast_to((xs < columns[0] + margin) | (xs > columns[-1] - margin), cage.shape)
 
 
 def _trunk(body: Mask, thorax: Mask, spacing: tuple[float, ...]) -> Mask:
@@ -247,6 +256,13 @@ def field_of_view(coarse: Coarse) -> Mask:
     if outside.size and float((outside > -900).mean()) < 0.01:
         return circle
     return np.ones((rows, columns), dtype=bool)
+
+
+def inner_field_of_view(coarse: Coarse, margin_mm: float = 5.0) -> Mask:
+    """The field of view without its outermost ``margin_mm``, where whatever is seen is cut off."""
+    distance = ndimage.distance_transform_edt(np.pad(field_of_view(coarse), 1), coarse.spacing[1:])[1:-1, 1:-1]
+    inner: Mask = distance > margin_mm
+    return inner
 
 
 def _closing(mask: Mask, radius: float, spacing: tuple[float, ...]) -> Mask:

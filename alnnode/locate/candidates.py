@@ -35,8 +35,10 @@ THRESHOLDS_HU = (-62.0, -20.0, 15.0)  # hila and thin cortices; half way from fa
 NEAR_STEPS = 8  # grid steps around the search region in which tissue is taken apart
 MIN_VOLUME_MM3 = 30.0  # a 4 mm sphere has 33
 MAX_VOLUME_MM3 = 22000.0  # a 35 mm sphere
-MAX_ELONGATION = 5.0
-MIN_FAT_CONTACT = 0.4
+MAX_ELONGATION = 2.6  # of principal extents: a vessel is a tube
+MAX_FLATNESS = 3.2  # a muscle end is a plate
+MIN_FILL = 0.4  # of the ellipsoid: a tangle of strands fills little
+MIN_FAT_CONTACT = 0.45
 FAT_BELOW_HU = -40.0
 FAT_BOX_MM = 25
 MIN_FAT = 0.2  # of the box around a candidate
@@ -52,6 +54,7 @@ class SearchGrid:
         hu: (z, y, x) float32.
         smooth: ``hu`` slightly smoothed: what thresholds are applied to.
         region: the search region on the same grid.
+        edge: outside the field of view or less than 5 mm inside it: what reaches there is cut off.
         start: canonical voxel (z, y, x) of the source at grid point (0, 0, 0).
         frame: canonical orientation and spacing of the source.
     """
@@ -60,6 +63,7 @@ class SearchGrid:
     hu: FloatVolume
     smooth: FloatVolume
     region: Mask
+    edge: Mask
     start: tuple[int, int, int]
     frame: Frame
 
@@ -143,8 +147,9 @@ def _search_grid(canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse,
     smooth = ndimage.gaussian_filter(hu, 0.5, truncate=3.0)
     fat = ((smooth > -160) & (smooth < FAT_BELOW_HU)).astype(np.float32)
     # Between shoulder muscles there are only planes of fat; the axilla is a space full of it.
+    edge = np.broadcast_to(~anatomy.inner_field_of_view(coarse)[np.ix_(*nearest[1:])], hu.shape)
     region = axilla.mask[np.ix_(*nearest)] & (ndimage.uniform_filter(fat, int(FAT_BOX_MM / GRID_MM)) > MIN_FAT)
-    return SearchGrid(axilla.side, hu, smooth, region, (start[0], start[1], start[2]), frame)
+    return SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame)
 
 
 def _read(grid: SearchGrid) -> list[Candidate]:
@@ -218,6 +223,7 @@ def _pieces(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]
     # Unfilled, the shell of a node with a large hilum may be a third of it.
     fits = (sizes * voxel >= MIN_VOLUME_MM3 / 2) & (sizes * voxel <= MAX_VOLUME_MM3) & (inside >= 0.5 * sizes)
     fits &= contacts >= MIN_FAT_CONTACT
+    fits[labels[grid.edge[part]]] = False
     fits[0] = False
     boxes = ndimage.find_objects(labels)
     for label in np.flatnonzero(fits):
@@ -225,7 +231,7 @@ def _pieces(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]
         offset = (box[0].start + origin[0], box[1].start + origin[1], box[2].start + origin[2])
         mask = labels[box] == label
         shape = describe(grid.smooth, mask, offset, float(contacts[label]), GRID_MM)
-        if shape.elongation <= MAX_ELONGATION:
+        if shape.elongation <= MAX_ELONGATION and shape.flatness <= MAX_FLATNESS and shape.fill >= MIN_FILL:
             yield Candidate(grid, mask, offset, partition.threshold, shape)
 
 

@@ -145,7 +145,7 @@ class Detector:
         return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
 
     def score(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """Confidence of every candidate, shape (n,), 0 to 1, rounded to 4 decimals."""
+        """Confidence of every candidate, shape (n,), 0 to 1."""
         scores = np.zeros(len(candidates), dtype=np.float32)
         for first in range(0, len(candidates), BATCH):
             part = candidates[first : first + BATCH]
@@ -158,7 +158,7 @@ class Detector:
                 logits = self.network(torch.from_numpy(patches).to(self.device), torch.from_numpy(shapes).to(self.device))
                 values = torch.sigmoid(logits.float()).cpu().numpy()
             scores[first : first + len(part)] = values[: len(part)]
-        return np.round(scores, 4)
+        return scores
 
 
 def patch_of(candidate: Candidate, settings: DetectorSettings) -> npt.NDArray[np.float32]:

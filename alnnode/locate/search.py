@@ -73,7 +73,7 @@ def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -
         candidate = found[n]
         size = int(candidate.mask.sum())
         if all(candidate.overlap(other) <= SAME_PLACE * min(size, int(other.mask.sum())) for other, _ in kept):
-            kept.append((candidate, float(scores[n])))
+            kept.append((candidate, round(float(scores[n]), 4)))
     return kept
 
 
