@@ -112,9 +112,9 @@ def make(plan: Plan, detector: export.Detector | None, report: Callable[[str, in
         figures=figures,
         test_set=f"held-out synthetic phantoms, seed {plan.seed + 2}, n = {figures.nodes} nodes of {figures.patients} phantoms",
         detector=detector,
+        command=f"python -m training demo --seed {plan.seed} --patients {plan.patients} --held-out {plan.held_out} "
+        f"--epochs {plan.training.epochs}",
         provenance={
-            "command": f"python -m training demo --seed {plan.seed} --patients {plan.patients} --held-out {plan.held_out} "
-            f"--epochs {plan.training.epochs}",
             "seed": plan.seed,
             "phantom_code": cohorts.phantom_code(),
             "device": device,

@@ -42,6 +42,7 @@ class Export:
     figures: Figures
     test_set: str
     detector: Detector | None
+    command: str
     provenance: dict[str, Any]
 
 
@@ -138,6 +139,8 @@ def card(export: Export) -> str:
 | calibration | temperature {export.temperature:g}, fitted on validation |
 | training data | {export.training_data} |
 | test data | {export.test_set} |
+| locating | a separate small network, `detector.safetensors`, trained by `python -m training.detector` |
+| made with | `{export.command}`, then `python -m training evaluate --seed SEED` on any seed that is not one of the above |
 | intended use | showing that the node works, and as a starting point for training on one's own nodes |
 | out of scope | any use for the care of a patient |
 

@@ -28,7 +28,7 @@ def made(detector: export.Detector | None = None) -> export.Export:
     words = {"training_data": "synthetic phantoms only: 9 nodes", "test_set": "held-out synthetic phantoms, n = 40 nodes"}
     return export.Export(
         "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, members=members, temperature=1.5, figures=FIGURES,
-        detector=detector, provenance={"seed": 3}, **words,
+        detector=detector, command="python -m training demo --seed 3", provenance={"seed": 3}, **words,
     )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_what_is_exported_loads_with_its_identity(exported: Path) -> None:
     assert {tensor.dtype for tensor in loaded.tensors("fsc").values()} == {torch.float16, torch.int64}
     card = (exported / "model-card.md").read_text()
     assert "not for clinical use" in card
+    assert "python -m training demo --seed 3" in card
     assert "| AUROC, short axis alone | 0.900 | 0.800 to 0.950 |" in card
 
 
