@@ -18,9 +18,7 @@ def volume(shape=(20, 80, 90), spacing=(2.0, 0.7, 0.7)) -> Volume:
 
 def ellipsoid(shape, spacing, centre, semi, angle):
     """Mask of an ellipsoid with semi-axes (z, long, short) mm, its long axis ``angle`` from the columns' direction."""
-    z, y, x = (
-        (np.arange(n) - c) * d for n, c, d in zip(shape, centre, spacing, strict=True)
-    )
+    z, y, x = ((np.arange(n) - c) * d for n, c, d in zip(shape, centre, spacing, strict=True))
     z, y, x = np.meshgrid(z, y, x, indexing="ij")
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     return (z / semi[0]) ** 2 + (along / semi[1]) ** 2 + (across / semi[2]) ** 2 <= 1
@@ -63,7 +61,10 @@ def test_sub_volume_gives_the_same_as_the_whole():
     assert part == whole
     rows, columns = np.nonzero(mask[whole.slice_index])
     assert (whole.box.j0, whole.box.j1, whole.box.i0, whole.box.i1) == (
-        rows.min(), rows.max() + 1, columns.min(), columns.max() + 1,
+        rows.min(),
+        rows.max() + 1,
+        columns.min(),
+        columns.max() + 1,
     )
 
 
