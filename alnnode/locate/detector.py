@@ -6,7 +6,7 @@ It sees a patch of CT around the candidate, the candidate's mask, and the figure
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -62,9 +62,8 @@ class DetectorSettings:
         Raises:
             BundleError: a key is unknown or a value is of the wrong kind.
         """
-        known = {field.name for field in fields(cls)}
         try:
-            chosen = {key: value for key, value in values.items() if key in known}
+            chosen = dict(values)
             if "channels" in chosen:
                 a, b, c = (int(n) for n in chosen["channels"])
                 chosen["channels"] = (a, b, c)

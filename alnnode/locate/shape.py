@@ -78,11 +78,9 @@ def fat_contacts(labels: npt.NDArray[np.int32], soft: Mask, count: int) -> npt.N
     """Part of the surface of every label (voxel faces) that borders on something other than soft tissue, shape (count,)."""
     faces, free = np.zeros(count), np.zeros(count)
     for axis in range(3):
-        low, high = (np.take(labels, range(labels.shape[axis] - 1), axis), np.take(labels, range(1, labels.shape[axis]), axis))
-        soft_low, soft_high = (
-            np.take(soft, range(labels.shape[axis] - 1), axis),
-            np.take(soft, range(1, labels.shape[axis]), axis),
-        )
+        before = tuple(slice(0, -1 if a == axis else None) for a in range(3))
+        after = tuple(slice(1 if a == axis else 0, None) for a in range(3))
+        low, high, soft_low, soft_high = labels[before], labels[after], soft[before], soft[after]
         edge = low != high
         for own, other_soft in ((low[edge], soft_high[edge]), (high[edge], soft_low[edge])):
             faces += np.bincount(own, minlength=count)

