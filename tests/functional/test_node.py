@@ -58,8 +58,9 @@ def study(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    from alnnode.locate.detector import DetectorSettings, ScoreNet
     from bundles import write_bundle
+
+    from alnnode.locate.detector import DetectorSettings, ScoreNet
 
     torch.manual_seed(0)
     settings = DetectorSettings()
