@@ -1,7 +1,7 @@
 """The one door: every object that the node keeps came through `Acceptor.accept`, whatever protocol brought it.
 
 When it returns, the object's bytes are durable in the spool's journal, and so is all that is needed to record it; its row in
-the database follows within some 50 ms (`alnnode.ingest.recorder`).
+the database follows within some 0.2 s (`alnnode.ingest.recorder`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.errors import RejectedObject
 from alnnode.ingest import header, part10
-from alnnode.ingest.recorder import Pending, Recorder, Release, digest, instance
+from alnnode.ingest.recorder import Pending, Recorder, Release, instance
 from alnnode.ingest.status import Status
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ class Acceptor:
         self._recorder.close()
 
     def _keep(self, row: NewInstance, content: memoryview) -> None:
-        meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae)
+        meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae, row.sha256)
         path = self._spool.put_pending(row.sop_instance_uid, [meta, content])
         if path is None:
             self._compare_pending(row)
             return
         # In this order: an object leaves the journal only after it has its name and its row.
-        if self._spool.path(row.path).exists():
+        if self._spool.is_published(row.path):
             self._compare_recorded(row, path)
         # Also when it is here already: a clean-up that was cut off may have left the row without its file.
         self._recorder.put(Pending(path, row))
@@ -122,7 +122,7 @@ class Acceptor:
     def _compare_pending(self, row: NewInstance) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)
         uid = row.sop_instance_uid
-        known = self._jobs.digest(uid) or _digest_of(path) or self._jobs.digest(uid)
+        known = self._jobs.digest(uid) or part10.digest_of(path) or self._jobs.digest(uid)
         if known is None:
             # It was there, was refused, and is gone: the sender's next try meets a settled state.
             raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender sends this object just now")
@@ -132,11 +132,3 @@ class Acceptor:
 
 def _conflict() -> RejectedObject:
     return RejectedObject(Status.CONFLICT, "another object with this SOP Instance UID is here already")
-
-
-def _digest_of(path: Path) -> str | None:
-    try:
-        data = memoryview(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    return digest(data[part10.data_set_offset(data) :])
