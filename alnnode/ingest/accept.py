@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.store.jobs import Jobs
-    from alnnode.store.rows import NewInstance
+    from alnnode.store.rows import NewInstance, SeriesFacts
     from alnnode.store.spool import Spool
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ class Acceptor:
     def __init__(self, settings: Settings, jobs: Jobs, spool: Spool) -> None:
         self._jobs, self._spool = jobs, spool
         self._recorder = Recorder(jobs, spool)
+        self._facts: dict[tuple[str, str], SeriesFacts] = {}
         self._min_free_mb = settings.retention.min_free_mb
         self._max_bytes = settings.listener.max_object_mb << 20
 
@@ -58,15 +59,14 @@ class Acceptor:
             RejectedObject: it is not kept; the status says why.
         """
         self.check_room(len(data))
-        content = memoryview(data)
-        head = header.read(content, transfer_syntax, calling_ae)
+        head = header.read(data, transfer_syntax, calling_ae, self._facts)
         if sop_class_uid is not None and head.sop_class_uid != sop_class_uid:
             raise RejectedObject(Status.SOP_CLASS_MISMATCH, "data set and command are of different SOP classes")
         if sop_instance_uid is not None and head.sop_instance_uid != sop_instance_uid:
             raise RejectedObject(Status.INVALID_UID, "data set and command differ in SOP Instance UID")
-        row = instance(head, transfer_syntax, content, datetime.now(UTC))
+        row = instance(head, transfer_syntax, data, datetime.now(UTC))
         try:
-            self._keep(row, content)
+            self._keep(row, data)
         except OSError as error:
             log.error("spool_failed", error=errno.errorcode.get(error.errno or 0, "unknown"))  # noqa: TRY400 - no paths in logs
             words = "the disk is full" if error.errno in _FULL else "the disk does not take the object"
@@ -97,7 +97,7 @@ class Acceptor:
         """Record what was accepted."""
         self._recorder.close()
 
-    def _keep(self, row: NewInstance, content: memoryview) -> None:
+    def _keep(self, row: NewInstance, content: bytes | memoryview) -> None:
         meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae, row.sha256)
         path = self._spool.put_pending(row.sop_instance_uid, [meta, content])
         if path is None:

@@ -169,12 +169,12 @@ def _check_digest(path: Path, content: memoryview) -> None:
         raise ValueError("the bytes are not those that were received")
 
 
-def digest(data_set: memoryview) -> str:
+def digest(data_set: bytes | memoryview) -> str:
     """sha256 (hex) of a data set as encoded: File Meta Information differs between two ways to the node."""
     return hashlib.sha256(data_set).hexdigest()
 
 
-def instance(head: header.Header, transfer_syntax: str, data_set: memoryview, received_at: datetime) -> NewInstance:
+def instance(head: header.Header, transfer_syntax: str, data_set: bytes | memoryview, received_at: datetime) -> NewInstance:
     """Row of an object."""
     return NewInstance(
         sop_class_uid=head.sop_class_uid,

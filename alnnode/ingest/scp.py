@@ -86,7 +86,7 @@ class Receiver:
             return fault
         try:
             series_uid = self._acceptor.accept(
-                request.DataSet.getbuffer() if request.DataSet is not None else b"",
+                request.DataSet.getvalue() if request.DataSet is not None else b"",
                 str(event.context.transfer_syntax),
                 str(event.assoc.requestor.ae_title),
                 str(request.AffectedSOPClassUID),
