@@ -132,7 +132,7 @@ def recorded(folder: Path) -> int:
 
 
 RECEIVERS = [
-    Receiver("alnnode", "bytes synced, row within 50 ms", alnnode, recorded),
+    Receiver("alnnode", "bytes synced, row within 0.2 s", alnnode, recorded),
     Receiver("Orthanc", "bytes synced, SQLite index", orthanc, files("db/*/*/*"), needs="Orthanc"),
     Receiver("DCMTK storescp", "nothing synced, no index", storescp, files("CT.*"), needs="storescp"),
     Receiver("pynetdicom, plain", "bytes synced, no index", plain, files("images/*")),

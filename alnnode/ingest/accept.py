@@ -1,7 +1,7 @@
 """The one door: every object that the node keeps came through `Acceptor.accept`, whatever protocol brought it.
 
 When it returns, the object's bytes are durable in the spool's journal, and so is all that is needed to record it; its row in
-the database follows within some 50 ms (`alnnode.ingest.recorder`).
+the database follows within some 0.2 s (`alnnode.ingest.recorder`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.errors import RejectedObject
 from alnnode.ingest import header, part10
-from alnnode.ingest.recorder import Pending, Recorder, Release, digest, instance
+from alnnode.ingest.recorder import Pending, Recorder, Release, instance
 from alnnode.ingest.status import Status
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.store.jobs import Jobs
-    from alnnode.store.rows import NewInstance
+    from alnnode.store.rows import NewInstance, SeriesFacts
     from alnnode.store.spool import Spool
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ class Acceptor:
     def __init__(self, settings: Settings, jobs: Jobs, spool: Spool) -> None:
         self._jobs, self._spool = jobs, spool
         self._recorder = Recorder(jobs, spool)
+        self._facts: dict[tuple[str, str], SeriesFacts] = {}
         self._min_free_mb = settings.retention.min_free_mb
         self._max_bytes = settings.listener.max_object_mb << 20
 
@@ -58,15 +59,14 @@ class Acceptor:
             RejectedObject: it is not kept; the status says why.
         """
         self.check_room(len(data))
-        content = memoryview(data)
-        head = header.read(content, transfer_syntax, calling_ae)
+        head = header.read(data, transfer_syntax, calling_ae, self._facts)
         if sop_class_uid is not None and head.sop_class_uid != sop_class_uid:
             raise RejectedObject(Status.SOP_CLASS_MISMATCH, "data set and command are of different SOP classes")
         if sop_instance_uid is not None and head.sop_instance_uid != sop_instance_uid:
             raise RejectedObject(Status.INVALID_UID, "data set and command differ in SOP Instance UID")
-        row = instance(head, transfer_syntax, content, datetime.now(UTC))
+        row = instance(head, transfer_syntax, data, datetime.now(UTC))
         try:
-            self._keep(row, content)
+            self._keep(row, data)
         except OSError as error:
             log.error("spool_failed", error=errno.errorcode.get(error.errno or 0, "unknown"))  # noqa: TRY400 - no paths in logs
             words = "the disk is full" if error.errno in _FULL else "the disk does not take the object"
@@ -97,14 +97,14 @@ class Acceptor:
         """Record what was accepted."""
         self._recorder.close()
 
-    def _keep(self, row: NewInstance, content: memoryview) -> None:
-        meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae)
+    def _keep(self, row: NewInstance, content: bytes | memoryview) -> None:
+        meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae, row.sha256)
         path = self._spool.put_pending(row.sop_instance_uid, [meta, content])
         if path is None:
             self._compare_pending(row)
             return
         # In this order: an object leaves the journal only after it has its name and its row.
-        if self._spool.path(row.path).exists():
+        if self._spool.is_published(row.path):
             self._compare_recorded(row, path)
         # Also when it is here already: a clean-up that was cut off may have left the row without its file.
         self._recorder.put(Pending(path, row))
@@ -122,7 +122,7 @@ class Acceptor:
     def _compare_pending(self, row: NewInstance) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)
         uid = row.sop_instance_uid
-        known = self._jobs.digest(uid) or _digest_of(path) or self._jobs.digest(uid)
+        known = self._jobs.digest(uid) or part10.digest_of(path) or self._jobs.digest(uid)
         if known is None:
             # It was there, was refused, and is gone: the sender's next try meets a settled state.
             raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender sends this object just now")
@@ -132,11 +132,3 @@ class Acceptor:
 
 def _conflict() -> RejectedObject:
     return RejectedObject(Status.CONFLICT, "another object with this SOP Instance UID is here already")
-
-
-def _digest_of(path: Path) -> str | None:
-    try:
-        data = memoryview(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    return digest(data[part10.data_set_offset(data) :])

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 # PS3.5 9.1, except that components with leading zeros pass: real files hold them, and no path is made from a UID.
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
-_PIXEL_DATA = (Tag(0x7FE00008), Tag(0x7FE00009), Tag(0x7FE00010))
-_WANTED = [
-    Tag(keyword)
+# A set of plain integers: pydicom's tags compare slowly, and every element of every image is asked about.
+_PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_KNOWN_LIMIT = 256
+_TAGS = {
+    keyword: Tag(keyword)
     for keyword in (
         "SpecificCharacterSet",
         "SOPClassUID",
@@ -41,7 +43,8 @@ _WANTED = [
         "SeriesInstanceUID",
         "NumberOfSeriesRelatedInstances",
     )
-]
+}
+_WANTED: list[BaseTag | int] = list(_TAGS.values())
 # A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
 _INFLATED_HEAD = 1 << 20
 _UNDEFINED = 0xFFFFFFFF
@@ -63,30 +66,44 @@ def valid_uid(value: str) -> bool:
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
-def read(data: memoryview, transfer_syntax: str, calling_ae: str) -> Header:
+def read(
+    data: bytes | memoryview, transfer_syntax: str, calling_ae: str, known: dict[tuple[str, str], SeriesFacts] | None = None
+) -> Header:
     """Read the header of an encoded data set (no File Meta Information).
+
+    ``known`` keeps the facts of series by Series Instance UID and AE title from call to call: they are the same in every image, and
+    decoding text costs as much as all the rest here.
 
     Raises:
         RejectedObject: it is no data set in this transfer syntax, its pixel data are cut off, or a UID is missing or not valid.
     """
     dataset = _deflated(data) if transfer_syntax == DeflatedExplicitVRLittleEndian else _plain(data, transfer_syntax)
+    series_uid = _uid(dataset, "SeriesInstanceUID")
+    facts = None if known is None else known.get((series_uid, calling_ae))
+    if facts is None:
+        facts = _facts(dataset, calling_ae)
+        if known is not None:
+            if len(known) >= _KNOWN_LIMIT:
+                known.clear()
+            known[series_uid, calling_ae] = facts
     return Header(
         sop_class_uid=_uid(dataset, "SOPClassUID"),
         sop_instance_uid=_uid(dataset, "SOPInstanceUID"),
         study_uid=_uid(dataset, "StudyInstanceUID"),
-        series_uid=_uid(dataset, "SeriesInstanceUID"),
-        facts=_facts(dataset, calling_ae),
+        series_uid=series_uid,
+        facts=facts,
     )
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
-    value = _text(dataset, keyword, 1024)
+    raw = getattr(dataset.get_item(_TAGS[keyword]), "value", None)
+    value = raw.decode("ascii", "replace").rstrip("\0 ") if isinstance(raw, bytes) else str(raw or "")
     if not valid_uid(value):
         raise RejectedObject(Status.INVALID_UID, f"{keyword} is {'not valid' if value else 'missing'}")
     return value
 
 
-def _plain(data: memoryview, transfer_syntax: str) -> Dataset:
+def _plain(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
     stopped: list[tuple[BaseTag, int]] = []
 
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
@@ -104,7 +121,7 @@ def _plain(data: memoryview, transfer_syntax: str) -> Dataset:
     return dataset
 
 
-def _check_pixels(data: memoryview, start: int, length: int, *, implicit: bool) -> None:
+def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit: bool) -> None:
     """Refuse pixel data that end early: the sender still has the whole object, and nobody will have it later."""
     if length == _UNDEFINED:
         # Encapsulated: the last item is a Sequence Delimitation Item; elements (padding, signatures) may follow it.
@@ -115,7 +132,7 @@ def _check_pixels(data: memoryview, start: int, length: int, *, implicit: bool) 
         raise RejectedObject(Status.CANNOT_DECODE, "the pixel data are cut off")
 
 
-def _deflated(data: memoryview) -> Dataset:
+def _deflated(data: bytes | memoryview) -> Dataset:
     try:
         head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
     except zlib.error as error:
@@ -128,7 +145,7 @@ def _read(stream: io.BytesIO, transfer_syntax: str, stop: Any) -> Dataset:
     implicit = transfer_syntax == ImplicitVRLittleEndian
     little = transfer_syntax != ExplicitVRBigEndian
     try:
-        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=list(_WANTED))
+        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=_WANTED)
     # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "the data set is not decodable") from error
@@ -161,7 +178,7 @@ def _text(dataset: Dataset, keyword: str, limit: int) -> str:
         return ""
     words = value if isinstance(value, MultiValue) else [value]
     text = "\\".join(str(word) for word in words)
-    clean = "".join(character if character.isprintable() else " " for character in text)
+    clean = text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
     return clean.encode("utf-8", "replace").decode("utf-8").strip()[:limit]
 
 

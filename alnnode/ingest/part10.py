@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from alnnode import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Final
 
 # The same as in the objects that the node makes; a test says so. (alnnode.report loads libraries that a listener does not need.)
@@ -20,6 +21,8 @@ IMPLEMENTATION_VERSION_NAME: Final = f"ALNNODE_{__version__}"[:16]
 _PREFIX = b"\0" * 128 + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
+_PRIVATE = struct.Struct("<HH2sHI")
+_DIGEST_SIZE = 32
 _VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
 
 
@@ -29,8 +32,11 @@ def _element(number: int, vr: bytes, value: str, padding: bytes) -> bytes:
     return _SHORT.pack(2, number, vr, len(raw)) + raw
 
 
-def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, calling_ae: str) -> bytes:
-    """Preamble, prefix and File Meta Information of a received object."""
+def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, calling_ae: str, sha256: str) -> bytes:
+    """Preamble, prefix and File Meta Information of a received object.
+
+    The digest (hex) of the data set goes into Private Information (0002,0102): it tells a whole file from one that a power cut left.
+    """
     elements = [
         _VERSION,
         _element(0x02, b"UI", sop_class_uid, b"\0"),
@@ -41,6 +47,8 @@ def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, callin
     ]
     if calling_ae:
         elements.append(_element(0x16, b"AE", calling_ae, b" "))
+    elements.append(_element(0x100, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"))
+    elements.append(_PRIVATE.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE) + bytes.fromhex(sha256))
     group = b"".join(elements)
     return _PREFIX + _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(group)) + group
 
@@ -58,3 +66,17 @@ def data_set_offset(data: memoryview) -> int:
     if bytes(data[128:132]) != b"DICM" or (group, element, vr) != (2, 0, b"UL"):
         raise ValueError("no File Meta Information")
     return len(_PREFIX) + _GROUP_LENGTH.size + int(length)
+
+
+def digest_of(path: Path) -> str | None:
+    """Digest (hex) that `head` wrote into a file; None when there is no such file, or none that `head` began."""
+    try:
+        with path.open("rb") as file:
+            start = memoryview(file.read(2048))
+        end = data_set_offset(start)
+    except (FileNotFoundError, ValueError):
+        return None
+    mark = _PRIVATE.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE)
+    digest = bytes(start[end - _DIGEST_SIZE : end])
+    begins = bytes(start[end - _DIGEST_SIZE - len(mark) : end - _DIGEST_SIZE]) == mark
+    return digest.hex() if begins and len(digest) == _DIGEST_SIZE else None

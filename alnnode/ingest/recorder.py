@@ -1,7 +1,7 @@
 """Group commit: rows for objects that are durable in the spool's journal, many in one transaction.
 
 A commit for each image would cost more than all else together. So the sender is answered when the object is durable in
-``pending`` under its name; within some 50 ms its row is committed by this thread; after a crash, `replay` makes the rows from the files.
+``pending`` under its name; within some 0.2 s its row is committed by this thread; after a crash, `replay` makes the rows from the files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GATHER = 0.04  # seconds to wait for more of a batch
+GATHER = 0.2  # seconds to wait for more of a batch
 BATCH = 256
 RETRY = 1.0  # seconds after the database or the disk failed
 # A release is forgotten rather than kept for ever when the database is away; the quiet period then completes the series.
@@ -112,7 +111,9 @@ def record(jobs: Jobs, spool: Spool, batch: Sequence[Pending]) -> None:
     spool.publish(moves)
     outcomes = jobs.record_instances([item.instance for item in batch])
     # The clean-up may have deleted an earlier object of this name between the two steps above: it held the lock, we waited.
-    spool.publish(moves)
+    gone = [(path, relative) for path, relative in moves if not spool.is_published(relative)]
+    if gone:
+        spool.publish(gone)
     conflicts = [item for item, outcome in zip(batch, outcomes, strict=True) if outcome is Recorded.CONFLICT]
     if conflicts:
         # The same SOP Instance UID in two series: acceptance, which does not ask the database for every image, cannot see it.
@@ -143,32 +144,37 @@ def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
 
 
 def _read(path: Path) -> Pending | None:
+    """Return what the journal holds under a name; None when that is gone, or was never acknowledged."""
     try:
         received = path.stat().st_mtime
         data = memoryview(path.read_bytes())
-        meta = read_file_meta_info(path)
-        start = part10.data_set_offset(data)
     except FileNotFoundError:
         return None  # another process recorded it meanwhile
-    except (InvalidDicomError, AttributeError, ValueError):
-        log.error("journal_entry_unreadable", file=path.name)  # noqa: TRY400 - cannot come from this code; a person looks
-        return None
-    calling_ae = str(meta.get("SourceApplicationEntityTitle", ""))
-    syntax = str(meta.TransferSyntaxUID)
     try:
-        head = header.read(data[start:], syntax, calling_ae)
-    except RejectedObject as error:
-        log.error("journal_entry_unreadable", file=path.name, error=str(error))  # noqa: TRY400 - as above
+        content = data[part10.data_set_offset(data) :]
+        _check_digest(path, content)
+        meta = read_file_meta_info(path)
+        syntax, calling_ae = str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", ""))
+        head = header.read(content, syntax, calling_ae)
+    except (ValueError, RejectedObject):
+        # Its sender was not answered: the machine stopped before the bytes were on the disk.
+        log.warning("unfinished_object_deleted", file=path.name)
+        path.unlink(missing_ok=True)
         return None
-    return Pending(path, instance(head, syntax, data[start:], datetime.fromtimestamp(received, UTC)))
+    return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(received, UTC)))
 
 
-def digest(data_set: memoryview) -> str:
+def _check_digest(path: Path, content: memoryview) -> None:
+    if digest(content) != part10.digest_of(path):
+        raise ValueError("the bytes are not those that were received")
+
+
+def digest(data_set: bytes | memoryview) -> str:
     """sha256 (hex) of a data set as encoded: File Meta Information differs between two ways to the node."""
     return hashlib.sha256(data_set).hexdigest()
 
 
-def instance(head: header.Header, transfer_syntax: str, data_set: memoryview, received_at: datetime) -> NewInstance:
+def instance(head: header.Header, transfer_syntax: str, data_set: bytes | memoryview, received_at: datetime) -> NewInstance:
     """Row of an object."""
     return NewInstance(
         sop_class_uid=head.sop_class_uid,

@@ -86,7 +86,7 @@ class Receiver:
             return fault
         try:
             series_uid = self._acceptor.accept(
-                request.DataSet.getbuffer() if request.DataSet is not None else b"",
+                request.DataSet.getvalue() if request.DataSet is not None else b"",
                 str(event.context.transfer_syntax),
                 str(event.assoc.requestor.ae_title),
                 str(request.AffectedSOPClassUID),
@@ -158,10 +158,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         server = _listen(settings, Receiver(settings, acceptor))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
-        log.info("listening", port=settings.listener.port)
-        ready(settings.listener.port)
-        stop.wait()
-        _shut_down(server, thread)
+        try:
+            log.info("listening", port=settings.listener.port)
+            ready(settings.listener.port)
+            stop.wait()
+        finally:
+            _shut_down(server, thread)
     finally:
         acceptor.close()
         engine.dispose()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import select
 import socket
+import struct
 import threading
 import time
 from copy import deepcopy
@@ -25,7 +26,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
-from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
+from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE, P_DATA
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from alnnode.ingest.header import valid_uid
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 
     from pynetdicom import AE
     from pynetdicom.dimse_messages import DIMSEMessage
-    from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.presentation import PresentationContext
 
 WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
 BACKLOG = 128
 # A PDU longer than what was negotiated, and any other longer than this, is no DICOM: it is not read into memory.
 PDU_MARGIN = 1 << 20
+_ELEMENT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HHIH"), struct.Struct("<HHII")
 PLACEHOLDER_UID = "2.25.0"  # stands in a command for a UID that is not valid
 
 
@@ -209,6 +210,15 @@ class _Messages(DIMSEServiceProvider):
             values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
         super().receive_primitive(primitive)
 
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; the answer to a C-STORE by way of a template instead of two data sets."""
+        if isinstance(primitive, C_STORE) and primitive.MessageIDBeingRespondedTo is not None and not primitive.ErrorComment:
+            part = P_DATA()
+            part.presentation_data_value_list.append((context_id, b"\x03" + _store_answer(primitive)))  # last command fragment
+            self.dul.send_pdu(part)
+        else:
+            super().send_msg(primitive, context_id)
+
     def examine(self, message: DIMSEMessage) -> None:
         """Make a C-STORE command that pynetdicom would abort over acceptable, and note the fault for the answer."""
         if not isinstance(message, C_STORE_RQ):
@@ -226,6 +236,19 @@ class _Messages(DIMSEServiceProvider):
             command.AffectedSOPInstanceUID = PLACEHOLDER_UID
         if fault is not None:
             self.faults[int(command.get("MessageID") or 0)] = fault
+
+
+def _store_answer(answer: C_STORE) -> bytes:
+    """Encode a C-STORE response: implicit VR little endian, PS3.7 table 9.3-2."""
+    class_uid = str(answer.AffectedSOPClassUID).encode("ascii")
+    instance_uid = str(answer.AffectedSOPInstanceUID).encode("ascii")
+    class_uid += b"\0" * (len(class_uid) % 2)
+    instance_uid += b"\0" * (len(instance_uid) % 2)
+    shorts = ((0x0100, 0x8001), (0x0120, answer.MessageIDBeingRespondedTo), (0x0800, 0x0101), (0x0900, answer.Status))
+    elements = _ELEMENT.pack(0, 0x0002, len(class_uid)) + class_uid
+    elements += b"".join(_SHORT.pack(0, element, 2, value) for element, value in shorts)
+    elements += _ELEMENT.pack(0, 0x1000, len(instance_uid)) + instance_uid
+    return _LONG.pack(0, 0, 4, len(elements)) + elements
 
 
 class _Association(Association):
