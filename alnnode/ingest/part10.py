@@ -9,19 +9,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from alnnode import __version__
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Final
 
-# The same as in the objects that the node makes; a test says so. (alnnode.report loads libraries that a listener does not need.)
-IMPLEMENTATION_CLASS_UID: Final = "2.25.123772203398513498310172374461037923089"
-IMPLEMENTATION_VERSION_NAME: Final = f"ALNNODE_{__version__}"[:16]
 _PREFIX = b"\0" * 128 + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
-_GROUP_LENGTH = struct.Struct("<HH2sHI")
-_PRIVATE = struct.Struct("<HH2sHI")
+_LONG = struct.Struct("<HH2sHI")  # the same of a VR with 32-bit length; UL fits too: its value follows its 16-bit length
 _DIGEST_SIZE = 32
 _VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
 
@@ -48,9 +43,9 @@ def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, callin
     if calling_ae:
         elements.append(_element(0x16, b"AE", calling_ae, b" "))
     elements.append(_element(0x100, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"))
-    elements.append(_PRIVATE.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE) + bytes.fromhex(sha256))
+    elements.append(_LONG.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE) + bytes.fromhex(sha256))
     group = b"".join(elements)
-    return _PREFIX + _GROUP_LENGTH.pack(2, 0, b"UL", 4, len(group)) + group
+    return _PREFIX + _LONG.pack(2, 0, b"UL", 4, len(group)) + group
 
 
 def data_set_offset(data: memoryview) -> int:
@@ -60,12 +55,12 @@ def data_set_offset(data: memoryview) -> int:
         ValueError: it is no such file.
     """
     try:
-        group, element, vr, _, length = _GROUP_LENGTH.unpack_from(data, len(_PREFIX))
+        group, element, vr, _, length = _LONG.unpack_from(data, len(_PREFIX))
     except struct.error as error:
         raise ValueError("shorter than File Meta Information") from error
     if bytes(data[128:132]) != b"DICM" or (group, element, vr) != (2, 0, b"UL"):
         raise ValueError("no File Meta Information")
-    return len(_PREFIX) + _GROUP_LENGTH.size + int(length)
+    return len(_PREFIX) + _LONG.size + int(length)
 
 
 def digest_of(path: Path) -> str | None:
@@ -76,7 +71,7 @@ def digest_of(path: Path) -> str | None:
         end = data_set_offset(start)
     except (FileNotFoundError, ValueError):
         return None
-    mark = _PRIVATE.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE)
+    mark = _LONG.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE)
     digest = bytes(start[end - _DIGEST_SIZE : end])
     begins = bytes(start[end - _DIGEST_SIZE - len(mark) : end - _DIGEST_SIZE]) == mark
     return digest.hex() if begins and len(digest) == _DIGEST_SIZE else None

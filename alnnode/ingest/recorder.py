@@ -131,7 +131,7 @@ def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
     count = 0
     batch: list[Pending] = []
     for path in spool.pending(older_than):
-        entry = _read(path)
+        entry = _read(spool, path)
         if entry is None:
             continue
         batch.append(entry)
@@ -143,7 +143,7 @@ def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
     return count
 
 
-def _read(path: Path) -> Pending | None:
+def _read(spool: Spool, path: Path) -> Pending | None:
     """Return what the journal holds under a name; None when that is gone, or was never acknowledged."""
     try:
         received = path.stat().st_mtime
@@ -157,9 +157,10 @@ def _read(path: Path) -> Pending | None:
         syntax, calling_ae = str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", ""))
         head = header.read(content, syntax, calling_ae)
     except (ValueError, RejectedObject):
-        # Its sender was not answered: the machine stopped before the bytes were on the disk.
-        log.warning("unfinished_object_deleted", file=path.name)
-        path.unlink(missing_ok=True)
+        # Most likely the machine stopped before the bytes were on the disk, and its sender was not answered; but if the disk
+        # has failed, somebody may want what is left.
+        log.warning("damaged_object_set_aside", file=path.name)
+        spool.set_damaged_aside(path)
         return None
     return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(received, UTC)))
 

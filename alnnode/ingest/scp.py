@@ -19,8 +19,9 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # generated at import
 
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import RejectedObject, ServiceError
-from alnnode.ingest import part10, recorder
+from alnnode.ingest import recorder
 from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.status import Status
@@ -118,8 +119,8 @@ def _application_entity(settings: Settings) -> AE:
     _silence()
     listener = settings.listener
     entity = AE(settings.node.ae_title)
-    entity.implementation_class_uid = part10.IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = part10.IMPLEMENTATION_VERSION_NAME
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_associations = listener.max_associations
     entity.maximum_pdu_size = listener.max_pdu
     entity.require_called_aet = bool(settings.called_ae_titles)

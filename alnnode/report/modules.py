@@ -11,10 +11,10 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from alnnode import __version__
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
-from alnnode.report.uids import IMPLEMENTATION_CLASS_UID, uid
+from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, ReportContext, SliceRef, Volume
@@ -133,7 +133,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = f"ALNNODE_{__version__}"[:16]
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)

@@ -38,10 +38,11 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 
+from alnnode import IMPLEMENTATION_CLASS_UID
 from alnnode.errors import ReportError
 from alnnode.records import Crop, NodeSource, ObjectRole
 from alnnode.report import codes, modules, words
-from alnnode.report.uids import IMPLEMENTATION_CLASS_UID, result_uid, tracking_uid
+from alnnode.report.uids import result_uid, tracking_uid
 
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code

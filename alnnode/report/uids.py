@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Node, ReportContext
 
 NAMESPACE = uuid.UUID("5d0c6a4e-3f7b-5a68-9a3c-5f0a1c8f2b11")
-# Of this software, not of an instance: PS3.7 D.3.3.2.
-IMPLEMENTATION_CLASS_UID = "2.25.123772203398513498310172374461037923089"
 
 
 def uid(*parts: str) -> str:

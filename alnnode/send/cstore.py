@@ -6,9 +6,11 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import DeliveryError, DeliveryRefused
 from alnnode.send.destination import Failures
 
@@ -57,6 +59,8 @@ class CStoreDestination:
         self.name = settings.name
         self._settings = settings
         self._entity = AE(calling_ae_title)
+        self._entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._entity.connection_timeout = settings.timeout
         self._entity.acse_timeout = settings.timeout
         self._entity.dimse_timeout = settings.timeout

@@ -6,7 +6,8 @@ Layout below the root, folders 0700 and files 0600::
     pending/<sha256 of SOP UID>.dcm   durable and acknowledged, not yet in the database: the journal that start-up replays
     objects/<aa>/<series>/<sop>.dcm   recorded; both parts are sha256 of the UID
     outbox/<aa>/<job id>/<sop>.dcm    results
-    conflicts/<random>.dcm            acknowledged, but another series holds an object of this SOP Instance UID: for a person
+    conflicts/<random>.dcm            for a person: acknowledged, but another series holds an object of this SOP Instance UID;
+                                      or what a power cut left of an object, which was most likely never acknowledged
 
 A file gets its name by ``link``, with all its bytes: a name in the spool is never a file that is still being written. ``link``
 fails where a name exists, so that of two senders of one UID, in whatever processes, exactly one is first.
@@ -167,6 +168,15 @@ class Spool:
                 published = self.path(relative)
                 if published.samefile(pending):
                     published.unlink()
+        _sync(folder)
+
+    def set_damaged_aside(self, pending: Path) -> None:
+        """Take a file out of the journal whose bytes are not those that were received."""
+        folder = self.root / "conflicts"
+        if not folder.is_dir():
+            self._make(folder)
+        with suppress(FileNotFoundError):
+            pending.rename(folder / f"{uuid4().hex}.dcm")
         _sync(folder)
 
     # -- results -----------------------------------------------------------------------------------------------------
