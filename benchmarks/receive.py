@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+# pynetdicom installs programs of DCMTK's names beside Python; in an active virtual environment they would be found first.
+PROGRAMS = os.pathsep.join(
+    place for place in os.get_exec_path() if Path(place).resolve() != Path(sys.executable).parent.resolve()
+)
+ENVIRONMENT = {**os.environ, "PATH": PROGRAMS, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 AE = "RECEIVER"
 PLAIN = """
 import os, sys
@@ -66,13 +70,14 @@ class Receiver:
     count: Callable[[Path], int]
     needs: str | None = None
     rates: dict[int, list[float]] = field(default_factory=dict)
+    starts: list[float] = field(default_factory=list)  # seconds from its start to its first answer to C-ECHO
     memory: float = 0.0  # MB, the largest of its processes at its peak
     problem: str = ""
 
     @property
     def missing(self) -> bool:
         """Whether its program is not installed."""
-        return self.needs is not None and shutil.which(self.needs) is None
+        return self.needs is not None and shutil.which(self.needs, path=PROGRAMS) is None
 
 
 def alnnode(folder: Path, port: int) -> list[list[str]]:
@@ -184,6 +189,7 @@ def peak_mb(pid: int) -> float:
 def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start an empty receiver and stop it again."""
     commands = receiver.command(folder, port)
+    start = time.monotonic()
     with (folder / "receiver.log").open("wb") as log:
         processes = [subprocess.Popen(command, env=ENVIRONMENT, cwd=folder, stdout=log, stderr=log) for command in commands]
     try:
@@ -193,10 +199,13 @@ def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subpro
         answers = 0
         while answers < 8:
             done = subprocess.run(echo, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
+            if done and not answers:
+                first = time.monotonic() - start
             answers = answers + 1 if done else 0
             if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
                 raise RuntimeError(f"{receiver.name} did not start: {(folder / 'receiver.log').read_text()[-500:]}")
             time.sleep(0.02)
+        receiver.starts.append(first)
         yield processes
     finally:
         for process in processes:
@@ -263,7 +272,7 @@ def table(receivers: list[Receiver], associations: list[int]) -> str:
     head = ["receiver", "what an answer promises"]
     for number in associations:
         head += [f"{number} assoc.: images/s min / median / max", "ratio of medians"]
-    lines = ["| " + " | ".join([*head, "peak MB per process"]) + " |", "|" + "---|" * (len(head) + 1)]
+    lines = ["| " + " | ".join([*head, "s to first answer", "peak MB per process"]) + " |", "|" + "---|" * (len(head) + 2)]
     own = next(receiver for receiver in receivers if receiver.name == "alnnode")
     for receiver in receivers:
         cells = [receiver.name, receiver.promise]
@@ -275,7 +284,9 @@ def table(receivers: list[Receiver], associations: list[int]) -> str:
             median = statistics.median(rates)
             cells.append(f"{min(rates):.0f} / **{median:.0f}** / {max(rates):.0f}")
             cells.append(f"alnnode {statistics.median(mine) / median:.2f} x" if mine else "")
-        lines.append("| " + " | ".join([*cells, f"{receiver.memory:.0f}" if receiver.memory else ""]) + " |")
+        cells.append(f"{statistics.median(receiver.starts):.2f}" if receiver.starts else "")
+        cells.append(f"{receiver.memory:.0f}" if receiver.memory else "")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -289,7 +300,7 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, help="folder on the disk to measure; default: the temporary folder")
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    if shutil.which("storescu") is None or shutil.which("echoscu") is None:
+    if shutil.which("storescu", path=PROGRAMS) is None:
         print("DCMTK is needed for sending: apt-get install dcmtk", file=sys.stderr)
         return 2
     receivers = [

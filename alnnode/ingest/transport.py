@@ -67,7 +67,7 @@ class _Socket(AssociationSocket):
 
     @property
     def ready(self) -> bool:
-        """Wait for data; False when woken for another reason or after `WAIT` seconds."""
+        """Wait for data; False when woken for another reason, after `WAIT` seconds, or at once while events wait their turn."""
         if self.socket is None or not self._is_connected:
             time.sleep(0.01)  # the association is ending; its thread says when
             return False
@@ -75,7 +75,9 @@ class _Socket(AssociationSocket):
             poll = select.poll()  # select() fails from descriptor 1024 on
             poll.register(self.socket, select.POLLIN)
             poll.register(self._wake_read, select.POLLIN)
-            found = {descriptor for descriptor, _ in poll.poll(WAIT * 1000)}
+            # One event is served between two calls, and a connection begins with two: itself and its request.
+            wait = WAIT if self.event_queue.empty() else 0
+            found = {descriptor for descriptor, _ in poll.poll(wait * 1000)}
             if self._wake_read.fileno() in found:
                 self._wake_read.recv(4096)
             return self.socket.fileno() in found

@@ -1,7 +1,6 @@
 """Real services for the functional tests: PostgreSQL and Redis from wheels, DCMTK from the system; and what ran on what."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from programs import PROGRAMS, system
 from sqlalchemy import create_engine, make_url, text
 
 from alnnode import store
@@ -92,9 +92,9 @@ def redis_socket(tmp_path):
 @pytest.fixture(scope="session")
 def dcmtk():
     """Run a DCMTK tool: ``dcmtk("storescu", …)`` returns the finished process. Its small writes need TCP_NODELAY."""
-    if shutil.which("storescu") is None or shutil.which("echoscu") is None:
+    if system("storescu") is None or system("echoscu") is None:
         pytest.skip("NO DCMTK: apt-get install dcmtk")
-    environment = {**os.environ, "TCP_NODELAY": "1"}
+    environment = {**os.environ, "PATH": PROGRAMS, "TCP_NODELAY": "1"}
 
     def run(tool: str, *arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

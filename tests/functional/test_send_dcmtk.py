@@ -1,11 +1,12 @@
 """The C-STORE SCU against DCMTK's storescp, an implementation that shares no code with it."""
 
-import shutil
+import os
 import socket
 import subprocess
 import time
 
 import pytest
+from programs import PROGRAMS, system
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
@@ -14,7 +15,7 @@ from alnnode.send.cstore import CStoreDestination
 from alnnode.send.destination import OutboxFile
 from alnnode.settings import Destination
 
-pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(shutil.which("storescp") is None, reason="NO DCMTK: apt install dcmtk")]
+pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")]
 
 
 def after_meta(data: bytes) -> bytes:
@@ -30,7 +31,8 @@ def storescp(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        ["storescp", "--bit-preserving", "--accept-all", "--output-directory", str(folder), "--aetitle", "PACS", str(port)]
+        ["storescp", "--bit-preserving", "--accept-all", "--output-directory", str(folder), "--aetitle", "PACS", str(port)],
+        env={**os.environ, "PATH": PROGRAMS},
     )
     destination = CStoreDestination(
         Destination(name="dcmtk", ae_title="PACS", host="127.0.0.1", port=port, timeout=20), "ALNNODE"

@@ -61,7 +61,8 @@ def test_folder_without_ct_is_exit_code_4(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_does_not_load_torch(tmp_path: Path) -> None:
-    code = "import sys, alnnode.cli; print('torch' in sys.modules or 'highdicom' in sys.modules)"
+@pytest.mark.parametrize("module", ["alnnode.cli", "alnnode.serve", "alnnode.ingest.scp", "alnnode.ingest.sweep"])
+def test_the_command_line_and_the_listener_do_not_load_torch(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules or 'highdicom' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
