@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test lint types layers unit tools format clean
+.PHONY: demo test validate lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -39,6 +39,13 @@ layers: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Every kind of result, in all variants, before every validator; PixelMed's is slow (half an hour). Fails when one is missing.
+validate: $(VENV)/.dev tools
+	@test -e /usr/share/java/pixelmed.jar || { \
+	  echo "installing PixelMed and Java with apt"; \
+	  apt-get -qq update >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libpixelmed-java default-jre-headless >/dev/null; }
+	ALNNODE_VALIDATE=1 $(BIN)/python -m pytest tests/functional/test_validators.py
 
 # DCMTK is a peer that the tests talk to; it comes from the distribution, where that is allowed.
 tools:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     from pydicom import Dataset
 
     from alnnode.locate.detector import Detector
@@ -61,7 +63,7 @@ def analyse_folder(
     """Analyse every CT series below ``folder``.
 
     One series writes into ``out`` itself, several into ``out/series-01``, ``series-02`` …: ``sr.dcm``, ``capture-NN.dcm``
-    with a PNG of each, and ``result.json``.
+    with a PNG of each page, what else the settings ask for (``seg.dcm``, ``pmap-NN.dcm`` …), and ``result.json``.
 
     Yields:
         One outcome per series, in the order of their UIDs.
@@ -90,27 +92,35 @@ def offline_context(paths: Sequence[Path], settings: Settings) -> ReportContext:
     digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     return ReportContext(
         input_digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
-        settings_digest=settings.analysis.digest,
+        settings_digest=settings.result_digest,
         created=max((moment for moment in map(_moment, paths) if moment), default=DATELESS),
         station=settings.node.ae_title,
         window=(settings.analysis.window_center, settings.analysis.window_width),
+        options=settings.report.options,
     )
 
 
 def _write(analysis: Analysis, objects: Sequence[ResultObject], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for stale in (*target.glob("capture-*.dcm"), *target.glob("capture-*.png")):
-        stale.unlink()
-    captures = 0
-    for item in objects:
-        if item.role is ObjectRole.SR:
-            (target / "sr.dcm").write_bytes(item.data)
-            continue
-        captures += 1
-        (target / f"capture-{captures:02d}.dcm").write_bytes(item.data)
-        pixels = dcmread(io.BytesIO(item.data)).pixel_array
-        Image.fromarray(pixels).save(target / f"capture-{captures:02d}.png")
+    for role in ObjectRole:
+        for stale in (*target.glob(f"{role.value}*.dcm"), *target.glob(f"{role.value}*.png")):
+            stale.unlink()
+    for role in ObjectRole:
+        mine = [item for item in objects if item.role is role]
+        for number, item in enumerate(mine, start=1):
+            name = f"{role.value}-{number:02d}" if role is ObjectRole.CAPTURE or len(mine) > 1 else role.value
+            (target / f"{name}.dcm").write_bytes(item.data)
+        if role is ObjectRole.CAPTURE:
+            pages = [page for item in mine for page in _pages(item)]
+            for number, page in enumerate(pages, start=1):
+                Image.fromarray(page).save(target / f"{role.value}-{number:02d}.png")
     (target / "result.json").write_text(json.dumps(as_dict(analysis), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _pages(item: ResultObject) -> list[npt.NDArray[np.uint8]]:
+    """Return the pictures of a capture: one, or one per frame."""
+    pixels = dcmread(io.BytesIO(item.data)).pixel_array
+    return list(pixels) if pixels.ndim == 4 else [pixels]
 
 
 def _header(path: Path) -> Dataset | None:

@@ -64,6 +64,11 @@ class ObjectRole(StrEnum):
 
     SR = "sr"
     CAPTURE = "capture"
+    SEGMENTATION = "seg"
+    PARAMETRIC_MAP = "pmap"
+    KEY_OBJECTS = "ko"
+    PRESENTATION_STATE = "pr"
+    RESULTS_TREE = "tree"
 
 
 class Crop(StrEnum):
@@ -81,6 +86,7 @@ class SliceRef:
     sop_instance_uid: str
     frame_number: int | None  # 1-based within a multi-frame instance, None for single-frame ones
     position: tuple[float, float, float]  # Image Position (Patient), mm LPS
+    rescale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to HU
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,16 @@ class Box:
     i1: int
 
     @property
+    def low(self) -> tuple[int, int, int]:
+        """First voxel (k, j, i)."""
+        return self.k0, self.j0, self.i0
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """One past the last voxel (k, j, i)."""
+        return self.k1, self.j1, self.i1
+
+    @property
     def centre(self) -> tuple[float, float, float]:
         """Centre in voxel coordinates (k, j, i)."""
         return (self.k0 + self.k1 - 1) / 2, (self.j0 + self.j1 - 1) / 2, (self.i0 + self.i1 - 1) / 2
@@ -158,6 +174,7 @@ class Node:
         slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
         contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
         score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
+        mask: the node's voxels, of the box's shape; None when only the outline is known.
     """
 
     number: int
@@ -173,6 +190,7 @@ class Node:
     source: NodeSource = NodeSource.ALGORITHM
     level: Level | None = None
     tracking_uid: str | None = None  # of the reader's mark, when there is one
+    mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +320,29 @@ class Analysis:
     not_analysed: str | None = None
 
 
+class SRClass(StrEnum):
+    """SOP class of the structured report: PS3.3 A.35.3 or A.35.13."""
+
+    COMPREHENSIVE = "comprehensive"
+    COMPREHENSIVE_3D = "comprehensive3d"
+
+
+class CaptureForm(StrEnum):
+    """Captures as one image each, or as the frames of one: PS3.3 A.8.1 or A.8.5."""
+
+    SINGLE = "single"
+    MULTIFRAME = "multiframe"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """Which result objects are made, and in which form. The report and the captures always are."""
+
+    sr_class: SRClass = SRClass.COMPREHENSIVE
+    captures: CaptureForm = CaptureForm.SINGLE
+    kinds: frozenset[ObjectRole] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class ReportContext:
     """What belongs to the job rather than to the series: identical on every re-run.
@@ -313,7 +354,8 @@ class ReportContext:
         station: AE title of the node, written as Station Name.
         revision: 1 for the first result of a series, one more for each later input.
         predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
-        window: (centre, width) in HU of the captures.
+        window: (centre, width) in HU of the captures and of the presentation state.
+        options: which objects, in which form.
     """
 
     input_digest: str
@@ -323,6 +365,7 @@ class ReportContext:
     revision: int = 1
     predecessor: tuple[str, str, str, str] | None = None
     window: tuple[float, float] = (40.0, 400.0)
+    options: ReportOptions = ReportOptions()
 
 
 @dataclass(frozen=True, slots=True)

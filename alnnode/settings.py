@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
+from alnnode.records import CaptureForm, ObjectRole, ReportOptions, SRClass
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -49,6 +50,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree"]
 
 
 class Section(BaseModel):
@@ -90,7 +92,7 @@ class Destination(Section):
     host: str | None = None
     port: Port | None = None
     url: str | None = None  # the DICOMweb service root, for kind = "stow"
-    objects: tuple[Literal["sr", "capture"], ...] = ("sr", "capture")
+    objects: tuple[ResultKind, ...] = ("sr", "capture", "seg", "pmap", "ko", "pr", "tree")
     timeout: Seconds = 30
     retry_first: Seconds = 5
     retry_ceiling: Seconds = 900
@@ -151,11 +153,18 @@ class Analysis(Section):
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: the bundle's own
     report_not_analysed: bool = True
 
+
+class Report(Section):
+    """Which result objects are made, and in which form. The report and the captures always are."""
+
+    sr_class: SRClass = SRClass.COMPREHENSIVE
+    captures: CaptureForm = CaptureForm.SINGLE
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
+
     @property
-    def digest(self) -> str:
-        """sha256 (hex) over the keys that change a result: part of every result's UID."""
-        chosen = self.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    def options(self) -> ReportOptions:
+        """The same for the room that writes the objects."""
+        return ReportOptions(self.sr_class, self.captures, frozenset(ObjectRole(kind) for kind in self.kinds))
 
 
 class Database(Section):
@@ -208,6 +217,7 @@ class Settings(BaseSettings):
     routes: tuple[Route, ...] = (Route(name="ct"),)
     completion: Completion = Completion()
     analysis: Analysis = Analysis()
+    report: Report = Report()
     database: Database = Database()
     broker: Broker = Broker()
     logging: Logging = Logging()
@@ -232,6 +242,13 @@ class Settings(BaseSettings):
             if double:
                 raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")
         return self
+
+    @property
+    def result_digest(self) -> str:
+        """sha256 (hex) over the keys that change a result: part of every result's UID."""
+        chosen = self.analysis.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
+        chosen["report"] = {**self.report.model_dump(mode="json"), "kinds": sorted(self.report.kinds)}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
     @property
     def database_url(self) -> str:

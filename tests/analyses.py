@@ -16,6 +16,7 @@ from alnnode.records import (
     AxillaCoverage,
     Axis,
     Box,
+    CaptureForm,
     Crop,
     Finding,
     Heatmap,
@@ -23,11 +24,15 @@ from alnnode.records import (
     Level,
     ModelIdentity,
     Node,
+    NodeSource,
+    ObjectRole,
     OperatingPoint,
     Prediction,
     ReportContext,
+    ReportOptions,
     Side,
     SliceRef,
+    SRClass,
     Volume,
 )
 
@@ -36,6 +41,11 @@ POINT = OperatingPoint(
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
 CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
+# Everything that a site can ask for.
+ALL_KINDS = ReportOptions(
+    SRClass.COMPREHENSIVE_3D, CaptureForm.MULTIFRAME, frozenset(set(ObjectRole) - {ObjectRole.SR, ObjectRole.CAPTURE})
+)
+EVERYTHING = replace(CONTEXT, options=ALL_KINDS)
 CROPS = CropSettings(pixels=64)
 
 
@@ -57,7 +67,16 @@ def header(name: str = "PHANTOM^REPORT", charset: str | list[str] = "ISO_IR 192"
     return found
 
 
-def volume(source: Dataset | None = None, slices: int = 12, *, prone: bool = False, frames: bool = False) -> Volume:
+def volume(
+    source: Dataset | None = None,
+    slices: int = 12,
+    *,
+    prone: bool = False,
+    frames: bool = False,
+    feet_first: bool = False,
+    tilt: float = 0.0,
+) -> Volume:
+    """A body with lungs. ``feet_first`` is a supine patient scanned feet first; ``tilt`` turns the slices about the x axis, degrees."""
     rng = np.random.default_rng(5)
     voxels = np.full((slices, 200, 220), -1000, np.int16)
     j, i = np.mgrid[0:200, 0:220]
@@ -67,15 +86,26 @@ def volume(source: Dataset | None = None, slices: int = 12, *, prone: bool = Fal
     voxels[:, ((j - 100) / 45) ** 2 + ((i - 85) / 22) ** 2 < 1] = -850
     voxels[:, ((j - 100) / 45) ** 2 + ((i - 135) / 22) ** 2 < 1] = -850
     voxels += rng.normal(0, 12, voxels.shape).astype(np.int16)
-    sign = -1.0 if prone else 1.0
-    affine = np.array([[0, 0, sign * 0.8, -88 * sign], [0, sign * 0.8, 0, -80 * sign], [2.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    x, y = (-1.0 if prone or feet_first else 1.0), (-1.0 if prone else 1.0)
+    angle = np.radians(tilt)
+    columns = np.array([x, 0, 0])
+    rows = np.array([0, y * np.cos(angle), y * np.sin(angle)])
+    normal = np.array([0, -np.sin(angle), np.cos(angle)])
+    start = np.array([-88 * x, -80 * y, 0.0])
+    affine = np.eye(4)
+    affine[:3] = np.stack([2.0 * normal, 0.8 * rows, 0.8 * columns, start], axis=1)
+    places = [tuple(float(p) for p in start + 2.0 * normal * k) for k in range(slices)]
     if frames:
         refs = tuple(
-            SliceRef("1.2.840.10008.5.1.4.1.1.2.1", "2.25.1000", k + 1, (-88.0, -80.0, 2.0 * k)) for k in range(slices)
+            SliceRef("1.2.840.10008.5.1.4.1.1.2.1", "2.25.1000", k + 1, places[k], (1.0, -1024.0)) for k in range(slices)
         )
     else:
-        refs = tuple(SliceRef(str(CTImageStorage), f"2.25.{1000 + k}", None, (-88.0, -80.0, 2.0 * k)) for k in range(slices))
-    return Volume(voxels, affine, refs, source or header(), (2.0, 0.8, 0.8), 2.0)
+        refs = tuple(SliceRef(str(CTImageStorage), f"2.25.{1000 + k}", None, places[k], (1.0, -1024.0)) for k in range(slices))
+    of = source or header()
+    if "ImageOrientationPatient" in of:
+        of.ImageOrientationPatient = [round(float(c), 6) + 0.0 for c in (*columns, *rows)]
+        of.ImagePositionPatient = [round(p, 6) for p in places[0]]
+    return Volume(voxels, affine, refs, of, (2.0, 0.8, 0.8), 2.0)
 
 
 def finding(
@@ -84,7 +114,8 @@ def finding(
     row, column = at
     k = 3 + number % 6
     j, i = np.mgrid[0:200, 0:220]
-    of.voxels[k - 1 : k + 2, ((j - row) / 6.5) ** 2 + ((i - column) / 9.5) ** 2 < 1] = 55
+    inside = ((j - row) / 6.5) ** 2 + ((i - column) / 9.5) ** 2 < 1
+    of.voxels[k - 1 : k + 2, inside] = 55
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     contour = tuple((float(column + 0.5 + 10 * np.cos(t)), float(row + 0.5 + 7 * np.sin(t))) for t in angle)
     node = Node(
@@ -99,6 +130,7 @@ def finding(
         volume_mm3=812.5,
         score=0.83,
         level=Level.I if number % 2 else None,
+        mask=np.repeat(inside[None, row - 7 : row + 8, column - 10 : column + 11], 3, axis=0),
     )
     crops = crop_box(of, node.box, k, CROPS)
     v, u = np.mgrid[0:64, 0:64]
@@ -115,10 +147,9 @@ def finding(
 COVERED = (AxillaCoverage(Side.RIGHT, True), AxillaCoverage(Side.LEFT, True))
 
 
-def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: bool) -> Analysis:
+def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: float) -> Analysis:
     of = volume(source, **geometry)
-    # A prone patient's left is on the left of the stored raster.
-    low, high = (Side.LEFT, Side.RIGHT) if geometry.get("prone") else (Side.RIGHT, Side.LEFT)
+    low, high = (Side.RIGHT, Side.LEFT) if of.affine[0, 2] > 0 else (Side.LEFT, Side.RIGHT)
     places = [(low, (90, 25)), (high, (95, 192)), (low, (120, 30)), (high, (125, 190))]
     findings = tuple(
         finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1])
@@ -146,11 +177,20 @@ def variants() -> dict[str, Analysis]:
     for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"):
         del frames[keyword]
     partial = analysis(1)
+    marked = analysis(2)
+    by_reader = tuple(
+        replace(f, node=replace(f.node, source=NodeSource.READER, score=1.0, tracking_uid=f"2.25.77{n}", mask=None))
+        for n, f in enumerate(marked.findings)
+    )
     return {
         "none": analysis(0),
         "one": analysis(1),
         "twelve": analysis(12),
+        "forty": analysis(40),
+        "reader": replace(marked, findings=by_reader),
         "prone": analysis(2, prone=True),
+        "feet-first": analysis(2, feet_first=True),
+        "tilted": analysis(2, tilt=20.0),
         "enhanced": analysis(2, frames, frames=True),
         "bare": analysis(2, bare),
         "greek": analysis(2, header("Παπαδοπούλου^Μαρία")),

@@ -37,7 +37,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         runtime.lease,
         settings.broker.max_attempts,
         bundle_digest=runtime.analyst.digest,
-        settings_digest=settings.analysis.digest,
+        settings_digest=settings.result_digest,
     )
     if claim is None:
         log.info("job_not_claimed", job=job_id)
@@ -91,12 +91,13 @@ def _context(claim: Claim, runtime: Runtime) -> ReportContext:
     settings = runtime.settings
     return ReportContext(
         input_digest=claim.input_digest,
-        settings_digest=settings.analysis.digest,
+        settings_digest=settings.result_digest,
         created=claim.created,
         station=settings.node.ae_title,
         revision=claim.revision,
         predecessor=claim.predecessor,
         window=(settings.analysis.window_center, settings.analysis.window_width),
+        options=settings.report.options,
     )
 
 

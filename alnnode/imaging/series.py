@@ -199,4 +199,4 @@ def _drop_doubles(stack: Stack, voxels: Hounsfield) -> int:
 
 def _reference(frame: Frame) -> SliceRef:
     x, y, z = frame.position
-    return SliceRef(frame.sop_class_uid, frame.sop_instance_uid, frame.number, (x, y, z))
+    return SliceRef(frame.sop_class_uid, frame.sop_instance_uid, frame.number, (x, y, z), (frame.slope, frame.intercept))

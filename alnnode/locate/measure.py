@@ -69,6 +69,7 @@ def node_from_mask(
         volume_mm3=float(mask.sum()) * voxel_mm3,
         score=score,
         source=source,
+        mask=mask[tuple(slice(low - o, high - o) for low, high, o in zip(box.low, box.high, offset, strict=True))].copy(),
     )
 
 

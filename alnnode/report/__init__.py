@@ -5,14 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
-from alnnode.report import capture, sr
+from alnnode.records import ObjectRole
+from alnnode.report import capture, key_objects, parametric_map, presentation_state, results_tree, segmentation, sr
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alnnode.records import Analysis, ReportContext, ResultObject
+
+# Made when a site asks for them, in this order.
+KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]] = {
+    ObjectRole.SEGMENTATION: segmentation.build,
+    ObjectRole.PARAMETRIC_MAP: parametric_map.build,
+    ObjectRole.KEY_OBJECTS: key_objects.build,
+    ObjectRole.PRESENTATION_STATE: presentation_state.build,
+}
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
-    """Return the result objects of an analysis: the report first, then the captures (none without a volume).
+    """Return the result objects of an analysis: the report, the captures (none without a volume), and what the options ask for.
 
     The same analysis and context give the same bytes.
 
@@ -22,4 +33,11 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     for finding in analysis.findings:
         if not all(0 <= p <= 1 for p in (finding.prediction.probability, *finding.prediction.members.values())):
             raise ReportError(f"node {finding.node.number}: a probability is not a number from 0 to 1")
-    return [sr.build(analysis, context), *capture.build(analysis, context)]
+    captures = capture.build(analysis, context)
+    made = [sr.build(analysis, context, captures), *captures]
+    for role, build_kind in KINDS.items():
+        if role in context.options.kinds:
+            made += build_kind(analysis, context)
+    if ObjectRole.RESULTS_TREE in context.options.kinds:
+        made += results_tree.build(analysis, context, made)
+    return made

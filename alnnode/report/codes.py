@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from alnnode.records import Crop, Side
+from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
 
 SCHEME = "99ALNNODE"
 
@@ -42,6 +42,13 @@ QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 IMAGING_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+# PS3.16 CID 7150, 7151, 7202, 7203, 217, 7010.
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
+SOURCE_IMAGE = Code("121322", "DCM", "Source Image for Image Processing Operation")
+SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
+GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
+NO_UNITS = Code("1", "UCUM", "no units")
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
 ENGLISH = Code("en", "RFC5646", "English")
 
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
@@ -49,7 +56,21 @@ SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating p
 NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
 DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
 LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
+LOCATOR = {
+    NodeSource.ALGORITHM: Code("ALGORITHM", SCHEME, "Algorithm"),
+    NodeSource.READER: Code("READER", SCHEME, "Reader"),
+    NodeSource.TRUTH: Code("TRUTH", SCHEME, "Truth of a synthetic phantom"),
+}
 LEVEL = Code("LEVEL", SCHEME, "Axillary level")
+LEVELS = {level: Code(f"LEVEL-{level.value}", SCHEME, f"Axillary level {level.value}") for level in Level}
+RESULT = {
+    ObjectRole.SR: Code("RESULT-SR", SCHEME, "Measurement report"),
+    ObjectRole.CAPTURE: Code("RESULT-CAPTURE", SCHEME, "Capture with heatmaps"),
+    ObjectRole.SEGMENTATION: Code("RESULT-SEG", SCHEME, "Segmentation of nodes"),
+    ObjectRole.PARAMETRIC_MAP: Code("RESULT-PMAP", SCHEME, "Grad-CAM as parametric map"),
+    ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
+    ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
+}
 MEMBER_PROBABILITY = {
     Crop.FSC: Code("PROBABILITY-FSC", SCHEME, "Probability, fixed-size crop network"),
     Crop.ASC: Code("PROBABILITY-ASC", SCHEME, "Probability, adjustable-square crop network"),

@@ -30,7 +30,17 @@ OPTIONAL = (
     "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "ReferencedRequestSequence", "InstitutionName",
 )  # fmt: skip
 MANUFACTURER, MODEL_NAME = "alnnode", "alnnode axillary lymph node analysis"
+CREATOR = "alnnode^"  # a Person Name with one component
 
+CONTENT = {
+    ObjectRole.SR: "",
+    ObjectRole.CAPTURE: ", heatmaps",
+    ObjectRole.SEGMENTATION: ", masks",
+    ObjectRole.PARAMETRIC_MAP: ", CAM",
+    ObjectRole.KEY_OBJECTS: ", key",
+    ObjectRole.PRESENTATION_STATE: ", boxes",
+    ObjectRole.RESULTS_TREE: ", list",
+}  # with the notice within 64 characters
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
 SPELLINGS = str.maketrans(
     {"\u00b0": " degrees", "\u00b1": "+/-", "\u00b5": "u", "\u00d7": "x", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2264": "<=", "\u2265": ">=",
@@ -115,8 +125,10 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     """Set the patient, study, equipment and time attributes of an object and return its bytes."""
     moment = context.created
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
-    dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = date
-    dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = time
+    dataset.InstanceCreationDate = dataset.SeriesDate = date
+    dataset.InstanceCreationTime = dataset.SeriesTime = time
+    if role is not ObjectRole.PRESENTATION_STATE:  # it has the Presentation Creation Date instead
+        dataset.ContentDate, dataset.ContentTime = date, time
     dataset.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, MODEL_NAME
     dataset.SoftwareVersions = [f"alnnode {__version__}", f"{analysis.model.name} {analysis.model.version}"[:64]]
@@ -148,6 +160,12 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     )
 
 
+def drop_library(dataset: Dataset) -> None:
+    """Take out what would name the library that wrote the object and the moment of writing."""
+    if "ContributingEquipmentSequence" in dataset:
+        del dataset.ContributingEquipmentSequence
+
+
 def _plain(dataset: Dataset) -> None:
     """Spell our own words in ASCII: the character set is the source's, and it need not know a degree sign."""
     for element in dataset.iterall():
@@ -163,5 +181,5 @@ def ascii_words(text: str) -> str:
 
 def series_description(analysis: Analysis, role: ObjectRole) -> str:
     """Return the Series Description (LO, 64 characters): what it is, and that it is not for clinical use."""
-    what = {ObjectRole.SR: "AI axillary nodes", ObjectRole.CAPTURE: "AI axillary nodes, heatmaps"}[role]
+    what = f"AI axillary nodes{CONTENT[role]}"
     return f"{what} - {'DEMO MODEL, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom.sr import (
-    AlgorithmIdentification,
     CodedConcept,
-    ComprehensiveSR,
     ContainerContentItem,
-    ContentItem,
     ContentSequence,
     CoordinatesForMeasurement,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageContentItem,
     ImageRegion,
@@ -26,7 +22,6 @@ from highdicom.sr import (
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     RelationshipTypeValues,
@@ -38,13 +33,14 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 
-from alnnode import IMPLEMENTATION_CLASS_UID
 from alnnode.errors import ReportError
 from alnnode.records import Crop, NodeSource, ObjectRole
-from alnnode.report import codes, modules, words
+from alnnode.report import codes, documents, modules, words
 from alnnode.report.uids import result_uid, tracking_uid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydicom.sr.coding import Code
 
     from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
@@ -54,43 +50,37 @@ OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
 CONTAINS = RelationshipTypeValues.CONTAINS
 
 
-def build(analysis: Analysis, context: ReportContext) -> ResultObject:
-    """Return the report of an analysis, whatever came out of it."""
+def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultObject] = ()) -> ResultObject:
+    """Return the report of an analysis, whatever came out of it. It references its captures."""
     if analysis.findings:
         images = _images(analysis)
-        content: Dataset = _measurements(analysis, context, images)[0]
+        content: Dataset = _measurements(analysis, context, images, captures)[0]
     else:
         images = [_negative_image(analysis)]
-        content = _negative(analysis, images[0])
-    report = ComprehensiveSR(
-        evidence=images,
+        content = _negative(analysis, context, images[0], captures)
+    report = documents.document(
+        context,
         content=content,
-        series_instance_uid=result_uid(analysis, context, "sr", "series"),
+        evidence=[*images, *(documents.stand_in(item) for item in captures)],
+        series_uid=result_uid(analysis, context, "sr", "series"),
+        instance_uid=result_uid(analysis, context, "sr", "instance"),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=result_uid(analysis, context, "sr", "instance"),
-        instance_number=1,
-        manufacturer=modules.MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
     )
-    report.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
     if not analysis.findings:
-        report.ContentTemplateSequence = [_template("2000")]
+        report.ContentTemplateSequence = [documents.template("2000")]
     if context.predecessor:
         report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
-    if "ContributingEquipmentSequence" in report:
-        # It would name the library that wrote the file and the moment of writing.
-        del report.ContributingEquipmentSequence
     return modules.finish(report, analysis, context, ObjectRole.SR)
 
 
-def _measurements(analysis: Analysis, context: ReportContext, images: list[Dataset]) -> ContentSequence:
+def _measurements(
+    analysis: Analysis, context: ReportContext, images: list[Dataset], captures: Sequence[ResultObject]
+) -> ContentSequence:
     groups = [
         group for finding in analysis.findings for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
     report = MeasurementReport(
-        observation_context=_observer(analysis, context),
+        observation_context=ObservationContext(observer_device_context=documents.device_observer(analysis, context.station)),
         procedure_reported=codes.CT_PROCEDURE,
         imaging_measurements=groups,
         title=codes.IMAGING_REPORT,
@@ -99,49 +89,12 @@ def _measurements(analysis: Analysis, context: ReportContext, images: list[Datas
     )
     summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
     summary.ContentSequence = ContentSequence()
-    for name, text in _sentences(analysis):
+    for name, text in documents.sentences(analysis):
         summary.ContentSequence.append(TextContentItem(name=name, value=text, relationship_type=CONTAINS))
+    for item in captures:
+        summary.ContentSequence.append(documents.reference(item))
     report[0].ContentSequence.append(summary)
     return report
-
-
-def _sentences(analysis: Analysis) -> list[tuple[Code, str]]:
-    """Return the summary: what it is not for, the patient, each axilla, the operating point, the geometry."""
-    texts: list[tuple[Code, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
-    if analysis.volume is not None:
-        texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
-        texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
-    texts.append((codes.COMMENT, words.operating_point(analysis.model.operating_point)))
-    return texts
-
-
-def _observer(analysis: Analysis, context: ReportContext) -> ObservationContext:
-    device = DeviceObserverIdentifyingAttributes(
-        uid=IMPLEMENTATION_CLASS_UID,
-        name=context.station,
-        manufacturer_name=modules.MANUFACTURER,
-        model_name=modules.MODEL_NAME,
-        serial_number=analysis.model.digest[:16],
-    )
-    return ObservationContext(
-        observer_device_context=ObserverContext(observer_type=standard.DCM.Device, observer_identifying_attributes=device)
-    )
-
-
-def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
-    """Return TID 4019. Without the optional manufacturer, which a common validator does not know."""
-    model = analysis.model
-    return AlgorithmIdentification(
-        name=model.name,
-        version=model.version,
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        parameters=[
-            f"bundle sha256 {model.digest}",
-            words.operating_point(model.operating_point),
-            f"training data: {model.training_data}",
-            model.banner,
-        ],
-    )
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
@@ -153,7 +106,7 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
         ),
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
-        algorithm_id=_algorithm(analysis),
+        algorithm_id=documents.algorithm(analysis),
         measurements=[
             _axis(codes.LONG_AXIS, node.long_axis, reference, analysis),
             _axis(codes.SHORT_AXIS, node.short_axis, reference, analysis),
@@ -187,17 +140,21 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
     ]
     if node.source is NodeSource.ALGORITHM:
         measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
+    said_in_codes = [
+        QualitativeEvaluation(codes.ASSESSMENT, codes.SUSPICIOUS if suspicious else codes.NOT_SUSPICIOUS),
+        QualitativeEvaluation(codes.LOCATED_BY, codes.LOCATOR[node.source]),
+    ]
+    if node.level is not None:
+        said_in_codes.append(QualitativeEvaluation(codes.LEVEL, codes.LEVELS[node.level]))
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(analysis, node), identifier=f"Node {node.number}"),
         referenced_region=ImageRegion("POLYLINE", _inside(outline, analysis), source),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
-        algorithm_id=_algorithm(analysis),
+        algorithm_id=documents.algorithm(analysis),
         measurements=measured,
-        qualitative_evaluations=[
-            QualitativeEvaluation(codes.ASSESSMENT, codes.SUSPICIOUS if suspicious else codes.NOT_SUSPICIOUS),
-        ],
+        qualitative_evaluations=said_in_codes,
     )
     said = [words.verdict(finding, analysis), f"Located by {node.source.value}"]
     if node.level is not None:
@@ -258,22 +215,9 @@ def _negative_image(analysis: Analysis) -> Dataset:
     return modules.source_image(analysis, analysis.volume.slices[len(analysis.volume.slices) // 2])
 
 
-def _negative(analysis: Analysis, image: Dataset) -> Dataset:
-    """Return a TID 2000 report: text only. A TID 1500 report without measurements ends some viewers' image view."""
-    root = ContainerContentItem(name=codes.DIAGNOSTIC_IMAGING_REPORT, template_id="2000")
-    root.ContentSequence = ContentSequence(is_root=False)
-    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
-    for item in _device_items(analysis):
-        root.ContentSequence.append(item)
-    findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
-    findings.ContentSequence = ContentSequence()
-    conclusions = ContainerContentItem(name=codes.CONCLUSIONS, relationship_type=CONTAINS)
-    conclusions.ContentSequence = ContentSequence()
-    for name, text in _sentences(analysis):
-        if name is codes.CONCLUSION:
-            conclusions.ContentSequence.append(TextContentItem(name=codes.CONCLUSION, value=text, relationship_type=CONTAINS))
-        else:
-            findings.ContentSequence.append(TextContentItem(name=codes.FINDING, value=text, relationship_type=CONTAINS))
+def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captures: Sequence[ResultObject]) -> Dataset:
+    """Return a text report about one image. A TID 1500 report without measurements ends some viewers' image view."""
+    root, findings = documents.text_root(analysis, context.station)
     findings.ContentSequence.append(
         ImageContentItem(
             name=standard.DCM.SourceImage,
@@ -282,35 +226,9 @@ def _negative(analysis: Analysis, image: Dataset) -> Dataset:
             relationship_type=CONTAINS,
         )
     )
-    root.ContentSequence.append(findings)
-    root.ContentSequence.append(conclusions)
+    for item in captures:
+        findings.ContentSequence.append(documents.reference(item))
     return root
-
-
-def _device_items(analysis: Analysis) -> list[ContentItem]:
-    """Return the device observer (TID 1002, 1004) of a text report."""
-    related = RelationshipTypeValues.HAS_OBS_CONTEXT
-    context = ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=standard.DCM.Device,
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=IMPLEMENTATION_CLASS_UID,
-                name=f"{analysis.model.name} {analysis.model.version}",
-                manufacturer_name=modules.MANUFACTURER,
-                model_name=modules.MODEL_NAME,
-                serial_number=analysis.model.digest[:16],
-            ),
-        )
-    )
-    for item in context:
-        item.RelationshipType = related.value
-    return [item for item in context if isinstance(item, ContentItem)]
-
-
-def _template(identifier: str) -> Dataset:
-    item = Dataset()
-    item.MappingResource, item.TemplateIdentifier = "DCMR", identifier
-    return item
 
 
 def _predecessor(identity: tuple[str, str, str, str]) -> Dataset:

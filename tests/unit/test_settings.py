@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alnnode.errors import SettingsError
+from alnnode.records import CaptureForm
 from alnnode.settings import ENV_PREFIX, Destination, Route, Settings, load
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -177,10 +178,17 @@ def test_derived_addresses(tmp_path):
 
 
 def test_digest_follows_what_changes_a_result():
-    analysis = load().analysis
-    assert analysis.model_copy(update={"device": "cpu", "threads": 4}).digest == analysis.digest
-    assert analysis.model_copy(update={"min_short_axis_mm": 6}).digest != analysis.digest
-    assert re.fullmatch(r"[0-9a-f]{64}", analysis.digest)
+    settings = load()
+
+    def digest(section: str, **values: object) -> str:
+        changed = getattr(settings, section).model_copy(update=values)
+        return settings.model_copy(update={section: changed}).result_digest
+
+    assert re.fullmatch(r"[0-9a-f]{64}", settings.result_digest)
+    assert digest("analysis", device="cpu", threads=4) == settings.result_digest
+    assert digest("analysis", min_short_axis_mm=6) != settings.result_digest
+    assert digest("report", captures=CaptureForm.MULTIFRAME) != settings.result_digest
+    assert digest("report", kinds=("seg", "ko")) == digest("report", kinds=("ko", "seg")) != settings.result_digest
 
 
 def test_example_is_plain_toml():

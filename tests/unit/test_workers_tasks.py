@@ -92,7 +92,7 @@ def test_a_job_becomes_results_and_deliveries_even_without_a_broker(bench) -> No
     assert (status.state, status.results, len(status.deliveries)) == (JobState.ANALYSED, 2, 1)
     (context,) = bench.analyst.contexts
     assert (context.station, context.revision, context.predecessor) == ("ALNNODE", 1, None)
-    assert context.settings_digest == bench.runtime.settings.analysis.digest
+    assert context.settings_digest == bench.runtime.settings.result_digest
     for row in bench.jobs.results(job):
         assert hashlib.sha256(bench.runtime.spool.path(row.path).read_bytes()).hexdigest() == row.sha256
 

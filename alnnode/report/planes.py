@@ -1,0 +1,99 @@
+"""What segmentation and parametric map share: frames that lie exactly on slices of the source, and point back at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+from highdicom.enum import CoordinateSystemNames
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+
+from alnnode.report import codes, modules
+from alnnode.report.uids import uid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.sr.coding import Code
+
+    from alnnode.records import Analysis, SliceRef, Volume
+
+
+class Planes:
+    """Some slices of a volume as a stack of frames.
+
+    Attributes:
+        slices: indices k of the volume, ascending; frame n of the pixel array lies on ``slices[n]``.
+        sources: stand-ins of the source instances that hold them, each once.
+    """
+
+    def __init__(self, analysis: Analysis, volume: Volume, slices: Sequence[int]) -> None:
+        self.slices = tuple(slices)
+        self._references = [volume.slices[k] for k in self.slices]
+        found: dict[str, Dataset] = {}
+        for reference in self._references:
+            if reference.sop_instance_uid not in found:
+                found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+        self.sources = list(found.values())
+        for source in self.sources:
+            if not source.get("FrameOfReferenceUID"):
+                source.FrameOfReferenceUID = uid("FrameOfReferenceUID", source.SeriesInstanceUID)
+            # The library would look for the functional groups of a multi-frame source; `refer` writes the class as it is.
+            source.SOPClassUID = CTImageStorage
+        self._thickness = round(volume.slice_thickness or volume.spacing[0], 6)
+        self._distance = round(volume.spacing[0], 6)
+
+    @property
+    def positions(self) -> list[PlanePositionSequence]:
+        """Image Position (Patient) of every frame, the source's own."""
+        return [PlanePositionSequence(CoordinateSystemNames.PATIENT, _rounded(r)) for r in self._references]
+
+    @property
+    def orientation(self) -> PlaneOrientationSequence:
+        """Image Orientation (Patient) of the source."""
+        return PlaneOrientationSequence(
+            CoordinateSystemNames.PATIENT, [float(c) for c in self.sources[0].ImageOrientationPatient]
+        )
+
+    @property
+    def measures(self) -> PixelMeasuresSequence:
+        """Pixel Spacing, Slice Thickness and Spacing Between Slices of the source."""
+        return PixelMeasuresSequence(
+            pixel_spacing=[float(s) for s in self.sources[0].PixelSpacing],
+            slice_thickness=self._thickness,
+            spacing_between_slices=self._distance,
+        )
+
+    def refer(self, dataset: Dataset, series_uid: str, derivation: Code) -> None:
+        """Write into every frame which source image it lies on (PS3.3 C.7.6.16.2.6), and take out what would not repeat."""
+        by_position = {tuple(_rounded(reference)): reference for reference in self._references}
+        for item in dataset.PerFrameFunctionalGroupsSequence:
+            position = tuple(round(float(p), 6) for p in item.PlanePositionSequence[0].ImagePositionPatient)
+            item.DerivationImageSequence = [_derivation(by_position[position], derivation)]
+        classes = {reference.sop_instance_uid: reference.sop_class_uid for reference in self._references}
+        for series in dataset.ReferencedSeriesSequence:
+            for instance in series.ReferencedInstanceSequence:
+                instance.ReferencedSOPClassUID = classes[instance.ReferencedSOPInstanceUID]
+        organization = uid("DimensionOrganizationUID", series_uid)
+        dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+        for item in dataset.DimensionIndexSequence:
+            item.DimensionOrganizationUID = organization
+        modules.drop_library(dataset)
+
+
+def _rounded(reference: SliceRef) -> list[float]:
+    return [round(p, 6) + 0.0 for p in reference.position]
+
+
+def _derivation(reference: SliceRef, derivation: Code) -> Dataset:
+    image, item = Dataset(), Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = reference.sop_class_uid, reference.sop_instance_uid
+    if reference.frame_number is not None:
+        image.ReferencedFrameNumber = [reference.frame_number]
+    image.SpatialLocationsPreserved = "YES"
+    image.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE)]
+    item.SourceImageSequence = [image]
+    item.DerivationCodeSequence = [CodedConcept.from_code(derivation)]
+    return item
