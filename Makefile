@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test validate lint types layers unit tools format clean
+.PHONY: demo test validate viewer lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -46,6 +46,17 @@ validate: $(VENV)/.dev tools
 	  echo "installing PixelMed and Java with apt"; \
 	  apt-get -qq update >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libpixelmed-java default-jre-headless >/dev/null; }
 	ALNNODE_VALIDATE=1 $(BIN)/python -m pytest tests/functional/test_validators.py
+
+# The results in a real viewer: OHIF's own build from npm, served beside Orthanc, in headless Chromium. Writes docs/img/ohif-*.png.
+OHIF_VERSION ?= 3.13.2
+VIEWER_HOME ?= .viewer
+$(VIEWER_HOME)/package/dist/index.html:
+	@command -v npm >/dev/null || { echo "make viewer needs npm, Orthanc with orthanc-dicomweb, and Chromium (Debian: apt install npm orthanc orthanc-dicomweb chromium)"; exit 1; }
+	mkdir -p $(VIEWER_HOME) && cd $(VIEWER_HOME) && npm pack --silent @ohif/app@$(OHIF_VERSION) && tar xzf ohif-app-$(OHIF_VERSION).tgz
+
+viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html
+	$(PIP) install 'playwright==1.65.2'
+	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist $(BIN)/python -m pytest tests/viewer
 
 # DCMTK is a peer that the tests talk to; it comes from the distribution, where that is allowed.
 tools:

@@ -87,6 +87,7 @@ class SliceRef:
     frame_number: int | None  # 1-based within a multi-frame instance, None for single-frame ones
     position: tuple[float, float, float]  # Image Position (Patient), mm LPS
     rescale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to HU
+    image_number: int | None = None  # Instance Number, or the frame's number: what a viewer shows; never used for sorting
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +335,13 @@ class CaptureForm(StrEnum):
     MULTIFRAME = "multiframe"
 
 
+class MapFrames(StrEnum):
+    """Slices that a parametric map has a frame for: those on which nodes were classified, or all of the series."""
+
+    NODES = "nodes"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
     """Which result objects are made, and in which form. The report and the captures always are."""
@@ -341,6 +349,7 @@ class ReportOptions:
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: frozenset[ObjectRole] = frozenset()
+    map_frames: MapFrames = MapFrames.NODES
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
-from alnnode.records import CaptureForm, ObjectRole, ReportOptions, SRClass
+from alnnode.records import CaptureForm, MapFrames, ObjectRole, ReportOptions, SRClass
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -160,11 +160,12 @@ class Report(Section):
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
+    map_frames: MapFrames = MapFrames.NODES
 
     @property
     def options(self) -> ReportOptions:
         """The same for the room that writes the objects."""
-        return ReportOptions(self.sr_class, self.captures, frozenset(ObjectRole(kind) for kind in self.kinds))
+        return ReportOptions(self.sr_class, self.captures, frozenset(ObjectRole(kind) for kind in self.kinds), self.map_frames)
 
 
 class Database(Section):

@@ -49,6 +49,7 @@ class Frame:
 
     Attributes:
         number: 1-based frame number; None in a single-frame instance.
+        image_number: Instance Number, or ``number``; for people, never for sorting.
         position: Image Position (Patient), mm.
         orientation: Image Orientation (Patient), direction cosines of a row, then of a column.
         pixel_spacing: (row, column) distances, mm.
@@ -62,6 +63,7 @@ class Frame:
     sop_class_uid: str
     sop_instance_uid: str
     number: int | None
+    image_number: int | None
     position: Vector
     orientation: Vector
     pixel_spacing: Vector
@@ -141,6 +143,7 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         sop_class_uid=text(dataset, "SOPClassUID"),
         sop_instance_uid=text(dataset, "SOPInstanceUID"),
         number=number,
+        image_number=number or _integer(text(dataset, "InstanceNumber")),
         position=_numbers(groups, "ImagePositionPatient", 3),
         orientation=orientation,
         pixel_spacing=spacing,
@@ -153,6 +156,13 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         lossy=_text((dataset,), "LossyImageCompression") == "01",
         acquisition=tuple((keyword, _text(groups, keyword)) for keyword in _TOLD_APART),
     )
+
+
+def _integer(value: str) -> int | None:
+    try:
+        return int(value)
+    except ValueError:
+        return None
 
 
 # What differs between two slices at one place, in the order in which it explains most.

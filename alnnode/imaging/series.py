@@ -199,4 +199,6 @@ def _drop_doubles(stack: Stack, voxels: Hounsfield) -> int:
 
 def _reference(frame: Frame) -> SliceRef:
     x, y, z = frame.position
-    return SliceRef(frame.sop_class_uid, frame.sop_instance_uid, frame.number, (x, y, z), (frame.slope, frame.intercept))
+    return SliceRef(
+        frame.sop_class_uid, frame.sop_instance_uid, frame.number, (x, y, z), (frame.slope, frame.intercept), frame.image_number
+    )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, Heatmap, Volume
 
+ROW = 28  # of the table, pixels
 SIDE = 1024  # pixels: half of it, 512, must still be legible
 PANEL, GAP = 324, 13
 INSET = 236
@@ -73,8 +74,14 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
     if not ranked:
         _largest_view(page, pen, volume, window, y + 12)
     else:
-        _gallery(page, pen, analysis, volume, window, y + 8)
-        _table(pen, analysis, y + 8 + 300)
+        threshold = f"{100 * analysis.model.operating_point.threshold:g} %"
+        canvas.text(
+            pen, (GAP, y), f"Orange: probability at or above the operating point ({threshold}). Blue: below it.", 20, QUIET
+        )
+        # What the table does not need goes to the pictures.
+        height = min(max(SIDE - 190 - y - ROW * len(ranked), 262), 400)
+        _gallery(page, pen, analysis, volume, window, (y + 36, height))
+        _table(pen, analysis, volume, y + 36 + height + 38)
     _footer(pen, analysis)
     return np.asarray(page)
 
@@ -149,8 +156,7 @@ def _overview(
     _, row, column = finding.node.box.centre
     x, y = view.place(column + 0.5, row + 0.5)
     pen.ellipse((at[0] + x - 12, at[1] + y - 12, at[0] + x + 12, at[1] + y + 12), outline=SUSPICIOUS, width=3)
-    slices = len(volume.slices)
-    caption = f"slice {finding.node.slice_index + 1} of {slices} from the feet"
+    caption = words.slice_name(volume, finding.node.slice_index)
     canvas.text(pen, (at[0] + width / 2, at[1] + INSET + 3), caption, 22, QUIET, "ma")
 
 
@@ -181,10 +187,15 @@ def _footer(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
 
 
 def _gallery(
-    page: Image.Image, pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, window: tuple[float, float], y: int
+    page: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    analysis: Analysis,
+    volume: Volume,
+    window: tuple[float, float],
+    place: tuple[int, int],
 ) -> None:
-    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts."""
-    width, height = (SIDE - 3 * GAP) // 2, 262
+    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts; ``place`` is (top, height)."""
+    width, (y, height) = (SIDE - 3 * GAP) // 2, place
     for number, side in enumerate((Side.RIGHT, Side.LEFT)):
         x = GAP + number * (width + GAP)
         ranked = [finding for finding in words.by_probability(analysis.findings) if finding.node.side is side]
@@ -197,18 +208,23 @@ def _gallery(
                 if finding.node.box.k0 <= top.slice_index < finding.node.box.k1:
                     _outline(pen, finding, view, x, y, _ink(finding, analysis), boxed=True)
             _letters(pen, x, y, volume, view)
-            caption = (
-                f"{side.value} axilla, node {top.number}: slice {top.slice_index + 1} of {len(volume.slices)} from the feet"
-            )
-        canvas.text(pen, (x + width / 2, y + height + 4), caption, 22, QUIET, "ma")
+            caption = f"{side.value}, node {top.number}: {words.slice_name(volume, top.slice_index)}"
+        canvas.text(pen, (x + width / 2, y + height + 4), caption, 20, QUIET, "ma")
 
 
-def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, y: int) -> None:
-    columns = (("node", GAP), ("probability", 150), ("FSC / ASC", 320), ("axes, mm", 520), ("mean HU", 700), ("slice", 860))
+def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int) -> None:
+    columns = (
+        ("node", GAP),
+        ("probability", 150),
+        ("FSC / ASC", 320),
+        ("axes, mm", 520),
+        ("mean HU", 700),
+        ("slice / image", 840),
+    )
     for head, x in columns:
         canvas.text(pen, (x, y), head, 20, QUIET)
     ranked = words.by_probability(analysis.findings)
-    room = (SIDE - 70 - (y + 30)) // 28
+    room = (SIDE - 70 - (y + 30)) // ROW
     shown = ranked if len(ranked) <= room else ranked[: room - 1]
     for number, finding in enumerate(shown):
         node, members = finding.node, finding.prediction.members
@@ -218,18 +234,23 @@ def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, y: int) -> None:
             f"{words.percent(members[Crop.FSC]):g} / {words.percent(members[Crop.ASC]):g} %",
             f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
             f"{node.attenuation.mean:.0f}",
-            str(node.slice_index + 1),
+            _slice_cell(volume, node.slice_index),
         )
         for (_, x), cell in zip(columns, cells, strict=True):
-            canvas.text(pen, (x, y + 28 + number * 28), cell, 22, _ink(finding, analysis))
+            canvas.text(pen, (x, y + ROW + number * ROW), cell, 22, _ink(finding, analysis))
     if len(shown) < len(ranked):
         canvas.text(
             pen,
-            (GAP, y + 28 + len(shown) * 28),
+            (GAP, y + ROW + len(shown) * ROW),
             f"and {len(ranked) - len(shown)} less probable: see the structured report",
             20,
             QUIET,
         )
+
+
+def _slice_cell(volume: Volume, slice_index: int) -> str:
+    image = volume.slices[slice_index].image_number
+    return f"{slice_index + 1} / {'-' if image is None else image}"
 
 
 def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, window: tuple[float, float], y: int) -> None:
@@ -238,4 +259,4 @@ def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, w
     view = View.whole(volume, middle, SIDE - 2 * GAP, height)
     page.paste(Image.fromarray(canvas.grey(volume, view, window)), (GAP, y))
     _letters(pen, GAP, y, volume, view)
-    canvas.text(pen, (SIDE / 2, y + height + 4), f"slice {middle + 1} of {len(volume.slices)} from the feet", 22, QUIET, "ma")
+    canvas.text(pen, (SIDE / 2, y + height + 4), words.slice_name(volume, middle), 22, QUIET, "ma")

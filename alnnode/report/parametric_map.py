@@ -1,6 +1,7 @@
 """Parametric Map (PS3.3 A.75): the Grad-CAM of each network as numbers in the raster of the source, one object per network.
 
-32-bit floats, because a common viewer shows no other; each object in a series of its own, because viewers colour by series.
+32-bit floats, because a common viewer shows no other; each object in a series of its own, because viewers colour by series. OHIF 3.13
+lays the frames on the source's slices by their order alone: it needs a frame for every slice (`map_frames = "all"`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from highdicom.pm import DerivedPixelContrastValues, ImageFlavorValues, Parametr
 from scipy import ndimage
 
 from alnnode import __version__
-from alnnode.records import Crop, ObjectRole
+from alnnode.records import Crop, MapFrames, ObjectRole
 from alnnode.report import codes, modules
 from alnnode.report.planes import Planes
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from pydicom import Dataset
 
     from alnnode.records import Analysis, Heatmap, ReportContext, ResultObject
 
@@ -42,7 +44,10 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
 def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: ReportContext) -> ResultObject:
     volume = analysis.volume
     assert volume is not None  # `build` looks
-    planes = Planes(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
+    if context.options.map_frames is MapFrames.ALL:
+        planes = Planes(analysis, volume, range(len(volume.slices)))
+    else:
+        planes = Planes(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
     raster = volume.voxels.shape[1:]
     pixels = np.zeros((len(planes.slices), *raster), np.float32)
     for heatmap in heatmaps:
@@ -84,9 +89,24 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
         derivation=codes.GRAD_CAM,
     )
     planes.refer(dataset, series, codes.GRAD_CAM)
+    _order_along_normal(dataset)
     dataset.ImageComments = analysis.model.banner
     dataset.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
     return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP)
+
+
+def _order_along_normal(dataset: Dataset) -> None:
+    """Put the frames in the order in which OHIF stacks the source's slices: along the cross product of row and column direction."""
+    orientation = np.array(dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(orientation[:3], orientation[3:])
+    frames = list(dataset.PerFrameFunctionalGroupsSequence)
+    places = [float(np.dot(normal, [float(p) for p in f.PlanePositionSequence[0].ImagePositionPatient])) for f in frames]
+    order = np.argsort(places, kind="stable")
+    dataset.PerFrameFunctionalGroupsSequence = [frames[n] for n in order]
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = [number]
+    pixels = np.frombuffer(dataset.FloatPixelData, np.float32).reshape(len(frames), -1)
+    dataset.FloatPixelData = pixels[order].tobytes()
 
 
 def on_raster(heatmap: Heatmap, raster: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ from alnnode.records import Side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alnnode.records import Analysis, Finding, OperatingPoint
+    from alnnode.records import Analysis, Finding, OperatingPoint, Volume
 
 LEAST_PERCENT = 0.1  # a value of 0 is shown as blank by a common viewer
 
@@ -29,6 +29,12 @@ def verdict(finding: Finding, analysis: Analysis) -> str:
     said = "suspicious" if finding.suspicious(analysis.model.operating_point) else "not suspicious"
     kind = "demonstration model" if analysis.model.demonstration else "research use only"
     return f"{title(finding)}: {said}, p {percent(finding.prediction.probability):g} % ({kind})"
+
+
+def slice_name(volume: Volume, slice_index: int) -> str:
+    """Return "slice 47 of 83 from the feet, image 37": the second is the number that viewers show."""
+    image = volume.slices[slice_index].image_number
+    return f"slice {slice_index + 1} of {len(volume.slices)} from the feet{'' if image is None else f', image {image}'}"
 
 
 def operating_point(point: OperatingPoint) -> str:

@@ -1,0 +1,104 @@
+"""Every kind of result through archives that others wrote: what comes out is what went in."""
+
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from analyses import CONTEXT, EVERYTHING, variants
+from programs import PROGRAMS, system
+from pydicom import dcmread
+from viewers import free_port, orthanc, post
+
+from alnnode import report
+from alnnode.errors import DeliveryError
+from alnnode.records import ResultObject
+from alnnode.send.cstore import CStoreDestination
+from alnnode.send.destination import OutboxFile
+from alnnode.settings import Destination
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, tuple[ResultObject, Path]]:
+    """All kinds, for a Greek and a multi-frame source, by SOP Instance UID."""
+    folder, made = tmp_path_factory.mktemp("results"), {}
+    for name in ("greek", "enhanced"):
+        for context in (CONTEXT, EVERYTHING):
+            # An input of its own, so that every object has a UID of its own.
+            own = replace(context, input_digest=f"{len(made):064x}")
+            for item in report.build(variants()[name], own):
+                path = folder / f"{len(made)}.dcm"
+                path.write_bytes(item.data)
+                made[item.sop_instance_uid] = item, path
+    return made
+
+
+def data_set(data: bytes) -> bytes:
+    """Return what follows group 0002 of a Part 10 file (PS3.10 7.1)."""
+    return data[144 + int.from_bytes(data[140:144], "little") :]
+
+
+def send(results: dict[str, tuple[ResultObject, Path]], port: int) -> None:
+    destination = CStoreDestination(
+        Destination(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE"
+    )
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            destination.echo()
+            break
+        except DeliveryError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    destination.send(
+        [OutboxFile(i.sop_class_uid, i.sop_instance_uid, i.transfer_syntax_uid, path) for i, path in results.values()]
+    )
+
+
+@pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc")
+def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path) -> None:
+    import json
+    from urllib.request import urlopen
+
+    with orthanc(tmp_path) as (root, port):
+        send(results, port)
+        names = json.load(urlopen(f"{root}/instances"))
+        assert len(names) == len(results)
+        for name in names:
+            data = urlopen(f"{root}/instances/{name}/file").read()
+            uid = json.load(urlopen(f"{root}/instances/{name}/simplified-tags"))["SOPInstanceUID"]
+            assert data_set(data) == data_set(results[uid][0].data)
+        # Over HTTP too.
+        item = next(iter(results.values()))[0]
+        assert post(root, item.data) in names
+
+
+@pytest.mark.dcmtk
+@pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")
+@pytest.mark.parametrize("peer", ["storescp", "dcmqrscp"])
+def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> None:
+    port, area = free_port(), tmp_path / "area"
+    area.mkdir()
+    if peer == "storescp":
+        command = ["storescp", "--accept-all", "--output-directory", str(area), str(port)]
+    else:
+        config = tmp_path / "dcmqrscp.cfg"
+        config.write_text(
+            f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 4\nHostTable BEGIN\nHostTable END\n"
+            f"VendorTable BEGIN\nVendorTable END\nAETable BEGIN\nPEER {area} RW (9, 1024mb) ANY\nAETable END\n",
+            encoding="ascii",
+        )
+        command = ["dcmqrscp", "--config", str(config)]
+    process = subprocess.Popen(
+        command, env={"PATH": PROGRAMS, "TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        send(results, port)
+    finally:
+        process.terminate()
+        process.wait(20)
+    found = [dcmread(path) for path in area.rglob("*") if path.is_file() and path.name != "index.dat"]
+    assert sorted(d.SOPInstanceUID for d in found) == sorted(results)
+    for dataset in found:
+        assert dataset == dcmread(results[dataset.SOPInstanceUID][1])

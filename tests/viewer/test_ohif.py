@@ -1,0 +1,270 @@
+"""The results in OHIF, a viewer that radiologists use, as served by Orthanc: what it lists, draws, restores and where.
+
+Run by `make viewer`; needs Orthanc with its DICOMweb plugin, Chromium, and OHIF's build at ALNNODE_OHIF.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import viewers as ohif
+from analyses import CONTEXT, analysis
+from sources import ct_files
+
+from alnnode import report
+from alnnode.records import Crop, MapFrames, ObjectRole, ReportOptions
+from alnnode.report import words
+from alnnode.report.parametric_map import on_raster
+
+DIST = os.environ.get("ALNNODE_OHIF")
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not DIST, reason="needs a browser: `make viewer` runs it"),
+]
+KINDS = frozenset({ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP, ObjectRole.RESULTS_TREE})
+SHOWN = replace(CONTEXT, options=ReportOptions(kinds=KINDS, map_frames=MapFrames.ALL))
+PICTURES = Path(__file__).parents[2] / "docs" / "img"
+SERIES = {ObjectRole.SR: "S:9001", ObjectRole.CAPTURE: "S:9002", ObjectRole.SEGMENTATION: "S:9003", Crop.FSC: "S:9004"}
+# Which voxels of which source image carry which segment.
+LABELS = """() => {
+  const {imageIds} = window.services.segmentationService.getSegmentations()[0].representationData.Labelmap;
+  return imageIds.flatMap(id => {
+    const image = window.cornerstone.cache.getImage(id), data = image.voxelManager.getScalarData();
+    const source = image.referencedImageId.split('/instances/')[1].split('/')[0];
+    return Array.from(data).flatMap((segment, place) => segment ? [[source, place, segment]] : []);
+  });
+}"""
+# The voxels of the map's volume on one slice, with the slice's own place in the patient.
+MAP = """() => {
+  const id = [...window.cornerstone.cache._volumeCache.keys()].find(id => id.startsWith('pmap.'));
+  const volume = window.cornerstone.cache.getVolume(id);
+  return {dimensions: volume.dimensions, origin: volume.origin, direction: Array.from(volume.direction), spacing: volume.spacing,
+          values: Array.from(volume.voxelManager.getCompleteScalarDataArray())};
+}"""
+
+
+class Study:
+    """One study opened in OHIF."""
+
+    def __init__(self, page, url: str, study_uid: str) -> None:
+        self.page = page
+        page.add_init_script(
+            "localStorage.setItem('shownTours',"
+            " JSON.stringify(['basicViewerTour', 'measurementTrackingTour', 'segmentationTour']))"
+        )
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(f"{url}/viewer?StudyInstanceUIDs={study_uid}", wait_until="domcontentloaded")
+        page.wait_for_function("() => window.services?.displaySetService?.getActiveDisplaySets?.().length > 0", timeout=90_000)
+        page.wait_for_function(
+            "() => window.services.cornerstoneViewportService.getRenderingEngine()?.getViewports()"
+            ".some(v => v.getImageIds?.().length && v.getImageData?.())",
+            timeout=90_000,
+        )
+        page.locator('[data-cy^="study-browser-thumbnail"]').first.wait_for()
+
+    def listed(self) -> dict[str, tuple[str, bool]]:
+        """Modality and series number -> (handler, whether OHIF says that it cannot show it)."""
+        found = self.page.evaluate(
+            "() => window.services.displaySetService.getActiveDisplaySets()"
+            ".map(d => [d.Modality, d.SeriesNumber, d.SOPClassHandlerId.split('.').pop(), !!d.unsupported])"
+        )
+        return {f"{modality} {number}": (handler, unsupported) for modality, number, handler, unsupported in found}
+
+    def open(self, series: str) -> None:
+        """Double-click a thumbnail, and accept what OHIF offers to load from it."""
+        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
+
+    def accept(self) -> None:
+        yes = self.page.locator("[data-cy=yes-hydrate], #yes-hydrate, [data-cy=prompt-begin-tracking-yes-btn]")
+        yes.or_(self.page.get_by_role("button", name="Yes", exact=True)).first.click(timeout=30_000)
+
+    def until(self, script: str, *arguments: object) -> None:
+        self.page.wait_for_function(script, arg=list(arguments) or None, timeout=60_000)
+
+    def panel(self) -> list[str]:
+        """Open the measurement panel where it is closed; its rows."""
+        rows = self.page.locator("[data-cy=data-row]")
+        if not rows.first.is_visible():
+            self.page.locator("[data-cy=trackedMeasurements-btn]").first.click(timeout=10_000)
+            rows.first.wait_for(timeout=10_000)
+        return [text.replace("\n", " ") for text in rows.all_inner_texts()]
+
+    def picture(self, name: str) -> None:
+        self.page.wait_for_timeout(1500)  # the last frame is drawn after the state that was waited for
+        self.page.screenshot(path=str(PICTURES / name))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "no Chromium: apt install chromium"
+    with sync_api.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, headless=True, args=ohif.CHROMIUM)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with ohif.orthanc(tmp_path_factory.mktemp("pacs")) as (root, _), ohif.viewer(Path(str(DIST)), root) as url:
+        yield root, url
+
+
+GEOMETRIES = {"axial": {}, "feet-first": {"feet_first": True}, "oblique": {"tilt": 20.0}}
+
+
+@pytest.fixture(scope="module", params=GEOMETRIES)
+def opened(request, browser, served):
+    root, url = served
+    of = analysis(2, **GEOMETRIES[request.param])
+    # Three studies at once in one PACS: each has its own UIDs.
+    number = list(GEOMETRIES).index(request.param)
+    of.header.StudyInstanceUID, of.header.SeriesInstanceUID = f"2.25.11{number}", f"2.25.12{number}"
+    of.header.FrameOfReferenceUID = f"2.25.13{number}"
+    slices = tuple(replace(s, sop_instance_uid=f"2.25.{9000 + 100 * number + k}") for k, s in enumerate(of.volume.slices))
+    of = replace(of, volume=replace(of.volume, slices=slices))
+    for data in ct_files(of.volume):
+        ohif.post(root, data)
+    context = replace(SHOWN, input_digest=f"{number:02d}" * 32)
+    for item in report.build(of, context):
+        ohif.post(root, item.data)
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    yield of, Study(page, url, str(of.header.StudyInstanceUID))
+    page.close()
+
+
+def test_every_result_is_listed_as_something_that_can_be_opened(opened) -> None:
+    _, study = opened
+    listed = study.listed()
+    assert set(listed) == {"CT 1", "OT 9002", "PMAP 9004", "PMAP 9005", "SEG 9003", "SR 9001", "SR 9008"}
+    assert not any(unsupported for _, unsupported in listed.values())
+
+
+def test_the_masks_lie_on_exactly_the_voxels_of_the_nodes(opened) -> None:
+    of, study = opened
+    study.open("S:9003")
+    study.until(
+        "() => window.services.segmentationService.getSegmentations()[0]?.representationData?.Labelmap?.imageIds?.length"
+    )
+    study.page.wait_for_timeout(2000)
+    slice_of = {s.sop_instance_uid: k for k, s in enumerate(of.volume.slices)}
+    found = np.zeros(of.volume.voxels.shape, np.uint8)
+    for source, place, segment in study.page.evaluate(LABELS):
+        found[slice_of[source]].flat[place] = segment
+    for number, finding in enumerate(of.findings, start=1):
+        expected, box = np.zeros(found.shape, bool), finding.node.box
+        expected[box.k0 : box.k1, box.j0 : box.j1, box.i0 : box.i1] = finding.node.mask
+        assert ((found == number) == expected).all()
+
+
+def test_the_maps_are_hottest_where_the_networks_looked(opened) -> None:
+    of, study = opened
+    study.open("S:9004")
+    study.until("() => [...window.cornerstone.cache._volumeCache.keys()].some(id => id.startsWith('pmap.'))")
+    study.page.wait_for_timeout(3000)
+    shown = study.page.evaluate(MAP)
+    columns, rows, slices = shown["dimensions"]
+    values = np.array(shown["values"]).reshape(slices, rows, columns)
+    axes = np.array(shown["direction"]).reshape(3, 3) * np.array(shown["spacing"])[:, None]
+    for finding in of.findings:
+        (heatmap,) = [h for h in finding.heatmaps if h.crop is Crop.FSC]
+        raster = on_raster(heatmap, (rows, columns))
+        j, i = np.unravel_index(int(raster.argmax()), raster.shape)
+        wanted = np.array(of.volume.patient_point(finding.node.slice_index, j, i))
+        # Where OHIF's own geometry puts the hottest voxel of the slice on which the node was classified.
+        k = round(float(np.linalg.solve(axes.T, wanted - np.array(shown["origin"]))[2]))
+        hot_row, hot_column = np.unravel_index(int(values[k].argmax()), (rows, columns))
+        shown_at = np.array(shown["origin"]) + np.array([hot_column, hot_row, k]) @ axes
+        assert np.abs(shown_at - wanted).max() <= 0.8  # one pixel, mm
+        others = [f.node.slice_index for f in of.findings]
+        assert sum(float(np.abs(plane).max()) > 0 for plane in values) == len(set(others))
+
+
+def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened) -> None:
+    of, study = opened
+    study.open("S:9001")
+    study.accept()
+    study.until("([n]) => window.services.measurementService.getMeasurements().length === n", len(of.findings))
+    measurements = study.page.evaluate(
+        "() => window.services.measurementService.getMeasurements()"
+        ".map(m => ({tool: m.toolName, label: m.label, points: m.points, source: m.SOPInstanceUID}))"
+    )
+    for finding, shown in zip(of.findings, measurements, strict=True):
+        node = finding.node
+        assert shown["tool"] == "Bidirectional"
+        assert shown["label"].startswith(f"{node.side.value[0].upper()} node {node.number}: ")
+        assert shown["source"] == of.volume.slices[node.slice_index].sop_instance_uid
+        ends = [*(node.long_axis.start, node.long_axis.end), *(node.short_axis.start, node.short_axis.end)]
+        wanted = [of.volume.patient_point(node.slice_index, row - 0.5, column - 0.5) for column, row in ends]
+        assert np.abs(np.array(shown["points"]) - np.array(wanted)).max() < 0.01  # mm
+    rows = " ".join(study.panel())
+    for finding in of.findings:
+        assert f"node {finding.node.number}: " in rows
+        assert f"p {words.percent(finding.prediction.probability):g} %" in rows
+    assert not study.errors
+
+
+def test_a_negative_and_an_unanalysed_series_open_as_text(browser, served) -> None:
+    root, url = served
+    quiet = analysis(0)
+    quiet.header.StudyInstanceUID, quiet.header.SeriesInstanceUID = "2.25.991", "2.25.992"
+    slices = tuple(replace(s, sop_instance_uid=f"2.25.{99000 + k}") for k, s in enumerate(quiet.volume.slices))
+    quiet = replace(quiet, volume=replace(quiet.volume, slices=slices))
+    for data in ct_files(quiet.volume):
+        ohif.post(root, data)
+    for item in report.build(quiet, replace(CONTEXT, input_digest="99" * 32)):
+        ohif.post(root, item.data)
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, "2.25.991")
+    study.open("S:9001")
+    page.get_by_text("no axillary lymph node found").first.wait_for(timeout=30_000)
+    assert not study.errors
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory) -> tuple[Path, Path]:
+    """A phantom study and what the node makes of it with the demonstration model."""
+    folder = tmp_path_factory.mktemp("phantom")
+    config = folder / "config.toml"
+    config.write_text('[report]\nkinds = ["seg"]\n', encoding="utf-8")
+    alnnode = [sys.executable, "-m", "alnnode"]
+    subprocess.run([*alnnode, "phantom", str(folder / "in"), "--patients", "1", "--seed", "3"], check=True, capture_output=True)
+    subprocess.run(
+        [*alnnode, "analyse", str(folder / "in"), "--out", str(folder / "out"), "--config", str(config)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "in", folder / "out"
+
+
+def test_pictures_of_a_phantom_for_the_documentation(browser, served, phantom) -> None:
+    from pydicom import dcmread
+
+    root, url = served
+    paths = [*phantom[0].rglob("*.dcm"), *phantom[1].rglob("*.dcm")]
+    for path in paths:
+        ohif.post(root, path.read_bytes())
+    nodes = len(list(phantom[1].glob("capture-*.dcm"))) - 1
+    assert nodes > 0
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
+    study.open("S:9003")
+    study.until("() => window.services.segmentationService.getSegmentations().length > 0")
+    study.open("S:9001")
+    study.accept()
+    study.until("([n]) => window.services.measurementService.getMeasurements().length === n", nodes)
+    assert len(study.panel()) >= nodes
+    page.locator("[data-cy=data-row]").first.click(timeout=10_000)
+    study.picture("ohif-report.png")
+    study.open("S:9002")
+    page.wait_for_timeout(4000)
+    study.picture("ohif-capture.png")
+    assert not study.errors
+    page.close()
