@@ -29,6 +29,7 @@ from alnnode.ingest.transport import Server, fault_of
 from alnnode.store import engine as engines
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
+from alnnode.tls import Reloading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,6 +182,7 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
             receiver.handlers,
             listener.addresses,
             listener.max_object_mb << 20,
+            Reloading(listener.tls) if listener.tls else None,
         )
     except OSError as error:
         raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error

@@ -10,13 +10,16 @@ from __future__ import annotations
 import queue
 import select
 import socket
+import ssl
 import struct
+import sys
 import threading
 import time
 from copy import deepcopy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydicom.uid import CTImageStorage
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
@@ -29,6 +32,7 @@ from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE, P_DATA
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from alnnode.errors import TlsRefused
 from alnnode.ingest.header import valid_uid
 from alnnode.ingest.status import Status
 
@@ -40,8 +44,13 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_messages import DIMSEMessage
     from pynetdicom.presentation import PresentationContext
 
+    from alnnode.tls import Reloading
+
+log = structlog.get_logger()
+
 WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
 BACKLOG = 128
+HANDSHAKE = 30.0  # seconds
 # A PDU longer than what was negotiated, and any other longer than this, is no DICOM: it is not read into memory.
 PDU_MARGIN = 1 << 20
 _ELEMENT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HHIH"), struct.Struct("<HHII")
@@ -72,6 +81,8 @@ class _Socket(AssociationSocket):
             time.sleep(0.01)  # the association is ending; its thread says when
             return False
         try:
+            if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+                return True  # decrypted already: the descriptor does not show it
             poll = select.poll()  # select() fails from descriptor 1024 on
             poll.register(self.socket, select.POLLIN)
             poll.register(self._wake_read, select.POLLIN)
@@ -273,6 +284,17 @@ class _Handler(RequestHandler):
 
     server: Server
 
+    def handle(self) -> None:
+        """Make the TLS handshake where there is one, in this connection's own thread, then start the association."""
+        if self.server.tls is not None:
+            try:
+                self.request = self.server.tls.accept(self.request, self.ae.acse_timeout or HANDSHAKE)
+            except TlsRefused as error:
+                log.warning("tls_refused", address=self.client_address[0], reason=str(error))
+                return
+            self.request.settimeout(self.ae.network_timeout)
+        super().handle()
+
     def _create_association(self) -> Association:
         association = _Association(self.ae, self.server.max_object_bytes)
         association._server = self.server  # noqa: SLF001 - as RequestHandler does
@@ -307,7 +329,9 @@ class Server(ThreadedAssociationServer):
         bound: Sequence[tuple[Any, Any]],
         networks: Sequence[IPv4Network | IPv6Network],
         max_object_bytes: int,
+        tls: Reloading | None = None,
     ) -> None:
+        self.tls = tls
         self.bound, self.max_object_bytes = tuple(bound), max_object_bytes
         self._networks = tuple(networks)
         super().__init__(ae, address, ae.ae_title, list(contexts), request_handler=_Handler)
@@ -332,3 +356,7 @@ class Server(ThreadedAssociationServer):
         address = ip_address(client_address[0].partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature is socketserver's
+        """Say that a connection failed, without the traceback that socketserver prints."""
+        log.error("connection_failed", address=client_address[0], error=type(sys.exception()).__name__)
