@@ -106,6 +106,8 @@ class Listener(Section):
     port: Port = 11112
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50  # per process
+    max_peer_connections: Annotated[int, Field(ge=1, le=2000)] = 100  # of one address at once, per process
+    max_peer_rate: Annotated[float, Field(gt=0, le=10000)] = 50  # connections of one address in a second, per process
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 26)] = 131072
     max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
     called_ae_titles: tuple[AETitle, ...] = ()  # empty: the node's own; "*": any

@@ -24,6 +24,7 @@ from alnnode.errors import RejectedObject, ServiceError
 from alnnode.ingest import recorder
 from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
 from alnnode.store import engine as engines
@@ -180,7 +181,10 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
             (listener.host, listener.port),
             contexts(),
             receiver.handlers,
-            listener.addresses,
+            Gate(
+                listener.addresses,
+                Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
+            ),
             listener.max_object_mb << 20,
             Reloading(listener.tls) if listener.tls else None,
         )

