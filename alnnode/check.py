@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from alnnode.errors import AlnnodeError
+from alnnode.errors import AlnnodeError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from alnnode.settings import Settings
+
+
+CERTIFICATE_DAYS = 30  # a certificate that ends sooner is an alarm: renewing takes hospitals weeks
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     yield _guarded("broker", lambda: _broker(settings), "start it, and check [broker] url")
     yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle; export the bundle again")
     yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
+    for certificate, load in _certificates(settings):
+        yield _guarded(
+            f"certificate {certificate.name}", partial(_certificate, certificate, load), "renew it; nothing has to be restarted"
+        )
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
     for destination in settings.destinations:
@@ -86,6 +94,28 @@ def _device(settings: Settings) -> str:
     from alnnode.model.ensemble import choose_device, describe_device  # noqa: PLC0415
 
     return describe_device(choose_device(settings.analysis.device))
+
+
+def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Yield the node's own certificates, each with what loads it together with its key and authority."""
+    from alnnode import tls  # noqa: PLC0415
+
+    if settings.listener.tls is not None:
+        yield settings.listener.tls.certificate, partial(tls.server_context, settings.listener.tls)
+    for destination in settings.destinations:
+        if destination.tls is not None and destination.tls.certificate is not None:
+            yield destination.tls.certificate, partial(tls.client_context, destination.tls)
+
+
+def _certificate(certificate: Path, load: Callable[[], object]) -> str:
+    from alnnode.tls import expiry  # noqa: PLC0415
+
+    load()
+    ends = expiry(certificate)
+    days = (ends - datetime.now(UTC)).days
+    if days < CERTIFICATE_DAYS:
+        raise ServiceError(f"{'ended' if days < 0 else 'ends'} on {ends:%Y-%m-%d}")
+    return f"valid until {ends:%Y-%m-%d}"
 
 
 def _echo(settings: Settings, name: str) -> str:

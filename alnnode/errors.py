@@ -8,6 +8,7 @@
   + ReportError            a result object could not be built
   + DeliveryError          a destination did not take an object
     x DeliveryRefused      it never will (wrong SOP class, refused association): retrying is useless until a person acts
+  + TlsRefused             a peer's TLS handshake failed, or its certificate names nobody who is let in
   + JobNotFound            no job has that id
   + JobConflict            a job is in no state to do what is asked
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
@@ -56,6 +57,10 @@ class DeliveryError(AlnnodeError):
 
 class DeliveryRefused(DeliveryError):
     """A destination refuses for a reason that waiting does not mend."""
+
+
+class TlsRefused(AlnnodeError):
+    """A peer is not let in; the text names the reason and holds nothing that the peer sent."""
 
 
 class JobNotFound(AlnnodeError):

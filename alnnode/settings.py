@@ -66,6 +66,39 @@ class Node(Section):
     data_dir: Path = Path("alnnode-data")
 
 
+class ListenerTls(Section):
+    """DICOM TLS of the listener's port."""
+
+    certificate: Path  # PEM, with the chain
+    private_key: Path
+    ca: Path | None = None  # signs the certificates of senders
+    mutual: bool = True
+    peer_names: tuple[str, ...] = ()  # empty: every certificate of the CA
+
+    @model_validator(mode="after")
+    def _mutual_needs_a_ca(self) -> Self:
+        if self.mutual and self.ca is None:
+            raise ValueError("mutual TLS needs ca, the file that signs your senders' certificates; or set mutual = false")
+        if self.peer_names and not self.mutual:
+            raise ValueError("peer_names needs mutual = true: without it no sender shows a certificate")
+        return self
+
+
+class DestinationTls(Section):
+    """TLS towards one destination, whose certificate is always checked."""
+
+    ca: Path
+    certificate: Path | None = None  # the node's own, when the destination asks for one
+    private_key: Path | None = None
+    server_name: str | None = None  # in the destination's certificate; None: its host
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together; give both or none")
+        return self
+
+
 class Listener(Section):
     """The C-STORE SCP."""
 
@@ -73,6 +106,8 @@ class Listener(Section):
     port: Port = 11112
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 50  # per process
+    max_peer_connections: Annotated[int, Field(ge=1, le=2000)] = 100  # of one address at once, per process
+    max_peer_rate: Annotated[float, Field(gt=0, le=10000)] = 50  # connections of one address in a second, per process
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 26)] = 131072
     max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
     called_ae_titles: tuple[AETitle, ...] = ()  # empty: the node's own; "*": any
@@ -81,6 +116,7 @@ class Listener(Section):
     acse_timeout: Seconds = 30
     dimse_timeout: Seconds = 60
     network_timeout: Seconds = 60
+    tls: ListenerTls | None = None  # None: no TLS
 
 
 class Destination(Section):
@@ -97,6 +133,7 @@ class Destination(Section):
     retry_first: Seconds = 5
     retry_ceiling: Seconds = 900
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
+    tls: DestinationTls | None = None  # None: C-STORE without TLS; STOW-RS with the system's authorities
 
     @model_validator(mode="after")
     def _address_is_complete(self) -> Self:
@@ -104,6 +141,10 @@ class Destination(Section):
             raise ValueError('a destination of kind "cstore" needs ae_title, host and port')
         if self.kind == "stow" and not (self.url or "").startswith(("http://", "https://")):
             raise ValueError('a destination of kind "stow" needs url = "http(s)://…", the DICOMweb service root')
+        if self.kind == "stow" and self.tls and not (self.url or "").startswith("https://"):
+            raise ValueError("tls needs a url that begins with https://")
+        if self.kind == "stow" and self.tls and self.tls.server_name:
+            raise ValueError('server_name is for kind = "cstore"; for "stow" the url names the server')
         if self.retry_ceiling < self.retry_first:
             raise ValueError("retry_ceiling is below retry_first; raise it to at least the first delay")
         return self

@@ -24,11 +24,13 @@ from alnnode.errors import RejectedObject, ServiceError
 from alnnode.ingest import recorder
 from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
 from alnnode.store import engine as engines
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
+from alnnode.tls import Reloading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,8 +181,12 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
             (listener.host, listener.port),
             contexts(),
             receiver.handlers,
-            listener.addresses,
+            Gate(
+                listener.addresses,
+                Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
+            ),
             listener.max_object_mb << 20,
+            Reloading(listener.tls) if listener.tls else None,
         )
     except OSError as error:
         raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error

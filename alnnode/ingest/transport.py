@@ -10,42 +10,42 @@ from __future__ import annotations
 import queue
 import select
 import socket
-import struct
+import ssl
+import sys
 import threading
 import time
 from copy import deepcopy
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from pydicom.uid import CTImageStorage
+import structlog
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
-from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE, P_DATA
+from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from alnnode.ingest.header import valid_uid
-from alnnode.ingest.status import Status
+from alnnode.errors import TlsRefused
+from alnnode.ingest.messages import WAIT, Messages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from ipaddress import IPv4Network, IPv6Network
+    from collections.abc import Callable, Sequence
 
     from pynetdicom import AE
-    from pynetdicom.dimse_messages import DIMSEMessage
     from pynetdicom.presentation import PresentationContext
 
-WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
+    from alnnode.ingest.gate import Gate
+    from alnnode.ingest.status import Status
+    from alnnode.tls import Reloading
+
+log = structlog.get_logger()
+
 BACKLOG = 128
+SILENCE = 60.0  # seconds, where the settings of pynetdicom's AE name none
+PDU_HEAD = 6  # bytes: type, reserved, length (PS3.8 9.3)
 # A PDU longer than what was negotiated, and any other longer than this, is no DICOM: it is not read into memory.
 PDU_MARGIN = 1 << 20
-_ELEMENT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HHIH"), struct.Struct("<HHII")
-PLACEHOLDER_UID = "2.25.0"  # stands in a command for a UID that is not valid
 
 
 class _Socket(AssociationSocket):
@@ -54,6 +54,8 @@ class _Socket(AssociationSocket):
     def __init__(self, assoc: Association, client_socket: socket.socket, limit: int) -> None:
         super().__init__(assoc, client_socket=client_socket)
         self._limit = limit
+        self._until: float | None = None  # when the PDU that is being read must be whole
+        self._pdus = 0
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -72,6 +74,8 @@ class _Socket(AssociationSocket):
             time.sleep(0.01)  # the association is ending; its thread says when
             return False
         try:
+            if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+                return True  # decrypted already: the descriptor does not show it
             poll = select.poll()  # select() fails from descriptor 1024 on
             poll.register(self.socket, select.POLLIN)
             poll.register(self._wake_read, select.POLLIN)
@@ -86,18 +90,30 @@ class _Socket(AssociationSocket):
             return False
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read ``nr_bytes`` into one buffer; fewer when the peer closes."""
+        """Read ``nr_bytes`` into one buffer; fewer when the peer closes.
+
+        pynetdicom asks for the head of a PDU and then for its body. Together they have one time limit, however small the pieces are
+        that they come in.
+        """
         if nr_bytes > self._limit:
             raise OSError("a PDU is longer than any that was negotiated")
         if self.socket is None:
             raise OSError("the connection is closed")
+        if nr_bytes == PDU_HEAD and self._until is None:
+            allowed = self.assoc.acse_timeout if self._pdus == 0 else self.assoc.network_timeout
+            self._until = time.monotonic() + (allowed or SILENCE)
         buffer = bytearray(nr_bytes)
         view, filled = memoryview(buffer), 0
         while filled < nr_bytes:
+            if self._until is not None:
+                self.socket.settimeout(max(0.001, self._until - time.monotonic()))
             count = self.socket.recv_into(view[filled:])
             if not count:
                 break
             filled += count
+        if nr_bytes != PDU_HEAD or buffer[2:] == bytes(4):
+            self._until, self._pdus = None, self._pdus + 1
+            self.socket.settimeout(self.assoc.network_timeout)
         view.release()
         del buffer[filled:]
         return buffer
@@ -168,104 +184,27 @@ class _Provider(DULServiceProvider):
         self.assoc.dimse.msg_queue.put((None, None))
 
 
-class _Inbox(queue.Queue[Any]):
-    """Serves a C-STORE where it arrives, in the upper layer's thread.
-
-    Its sender waits for the answer and nothing else is to be read meanwhile; two hand-overs between threads for each image would cost
-    more than the image does.
-    """
-
-    def __init__(self, association: Association) -> None:
-        super().__init__()
-        self._association = association
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        context_id, primitive = item
-        association = self._association
-        direct = isinstance(primitive, C_STORE) and primitive.is_valid_request and association.is_established
-        if direct and context_id in association._accepted_cx:  # noqa: SLF001 - its public twin is a list without ids
-            association._serve_request(primitive, context_id)  # noqa: SLF001 - what the association's own loop calls
-        else:
-            super().put(item, block, timeout)
-
-
-class _Messages(DIMSEServiceProvider):
-    """The message layer: waits for messages, keeps no more of one than allowed, and notes what is wrong with a command."""
-
-    def __init__(self, assoc: Association, max_bytes: int) -> None:
-        super().__init__(assoc)
-        self.msg_queue = _Inbox(assoc)
-        self._max_bytes = max_bytes
-        self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
-
-    def get_msg(self, block: bool = False) -> Any:
-        """Wait for a message also when asked not to: the caller's loop would only ask again."""
-        try:
-            return self.msg_queue.get(timeout=self.dimse_timeout if block else WAIT)
-        except queue.Empty:
-            return None, None
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take a part of a message; of an object that is larger than allowed, drop the rest instead of holding it in memory."""
-        if self.message is not None and self.message.data_set is not None and self.message.data_set.tell() > self._max_bytes:
-            values = primitive.presentation_data_value_list
-            values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
-        super().receive_primitive(primitive)
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the answer to a C-STORE by way of a template instead of two data sets."""
-        if isinstance(primitive, C_STORE) and primitive.MessageIDBeingRespondedTo is not None and not primitive.ErrorComment:
-            part = P_DATA()
-            part.presentation_data_value_list.append((context_id, b"\x03" + _store_answer(primitive)))  # last command fragment
-            self.dul.send_pdu(part)
-        else:
-            super().send_msg(primitive, context_id)
-
-    def examine(self, message: DIMSEMessage) -> None:
-        """Make a C-STORE command that pynetdicom would abort over acceptable, and note the fault for the answer."""
-        if not isinstance(message, C_STORE_RQ):
-            return
-        command = message.command_set
-        context = self.assoc._accepted_cx.get(message.context_id or 0)  # noqa: SLF001 - its public twin is a list without ids
-        if context is None:
-            return  # a protocol violation, and pynetdicom's to answer
-        fault: tuple[Status, str] | None = None
-        if str(command.get("AffectedSOPClassUID", "")) != context.abstract_syntax:
-            fault = Status.SOP_CLASS_MISMATCH, "the command is of another SOP class than negotiated"
-            command.AffectedSOPClassUID = CTImageStorage  # any that pynetdicom hands to the storage service
-        if not valid_uid(str(command.get("AffectedSOPInstanceUID", ""))):
-            fault = Status.INVALID_UID, "SOP Instance UID of the command is not valid"
-            command.AffectedSOPInstanceUID = PLACEHOLDER_UID
-        if fault is not None:
-            self.faults[int(command.get("MessageID") or 0)] = fault
-
-
-def _store_answer(answer: C_STORE) -> bytes:
-    """Encode a C-STORE response: implicit VR little endian, PS3.7 table 9.3-2."""
-    class_uid = str(answer.AffectedSOPClassUID).encode("ascii")
-    instance_uid = str(answer.AffectedSOPInstanceUID).encode("ascii")
-    class_uid += b"\0" * (len(class_uid) % 2)
-    instance_uid += b"\0" * (len(instance_uid) % 2)
-    shorts = ((0x0100, 0x8001), (0x0120, answer.MessageIDBeingRespondedTo), (0x0800, 0x0101), (0x0900, answer.Status))
-    elements = _ELEMENT.pack(0, 0x0002, len(class_uid)) + class_uid
-    elements += b"".join(_SHORT.pack(0, element, 2, value) for element, value in shorts)
-    elements += _ELEMENT.pack(0, 0x1000, len(instance_uid)) + instance_uid
-    return _LONG.pack(0, 0, 4, len(elements)) + elements
-
-
 class _Association(Association):
-    """An acceptor made of the parts above."""
+    """An acceptor made of the parts above; ``ended`` is called when its thread ends."""
 
-    def __init__(self, ae: AE, max_bytes: int) -> None:
+    def __init__(self, ae: AE, max_bytes: int, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.dul = _Provider(self)
-        self.dimse = _Messages(self, max_bytes)
+        self.dimse = Messages(self, max_bytes)
+        self._ended = ended
+
+    def run(self) -> None:
+        """Be an association until its end."""
+        try:
+            super().run()
+        finally:
+            self._ended()
 
 
 def fault_of(association: Association, message_id: int) -> tuple[Status, str] | None:
     """Return what is wrong with the command of a C-STORE request; each fault is given once."""
     messages = association.dimse
-    return messages.faults.pop(message_id, None) if isinstance(messages, _Messages) else None
+    return messages.faults.pop(message_id, None) if isinstance(messages, Messages) else None
 
 
 class _Handler(RequestHandler):
@@ -273,8 +212,39 @@ class _Handler(RequestHandler):
 
     server: Server
 
+    def handle(self) -> None:
+        """Start the association as soon as the peer says something; before, a connection costs one thread and nothing else."""
+        started = False
+        try:
+            if self._speaks():
+                super().handle()
+                started = True
+        finally:
+            if not started:
+                self.server.gate.leave(self.client_address[0])
+
+    def _speaks(self) -> bool:
+        """Wait for the peer's first byte, or make the TLS handshake where there is one; False when neither comes in time."""
+        seconds = self.ae.acse_timeout or SILENCE
+        if self.server.tls is None:
+            self.request.settimeout(seconds)
+            try:
+                spoke = bool(self.request.recv(1, socket.MSG_PEEK))
+            except OSError:
+                return False
+        else:
+            try:
+                self.request = self.server.tls.accept(self.request, seconds)
+            except TlsRefused as error:
+                log.warning("tls_refused", address=self.client_address[0], reason=str(error))
+                return False
+            spoke = True
+        self.request.settimeout(self.ae.network_timeout)
+        return spoke
+
     def _create_association(self) -> Association:
-        association = _Association(self.ae, self.server.max_object_bytes)
+        address = self.client_address[0]
+        association = _Association(self.ae, self.server.max_object_bytes, lambda: self.server.gate.leave(address))
         association._server = self.server  # noqa: SLF001 - as RequestHandler does
         association.name = f"AcceptorThread-{self.client_address[1]}"  # pynetdicom finds its acceptors by this word
         limit = self.ae.maximum_pdu_size + PDU_MARGIN
@@ -305,11 +275,13 @@ class Server(ThreadedAssociationServer):
         address: tuple[str, int],
         contexts: Sequence[PresentationContext],
         bound: Sequence[tuple[Any, Any]],
-        networks: Sequence[IPv4Network | IPv6Network],
+        gate: Gate,
         max_object_bytes: int,
+        tls: Reloading | None = None,
     ) -> None:
+        self.tls = tls
         self.bound, self.max_object_bytes = tuple(bound), max_object_bytes
-        self._networks = tuple(networks)
+        self.gate = gate
         super().__init__(ae, address, ae.ae_title, list(contexts), request_handler=_Handler)
         ae._servers.append(self)  # noqa: SLF001 - AE.shutdown and Server.shutdown expect it there
 
@@ -328,7 +300,17 @@ class Server(ThreadedAssociationServer):
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the signature is socketserver's
-        """Whether the peer's address is allowed."""
-        address = ip_address(client_address[0].partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        """Whether the peer may connect."""
+        return self.gate.enter(client_address[0])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the connection's thread."""
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self.gate.leave(client_address[0])
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature is socketserver's
+        """Say that a connection failed, without the traceback that socketserver prints."""
+        log.error("connection_failed", address=client_address[0], error=type(sys.exception()).__name__)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.errors import DeliveryError, DeliveryRefused, ServiceError
 from alnnode.send.destination import Failures
+from alnnode.tls import client_context, remembering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from ssl import SSLContext
 
     from pydicom import Dataset
     from pynetdicom.association import Association
@@ -50,6 +52,12 @@ REJECTIONS = {
     7: "it has another AE title; correct [[destinations]] ae_title",
 }
 REJECTED_PERMANENT, SOURCE_SERVICE_USER = 1, 1
+
+
+class _Tls(NamedTuple):
+    context: SSLContext
+    server_name: str
+    reason: Callable[[], str | None]
 
 
 class CStoreDestination:
@@ -128,15 +136,17 @@ class CStoreDestination:
     @contextmanager
     def _associate(self, contexts: list[PresentationContext]) -> Iterator[Association]:
         settings = self._settings
+        tls = self._tls()
         association = self._entity.associate(
             settings.host or "",
             settings.port or 0,
             contexts,
             ae_title=settings.ae_title or "",
-            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._opened)],
+            tls_args=tls and (tls.context, tls.server_name),
         )
         if not association.is_established:
-            raise self._not_established(association)
+            raise self._not_established(association, tls and tls.reason())
         try:
             yield association
         except DeliveryError:
@@ -149,7 +159,25 @@ class CStoreDestination:
         else:
             association.release()
 
-    def _not_established(self, association: Association) -> DeliveryError:
+    def _tls(self) -> _Tls | None:
+        """Read the certificates anew for each association, so that renewed ones need no restart."""
+        settings = self._settings.tls
+        if settings is None:
+            return None
+        try:
+            context = client_context(settings)
+        except ServiceError as error:
+            raise DeliveryError(f"{self.name}: {error}") from error
+        return _Tls(context, settings.server_name or self._settings.host or "", remembering(context))
+
+    def _opened(self, event: evt.Event) -> None:
+        """Set what pynetdicom leaves open: Nagle's algorithm would cost 40 ms an object, and its reads would wait for ever."""
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport.socket.settimeout(self._settings.timeout)
+
+    def _not_established(self, association: Association, tls_failure: str | None) -> DeliveryError:
         where = f"{self._settings.host}:{self._settings.port}"
         if association.is_rejected:
             answer = association.acceptor.primitive
@@ -159,11 +187,6 @@ class CStoreDestination:
             return DeliveryError(f"{self.name}: {where} rejects the association (source {source}, reason {reason})")
         if association.rejected_contexts:
             return DeliveryRefused(f"{self.name}: {where} accepts none of the proposed presentation contexts")
+        if tls_failure is not None:
+            return DeliveryError(f"{self.name}: no TLS connection with {where}: {tls_failure}")
         return DeliveryError(f"{self.name}: no association with {where}")
-
-
-def _no_delay(event: evt.Event) -> None:
-    """Without TCP_NODELAY each object waits some 40 ms for Nagle's algorithm and delayed acknowledgements."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import httpx
 
-from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.errors import DeliveryError, DeliveryRefused, ServiceError
 from alnnode.send.destination import Failures
+from alnnode.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ class StowDestination:
         self.name = settings.name
         self._url = (settings.url or "").rstrip("/")
         self._timeout = settings.timeout
+        self._tls = settings.tls
         self._transport = transport
 
     def echo(self) -> None:
@@ -94,7 +96,11 @@ class StowDestination:
     def _request(self, method: str, url: str, **options: object) -> httpx.Response:
         headers = {"Accept": "application/dicom+json", **(options.pop("headers", None) or {})}  # type: ignore[dict-item]
         try:
-            with httpx.Client(timeout=self._timeout, transport=self._transport) as client:
+            verify = client_context(self._tls) if self._tls else True
+        except ServiceError as error:
+            raise DeliveryError(f"{self.name}: {error}") from error
+        try:
+            with httpx.Client(timeout=self._timeout, transport=self._transport, verify=verify) as client:
                 return client.request(method, url, headers=headers, **options)  # type: ignore[arg-type]
         except httpx.HTTPError as error:
             # The text of httpx's errors can hold the url, and so a password.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import alive, children, command_line, descendants
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -171,33 +172,6 @@ class Serving:
     def find(self, word: str) -> list[int]:
         """Process ids below this node whose command line holds ``word``."""
         return [pid for pid in descendants(self.process.pid) if word in command_line(pid)]
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [deeper for child in found for deeper in descendants(child)]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, study, bundle, pacs) -> None:

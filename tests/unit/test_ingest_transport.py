@@ -13,7 +13,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
-from alnnode.ingest import transport
+from alnnode.ingest import messages, transport
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_the_short_answer_is_what_pynetdicom_would_encode() -> None:
     message = C_STORE_RSP()
     message.primitive_to_message(answer)
     encoded = b"".join(data[1:] for part in message.encode_msg(1, 16382) for _, data in part.presentation_data_value_list)
-    assert transport._store_answer(answer) == encoded
+    assert messages._store_answer(answer) == encoded

@@ -10,7 +10,7 @@ import pytest
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
-from alnnode.settings import ENV_PREFIX, Destination, Route, Settings, load
+from alnnode.settings import ENV_PREFIX, Destination, DestinationTls, ListenerTls, Route, Settings, load
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 TABLES = {"destinations": Destination, "routes": Route}
@@ -82,7 +82,21 @@ def test_settings_are_frozen():
 
 
 DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 104\n'
+TLS = 'certificate = "c"\nprivate_key = "k"\n'
 WRONG = {
+    "mutual TLS without an authority": (f"[listener.tls]\n{TLS}", ["listener.tls:", "mutual TLS needs ca"]),
+    "names of peers that show no certificate": (
+        f'[listener.tls]\n{TLS}mutual = false\npeer_names = ["ct1"]',
+        ["listener.tls:", "peer_names needs mutual"],
+    ),
+    "half a pair": (
+        f'{DESTINATION}[destinations.tls]\nca = "a"\ncertificate = "c"\n',
+        ["destinations[1].tls:", "give both or none"],
+    ),
+    "TLS without https": (
+        '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "http://h"\ntls = { ca = "a" }\n',
+        ["destinations[1]:", "https://"],
+    ),
     "misspelt key": ("[listener]\nprot = 104", ["listener.prot: no such key", 'do you mean "port"?', "config.example.toml"]),
     "misspelt section": ("[lisener]\nport = 104", ["lisener: no such key", 'do you mean "listener"?']),
     "strange key": ("[node]\nxyzzy = 1", ["node.xyzzy: no such key", "remove it"]),
@@ -189,6 +203,14 @@ def test_digest_follows_what_changes_a_result():
     assert digest("analysis", min_short_axis_mm=6) != settings.result_digest
     assert digest("report", captures=CaptureForm.MULTIFRAME) != settings.result_digest
     assert digest("report", kinds=("seg", "ko")) == digest("report", kinds=("ko", "seg")) != settings.result_digest
+
+
+def test_the_tables_that_the_example_leaves_out_name_every_field():
+    tables = re.findall(r"^# (tls = \{.*\})$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+    given = [tomllib.loads(table)["tls"] for table in tables]
+    assert [set(ListenerTls.model_fields), set(DestinationTls.model_fields)] == [set(table) for table in given]
+    ListenerTls(**given[0])
+    DestinationTls(**given[1])
 
 
 def test_example_is_plain_toml():

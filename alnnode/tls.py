@@ -1,0 +1,194 @@
+"""DICOM TLS after the BCP 195 profiles (PS3.15 B.9 to B.12; RFC 9325): contexts for both directions, made anew when a file changes.
+
+TLS 1.2 and 1.3 only; of TLS 1.2 the four suites that RFC 9325 section 4.2 recommends: forward secret and authenticated.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from alnnode.errors import ServiceError, TlsRefused
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from alnnode.settings import DestinationTls, ListenerTls
+
+SUITES = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+)
+
+log = structlog.get_logger()
+
+
+def server_context(settings: ListenerTls) -> ssl.SSLContext:
+    """Return the context of the listener.
+
+    Raises:
+        ServiceError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    # No session outlives its connection: a resumed one would not see a certificate that was withdrawn meanwhile.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _load_own(context, settings.certificate, settings.private_key)
+    if settings.mutual:
+        assert settings.ca is not None  # the settings say so
+        _load_ca(context, settings.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(settings: DestinationTls) -> ssl.SSLContext:
+    """Return the context for one destination: its certificate and its name are always checked.
+
+    Raises:
+        ServiceError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    _load_ca(context, settings.ca)
+    if settings.certificate is not None and settings.private_key is not None:
+        _load_own(context, settings.certificate, settings.private_key)
+    return context
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(SUITES))
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, private_key: Path) -> None:
+    def no_password() -> str:
+        raise ServiceError(f"{private_key} is encrypted; keep the key without a password in a file of mode 0600")
+
+    try:
+        context.load_cert_chain(certificate, private_key, no_password)
+    except OSError as error:  # ssl.SSLError is one
+        raise ServiceError(f"{certificate} and {private_key} cannot be used as certificate and key: {_words(error)}") from error
+
+
+def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:
+        raise ServiceError(f"{ca} cannot be used as certificate authority: {_words(error)}") from error
+
+
+def _words(error: OSError) -> str:
+    """Say what went wrong in a few words: OpenSSL's reason, or the system's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = getattr(error, "reason", None)
+    return reason.lower().replace("_", " ") if isinstance(reason, str) else error.strerror or type(error).__name__
+
+
+class Reloading:
+    """A listener's context that follows its files: a renewed certificate counts from the next connection on.
+
+    Files that cannot be used leave the last good context in place and one line in the log.
+    """
+
+    def __init__(self, settings: ListenerTls) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._seen = self._stamps()
+        self._context = server_context(settings)
+
+    def accept(self, connection: socket.socket, seconds: float) -> ssl.SSLSocket:
+        """Make the handshake within ``seconds`` and return the encrypted connection.
+
+        Raises:
+            TlsRefused: the peer is not let in, or does not speak TLS; the connection is closed.
+        """
+        connection.settimeout(seconds)
+        try:
+            encrypted = self._current().wrap_socket(connection, server_side=True)
+        except (OSError, ValueError) as error:
+            connection.close()
+            words = _words(error) if isinstance(error, OSError) else "no handshake"
+            raise TlsRefused(words) from error
+        names = self._settings.peer_names
+        if names and not names_of(encrypted.getpeercert() or {}) & {name.lower() for name in names}:
+            encrypted.close()
+            raise TlsRefused("the certificate is of a peer that is not in peer_names")
+        return encrypted
+
+    def _current(self) -> ssl.SSLContext:
+        with self._lock:
+            stamps = self._stamps()
+            if stamps != self._seen:
+                self._seen = stamps
+                try:
+                    self._context = server_context(self._settings)
+                except ServiceError as error:
+                    log.error("certificate_not_reloaded", error=str(error))  # noqa: TRY400 - the message says it all
+                else:
+                    log.info("certificate_reloaded")
+            return self._context
+
+    def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
+        settings = self._settings
+        return tuple(_stamp(path) for path in (settings.certificate, settings.private_key, settings.ca) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def names_of(certificate: Mapping[str, object]) -> set[str]:
+    """Return the DNS names and common names of a peer's certificate, in lower case."""
+    names = certificate.get("subjectAltName", ())
+    subject = certificate.get("subject", ())
+    assert isinstance(names, tuple)
+    assert isinstance(subject, tuple)
+    found = {value for kind, value in names if kind == "DNS"}
+    found |= {value for part in subject for key, value in part if key == "commonName"}
+    return {name.lower() for name in found}
+
+
+def remembering(context: ssl.SSLContext) -> Callable[[], str | None]:
+    """Let ``context`` remember why its last handshake failed; return what tells it. For libraries that swallow the reason."""
+    reasons: list[str] = []
+
+    class Socket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            try:
+                super().do_handshake(block)
+            except OSError as error:
+                reasons.append(_words(error))
+                raise
+
+    context.sslsocket_class = Socket
+    return lambda: reasons[-1] if reasons else None
+
+
+def expiry(certificate: Path) -> datetime:
+    """Return when the first certificate of a PEM file ends.
+
+    Raises:
+        ServiceError: there is none in it.
+    """
+    from cryptography import x509  # noqa: PLC0415 - only `alnnode check` asks
+
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.astimezone(UTC)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"{certificate} holds no certificate ({type(error).__name__})") from error

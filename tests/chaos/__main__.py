@@ -1,0 +1,41 @@
+"""``python -m chaos``: the long run; prints the table of docs/security.md and exits 1 when anything does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from chaos.run import chaos
+
+
+def main() -> int:
+    """Run, and say what was seen."""
+    parser = argparse.ArgumentParser(prog="python -m chaos")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=210)
+    parser.add_argument("--studies", type=int, default=110)
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-"))
+    out = chaos(folder, options.seed, faults_count=options.faults, studies_count=options.studies, pause=(0.5, 3.0), poison=True)
+    print(out.table())
+    print(
+        f"\nseed {options.seed}: {out.faults} faults over {out.studies} studies, {out.images} acknowledged images, {out.seconds:.0f} s; "
+        f"calm {max(out.calm):.1f} s, all ended {out.drained:.0f} s after the last fault, {out.retried} retried by hand"
+    )
+    for line in out.violations:
+        print(line)
+    print("FAILED" if out.violations else "all holds: nothing lost, nothing doubled, nothing stuck")
+    if not (out.violations or options.keep):
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        print(f"logs: {folder}")
+    return 1 if out.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

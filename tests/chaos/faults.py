@@ -1,0 +1,118 @@
+"""What can go wrong. Each fault is made and healed again; whether the node recovered is seen by what happens next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from chaos.peers import Network, Pacs, Senders
+    from chaos.rig import Rig
+
+STORED, REPORTED, DELIVERED = "an image stored", "a report at the archive", "an object at the PACS"
+
+
+@dataclass
+class World:
+    """All that a fault may touch."""
+
+    rig: Rig
+    pacs: Pacs
+    network: Network
+    senders: Senders
+    random: random.Random
+
+    def kill(self, word: str) -> None:
+        """Kill one process of the node."""
+        found = self.rig.find(word)
+        if found:
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(sorted(found)), signal.SIGKILL)
+
+    def pause(self, word: str, seconds: float) -> None:
+        """Stop a process for a while, as a machine that swaps does."""
+        for pid in self.rig.find(word):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(seconds)
+                os.kill(pid, signal.SIGCONT)
+                return
+
+    def for_a_while(self, mode: str, seconds: float) -> None:
+        """Let the network behave in another way."""
+        self.network.mode = mode
+        time.sleep(seconds)
+        self.network.mode = "pass"
+
+    def answer(self, status: int) -> None:
+        """Let the PACS refuse the next objects."""
+        self.pacs.statuses.extend([status] * self.random.randint(1, 4))
+
+    def hang(self, seconds: float) -> None:
+        """Let the PACS answer nothing."""
+        self.pacs.going.clear()
+        time.sleep(seconds)
+        self.pacs.going.set()
+
+    def disk_full(self, seconds: float) -> None:
+        """Fill the node's disk."""
+        self.rig.disk.fill()
+        time.sleep(seconds)
+        self.rig.disk.empty()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault, what shows that the node is over it, and how often it comes."""
+
+    name: str
+    make: Callable[[World], object]
+    over: str
+    weight: int = 1
+
+
+def _cut_sender(world: World) -> None:
+    world.senders.cut += 1
+
+
+FAULTS = (
+    Fault("kill -9 a listener", lambda w: w.kill("alnnode.listener"), STORED, 3),
+    Fault("kill -9 `alnnode listen` (sweep)", lambda w: w.rig.kill_supervisor("listen"), STORED, 2),
+    Fault("kill -9 the analysing process", lambda w: w.kill("workers analyse"), REPORTED, 2),
+    Fault("kill -9 the delivering worker", lambda w: w.kill("workers deliver"), DELIVERED, 2),
+    Fault("kill -9 `alnnode work`", lambda w: w.rig.kill_supervisor("work"), REPORTED, 1),
+    Fault("pause the delivering worker", lambda w: w.pause("workers deliver", 2), DELIVERED),
+    Fault("pause a listener", lambda w: w.pause("alnnode.listener", 2), STORED),
+    Fault("kill -9 Redis", lambda w: w.rig.kill_redis(w.random.uniform(0, 2)), REPORTED, 2),
+    Fault("FLUSHALL", lambda w: w.rig.redis.flushall(), REPORTED, 2),
+    Fault("PostgreSQL restarts at once", lambda w: w.rig.restart_postgres(signal.SIGQUIT), STORED, 2),
+    Fault("kill -9 PostgreSQL", lambda w: w.rig.restart_postgres(signal.SIGKILL), STORED, 1),
+    Fault("the PACS answers A700", lambda w: w.answer(0xA700), DELIVERED, 2),
+    Fault("the PACS answers A900", lambda w: w.answer(0xA900), DELIVERED, 2),
+    Fault("the PACS answers 0110", lambda w: w.answer(0x0110), DELIVERED, 2),
+    Fault("the PACS hangs", lambda w: w.hang(5), DELIVERED),
+    Fault("the PACS refuses connections", lambda w: w.for_a_while("refuse", 2), DELIVERED, 2),
+    Fault("the network is cut in the middle of a PDU", lambda w: setattr(w.network, "mode", "cut"), DELIVERED, 3),
+    Fault("the network stands still in the middle of a PDU", lambda w: w.for_a_while("stall", 5), DELIVERED),
+    Fault("the network is slow", lambda w: w.for_a_while("delay", 2), DELIVERED),
+    Fault("a sender's connection breaks in the middle of an object", _cut_sender, STORED, 3),
+)
+DISK = Fault("the disk is full", lambda w: w.disk_full(1.5), STORED, 2)
+
+
+def schedule(count: int, random: random.Random, *, disk: bool) -> list[Fault]:
+    """Return as many faults, each kind by its weight, in an order that the seed gives."""
+    kinds = [*FAULTS, *([DISK] if disk else [])]
+    chosen: list[Fault] = []
+    while len(chosen) < count:
+        round_ = [fault for fault in kinds for _ in range(fault.weight)]
+        random.shuffle(round_)
+        chosen += round_
+    return chosen[:count]

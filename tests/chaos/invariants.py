@@ -1,0 +1,106 @@
+"""What must hold whatever happened, seen from outside: senders' ledgers, the spool's files, the job list, what the PACS has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from alnnode.ingest.part10 import data_set_offset
+from alnnode.records import JobState
+from alnnode.store import engine as engines
+from alnnode.store.tables import Job, Result
+from chaos.studies import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from chaos.peers import Pacs
+    from chaos.rig import Rig
+    from chaos.studies import Study
+
+ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
+
+
+def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Iterator[str]:
+    """Yield a line for everything that does not hold."""
+    with engines.create(rig.database, 1).connect() as connection:
+        columns = (Job.job_id, Job.study_uid, Job.state, Job.reason, Job.input_digest, Job.purged_at)
+        jobs = defaultdict(list)
+        for row in connection.execute(select(*columns).order_by(Job.revision)):
+            jobs[row.study_uid].append(row)
+        results = defaultdict(set)
+        for uid, study in connection.execute(select(Result.sop_instance_uid, Result.study_instance_uid)):
+            results[study].add(uid)
+    yield from _lost(rig, studies, jobs)
+    for study in studies:
+        yield from _ended(study, jobs[study.uid])
+        for pacs in peers:
+            yield from _doubled(study, jobs[study.uid], results[study.uid], pacs)
+    yield from _altered(peers)
+    yield from _names(rig)
+
+
+def _lost(rig: Rig, studies: Sequence[Study], jobs: dict) -> Iterator[str]:
+    kept = set(_digests(rig.disk.folder / "spool"))
+    for study in studies:
+        delivered = any(job.state == JobState.DELIVERED for job in jobs[study.uid])
+        missing = [uid for uid in study.acknowledged if study.digests[uid] not in kept]
+        if missing and not delivered:
+            yield f"LOST: {len(missing)} of {len(study.acknowledged)} acknowledged images of {study.uid}"
+
+
+def _digests(spool: Path) -> Iterator[str]:
+    for folder in ("objects", "pending", "conflicts"):
+        for path in (spool / folder).rglob("*.dcm"):
+            data = memoryview(path.read_bytes())
+            yield hashlib.sha256(data[data_set_offset(data) :]).hexdigest()
+
+
+def _ended(study: Study, jobs: Sequence) -> Iterator[str]:
+    if study.complete_at is None:
+        yield f"NEVER TAKEN: {study.uid}"
+    if not jobs:
+        yield f"STUCK: {study.uid} has no job"
+    for job in jobs:
+        if job.state not in ENDS:
+            yield f"STUCK: a job of {study.uid} is {job.state}"
+        elif job.state != JobState.DELIVERED and not job.reason:
+            yield f"NO REASON: a job of {study.uid} is {job.state}"
+    if jobs and not study.poison and study.whole and jobs[-1].state != JobState.DELIVERED:
+        yield f"NOT DELIVERED: {study.uid} is {jobs[-1].state}: {jobs[-1].reason}"
+
+
+def _doubled(study: Study, jobs: Sequence, results: set[str], pacs: Pacs) -> Iterator[str]:
+    revisions = {job.input_digest for job in jobs if job.input_digest is not None}
+    there = {uid for uid, of in pacs.studies.items() if of == study.uid}
+    reports = [uid for uid in pacs.reports if uid in there]
+    if len(reports) > len(revisions):
+        yield f"DOUBLED: {len(reports)} reports of {len(revisions)} revisions of {study.uid}"
+    if not study.poison and not reports:
+        yield f"NO REPORT: of {study.uid}"
+    if there - results:
+        yield f"STRANGE: {len(there - results)} objects of {study.uid} that no job holds"
+
+
+def _altered(peers: Sequence[Pacs]) -> Iterator[str]:
+    for uid, digests in ((uid, digests) for pacs in peers for uid, digests in pacs.received.items()):
+        if len(digests) > 1:
+            yield f"ALTERED: {len(digests)} different objects came as {uid}"
+
+
+def _names(rig: Rig) -> Iterator[str]:
+    """Patients' names belong into the spool's objects and results, and nowhere else."""
+    planted = NAME.encode()
+    spool = rig.disk.folder / "spool"
+    hits = Counter(
+        path.name
+        for path in rig.folder.rglob("*")
+        if path.is_file() and not path.is_relative_to(spool) and planted in path.read_bytes()
+    )
+    hits.update(str(path) for path in spool.rglob("*") if NAME in path.name)
+    if hits:
+        yield f"NAMES: in {dict(hits)}"

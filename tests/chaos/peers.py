@@ -1,0 +1,186 @@
+"""The node's peers: a PACS that can be told to misbehave, the network before it, and senders that keep a ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chaos.studies import Study
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # that peers go away is what this is about
+
+
+class Pacs:
+    """Takes what it is sent; `statuses` are answered one by one before success, and a cleared `going` lets it hang.
+
+    Attributes:
+        received: sha256 of the bytes under each SOP Instance UID, of each time that it came.
+        reports: SOP Instance UIDs of structured reports, in the order of their first coming, with the study.
+    """
+
+    def __init__(self, stored: Callable[[str], None] = lambda _: None) -> None:
+        self.received: dict[str, set[str]] = {}
+        self.studies: dict[str, str] = {}
+        self.reports: list[str] = []
+        self.statuses: deque[int] = deque()
+        self.going = threading.Event()
+        self.going.set()
+        self._stored = stored
+        entity = AE("PACS")
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(context.abstract_syntax)
+        entity.add_supported_context(Verification)
+        entity.maximum_associations = 50
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        self.port: int = self._server.server_address[1]
+
+    def _store(self, event: evt.Event) -> int:
+        self.going.wait(30)
+        if self.statuses:
+            return self.statuses.popleft()
+        uid = str(event.request.AffectedSOPInstanceUID)
+        data = event.request.DataSet.getvalue()
+        if uid not in self.received:
+            self.studies[uid] = str(event.dataset.StudyInstanceUID)
+            if event.dataset.Modality == "SR":
+                self.reports.append(uid)
+        self.received.setdefault(uid, set()).add(hashlib.sha256(data).hexdigest())
+        self._stored(self.studies[uid])
+        return 0x0000
+
+    def close(self) -> None:
+        """Stop."""
+        self.going.set()
+        self._server.shutdown()
+
+
+class Network:
+    """A TCP proxy in front of a PACS. ``mode``: pass, refuse, cut (once, after some bytes), delay, stall."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.mode = "pass"
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop taking connections."""
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+                if self.mode == "refuse":
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            for connection in (near, far):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError), closing(source), closing(sink):
+            while data := source.recv(16384):
+                if self.mode == "cut":
+                    sink.sendall(data[: len(data) // 2])
+                    self.mode = "pass"
+                    break
+                while self.mode == "stall":
+                    time.sleep(0.05)
+                if self.mode == "delay":
+                    time.sleep(0.02)
+                sink.sendall(data)
+            for connection in (source, sink):
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+class Senders:
+    """Threads that send studies until each was taken whole, as a PACS with a retry queue does.
+
+    Attributes:
+        cut: how many of the next objects end in a connection that breaks.
+    """
+
+    def __init__(self, port: int, stored: Callable[[str], None], threads: int = 2) -> None:
+        self._port, self._stored = port, stored
+        self._queue: queue.SimpleQueue[Study | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self.cut = 0
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, study: Study) -> None:
+        """Send once more, whatever was sent before."""
+        study.complete_at = None
+        self._queue.put(study)
+
+    def close(self) -> None:
+        """Stop after what is under way."""
+        self._stop.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(30)
+
+    def _run(self) -> None:
+        while (study := self._queue.get()) is not None:
+            while not self._stop.is_set() and not self._whole(study):
+                self._stop.wait(0.3)
+
+    def _whole(self, study: Study) -> bool:
+        entity = AE("SENDER")
+        entity.add_requested_context(CTImageStorage, [EXPLICIT])
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 15
+        association = entity.associate("127.0.0.1", self._port, ae_title="ALNNODE")
+        if not association.is_established:
+            return False
+        try:
+            for dataset in study.datasets:
+                if self.cut > 0:
+                    self.cut -= 1
+                    association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+                answer = association.send_c_store(dataset)
+                if answer.get("Status") != 0x0000:
+                    association.abort()
+                    return False
+                study.acknowledged.add(dataset.SOPInstanceUID)
+                self._stored(study.uid)
+            association.release()
+        except (RuntimeError, OSError, AttributeError, ValueError):  # what pynetdicom raises when the connection is gone
+            return False
+        study.complete_at = time.monotonic()
+        return True
+
+
+def echoes(port: int) -> bool:
+    """Whether the node answers a C-ECHO."""
+    entity = AE("PROBE")
+    entity.add_requested_context(Verification)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 5
+    association = entity.associate("127.0.0.1", port, ae_title="ALNNODE")
+    if not association.is_established:
+        return False
+    status = association.send_c_echo()
+    association.release()
+    return status.get("Status") == 0x0000

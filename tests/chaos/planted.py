@@ -1,0 +1,90 @@
+"""Start a module of the node with one fault built in: ``python -m chaos.planted BUG MODULE ARGUMENT…``.
+
+Only the harness's own tests do: it must find each of these. Child processes get the same fault.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+DELAY = 0.5  # seconds
+
+
+def acknowledge_before_fsync() -> None:
+    """Success is answered while the bytes are still in memory."""
+    from alnnode.ingest.accept import Acceptor
+
+    keep = Acceptor._keep
+
+    def later(self: Any, row: Any, content: Any) -> None:
+        data = bytes(content)
+        timer = threading.Timer(4 * DELAY, lambda: keep(self, row, data))
+        timer.daemon = True
+        timer.start()
+
+    Acceptor._keep = later
+
+
+def enqueue_before_commit() -> None:
+    """A task is enqueued inside the transaction that makes its job READY."""
+    import os
+    from pathlib import Path
+
+    from alnnode.queue import Producer
+    from alnnode.records import JobState
+    from alnnode.settings import load
+    from alnnode.store import jobs
+
+    move = jobs._move
+
+    def early(connection: Any, job_id: str, expected: JobState, state: JobState, *guards: Any, **values: Any) -> bool:
+        moved = move(connection, job_id, expected, state, *guards, **values)
+        if not moved or (expected, state) != (JobState.RECEIVING, JobState.READY):
+            return moved
+        config = os.environ.get("ALNNODE_CONFIG") or sys.argv[sys.argv.index("--config") + 1]
+        Producer(load(Path(config))).analyse(job_id)
+        time.sleep(DELAY)  # a commit may take as long
+        return False
+
+    jobs._move = early
+
+
+def random_uids() -> None:
+    """Result objects get a new UID each time."""
+    from alnnode.report import uids
+
+    uids.uid = lambda *parts: f"2.25.{uuid.uuid4().int}"
+
+
+BUGS = {
+    "acknowledge-before-fsync": acknowledge_before_fsync,
+    "enqueue-before-commit": enqueue_before_commit,
+    "random-uids": random_uids,
+}
+
+
+def main() -> None:
+    """Plant, for this process and its children, and become the module."""
+    bug, module, *arguments = sys.argv[1:]
+    from alnnode import child
+
+    plain = child.command
+
+    def command(signum: Any, *words: str) -> list[str]:
+        if words[:2] == (sys.executable, "-m"):
+            words = (sys.executable, "-m", "chaos.planted", bug, *words[2:])
+        return plain(signum, *words)
+
+    child.command = command
+    BUGS[bug]()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

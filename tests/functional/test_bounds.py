@@ -1,0 +1,174 @@
+"""What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
+
+import socket
+import struct
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import dicom_objects
+import pytest
+from listening import Listener, wait_for
+from pynetdicom.sop_class import Verification
+
+from alnnode import store
+
+SLOW = 0.1  # seconds between two bytes
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def start(extra="") -> Listener:
+        url = f"sqlite:///{tmp_path / 'alnnode.db'}"
+        store.migrate(url)
+        made.append(Listener(tmp_path, url, extra))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for listener in made:
+        listener.stop()
+
+
+def threads(listener) -> int:
+    return len(list(Path(f"/proc/{listener.processes[0].pid}/task").iterdir()))
+
+
+def connect(listener) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", listener.port))
+    connection.settimeout(SLOW)
+    return connection
+
+
+def trickle(connection, data, limit) -> float:
+    """Send one byte after the other until the listener has enough of it; how many seconds that took."""
+    start = time.monotonic()
+    for byte in data:
+        try:
+            connection.send(bytes([byte]))
+            if connection.recv(4096) == b"":
+                break
+        except TimeoutError:
+            pass
+        except OSError:
+            break
+        assert time.monotonic() - start < limit, "it is still there"
+    return time.monotonic() - start
+
+
+def request() -> bytes:
+    """An association request with Verification, as DCMTK sends it."""
+
+    def item(kind, body):
+        return struct.pack(">BBH", kind, 0, len(body)) + body
+
+    context = item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
+    user = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.276.0.7230010.3.0.3.6.7")
+    items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, bytes([1, 0, 0, 0]) + context) + item(0x50, user)
+    body = struct.pack(">HH", 1, 0) + b"ALNNODE".ljust(16) + b"SLOW".ljust(16) + bytes(32) + items
+    return struct.pack(">BBI", 1, 0, len(body)) + body
+
+
+def associated(listener) -> socket.socket:
+    connection = connect(listener)
+    connection.settimeout(5)
+    connection.sendall(request())
+    kind, _, length = struct.unpack(">BBI", connection.recv(6, socket.MSG_WAITALL))
+    assert kind == 2, "A-ASSOCIATE-AC"
+    connection.recv(length, socket.MSG_WAITALL)
+    connection.settimeout(SLOW)
+    return connection
+
+
+def test_a_connection_that_says_nothing_costs_one_thread_and_not_for_long(make) -> None:
+    listener = make("acse_timeout = 2\nmax_associations = 2")
+    before = threads(listener)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(closing(connect(listener))) for _ in range(40)]
+        wait_for(lambda: threads(listener) >= before + 40)
+        assert threads(listener) <= before + 40
+        # They are no associations: who wants one gets one.
+        associations = [listener.associate([(Verification, ["1.2.840.10008.1.2"])]) for _ in range(2)]
+        assert all(association.is_established for association in associations)
+        for association in associations:
+            association.release()
+        for connection in silent:
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+    wait_for(lambda: threads(listener) <= before)
+
+
+def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
+    listener = make("max_peer_rate = 1000")
+    before, size = threads(listener), len(listener.log.read_text())
+    for _ in range(400):
+        connect(listener).close()
+    wait_for(lambda: threads(listener) <= before)
+    assert len(listener.log.read_text()) == size
+
+
+def test_an_association_request_that_trickles_in_is_dropped_on_time(make) -> None:
+    listener = make("acse_timeout = 1.5\nnetwork_timeout = 30")
+    with closing(connect(listener)) as slow:
+        assert trickle(slow, request(), 6) > 1
+
+
+def test_a_pdu_that_trickles_in_is_dropped_on_time(make) -> None:
+    listener = make("acse_timeout = 30\nnetwork_timeout = 1.5")
+    with closing(associated(listener)) as slow:
+        assert trickle(slow, b"\x04\0\0\0\x20\0" + bytes(8000), 6) > 1
+
+
+def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
+    listener = make("acse_timeout = 2\ndimse_timeout = 1.5\nnetwork_timeout = 30")
+    piece = struct.pack(">BBIIBB", 4, 0, 7, 3, 1, 1) + b"\x08"  # one byte of a command, and more to come
+    start = time.monotonic()
+    with closing(associated(listener)) as slow:
+        answer = None
+        while answer is None:
+            slow.sendall(piece)
+            with suppress(TimeoutError):
+                answer = slow.recv(10)
+            assert time.monotonic() - start < 8, "it is still there"
+        assert answer[:1] == b"\x07", "A-ABORT"
+    wait_for(lambda: listener.associate().is_established)
+
+
+def test_one_address_cannot_take_all_places(make) -> None:
+    listener = make("max_peer_connections = 3")
+    with ExitStack() as stack:
+        held = [stack.enter_context(closing(associated(listener))) for _ in range(3)]
+        with closing(connect(listener)) as fourth:
+            fourth.settimeout(5)
+            assert fourth.recv(1) == b""
+        held[0].close()
+        association = wait_for(lambda: (a := listener.associate()).is_established and a, 10)
+        association.release()
+    assert listener.log.read_text().count("connection_refused") == 1
+
+
+def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
+    listener = make("max_associations = 2")
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(closing(associated(listener)))
+        third = listener.associate()
+        assert third.is_rejected
+        answer = third.acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)  # PS3.8 9.3.4
+    wait_for(lambda: listener.associate().is_established, 10)
+
+
+def test_a_pdu_or_an_object_beyond_the_bounds_costs_no_memory(make) -> None:
+    listener = make("max_object_mb = 1")
+    association = listener.associate()
+    assert association.send_c_store(dicom_objects.ct(1, side=1024)).Status == 0xA700
+    assert association.send_c_store(dicom_objects.ct(2)).Status == 0x0000
+    association.release()
+    with closing(associated(listener)) as huge:
+        huge.settimeout(5)
+        huge.sendall(b"\x04\0\xff\xff\xff\xf0" + bytes(1000))
+        while huge.recv(4096):
+            pass

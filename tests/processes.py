@@ -1,0 +1,36 @@
+"""Processes of a node, looked at from outside (Linux, /proc)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def command_line(pid: int) -> str:
+    """Words of a process, empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """Process ids that a process started itself."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids below a process."""
+    found = children(pid)
+    return found + [deeper for child in found for deeper in descendants(child)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, or only waits for its parent to notice its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
