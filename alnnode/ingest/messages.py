@@ -10,6 +10,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydicom.uid import CTImageStorage
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
@@ -22,6 +23,8 @@ from alnnode.ingest.status import Status
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.dimse_messages import DIMSEMessage
+
+log = structlog.get_logger()
 
 WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
 MIN_PROGRESS = 64 << 10  # bytes of a message in each dimse_timeout: less is no sender, but one that holds a place
@@ -85,7 +88,12 @@ class Messages(DIMSEServiceProvider):
         if self.message is not None and self.message.data_set is not None and self.message.data_set.tell() > self._max_bytes:
             values = primitive.presentation_data_value_list
             values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # noqa: BLE001 - pynetdicom promises no set of exceptions for commands that are none
+            log.warning("command_not_readable", error=type(error).__name__)
+            self.message = None
+            self.dul.event_queue.put("Evt19")  # invalid PDU: A-P-ABORT (PS3.8 9.2)
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; the answer to a C-STORE by way of a template instead of two data sets."""

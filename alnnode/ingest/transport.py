@@ -14,6 +14,7 @@ import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import StateMachine
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BACKLOG = 128
+_OVER = frozenset({"Sta1", "Sta13"})  # idle; waiting for the peer to close (PS3.8 9.2)
 SILENCE = 60.0  # seconds, where the settings of pynetdicom's AE name none
 PDU_HEAD = 6  # bytes: type, reserved, length (PS3.8 9.3)
 # A PDU longer than what was negotiated, and any other longer than this, is no DICOM: it is not read into memory.
@@ -152,7 +154,22 @@ class _Events(queue.Queue[Any]):
 
 
 class _Machine(StateMachine):
-    """Tells the association when the connection ends before any request: a load balancer's probe must not hold two threads."""
+    """Ends quietly: without leaving its thread to an exception, and telling the association of an end before any request."""
+
+    def do_action(self, event: str) -> None:
+        """Take one event. What fails ends this association; nobody else notices."""
+        if self.current_state in _OVER and (event, self.current_state) not in TRANSITION_TABLE:
+            # An answer of ours that comes after the end; only the action would have taken it off the queue.
+            with suppress(queue.Empty):
+                self.dul.to_provider_queue.get_nowait()
+            return
+        try:
+            super().do_action(event)
+        except Exception as error:  # noqa: BLE001 - a thread that dies of one would leave the connection open
+            log.warning("association_failed", error=type(error).__name__)
+            self.dul.kill_dul()
+            if self.dul.socket is not None:
+                self.dul.socket.close()
 
     def transition(self, state: str) -> None:
         """Enter a state."""

@@ -23,6 +23,7 @@ from alnnode.ingest import messages, transport
         (AssociationSocket, "close", ["self"]),
         (RequestHandler, "_create_association", ["self"]),
         (StateMachine, "transition", ["self", "state"]),
+        (StateMachine, "do_action", ["self", "event"]),
         (DULServiceProvider, "kill_dul", ["self"]),
         (DULServiceProvider, "send_pdu", ["self", "primitive"]),
         (DIMSEServiceProvider, "get_msg", ["self", "block"]),
