@@ -8,8 +8,10 @@ Heavy rooms are imported inside the commands that need them: a listener must sta
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -134,6 +136,22 @@ def work(config: Config = None) -> None:
     from alnnode import serve as supervisor  # noqa: PLC0415
 
     raise typer.Exit(supervisor.work(_settings(config), _config_path(config)))
+
+
+@app.command()
+def web(config: Config = None) -> None:
+    """Run the HTTP service only: DICOMweb, status page, health and metrics."""
+    from alnnode import serve as supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.web(_settings(config), _config_path(config)))
+
+
+@app.command()
+def token() -> None:
+    """Make a token for the HTTP service: the secret for its user, and the digest for [[web.tokens]]."""
+    secret = secrets.token_urlsafe(32)
+    typer.echo(f"secret, for the user (not kept anywhere): {secret}")
+    typer.echo(f'for config.toml:  sha256 = "{hashlib.sha256(secret.encode()).hexdigest()}"')
 
 
 @app.command()

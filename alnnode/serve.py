@@ -52,7 +52,7 @@ def serve(settings: Settings, config: Path | None) -> int:
         stack.enter_context(_only_one(settings.node.data_dir.resolve()))
         store.migrate(settings.database_url)
         redis = None if settings.broker.url else _redis(settings)
-        return _run(settings, redis, [*_listeners(settings, config), *_workers(config)], sweeps=True)
+        return _run(settings, redis, [*_listeners(settings, config), *_web(settings, config), *_workers(config)], sweeps=True)
 
 
 def listen(settings: Settings, config: Path | None) -> int:
@@ -63,7 +63,17 @@ def listen(settings: Settings, config: Path | None) -> int:
     """
     store.schema_state(settings.database_url)
     _needs_broker(settings)
-    return _run(settings, None, _listeners(settings, config), sweeps=True)
+    return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
+
+
+def web(settings: Settings, config: Path | None) -> int:
+    """Run the HTTP service alone until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        ServiceError: the database is not at this version's schema, or the part does not start.
+    """
+    store.schema_state(settings.database_url)
+    return _run(settings, None, _web(settings, config, always=True), sweeps=False)
 
 
 def work(settings: Settings, config: Path | None) -> int:
@@ -95,6 +105,11 @@ def _listeners(settings: Settings, config: Path | None) -> list[Part]:
     environment = _environment(config)
     arguments = [sys.executable, "-m", "alnnode.listener"]
     return [Part(f"listener-{number}", arguments, environment) for number in range(1, settings.listener.processes + 1)]
+
+
+def _web(settings: Settings, config: Path | None, *, always: bool = False) -> list[Part]:
+    wanted = always or settings.web.enabled
+    return [Part("web", [sys.executable, "-m", "alnnode.web"], _environment(config))] if wanted else []
 
 
 def _workers(config: Path | None) -> list[Part]:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tomllib
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -231,6 +231,58 @@ class Broker(Section):
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3  # analyses of one job that may kill their worker
 
 
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class WebToken(Section):
+    """Who may use the HTTP service: a secret, given by its digest or by where it is kept, and what it allows."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]  # also the AE title under which its images arrive
+    roles: Annotated[tuple[Literal["send", "read", "admin"], ...], Field(min_length=1)] = ("read",)
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    file: Path | None = None
+    env: str = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(map(bool, (self.sha256, self.file, self.env))) != 1:
+            raise ValueError('give exactly one of sha256, file and env; "alnnode token" makes a token with its sha256')
+        return self
+
+
+class Web(Section):
+    """The HTTP service: DICOMweb, status page, health, metrics."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 8124
+    tokens: tuple[WebToken, ...] = ()
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$")] = ""  # as clients see it, behind a proxy
+    cors_origins: tuple[str, ...] = ()
+    certificate: Path | None = None  # PEM chain and key: HTTPS
+    key: Path | None = None
+    max_request_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 16384
+    max_connections: Annotated[int, Field(ge=1, le=10000)] = 100
+    session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+
+    @model_validator(mode="after")
+    def _is_closed(self) -> Self:
+        if not self.tokens and not _loopback(self.host):
+            raise ValueError('host reaches beyond this machine, so [[web.tokens]] are needed; "alnnode token" makes one')
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together; give both or neither")
+        names = [token.name for token in self.tokens]
+        if len(set(names)) != len(names):
+            raise ValueError("two tokens share a name; rename one")
+        return self
+
+
 class Logging(Section):
     """What is written to standard error."""
 
@@ -262,6 +314,7 @@ class Settings(BaseSettings):
     report: Report = Report()
     database: Database = Database()
     broker: Broker = Broker()
+    web: Web = Web()
     logging: Logging = Logging()
     retention: Retention = Retention()
 

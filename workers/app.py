@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from alnnode import logs
+from alnnode import heartbeat, logs
 from alnnode.child import end_with_parent
 from alnnode.model import bundle
 from alnnode.parts import say_ready
@@ -51,12 +52,24 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
     """
     signals.setup_logging.connect(lambda **_: logs.configure(settings.logging), weak=False)
     signals.worker_ready.connect(lambda **_: say_ready(), weak=False)
+    signals.worker_ready.connect(lambda sender, **_: _beat(sender, settings, queue), weak=False)
     signals.worker_process_init.connect(_end_with_worker, weak=False)
     pool = ["--pool", "prefork", "--concurrency", "1"]
     if queue == DELIVER:
         pool = ["--pool", "threads", "--concurrency", str(len(settings.destinations) + SPARE_THREADS)]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["--quiet", "worker", "--queues", queue, "--hostname", f"{queue}@%h", *pool, *quiet])
+
+
+def _beat(consumer: Any, settings: Settings, queue: str) -> None:
+    """Give signs of life from the loop that takes tasks: a thread of its own would go on when that hangs."""
+
+    def once() -> None:
+        with suppress(OSError):  # a full disk is no reason to stop: /health/ready says so anyway
+            heartbeat.beat(settings.node.data_dir, queue)
+
+    once()
+    consumer.timer.call_repeatedly(heartbeat.INTERVAL, once)
 
 
 def _end_with_worker(**_: object) -> None:

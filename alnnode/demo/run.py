@@ -42,6 +42,9 @@ data_dir = "{data}"
 [listener]
 port = {port}
 
+[web]
+enabled = false
+
 [completion]
 association_grace = 1
 quiet = 20

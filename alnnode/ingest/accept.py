@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.errors import RejectedObject
 from alnnode.ingest import header, part10
 from alnnode.ingest.recorder import Pending, Recorder, Release, instance
-from alnnode.ingest.status import Status
+from alnnode.ingest.status import STUDY_MISMATCH, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,12 +58,30 @@ class Acceptor:
         Raises:
             RejectedObject: it is not kept; the status says why.
         """
+        return self.take(data, transfer_syntax, calling_ae, sop_class_uid, sop_instance_uid).series_uid
+
+    def take(
+        self,
+        data: bytes | memoryview,
+        transfer_syntax: str,
+        calling_ae: str,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        study_uid: str | None = None,
+    ) -> NewInstance:
+        """Do what `accept` does, and return all that was learnt; an object of another study than the request says is refused too.
+
+        Raises:
+            RejectedObject: it is not kept; the status says why.
+        """
         self.check_room(len(data))
         head = header.read(data, transfer_syntax, calling_ae, self._facts)
         if sop_class_uid is not None and head.sop_class_uid != sop_class_uid:
             raise RejectedObject(Status.SOP_CLASS_MISMATCH, "data set and command are of different SOP classes")
         if sop_instance_uid is not None and head.sop_instance_uid != sop_instance_uid:
             raise RejectedObject(Status.INVALID_UID, "data set and command differ in SOP Instance UID")
+        if study_uid is not None and head.study_uid != study_uid:
+            raise RejectedObject(STUDY_MISMATCH, "the data set is of another study than the request")
         row = instance(head, transfer_syntax, data, datetime.now(UTC))
         try:
             self._keep(row, data)
@@ -74,7 +92,7 @@ class Acceptor:
         except SQLAlchemyError as error:
             log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
             raise RejectedObject(Status.OUT_OF_RESOURCES, "the database does not answer") from error
-        return row.series_uid
+        return row
 
     def check_room(self, size: int) -> None:
         """Refuse an object of this many bytes when it is larger than the node allows, or the disk has not enough room left.

@@ -6,7 +6,7 @@ import io
 import re
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
@@ -48,6 +48,7 @@ _WANTED: list[BaseTag | int] = list(_TAGS.values())
 # A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
 _INFLATED_HEAD = 1 << 20
 _UNDEFINED = 0xFFFFFFFF
+_COPIED = 8 << 20  # bytes; smaller ones are read fastest from a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ def _plain(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
             stopped.append((tag, length))
         return tag in _PIXEL_DATA
 
-    stream = io.BytesIO(data)
+    # A large object may be a mapped file: it must not be copied into memory.
+    stream: BinaryIO = io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
     dataset = _read(stream, transfer_syntax, at_pixels)
     if not stopped:
         if stream.tell() != len(data):
@@ -141,7 +143,33 @@ def _deflated(data: bytes | memoryview) -> Dataset:
     return _read(io.BytesIO(head), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
 
 
-def _read(stream: io.BytesIO, transfer_syntax: str, stop: Any) -> Dataset:
+class _View(io.RawIOBase):
+    """Bytes that lie elsewhere, as a file."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        super().__init__()
+        self._data, self._at = memoryview(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")
+        piece = self._data[self._at : self._at + len(target)]
+        target[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+
+def _read(stream: BinaryIO, transfer_syntax: str, stop: Any) -> Dataset:
     implicit = transfer_syntax == ImplicitVRLittleEndian
     little = transfer_syntax != ExplicitVRBigEndian
     try:

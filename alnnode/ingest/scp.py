@@ -118,7 +118,7 @@ def contexts() -> list[PresentationContext]:
 
 
 def _application_entity(settings: Settings) -> AE:
-    _silence()
+    silence()
     listener = settings.listener
     entity = AE(settings.node.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -133,7 +133,7 @@ def _application_entity(settings: Settings) -> AE:
     return entity
 
 
-def _silence() -> None:
+def silence() -> None:
     """Keep the libraries from saying what came over the network: their warnings quote values, their tracebacks hold bytes of objects."""
     _config.LOG_HANDLER_LEVEL = "none"  # no handlers that format every PDU
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

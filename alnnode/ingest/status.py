@@ -20,3 +20,6 @@ class Status(IntEnum):
     CANNOT_DECODE = 0xC000  # the data set is no DICOM data set in the negotiated transfer syntax, or is cut off
     INVALID_UID = 0xC001  # a UID is missing or not valid, or command and data set differ
     CONFLICT = 0xC004  # another object was received under this SOP Instance UID before; the first one is kept
+
+
+STUDY_MISMATCH = 0xA901  # STOW-RS only: the data set is of another study than the URL of the request

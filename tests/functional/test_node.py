@@ -89,6 +89,7 @@ def configure(folder: Path, bundle: Path, *, pacs_port: int | None = None, modal
     lines = [
         "[node]", f'data_dir = "{folder / "data"}"',
         "[listener]", f"port = {free_port()}", f"processes = {processes}",
+        "[web]", f"port = {free_port()}",
         "[completion]", "association_grace = 0.5", "quiet = 60", "sweep_interval = 0.2",
         "[analysis]", "threads = 1", "detector_threshold = 0.0", "max_nodes = 2", f'bundle = "{bundle}"',
         "[[routes]]", 'name = "all"', f'modalities = ["{modality}"]',

@@ -1,0 +1,41 @@
+"""Signs of life: every worker touches a file of its own below the data directory, which all hosts of a node share.
+
+A file rather than a message: it is there when the broker is away, which is when somebody asks.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERVAL = 5.0  # seconds between two beats
+LATE = 30.0  # seconds after which a worker counts as gone
+FORGOTTEN = 86400.0
+
+
+def beat(data_dir: Path, part: str) -> None:
+    """Say that this part of the node on this host works.
+
+    Raises:
+        OSError: the data directory cannot be written.
+    """
+    folder = data_dir / "heartbeats"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / f"{part}@{socket.gethostname()}").touch()
+
+
+def ages(data_dir: Path) -> dict[str, float]:
+    """Seconds since the last beat, by ``part@host``; what has been silent for a day is forgotten."""
+    found = {}
+    with suppress(FileNotFoundError):
+        for path in sorted((data_dir / "heartbeats").iterdir()):
+            with suppress(FileNotFoundError):
+                age = max(0.0, time.time() - path.stat().st_mtime)
+                if age < FORGOTTEN:
+                    found[path.name] = age
+    return found

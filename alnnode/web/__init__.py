@@ -1,0 +1,1 @@
+"""The HTTP service of the node: DICOMweb, status page, health and metrics."""

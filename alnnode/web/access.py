@@ -1,0 +1,193 @@
+"""Who may do what: tokens with roles, browser sessions, and one guard in front of every route.
+
+The guard refuses whatever it was not told to let through. Without any token the service listens on loopback only (`settings.Web` sees
+to that), and the guard lets only requests to a loopback name in: a page from elsewhere that makes its own name point to this
+machine (DNS rebinding) gets nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from base64 import b64decode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, RedirectResponse
+
+from alnnode.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from alnnode.settings import Web, WebToken
+
+COOKIE = "alnnode_session"
+PUBLIC = ("/health/", "/login", "/static/")
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+FAILURES, WINDOW = 20, 60.0  # wrong secrets from one address, and seconds, before it has to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. ``name`` is that of the token; ``by_cookie`` tells a browser's session from a token in the request."""
+
+    name: str
+    roles: frozenset[str]
+    session: str = ""
+    by_cookie: bool = False
+
+    def may(self, role: str) -> bool:
+        """Whether the roles allow this; an administrator may do everything."""
+        return role in self.roles or "admin" in self.roles
+
+
+class Access:
+    """The tokens of the settings, and the sessions that were begun with them."""
+
+    def __init__(self, settings: Web) -> None:
+        self._tokens = {_digest(token): token for token in settings.tokens}
+        self._seconds = settings.session_hours * 3600
+        self._key = secrets.token_bytes(32)  # a restart ends the sessions
+        self.open = not settings.tokens
+        self.secure = settings.certificate is not None or settings.public_url.startswith("https:")
+
+    def by_secret(self, secret: str) -> Principal | None:
+        """Return whose token this is."""
+        given = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+        # Digests are compared, so the time that it takes says nothing of the secret.
+        token = next((token for known, token in self._tokens.items() if hmac.compare_digest(known, given)), None)
+        return None if token is None else Principal(token.name, frozenset(token.roles))
+
+    def session(self, name: str) -> str:
+        """Return the cookie of a new session."""
+        value = f"{name}.{int(time.time() + self._seconds)}.{secrets.token_hex(8)}"
+        return f"{value}.{self._sign('session', value)}"
+
+    def csrf(self, session: str) -> str:
+        """Return what every form of this session must send along."""
+        return self._sign("csrf", session)
+
+    def identify(self, headers: Mapping[str, str]) -> Principal | None:
+        """Return who sends these headers; None when nobody who is known."""
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.by_secret(secret.strip())
+        if scheme.lower() == "basic":  # for clients that know no other way: any user name, the token as password
+            return self.by_secret(_password(secret))
+        session = _cookie(headers.get("cookie", ""))
+        if self.open:
+            return Principal("STOW", frozenset({"admin"}), session if self._name_of(session) else "")
+        name = self._name_of(session)
+        token = next((token for token in self._tokens.values() if token.name == name), None)
+        return None if token is None else Principal(token.name, frozenset(token.roles), session, by_cookie=True)
+
+    def _name_of(self, session: str) -> str | None:
+        value, _, signature = session.rpartition(".")
+        if not hmac.compare_digest(self._sign("session", value), signature):
+            return None
+        name, ends, _ = value.split(".")
+        return name if int(ends) > time.time() else None
+
+    def _sign(self, purpose: str, value: str) -> str:
+        return hmac.new(self._key, f"{purpose}:{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def _digest(token: WebToken) -> str:
+    if token.sha256:
+        return token.sha256
+    try:
+        secret = token.file.read_text(encoding="utf-8") if token.file is not None else os.environ.get(token.env, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"web.tokens {token.name}: its file cannot be read; check the path and its permissions") from error
+    if len(secret.strip()) < 16:
+        raise SettingsError(f'web.tokens {token.name}: no secret of 16 or more characters there; "alnnode token" makes one')
+    return hashlib.sha256(secret.strip().encode()).hexdigest()
+
+
+def _password(value: str) -> str:
+    try:
+        return b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+    except (Base64Error, UnicodeDecodeError):
+        return ""
+
+
+def _cookie(header: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    value = "" if morsel is None else morsel.value
+    return value if value.isascii() else ""
+
+
+class Throttle:
+    """Counts wrong secrets by address; knows nothing of right ones."""
+
+    def __init__(self) -> None:
+        self._wrong: dict[str, list[float]] = {}
+
+    def wrong(self, address: str) -> None:
+        """Count one."""
+        if len(self._wrong) > 10_000:
+            self._wrong.clear()
+        self._wrong.setdefault(address, []).append(time.monotonic())
+
+    def blocked(self, address: str) -> bool:
+        """Whether this address has to wait."""
+        recent = [at for at in self._wrong.get(address, ()) if at > time.monotonic() - WINDOW]
+        if address in self._wrong:
+            self._wrong[address] = recent[-FAILURES:]
+        return len(recent) >= FAILURES
+
+
+class Guard:
+    """ASGI middleware in front of everything: puts a `Principal` into the scope, or answers 401."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access, self._throttle = app, access, Throttle()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let through, or answer."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        address = (scope.get("client") or ("",))[0]
+        answer = self._refusal(scope, headers, address)
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await answer(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
+        if self._access.open and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
+            return PlainTextResponse("this name is not served; set [[web.tokens]] to be reached by another", 421)
+        public = scope["path"].startswith(PUBLIC)
+        if not public and self._throttle.blocked(address):
+            return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
+        principal = self._access.identify(headers)
+        scope.setdefault("state", {})["principal"] = principal
+        if principal is not None or public:
+            return None
+        if "authorization" in headers:
+            self._throttle.wrong(address)
+        elif scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            return RedirectResponse(f"/login?next={quote(scope['path'], safe='/')}", 303)
+        return PlainTextResponse("a token is needed", 401, {"WWW-Authenticate": 'Bearer realm="alnnode"'})
+
+
+def _host_name(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()

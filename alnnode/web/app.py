@@ -1,0 +1,121 @@
+"""The HTTP application: every route with the role that it asks for."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from alnnode.store.overview import Overview
+from alnnode.web import health, stow
+from alnnode.web.access import Guard
+from alnnode.web.health import Readiness
+from alnnode.web.metrics import Metrics, metrics
+from alnnode.web.services import principal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from alnnode.web.services import Services
+
+    Endpoint = Callable[[Request], Awaitable[Response]]
+
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+}
+
+
+def create(opened: Services) -> Starlette:
+    """Return the application; the caller closes the services after it ended."""
+    settings = opened.settings.web
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "OPTIONS"],
+        allow_headers=["authorization", "accept", "content-type"],
+    )
+    app = Starlette(
+        routes=_routes(),
+        middleware=[
+            Middleware(_Answers),
+            *([cors] if settings.cors_origins else []),
+            Middleware(Guard, access=opened.access),
+        ],
+        lifespan=_lifespan,
+    )
+    app.state.services = opened
+    app.state.readiness = Readiness()
+    app.state.metrics = Metrics(opened.settings, Overview(opened.engine))
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
+    yield
+
+
+def _routes() -> list[Route | Mount]:
+    return [
+        Route("/health/live", health.live),
+        Route("/health/ready", health.ready),
+        _route("/metrics", metrics, "read"),
+        _route("/dicom-web/studies", stow.store, "send", ["POST"]),
+        _route("/dicom-web/studies/{study}", stow.store, "send", ["POST"]),
+    ]
+
+
+def _route(path: str, endpoint: Endpoint, role: str, methods: Sequence[str] = ("GET",)) -> Route:
+    """Return a route for those who have the role; a browser's session alone never sends or changes anything here."""
+
+    async def answer(request: Request) -> Response:
+        if not principal(request).may(role):
+            return PlainTextResponse(f"your token does not have the role {role}", 403)
+        return await endpoint(request)
+
+    return Route(path, answer, methods=list(methods), name=f"{role}:{'+'.join(methods)}:{path}")
+
+
+class _Answers:
+    """Adds the security headers to every answer, and measures it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 500
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message.get("headers", [])}
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name, value) for name, value in HEADERS.items() if name not in present),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, with_headers)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            measured = scope["app"].state.metrics.seconds if "app" in scope else None
+            if measured is not None:
+                measured.labels(route, scope["method"], str(status)).observe(time.monotonic() - begun)

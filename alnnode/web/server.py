@@ -1,0 +1,94 @@
+"""Serve the application with uvicorn until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from alnnode.errors import ServiceError
+from alnnode.ingest.scp import silence
+from alnnode.web.app import create
+from alnnode.web.services import Services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alnnode.settings import Settings
+
+STOP_LIMIT = 4  # seconds for requests under way
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings, ready: Callable[[int], None]) -> None:
+    """Serve; ``ready`` is called with the port when connections are accepted.
+
+    Raises:
+        ServiceError: the address cannot be listened on, or the certificate cannot be used.
+        SettingsError: the secret of a token cannot be read.
+    """
+    silence()
+    listening = _listen(settings)
+    opened = Services.open(settings)
+    port = listening.getsockname()[1]
+    try:
+        server = _Server(_config(settings, opened), lambda: ready(port))
+        log.info("web_listening", port=port)
+        server.run(sockets=[listening])
+    finally:
+        opened.close()
+        listening.close()
+    log.info("web_stopped")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    web = settings.web
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(web.host, web.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {web.host}, port {web.port}: {error.strerror}; change [web] port") from error
+    return listening
+
+
+def _config(settings: Settings, opened: Services) -> uvicorn.Config:
+    web = settings.web
+    config = uvicorn.Config(
+        create(opened),
+        log_config=None,
+        access_log=False,  # paths hold UIDs
+        server_header=False,
+        http="httptools",
+        loop="asyncio",
+        limit_concurrency=web.max_connections,
+        timeout_graceful_shutdown=STOP_LIMIT,
+        proxy_headers=False,
+        ssl_certfile=web.certificate,
+        ssl_keyfile=web.key,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        config.load()
+    except OSError as error:
+        raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
+    return config
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()

@@ -1,0 +1,80 @@
+"""What the routes of the HTTP service work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from alnnode.ingest.accept import Acceptor
+from alnnode.queue import Producer
+from alnnode.store import engine
+from alnnode.store.catalogue import Catalogue
+from alnnode.store.jobs import Jobs
+from alnnode.store.spool import Spool
+from alnnode.web.access import Access, Principal
+from alnnode.web.attributes import Attributes
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+    from starlette.requests import HTTPConnection
+
+    from alnnode.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The rooms of the node that the web room uses, opened once per process."""
+
+    settings: Settings
+    engine: Engine
+    jobs: Jobs
+    spool: Spool
+    catalogue: Catalogue
+    attributes: Attributes
+    acceptor: Acceptor
+    producer: Producer
+    access: Access
+
+    @classmethod
+    def open(cls, settings: Settings) -> Services:
+        """Open the database and the spool.
+
+        Raises:
+            SettingsError: the secret of a token cannot be read.
+        """
+        access = Access(settings.web)
+        database = engine.create(settings.database_url, settings.database.pool_size)
+        jobs, spool = Jobs(database), Spool(settings.node.data_dir / "spool")
+        return cls(
+            settings=settings,
+            engine=database,
+            jobs=jobs,
+            spool=spool,
+            catalogue=Catalogue(database),
+            attributes=Attributes(spool),
+            acceptor=Acceptor(settings, jobs, spool),
+            producer=Producer(settings),
+            access=access,
+        )
+
+    def close(self) -> None:
+        """Record what was accepted, and close."""
+        self.acceptor.close()
+        self.producer.close()
+        self.engine.dispose()
+
+
+def services(connection: HTTPConnection) -> Services:
+    """Return the services of the application that answers this request."""
+    return cast("Services", connection.app.state.services)
+
+
+def principal(connection: HTTPConnection) -> Principal:
+    """Return who asks; the guard let nobody else through."""
+    return cast("Principal", connection.state.principal)
+
+
+def root(connection: HTTPConnection) -> str:
+    """Return the URL of the DICOMweb service as the client sees it, without a slash at the end."""
+    configured = services(connection).settings.web.public_url
+    return f"{configured or str(connection.base_url).rstrip('/')}/dicom-web"

@@ -1,0 +1,118 @@
+"""No route without a token says anything; roles, sessions, names."""
+
+import re
+from hashlib import sha256
+
+import pytest
+from pydantic import ValidationError
+from starlette.routing import Mount
+from web_service import service
+
+from alnnode.errors import SettingsError
+from alnnode.settings import Web, WebToken
+from alnnode.web.access import PUBLIC, Access
+
+
+def token(name="reader", *roles, secret="s" * 20):
+    return WebToken(name=name, roles=roles or ("read",), sha256=sha256(secret.encode()).hexdigest())
+
+
+def routes(app):
+    for route in app.routes:
+        if isinstance(route, Mount):
+            continue
+        path = route.path
+        path = re.sub(r"\{[^}]*\}", "1", path)
+        for method in getattr(route, "methods", None) or {"GET"}:
+            yield method, path
+
+
+def test_no_route_answers_without_a_token_but_health_and_login(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        walked = [(method, path) for method, path in routes(client.app) if not path.startswith(PUBLIC)]
+        assert len(walked) >= 4
+        for method, path in walked:
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": "Basic ?"},
+                {"Cookie": "alnnode_session=a.9.b.c"},
+            ):
+                answer = client.request(method, path, headers=headers, follow_redirects=False)
+                assert answer.status_code in {401, 429}, (method, path)
+                assert answer.text in {"a token is needed", "too many wrong tokens; wait a minute", ""}
+        assert client.get("/no/such/path").status_code == 401
+
+
+def test_health_needs_no_token_and_says_no_more_than_yes_or_no(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        assert client.get("/health/live").json() == {"live": True}
+        answer = client.get("/health/ready")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["database"] is True
+        assert answer.json()["checks"]["worker-analyse"] is False
+        assert all(isinstance(value, bool) for value in answer.json()["checks"].values())
+
+
+def test_roles(tmp_path):
+    tokens = (token("r", "read", secret="r"), token("s", "send", secret="s"), token("a", "admin", secret="a"))
+    with service(tmp_path, web=Web(tokens=tokens)) as (client, _):
+
+        def ask(method, path, secret):
+            return client.request(method, path, headers={"Authorization": f"Bearer {secret}"}).status_code
+
+        assert [ask("GET", "/metrics", secret) for secret in "rsa"] == [200, 403, 200]
+        assert [ask("POST", "/dicom-web/studies", secret) for secret in "rsa"] == [403, 415, 415]
+        assert client.get("/metrics", auth=("anybody", "r")).status_code == 200  # Basic: the token is the password
+
+
+def test_wrong_tokens_are_throttled(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        answers = [client.get("/metrics", headers={"Authorization": "Bearer no"}).status_code for _ in range(25)]
+        assert answers[0] == 401
+        assert answers[-1] == 429
+
+
+def test_without_tokens_only_a_loopback_name_is_served(tmp_path):
+    with service(tmp_path) as (client, _):
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/metrics", headers={"Host": "evil.example:8124"}).status_code == 421
+
+
+def test_without_tokens_the_service_does_not_listen_beyond_loopback():
+    with pytest.raises(ValidationError, match="web.tokens"):
+        Web(host="0.0.0.0")
+    assert Web(host="0.0.0.0", tokens=(token(),)).tokens
+
+
+def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("f" * 20 + "\n")
+    monkeypatch.setenv("A_TOKEN", "e" * 20)
+    access = Access(Web(tokens=(WebToken(name="f", file=tmp_path / "secret"), WebToken(name="e", env="A_TOKEN"))))
+    assert access.by_secret("f" * 20).name == "f"
+    assert access.by_secret("e" * 20).name == "e"
+    assert access.by_secret("") is None
+    with pytest.raises(SettingsError, match="f: its file cannot be read"):
+        Access(Web(tokens=(WebToken(name="f", file=tmp_path / "none"),)))
+    with pytest.raises(SettingsError, match="16 or more"):
+        Access(Web(tokens=(WebToken(name="f", env="NO_SUCH_VARIABLE"),)))
+
+
+def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
+    access = Access(Web(tokens=(token("reader"),)))
+    session = access.session("reader")
+    headers = {"cookie": f"alnnode_session={session}"}
+    assert access.identify(headers).name == "reader"
+    assert access.identify({"cookie": f"alnnode_session={session[:-1]}x"}) is None
+    assert Access(Web(tokens=(token("reader"),))).identify(headers) is None
+    monkeypatch.setattr("alnnode.web.access.time.time", lambda: 1e12)
+    assert access.identify(headers) is None
+
+
+def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):
+    with service(tmp_path, web=Web(cors_origins=("https://viewer.example",))) as (client, _):
+        answer = client.get("/metrics", headers={"Origin": "https://viewer.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://viewer.example"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "access-control-allow-origin" not in client.get("/metrics", headers={"Origin": "https://else.example"}).headers

@@ -1,0 +1,51 @@
+"""The HTTP application in this process, over a real spool and a real database; and STOW-RS bodies."""
+
+import io
+from contextlib import contextmanager
+
+from starlette.testclient import TestClient
+
+from alnnode import store
+from alnnode.settings import Completion, Listener, Node, Retention, Settings, Web
+from alnnode.web.app import create
+from alnnode.web.services import Services
+
+BOUNDARY = "a-boundary"
+
+
+@contextmanager
+def service(folder, *, web=None, listener=None, retention=None):
+    """Yield a client of a service that listens on loopback, and what it works with."""
+    settings = Settings(
+        node=Node(data_dir=folder),
+        completion=Completion(),
+        listener=listener or Listener(),
+        retention=retention or Retention(min_free_mb=0),
+        web=web or Web(),
+    )
+    store.migrate(settings.database_url)
+    opened = Services.open(settings)
+    try:
+        with TestClient(create(opened), base_url="http://127.0.0.1:8124") as client:
+            yield client, opened
+    finally:
+        opened.close()
+
+
+def part10(dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def body(*files: bytes, boundary: str = BOUNDARY, kind: str = "application/dicom", end: bool = True) -> bytes:
+    parts = [b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (boundary.encode(), kind.encode(), data) for data in files]
+    return b"".join(parts) + (b"--%s--\r\n" % boundary.encode() if end else b"")
+
+
+def content_type(boundary: str = BOUNDARY, kind: str = "application/dicom") -> dict[str, str]:
+    return {"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
+
+
+def stow(client, *files: bytes, path: str = "/dicom-web/studies", headers=None):
+    return client.post(path, content=body(*files), headers={**content_type(), **(headers or {})})
