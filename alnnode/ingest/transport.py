@@ -176,7 +176,8 @@ class _Machine(StateMachine):
         super().transition(state)
         association = self.dul.assoc
         if state == "Sta1" and association.requestor.primitive is None:
-            self.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what pynetdicom itself takes for a timeout
+            waiting: Any = self.dul.to_user_queue  # its type is inferred differently with and without a cache of mypy
+            waiting.put(None)  # what pynetdicom itself takes for a timeout
 
 
 class _Provider(DULServiceProvider):
