@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.phantom import PhantomSettings
-from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
 from training import evaluate as evaluation
 from training import export
+from training import lidc as nodules
 from training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -91,8 +91,10 @@ def evaluate(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
     models = {
-        crop: network.restore(len(crops.windows), loaded.member(crop).output_stride, loaded.tensors(crop.value))
-        for crop in Crop
+        member.crop: network.restore(
+            len(crops.windows), member.output_stride, loaded.tensors(member.crop.value), member.architecture
+        )
+        for member in loaded.manifest.members
     }
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, models, loaded.manifest.temperature, point.threshold)
@@ -102,6 +104,21 @@ def evaluate(
     console.print(evaluation.table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+def lidc(
+    data: Annotated[Path, typer.Option(help="Folder that holds lidc_nodule_2crop.npz.")],
+    work: Cache = Path("runs/lidc"),
+    seed: Annotated[int, typer.Option(help="Of the folds and the weights.")] = 7,
+    epochs: Annotated[int, typer.Option()] = 4,
+    family: Annotated[list[str] | None, typer.Option(help="Families to train; may be given several times.")] = None,
+    processes: Annotated[int, typer.Option(help="Networks trained side by side, one thread each.")] = 2,
+) -> None:
+    """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
+    wanted = nodules.tasks(tuple(family or nodules.FAMILIES), seed, epochs)
+    with _bars() as report:
+        nodules.train(data, wanted, work, report("networks", len(wanted)), processes)
 
 
 def _read_detector(folder: Path) -> export.Detector:
