@@ -48,16 +48,21 @@ validate: $(VENV)/.dev tools
 	  apt-get -qq update >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libpixelmed-java default-jre-headless >/dev/null; }
 	ALNNODE_VALIDATE=1 $(BIN)/python -m pytest tests/functional/test_validators.py
 
-# The results in a real viewer: OHIF's own build from npm, served beside Orthanc, in headless Chromium. Writes docs/img/ohif-*.png.
+# The results in a real viewer: OHIF's own build from npm, served beside Orthanc, in headless Chromium; and the status
+# page there. Writes docs/img/ohif-*.png and status-*.png.
 OHIF_VERSION ?= 3.13.2
 VIEWER_HOME ?= .viewer
 $(VIEWER_HOME)/package/dist/index.html:
 	@command -v npm >/dev/null || { echo "make viewer needs npm, Orthanc with orthanc-dicomweb, and Chromium (Debian: apt install npm orthanc orthanc-dicomweb chromium)"; exit 1; }
 	mkdir -p $(VIEWER_HOME) && cd $(VIEWER_HOME) && npm pack --silent @ohif/app@$(OHIF_VERSION) && tar xzf ohif-app-$(OHIF_VERSION).tgz
 
-viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html
+$(VIEWER_HOME)/axe/package/axe.min.js:
+	mkdir -p $(VIEWER_HOME)/axe && cd $(VIEWER_HOME)/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz
+
+viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/package/axe.min.js
 	$(PIP) install 'playwright==1.65.2'
-	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist $(BIN)/python -m pytest tests/viewer
+	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist ALNNODE_AXE=$(VIEWER_HOME)/axe/package/axe.min.js \
+	  $(BIN)/python -m pytest tests/viewer tests/functional/test_status_page.py
 
 # About a quarter of an hour: 210 faults over more than 110 studies; docs/security.md has the table of one run.
 chaos: $(VENV)/.dev

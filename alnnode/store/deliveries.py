@@ -129,6 +129,15 @@ def again(connection: Connection, job_id: str, states: Collection[DeliveryState]
     return int(changed.rowcount)
 
 
+def stop(connection: Connection, job_id: str, reason: str) -> None:
+    """Make the pending deliveries of a job FAILED."""
+    connection.execute(
+        update(Delivery)
+        .where(Delivery.job_id == job_id, Delivery.state == DeliveryState.PENDING)
+        .values(state=DeliveryState.FAILED, last_error=reason, lease_until=None)
+    )
+
+
 def of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[DeliveryStatus]]:
     """Deliveries by job, in the order of the destinations' names."""
     found: dict[str, list[DeliveryStatus]] = {}

@@ -14,16 +14,17 @@ from sqlalchemy import bindparam, func, select, update
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
-from alnnode.store import claims, deliveries, receiving, retention
+from alnnode.store import claims, deliveries, people, receiving, retention
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
+from alnnode.store.steps import finish, move
 from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
     from alnnode.settings import Completion
     from alnnode.store.rows import Claim, DeliveryClaim, NewInstance, Recorded, ResultRow, SeriesFacts
@@ -108,9 +109,9 @@ class Jobs:
                 return False
             reason = unwanted(facts)
             if reason is not None:
-                _move(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
+                move(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
                 return False
-            return _move(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=now + REQUEUE_FIRST, enqueues=1)
+            return move(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=now + REQUEUE_FIRST, enqueues=1)
 
     # -- analysis ----------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class Jobs:
         """Prolong the lease of a running job; False when the job is no longer this attempt's."""
         until = (now or _now()) + lease
         with self._writer.begin() as connection:
-            return _move(
+            return move(
                 connection, job_id, JobState.RUNNING, JobState.RUNNING, Job.attempts == attempt, lease_until=until, due_at=until
             )
 
@@ -160,7 +161,7 @@ class Jobs:
         moment = now or _now()
         reason = None if not_analysed is None else not_analysed[:MAX_TEXT]
         with self._writer.begin() as connection:
-            moved = _move(
+            moved = move(
                 connection,
                 job_id,
                 JobState.RUNNING,
@@ -171,13 +172,13 @@ class Jobs:
                 due_at=None,
             )
             if moved and not deliveries.put(connection, job_id, results, destinations, moment):
-                _finish(connection, job_id, moment)
+                finish(connection, job_id, moment)
             return moved
 
     def fail(self, job_id: str, attempt: int, reason: str, now: datetime | None = None) -> bool:
         """End a running job with a reason that a person can act on; False when it is no longer this attempt's."""
         with self._writer.begin() as connection:
-            return _move(
+            return move(
                 connection,
                 job_id,
                 JobState.RUNNING,
@@ -192,7 +193,7 @@ class Jobs:
     def postpone(self, job_id: str, attempt: int, until: datetime) -> bool:
         """Put a running job back (the model, the spool or the memory is not there just now); the sweep enqueues it then."""
         with self._writer.begin() as connection:
-            return _move(
+            return move(
                 connection, job_id, JobState.RUNNING, JobState.READY, Job.attempts == attempt, lease_until=None, due_at=until
             )
 
@@ -255,7 +256,7 @@ class Jobs:
                 connection, delivery_id, {"state": DeliveryState.SENT, "sent_at": moment, "last_error": None}
             )
             if job_id is not None and not deliveries.unsent(connection, job_id):
-                _finish(connection, job_id, moment)
+                finish(connection, job_id, moment)
             return job_id is not None
 
     def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime) -> bool:
@@ -273,7 +274,7 @@ class Jobs:
                 return False
             name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
             reason = f"destination {name} refused: {error}"[:MAX_TEXT]
-            _move(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now or _now())
+            move(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now or _now())
             return True
 
     # -- people ------------------------------------------------------------------------------------------------------
@@ -297,7 +298,20 @@ class Jobs:
                 raise JobNotFound(f"no job {job_id}")
             if job.purged_at is not None:
                 raise JobConflict("the images of this job are no longer kept; send the series again")
-            return _again(connection, job_id, JobState(job.state), moment)
+            return people.again(connection, job_id, JobState(job.state), moment)
+
+    def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
+        """End a job that is on its way; what is being analysed or sent just now counts no more. It can be retried.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: it is at its end already, or its series is still being received.
+        """
+        with self._writer.begin() as connection:
+            state = connection.execute(select(Job.state).where(Job.job_id == job_id).with_for_update()).scalar_one_or_none()
+            if state is None:
+                raise JobNotFound(f"no job {job_id}")
+            people.cancel(connection, job_id, JobState(state), f"cancelled by {who}", now or _now())
 
     def get(self, job_id: str) -> JobStatus:
         """One job with its deliveries.
@@ -366,36 +380,3 @@ class Jobs:
             )
             for row in rows
         )
-
-
-def _move(
-    connection: Connection, job_id: str, expected: JobState, state: JobState, *guards: ColumnElement[bool], **values: object
-) -> bool:
-    """Make one guarded step; whether it was made."""
-    changed = connection.execute(
-        update(Job).where(Job.job_id == job_id, Job.state == expected, *guards).values(state=state, **values)
-    )
-    return bool(changed.rowcount)
-
-
-def _finish(connection: Connection, job_id: str, now: datetime) -> None:
-    """End an analysed job whose deliveries are all made."""
-    reason = connection.execute(select(Job.not_analysed).where(Job.job_id == job_id)).scalar_one()
-    end = JobState.DELIVERED if reason is None else JobState.FAILED
-    _move(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)
-
-
-def _again(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
-    if state in {JobState.RECEIVING, JobState.RUNNING}:
-        return state
-    if state is JobState.READY:
-        _move(connection, job_id, state, state, due_at=now, enqueues=0)
-        return state
-    states = [DeliveryState.FAILED]
-    if state is not JobState.FAILED:
-        states += [DeliveryState.PENDING] if state is JobState.ANALYSED else [DeliveryState.SENT]
-    if deliveries.again(connection, job_id, states, now):
-        _move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
-        return JobState.ANALYSED
-    _move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
-    return JobState.READY

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, func, select
 
 from alnnode.records import JobState
-from alnnode.store.tables import Delivery, DeliveryState, Instance, Job
+from alnnode.store.spool import name_of
+from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Series
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.engine import Engine
 
 OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 QUANTILES = (0.5, 0.95)
+_SEARCHED = 20_000  # jobs, the newest
+_PREFIX = 6  # characters that a part of an id or digest must have at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,25 @@ class Hour:
     begins: datetime
     opened: int
     ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How long a job took that ended."""
+
+    at: datetime
+    waited: float  # s from the first image to the analysis
+    worked: float  # s from there to the end
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLine:
+    """What the job list says of a series; nothing of the patient."""
+
+    modality: str
+    description: str
+    sender: str
+    last_received_at: datetime
 
 
 class Overview:
@@ -104,6 +128,36 @@ class Overview:
                     tally[min(count - 1, int((at - first).total_seconds() // 3600))][column] += 1
         return tuple(Hour(first + timedelta(hours=n), *pair) for n, pair in enumerate(tally))
 
+    def ended(self, hours: int = 24, now: datetime | None = None, limit: int = 1000) -> tuple[Ended, ...]:
+        """Jobs that were analysed and ended lately, the newest first."""
+        since = (now or datetime.now(UTC)) - timedelta(hours=hours)
+        query = select(Job.finished_at, Job.created_at, Job.claimed_at).where(
+            Job.finished_at >= since, Job.claimed_at.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(Job.finished_at.desc()).limit(limit)).all()
+        return tuple(
+            Ended(ended, (claimed - created).total_seconds(), (ended - claimed).total_seconds())
+            for ended, created, claimed in rows
+            if ended is not None and claimed is not None
+        )
+
+    def series(self, uids: Collection[str]) -> dict[str, SeriesLine]:
+        """Describe series."""
+        query = select(
+            Series.series_uid, Series.modality, Series.series_description, Series.calling_ae, Series.last_received_at
+        ).where(Series.series_uid.in_(uids))
+        with self._engine.connect() as connection:
+            return {row[0]: SeriesLine(row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
+
+    def find(self, words: str, studies: Collection[str], limit: int = 200) -> tuple[str, ...]:
+        """Ids of jobs of these studies, and of those whose id, UIDs or digests of UIDs are, or begin with, ``words``."""
+        query = select(Job.job_id, Job.study_uid, Job.series_uid).order_by(Job.created_at.desc()).limit(_SEARCHED)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        found = [row.job_id for row in rows if row.study_uid in studies or _is(words, *row)]
+        return tuple(found[:limit])
+
     def destinations(self) -> tuple[DestinationFigures, ...]:
         """Every destination that ever had a delivery."""
         amounts = [
@@ -122,3 +176,10 @@ class Overview:
         return tuple(
             DestinationFigures(name, pending, sent, failed, at, last.get(name)) for name, pending, sent, failed, at in rows
         )
+
+
+def _is(words: str, job_id: str, study_uid: str, series_uid: str) -> bool:
+    if words in {study_uid, series_uid}:
+        return True
+    digests = (job_id, name_of(study_uid), name_of(series_uid))
+    return len(words) >= _PREFIX and any(digest.startswith(words.lower()) for digest in digests)

@@ -58,6 +58,7 @@ class Access:
         self._tokens = {_digest(token): token for token in settings.tokens}
         self._seconds = settings.session_hours * 3600
         self._key = secrets.token_bytes(32)  # a restart ends the sessions
+        self.throttle = Throttle()
         self.open = not settings.tokens
         self.secure = settings.certificate is not None or settings.public_url.startswith("https:")
 
@@ -154,7 +155,7 @@ class Guard:
     """ASGI middleware in front of everything: puts a `Principal` into the scope, or answers 401."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access, self._throttle = app, access, Throttle()
+        self._app, self._access, self._throttle = app, access, access.throttle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let through, or answer."""

@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Route
 
 from alnnode.store.overview import Overview
-from alnnode.web import frames, health, qido, stow, wado
+from alnnode.web import frames, health, pages, qido, stow, wado
 from alnnode.web.access import Guard
 from alnnode.web.health import Readiness
 from alnnode.web.metrics import Metrics, metrics
@@ -67,7 +67,7 @@ async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
     yield
 
 
-def _routes() -> list[Route | Mount]:
+def _routes() -> list[BaseRoute]:
     study = "/dicom-web/studies/{study}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"
@@ -85,6 +85,7 @@ def _routes() -> list[Route | Mount]:
         *(_route(f"{base}/metadata", wado.metadata, "read") for base in (study, series, instance)),
         *(_route(f"{base}/thumbnail", frames.thumbnail, "read") for base in (study, series, instance, frame)),
         *(_route(f"{base}/rendered", frames.rendered, "read") for base in (instance, frame)),
+        *pages.routes(),
         _route(f"{instance}/bulkdata/{{path:path}}", wado.bulkdata, "read"),
         _route(frame, frames.frames, "read"),
     ]
@@ -94,6 +95,8 @@ def _route(path: str, endpoint: Endpoint, role: str, methods: Sequence[str] = ("
     """Return a route for those who have the role; a browser's session alone never sends or changes anything here."""
 
     async def answer(request: Request) -> Response:
+        if request.method not in {"GET", "HEAD"} and principal(request).by_cookie:
+            return PlainTextResponse("a token is needed in the request itself", 403)
         if not principal(request).may(role):
             return PlainTextResponse(f"your token does not have the role {role}", 403)
         return await endpoint(request)

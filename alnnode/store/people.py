@@ -1,0 +1,43 @@
+"""What people may do to a job: run it again, or end it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alnnode.errors import JobConflict
+from alnnode.records import JobState
+from alnnode.store import deliveries
+from alnnode.store.steps import move
+from alnnode.store.tables import DeliveryState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+CANCELLABLE = (JobState.READY, JobState.RUNNING, JobState.ANALYSED)
+
+
+def again(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
+    """Do as little as is needed; see `alnnode.store.jobs.Jobs.retry`."""
+    if state in {JobState.RECEIVING, JobState.RUNNING}:
+        return state
+    if state is JobState.READY:
+        move(connection, job_id, state, state, due_at=now, enqueues=0)
+        return state
+    states = [DeliveryState.FAILED]
+    if state is not JobState.FAILED:
+        states += [DeliveryState.PENDING] if state is JobState.ANALYSED else [DeliveryState.SENT]
+    if deliveries.again(connection, job_id, states, now):
+        move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
+        return JobState.ANALYSED
+    move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
+    return JobState.READY
+
+
+def cancel(connection: Connection, job_id: str, state: JobState, reason: str, now: datetime) -> None:
+    """End a job and its open deliveries."""
+    if state not in CANCELLABLE:
+        raise JobConflict(f"a job that is {state.value} cannot be cancelled")
+    deliveries.stop(connection, job_id, reason)
+    move(connection, job_id, state, JobState.FAILED, reason=reason, finished_at=now, lease_until=None, due_at=None)

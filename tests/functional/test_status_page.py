@@ -1,0 +1,212 @@
+"""The status page: what it shows, what its forms may do, and how it looks and reads in a real Chromium."""
+
+import os
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import httpx
+import pytest
+from analyses import CONTEXT, analysis
+from dicom_objects import STUDY, ct
+from held import analysed, ready, received
+from sources import ct_files
+from sqlalchemy import insert
+from web_service import part10, server, service
+
+from alnnode import report
+from alnnode.records import JobState, ObjectRole
+from alnnode.settings import Web, WebToken
+from alnnode.store.tables import Job
+
+PICTURES = Path(__file__).parents[2] / "docs" / "img"
+TOKENS = tuple(
+    WebToken(name=name, roles=(name,), sha256=sha256(f"{name}-secret".encode()).hexdigest()) for name in ("admin", "read")
+)
+ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
+
+
+def fill(opened, client):
+    """A node with a bit of everything: its job that waits for a destination, one that failed, one that is being received."""
+    of = analysis(2)
+    files = list(ct_files(of.volume))
+    job = received(opened, client, files)
+    analysed(opened, job, report.build(of, CONTEXT), {"pacs": ROLES, "archive": ROLES})
+    for delivery in opened.jobs.get(job).deliveries:
+        if delivery.destination == "archive":
+            opened.jobs.delivered(delivery.delivery_id)
+    failed = received(opened, client, [part10(ct(n, series=f"{STUDY}.7", AccessionNumber="ACC-77")) for n in (1, 2)])
+    claim = ready(opened, failed)
+    opened.jobs.fail(failed, claim.attempt, "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
+    waiting = received(opened, client, [part10(ct(1, series=f"{STUDY}.8"))])
+    return job, failed, waiting
+
+
+@pytest.fixture
+def node(tmp_path):
+    with service(tmp_path, web=Web(tokens=TOKENS, port=8124)) as (client, opened):
+        client.headers["Authorization"] = "Bearer admin-secret"
+        jobs = fill(opened, client)
+        del client.headers["Authorization"]
+        yield client, opened, jobs
+
+
+def history(opened, series_uid):
+    """Jobs of a day, as an evening's and a morning's lists leave them."""
+    random, now = Random(1), datetime.now(UTC)
+    with opened.jobs._writer.begin() as connection:
+        for number in range(90):
+            begun = now - timedelta(hours=random.triangular(1, 24, 6))
+            claimed = begun + timedelta(seconds=random.uniform(12, 90))
+            row = Job(
+                job_id=f"{number:032x}", series_uid=series_uid, study_uid="1.2.3", revision=100 + number, state=JobState.DELIVERED,
+                attempts=1, enqueues=0, created_at=begun, content_at=begun, claimed_at=claimed,
+                finished_at=claimed + timedelta(seconds=random.uniform(8, 40)),
+            )  # fmt: skip
+            values = {c.name: getattr(row, c.name) for c in Job.__table__.columns}
+            connection.execute(insert(Job).values(values))
+
+
+def log_in(client, name="admin"):
+    answer = client.post("/login?next=/", data={"token": f"{name}-secret"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    page = client.get("/")
+    return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
+
+
+def test_the_page_says_what_is_there_and_nothing_of_patients(node) -> None:
+    client, opened, (job, failed, _) = node
+    log_in(client, "read")
+    page = client.get("/").text
+    assert job[:8] in page
+    assert "12.0 mm apart" in page
+    assert "alnnode-demo" in page
+    detail = client.get(f"/jobs/{job}").text
+    assert detail.count("<img") == 1 + sum(row.role is ObjectRole.CAPTURE for row in opened.jobs.results(job))
+    assert "delivered to archive" in detail
+    assert "Retry" not in detail, "a reader cannot retry"
+    for text in (page, detail, client.get(f"/jobs/{failed}").text):
+        assert not re.search("SECRET|PHANTOM\\^REPORT|P-1", text)
+    assert client.get("/?state=FAILED").text.count("/jobs/") == 1
+    assert client.get(f"/jobs/{'0' * 32}").status_code == 404
+    picture = client.get(f"/jobs/{job}/captures/1")
+    assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
+
+
+def test_jobs_are_found_by_accession_number_uid_digest_and_id(node) -> None:
+    client, opened, (job, failed, _) = node
+    csrf = log_in(client, "read")
+
+    def found(words):
+        text = client.post("/search", data={"csrf": csrf, "words": words}).text
+        return set(re.findall(r'href="/jobs/([0-9a-f]{32})"', text))
+
+    status = opened.jobs.get(job)
+    assert found("ACC-77") == found(f"{STUDY}") != set()
+    assert failed in found("ACC-77")
+    assert found(status.series_uid) == found(status.study_uid) == {job}
+    assert found(sha256(status.series_uid.encode()).hexdigest()[:12]) == found(job[:10]) == {job}
+    assert found("ACC-7") == found("2.25") == found("a") == set()
+
+
+def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
+    client, opened, (job, failed, waiting) = node
+    csrf = log_in(client)
+    for wrong in ({}, {"csrf": "0" * 64}, {"csrf": "é"}):
+        assert client.post(f"/jobs/{failed}/retry", data=wrong).status_code == 403
+    assert opened.jobs.get(failed).state is JobState.FAILED
+    assert client.post(f"/jobs/{failed}/retry", data={"csrf": csrf}).status_code == 200
+    assert opened.jobs.get(failed).state is JobState.READY
+    assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 200
+    cancelled = opened.jobs.get(job)
+    assert (cancelled.state, cancelled.reason) == (JobState.FAILED, "cancelled by admin")
+    assert opened.jobs.due_deliveries() == ()
+    assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 409
+    assert client.post(f"/jobs/{waiting}/cancel", data={"csrf": csrf}).status_code == 409
+    # A session alone never stores.
+    assert client.post("/dicom-web/studies", content=b"").status_code == 403
+    client.cookies.clear()
+    assert client.post(f"/jobs/{job}/retry", headers={"Authorization": "Bearer admin-secret"}).status_code == 200
+    csrf = log_in(client, "read")
+    assert client.post(f"/jobs/{job}/retry", data={"csrf": csrf}).status_code == 403
+    assert client.post("/logout", data={"csrf": csrf}, follow_redirects=False).status_code == 303
+    assert client.get("/", headers={"Accept": "text/html"}, follow_redirects=False).headers["location"] == "/login?next=/"
+
+
+def test_a_login_that_is_wrong_or_leads_elsewhere(tmp_path) -> None:
+    with service(tmp_path, web=Web(tokens=TOKENS)) as (client, _):
+        assert client.post("/login", data={"token": "guess"}).status_code == 403
+        elsewhere = client.post("/login?next=//evil.example/", data={"token": "read-secret"}, follow_redirects=False)
+        assert elsewhere.headers["location"] == "/"
+        answers = [client.post("/login", data={"token": "guess"}).status_code for _ in range(25)]
+        assert answers[-1] == 429
+
+
+def test_without_tokens_forms_still_need_their_own_session(tmp_path) -> None:
+    with service(tmp_path) as (client, opened):
+        _, failed, _ = fill(opened, client)
+        assert client.post(f"/jobs/{failed}/retry").status_code == 403
+        csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/").text)[1]
+        assert client.post(f"/jobs/{failed}/retry", data={"csrf": csrf}).status_code == 200
+
+
+AXE = os.environ.get("ALNNODE_AXE")  # axe.min.js of the npm package axe-core
+
+
+@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
+@pytest.mark.timeout(300)
+def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with (
+        server(tmp_path, web=Web(tokens=TOKENS)) as (url, opened),
+        httpx.Client(base_url=url, timeout=60, headers={"Authorization": "Bearer admin-secret"}) as client,
+        sync_api.sync_playwright() as play,
+    ):
+        job, failed, waiting = fill(opened, client)
+        history(opened, opened.jobs.get(waiting).series_uid)
+        browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
+        for scheme in ("light", "dark"):
+            # axe is injected by the debugger; the page's own policy, which allows no script, is checked before.
+            context = browser.new_context(viewport={"width": 1360, "height": 900}, color_scheme=scheme, bypass_csp=True)
+            page = context.new_page()
+            elsewhere: list[str] = []
+            page.on("request", lambda request, seen=elsewhere: request.url.startswith(url) or seen.append(request.url))
+            assert "script" not in page.goto(f"{url}/").headers["content-security-policy"]
+            check(page, "login")
+            page.keyboard.type("admin-secret")  # the field has the focus
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name="Newest jobs").wait_for()
+            check(page, f"overview {scheme}")
+            page.screenshot(path=str(PICTURES / f"status-{scheme}.png"), full_page=True)
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+            page.get_by_role("link", name=job[:8]).press("Enter")
+            page.get_by_role("heading", name="Captures").wait_for()
+            page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+            check(page, f"job {scheme}")
+            page.screenshot(path=str(PICTURES / f"status-job-{scheme}.png"), full_page=True)
+            page.set_viewport_size({"width": 390, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
+            context.close()
+            assert elsewhere == []
+        page = browser.new_page()
+        page.goto(f"{url}/login?next=/jobs/{failed}")
+        page.get_by_label("Token").fill("admin-secret")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Retry").click()
+        page.locator(".chip.ready").wait_for()
+        assert opened.jobs.get(failed).state is JobState.READY
+        browser.close()
+
+
+def check(page, name) -> None:
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)])")
+    assert not [one for one in found if one[0] in {"serious", "critical"}], (name, found)
