@@ -12,14 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from alnnode.imaging.series import read_volume
+from alnnode.locate.detector import Detector
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
+from training import detection_report, examine, export, froc
 from training import evaluate as evaluation
-from training import export
 from training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -102,6 +104,49 @@ def evaluate(
     console.print(evaluation.table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("evaluate-detector")
+def evaluate_detector(
+    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+    seed: Annotated[int, typer.Option(help="A seed that was never trained on.")] = 9001,
+    patients: Annotated[int, typer.Option(help="Phantoms; with --ct, how often nodes are put into each CT.")] = 60,
+    ct: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a real CT series: phantom nodes are put into it. May be repeated.")
+    ] = None,
+    per_side: Annotated[int, typer.Option(help="With --ct: nodes that are put into each axilla.")] = 4,
+    threshold: Annotated[float | None, typer.Option(help="Least score of a node; left out: the bundle's own.")] = None,
+    processes: Annotated[int, typer.Option()] = 2,
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Write the nodes that were missed as one PNG (phantoms only).")] = None,
+) -> None:
+    """Locate and classify on phantoms of a fresh seed: free-response figures, measures, and AUROC of what was found."""
+    loaded = bundles.load(bundles.resolve(bundle))
+    detector = Detector.from_bundle(loaded)
+    plan = examine.Plan(detector, seed, PhantomSettings(), bundle)
+    volumes = [read_volume(sorted(path for path in folder.rglob("*") if path.is_file())) for folder in ct or []]
+    count = patients * max(1, len(volumes))
+    with _bars() as report:
+        step = report("volumes", count)
+        parts = []
+        made = (
+            examine.examine_implants(plan, volumes, patients, per_side)
+            if volumes
+            else examine.examine(plan, patients, processes)
+        )
+        for part in made:
+            parts.append(part)
+            step()
+    examined = froc.join(parts)
+    least = detector.settings.threshold if threshold is None else threshold
+    figures = detection_report.figures(examined, least)
+    console.print(f"bundle {loaded.digest[:12]}, seed {seed}: {figures['nodes']} nodes in {count} volumes", markup=False)
+    console.print(detection_report.table(figures), markup=False, highlight=False, soft_wrap=True)
+    if out:
+        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if pictures and not volumes:
+        missed = detection_report.draw_misses(examined, least, seed, plan.phantoms, pictures)
+        console.print(f"{missed} missed node(s) in {pictures}", markup=False)
 
 
 def _read_detector(folder: Path) -> export.Detector:
