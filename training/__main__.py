@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from alnnode.imaging.series import read_volume
-from alnnode.locate.detector import Detector
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.phantom import PhantomSettings
-from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
-from training import detection_report, examine, export, froc
 from training import evaluate as evaluation
+from training import export
+from training import lidc as nodules
+from training.evaluate_detector import evaluate_detector
+from training.progress import bars, console
 from training.train import TrainSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
+app.command("evaluate-detector")(evaluate_detector)
 
 Seed = Annotated[
     int, typer.Option(help="Seed of the training phantoms; validation has the next one and test the one after it.")
@@ -54,7 +47,7 @@ def demo(
 ) -> None:
     """Train both members on phantoms, calibrate, evaluate on held-out phantoms and write the bundle."""
     plan = demonstration.Plan(seed, patients, held_out, work, TrainSettings(epochs=epochs, seed=seed, device=device))
-    with _bars() as report:
+    with bars() as report:
         made = demonstration.make(plan, _read_detector(detector) if detector else None, report)
     digest = export.write(made, out)
     console.print(evaluation.table(made.figures), markup=False, highlight=False, soft_wrap=True)
@@ -88,13 +81,15 @@ def evaluate(
             f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed"
         )
     crops = loaded.crop_settings
-    with _bars() as report:
+    with bars() as report:
         part = cohorts.collect(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
     models = {
-        crop: network.restore(len(crops.windows), loaded.member(crop).output_stride, loaded.tensors(crop.value))
-        for crop in Crop
+        member.crop: network.restore(
+            len(crops.windows), member.output_stride, loaded.tensors(member.crop.value), member.architecture
+        )
+        for member in loaded.manifest.members
     }
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, models, loaded.manifest.temperature, point.threshold)
@@ -106,63 +101,24 @@ def evaluate(
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-@app.command("evaluate-detector")
-def evaluate_detector(
-    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
-    seed: Annotated[int, typer.Option(help="A seed that was never trained on.")] = 9001,
-    patients: Annotated[int, typer.Option(help="Phantoms; with --ct, how often nodes are put into each CT.")] = 60,
-    ct: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a real CT series: phantom nodes are put into it. May be repeated.")
-    ] = None,
-    per_side: Annotated[int, typer.Option(help="With --ct: nodes that are put into each axilla.")] = 4,
-    threshold: Annotated[float | None, typer.Option(help="Least score of a node; left out: the bundle's own.")] = None,
-    processes: Annotated[int, typer.Option()] = 2,
-    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Write the nodes that were missed as one PNG (phantoms only).")] = None,
+@app.command()
+def lidc(
+    data: Annotated[Path, typer.Option(help="Folder that holds lidc_nodule_2crop.npz.")],
+    work: Cache = Path("runs/lidc"),
+    seed: Annotated[int, typer.Option(help="Of the folds and the weights.")] = 7,
+    epochs: Annotated[int, typer.Option()] = 4,
+    family: Annotated[list[str] | None, typer.Option(help="Families to train; may be given several times.")] = None,
+    processes: Annotated[int, typer.Option(help="Networks trained side by side, one thread each.")] = 2,
 ) -> None:
-    """Locate and classify on phantoms of a fresh seed: free-response figures, measures, and AUROC of what was found."""
-    loaded = bundles.load(bundles.resolve(bundle))
-    detector = Detector.from_bundle(loaded)
-    plan = examine.Plan(detector, seed, PhantomSettings(), bundle)
-    volumes = [read_volume(sorted(path for path in folder.rglob("*") if path.is_file())) for folder in ct or []]
-    count = patients * max(1, len(volumes))
-    with _bars() as report:
-        step = report("volumes", count)
-        parts = []
-        made = (
-            examine.examine_implants(plan, volumes, patients, per_side)
-            if volumes
-            else examine.examine(plan, patients, processes)
-        )
-        for part in made:
-            parts.append(part)
-            step()
-    examined = froc.join(parts)
-    least = detector.settings.threshold if threshold is None else threshold
-    figures = detection_report.figures(examined, least)
-    console.print(f"bundle {loaded.digest[:12]}, seed {seed}: {figures['nodes']} nodes in {count} volumes", markup=False)
-    console.print(detection_report.table(figures), markup=False, highlight=False, soft_wrap=True)
-    if out:
-        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    if pictures and not volumes:
-        missed = detection_report.draw_misses(examined, least, seed, plan.phantoms, pictures)
-        console.print(f"{missed} missed node(s) in {pictures}", markup=False)
+    """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
+    wanted = nodules.tasks(tuple(family or nodules.FAMILIES), seed, epochs)
+    with bars() as report:
+        nodules.train(data, wanted, work, report("networks", len(wanted)), processes)
 
 
 def _read_detector(folder: Path) -> export.Detector:
     settings = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     return (folder / "detector.safetensors").read_bytes(), settings
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-
-        def report(name: str, total: int) -> Callable[[], None]:
-            return partial(bars.advance, bars.add_task(name, total=total))
-
-        yield report
 
 
 if __name__ == "__main__":

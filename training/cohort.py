@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,12 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.malignant)
+
+    @property
+    def fingerprints(self) -> set[bytes]:
+        """What the crops look like: a digest of each, for either kind; a crop of one grey says nothing and has none."""
+        kinds = (self.fsc, self.asc)
+        return {hashlib.sha256(row[0]).digest() for rows in kinds for row in rows if row[0].min() != row[0].max()}
 
     @property
     def patients(self) -> set[str]:
@@ -145,18 +152,25 @@ def join(parts: Iterable[Cohort]) -> Cohort:
     return Cohort(**{field.name: np.concatenate([getattr(part, field.name) for part in every]) for field in fields(Cohort)})
 
 
+def take(cohort: Cohort, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cohort:
+    """Return these nodes of a cohort."""
+    return Cohort(**{field.name: getattr(cohort, field.name)[rows] for field in fields(Cohort)})
+
+
 def check_leakage(**parts: Cohort) -> None:
-    """Refuse a split in which a patient is in two parts.
+    """Refuse a split in which a patient is in two parts, under the same name or, by the pixels of a crop, under another.
 
     Raises:
-        LeakageError: names both parts and how many patients they share.
+        LeakageError: names both parts and how many patients or crops they share.
     """
-    names = list(parts)
-    for n, one in enumerate(names):
-        for other in names[n + 1 :]:
-            shared = parts[one].patients & parts[other].patients
-            if shared:
-                raise LeakageError(f"{len(shared)} patient(s) are in both {one} and {other}; split by patient")
+    seen = {name: (part.patients, part.fingerprints) for name, part in parts.items()}
+    for (one, (patients, crops)), (other, (others, other_crops)) in combinations(seen.items(), 2):
+        if shared := patients & others:
+            raise LeakageError(f"{len(shared)} patient(s) are in both {one} and {other}; split by patient")
+        if copied := crops & other_crops:
+            raise LeakageError(
+                f"{len(copied)} crop(s) are in both {one} and {other} under different patient names; is one patient there twice?"
+            )
 
 
 def _keep(task: tuple[Source, int, Path]) -> None:

@@ -107,6 +107,7 @@ def make(plan: Plan, detector: export.Detector | None, report: Callable[[str, in
         training_data=f"synthetic phantoms only: {len(train)} nodes of {len(train.patients)} phantoms, seed {plan.seed}",
         crops=plan.crops,
         output_stride=stride,
+        architectures=dict.fromkeys(Crop, "densenet121"),
         members=members,
         temperature=temperature,
         figures=figures,

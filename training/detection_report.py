@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from alnnode import phantom
-from training import statistics
+from training import auroc, statistics
 from training.froc import BANDS, LEAST_MM, RATES, Examined, Target, false_positives, sensitivity_at, sensitivity_at_rate
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def _classified(examined: Examined, found: list[Target], threshold: float) -> di
     )
     out: dict[str, Any] = {}
     if 0 < labels.sum() < len(labels):
-        out["auroc_found_nodes"] = _triple(statistics.auroc(labels, scores, patients))
+        out["auroc_found_nodes"] = _triple(auroc.bootstrap_interval(labels, scores, patients))
     if 0 < involved.sum() < len(involved):
-        out["auroc_patients"] = _triple(statistics.auroc(involved, highest, np.array([str(n) for n in indices])))
+        out["auroc_patients"] = _triple(auroc.bootstrap_interval(involved, highest, np.array([str(n) for n in indices])))
     return out
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alnnode.records import Crop, Interval
-from training import statistics
+from training import auroc, statistics
 from training.train import logits
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def evaluate(
         nodes=len(cohort),
         malignant=int(labels.sum()),
         patients=len(cohort.patients),
-        auroc={name: statistics.auroc(labels, scores, patients) for name, scores in rows.items()},
+        auroc={name: auroc.bootstrap_interval(labels, scores, patients) for name, scores in rows.items()},
         threshold=threshold,
         sensitivity=statistics.proportion(int((called & labels).sum()), int(labels.sum())),
         specificity=statistics.proportion(int((~called & ~labels).sum()), int((~labels).sum())),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alnnode.imaging.crop import CropSettings
+    from alnnode.model.bundle import Architecture
     from training.evaluate import Figures
 
 CARD = "model-card.md"
@@ -37,6 +38,7 @@ class Export:
     training_data: str
     crops: CropSettings
     output_stride: int
+    architectures: dict[Crop, Architecture]
     members: dict[Crop, Weights]
     temperature: float
     figures: Figures
@@ -67,7 +69,7 @@ def write(export: Export, folder: Path) -> str:
             "members": [
                 {
                     "crop": c.value,
-                    "architecture": "densenet121",
+                    "architecture": export.architectures[c],
                     "output_stride": export.output_stride,
                     **entry(f"{c.value}.safetensors"),
                 }
@@ -134,7 +136,7 @@ def card(export: Export) -> str:
 |---|---|
 | task | classify one located axillary lymph node on CT as metastatic or benign |
 | method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
-| networks | DenseNet121 (output stride {export.output_stride}) on the fixed-size crop (FSC), DenseNet121 on the adjustable-square crop (ASC); mean of the calibrated probabilities |
+| networks | {export.architectures[Crop.FSC]} on the fixed-size crop (FSC), {export.architectures[Crop.ASC]} on the adjustable-square crop (ASC), both of output stride {export.output_stride}; mean of the calibrated probabilities |
 | crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
 | calibration | temperature {export.temperature:g}, fitted on validation |
 | training data | {export.training_data} |

@@ -1,37 +1,56 @@
-"""Figures with their intervals. Nodes of one patient are not independent: AUROC is resampled by patient."""
+"""Figures at an operating point and of calibration, with their intervals; `training.auroc` has those of ranking."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score
 
 from alnnode.records import Crop, Interval
+from training import auroc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    Scores = npt.NDArray[np.float64]
+    Scores = npt.NDArray[np.floating[Any]]
     Labels = npt.NDArray[np.bool_]
+    Patients = npt.NDArray[np.str_]
 
-RESAMPLES = 2000
+SMALLEST_SUBGROUP = 5  # of either class; an AUROC of fewer says nothing
 
 
-def auroc(labels: Labels, scores: Scores, patients: npt.NDArray[np.str_], seed: int = 0) -> Interval:
-    """Return the AUROC with the percentile interval of a bootstrap over patients (Rutter, Acad Radiol 2000)."""
-    rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(patients == name) for name in np.unique(patients)]
-    found = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
-        if 0 < labels[rows].sum() < len(rows):
-            found.append(roc_auc_score(labels[rows], scores[rows]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(float(roc_auc_score(labels, scores)), float(low), float(high))
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a threshold gives; intervals are Wilson's with the patients' design effect."""
+
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    accuracy: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bin of a reliability diagram: mean probability, share of positives with its interval, how many."""
+
+    predicted: float
+    observed: Interval
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """The AUROC within one part of the nodes; None where either class has too few."""
+
+    name: str
+    nodes: int
+    malignant: int
+    auroc: Interval | None
 
 
 def proportion(hits: int, of: int) -> Interval:
@@ -40,11 +59,63 @@ def proportion(hits: int, of: int) -> Interval:
     return Interval(hits / of, float(interval.low), float(interval.high))
 
 
+def clustered_proportion(hits: Labels, patients: Patients) -> Interval:
+    """Return the share of hits with the Wilson interval of as many nodes as they are worth (Rao & Scott, Biometrics 1992).
+
+    Nodes of one patient are right or wrong together; the design effect, never taken below 1, says how much less they tell.
+    """
+    count, rate = len(hits), float(hits.mean())
+    _, cluster = np.unique(patients, return_inverse=True)
+    residual = np.bincount(cluster, hits - rate)
+    groups = len(residual)
+    plain = rate * (1 - rate) / count
+    clustered = groups / max(groups - 1, 1) * float((residual**2).sum()) / count**2
+    worth = count / max(clustered / plain, 1.0) if plain > 0 else float(count)
+    z2 = auroc.Z**2
+    middle = (rate + z2 / (2 * worth)) / (1 + z2 / worth)
+    reach = auroc.Z / (1 + z2 / worth) * float(np.sqrt(rate * (1 - rate) / worth + z2 / (4 * worth**2)))
+    return Interval(rate, max(middle - reach, 0.0), min(middle + reach, 1.0))
+
+
+def at(labels: Labels, scores: Scores, patients: Patients, threshold: float) -> Point:
+    """Return what calling everything at or above the threshold positive gives."""
+    called = scores >= threshold
+    return Point(
+        threshold,
+        clustered_proportion(called[labels], patients[labels]),
+        clustered_proportion(~called[~labels], patients[~labels]),
+        clustered_proportion(called == labels, patients),
+    )
+
+
+def youden(labels: Labels, scores: Scores) -> float:
+    """Return the threshold with the greatest sensitivity + specificity (Youden, Cancer 1950); the highest of equals."""
+    candidates = np.unique(scores)[::-1]
+    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
+    found = 1 - np.searchsorted(positives, candidates, "left") / len(positives)
+    spared = np.searchsorted(negatives, candidates, "left") / len(negatives)
+    return float(candidates[int(np.argmax(found + spared))])
+
+
 def threshold_for(labels: Labels, scores: Scores, sensitivity: float) -> float:
     """Return the highest threshold, rounded down to 0.01, at which at least so many of the positives are found."""
     positives = np.sort(scores[labels])
-    allowed_misses = int(np.floor((1 - sensitivity) * len(positives)))
+    allowed_misses = int(np.floor((1 - sensitivity) * len(positives) + 1e-9))  # 1 - 0.98 is a little less than 0.02
     return float(np.clip(np.floor(positives[allowed_misses] * 100) / 100, 0.01, 0.99))
+
+
+def average_precision(labels: Labels, scores: Scores, patients: Patients, seed: int = 0, resamples: int = 500) -> Interval:
+    """Return the area under precision and recall with the percentile interval of a bootstrap over patients."""
+    _, cluster = np.unique(patients, return_inverse=True)
+    count = int(cluster.max()) + 1
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        weights = rng.multinomial(count, np.full(count, 1 / count))[cluster]
+        if weights[labels].any():
+            found.append(average_precision_score(labels, scores, sample_weight=weights))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(float(average_precision_score(labels, scores)), float(low), float(high))
 
 
 def temperature_for(labels: Labels, logits: Scores) -> float:
@@ -64,25 +135,46 @@ def stack(scores: Mapping[Crop, Scores]) -> Scores:
     return np.stack([scores[crop] for crop in Crop])
 
 
-def mean_probability(logits: Scores, temperature: float) -> Scores:
+def mean_probability(logits: Scores, temperature: float) -> npt.NDArray[np.float64]:
     """Return the ensemble's probability (N,) from member logits (members, N)."""
     return np.asarray((1 / (1 + np.exp(-logits / temperature))).mean(axis=0), dtype=np.float64)
 
 
-def expected_calibration_error(labels: Labels, scores: Scores, bins: int = 10) -> float:
-    """Return the ECE over equal-width bins."""
+def reliability(labels: Labels, scores: Scores, bins: int = 10) -> list[Bin]:
+    """Return the bins of equal width that hold any node."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
-    total = sum(
-        abs(labels[place == b].mean() - scores[place == b].mean()) * (place == b).sum()
+    return [
+        Bin(
+            float(scores[place == b].mean()),
+            proportion(int(labels[place == b].sum()), int((place == b).sum())),
+            int((place == b).sum()),
+        )
         for b in range(bins)
         if (place == b).any()
-    )
-    return float(total / len(labels))
+    ]
+
+
+def expected_calibration_error(labels: Labels, scores: Scores, bins: int = 10) -> float:
+    """Return the ECE over equal-width bins (Naeini et al., AAAI 2015)."""
+    return float(sum(abs(b.observed.value - b.predicted) * b.nodes for b in reliability(labels, scores, bins)) / len(labels))
 
 
 def brier(labels: Labels, scores: Scores) -> float:
     """Return the Brier score."""
     return float(np.mean((scores - labels) ** 2))
+
+
+def subgroups(labels: Labels, scores: Scores, patients: Patients, groups: Mapping[str, npt.NDArray[np.str_]]) -> list[Subgroup]:
+    """Return the AUROC within each value of each attribute."""
+    found = []
+    for attribute, values in groups.items():
+        for value in np.unique(values):
+            rows = values == value
+            positive = int(labels[rows].sum())
+            enough = min(positive, int(rows.sum()) - positive) >= SMALLEST_SUBGROUP
+            area = auroc.interval(labels[rows], scores[rows], patients[rows]) if enough else None
+            found.append(Subgroup(f"{attribute}: {value}", int(rows.sum()), positive, area))
+    return found
 
 
 def _log_loss(labels: Labels, scores: Scores) -> float:

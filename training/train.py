@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,12 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import log_loss, roc_auc_score
 from torch.nn import functional
 
-from alnnode.model import network
 from alnnode.records import Crop
+from training import networks
 from training.augment import augment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -33,11 +33,15 @@ class TrainSettings:
     """How a member is trained.
 
     Attributes:
+        architecture: one of `alnnode.model.network.ARCHITECTURES`, or `networks.LITE`.
+        weights: safetensors to start from; empty for weights drawn from the seed.
         patience: epochs without a lower validation loss before training stops.
         bf16: autocast to bfloat16; three times as fast on processors that have it.
         threads: of one member; both are trained side by side. 0 leaves it to torch.
     """
 
+    architecture: str = "densenet121"
+    weights: str = ""
     epochs: int = 10
     batch: int = 32
     learning_rate: float = 1e-3
@@ -58,12 +62,23 @@ def images(cohort: Cohort, crop: Crop) -> npt.NDArray[np.uint8]:
 class Trainer:
     """One member on its way through the epochs; every random number comes from (seed, epoch), so that a resumed run repeats."""
 
-    def __init__(self, crop: Crop, train: Cohort, validation: Cohort, settings: TrainSettings, folder: Path) -> None:
+    def __init__(
+        self,
+        crop: Crop,
+        train: Cohort,
+        validation: Cohort,
+        settings: TrainSettings,
+        folder: Path,
+        targets: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Args: targets: (N,) 0 to 1 for the training nodes where more is known than the label, as the mean of several readers."""
         if settings.threads:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self.crop, self.train, self.validation, self.settings, self.folder = crop, train, validation, settings, folder
-        self.model = network.build(train.fsc.shape[2], settings.output_stride)
+        self.targets = train.malignant.astype(np.float32) if targets is None else targets
+        initial = Path(settings.weights) if settings.weights else None
+        self.model = networks.build(settings.architecture, images(train, crop).shape[2], settings.output_stride, initial)
         self.model.to(settings.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -71,7 +86,8 @@ class Trainer:
         )
         self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
         # A checkpoint of other settings or other data is not this run's.
-        data = hashlib.sha256(images(train, crop).tobytes() + images(validation, crop).tobytes()).hexdigest()
+        arrays = (images(train, crop), self.targets, images(validation, crop), validation.malignant)
+        data = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
         self.run = asdict(settings) | {"crop": crop.value, "data": data}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -132,7 +148,7 @@ class Trainer:
         variants = rng.integers(0, source.shape[1], len(rows))
         batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, self.crop, generator)
         batch = batch.to(self.settings.device, memory_format=torch.channels_last)
-        target = torch.from_numpy(self.train.malignant[rows]).float().to(self.settings.device)
+        target = torch.from_numpy(self.targets[rows]).to(self.settings.device)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.settings.bf16):
             logit = self.model(batch).float().squeeze(1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA_VERSION: Literal[1] = 1
+Architecture = Literal["resnet18", "resnet50", "densenet121", "densenet169", "efficientnet-b0", "efficientnet-b3"]
 MANIFEST = "manifest.json"
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".npy"}
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.(safetensors|md)$")]
@@ -47,7 +48,7 @@ class Member(FileEntry):
     """One network of the ensemble."""
 
     crop: Crop
-    architecture: Literal["densenet121"]
+    architecture: Architecture
     output_stride: Literal[8, 16, 32]  # crop pixels per cell of the last feature map
 
 

@@ -55,8 +55,10 @@ class Ensemble:
         self.temperature = bundle.manifest.temperature
         channels = len(self.crop_settings.windows)
         self.members = {
-            crop: network.restore(channels, bundle.member(crop).output_stride, bundle.tensors(crop.value)).to(self.device)
-            for crop in Crop
+            member.crop: network.restore(
+                channels, member.output_stride, bundle.tensors(member.crop.value), member.architecture
+            ).to(self.device)
+            for member in bundle.manifest.members
         }
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:

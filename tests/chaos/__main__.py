@@ -19,13 +19,13 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-"))
-    out = chaos(folder, options.seed, faults_count=options.faults, studies_count=options.studies, pause=(0.5, 3.0), poison=True)
+    out = chaos(folder, options.seed, faults_count=options.faults, studies_count=options.studies, pause=(0.2, 2.4), poison=True)
     print(out.table())
     print(
         f"\nseed {options.seed}: {out.faults} faults over {out.studies} studies, {out.images} acknowledged images, {out.seconds:.0f} s; "
         f"calm {max(out.calm):.1f} s, all ended {out.drained:.0f} s after the last fault, {out.retried} retried by hand"
     )
-    for line in out.violations:
+    for line in out.violations[:30]:
         print(line)
     print("FAILED" if out.violations else "all holds: nothing lost, nothing doubled, nothing stuck")
     if not (out.violations or options.keep):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from bundles import write_bundle
 from listening import wait_for
+from processes import children
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.locate.detector import DetectorSettings, ScoreNet
@@ -155,20 +156,19 @@ class Run:
         ended = threading.Event()
 
         def kill() -> None:
+            killed = 0  # attempts
             while not ended.wait(0.05):
                 with suppress(SQLAlchemyError):
                     running = [job for job in self.rig.jobs.list(JobState.RUNNING) if job.study_uid == study.uid]
-                    if running:
+                    if running and running[0].attempts > killed:
+                        killed = running[0].attempts
                         self._kill_child()
-                        ended.wait(1)
 
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
         return ended.set
 
     def _kill_child(self) -> None:
-        from processes import children
-
         for pid in [child for worker in self.rig.find("workers analyse") for child in children(worker)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ import pytest
 
 from alnnode import phantom
 from alnnode.imaging.crop import CropSettings, crop_box
+from alnnode.imaging.series import read_volume
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Box
 from training import cohort as cohorts
@@ -46,10 +47,35 @@ def test_jittered_boxes_stay_near_and_are_never_empty() -> None:
 
 
 def test_a_shared_patient_is_refused(part: cohorts.Cohort) -> None:
-    other = dataclasses.replace(part, patient=np.array(["9:0"] * len(part), "U24"))
+    drawn = 255 - part.fsc
+    other = dataclasses.replace(part, fsc=drawn, asc=255 - part.asc, patient=np.array(["9:0"] * len(part), "U24"))
     cohorts.check_leakage(train=part, test=other)
     with pytest.raises(cohorts.LeakageError, match=r"1 patient.* train and test"):
         cohorts.check_leakage(train=cohorts.join([part, other]), test=part)
+
+
+def test_the_same_pixels_under_another_name_are_refused(part: cohorts.Cohort) -> None:
+    renamed = dataclasses.replace(part, patient=np.array(["9:0"] * len(part), "U24"))
+    with pytest.raises(
+        cohorts.LeakageError, match=rf"{2 * len(part)} crop.* validation and test under different patient names"
+    ):
+        cohorts.check_leakage(validation=part, test=renamed)
+    one = cohorts.take(renamed, np.array([0]))
+    with pytest.raises(cohorts.LeakageError, match="2 crop"):
+        cohorts.check_leakage(train=part, test=one)
+
+
+def test_crops_from_files_are_those_that_training_saw(tmp_path, part: cohorts.Cohort) -> None:
+    """The node reads DICOM; training drew the phantom and never wrote it. Byte for byte the same crops must come of both."""
+    made = phantom.make_patient(SOURCE.seed, 0, SOURCE.phantoms)
+    phantom.write_series(made, tmp_path / "series")
+    volume = read_volume(sorted((tmp_path / "series").iterdir(), reverse=True))
+    assert len(made.nodes) > 0
+    for n, node in enumerate(made.nodes):
+        pair = crop_box(volume, node.box, node.slice_index, SOURCE.crops)
+        assert np.rint(pair.fsc * 255).astype(np.uint8).tobytes() == part.fsc[n, 0].tobytes()
+        assert np.rint(pair.asc * 255).astype(np.uint8).tobytes() == part.asc[n, 0].tobytes()
+        assert (part.fsc[n, 0].astype(np.float32) / np.float32(255)).tobytes() == pair.fsc.tobytes()
 
 
 def test_a_cohort_is_made_once_and_then_read(tmp_path, part: cohorts.Cohort) -> None:

@@ -27,7 +27,7 @@ def made(detector: export.Detector | None = None) -> export.Export:
     members = {crop: export.halved(network.build(3, 8).state_dict()) for crop in Crop}
     words = {"training_data": "synthetic phantoms only: 9 nodes", "test_set": "held-out synthetic phantoms, n = 40 nodes"}
     return export.Export(
-        "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, members=members, temperature=1.5, figures=FIGURES,
+        "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, architectures=dict.fromkeys(Crop, "densenet121"), members=members, temperature=1.5, figures=FIGURES,
         detector=detector, command="python -m training demo --seed 3", provenance={"seed": 3}, **words,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alnnode.records import Crop
-from training import statistics
+from training import auroc, statistics
 
 
 def labelled(count: int = 400, seed: int = 0):
@@ -13,30 +13,74 @@ def labelled(count: int = 400, seed: int = 0):
     return labels, rng.normal(labels * 1.5, 1.0), np.repeat([str(n) for n in range(count // 8)], 8)
 
 
-def test_the_auroc_lies_in_its_interval_and_repeats() -> None:
-    labels, scores, patients = labelled()
-    found = statistics.auroc(labels, scores, patients)
-    # Normals 1.5 deviations apart have an AUROC of 0.856.
-    assert found.value == pytest.approx(0.856, abs=0.04)
-    assert found.low < found.value < found.high
-    assert found == statistics.auroc(labels, scores, patients)
-    assert statistics.auroc(labels, labels.astype(float), patients).low == 1.0
-
-
-def test_the_bootstrap_resamples_patients_and_not_nodes() -> None:
-    labels, scores, patients = labelled(200)
-    copies = statistics.auroc(np.tile(labels, 4), np.tile(scores, 4), np.tile(patients, 4))
-    once = statistics.auroc(labels, scores, patients)
-    # Four copies of each node in the same patient tell nothing new, so the interval must not shrink.
-    assert copies.high - copies.low == pytest.approx(once.high - once.low, rel=0.05)
-
-
 def test_a_proportion_has_its_wilson_interval() -> None:
     found = statistics.proportion(8, 10)
     assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.8, 0.4902, 0.9433)
 
 
-@pytest.mark.parametrize("target", [0.8, 0.9, 0.95, 1.0])
+def test_nodes_that_are_right_or_wrong_together_count_less() -> None:
+    hits = np.repeat(np.arange(40) % 5 > 0, 5)
+    alone = statistics.clustered_proportion(hits, np.arange(200).astype(str))
+    wilson = statistics.proportion(160, 200)
+    assert (alone.low, alone.high) == pytest.approx((wilson.low, wilson.high), abs=1e-3)
+    together = statistics.clustered_proportion(hits, np.repeat(np.arange(40), 5).astype(str))
+    as_few = statistics.proportion(32, 40)
+    assert (together.low, together.high) == pytest.approx((as_few.low, as_few.high), abs=5e-3)
+    assert statistics.clustered_proportion(np.ones(30, bool), np.arange(30).astype(str)).low == pytest.approx(0.886, abs=1e-3)
+
+
+def test_the_figures_at_a_threshold_are_those_of_the_table() -> None:
+    labels, scores, patients = labelled()
+    point = statistics.at(labels, scores, patients, 0.7)
+    called = scores >= 0.7
+    assert point.sensitivity.value == (called & labels).sum() / labels.sum()
+    assert point.specificity.value == (~called & ~labels).sum() / (~labels).sum()
+    assert point.accuracy.value == (called == labels).mean()
+
+
+def test_youden_is_the_best_of_all_thresholds() -> None:
+    labels, scores, patients = labelled(seed=3)
+    scores = np.round(scores, 1)
+
+    def index(threshold: float) -> float:
+        point = statistics.at(labels, scores, patients, threshold)
+        return point.sensitivity.value + point.specificity.value
+
+    found = statistics.youden(labels, scores)
+    assert index(found) == max(index(t) for t in np.unique(scores))
+
+
+def test_average_precision_lies_in_its_interval() -> None:
+    labels, scores, patients = labelled()
+    found = statistics.average_precision(labels, scores, patients)
+    ranks = np.argsort(-scores)
+    precision = np.cumsum(labels[ranks]) / np.arange(1, len(labels) + 1)
+    assert found.value == pytest.approx(precision[labels[ranks]].mean())
+    assert found.low < found.value < found.high
+
+
+def test_reliability_and_its_error() -> None:
+    scores = np.array([0.05, 0.05, 0.95, 0.95, 0.95, 1.0])
+    labels = np.array([False, True, True, True, False, True])
+    low, high = statistics.reliability(labels, scores)
+    assert (low.nodes, low.observed.value, high.nodes, high.observed.value) == (2, 0.5, 4, 0.75)
+    expected = (2 * 0.45 + 4 * (0.9625 - 0.75)) / 6
+    assert statistics.expected_calibration_error(labels, scores) == pytest.approx(expected)
+    assert statistics.brier(labels, scores) == pytest.approx(np.mean((scores - labels) ** 2))
+
+
+def test_subgroups_are_judged_where_both_classes_are_there() -> None:
+    labels, scores, patients = labelled()
+    side = np.where(np.arange(len(labels)) < 200, "L", "R")
+    size = np.where(labels, "large", "small")
+    found = {group.name: group for group in statistics.subgroups(labels, scores, patients, {"side": side, "size": size})}
+    left = side == "L"
+    assert found["side: L"].auroc == auroc.interval(labels[left], scores[left], patients[left])
+    assert found["side: L"].nodes + found["side: R"].nodes == len(labels)
+    assert found["size: large"].auroc is None
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9, 0.95, 0.98, 1.0])
 def test_the_threshold_reaches_the_sensitivity_and_no_higher_one_does(target: float) -> None:
     labels, scores, _ = labelled()
     probability = 1 / (1 + np.exp(-scores))

@@ -1,17 +1,24 @@
 """Training: it learns, a stopped run goes on as if it had not stopped, augmentation keeps what a crop means."""
 
 import csv
+import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from alnnode.records import Crop
+from training import auroc
 from training.augment import augment
 from training.cohort import Cohort
-from training.train import Trainer, TrainSettings, balanced
+from training.train import Trainer, TrainSettings, balanced, logits
 
 SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
+SHUFFLED = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=4, output_stride=16)
 
 
 def discs(count: int, seed: int, patient: str) -> Cohort:
@@ -49,6 +56,47 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, parts) -> None
     assert len(steps) == 2
     assert rows(tmp_path / "halved" / "fsc.csv") == rows(tmp_path / "whole" / "fsc.csv")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+_RUN = """
+import sys; sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from test_training_train import SETTINGS, discs
+from alnnode.records import Crop
+from training.train import Trainer
+if __name__ == "__main__":
+    Trainer(Crop.FSC, discs(48, 0, "1"), discs(16, 1, "2"), SETTINGS, Path(sys.argv[1])).fit(lambda: print("epoch", flush=True))
+"""
+
+
+def test_killing_training_changes_no_byte_of_what_it_learns(tmp_path, parts) -> None:
+    Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "whole").fit(lambda: None)
+    command = [sys.executable, "-c", _RUN, str(tmp_path / "killed"), str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "epoch\n"
+        process.kill()  # in the middle of the second epoch
+    assert process.returncode == -signal.SIGKILL
+    assert len(rows(tmp_path / "killed" / "fsc.csv")) == 1
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for name in ("fsc-best.safetensors", "fsc.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_shuffled_labels_teach_nothing(tmp_path) -> None:
+    """Labels dealt out anew over the whole cohort: whatever still ranks the test nodes came through a leak."""
+    parts = [discs(count, seed, str(seed)) for seed, count in enumerate((64, 32, 96))]
+    patients = np.repeat(np.arange(32), 3).astype(str)
+    found = {}
+    for name in ("right", "shuffled"):
+        rng = np.random.default_rng(5)
+        if name == "shuffled":
+            parts = [dataclasses.replace(part, malignant=rng.permutation(part.malignant)) for part in parts]
+        train, validation, test = parts
+        trainer = Trainer(Crop.FSC, train, validation, SHUFFLED, tmp_path / name)
+        trainer.model.load_state_dict(trainer.fit(lambda: None))
+        found[name] = auroc.interval(test.malignant, logits(trainer.model, test, Crop.FSC), patients)
+    assert found["right"].low > 0.9
+    assert found["shuffled"].low < 0.5
 
 
 def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path, parts) -> None:

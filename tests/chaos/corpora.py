@@ -1,0 +1,196 @@
+"""``python -m chaos.corpora FOLDER…``: every file of hostile and odd collections, through the one door, the reader of series and the decoders.
+
+Each try is a process of its own with a limit of time and memory, so that a crash of a decoder counts as one and ends nothing else.
+pydicom's own test files are always among them. No output names a file unless the node crashed over it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pydicom.data
+from pydicom.filereader import read_file_meta_info
+
+from alnnode import store
+from alnnode.errors import NotAnalysable, RejectedObject
+from alnnode.imaging import decode, part10
+from alnnode.imaging.frames import Frame
+from alnnode.imaging.series import read_header, read_volume
+from alnnode.ingest.accept import Acceptor
+from alnnode.ingest.scp import silence
+from alnnode.settings import load
+from alnnode.store import engine as engines
+from alnnode.store.jobs import Jobs
+from alnnode.store.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from alnnode.settings import Settings
+
+LIMIT = 60  # seconds for one try
+MEMORY = 6 << 30  # bytes of address space for one try
+OWN = Path(pydicom.data.__file__).parent / "test_files"
+
+
+@dataclass
+class Tally:
+    """What became of every try, by the place that it was made at."""
+
+    files: int = 0
+    seconds: float = 0.0
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    crashes: list[str] = field(default_factory=list)
+
+    def add(self, where: str, outcome: str, path: Path) -> None:
+        """Count one."""
+        self.outcomes[where, outcome] += 1
+        if outcome.startswith("CRASH"):
+            self.crashes.append(f"{where}: {outcome}: {path}")
+
+    def table(self) -> str:
+        """Markdown."""
+        lines = ["| where | outcome | tries |", "|---|---|---:|"]
+        return "\n".join(
+            [*lines, *(f"| {where} | {what} | {count} |" for (where, what), count in sorted(self.outcomes.items()))]
+        )
+
+
+def files(folders: Iterable[Path]) -> list[Path]:
+    """Every file of the collections; DICOM or not."""
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def split(path: Path) -> tuple[bytes, str]:
+    """Return the data set of a file and its transfer syntax, as a sender would take it apart; all of it when that fails."""
+    data = path.read_bytes()
+    try:
+        meta = read_file_meta_info(path)
+        start = 144 + int(meta.FileMetaInformationGroupLength)
+        return data[start:], str(meta.TransferSyntaxUID)
+    except Exception:  # noqa: BLE001 - whatever it is, it is sent as it is
+        return data, "1.2.840.10008.1.2"
+
+
+def door(path: Path, settings: Settings) -> str:
+    """Outcome at the door, of a node that has nothing yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        acceptor = Acceptor(settings, Jobs(engines.create(settings.database_url)), Spool(Path(folder)))
+        try:
+            acceptor.accept(*split(path), "CORPUS")
+        except RejectedObject as error:
+            return f"refused, 0x{error.status:04X}"
+        else:
+            return "taken"
+        finally:
+            acceptor.close()
+
+
+def volume(paths: list[Path]) -> str:
+    """Outcome of the reader of series."""
+    try:
+        read_volume(paths)
+    except NotAnalysable:
+        return "not analysable, with a reason"
+    return "read"
+
+
+def header(path: Path) -> str:
+    """Outcome of the reader of one header, which even a report of what cannot be analysed needs."""
+    try:
+        read_header([path])
+    except NotAnalysable:
+        return "no DICOM"
+    return "read"
+
+
+def pixels(path: Path) -> str:
+    """Outcome of the decoders, whatever kind of image it is."""
+    try:
+        dataset = part10.read(path, pixels=True)
+        rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+        spot = (0.0, 0.0, 0.0)
+        frame = Frame(
+            path, "", "", None, None, spot, spot * 2, spot, rows, columns, 1.0, 0.0, None, "", lossy=False, acquisition=()
+        )
+        list(decode.hounsfield_of(dataset, [frame]))
+    except NotAnalysable:
+        return "refused"
+    return "decoded"
+
+
+def isolated(work: Callable[[], str]) -> str:
+    """Run in a child; the outcome, or how it died."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a test runner may have one of its own
+            signal.alarm(LIMIT)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            outcome = work()
+        except BaseException as error:  # noqa: BLE001 - it is the finding
+            outcome = f"CRASH {type(error).__name__}"
+        os.write(writing, outcome.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        outcome = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return outcome or f"CRASH signal {os.WTERMSIG(status)}"
+
+
+def run(everything: list[Path], folder: Path) -> Tally:
+    """Try all; what the door needs is kept below a folder of ours."""
+    silence()
+    warnings.simplefilter("ignore")
+    start, tally = time.monotonic(), Tally(len(everything))
+    config = folder / "config.toml"
+    config.write_text(f'[node]\ndata_dir = "{folder}"\n[retention]\nmin_free_mb = 0\n', encoding="utf-8")
+    settings = load(config)
+    store.migrate(settings.database_url)
+    for number, path in enumerate(everything):
+        database = folder / f"{number}.db"
+        database.write_bytes((folder / "alnnode.db").read_bytes())
+        of_its_own = settings.model_copy(
+            update={"database": settings.database.model_copy(update={"url": f"sqlite:///{database}"})}
+        )
+        tally.add("the door", isolated(partial(door, path, of_its_own)), path)
+        database.unlink()
+        tally.add("header", isolated(partial(header, path)), path)
+        tally.add("pixels", isolated(partial(pixels, path)), path)
+    for parent, group in groupby(everything, key=lambda path: path.parent):
+        tally.add("folder as one series", isolated(partial(volume, list(group))), parent)
+    for path in everything:
+        tally.add("file as one series", isolated(partial(volume, [path])), path)
+    tally.seconds = time.monotonic() - start
+    return tally
+
+
+def main() -> int:
+    """Try all, and print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        tally = run(files([OWN, *map(Path, sys.argv[1:])]), Path(folder))
+    print(tally.table())
+    print(
+        f"\n{tally.files} files, {sum(tally.outcomes.values())} tries, {tally.seconds:.0f} s, {len(tally.crashes)} crashes or hangs"
+    )
+    for line in tally.crashes:
+        print(line)
+    return bool(tally.crashes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
