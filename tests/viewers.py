@@ -27,6 +27,9 @@ ISOLATION = {
 }
 
 
+PICTURES = Path(__file__).parents[1] / "docs" / "img"
+
+
 def free_port() -> int:
     """Return a port that was free a moment ago."""
     with socket.socket() as probe:
@@ -156,3 +159,55 @@ CHROMIUM = [
     "--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
 ]  # fmt: skip
+
+
+class Study:
+    """One study opened in OHIF."""
+
+    def __init__(self, page, url: str, study_uid: str) -> None:
+        self.page = page
+        page.add_init_script(
+            "localStorage.setItem('shownTours',"
+            " JSON.stringify(['basicViewerTour', 'measurementTrackingTour', 'segmentationTour']))"
+        )
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(f"{url}/viewer?StudyInstanceUIDs={study_uid}", wait_until="domcontentloaded")
+        page.wait_for_function("() => window.services?.displaySetService?.getActiveDisplaySets?.().length > 0", timeout=90_000)
+        page.wait_for_function(
+            "() => window.services.cornerstoneViewportService.getRenderingEngine()?.getViewports()"
+            ".some(v => v.getImageIds?.().length && v.getImageData?.())",
+            timeout=90_000,
+        )
+        page.locator('[data-cy^="study-browser-thumbnail"]').first.wait_for()
+
+    def listed(self) -> dict[str, tuple[str, bool]]:
+        """Modality and series number -> (handler, whether OHIF says that it cannot show it)."""
+        found = self.page.evaluate(
+            "() => window.services.displaySetService.getActiveDisplaySets()"
+            ".map(d => [d.Modality, d.SeriesNumber, d.SOPClassHandlerId.split('.').pop(), !!d.unsupported])"
+        )
+        return {f"{modality} {number}": (handler, unsupported) for modality, number, handler, unsupported in found}
+
+    def open(self, series: str) -> None:
+        """Double-click a thumbnail, and accept what OHIF offers to load from it."""
+        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
+
+    def accept(self) -> None:
+        yes = self.page.locator("[data-cy=yes-hydrate], #yes-hydrate, [data-cy=prompt-begin-tracking-yes-btn]")
+        yes.or_(self.page.get_by_role("button", name="Yes", exact=True)).first.click(timeout=30_000)
+
+    def until(self, script: str, *arguments: object) -> None:
+        self.page.wait_for_function(script, arg=list(arguments) or None, timeout=60_000)
+
+    def panel(self) -> list[str]:
+        """Open the measurement panel where it is closed; its rows."""
+        rows = self.page.locator("[data-cy=data-row]")
+        if not rows.first.is_visible():
+            self.page.locator("[data-cy=trackedMeasurements-btn]").first.click(timeout=10_000)
+            rows.first.wait_for(timeout=10_000)
+        return [text.replace("\n", " ") for text in rows.all_inner_texts()]
+
+    def picture(self, name: str) -> None:
+        self.page.wait_for_timeout(1500)  # the last frame is drawn after the state that was waited for
+        self.page.screenshot(path=str(PICTURES / name))

@@ -2,12 +2,14 @@
 
 import io
 from contextlib import contextmanager
+from threading import Event, Thread
 
 from starlette.testclient import TestClient
 
 from alnnode import store
 from alnnode.settings import Completion, Listener, Node, Retention, Settings, Web
 from alnnode.web.app import create
+from alnnode.web.server import Server, configure, listen
 from alnnode.web.services import Services
 
 BOUNDARY = "a-boundary"
@@ -49,3 +51,29 @@ def content_type(boundary: str = BOUNDARY, kind: str = "application/dicom") -> d
 
 def stow(client, *files: bytes, path: str = "/dicom-web/studies", headers=None):
     return client.post(path, content=body(*files), headers={**content_type(), **(headers or {})})
+
+
+@contextmanager
+def server(folder, *, web=None, **settings):
+    """Yield the root URL of a real server on loopback, and what it works with."""
+    settings = Settings(
+        node=Node(data_dir=folder),
+        retention=Retention(min_free_mb=0),
+        web=(web or Web()).model_copy(update={"port": 0}),
+        **settings,
+    )
+    store.migrate(settings.database_url)
+    listening, opened = listen(settings), Services.open(settings)
+    started = Event()
+    running = Server(configure(settings, opened), started.set)
+    thread = Thread(target=running.run, args=([listening],))
+    thread.start()
+    try:
+        assert started.wait(30)
+        scheme = "https" if settings.web.certificate else "http"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}", opened
+    finally:
+        running.should_exit = True
+        thread.join(30)
+        opened.close()
+        listening.close()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AIR, HIGHEST = -1024, 32767  # HU: nothing is less dense than vacuum; int16
 _TISSUE = (-900, 3000)  # HU: a padding value within would erase real voxels and is not believed
-_JPEG_FAMILY = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
+JPEG_FAMILY = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
 _UNDECODABLE = (*BAD_VALUE, RuntimeError, EOFError, OSError, struct.error, MemoryError)
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 _SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
@@ -118,7 +118,7 @@ def _check_codestream(codestream: bytes, syntax: str, frame: Frame) -> None:
     if syntax == RLELossless:
         # PackBits makes at most 128 bytes of 2: the input's own length bounds the output.
         return
-    if syntax in _JPEG_FAMILY:
+    if syntax in JPEG_FAMILY:
         if codestream_size(codestream) != (frame.rows, frame.columns):
             raise NotAnalysable(
                 "The compressed pixels of an image do not have the size that its header says. Please send the series again."

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PREFIX = b"\0" * 128 + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
 _LONG = struct.Struct("<HH2sHI")  # the same of a VR with 32-bit length; UL fits too: its value follows its 16-bit length
+_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})  # PS3.5 Table 7.1-1, as far as they occur here
 _DIGEST_SIZE = 32
 _VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
 
@@ -58,9 +59,22 @@ def data_set_offset(data: memoryview) -> int:
         group, element, vr, _, length = _LONG.unpack_from(data, len(_PREFIX))
     except struct.error as error:
         raise ValueError("shorter than File Meta Information") from error
-    if bytes(data[128:132]) != b"DICM" or (group, element, vr) != (2, 0, b"UL"):
+    if bytes(data[128:132]) != b"DICM" or group != 2:
         raise ValueError("no File Meta Information")
+    if (element, vr) != (0, b"UL"):
+        return _end_of_meta(data)
     return len(_PREFIX) + _LONG.size + int(length)
+
+
+def _end_of_meta(data: memoryview) -> int:
+    """Find the end where the group's length, though required (PS3.10 section 7.1), was left out: pydicom writes such by default."""
+    at = len(_PREFIX)
+    try:
+        while (head := struct.unpack_from("<HH2sH", data, at))[0] == 2:
+            at += 12 + struct.unpack_from("<L", data, at + 8)[0] if head[2] in _LONG_VRS else 8 + head[3]
+    except struct.error as error:
+        raise ValueError("File Meta Information is cut off") from error
+    return at
 
 
 def digest_of(path: Path) -> str | None:

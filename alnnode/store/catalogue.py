@@ -36,11 +36,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class HeldSeries:
-    """One series with the number of its objects, and any one of them."""
+    """One series, with the path of one of its objects; ``at`` is when the last one came."""
 
     study_uid: str
     series_uid: str
-    instances: int
     path: str
     at: datetime
 
@@ -52,18 +51,50 @@ class Catalogue:
         self._reader = for_single_reads(engine)
 
     def series(self, studies: Collection[str] | None = None, series: Collection[str] | None = None) -> tuple[HeldSeries, ...]:
-        """Series that are held, those of the newest first; only these studies and series when given."""
-        held = _held(studies, series, None)
-        query = select(
-            held.c.study_uid,
-            held.c.series_uid,
-            func.count(held.c.sop_instance_uid.distinct()),
-            func.min(held.c.path),
-            func.max(held.c.at),
-        ).group_by(held.c.study_uid, held.c.series_uid)
+        """Series that are held, those of the newest first; only these studies and series when given.
+
+        Asked for with every search, over everything that is held: so one look into an index for each series, no counting.
+        """
+        one = (
+            select(Instance.path)
+            .where(Instance.series_uid == Series.series_uid)
+            .order_by(Instance.revision)
+            .limit(1)
+            .scalar_subquery()
+        )
+        received = _only(
+            select(Series.study_uid, Series.series_uid, one.label("path"), Series.last_received_at.label("at")),
+            (Series.study_uid, studies),
+            (Series.series_uid, series),
+        ).subquery()
+        results = _only(
+            select(Result.study_instance_uid, Result.series_instance_uid, func.min(Result.path), func.max(Job.created_at))
+            .join(Job, Job.job_id == Result.job_id)
+            .where(Job.purged_at.is_(None))
+            .group_by(Result.study_instance_uid, Result.series_instance_uid),
+            (Result.study_instance_uid, studies),
+            (Result.series_instance_uid, series),
+        )
         with self._reader.connect() as connection:
-            rows = connection.execute(query.order_by(func.max(held.c.at).desc(), held.c.series_uid)).all()
+            rows = [*connection.execute(select(received).where(received.c.path.is_not(None))), *connection.execute(results)]
+        rows.sort(key=lambda row: row[1])
+        rows.sort(key=lambda row: row[3], reverse=True)
         return tuple(HeldSeries(*row) for row in rows)
+
+    def counts(self, series: Collection[str]) -> dict[str, int]:
+        """How many objects each of these series has."""
+        received = (
+            select(Instance.series_uid, func.count()).where(Instance.series_uid.in_(series)).group_by(Instance.series_uid)
+        )
+        # Jobs with the same input have the same results.
+        results = (
+            select(Result.series_instance_uid, func.count(Result.sop_instance_uid.distinct()))
+            .join(Job, Job.job_id == Result.job_id)
+            .where(Job.purged_at.is_(None), Result.series_instance_uid.in_(series))
+            .group_by(Result.series_instance_uid)
+        )
+        with self._reader.connect() as connection:
+            return {uid: count for query in (received, results) for uid, count in connection.execute(query)}
 
     def instances(
         self,

@@ -6,6 +6,7 @@ Layout below the root, folders 0700 and files 0600::
     pending/<sha256 of SOP UID>.dcm   durable and acknowledged, not yet in the database: the journal that start-up replays
     objects/<aa>/<series>/<sop>.dcm   recorded; both parts are sha256 of the UID
     outbox/<aa>/<job id>/<sop>.dcm    results
+    …/series.jsonl, instances.jsonl   in a folder of objects or results: what searches ask of them (`note`); they go with the objects
     conflicts/<random>.dcm            for a person: acknowledged, but another series holds an object of this SOP Instance UID;
                                       or what a power cut left of an object, which was most likely never acknowledged
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Syncing a file of these makes its new names durable too: ext4 and XFS commit metadata in the order of the calls, btrfs logs every
 # name of a file with it. Elsewhere the folder needs a sync of its own, and an image takes two waits for the disk instead of one.
 _ORDERED = frozenset({"ext4", "xfs", "btrfs"})
+NOTES = ("series", "instances")
 ORPHAN_AGE = 3600.0  # seconds: no write of one object takes longer, whatever the network does (it is in memory by then)
 
 
@@ -194,18 +196,47 @@ class Spool:
         _sync(final.parent)
         return relative
 
+    # -- notes -------------------------------------------------------------------------------------------------------
+
+    def notes(self, folder: str, kind: str) -> bytes:
+        """Lines that were noted in a folder of objects; ``kind`` is one of `NOTES`."""
+        try:
+            return self.path(f"{folder}/{kind}.jsonl").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def note(self, relative: str, kind: str, lines: bytes) -> None:
+        """Add lines to the notes in the folder of an object. They are patient data as much as the object is, and end with it."""
+        path = self.path(relative)
+        try:
+            handle = os.open(path.parent / f"{kind}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return
+        try:
+            os.write(handle, lines)
+        finally:
+            os.close(handle)
+        if not path.exists():  # `delete` was here meanwhile: it takes the objects before the notes
+            self._forget(path.parent)
+
+    @staticmethod
+    def _forget(folder: Path) -> None:
+        for kind in NOTES:
+            (folder / f"{kind}.jsonl").unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or gone: both are fine
+            folder.rmdir()
+
     # -- cleaning ----------------------------------------------------------------------------------------------------
 
     def delete(self, relatives: Iterable[str]) -> None:
-        """Delete files and the folders that they leave empty; what is gone already is no error."""
+        """Delete files, what was noted of them, and the folders that they leave empty; what is gone already is no error."""
         folders = set()
         for relative in relatives:
             path = self.path(relative)
             path.unlink(missing_ok=True)
             folders.add(path.parent)
         for folder in folders:
-            with suppress(OSError):  # not empty, or gone: both are fine
-                folder.rmdir()
+            self._forget(folder)
 
     def sweep_temporary(self, older_than: float = ORPHAN_AGE) -> int:
         """Delete what killed writers left in ``incoming``; how many files."""

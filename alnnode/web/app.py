@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from alnnode.store.overview import Overview
-from alnnode.web import health, stow
+from alnnode.web import frames, health, qido, stow, wado
 from alnnode.web.access import Guard
 from alnnode.web.health import Readiness
 from alnnode.web.metrics import Metrics, metrics
@@ -68,12 +68,25 @@ async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
 
 
 def _routes() -> list[Route | Mount]:
+    study = "/dicom-web/studies/{study}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    frame = f"{instance}/frames/{{frames}}"
     return [
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         _route("/metrics", metrics, "read"),
         _route("/dicom-web/studies", stow.store, "send", ["POST"]),
-        _route("/dicom-web/studies/{study}", stow.store, "send", ["POST"]),
+        _route(study, stow.store, "send", ["POST"]),
+        _route("/dicom-web/studies", qido.studies, "read"),
+        *(_route(f"{base}/series", qido.series, "read") for base in ("/dicom-web", study)),
+        *(_route(f"{base}/instances", qido.instances, "read") for base in ("/dicom-web", study, series)),
+        *(_route(base, wado.retrieve, "read") for base in (study, series, instance)),
+        *(_route(f"{base}/metadata", wado.metadata, "read") for base in (study, series, instance)),
+        *(_route(f"{base}/thumbnail", frames.thumbnail, "read") for base in (study, series, instance, frame)),
+        *(_route(f"{base}/rendered", frames.rendered, "read") for base in (instance, frame)),
+        _route(f"{instance}/bulkdata/{{path:path}}", wado.bulkdata, "read"),
+        _route(frame, frames.frames, "read"),
     ]
 
 

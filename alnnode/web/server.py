@@ -32,11 +32,11 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
         SettingsError: the secret of a token cannot be read.
     """
     silence()
-    listening = _listen(settings)
+    listening = listen(settings)
     opened = Services.open(settings)
     port = listening.getsockname()[1]
     try:
-        server = _Server(_config(settings, opened), lambda: ready(port))
+        server = Server(configure(settings, opened), lambda: ready(port))
         log.info("web_listening", port=port)
         server.run(sockets=[listening])
     finally:
@@ -45,7 +45,8 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
     log.info("web_stopped")
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket on the address of the settings; it listens when the server has started."""
     web = settings.web
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(web.host, web.port, type=socket.SOCK_STREAM)[0]
@@ -57,7 +58,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _config(settings: Settings, opened: Services) -> uvicorn.Config:
+def configure(settings: Settings, opened: Services) -> uvicorn.Config:
+    """Return how uvicorn is to serve."""
     web = settings.web
     config = uvicorn.Config(
         create(opened),
@@ -80,7 +82,7 @@ def _config(settings: Settings, opened: Services) -> uvicorn.Config:
     return config
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:

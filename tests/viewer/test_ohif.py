@@ -4,9 +4,6 @@ Run by `make viewer`; needs Orthanc with its DICOMweb plugin, Chromium, and OHIF
 """
 
 import os
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 import viewers as ohif
 from analyses import CONTEXT, analysis
 from sources import ct_files
+from viewers import Study
 
 from alnnode import report
 from alnnode.records import Crop, MapFrames, ObjectRole, ReportOptions
@@ -28,7 +26,6 @@ pytestmark = [
 ]
 KINDS = frozenset({ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP, ObjectRole.RESULTS_TREE})
 SHOWN = replace(CONTEXT, options=ReportOptions(kinds=KINDS, map_frames=MapFrames.ALL))
-PICTURES = Path(__file__).parents[2] / "docs" / "img"
 SERIES = {ObjectRole.SR: "S:9001", ObjectRole.CAPTURE: "S:9002", ObjectRole.SEGMENTATION: "S:9003", Crop.FSC: "S:9004"}
 # Which voxels of which source image carry which segment.
 LABELS = """() => {
@@ -46,69 +43,6 @@ MAP = """() => {
   return {dimensions: volume.dimensions, origin: volume.origin, direction: Array.from(volume.direction), spacing: volume.spacing,
           values: Array.from(volume.voxelManager.getCompleteScalarDataArray())};
 }"""
-
-
-class Study:
-    """One study opened in OHIF."""
-
-    def __init__(self, page, url: str, study_uid: str) -> None:
-        self.page = page
-        page.add_init_script(
-            "localStorage.setItem('shownTours',"
-            " JSON.stringify(['basicViewerTour', 'measurementTrackingTour', 'segmentationTour']))"
-        )
-        self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{url}/viewer?StudyInstanceUIDs={study_uid}", wait_until="domcontentloaded")
-        page.wait_for_function("() => window.services?.displaySetService?.getActiveDisplaySets?.().length > 0", timeout=90_000)
-        page.wait_for_function(
-            "() => window.services.cornerstoneViewportService.getRenderingEngine()?.getViewports()"
-            ".some(v => v.getImageIds?.().length && v.getImageData?.())",
-            timeout=90_000,
-        )
-        page.locator('[data-cy^="study-browser-thumbnail"]').first.wait_for()
-
-    def listed(self) -> dict[str, tuple[str, bool]]:
-        """Modality and series number -> (handler, whether OHIF says that it cannot show it)."""
-        found = self.page.evaluate(
-            "() => window.services.displaySetService.getActiveDisplaySets()"
-            ".map(d => [d.Modality, d.SeriesNumber, d.SOPClassHandlerId.split('.').pop(), !!d.unsupported])"
-        )
-        return {f"{modality} {number}": (handler, unsupported) for modality, number, handler, unsupported in found}
-
-    def open(self, series: str) -> None:
-        """Double-click a thumbnail, and accept what OHIF offers to load from it."""
-        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
-
-    def accept(self) -> None:
-        yes = self.page.locator("[data-cy=yes-hydrate], #yes-hydrate, [data-cy=prompt-begin-tracking-yes-btn]")
-        yes.or_(self.page.get_by_role("button", name="Yes", exact=True)).first.click(timeout=30_000)
-
-    def until(self, script: str, *arguments: object) -> None:
-        self.page.wait_for_function(script, arg=list(arguments) or None, timeout=60_000)
-
-    def panel(self) -> list[str]:
-        """Open the measurement panel where it is closed; its rows."""
-        rows = self.page.locator("[data-cy=data-row]")
-        if not rows.first.is_visible():
-            self.page.locator("[data-cy=trackedMeasurements-btn]").first.click(timeout=10_000)
-            rows.first.wait_for(timeout=10_000)
-        return [text.replace("\n", " ") for text in rows.all_inner_texts()]
-
-    def picture(self, name: str) -> None:
-        self.page.wait_for_timeout(1500)  # the last frame is drawn after the state that was waited for
-        self.page.screenshot(path=str(PICTURES / name))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "no Chromium: apt install chromium"
-    with sync_api.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=chromium, headless=True, args=ohif.CHROMIUM)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -227,21 +161,6 @@ def test_a_negative_and_an_unanalysed_series_open_as_text(browser, served) -> No
     page.get_by_text("no axillary lymph node found").first.wait_for(timeout=30_000)
     assert not study.errors
     page.close()
-
-
-@pytest.fixture(scope="module")
-def phantom(tmp_path_factory) -> tuple[Path, Path]:
-    """A phantom study and what the node makes of it with the demonstration model."""
-    folder = tmp_path_factory.mktemp("phantom")
-    config = folder / "config.toml"
-    config.write_text('[report]\nkinds = ["seg"]\n', encoding="utf-8")
-    alnnode = [sys.executable, "-m", "alnnode"]
-    subprocess.run([*alnnode, "phantom", str(folder / "in"), "--patients", "1", "--seed", "3"], check=True, capture_output=True)
-    subprocess.run(
-        [*alnnode, "analyse", str(folder / "in"), "--out", str(folder / "out"), "--config", str(config)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder / "in", folder / "out"
 
 
 def test_pictures_of_a_phantom_for_the_documentation(browser, served, phantom) -> None:

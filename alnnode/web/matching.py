@@ -1,0 +1,161 @@
+"""Which attributes match a search (PS3.4 section C.2.2.2, with the query parameters of PS3.18 section 8.3.4)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from alnnode.web.attributes import Json
+
+RANGES = frozenset({"DA", "TM", "DT"})
+NUMBERS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
+MAXIMUM = 10_000  # results of one search
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+
+
+class BadQueryError(ValueError):
+    """The query cannot be understood; ``str`` says why, and never holds a value of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition: tags from the outermost sequence inwards, and the value to match."""
+
+    path: tuple[str, ...]
+    vr: str
+    value: str
+
+
+@dataclass
+class Query:
+    """The parameters of a search."""
+
+    filters: list[Filter] = field(default_factory=list)
+    include: list[str] = field(default_factory=list)  # tags
+    include_all: bool = False
+    limit: int = MAXIMUM
+    offset: int = 0
+    fuzzy: bool = False
+
+
+def parse(parameters: Iterable[tuple[str, str]]) -> Query:
+    """Read query parameters.
+
+    Raises:
+        BadQueryError: one is unknown, or its value is impossible.
+    """
+    query = Query()
+    for name, value in parameters:
+        if name == "limit":
+            query.limit = min(_whole(name, value), MAXIMUM)
+        elif name == "offset":
+            query.offset = _whole(name, value)
+        elif name == "fuzzymatching":
+            if value not in {"true", "false"}:
+                raise BadQueryError("fuzzymatching is true or false")
+            query.fuzzy = value == "true"
+        elif name == "includefield":
+            for wanted in value.split(","):
+                if wanted == "all":
+                    query.include_all = True
+                else:
+                    query.include.append(_path(wanted)[0])
+        elif name != "accept":
+            path = _path(name)
+            query.filters.append(Filter(path, _vr(path[-1]), value))
+    return query
+
+
+def _whole(name: str, value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise BadQueryError(f"{name} is a whole number")
+    return int(value)
+
+
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(_tag(part) for part in name.split("."))
+
+
+def _tag(word: str) -> str:
+    if _TAG.fullmatch(word):
+        return word.upper()
+    tag = tag_for_keyword(word)
+    if tag is None:
+        raise BadQueryError("a query parameter is neither a keyword nor a tag of PS3.6")
+    return f"{tag:08X}"
+
+
+def _vr(tag: str) -> str:
+    try:
+        return dictionary_VR(int(tag, 16))
+    except KeyError:
+        return "UN"
+
+
+def names(tags: Iterable[str]) -> str:
+    """Say which attributes these are."""
+    return ", ".join(keyword_for_tag(int(tag, 16)) or tag for tag in tags)
+
+
+def matches(item: Json, filters: Sequence[Filter]) -> bool:
+    """Whether all conditions hold."""
+    return all(_holds(item, condition.path, condition) for condition in filters)
+
+
+def _holds(item: Json, path: tuple[str, ...], condition: Filter) -> bool:
+    values = item.get(path[0], {}).get("Value", [])
+    if len(path) > 1:
+        return any(isinstance(value, dict) and _holds(value, path[1:], condition) for value in values)
+    if condition.value in {"", "*"}:  # universal matching
+        return True
+    return any(_equal(value, condition) for value in values)
+
+
+def _equal(value: Any, condition: Filter) -> bool:
+    wanted, vr = condition.value, condition.vr
+    if vr in {"UI", "CS"}:  # no value of these holds a comma; viewers ask for several modalities so, too
+        return any(_like(str(value), one) for one in re.split(r"[,\\]", wanted))
+    if vr in RANGES:
+        return _in_range(str(value), wanted, vr)
+    if vr in NUMBERS:
+        return _same_number(value, wanted)
+    if vr == "PN":
+        groups = value.values() if isinstance(value, dict) else [value]
+        return any(_like(_name(str(group)), _name(wanted)) for group in groups)
+    return _like(str(value), wanted)
+
+
+def _same_number(value: Any, wanted: str) -> bool:
+    try:
+        return float(value) == float(wanted)
+    except (TypeError, ValueError):
+        return False
+
+
+def _name(value: str) -> str:
+    """Spell a person's name in one way: letters of one case, and no empty components at the end."""
+    return value.casefold().rstrip("^ ")
+
+
+def _like(value: str, pattern: str) -> bool:
+    return fnmatchcase(value.strip(), re.sub(r"\[", "[[]", pattern.strip()))
+
+
+def _in_range(value: str, wanted: str, vr: str) -> bool:
+    # In DT a hyphen may also begin the zone: only one between two values, or at an end, divides.
+    low, dash, high = wanted.partition("-")
+    if vr == "DA":
+        value, low, high = (part.replace(".", "") for part in (value, low, high))
+    elif vr == "TM":
+        value, low, high = (part.replace(":", "") for part in (value, low, high))
+    if not dash:
+        return value.startswith(low) if vr != "DA" else value == low
+    # 12-1259 ends with the last moment of 12:59.
+    return (not low or value >= low) and (not high or value[: len(high)] <= high)

@@ -1,0 +1,40 @@
+"""Objects in a node of which no worker is needed: a series that was received, and results that lie in the outbox."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from listening import wait_for
+from web_service import stow
+
+from alnnode.settings import Completion
+from alnnode.store.rows import ResultRow
+
+
+def received(opened, client, files):
+    """Store a series by STOW-RS; its job."""
+    before = {job.job_id for job in opened.jobs.list()}
+    for start in range(0, len(files), 50):
+        assert stow(client, *files[start : start + 50]).status_code == 200
+    (job,) = wait_for(lambda: [job for job in opened.jobs.list() if job.job_id not in before])
+    wait_for(lambda: opened.jobs.get(job.job_id).instances == len(files))
+    return job.job_id
+
+
+def ready(opened, job_id):
+    """Say that the series is complete, and take the job as a worker does."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert job_id in opened.jobs.complete_due(Completion(), lambda _: None, now=later)
+    return opened.jobs.claim(job_id, timedelta(minutes=5), 3, bundle_digest="b" * 64, settings_digest="c" * 64)
+
+
+def analysed(opened, job_id, objects, destinations=None):
+    """Put results into the outbox, as the worker does."""
+    claim = ready(opened, job_id)
+    rows = [
+        ResultRow(
+            number, item.role, item.sop_class_uid, item.sop_instance_uid, item.series_instance_uid, item.study_instance_uid,
+            item.transfer_syntax_uid, sha256(item.data).hexdigest(), opened.spool.put_result(job_id, item.sop_instance_uid, item.data),
+        )
+        for number, item in enumerate(objects)
+    ]  # fmt: skip
+    assert opened.jobs.analysed(job_id, claim.attempt, rows, destinations or {})
