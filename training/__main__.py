@@ -59,9 +59,13 @@ def attach(
     detector: Annotated[Path, typer.Option(help="Folder with detector.safetensors and detector.json.")],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the old one.")],
     bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+    figures: Annotated[
+        Path | None, typer.Option(help="What evaluate-detector --out wrote of this detector; it goes into the model card.")
+    ] = None,
 ) -> None:
     """Put a newly trained detector into a bundle; the classifiers stay as they are."""
-    digest = export.attach(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out)
+    measured = json.loads(figures.read_text(encoding="utf-8")) if figures else None
+    digest = export.attach(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out, measured)
     console.print(f"bundle {digest[:12]} in {out}", markup=False)
 
 

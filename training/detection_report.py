@@ -65,10 +65,7 @@ def _classified(examined: Examined, found: list[Target], threshold: float) -> di
 
 def _groups(examined: Examined) -> dict[str, list[Target]]:
     """Targets by size, and those that count by slice thickness, position and label."""
-    groups = {
-        f"short axis {low:g} to {high:g} mm": [t for t in examined.targets if low <= t.short_axis_mm < high]
-        for low, high in BANDS
-    }
+    groups = {_band(low, high): [t for t in examined.targets if low <= t.short_axis_mm < high] for low, high in BANDS}
     counted = examined.counted()
     by: list[tuple[str, Callable[[Target], str]]] = [
         ("slices of", lambda t: f"{t.thickness_mm:g} mm"),
@@ -79,6 +76,10 @@ def _groups(examined: Examined) -> dict[str, list[Target]]:
         for value in sorted({key(t) for t in counted}):
             groups[f"{name} {value}"] = [t for t in counted if key(t) == value]
     return groups
+
+
+def _band(low: float, high: float) -> str:
+    return f"short axis {low:g} mm or more" if np.isinf(high) else f"short axis {low:g} to {high:g} mm"
 
 
 def table(found: dict[str, Any]) -> str:

@@ -219,14 +219,19 @@ def train(
     network = fit(samples, settings, epochs, seed)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     detector = Detector(weights, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "detector.safetensors").write_bytes(save(weights))
+    _write_settings(out, settings)  # what was trained is kept whatever happens to the examination
     chosen = froc.operating_threshold(_examined(detector, seed + 1, held_out, processes), FALSE_POSITIVES)
     detector.settings = replace(settings, threshold=chosen)
+    _write_settings(out, detector.settings)
     print(
         detection_report.table(detection_report.figures(_examined(detector, seed + 2, held_out, processes), chosen)), flush=True
     )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "detector.safetensors").write_bytes(save(weights))
-    (out / "detector.json").write_text(json.dumps(detector.settings.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _write_settings(out: Path, settings: DetectorSettings) -> None:
+    (out / "detector.json").write_text(json.dumps(settings.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def _examined(detector: Detector, seed: int, patients: int, processes: int) -> froc.Examined:

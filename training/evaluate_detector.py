@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path  # noqa: TC003 - typer evaluates annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydicom.misc import is_dicom
 
+from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_volume
 from alnnode.locate.detector import Detector
 from alnnode.model import bundle as bundles
 from alnnode.phantom import PhantomSettings
 from training import detection_report, examine, froc
 from training.progress import bars, console
+
+if TYPE_CHECKING:
+    from alnnode.records import Volume
 
 
 def evaluate_detector(
@@ -33,7 +38,7 @@ def evaluate_detector(
     loaded = bundles.load(bundles.resolve(bundle))
     detector = Detector.from_bundle(loaded)
     plan = examine.Plan(detector, seed, PhantomSettings(), bundle)
-    volumes = [read_volume(sorted(path for path in folder.rglob("*") if path.is_file())) for folder in ct or []]
+    volumes = [_read(folder) for folder in ct or []]
     count = patients * max(1, len(volumes))
     with bars() as report:
         step = report("volumes", count)
@@ -52,7 +57,14 @@ def evaluate_detector(
     console.print(f"bundle {loaded.digest[:12]}, seed {seed}: {figures['nodes']} nodes in {count} volumes", markup=False)
     console.print(detection_report.table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
-        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps({"seed": seed, **figures}, indent=2) + "\n", encoding="utf-8")
     if pictures and not volumes:
         missed = detection_report.draw_misses(examined, least, seed, plan.phantoms, pictures)
         console.print(f"{missed} missed node(s) in {pictures}", markup=False)
+
+
+def _read(folder: Path) -> Volume:
+    try:
+        return read_volume(sorted(path for path in folder.rglob("*") if path.is_file() and is_dicom(path)))
+    except NotAnalysable as error:
+        raise typer.BadParameter(str(error), param_hint="--ct") from error
