@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from alnnode.model import bundle as bundles
 from alnnode.model import network
@@ -20,13 +16,12 @@ from training import demo as demonstration
 from training import evaluate as evaluation
 from training import export
 from training import lidc as nodules
+from training.evaluate_detector import evaluate_detector
+from training.progress import bars, console
 from training.train import TrainSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
+app.command("evaluate-detector")(evaluate_detector)
 
 Seed = Annotated[
     int, typer.Option(help="Seed of the training phantoms; validation has the next one and test the one after it.")
@@ -52,7 +47,7 @@ def demo(
 ) -> None:
     """Train both members on phantoms, calibrate, evaluate on held-out phantoms and write the bundle."""
     plan = demonstration.Plan(seed, patients, held_out, work, TrainSettings(epochs=epochs, seed=seed, device=device))
-    with _bars() as report:
+    with bars() as report:
         made = demonstration.make(plan, _read_detector(detector) if detector else None, report)
     digest = export.write(made, out)
     console.print(evaluation.table(made.figures), markup=False, highlight=False, soft_wrap=True)
@@ -64,9 +59,13 @@ def attach(
     detector: Annotated[Path, typer.Option(help="Folder with detector.safetensors and detector.json.")],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the old one.")],
     bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+    figures: Annotated[
+        Path | None, typer.Option(help="What evaluate-detector --out wrote of this detector; it goes into the model card.")
+    ] = None,
 ) -> None:
     """Put a newly trained detector into a bundle; the classifiers stay as they are."""
-    digest = export.attach(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out)
+    measured = json.loads(figures.read_text(encoding="utf-8")) if figures else None
+    digest = export.attach(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out, measured)
     console.print(f"bundle {digest[:12]} in {out}", markup=False)
 
 
@@ -86,7 +85,7 @@ def evaluate(
             f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed"
         )
     crops = loaded.crop_settings
-    with _bars() as report:
+    with bars() as report:
         part = cohorts.collect(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
@@ -117,24 +116,13 @@ def lidc(
 ) -> None:
     """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
     wanted = nodules.tasks(tuple(family or nodules.FAMILIES), seed, epochs)
-    with _bars() as report:
+    with bars() as report:
         nodules.train(data, wanted, work, report("networks", len(wanted)), processes)
 
 
 def _read_detector(folder: Path) -> export.Detector:
     settings = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     return (folder / "detector.safetensors").read_bytes(), settings
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-
-        def report(name: str, total: int) -> Callable[[], None]:
-            return partial(bars.advance, bars.add_task(name, total=total))
-
-        yield report
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from torch import nn
 from alnnode import phantom
 from alnnode.locate.candidates import GRID_MM, survey
 from alnnode.locate.detector import Detector, DetectorSettings, ScoreNet, patch_of
-from alnnode.locate.search import suppress
+from alnnode.phantom import PhantomSettings
+from training import detection_report, examine, froc
 from training.cohort import as_volume
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
 
     from alnnode.locate.candidates import Candidate, SearchGrid
 
-GOOD_OVERLAP = 0.6  # from here on a reading is right
-POOR_OVERLAP = 0.3  # below it is none
-HIT_OVERLAP = 0.25  # of a located with a true node, for the figures
+GOOD_OVERLAP = 0.55  # from here on a reading is right
+POOR_OVERLAP = 0.15  # below it is none
 FALSE_POSITIVES = 0.5  # per validation phantom at the operating threshold: real axillae hold more clutter than phantoms
 NEGATIVES = 70  # per phantom; the rest resembles them
 
@@ -201,63 +201,6 @@ def fit(samples: Samples, settings: DetectorSettings, epochs: int, seed: int) ->
     return network.eval()
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Free-response figures over thresholds.
-
-    Attributes:
-        thresholds: ascending.
-        sensitivity: of nodes with a short axis of at least 5 mm.
-        false_positives: per volume.
-    """
-
-    thresholds: npt.NDArray[np.float64]
-    sensitivity: npt.NDArray[np.float64]
-    false_positives: npt.NDArray[np.float64]
-
-
-def examine_patient(index: int, seed: int, detector: Detector) -> tuple[list[tuple[float, bool]], list[tuple[float, float]]]:
-    """Run proposals, scores and suppression on one phantom.
-
-    Returns:
-        (score, whether it hits a true node) of everything kept; (short axis in mm, best score that hits it) per true node.
-    """
-    made = phantom.make_patient(seed, index)
-    candidates = survey(as_volume(made))[0]
-    kept = suppress(candidates, detector.score(candidates), 0.05)
-    overlap, numbers = overlaps([c for c, _ in kept], made.labels)
-    best = dict.fromkeys((node.number for node in made.nodes), 0.0)
-    marks = []
-    for (_, score), shared, number in zip(kept, overlap, numbers, strict=True):
-        hit = bool(shared >= HIT_OVERLAP and number)
-        marks.append((score, hit))
-        if hit:
-            best[number] = max(best[number], score)
-    return marks, [(node.short_axis_mm, best[node.number]) for node in made.nodes]
-
-
-def free_response(seed: int, patients: int, detector: Detector, processes: int) -> Curve:
-    """Sensitivity and false positives per volume of the whole chain on fresh phantoms."""
-    job = partial(examine_patient, seed=seed, detector=detector)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        results = list(pool.map(job, range(patients)))
-    marks = [mark for found, _ in results for mark in found]
-    nodes = [score for _, truth in results for short, score in truth if short >= 5.0]
-    thresholds = np.linspace(0.05, 0.95, 37)
-    wrong = np.array([score for score, hit in marks if not hit])
-    return Curve(
-        thresholds,
-        np.array([np.mean(np.array(nodes) >= t) for t in thresholds]),
-        np.array([(wrong >= t).sum() / patients for t in thresholds]),
-    )
-
-
-def operating_threshold(curve: Curve, most_false_positives: float) -> float:
-    """The lowest threshold with at most so many false positives per volume."""
-    fits = np.flatnonzero(curve.false_positives <= most_false_positives)
-    return round(float(curve.thresholds[fits[0] if fits.size else -1]), 3)
-
-
 def train(
     out: Annotated[Path, typer.Option(help="Folder for detector.safetensors and detector.json.")],
     work: Annotated[Path, typer.Option(help="Where candidates are kept; a second run goes on from there.")] = Path(
@@ -276,14 +219,23 @@ def train(
     network = fit(samples, settings, epochs, seed)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     detector = Detector(weights, settings)
-    chosen = operating_threshold(free_response(seed + 1, held_out, detector, processes), FALSE_POSITIVES)
-    detector.settings = replace(settings, threshold=chosen)
-    curve = free_response(seed + 2, held_out, detector, processes)
-    at = int(np.searchsorted(curve.thresholds, chosen - 1e-6))
-    print(f"threshold {chosen}: sensitivity (>= 5 mm) {curve.sensitivity[at]:.3f}, {curve.false_positives[at]:.2f} FP/volume")
     out.mkdir(parents=True, exist_ok=True)
     (out / "detector.safetensors").write_bytes(save(weights))
-    (out / "detector.json").write_text(json.dumps(detector.settings.to_dict(), indent=2) + "\n", encoding="utf-8")
+    _write_settings(out, settings)  # what was trained is kept whatever happens to the examination
+    chosen = froc.operating_threshold(_examined(detector, seed + 1, held_out, processes), FALSE_POSITIVES)
+    detector.settings = replace(settings, threshold=chosen)
+    _write_settings(out, detector.settings)
+    print(
+        detection_report.table(detection_report.figures(_examined(detector, seed + 2, held_out, processes), chosen)), flush=True
+    )
+
+
+def _write_settings(out: Path, settings: DetectorSettings) -> None:
+    (out / "detector.json").write_text(json.dumps(settings.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _examined(detector: Detector, seed: int, patients: int, processes: int) -> froc.Examined:
+    return froc.join(list(examine.examine(examine.Plan(detector, seed, PhantomSettings()), patients, processes)))
 
 
 if __name__ == "__main__":

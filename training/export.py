@@ -13,6 +13,7 @@ from safetensors.torch import save
 import alnnode
 from alnnode.model import bundle
 from alnnode.records import Crop
+from training.detection_report import table as detection_table
 from training.evaluate import table
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CARD = "model-card.md"
 DETECTOR = "detector.safetensors"
+LOCATED, LIMITS = "## Figures with nodes that the detector found\n", "## Limits\n"
 Weights = dict[str, torch.Tensor]
 Detector = tuple[bytes, dict[str, Any]]  # safetensors bytes, settings
 
@@ -98,11 +100,36 @@ def write(export: Export, folder: Path) -> str:
     return _write(manifest, files, folder)
 
 
-def attach(loaded: bundle.Bundle, detector: Detector, folder: Path) -> str:
-    """Write the bundle again with this detector and return the new digest: each is trained on its own."""
+def attach(loaded: bundle.Bundle, detector: Detector, folder: Path, figures: dict[str, Any] | None = None) -> str:
+    """Write the bundle again with this detector and return the new digest: each is trained on its own.
+
+    ``figures`` are those of `training.detection_report.figures` with the "seed" of the phantoms; they go into the model card.
+    """
     weights, settings = detector
+    files = loaded.contents | {DETECTOR: weights}
+    if figures is not None:
+        files[CARD] = with_detection(files[CARD].decode(), figures).encode()
     entry = bundle.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)
-    return _write(loaded.manifest.model_copy(update={"detector": entry}), loaded.contents | {DETECTOR: weights}, folder)
+    described = bundle.FileEntry(file=CARD, sha256=hashlib.sha256(files[CARD]).hexdigest())
+    return _write(loaded.manifest.model_copy(update={"detector": entry, "model_card": described}), files, folder)
+
+
+def with_detection(text: str, figures: dict[str, Any]) -> str:
+    """Return a model card with the section on nodes that were found, in place of an older one."""
+    before, _, rest = text.partition(LOCATED)
+    if not rest:
+        before, _, rest = text.partition(LIMITS)
+    else:
+        rest = rest.partition(LIMITS)[2]
+    section = f"""{LOCATED}
+{figures["volumes"]} phantoms of seed {figures["seed"]}, which was used for nothing else; {figures["nodes"]} nodes with a short axis of 5 mm or more. A node counts
+as found when a mark shares a quarter of the union of both; any other mark, a second one on a node too, is a false positive. Intervals
+come from a bootstrap over phantoms, those of parts are Wilson intervals. Real axillae hold more that looks like a node than phantoms do.
+
+{detection_table(figures)}
+
+"""
+    return f"{before}{section}{LIMITS}{rest}"
 
 
 def _write(manifest: bundle.Manifest, files: dict[str, bytes], folder: Path) -> str:

@@ -23,7 +23,8 @@ AIR_HU = -300.0  # half way between skin and air, a little low: keeps thin skin 
 LUNG_HU = -400.0
 SOFT_HU = -20.0  # half way between fat (-100) and muscle (55)
 MIN_LUNG_ML = 60.0
-AXILLA_BELOW_APEX_MM = 125.0
+AXILLA_BELOW_APEX_MM = 175.0  # the lowest nodes of level I lie beside the fifth rib
+BREAST_BELOW_APEX_MM = 125.0  # from here down what lies in front is breast
 AXILLA_ABOVE_APEX_MM = 5.0
 SHOULDER_MM = 35.0  # below the apex the rib cage is wide: what lies medial of it higher up is neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
@@ -134,13 +135,13 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
     first = max(0, chest.apex - round(AXILLA_BELOW_APEX_MM / dz))
     last = min(coarse.hu.shape[0] - 1, chest.apex + round(AXILLA_ABOVE_APEX_MM / dz))
     region = np.zeros_like(chest.body)
-    front, back = _thorax_depth(chest, first)
+    front, back = thorax_depth(chest, first)
     visible = inner_field_of_view(coarse)
     for z in range(first, last + 1):
         # Above the apex the last hull stands in for the chest wall.
         thorax = chest.thorax[min(z, chest.apex)]
         cage = chest.thorax[max(first, min(z, chest.apex - round(SHOULDER_MM / dz)))]
-        height = (z - first) / max(1, chest.apex - first)
+        height = float(np.clip(1 - (chest.apex - z) * dz / BREAST_BELOW_APEX_MM, 0, 1))
         region[z] = _slice_region(coarse, chest.body[z], thorax, (front, back), height, z) & _lateral(cage) & visible
     xs = np.arange(coarse.hu.shape[2])
     axillae = []
@@ -150,7 +151,7 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
     return axillae[0], axillae[1]
 
 
-def _thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
+def thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
     """Front and back row of the thorax in the lower part of the search region, where it is widest."""
     rows = np.flatnonzero(chest.thorax[first : chest.apex + 1].any(axis=(0, 2)))
     return int(rows[0]), int(rows[-1])
@@ -159,7 +160,7 @@ def _thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
 def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, int], height: float, z: int) -> Mask:
     """The axillary compartment of one slice: what muscle encloses, lateral of the ribs, away from the skin.
 
-    ``height`` is 0 at the lower end of the search region and 1 at the lung apex.
+    ``height`` is 1 at the lung apex and 0 from `BREAST_BELOW_APEX_MM` down.
     """
     spacing = coarse.spacing[1:]
     if not thorax.any():
@@ -174,8 +175,8 @@ def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, in
     # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
     compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 28.0) | (from_thorax < 30.0)
     # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
-    limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.22, 0.14, 0.03)) * (back - front)
-    limit_back = front + 0.7 * (back - front)
+    limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.12, 0.08, 0.0)) * (back - front)
+    limit_back = front + 0.76 * (back - front)
     rows = np.arange(body.shape[0])
     band = ((rows >= limit_front) & (rows <= limit_back))[:, None]
     reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 4.0)

@@ -17,6 +17,7 @@ from skimage.segmentation import watershed
 
 from alnnode.locate import anatomy
 from alnnode.locate.grid import Frame, coarsen, resample
+from alnnode.locate.level import Landmarks
 from alnnode.locate.shape import Shape, describe, fat_contacts, filled_notch
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 GRID_MM = 1.0
 MARGIN_MM = 18.0  # around the search region: the scorer's patch and the whole of a node at its edge
 THRESHOLDS_HU = (-62.0, -20.0, 15.0)  # hila and thin cortices; half way from fat to a node; above strands and partial volume
+SHELL_HU = -55.0  # a cortex of 1 mm, blurred
+SHELL_MM = 2.5  # half of what is no longer a thin cortex
+HILUM_MM = 4.0  # half the width of a hilum that is closed over
 NEAR_STEPS = 8  # grid steps around the search region in which tissue is taken apart
 MIN_VOLUME_MM3 = 30.0  # a 4 mm sphere has 33
 MAX_VOLUME_MM3 = 22000.0  # a 35 mm sphere
@@ -58,6 +62,7 @@ class SearchGrid:
         edge: outside the field of view or less than 5 mm inside it: what reaches there is cut off.
         start: canonical voxel (z, y, x) of the source at grid point (0, 0, 0).
         frame: canonical orientation and spacing of the source.
+        landmarks: of the chest.
     """
 
     side: Side
@@ -67,6 +72,7 @@ class SearchGrid:
     edge: Mask
     start: tuple[int, int, int]
     frame: Frame
+    landmarks: Landmarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,13 @@ class Candidate:
         """Centre of gravity on the search grid."""
         z, y, x = (float(o + c) for o, c in zip(self.offset, ndimage.center_of_mass(self.mask), strict=True))
         return z, y, x
+
+    @property
+    def place(self) -> npt.NDArray[np.float64]:
+        """Where it lies between the landmarks (`alnnode.locate.level`)."""
+        grid = self.grid
+        z, y, x = (s + c * GRID_MM / d for s, c, d in zip(grid.start, self.centre, grid.frame.spacing, strict=True))
+        return grid.landmarks.place(z, y, x)
 
     def overlap(self, other: Candidate) -> int:
         """Number of grid points that both masks hold."""
@@ -119,9 +132,10 @@ def survey(volume: Volume) -> tuple[list[Candidate], tuple[AxillaCoverage, Axill
     if chest is None:
         return [], anatomy.unseen()
     axillae = anatomy.find_axillae(coarse, chest)
+    landmarks = Landmarks(coarse, chest)
 
     def read(axilla: Axilla) -> list[Candidate]:
-        return _read(_search_grid(canonical, frame, coarse, axilla)) if axilla.mask.any() else []
+        return _read(_search_grid(canonical, frame, coarse, axilla, landmarks)) if axilla.mask.any() else []
 
     # The filters of SciPy release the GIL: both sides at once take little longer than one.
     with ThreadPoolExecutor(2) as pool:
@@ -129,7 +143,9 @@ def survey(volume: Volume) -> tuple[list[Candidate], tuple[AxillaCoverage, Axill
     return right + left, (axillae[0].coverage, axillae[1].coverage)
 
 
-def _search_grid(canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse, axilla: Axilla) -> SearchGrid:
+def _search_grid(
+    canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse, axilla: Axilla, landmarks: Landmarks
+) -> SearchGrid:
     """Cut the axilla's surroundings out of the source and bring them to the isotropic grid."""
     start, stop = [], []
     for axis in range(3):
@@ -153,7 +169,7 @@ def _search_grid(canonical: npt.NDArray[np.int16], frame: Frame, coarse: Coarse,
     # Between shoulder muscles there are only planes of fat; the axilla is a space full of it.
     edge = np.broadcast_to(~anatomy.inner_field_of_view(coarse)[np.ix_(*nearest[1:])], hu.shape)
     region = axilla.mask[np.ix_(*nearest)] & (ndimage.uniform_filter(fat, int(FAT_BOX_MM / GRID_MM)) > MIN_FAT)
-    return SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame)
+    return SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame, landmarks)
 
 
 def _read(grid: SearchGrid) -> list[Candidate]:
@@ -193,6 +209,37 @@ def _partitions(hu: FloatVolume, smooth: FloatVolume, near: Mask) -> Iterator[Pa
         if threshold == middle:
             yield Partition(threshold, soft, _cores(inside, depth))
         yield Partition(threshold, soft, _basins(inside, depth))
+    yield from _shells(hu, smooth, near)
+
+
+def _shells(hu: FloatVolume, smooth: FloatVolume, near: Mask) -> Iterator[Partition]:
+    """Thin cortices around fat: closed over their hilum, away from what is thick by itself."""
+    thick = _opened(smooth > THRESHOLDS_HU[1], SHELL_MM) & (smooth > THRESHOLDS_HU[1])
+    faint = (ndimage.gaussian_filter(hu, 0.8, truncate=2.5) > SHELL_HU) & (smooth < BRIGHT_HU)
+    apart = ~ndimage.binary_dilation(thick)
+    closed = _closed(faint & apart & near, HILUM_MM) & apart & near
+    soft = closed | thick | faint
+    yield Partition(SHELL_HU, soft, ndimage.label(ndimage.binary_opening(closed))[0])
+    yield Partition(SHELL_HU, soft, _basins(closed, ndimage.distance_transform_edt(closed).astype(np.float32)))
+
+
+def _opened(mask: Mask, radius: float) -> Mask:
+    """Morphological opening by a ball, in grid steps."""
+    kept: Mask = ndimage.distance_transform_edt(mask) > radius
+    return _grown(kept, radius)
+
+
+def _closed(mask: Mask, radius: float) -> Mask:
+    """Morphological closing by a ball, in grid steps."""
+    closed: Mask = ndimage.distance_transform_edt(_grown(mask, radius)) > radius
+    return closed | mask
+
+
+def _grown(mask: Mask, radius: float) -> Mask:
+    if not mask.any():
+        return mask
+    grown: Mask = ndimage.distance_transform_edt(~mask) <= radius
+    return grown
 
 
 def _cores(soft: Mask, depth: FloatVolume) -> Labels:

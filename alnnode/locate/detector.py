@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from alnnode.errors import BundleError
+from alnnode.locate.level import LevelModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ class DetectorSettings:
         window_low, window_high: HU shown as 0 and 1.
         threshold: operating point on the score, chosen on validation phantoms.
         channels: of the three stages.
+        levels: tells the axillary level from the place; None: no level is told.
     """
 
     patch: int = 32
@@ -54,6 +56,7 @@ class DetectorSettings:
     window_high: float = 240.0
     threshold: float = 0.5
     channels: tuple[int, int, int] = (12, 24, 40)
+    levels: LevelModel | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorSettings:
@@ -67,6 +70,8 @@ class DetectorSettings:
             if "channels" in chosen:
                 a, b, c = (int(n) for n in chosen["channels"])
                 chosen["channels"] = (a, b, c)
+            if chosen.get("levels") is not None:
+                chosen["levels"] = LevelModel.from_dict(chosen["levels"])
             settings = cls(**chosen)
         except (TypeError, ValueError) as error:
             raise BundleError(f"the bundle's detector settings cannot be used ({error}); fetch the bundle again") from error

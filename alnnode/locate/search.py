@@ -57,7 +57,8 @@ def find(
             continue
         node = node_from_mask(volume, mask, offset, candidate.grid.side, 0, score)
         if node.short_axis.length_mm >= min_short_axis_mm:
-            nodes.append(node)
+            levels = detector.settings.levels
+            nodes.append(node if levels is None else replace(node, level=levels.level(candidate.place)))
         if len(nodes) == max_nodes:
             break
     return _numbered(nodes), coverage

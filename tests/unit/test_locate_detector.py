@@ -28,7 +28,7 @@ def candidate(side=Side.RIGHT, offset=(20, 20, 10), seed=0):
     box = tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
     hu[box][mask] = 50
     everywhere = np.ones(hu.shape, bool)
-    grid = SearchGrid(side, hu, hu, everywhere, ~everywhere, (0, 0, 0), Frame(False, False, False, (1.0, 1.0, 1.0)))
+    grid = SearchGrid(side, hu, hu, everywhere, ~everywhere, (0, 0, 0), Frame(False, False, False, (1.0, 1.0, 1.0)), None)
     return Candidate(grid, mask, offset, -20.0, describe(hu, mask, offset, 1.0, 1.0))
 
 
