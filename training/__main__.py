@@ -14,12 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alnnode.model import bundle as bundles
 from alnnode.model import network
+from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.phantom import PhantomSettings
+from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
 from training import evaluate as evaluation
-from training import export
-from training import lidc as nodules
+from training import export, grid, lidc_report
+from training import lidc as lidc_nodules
 from training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -111,14 +113,24 @@ def lidc(
     data: Annotated[Path, typer.Option(help="Folder that holds lidc_nodule_2crop.npz.")],
     work: Cache = Path("runs/lidc"),
     seed: Annotated[int, typer.Option(help="Of the folds and the weights.")] = 7,
-    epochs: Annotated[int, typer.Option()] = 4,
+    epochs: Annotated[int, typer.Option(help="Of every network.")] = 4,
     family: Annotated[list[str] | None, typer.Option(help="Families to train; may be given several times.")] = None,
     processes: Annotated[int, typer.Option(help="Networks trained side by side, one thread each.")] = 2,
+    out: Annotated[Path, typer.Option(help="The table, with what it shows and what not.")] = Path("docs/lidc.md"),
 ) -> None:
     """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
-    wanted = nodules.tasks(tuple(family or nodules.FAMILIES), seed, epochs)
+    families = tuple(family or lidc_nodules.FAMILIES)
+    wanted = lidc_nodules.tasks(families, seed, epochs)
     with _bars() as report:
-        nodules.train(data, wanted, work, report("networks", len(wanted)), processes)
+        grid.train(partial(lidc_nodules.parts, data, seed), wanted, work, report("networks", len(wanted)), processes)
+        nodules = lidc_nodules.read(data)
+        features = lidc_nodules.frozen_features(nodules, work, report("frozen features", len(Crop)))
+    rows = lidc_report.rows_of(nodules, wanted, features, work, seed)
+    command = f"python -m training lidc --data FOLDER --seed {seed} --epochs {epochs} " + " ".join(
+        f"--family {name}" for name in families
+    )
+    out.write_text(lidc_report.markdown(nodules, rows, command, seed, describe_device(choose_device("cpu"))), encoding="utf-8")
+    console.print(f"{out} is written", markup=False)
 
 
 def _read_detector(folder: Path) -> export.Detector:
