@@ -20,8 +20,9 @@ from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
 from training import evaluate as evaluation
-from training import export, grid, lidc_report
+from training import export, grid, lidc_report, reproduce_report, reproduction
 from training import lidc as lidc_nodules
+from training import reproduce as reproducing
 from training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -131,6 +132,28 @@ def lidc(
     )
     out.write_text(lidc_report.markdown(nodules, rows, command, seed, describe_device(choose_device("cpu"))), encoding="utf-8")
     console.print(f"{out} is written", markup=False)
+
+
+@app.command()
+def reproduce(
+    profile: Annotated[
+        str, typer.Option(help="full, reduced, small or tiny; training/reproduction.toml says what each is.")
+    ] = "reduced",
+    work: Cache = Path("runs/reproduction"),
+    out: Annotated[Path, typer.Option(help="The document.")] = Path("docs/reproduction.md"),
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that is made.")] = Path("runs/reproduction/bundle"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    processes: Annotated[int, typer.Option(help="Networks trained side by side; on CPU one thread each.")] = 2,
+) -> None:
+    """Run the whole protocol of the paper on a phantom cohort of its shape; goes on where an earlier run stopped."""
+    chosen = choose_device(device)
+    plan = reproduction.read(profile, work, chosen.type, processes)
+    minutes = reproducing.expected_seconds(plan) / 60
+    console.print(f"about {minutes:.0f} minutes from nothing, on {describe_device(chosen)}", markup=False, highlight=False)
+    with _bars() as report:
+        outcome = reproducing.run(plan, report, bundle)
+    out.write_text(reproduce_report.markdown(plan, outcome, describe_device(chosen)), encoding="utf-8")
+    console.print(f"bundle {outcome.digest[:12]} in {bundle}; {out} is written", markup=False)
 
 
 def _read_detector(folder: Path) -> export.Detector:

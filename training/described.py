@@ -14,10 +14,11 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode import phantom
+from alnnode.errors import AlnnodeError
 from alnnode.locate.measure import node_from_mask
 from alnnode.phantom import Phase
 from training import cohort as cohorts
-from training.cohort import Cohort, LeakageError, Source
+from training.cohort import Cohort, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,10 @@ DRAWN: Final = (
     "arterial", "venous",
 )  # fmt: skip
 IMAGED: Final = ("side", "level", "phase", "thickness", "noise")
+
+
+class ShortageError(AlnnodeError):
+    """The phantoms drawn do not hold the nodes that are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,11 @@ def collect(source: Source, patients: int, cache: Path, progress: Callable[[], N
     todo = [(source, index, path) for index, path in enumerate(files) if not path.exists()]
     for _ in range(patients - len(todo)):
         progress()
-    if todo:
+    if todo and not processes:
+        for task in todo:
+            _keep(task)
+            progress()
+    elif todo:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             for _ in pool.map(_keep, todo):
                 progress()
@@ -139,7 +148,7 @@ def choose(pool: Described, nodes: int, malignant: int, seed: int) -> Described:
     """Return so many nodes of which so many are malignant, with at least one of every patient that has any.
 
     Raises:
-        LeakageError: there are not enough nodes of a class; more phantoms are needed.
+        ShortageError: there are not enough nodes of a class; more phantoms are needed.
     """
     rng = np.random.default_rng([seed, 31])
     order = rng.permutation(len(pool))
@@ -151,7 +160,7 @@ def choose(pool: Described, nodes: int, malignant: int, seed: int) -> Described:
         missing = wanted - int((chosen & of_class).sum())
         spare = [row for row in order if of_class[row] and not chosen[row]]
         if not 0 <= missing <= len(spare):
-            raise LeakageError(f"{wanted} nodes of class {label} cannot be had of these phantoms; draw more or crowd them")
+            raise ShortageError(f"{wanted} nodes of class {label} cannot be had of these phantoms; draw more or crowd them")
         chosen[spare[:missing]] = True
     return take(pool, np.flatnonzero(chosen))
 

@@ -66,11 +66,16 @@ def train(
         tasks: what to train.
         work: where checkpoints and scores are kept.
         report: called after each network.
-        processes: networks trained side by side.
+        processes: networks trained side by side; 0 trains them here, one after another.
     """
     todo = [task for task in tasks if not task.file(work).exists()]
     for _ in range(len(tasks) - len(todo)):
         report()
+    if not processes:
+        for task in todo:
+            _train(data, task, work)
+            report()
+        return
     if not todo:
         return
     with ProcessPoolExecutor(min(processes, len(todo)), mp_context=get_context("spawn")) as pool:

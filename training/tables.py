@@ -68,9 +68,9 @@ def comparison(labels: Labels, patients: Patients, one: Row, other: Row) -> str:
     difference = found.difference
     return (
         f"{one.name} less {other.name}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), "
-        f"p = {_p(found.p)} (DeLong, clustered), p = {_p(found.p_bootstrap)} (bootstrap by patient)"
+        f"p {_p(found.p)} (DeLong, clustered), p {_p(found.p_bootstrap)} (bootstrap by patient)"
     )
 
 
 def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
