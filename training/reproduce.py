@@ -19,8 +19,8 @@ from alnnode import phantom
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
+from training import auroc, described, evaluate, export, grid, networks, selection, statistics, tables
 from training import cohort as cohorts
-from training import described, evaluate, export, grid, networks, selection, statistics, tables
 from training import reproduction as terms
 from training.train import logits
 
@@ -179,7 +179,7 @@ def _named(member: Member) -> str:
 
 
 def _area(labels: Labels, scores: Scores) -> float:
-    return float(statistics.auroc.order(labels, scores).mean())
+    return float(auroc.order(labels, scores).mean())
 
 
 def _singles(

@@ -7,9 +7,9 @@ the figures of the paper; a phantom that draws differently from the one that was
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -94,17 +94,19 @@ def read(profile: str, work: Path, device: str = "cpu", processes: int = 2, term
             "alnnode/phantom was changed after the terms of the reproduction were frozen; figures would not be comparable. "
             f"Freeze it anew in a commit of its own: phantom_code = {cohorts.phantom_code()!r}"
         )
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in told["profiles"][profile].items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in told["profiles"][profile].items()
+    }
     chosen = Profile(name=profile, **given)
-    base = {"min_nodes_per_side": chosen.crowded} | ({"slices": chosen.slices} if chosen.slices else {})
+    base = PhantomSettings(min_nodes_per_side=chosen.crowded, slices=chosen.slices or PhantomSettings().slices)
     harder = told["shifted"]
     return Plan(
         profile=chosen,
         seed=told["seed"],
         shifted_seed=harder["seed"],
-        phantoms=PhantomSettings(**base),
-        harder=PhantomSettings(
-            **base,
+        phantoms=base,
+        harder=replace(
+            base,
             thickness_mm=(harder["thickness_mm"][0], harder["thickness_mm"][1]),
             noise_hu=harder["noise_hu"],
             phase=Phase(harder["phase"]),
@@ -160,11 +162,10 @@ def shuffled(plan: Plan, fold: int) -> Parts:
     """Return the same with the labels dealt out anew over all nodes: nothing can be learned but what leaks."""
     whole = parts(plan, fold)
     rng = np.random.default_rng([plan.seed, 13])
-    dealt = [
-        cohorts.Cohort(part.fsc, part.asc, rng.permutation(part.malignant), part.patient, part.short_axis)
-        for part in (whole.train, whole.validation, whole.test)
-    ]
-    return Parts(*dealt)
+    train, validation, test = (
+        replace(part, malignant=rng.permutation(part.malignant)) for part in (whole.train, whole.validation, whole.test)
+    )
+    return Parts(train, validation, test)
 
 
 def tasks(plan: Plan) -> list[Task]:
