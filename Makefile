@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo test validate viewer chaos lint types layers unit tools format clean
+.PHONY: demo reproduce test validate viewer chaos lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -25,6 +25,12 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/.worker
 	$(BIN)/alnnode demo --out $(DEMO_OUT)
+
+# The paper's protocol on phantoms of its cohort's shape. PROFILE=full wants a GPU; reduced is for a few cores and up to 6 hours. It prints how
+# long it will take, goes on where it was stopped, and writes docs/reproduction.md.
+PROFILE ?= reduced
+reproduce: $(VENV)/.dev
+	$(BIN)/python -m training reproduce --profile $(PROFILE)
 
 test: $(VENV)/.dev tools lint types layers unit
 

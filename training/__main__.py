@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,15 @@ import typer
 
 from alnnode.model import bundle as bundles
 from alnnode.model import network
+from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.phantom import PhantomSettings
+from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
 from training import evaluate as evaluation
-from training import export
-from training import lidc as nodules
+from training import export, grid, lidc_report, reproduce_report, reproduction
+from training import lidc as lidc_nodules
+from training import reproduce as reproducing
 from training.evaluate_detector import evaluate_detector
 from training.progress import bars, console
 from training.train import TrainSettings
@@ -110,14 +114,46 @@ def lidc(
     data: Annotated[Path, typer.Option(help="Folder that holds lidc_nodule_2crop.npz.")],
     work: Cache = Path("runs/lidc"),
     seed: Annotated[int, typer.Option(help="Of the folds and the weights.")] = 7,
-    epochs: Annotated[int, typer.Option()] = 4,
+    epochs: Annotated[int, typer.Option(help="Of every network.")] = 4,
     family: Annotated[list[str] | None, typer.Option(help="Families to train; may be given several times.")] = None,
     processes: Annotated[int, typer.Option(help="Networks trained side by side, one thread each.")] = 2,
+    out: Annotated[Path, typer.Option(help="The table, with what it shows and what not.")] = Path("docs/lidc.md"),
 ) -> None:
     """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
-    wanted = nodules.tasks(tuple(family or nodules.FAMILIES), seed, epochs)
+    families = tuple(family or lidc_nodules.FAMILIES)
+    wanted = lidc_nodules.tasks(families, seed, epochs)
     with bars() as report:
-        nodules.train(data, wanted, work, report("networks", len(wanted)), processes)
+        grid.train(partial(lidc_nodules.parts, data, seed), wanted, work, report("networks", len(wanted)), processes)
+        nodules = lidc_nodules.read(data)
+        features = lidc_nodules.frozen_features(nodules, work, report("frozen features", len(Crop)))
+    rows = lidc_report.rows_of(nodules, wanted, features, work, seed)
+    command = f"python -m training lidc --data FOLDER --seed {seed} --epochs {epochs} " + " ".join(
+        f"--family {name}" for name in families
+    )
+    out.write_text(lidc_report.markdown(nodules, rows, command, seed, describe_device(choose_device("cpu"))), encoding="utf-8")
+    console.print(f"{out} is written", markup=False)
+
+
+@app.command()
+def reproduce(
+    profile: Annotated[
+        str, typer.Option(help="full, reduced, small or tiny; training/reproduction.toml says what each is.")
+    ] = "reduced",
+    work: Cache = Path("runs/reproduction"),
+    out: Annotated[Path, typer.Option(help="The document.")] = Path("docs/reproduction.md"),
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that is made.")] = Path("runs/reproduction/bundle"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    processes: Annotated[int, typer.Option(help="Networks trained side by side; on CPU one thread each.")] = 2,
+) -> None:
+    """Run the whole protocol of the paper on a phantom cohort of its shape; goes on where an earlier run stopped."""
+    chosen = choose_device(device)
+    plan = reproduction.read(profile, work, chosen.type, processes)
+    minutes = reproducing.expected_seconds(plan) / 60
+    console.print(f"about {minutes:.0f} minutes from nothing, on {describe_device(chosen)}", markup=False, highlight=False)
+    with bars() as report:
+        outcome = reproducing.run(plan, report, bundle)
+    out.write_text(reproduce_report.markdown(plan, outcome, describe_device(chosen)), encoding="utf-8")
+    console.print(f"bundle {outcome.digest[:12]} in {bundle}; {out} is written", markup=False)
 
 
 def _read_detector(folder: Path) -> export.Detector:

@@ -108,7 +108,12 @@ def phantom_code() -> str:
 
 def of_patient(source: Source, index: int) -> Cohort:
     """Return the nodes of one phantom."""
-    made = phantom.make_patient(source.seed, index, source.phantoms)
+    return of_phantom(source, phantom.make_patient(source.seed, index, source.phantoms))
+
+
+def of_phantom(source: Source, made: phantom.Phantom) -> Cohort:
+    """Return the nodes of a phantom that was drawn from the source."""
+    index = made.index
     volume = as_volume(made)
     rng = np.random.default_rng([source.seed, index, 1])
     pairs = [[crop_box(volume, *place, source.crops) for place in _places(node, rng)] for node in made.nodes]

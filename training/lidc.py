@@ -6,10 +6,8 @@ training patients are trained on with the mean reading as a soft target. Labels 
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -20,12 +18,13 @@ from sklearn.preprocessing import StandardScaler
 
 from alnnode.records import Crop
 from training import cohort as cohorts
-from training import networks
+from training import grid, networks
 from training.cohort import Cohort
-from training.train import Trainer, TrainSettings, logits
+from training.grid import Parts, Task
+from training.train import TrainSettings, images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -37,7 +36,7 @@ FOLDS: Final = 5
 TORN: Final = 0.23  # of the target around 1/2: mean readings between 2.5 and 3.5
 SIDE: Final = 64  # pixels of both crops; the context is kept at the scanner's own pixels, so that size is seen as under FSC
 FAMILIES: Final = (networks.LITE, "resnet18", "densenet121", "efficientnet-b0")
-FROZEN: Final = "frozen efficientnet-lite0 + logistic regression"
+IMAGENET_SIDE: Final = 224
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +95,24 @@ class Split:
         rest = np.sort(np.concatenate([rows for n, rows in enumerate(every) if n not in {fold, after}]))
         # Where the readers were torn there is nothing to learn.
         rest = rest[np.abs(nodules.target[rest] - 0.5) >= TORN]
-        split = cls(rest, *(rows[nodules.clear[rows]] for rows in (every[after], every[fold])))
-        parts = {"train": split.train, "validation": split.validation, "test": split.test}
-        cohorts.check_leakage(**{name: cohorts.take(nodules.cohort, rows) for name, rows in parts.items()})
-        return split
+        return cls(rest, *(rows[nodules.clear[rows]] for rows in (every[after], every[fold])))
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One network to train: a family, a crop, a fold."""
+def parts(folder: Path, seed: int, fold: int) -> Parts:
+    """Return the nodules of one fold.
 
-    family: str
-    crop: Crop
-    fold: int
-    settings: TrainSettings
-
-    def folder(self, work: Path) -> Path:
-        """Return where its checkpoints and scores are kept."""
-        return work / f"seed-{self.settings.seed}" / self.family / f"fold-{self.fold}"
-
-    def scores(self, work: Path) -> Path:
-        """Return the file of its logits on validation and test."""
-        return self.folder(work) / f"{self.crop.value}-scores.npz"
+    Raises:
+        LeakageError: a patient or a picture is in two of them.
+    """
+    nodules = read(folder)
+    split = Split.of(nodules, fold, seed)
+    train, validation, test = (cohorts.take(nodules.cohort, rows) for rows in (split.train, split.validation, split.test))
+    cohorts.check_leakage(train=train, validation=validation, test=test)
+    return Parts(train, validation, test, nodules.target[split.train])
 
 
-def tasks(families: tuple[str, ...], seed: int, epochs: int) -> list[Task]:
-    """Return every network, the fastest family first."""
+def tasks(families: Sequence[str], seed: int, epochs: int) -> list[Task]:
+    """Return every network to train, family by family."""
     return [
         Task(family, crop, fold, settings_of(family, seed, epochs))
         for family in families
@@ -145,58 +136,28 @@ def settings_of(family: str, seed: int, epochs: int) -> TrainSettings:
     return replace(base, learning_rate=5e-4) if family == networks.LITE else base
 
 
-def train(folder: Path, wanted: list[Task], work: Path, report: Callable[[], None], processes: int = 2) -> None:
-    """Train what is not trained yet; a killed run goes on where it stopped."""
-    todo = [task for task in wanted if not task.scores(work).exists()]
-    for _ in range(len(wanted) - len(todo)):
-        report()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_train, folder, task, work) for task in todo]):
-            done.result()
-            report()
-
-
-def _train(folder: Path, task: Task, work: Path) -> None:
-    nodules = read(folder)
-    split = Split.of(nodules, task.fold, task.settings.seed)
-    part = {name: cohorts.take(nodules.cohort, getattr(split, name)) for name in ("train", "validation", "test")}
-    trainer = Trainer(
-        task.crop, part["train"], part["validation"], task.settings, task.folder(work), nodules.target[split.train]
-    )
-    trainer.model.load_state_dict(trainer.fit(lambda: None))
-    found = {name: logits(trainer.model, part[name], task.crop) for name in ("validation", "test")}
-    _save(task.scores(work), found)
-
-
-def frozen(nodules: Nodules, work: Path, seed: int, report: Callable[[], None]) -> Iterator[tuple[Crop, int, Scores, Scores]]:
-    """Yield (crop, fold, validation logits, test logits) of a logistic regression on ImageNet features that are not trained."""
+def frozen_features(nodules: Nodules, work: Path, report: Callable[[], None]) -> dict[Crop, npt.NDArray[np.float32]]:
+    """Return the ImageNet features (N, 1280) of the clear cases under each crop, from a network that is not trained; NaN elsewhere."""
+    found = {}
+    rows = np.flatnonzero(nodules.clear)
     for crop in Crop:
         path = work / f"features-{crop.value}.npz"
         if not path.exists():
-            torch.manual_seed(seed)
             model = networks.Lite0().eval()
-            source = (nodules.cohort.fsc if crop is Crop.FSC else nodules.cohort.asc)[:, 0]
+            source = images(nodules.cohort, crop)[rows, 0]
             batches = [torch.from_numpy(source[n : n + 32]).float() / 255 for n in range(0, len(source), 32)]
-            _save(path, {"features": torch.cat([model.features(batch, 224 / SIDE) for batch in batches]).numpy()})
+            features = np.full((len(nodules.clear), 1280), np.nan, np.float32)
+            features[rows] = torch.cat([model.features(batch, IMAGENET_SIDE / SIDE) for batch in batches]).numpy()
+            grid.save(path, {"features": features})
         with np.load(path, allow_pickle=False) as kept:
-            features = kept["features"]
-        for fold in range(FOLDS):
-            split = Split.of(nodules, fold, seed)
-            rows = split.train[nodules.clear[split.train]]
-            model_ = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
-            model_.fit(features[rows], nodules.cohort.malignant[rows])
-            yield (
-                crop,
-                fold,
-                model_.decision_function(features[split.validation]),
-                model_.decision_function(features[split.test]),
-            )
+            found[crop] = kept["features"]
         report()
+    return found
 
 
-def _save(path: Path, arrays: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as sink:
-        np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]  # its keywords are the arrays
-    partial.rename(path)
+def regression(nodules: Nodules, split: Split, features: npt.NDArray[np.float32]) -> tuple[Scores, Scores]:
+    """Return a logistic regression's scores on validation and test, fitted on the clear cases of the training patients."""
+    rows = split.train[nodules.clear[split.train]]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+    model.fit(features[rows], nodules.cohort.malignant[rows])
+    return model.decision_function(features[split.validation]), model.decision_function(features[split.test])

@@ -89,12 +89,16 @@ def at(labels: Labels, scores: Scores, patients: Patients, threshold: float) -> 
 
 
 def youden(labels: Labels, scores: Scores) -> float:
-    """Return the threshold with the greatest sensitivity + specificity (Youden, Cancer 1950); the highest of equals."""
+    """Return the threshold with the greatest sensitivity + specificity (Youden, Cancer 1950); the highest of equals.
+
+    It lies halfway to the next lower score: other nodes are not to fall on the edge of the ones it was chosen on.
+    """
     candidates = np.unique(scores)[::-1]
     positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
     found = 1 - np.searchsorted(positives, candidates, "left") / len(positives)
     spared = np.searchsorted(negatives, candidates, "left") / len(negatives)
-    return float(candidates[int(np.argmax(found + spared))])
+    best = int(np.argmax(found + spared))
+    return float(candidates[best : best + 2].mean())
 
 
 def threshold_for(labels: Labels, scores: Scores, sensitivity: float) -> float:

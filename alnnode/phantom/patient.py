@@ -34,6 +34,7 @@ class TruthNode:
     """What is known of one node: lengths in mm, attenuation in HU, positions as in `alnnode.records`.
 
     ``number`` is the value of its voxels in `Phantom.labels`: 1-based, right axilla first, then left, from the head down.
+    ``eccentricity`` (0 to 1), ``lobulation`` and ``cortex_hu`` are what was drawn, before blur and noise.
     ``short_axis_mm`` and ``long_axis_mm`` lie on slice ``slice_index``, the one with the largest cross-section.
     """
 
@@ -50,6 +51,9 @@ class TruthNode:
     hilum: bool
     spiculated: bool
     stranding: bool
+    eccentricity: float
+    lobulation: float
+    cortex_hu: float
     mean_hu: float
     max_hu: float
     volume_mm3: float
@@ -302,6 +306,9 @@ def _measure(
         hilum=plan.hilum,
         spiculated=plan.spiculation > 0,
         stranding=plan.stranding > 0,
+        eccentricity=round(plan.eccentric, 3),
+        lobulation=round(plan.lobulation, 3),
+        cortex_hu=round(plan.cortex_hu, 1),
         mean_hu=round(float(values.mean()), 2),
         max_hu=float(values.max()),
         volume_mm3=round(float(mask.sum()) * habit.spacing**2 * habit.thickness, 2),

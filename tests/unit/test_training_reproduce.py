@@ -1,0 +1,116 @@
+"""The reproduction in its tiny profile, and what it stands on: frozen terms, a cohort of the said shape, selection on validation."""
+
+import re
+
+import numpy as np
+import pytest
+
+from alnnode.model import bundle
+from alnnode.records import Crop
+from training import cohort as cohorts
+from training import described, reproduce, reproduce_report, reproduction, selection
+
+
+def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(tmp_path) -> None:
+    plan = reproduction.read("tiny", tmp_path, processes=0)
+    said: list[str] = []
+
+    def report(name: str, total: int):
+        return lambda: said.append(name)
+
+    outcome = reproduce.run(plan, report, tmp_path / "bundle")
+    nodes = outcome.nodes.cohort
+    assert (len(nodes), int(nodes.malignant.sum())) == (plan.profile.nodes, plan.profile.malignant)
+    assert said.count("networks") == len(plan.profile.families) * len(Crop) * plan.profile.folds
+    loaded = bundle.load(tmp_path / "bundle")
+    assert loaded.digest == outcome.digest
+    text = reproduce_report.markdown(plan, outcome, "a test")
+    assert outcome.digest in text
+    assert "This is the reduced profile `tiny`" in text
+    for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters", "labels shuffled"):
+        assert re.search(rf"^\| [^|]*{re.escape(row)}.* \| \d", text, re.MULTILINE), row
+    again = reproduce.run(plan, report, tmp_path / "again")
+    assert again.digest == outcome.digest
+    for one, other in zip(outcome.rows, again.rows, strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_the_terms_have_the_shape_of_the_paper_and_a_changed_phantom_stops_it(tmp_path) -> None:
+    for name in ("full", "reduced"):
+        profile = reproduction.read(name, tmp_path).profile
+        assert (profile.patients, profile.nodes, profile.malignant, len(profile.families)) == (523, 1128, 538, 6)
+    changed = tmp_path / "changed.toml"
+    changed.write_text(reproduction.TERMS.read_text().replace(cohorts.phantom_code(), "0" * 64))
+    with pytest.raises(reproduction.ChangedTermsError, match="Freeze it anew"):
+        reproduction.read("tiny", tmp_path, terms=changed)
+
+
+def pool(patients: int = 30, each: int = 5) -> described.Described:
+    rng = np.random.default_rng(0)
+    count = patients * each
+    crops = rng.integers(0, 255, (count, 1, 1, 2, 2), np.uint8)
+    part = cohorts.Cohort(
+        crops, crops, rng.random(count) < 0.5, np.repeat([f"1:{n}" for n in range(patients)], each), np.zeros(count, np.float32)
+    )
+    columns = [np.zeros((count, len(names)), kind) for names, kind in ((described.MEASURED, float), (described.DRAWN, float))]
+    return described.Described(part, *columns, np.full((count, len(described.IMAGED)), "x"))
+
+
+def test_the_cohort_has_every_patient_and_the_numbers_that_were_asked() -> None:
+    chosen = described.choose(pool(), 80, 38, seed=1)
+    assert (len(chosen), int(chosen.cohort.malignant.sum()), len(chosen.cohort.patients)) == (80, 38, 30)
+    with pytest.raises(described.ShortageError, match="140 nodes of class True"):
+        described.choose(pool(), 145, 140, seed=1)
+
+
+def test_folds_share_their_test_patients_and_no_others() -> None:
+    nodes = pool()
+    splits = [reproduction.split(nodes, fold, 4) for fold in range(4)]
+    patients = nodes.cohort.patient
+    for rows in splits:
+        np.testing.assert_array_equal(rows.test, splits[0].test)
+        groups = [set(patients[part]) for part in (rows.train, rows.validation, rows.test)]
+        assert sum(map(len, groups)) == len(set().union(*groups)) == 30
+    validated = np.concatenate([rows.validation for rows in splits])
+    assert len(set(validated)) == len(validated) == len(nodes) - len(splits[0].test)
+
+
+def members(seed: int = 0):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(300) < 0.5
+    skill = {"good": 1.5, "fair": 1.0, "poor": 0.1}
+    return labels, {
+        (family, crop): gain * (2 * labels - 1) + rng.normal(0, 1, 300) for family, gain in skill.items() for crop in Crop
+    }
+
+
+def test_the_two_best_of_each_crop_are_combined_in_every_way() -> None:
+    labels, validation = members()
+    assert {frozenset(kept) for kept in selection.best_families(labels, validation).values()} == {frozenset({"good", "fair"})}
+    found = selection.combinations(labels, validation)
+    assert len(found) == (4 + 1) * len(selection.RULES)
+    areas = [combination.validation_auroc for combination in found]
+    assert areas == sorted(areas, reverse=True)
+    assert all(member[0] != "poor" for combination in found for member in combination.members)
+
+
+@pytest.mark.parametrize("rule", selection.RULES)
+def test_a_rule_gives_probabilities_that_rank_better_than_one_member(rule) -> None:
+    labels, validation = members()
+    both = (("good", Crop.FSC), ("good", Crop.ASC))
+    combination = selection.fit(labels, validation, both, rule)
+    found = combination.apply(validation)
+    assert 0 <= found.min() <= found.max() <= 1
+    alone = [selection.roc_auc_score(labels, validation[member]) for member in both]
+    assert combination.validation_auroc > max(alone)
+    if rule == "weighted":
+        assert sum(combination.weights) == pytest.approx(1)
+
+
+def test_platt_puts_folds_on_one_scale() -> None:
+    labels, validation = members()
+    scores = validation["good", Crop.FSC]
+    for factor, shift in ((1, 0), (5, 3)):
+        found = selection.platt(labels, factor * scores + shift, factor * scores + shift)
+        assert found.mean() == pytest.approx(labels.mean(), abs=0.01)
+        np.testing.assert_allclose(found, selection.platt(labels, scores, scores), atol=1e-2)

@@ -1,0 +1,104 @@
+"""Many networks on one cohort: each family under each crop in each fold, side by side, every one of them resumable."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.train import Trainer, TrainSettings, logits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from alnnode.records import Crop
+    from training.cohort import Cohort
+
+    Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One fold; ``targets`` are what the training nodes teach where more is known than their label."""
+
+    train: Cohort
+    validation: Cohort
+    test: Cohort
+    targets: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One network to train: a family, a crop, a fold."""
+
+    family: str
+    crop: Crop
+    fold: int
+    settings: TrainSettings
+
+    def folder(self, work: Path) -> Path:
+        """Return where its checkpoints and scores are kept."""
+        return work / f"seed-{self.settings.seed}" / self.family / f"fold-{self.fold}"
+
+    def file(self, work: Path) -> Path:
+        """Return the file of its logits on validation and test."""
+        return self.folder(work) / f"{self.crop.value}-scores.npz"
+
+    def scores(self, work: Path) -> dict[str, Scores]:
+        """Return its logits on "validation" and "test"."""
+        with np.load(self.file(work), allow_pickle=False) as kept:
+            return {name: kept[name] for name in ("validation", "test")}
+
+
+def train(
+    data: Callable[[int], Parts], tasks: Sequence[Task], work: Path, report: Callable[[], None], processes: int = 2
+) -> None:
+    """Train what is not trained yet; a killed run goes on where it stopped.
+
+    Args:
+        data: gives the parts of a fold in another process, so it must be picklable.
+        tasks: what to train.
+        work: where checkpoints and scores are kept.
+        report: called after each network.
+        processes: networks trained side by side; 0 trains them here, one after another.
+    """
+    todo = [task for task in tasks if not task.file(work).exists()]
+    for _ in range(len(tasks) - len(todo)):
+        report()
+    if not processes:
+        for task in todo:
+            _train(data, task, work)
+            report()
+        return
+    if not todo:
+        return
+    with ProcessPoolExecutor(min(processes, len(todo)), mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_train, data, task, work) for task in todo]):
+            done.result()
+            report()
+
+
+def _train(data: Callable[[int], Parts], task: Task, work: Path) -> None:
+    parts = data(task.fold)
+    trainer = Trainer(task.crop, parts.train, parts.validation, task.settings, task.folder(work), parts.targets)
+    trainer.model.load_state_dict(trainer.fit(lambda: None))
+    found = {
+        name: logits(trainer.model, part, task.crop, task.settings.device)
+        for name, part in (("validation", parts.validation), ("test", parts.test))
+    }
+    save(task.file(work), found)
+
+
+def save(path: Path, arrays: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
+    """Write arrays, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as sink:
+        np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]  # its keywords are the arrays
+    partial.rename(path)

@@ -1,0 +1,261 @@
+"""``make reproduce``: draw the cohort, train every family under both crops, select, combine, test once, export, write the document."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
+
+from alnnode import phantom
+from alnnode.model import bundle as bundles
+from alnnode.model import network
+from alnnode.records import Crop
+from training import auroc, described, evaluate, export, grid, networks, selection, statistics, tables
+from training import cohort as cohorts
+from training import reproduction as terms
+from training.train import logits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from training.cohort import Cohort
+    from training.described import Described
+    from training.grid import Task
+    from training.reproduction import Plan
+    from training.selection import Combination, Member
+    from training.tables import Row
+
+    Scores = npt.NDArray[np.floating[Any]]
+    Labels = npt.NDArray[np.bool_]
+    Report = Callable[[str, int], Callable[[], None]]
+
+PAPER = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
+CHOSEN = "chosen on validation"
+SHUFFLED = "labels shuffled (a check: 0.5)"
+SENSITIVITY = 0.98  # of the exported operating point, on validation
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run found; rows are over the test nodes.
+
+    Attributes:
+        best: of the combinations, on validation.
+        single: the best single network on validation; what the combination has to beat.
+        shifted: rows over the nodes of the harder cohort, with their labels and patients.
+        groups: subgroups of the chosen combination.
+        digest: of the exported bundle, with the digest of its figures.
+    """
+
+    test: Cohort
+    rows: list[Row]
+    best: str
+    single: str
+    shifted: tuple[Cohort, list[Row]]
+    groups: list[statistics.Subgroup]
+    calibration: tuple[float, float]
+    digest: str
+    exported: str
+    nodes: Described
+    seconds: float
+
+
+def expected_seconds(plan: Plan) -> float:
+    """Return about how long the whole takes here: one phantom and one step of each family are timed."""
+    profile = plan.profile
+    begun = time.perf_counter()
+    phantom.make_patient(plan.seed, 0, plan.phantoms)
+    drawing = 1.6 * (time.perf_counter() - begun) * (profile.patients + profile.shifted) / max(plan.processes, 1)
+    batch = torch.rand(profile.batch, len(plan.crops.windows), profile.pixels, profile.pixels, device=plan.device)
+    steps = 0.6 * profile.nodes / profile.batch * profile.epochs * profile.folds * len(Crop)
+    learning = 0.0
+    torch.set_num_threads(1)
+    for family in profile.families:
+        model = networks.build(family, batch.shape[1], profile.output_stride).to(plan.device)
+        for warm in (False, True):
+            begun = time.perf_counter()
+            with torch.autocast(plan.device, torch.bfloat16, enabled=terms.settings(plan, family).bf16):
+                loss = functional.softplus(model(batch).float()).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss.item()
+            learning += (time.perf_counter() - begun) * steps * warm
+    return drawing + 1.15 * learning / max(plan.processes, 1)
+
+
+def run(plan: Plan, report: Report, out: Path) -> Outcome:
+    """Do everything that is not on disk yet, and export the bundle to ``out``."""
+    begun, profile = time.perf_counter(), plan.profile
+    nodes = terms.cohort(plan, report("phantoms", profile.patients))
+    tasks = terms.tasks(plan)
+    grid.train(partial(terms.parts, plan), tasks, plan.work / profile.name, report("networks", len(tasks)), plan.processes)
+    check = [task for task in tasks if task.fold == 0 and task.family == profile.families[0] and task.crop is Crop.FSC]
+    place = plan.work / profile.name / "shuffled"
+    grid.train(partial(terms.shuffled, plan), check, place, report("networks, labels shuffled", 1), min(plan.processes, 1))
+    harder = described.collect(
+        plan.source(shifted=True),
+        profile.shifted,
+        plan.work / "crops",
+        report("harder phantoms", profile.shifted),
+        plan.processes,
+    )
+    return _judge(plan, nodes, harder.cohort, tasks, check[0].scores(place), out, begun)
+
+
+def _judge(
+    plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chance: Mapping[str, Scores], out: Path, begun: float
+) -> Outcome:
+    profile, work = plan.profile, plan.work / plan.profile.name
+    splits = [terms.split(nodes, fold, plan.seed) for fold in range(profile.folds)]
+    test = described.take(nodes, splits[0].test)
+    labels = np.concatenate([nodes.cohort.malignant[rows.validation] for rows in splits])
+    first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
+    validation, tested = _gather(tasks, first, work)
+    ranked = selection.combinations(labels, validation)
+    best = ranked[0]
+    paper = ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC))
+    pair = next(c for c in ranked if len(c.members) == len(Crop) and c.rule == "mean")
+    rows = _singles(labels, validation, tested, profile.families)
+    mean = selection.fit(labels, validation, paper, "mean")
+    rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
+    rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
+    rows += _baselines(nodes, splits[0])
+    rows.append(_chance(plan, nodes, splits[0], chance))
+    single = max(
+        (r for r in rows[: len(validation)]),
+        key=lambda r: _area(labels, validation[next(m for m in validation if _named(m) == r.name)]),
+    ).name
+    used = sorted({*best.members, *paper, *pair.members})
+    models = {member: restore(plan, first[member], work) for member in used}
+    apart = {member: logits(models[member], harder, member[1], plan.device) for member in used}
+    shifted = [
+        tables.Row(PAPER[1], mean.apply(apart), mean.apply(apart) >= statistics.youden(labels, mean.apply(validation))),
+        tables.Row(CHOSEN, best.apply(apart), best.apply(apart) >= statistics.youden(labels, best.apply(validation))),
+        tables.Row("short axis alone", harder.short_axis, harder.short_axis >= 10),
+    ]
+    probability = best.apply(tested)
+    return Outcome(
+        test=test.cohort,
+        rows=rows,
+        best=f"{CHOSEN}: {best.name}",
+        single=single,
+        shifted=(harder, shifted),
+        groups=statistics.subgroups(test.cohort.malignant, probability, test.cohort.patient, test.groups()),
+        calibration=(
+            statistics.expected_calibration_error(test.cohort.malignant, probability),
+            statistics.brier(test.cohort.malignant, probability),
+        ),
+        digest=_export(
+            plan, nodes, pair, {crop: models[family, crop] for family, crop in pair.members}, validation, labels, out
+        ),
+        exported=pair.name,
+        nodes=nodes,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _gather(tasks: list[Task], first: Mapping[Member, Task], work: Path) -> tuple[dict[Member, Scores], dict[Member, Scores]]:
+    """Return the logits on validation, pooled over the folds, and on test, of the first fold's network: the one that is shipped."""
+    validation = {
+        member: np.concatenate([t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
+        for member in first
+    }
+    return validation, {member: task.scores(work)["test"] for member, task in first.items()}
+
+
+def _named(member: Member) -> str:
+    return f"{member[0]}, {member[1].value.upper()}"
+
+
+def _area(labels: Labels, scores: Scores) -> float:
+    return float(auroc.order(labels, scores).mean())
+
+
+def _singles(
+    labels: Labels, validation: Mapping[Member, Scores], tested: Mapping[Member, Scores], families: tuple[str, ...]
+) -> list[Row]:
+    found = [
+        tables.row(_named((family, crop)), labels, validation[family, crop], tested[family, crop])
+        for crop in Crop
+        for family in families
+    ]
+    for family in families:
+        both = selection.fit(labels, validation, ((family, Crop.FSC), (family, Crop.ASC)), "mean")
+        if family != PAPER[0]:
+            found.append(tables.row(both.name, labels, both.apply(validation), both.apply(tested)))
+    return found
+
+
+def _baselines(nodes: Described, rows: terms.Rows) -> list[Row]:
+    """What an easy phantom would give away: size alone, and regressions on what can be measured and on what was drawn."""
+    labels = nodes.cohort.malignant
+    size = nodes.cohort.short_axis
+    found = [tables.row("short axis alone", labels[rows.validation], size[rows.validation], size[rows.test])]
+    for name, columns in (("measured morphology", nodes.measured), ("the generator's parameters", nodes.drawn)):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(
+            columns[rows.train], labels[rows.train]
+        )
+        scores = [model.decision_function(columns[part]) for part in (rows.validation, rows.test)]
+        found.append(tables.row(f"logistic regression on {name}", labels[rows.validation], scores[0], scores[1]))
+    return found
+
+
+def _chance(plan: Plan, nodes: Described, rows: terms.Rows, scores: Mapping[str, Scores]) -> Row:
+    """Return the row of a network that learned shuffled labels, judged on the right ones."""
+    name = f"{plan.profile.families[0]} FSC, {SHUFFLED}"
+    return tables.row(name, nodes.cohort.malignant[rows.validation], scores["validation"], scores["test"])
+
+
+def restore(plan: Plan, task: Task, work: Path) -> torch.nn.Module:
+    """Return a trained network as the node would run it: from weights in half precision."""
+    weights = export.halved(load_file(task.folder(work) / f"{task.crop.value}-best.safetensors"))
+    channels, family = len(plan.crops.windows), next(a for a in network.ARCHITECTURES if a == task.family)
+    return network.restore(channels, plan.profile.output_stride, weights, family).to(plan.device)
+
+
+def _export(
+    plan: Plan,
+    nodes: Described,
+    pair: Combination,
+    models: dict[Crop, torch.nn.Module],
+    validation: Mapping[Member, Scores],
+    labels: Labels,
+    out: Path,
+) -> str:
+    """Write the bundle of the best pair under the node's rule and return its digest."""
+    profile = plan.profile
+    stacked = np.stack([validation[member] for member in pair.members])
+    temperature = statistics.temperature_for(labels, stacked)
+    threshold = statistics.threshold_for(labels, statistics.mean_probability(stacked, temperature), SENSITIVITY)
+    rows = terms.split(nodes, 0, plan.seed)
+    test = cohorts.take(nodes.cohort, rows.test)
+    figures = evaluate.evaluate(test, models, temperature, threshold, plan.device)
+    demo = bundles.load(bundles.resolve("demo"))
+    made = export.Export(
+        name=f"alnnode-reproduction-{profile.name}",
+        version="0.1.0",
+        demonstration=True,
+        training_data=f"synthetic phantoms only: {len(rows.train)} nodes, reproduction seed {plan.seed}, profile {profile.name}",
+        crops=plan.crops,
+        output_stride=profile.output_stride,
+        architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in pair.members},
+        members={crop: dict(model.state_dict()) for crop, model in models.items()},
+        temperature=temperature,
+        figures=figures,
+        test_set=f"held-out synthetic phantoms of the reproduction, n = {figures.nodes} nodes of {figures.patients} phantoms",
+        detector=(demo.contents[export.DETECTOR], demo.detector_settings),
+        command=f"python -m training reproduce --profile {profile.name}",
+        provenance={"seed": plan.seed, "phantom_code": cohorts.phantom_code(), "device": plan.device, "profile": profile.name},
+    )
+    return export.write(made, out)

@@ -1,0 +1,138 @@
+"""docs/reproduction.md, written by the run whose figures it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from training import auroc, statistics, tables
+
+if TYPE_CHECKING:
+    from training.reproduce import Outcome
+    from training.reproduction import Plan
+    from training.tables import Row
+
+# Park et al., Curr Oncol 2024;31(4):2278, DenseNet121-FSC + DenseNet121-ASC.
+PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity": 0.903}
+
+
+def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
+    """Return the document."""
+    profile, test = plan.profile, outcome.test
+    labels, patients = test.malignant, test.patient
+    rows = {row.name: row for row in outcome.rows}
+    best = rows[outcome.best]
+    harder, shifted = outcome.shifted
+    return _TEXT.format(
+        profile=profile.name,
+        whole=_whole(plan),
+        seed=plan.seed,
+        hardware=hardware,
+        minutes=f"{outcome.seconds / 60:.0f}",
+        nodes=len(outcome.nodes),
+        malignant=int(outcome.nodes.cohort.malignant.sum()),
+        benign=int((~outcome.nodes.cohort.malignant).sum()),
+        patients=len(outcome.nodes.cohort.patients),
+        tested=len(test),
+        tested_patients=len(test.patients),
+        epochs=profile.epochs,
+        folds=profile.folds,
+        pixels=profile.pixels,
+        stride=profile.output_stride,
+        table=tables.table(labels, patients, outcome.rows),
+        tests="\n".join(f"- {line}" for line in _tests(outcome, rows)),
+        paper=_paper(outcome, best),
+        ece=f"{outcome.calibration[0]:.3f}",
+        brier=f"{outcome.calibration[1]:.3f}",
+        groups="\n".join(_group(group) for group in outcome.groups),
+        harder=len(harder),
+        harder_patients=len(harder.patients),
+        shifted=tables.table(harder.malignant, harder.patient, shifted),
+        digest=outcome.digest,
+        exported=outcome.exported,
+    )
+
+
+def _whole(plan: Plan) -> str:
+    if plan.profile.name == "full":
+        return "This is the whole protocol."
+    return (
+        f"**This is the reduced profile `{plan.profile.name}`, not the whole protocol**: what it leaves out is in "
+        "[training/reproduction.toml](../training/reproduction.toml). Its figures are those of this profile and must not be read as those of `full`."
+    )
+
+
+def _tests(outcome: Outcome, rows: dict[str, Row]) -> list[str]:
+    labels, patients = outcome.test.malignant, outcome.test.patient
+    against = [outcome.single, "short axis alone", "logistic regression on measured morphology"]
+    return [tables.comparison(labels, patients, rows[outcome.best], rows[name]) for name in against]
+
+
+def _paper(outcome: Outcome, best: Row) -> str:
+    labels, patients = outcome.test.malignant, outcome.test.patient
+    right = best.called == labels
+    found = {
+        "AUROC": auroc.interval(labels, best.scores, patients),
+        "accuracy": statistics.clustered_proportion(right, patients),
+        "sensitivity": statistics.clustered_proportion(right[labels], patients[labels]),
+        "specificity": statistics.clustered_proportion(right[~labels], patients[~labels]),
+    }
+    lines = ["| figure | paper (patients) | here (drawings) | |", "|---|---|---|---|"]
+    for name, figure in found.items():
+        if figure.value >= PAPER[name]:
+            said = "met"
+        elif figure.high >= PAPER[name]:
+            said = "not met; the paper's lies within the interval"
+        else:
+            said = "not met"
+        lines.append(f"| {name} | {PAPER[name]:.3f} | {tables.cell(figure)} | {said} |")
+    return "\n".join(lines)
+
+
+def _group(group: statistics.Subgroup) -> str:
+    figure = tables.cell(group.auroc) if group.auroc else "too few of a class"
+    return f"| {group.name} | {group.nodes} | {group.malignant} | {figure} |"
+
+
+_TEXT = """# The reproduction
+
+Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes of this run (steps that were on disk
+already are not counted). Nothing in this file is typed by hand. {whole}
+
+Park et al. (Curr Oncol 2024;31(4):2278) compare three families of networks under two crops on 1128 nodes of 523 patients. Their images and model are
+not public. This runs their protocol on drawings: {nodes} nodes ({malignant} malignant, {benign} benign) of {patients} phantoms. **It shows that the
+protocol runs and what it gives on this phantom; it says nothing about patients.** How hard the phantom is was fixed from published feature
+distributions ([phantom.md](phantom.md)) and frozen with the digest of its code in `training/reproduction.toml` before any network was trained on this cohort;
+it was tuned to no model and to none of the figures below. The baselines show how much of it is easy.
+
+Split by patient: a fifth tests and is looked at once, a fifth validates, the rest trains; {folds} of four folds were run. {epochs} epochs,
+{pixels} x {pixels} pixels, output stride {stride}. Members, rule and operating point (Youden's index) are chosen on validation.
+Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
+
+## Test set: {tested} nodes of {tested_patients} phantoms
+
+{table}
+
+{tests}
+
+Expected calibration error of the chosen combination {ece}, Brier score {brier}.
+
+## Beside the paper
+
+{paper}
+
+## Subgroups of the chosen combination
+
+| subgroup | nodes | malignant | AUROC |
+|---|---|---|---|
+{groups}
+
+## A harder cohort: thicker slices, more noise, no contrast ({harder} nodes of {harder_patients} phantoms)
+
+{shifted}
+
+The operating points are those of the first cohort; the short axis is called at 10 mm.
+
+## The bundle
+
+Exported: {exported}, digest `{digest}`. `alnnode check` shows it once `[analysis] bundle` names its folder.
+"""

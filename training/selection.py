@@ -1,0 +1,93 @@
+"""Which networks to combine, and how: decided on validation alone (Park et al. take the two best families of each crop)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from alnnode.records import Crop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    Scores = npt.NDArray[np.floating[Any]]
+    Labels = npt.NDArray[np.bool_]
+    Member = tuple[str, Crop]  # family, crop
+
+RULES: Final = ("mean", "weighted", "stacked")
+KEPT: Final = 2  # families of each crop
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Members and a rule: sigmoid(intercept + weights x logits) when stacked, else the weighted mean of the probabilities."""
+
+    members: tuple[Member, ...]
+    rule: str
+    weights: tuple[float, ...]
+    intercept: float
+    validation_auroc: float
+
+    def apply(self, logits: Mapping[Member, Scores]) -> npt.NDArray[np.float64]:
+        """Return the probability of each node from its members' logits."""
+        stacked = np.stack([logits[member] for member in self.members])
+        weights = np.array(self.weights)[:, None]
+        if self.rule == "stacked":
+            return np.asarray(_sigmoid((weights * stacked).sum(0) + self.intercept))
+        return np.asarray((weights * _sigmoid(stacked)).sum(0))
+
+    @property
+    def name(self) -> str:
+        """Members and rule in words."""
+        return " + ".join(f"{family} {crop.value.upper()}" for family, crop in self.members) + f", {self.rule}"
+
+
+def best_families(labels: Labels, validation: Mapping[Member, Scores]) -> dict[Crop, list[str]]:
+    """Return the `KEPT` best families of each crop by AUROC on validation, the best first."""
+    ranked = sorted(validation, key=lambda member: (-float(roc_auc_score(labels, validation[member])), member[0]))
+    return {crop: [family for family, of in ranked if of is crop][:KEPT] for crop in Crop}
+
+
+def combinations(labels: Labels, validation: Mapping[Member, Scores]) -> list[Combination]:
+    """Return every pair of a kept FSC and a kept ASC network, and all four together, under each rule; the best on validation first."""
+    kept = best_families(labels, validation)
+    pairs: list[tuple[Member, ...]] = [
+        ((one, Crop.FSC), (other, Crop.ASC)) for one, other in product(kept[Crop.FSC], kept[Crop.ASC])
+    ]
+    every = tuple((family, crop) for crop in Crop for family in kept[crop])
+    found = [fit(labels, validation, members, rule) for members in [*pairs, every] for rule in RULES]
+    return sorted(found, key=lambda c: -c.validation_auroc)
+
+
+def fit(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Member, ...], rule: str) -> Combination:
+    """Return the combination with its weights fitted on validation."""
+    intercept = 0.0
+    stacked = np.stack([validation[member] for member in members])
+    weights = np.full(len(members), 1 / len(members))
+    if rule == "weighted":
+        # By how far each is better than chance: one number per member, so that little can be overfitted.
+        gains = np.array([max(float(roc_auc_score(labels, row)) - 0.5, 1e-3) for row in stacked]) ** 2
+        weights = gains / gains.sum()
+    elif rule == "stacked":
+        model = LogisticRegression(C=1.0).fit(stacked.T, labels)
+        weights, intercept = model.coef_[0], float(model.intercept_[0])
+    combination = Combination(members, rule, tuple(float(w) for w in weights), intercept, 0.0)
+    area = float(roc_auc_score(labels, combination.apply(validation)))
+    return Combination(members, rule, combination.weights, intercept, area)
+
+
+def platt(labels: Labels, validation: Scores, scores: Scores) -> npt.NDArray[np.float64]:
+    """Return probabilities of scores on a scale fitted on validation (Platt 1999), so that folds can be pooled."""
+    model = LogisticRegression(C=1e3, max_iter=1000).fit(validation[:, None], labels)
+    return np.asarray(model.predict_proba(scores[:, None])[:, 1])
+
+
+def _sigmoid(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    return np.asarray(1 / (1 + np.exp(-logits)))
