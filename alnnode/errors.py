@@ -7,6 +7,7 @@
   + BundleError            a model bundle is incomplete, altered or of another version
   + ReportError            a result object could not be built
   + DeliveryError          a destination did not take an object
+    x DestinationAway      it cannot be reached at all now: whatever else waits for it may wait too
     x DeliveryRefused      it never will (wrong SOP class, refused association): retrying is useless until a person acts
   + TlsRefused             a peer's TLS handshake failed, or its certificate names nobody who is let in
   + JobNotFound            no job has that id
@@ -53,6 +54,10 @@ class ReportError(AlnnodeError):
 
 class DeliveryError(AlnnodeError):
     """A destination did not take an object now; it is tried again later."""
+
+
+class DestinationAway(DeliveryError):
+    """Nobody answers at a destination, or it takes no association now."""
 
 
 class DeliveryRefused(DeliveryError):

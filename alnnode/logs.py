@@ -1,36 +1,47 @@
-"""Structured logging to standard error: ids and digests, never patient data."""
+"""Structured logging to standard error: ids and digests, never patient data.
+
+The text of an exception or a warning of a library may quote a value of an object, and at their finer levels libraries write statements
+with parameters, headers of HTTP and data sets. So of what is not the node's own only warnings and errors are written, and of exceptions
+only what kind they are and where they came from.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+import threading
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from alnnode.errors import AlnnodeError
+
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from alnnode.settings import Logging
+
+OWN = ("alnnode", "workers")
+SILENT = ("pynetdicom", "pydicom", "highdicom")  # even their errors print values
+FRAMES = 6  # innermost ones that are written of an exception
+
+log = structlog.get_logger()
 
 
 def configure(settings: Logging) -> None:
-    """Send structlog and the standard library's loggers to standard error in one format.
-
-    The loggers of pynetdicom and pydicom stay at ERROR: below it they print data sets and AE details of peers.
-    """
+    """Send structlog, the standard library's loggers and what nobody caught to standard error in one format."""
     level = getattr(logging, settings.level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
+        _exceptions,
     ]
-    if settings.format == "json":
-        # Without local variables, which structlog shows by default: they hold bytes and values of objects.
-        tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-        final: list[structlog.typing.Processor] = [tracebacks, structlog.processors.JSONRenderer()]
-    else:
-        plain = structlog.dev.plain_traceback
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    final: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if settings.format == "console":
+        final = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -40,11 +51,58 @@ def configure(settings: Logging) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final]
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for noisy in ("pynetdicom", "pydicom", "highdicom"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    root.setLevel(max(level, logging.WARNING))
+    for name in OWN:
+        logging.getLogger(name).setLevel(level)
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    warnings.showwarning = _warning
+
+
+def where(error: BaseException) -> list[str]:
+    """Return the innermost frames of an exception as file:line, without its text or any value."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _exceptions(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Put kinds and places in the stead of a traceback; the node's own exceptions also have words free of patient data."""
+    info = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
+    if info is True:
+        error = sys.exception()
+    chain: list[dict[str, object]] = []
+    while error is not None and len(chain) < FRAMES:
+        words = {"words": str(error)} if isinstance(error, AlnnodeError) else {}
+        chain.append({"error": type(error).__name__, **words, "where": where(error)})
+        group = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+        error = group or error.__cause__ or error.__context__
+    return {**event, "exceptions": chain} if chain else event
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.error("uncaught", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    name = arguments.thread.name if arguments.thread else None
+    log.error("uncaught", thread=name, exc_info=arguments.exc_value)
+
+
+def _warning(
+    message: Warning | str,  # noqa: ARG001 - as below: the signature is that of warnings.showwarning
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    log.debug("warning", category=category.__name__, where=f"{filename.rsplit('/', 1)[-1]}:{lineno}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode import broker, store
+from alnnode import broker, child, store
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.ingest.sweep import Sweep
 from alnnode.parts import Part
@@ -48,6 +48,7 @@ def serve(settings: Settings, config: Path | None) -> int:
     Raises:
         ServiceError: another node uses this data directory, or a part does not start.
     """
+    child.keep_private()
     with ExitStack() as stack:
         stack.enter_context(_only_one(settings.node.data_dir.resolve()))
         store.migrate(settings.database_url)
@@ -61,6 +62,7 @@ def listen(settings: Settings, config: Path | None) -> int:
     Raises:
         ServiceError: the database is not at this version's schema, or a part does not start.
     """
+    child.keep_private()
     store.schema_state(settings.database_url)
     _needs_broker(settings)
     return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
@@ -72,6 +74,7 @@ def web(settings: Settings, config: Path | None) -> int:
     Raises:
         ServiceError: the database is not at this version's schema, or the part does not start.
     """
+    child.keep_private()
     store.schema_state(settings.database_url)
     return _run(settings, None, _web(settings, config, always=True), sweeps=False)
 
@@ -82,6 +85,7 @@ def work(settings: Settings, config: Path | None) -> int:
     Raises:
         ServiceError: the database is not at this version's schema, or a part does not start.
     """
+    child.keep_private()
     store.schema_state(settings.database_url)
     _needs_broker(settings)
     return _run(settings, None, _workers(config), sweeps=False)

@@ -296,6 +296,14 @@ class Retention(Section):
     delivered_days: Annotated[float, Field(ge=0)] = 7
     failed_days: Annotated[float, Field(ge=0)] = 30
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
+    clean_below_mb: Annotated[int, Field(ge=0)] = 2048
+    clean_to_mb: Annotated[int, Field(ge=0)] = 4096
+
+    @model_validator(mode="after")
+    def _marks_are_ordered(self) -> Self:
+        if self.clean_to_mb < self.clean_below_mb:
+            raise ValueError("clean_to_mb is below clean_below_mb; raise it, so that cleaning ends above where it begins")
+        return self
 
 
 class Settings(BaseSettings):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import traceback
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode import logs
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.queue import SOFT_SHARE
 from alnnode.records import ReportContext
@@ -18,8 +18,6 @@ from alnnode.store.rows import ResultRow
 from workers.lease import Lease, LeaseLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from alnnode.records import ResultObject
     from alnnode.store.rows import Claim
     from workers.runtime import Runtime
@@ -55,7 +53,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         _postpone(claim, runtime, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
         reason = _reason(error, settings.broker.time_limit)
-        log.warning("job_failed", job=job_id, error=type(error).__name__, where=_where(error))
+        log.warning("job_failed", job=job_id, error=type(error).__name__, where=logs.where(error))
         runtime.jobs.fail(job_id, claim.attempt, reason)
 
 
@@ -134,9 +132,3 @@ def _reason(error: Exception, time_limit: float) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch
         return "not enough memory for this series; give the worker more memory, then `alnnode retry`"
     return f"internal error ({type(error).__name__}); the worker's log says where. Please report it"
-
-
-def _where(error: Exception) -> Sequence[str]:
-    """Return the innermost frames as file:line, without the exception's text or any value."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]

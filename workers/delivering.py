@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 from alnnode.send.destination import OutboxFile
 
 if TYPE_CHECKING:
@@ -28,19 +28,32 @@ def deliver(delivery_id: str, runtime: Runtime) -> None:
 
 
 def _deliver(delivery_id: str, runtime: Runtime) -> None:
-    claim = runtime.jobs.claim_delivery(delivery_id, runtime.delivery_lease)
+    """Make the oldest delivery that is due at the same destination.
+
+    While that cannot be reached, all wait for one moment together; a new delivery, or one that a person hurries, lets the oldest ask earlier.
+    """
+    name = runtime.jobs.destination_of(delivery_id) or ""
+    away = runtime.away.get(name)
+    early = away is not None and datetime.now(UTC) < away
+    claim = runtime.jobs.claim_delivery(delivery_id, runtime.delivery_lease, early=early)
     if claim is None:
         return
     try:
         _send(claim, runtime)
+    except DestinationAway as error:
+        runtime.away[name] = _defer(claim, runtime, error, away if early else None)
+        runtime.jobs.move_deliveries(name, runtime.away[name])
+        return
     except DeliveryRefused as error:
-        log.warning("delivery_refused", delivery=delivery_id, job=claim.job_id, destination=claim.destination, error=str(error))
-        runtime.jobs.refused(delivery_id, str(error))
+        log.warning("delivery_refused", delivery=claim.delivery_id, job=claim.job_id, destination=name, error=str(error))
+        runtime.jobs.refused(claim.delivery_id, str(error))
     except (DeliveryError, OSError) as error:
         _defer(claim, runtime, error)
     else:
-        runtime.jobs.delivered(delivery_id)
-        log.info("delivered", delivery=delivery_id, job=claim.job_id, destination=claim.destination, objects=len(claim.files))
+        runtime.jobs.delivered(claim.delivery_id)
+        log.info("delivered", delivery=claim.delivery_id, job=claim.job_id, destination=name, objects=len(claim.files))
+    if runtime.away.pop(name, None) is not None:
+        runtime.jobs.move_deliveries(name, datetime.now(UTC))
 
 
 def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
@@ -58,22 +71,25 @@ def _checked(row: ResultRow, runtime: Runtime) -> OutboxFile:
     return OutboxFile(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, path)
 
 
-def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSError) -> None:
+def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSError, planned: datetime | None = None) -> datetime:
+    """Write down when the next try is, or that there is none; return that time. A try before the ``planned`` one does not count."""
     words = str(error) if isinstance(error, DeliveryError) else f"an outbox file cannot be read ({type(error).__name__})"
     settings = next(item for item in runtime.settings.destinations if item.name == claim.destination)
-    if claim.attempt >= settings.retry_attempts:
-        runtime.jobs.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
-        return
     wait = backoff(settings, claim.attempt)
+    until = planned or datetime.now(UTC) + timedelta(seconds=wait)
+    if planned is None and claim.attempt >= settings.retry_attempts:
+        runtime.jobs.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
+        return until
     log.info(
         "delivery_deferred",
         delivery=claim.delivery_id,
         destination=claim.destination,
         attempt=claim.attempt,
-        wait=round(wait, 1),
+        wait=round((until - datetime.now(UTC)).total_seconds(), 1),
         error=words,
     )
-    runtime.jobs.deferred(claim.delivery_id, words, datetime.now(UTC) + timedelta(seconds=wait))
+    runtime.jobs.deferred(claim.delivery_id, words, until, counts=planned is None)
+    return until
 
 
 def backoff(settings: DestinationSettings, attempt: int) -> float:

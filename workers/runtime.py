@@ -19,6 +19,7 @@ from workers.lanes import Lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from alnnode.locate.detector import Detector
@@ -106,6 +107,7 @@ class Runtime:
         self.lease = lease
         self.delivery_lease = delivery_lease
         self.lanes = Lanes()
+        self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
         self._jobs: Jobs | None = None
         self._producer: Producer | None = None

@@ -1,26 +1,43 @@
-"""The tasks: thin names around `workers.analysing` and `workers.delivering`."""
+"""The tasks: thin names around `workers.analysing` and `workers.delivering`.
+
+Nothing they raise reaches Celery, which would print its text: that of a database's error holds parameters.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from alnnode import logs
 from alnnode.queue import ANALYSE_TASK, DELIVER_TASK
 from workers import analysing, delivering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
     from workers.runtime import Runtime
 
+log = structlog.get_logger()
+
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Give ``app`` both tasks. A task never raises for a job's own trouble: that is in the database."""
+    """Give ``app`` both tasks. A job's own trouble is in the database; what ends a task otherwise, the sweep enqueues again."""
 
     def analyse(job_id: str) -> None:
-        analysing.analyse(job_id, runtime)
+        _quietly(analysing.analyse, job_id, runtime)
 
     def deliver(delivery_id: str) -> None:
-        delivering.deliver(delivery_id, runtime)
+        _quietly(delivering.deliver, delivery_id, runtime)
 
     app.task(name=ANALYSE_TASK)(analyse)
     app.task(name=DELIVER_TASK)(deliver)
+
+
+def _quietly(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
+    try:
+        work(identifier, runtime)
+    except Exception as error:  # noqa: BLE001 - as the module says
+        log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # then told too).
 JOURNAL_AGE = 60.0
 CLEANING_INTERVAL = 300.0  # seconds
+ROOM_INTERVAL = 10.0  # seconds between two looks for what can be deleted early
 
 
 class Producer(Protocol):
@@ -52,7 +53,7 @@ class Sweep:
 
     def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer) -> None:
         self._settings, self._jobs, self._spool, self._producer = settings, jobs, spool, producer
-        self._next_cleaning = 0.0
+        self._next_cleaning = self._next_room = 0.0
 
     def once(self) -> None:
         """Do everything that is due.
@@ -63,6 +64,7 @@ class Sweep:
         if time.monotonic() >= self._next_cleaning:
             self.clean()
             self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
+        self._make_room()
         ready = self._jobs.complete_due(self._settings.completion, lambda facts: routes.unwanted(self._settings.routes, facts))
         for job_id in ready:
             log.info("job_ready", job=job_id)
@@ -84,6 +86,17 @@ class Sweep:
         )
         if replayed or orphans or purged:
             log.info("cleaned", replayed=replayed, orphans=orphans, series=purged)
+
+    def _make_room(self) -> None:
+        """Delete what was delivered, before its days are over, when the disk fills up; what waits or failed stays."""
+        keep, free = self._settings.retention, self._spool.free_mb
+        if free() >= keep.clean_below_mb or time.monotonic() < self._next_room:
+            return
+        self._next_room = time.monotonic() + ROOM_INTERVAL
+        now = datetime.now(UTC)
+        never = datetime.fromtimestamp(0, UTC)
+        purged = self._jobs.purge(now, never, self._spool.delete, now, lambda: free() >= keep.clean_to_mb)
+        log.warning("disk_filling", free_mb=free(), series_deleted_early=purged)
 
     @staticmethod
     def _enqueue(put: Callable[[str], None], ids: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from alnnode.errors import DeliveryError, DeliveryRefused, ServiceError
+from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
 from alnnode.send.destination import Failures
 from alnnode.tls import client_context, remembering
 
@@ -184,9 +184,9 @@ class CStoreDestination:
             source, reason = getattr(answer, "result_source", None), getattr(answer, "diagnostic", None)
             if getattr(answer, "result", None) == REJECTED_PERMANENT and source == SOURCE_SERVICE_USER and reason in REJECTIONS:
                 return DeliveryRefused(f"{self.name}: {where} rejects the association: {REJECTIONS[reason]}")
-            return DeliveryError(f"{self.name}: {where} rejects the association (source {source}, reason {reason})")
+            return DestinationAway(f"{self.name}: {where} rejects the association (source {source}, reason {reason})")
         if association.rejected_contexts:
             return DeliveryRefused(f"{self.name}: {where} accepts none of the proposed presentation contexts")
         if tls_failure is not None:
-            return DeliveryError(f"{self.name}: no TLS connection with {where}: {tls_failure}")
-        return DeliveryError(f"{self.name}: no association with {where}")
+            return DestinationAway(f"{self.name}: no TLS connection with {where}: {tls_failure}")
+        return DestinationAway(f"{self.name}: no association with {where}")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-from alnnode.errors import DeliveryError, DeliveryRefused, ServiceError
+from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
 from alnnode.send.destination import Failures
 from alnnode.tls import client_context
 
@@ -102,6 +102,8 @@ class StowDestination:
         try:
             with httpx.Client(timeout=self._timeout, transport=self._transport, verify=verify) as client:
                 return client.request(method, url, headers=headers, **options)  # type: ignore[arg-type]
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise DestinationAway(f"{self.name}: no connection ({type(error).__name__})") from error
         except httpx.HTTPError as error:
             # The text of httpx's errors can hold the url, and so a password.
             raise DeliveryError(f"{self.name}: no answer ({type(error).__name__})") from error

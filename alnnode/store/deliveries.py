@@ -73,23 +73,45 @@ def files(connection: Connection, job_id: str, roles: Collection[str] | None = N
     )
 
 
-def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime) -> DeliveryClaim | None:
-    """Take a pending delivery whose time has come and that nobody holds."""
+def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime, *, early: bool) -> DeliveryClaim | None:
+    """Take the oldest delivery of the same destination that is due and that nobody holds.
+
+    ``early``: take the oldest, due or not, when this one is due.
+    """
+    due = Delivery.next_attempt_at <= now
+    free = [Delivery.state == DeliveryState.PENDING, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
+    if not early:
+        free.append(due)
+    elif connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id, *free, due)).first() is None:
+        return None
+    destination = select(Delivery.destination).where(Delivery.delivery_id == delivery_id).scalar_subquery()
+    oldest = connection.execute(
+        select(Delivery.delivery_id)
+        .join(Job, Job.job_id == Delivery.job_id)
+        .where(Delivery.destination == destination, *free)
+        .order_by(Job.created_at, Delivery.delivery_id)
+        .limit(1)
+        .with_for_update(of=Delivery, skip_locked=True)
+    ).scalar_one_or_none()
+    if oldest is None:
+        return None
     row = connection.execute(
         update(Delivery)
-        .where(
-            Delivery.delivery_id == delivery_id,
-            Delivery.state == DeliveryState.PENDING,
-            Delivery.next_attempt_at <= now,
-            Delivery.lease_until.is_(None) | (Delivery.lease_until <= now),
-        )
+        .where(Delivery.delivery_id == oldest, *free)
         .values(attempts=Delivery.attempts + 1, lease_until=now + lease, due_at=now + lease)
         .returning(Delivery.job_id, Delivery.destination, Delivery.attempts, Delivery.roles)
     ).one_or_none()
     if row is None:
         return None
-    return DeliveryClaim(
-        delivery_id, row.job_id, row.destination, row.attempts, files(connection, row.job_id, row.roles.split())
+    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, files(connection, row.job_id, row.roles.split()))
+
+
+def move(connection: Connection, destination: str, at: datetime) -> None:
+    """Make every delivery that waits for a destination due at one moment: together, they are taken in the order of their age."""
+    connection.execute(
+        update(Delivery)
+        .where(Delivery.destination == destination, Delivery.state == DeliveryState.PENDING, Delivery.lease_until.is_(None))
+        .values(next_attempt_at=at, due_at=at, enqueues=0)
     )
 
 

@@ -226,9 +226,10 @@ class Jobs:
         moment = now or _now()
         with self._engine.connect() as connection:
             due = connection.execute(
-                select(Delivery.delivery_id, Delivery.due_at, Delivery.enqueues).where(
-                    Delivery.state == DeliveryState.PENDING, Delivery.due_at <= moment
-                )
+                select(Delivery.delivery_id, Delivery.due_at, Delivery.enqueues)
+                .join(Job, Job.job_id == Delivery.job_id)
+                .where(Delivery.state == DeliveryState.PENDING, Delivery.due_at <= moment)
+                .order_by(Job.created_at)
             ).all()
         won = []
         for delivery_id, due_at, enqueues in due:
@@ -243,10 +244,17 @@ class Jobs:
             query = select(Delivery.destination).where(Delivery.delivery_id == delivery_id)
             return connection.execute(query).scalar_one_or_none()
 
-    def claim_delivery(self, delivery_id: str, lease: timedelta, now: datetime | None = None) -> DeliveryClaim | None:
-        """Take a pending delivery whose time has come and that nobody holds; None when there is nothing to take."""
+    def claim_delivery(
+        self, delivery_id: str, lease: timedelta, now: datetime | None = None, *, early: bool = False
+    ) -> DeliveryClaim | None:
+        """Take the oldest delivery of the same destination that is due; with ``early`` the oldest of all, if this one is due."""
         with self._writer.begin() as connection:
-            return deliveries.claim(connection, delivery_id, lease, now or _now())
+            return deliveries.claim(connection, delivery_id, lease, now or _now(), early=early)
+
+    def move_deliveries(self, destination: str, at: datetime) -> None:
+        """Let all that waits for a destination wait until one moment, and then go in the order of its age."""
+        with self._writer.begin() as connection:
+            deliveries.move(connection, destination, at)
 
     def delivered(self, delivery_id: str, now: datetime | None = None) -> bool:
         """Note that the destination has every object; the last delivery of a job ends the job."""
@@ -259,9 +267,14 @@ class Jobs:
                 finish(connection, job_id, moment)
             return job_id is not None
 
-    def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime) -> bool:
+    def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime, *, counts: bool = True) -> bool:
         """Note that the destination could not be reached now; the sweep enqueues the delivery at ``next_attempt_at``."""
-        values = {"last_error": error[:MAX_TEXT], "next_attempt_at": next_attempt_at, "due_at": next_attempt_at}
+        values: dict[str, object] = {
+            "last_error": error[:MAX_TEXT],
+            "next_attempt_at": next_attempt_at,
+            "due_at": next_attempt_at,
+            "attempts": Delivery.attempts - int(not counts),
+        }
         with self._writer.begin() as connection:
             return deliveries.settle(connection, delivery_id, values) is not None
 
@@ -341,8 +354,9 @@ class Jobs:
         failed_before: datetime,
         delete: Callable[[tuple[str, ...]], None],
         now: datetime | None = None,
+        enough: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Forget the bytes of series whose jobs ended before these times; how many series.
+        """Forget the bytes of series whose jobs ended before these times, the first to end first, until ``enough``; how many.
 
         ``delete`` gets the paths of one series at a time and must not mind files that are gone already.
         """
@@ -350,6 +364,8 @@ class Jobs:
             old = retention.expired(connection, delivered_before, failed_before)
         purged = 0
         for series_uid in old:
+            if enough():
+                break
             with self._writer.begin() as connection:
                 paths = retention.forget(connection, series_uid, delivered_before, failed_before, now or _now())
                 delete(paths)

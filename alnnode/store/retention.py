@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 
 from alnnode.records import JobState
 from alnnode.store.receiving import lock_series
@@ -29,10 +29,10 @@ def _kept(delivered_before: datetime, failed_before: datetime) -> ColumnElement[
 
 
 def expired(connection: Connection, delivered_before: datetime, failed_before: datetime) -> tuple[str, ...]:
-    """Series UIDs that hold bytes and whose jobs have all ended before these times."""
+    """Series UIDs that hold bytes and whose jobs have all ended before these times; first those that ended first."""
     needed = select(Job.series_uid).where(_kept(delivered_before, failed_before))
-    query = select(Job.series_uid).where(Job.purged_at.is_(None), Job.series_uid.not_in(needed)).distinct()
-    return tuple(connection.execute(query.order_by(Job.series_uid)).scalars())
+    query = select(Job.series_uid).where(Job.purged_at.is_(None), Job.series_uid.not_in(needed)).group_by(Job.series_uid)
+    return tuple(connection.execute(query.order_by(func.max(Job.finished_at), Job.series_uid)).scalars())
 
 
 def forget(

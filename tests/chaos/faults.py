@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from processes import children
 
 if TYPE_CHECKING:
     import random
@@ -61,6 +65,16 @@ class World:
         time.sleep(seconds)
         self.pacs.going.set()
 
+    def starve(self, seconds: float) -> None:
+        """Give the analysing process no more memory than it has."""
+        for pid in [child for worker in self.rig.find("workers analyse") for child in children(worker)]:
+            with suppress(OSError):
+                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+                before = resource.prlimit(pid, resource.RLIMIT_AS)
+                resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), before[1]))
+                time.sleep(seconds)
+                resource.prlimit(pid, resource.RLIMIT_AS, before)
+
     def disk_full(self, seconds: float) -> None:
         """Fill the node's disk."""
         self.rig.disk.fill()
@@ -88,6 +102,7 @@ FAULTS = (
     Fault("kill -9 the analysing process", lambda w: w.kill("workers analyse"), REPORTED, 2),
     Fault("kill -9 the delivering worker", lambda w: w.kill("workers deliver"), DELIVERED, 2),
     Fault("kill -9 `alnnode work`", lambda w: w.rig.kill_supervisor("work"), REPORTED, 1),
+    Fault("the analysing process gets no more memory", lambda w: w.starve(2), REPORTED, 1),
     Fault("pause the delivering worker", lambda w: w.pause("workers deliver", 2), DELIVERED),
     Fault("pause a listener", lambda w: w.pause("alnnode.listener", 2), STORED),
     Fault("kill -9 Redis", lambda w: w.rig.kill_redis(w.random.uniform(0, 2)), REPORTED, 2),

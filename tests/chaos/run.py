@@ -181,7 +181,7 @@ class Run:
         for job in self.rig.jobs.list(JobState.FAILED):
             refused = any(delivery.state is DeliveryState.FAILED for delivery in job.deliveries)
             poison = any(study.uid == job.study_uid and study.poison for study in self.studies)
-            unlucky = "ended its worker" in (job.reason or "") and not poison
+            unlucky = not poison and any(words in (job.reason or "") for words in ("ended its worker", "not enough memory"))
             if refused or unlucky:
                 command = [sys.executable, "-m", "alnnode", "retry", job.job_id, "--config", str(self.rig.config)]
                 subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})

@@ -90,6 +90,19 @@ def redis_socket(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Path:
+    """A bundle whose weights are random: whatever it finds, it finds each time."""
+    torch = pytest.importorskip("torch")
+    from bundles import write_bundle
+
+    from alnnode.locate.detector import DetectorSettings, ScoreNet
+
+    torch.manual_seed(0)
+    settings = DetectorSettings()
+    return write_bundle(tmp_path_factory.mktemp("bundle"), (dict(ScoreNet(settings.channels).state_dict()), settings.to_dict()))
+
+
+@pytest.fixture(scope="session")
 def dcmtk():
     """Run a DCMTK tool: ``dcmtk("storescu", …)`` returns the finished process. Its small writes need TCP_NODELAY."""
     if system("storescu") is None or system("echoscu") is None:

