@@ -54,9 +54,9 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     os.utime(orphan, (0, time.time() - ORPHAN_AGE - 1))
     images = [dicom_objects.ct(1, series=f"1.2.3.{n}", side=SIDE) for n in range(40)]
     series: list[str] = []
+    contents = [dicom_objects.data_set(image) for image in images]
     with pytest.raises(RejectedObject) as refusal:
-        for image in images:
-            series.append(acceptor.accept(dicom_objects.data_set(image), "1.2.840.10008.1.2.1", "CT1"))
+        series.extend(acceptor.accept(content, "1.2.840.10008.1.2.1", "CT1") for content in contents)
     assert refusal.value.status == 0xA700
     assert shutil.disk_usage(small).free > 15 << 20, "refused too late"
     acceptor.close()

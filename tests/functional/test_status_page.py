@@ -184,7 +184,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Newest jobs").wait_for()
             check(page, f"overview {scheme}")
-            page.screenshot(path=str(PICTURES / f"status-{scheme}.png"), full_page=True)
+            page.screenshot(path=str(PICTURES / f"status-{scheme}.png"))
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.textContent") == "Skip to content"
             page.get_by_role("link", name=job[:8]).press("Enter")
