@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from alnnode.store.overview import Ended, Hour
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 40, 24, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 52, 24, 10
 INNER, TALL = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
+ROUND_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)  # what people count time in
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ def throughput(hours: Sequence[Hour]) -> Plot:
             bars.append(Bar(LEFT + slot * n + slot * (0.12 + 0.4 * side), TOP + TALL - height, slot * 0.36, height, kind, text))
     across = tuple(Tick(LEFT + slot * (n + 0.5), f"{hour.begins:%H}") for n, hour in enumerate(hours) if n % 3 == 2)
     summary = f"{sum(hour.opened for hour in hours)} opened and {sum(hour.ended for hour in hours)} ended in {len(hours)} hours"
-    return Plot(tuple(bars), across, _scale(top, str), summary)
+    return Plot(tuple(bars), across, _scale(top, "{:g}".format), summary)
 
 
 def latency(jobs: Sequence[Ended], now: datetime, hours: int = 24) -> Plot:
     """Seconds from the first image to the end, a stack for each job at the hour of its end."""
     longest = max([20.0, *(job.waited + job.worked for job in jobs)])
-    top = _step(longest) * 4
+    top = 4 * next((step for step in ROUND_SECONDS if 4 * step >= longest), math.ceil(longest / 4 / 86400) * 86400)
     bars = []
     for job in jobs:
         x = LEFT + INNER * (1 - (now - job.at).total_seconds() / (hours * 3600)) - 2
@@ -95,8 +96,5 @@ def _step(highest: float) -> float:
     return max(1.0, next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough))
 
 
-def _scale(top: float, label: object) -> tuple[Tick, ...]:
-    if label is str:
-        values = [top * n / 4 for n in range(5)]
-        return tuple(Tick(TOP + TALL * (1 - value / top), f"{value:g}") for value in values)
-    return tuple(Tick(TOP + TALL * (1 - n / 4), words(top * n / 4)) for n in range(5))
+def _scale(top: float, label: Callable[[float], str]) -> tuple[Tick, ...]:
+    return tuple(Tick(TOP + TALL * (1 - n / 4), label(top * n / 4)) for n in range(5))
