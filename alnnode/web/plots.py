@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from alnnode.store.overview import Ended, Hour
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 40, 24, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 24, 10
+STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)  # s, of a scale of durations
 INNER, TALL = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
 
 
@@ -65,7 +66,7 @@ def throughput(hours: Sequence[Hour]) -> Plot:
 def latency(jobs: Sequence[Ended], now: datetime, hours: int = 24) -> Plot:
     """Seconds from the first image to the end, a stack for each job at the hour of its end."""
     longest = max([20.0, *(job.waited + job.worked for job in jobs)])
-    top = _step(longest) * 4
+    top = 4 * next((step for step in STEPS if step * 4 >= longest), longest / 4)
     bars = []
     for job in jobs:
         x = LEFT + INNER * (1 - (now - job.at).total_seconds() / (hours * 3600)) - 2
