@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
 from alnnode.store.overview import Overview
-from alnnode.web import frames, health, pages, qido, stow, wado
+from alnnode.web import frames, health, openapi, pages, qido, stow, wado
 from alnnode.web.access import Guard
 from alnnode.web.health import Readiness
 from alnnode.web.metrics import Metrics, metrics
@@ -76,6 +76,7 @@ def _routes() -> list[BaseRoute]:
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         _route("/metrics", metrics, "read"),
+        _route("/openapi.json", openapi.description, "read"),
         _route("/dicom-web/studies", stow.store, "send", ["POST"]),
         _route(study, stow.store, "send", ["POST"]),
         _route("/dicom-web/studies", qido.studies, "read"),

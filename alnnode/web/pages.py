@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Endpoint = Callable[[Request], Awaitable[Response]]
 
 HERE = Path(__file__).parent
-SHOWN = 100  # jobs
+SHOWN, SHOWN_OF_STATE = 15, 500  # jobs
 THUMBNAIL = (360, 360)
 MAX_FORM = 64 << 10  # bytes
 ACCESSION = "00080050"
@@ -79,7 +79,7 @@ def _overview(request: Request, state: JobState | None) -> dict[str, Any]:
     counts, oldest = figures.states(), figures.oldest(now)
     disk = shutil.disk_usage(opened.settings.node.data_dir)
     return {
-        **_listed(opened, opened.jobs.list(state, SHOWN)),
+        **_listed(opened, opened.jobs.list(state, SHOWN_OF_STATE if state else SHOWN)),
         "state": state,
         "states": [(one, counts.get(one, 0), oldest.get(one)) for one in JobState],
         "throughput": plots.throughput(figures.hours(now=now)),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from alnnode.store.overview import Ended, Hour
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 52, 24, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 24, 10
 INNER, TALL = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
 ROUND_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)  # what people count time in
 

@@ -174,7 +174,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
         for scheme in ("light", "dark"):
             # axe is injected by the debugger; the page's own policy, which allows no script, is checked before.
-            context = browser.new_context(viewport={"width": 1360, "height": 900}, color_scheme=scheme, bypass_csp=True)
+            context = browser.new_context(viewport={"width": 1360, "height": 1000}, color_scheme=scheme, bypass_csp=True)
             page = context.new_page()
             elsewhere: list[str] = []
             page.on("request", lambda request, seen=elsewhere: request.url.startswith(url) or seen.append(request.url))

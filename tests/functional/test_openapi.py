@@ -1,0 +1,72 @@
+"""The OpenAPI description is the service's, and no request that it allows, or nearly allows, ends in a fault of the server."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from dicom_objects import STUDY, ct
+from hypothesis import HealthCheck, Phase, settings
+from starlette.routing import Mount
+from web_service import part10, service, stow
+
+from alnnode.web.openapi import describe
+
+schemathesis = pytest.importorskip("schemathesis")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+PAGES = ("/", "/jobs", "/search", "/login", "/logout")
+
+
+def test_the_document_is_what_the_service_says() -> None:
+    assert json.loads(DOCUMENT.read_text(encoding="utf-8")) == describe()
+
+
+def test_every_route_for_programs_is_described(tmp_path) -> None:
+    with service(tmp_path) as (client, _):
+        assert client.get("/openapi.json").json() == describe()
+        routed = {
+            (re.sub(r":[a-z]+\}", "}", route.path), method.lower())
+            for route in client.app.routes
+            if not isinstance(route, Mount)
+            for method in (route.methods or ()) - {"HEAD"}
+        }
+    described = {(path, method) for path, item in describe()["paths"].items() for method in item if method != "parameters"}
+    assert {one for one in routed if one[0] != "/" and not one[0].startswith(PAGES[1:])} == described
+
+
+def test_no_request_ends_in_a_fault_of_the_server(tmp_path) -> None:
+    """Schemathesis makes the requests: values that fit the description, and values that do not."""
+    counted = {}
+    with service(tmp_path) as (client, opened):
+        assert stow(client, *(part10(ct(n, StudyDate="20260301")) for n in (1, 2))).status_code == 200
+        opened.acceptor.close()
+        document = describe()
+        held = {"study": STUDY, "series": f"{STUDY}.1", "instance": f"{STUDY}.1.1", "frames": "1", "path": "7FE00010"}
+        for item in document["paths"].values():
+            for parameter in item.get("parameters", ()):
+                # Half of the paths lead to what is there.
+                known = {"const": held[parameter["name"]]}
+                parameter["schema"] = {"anyOf": [known, parameter["schema"]]}
+        document["paths"].pop("/health/ready")  # says 503 where no worker runs
+        schema = schemathesis.openapi.from_dict(document)
+        for result in schema.get_all_operations():
+            operation = result.ok()
+            if operation.method == "post":
+                continue  # its bodies are the business of test_web_stow
+
+            @settings(
+                max_examples=15, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )  # fmt: skip
+            def ask(case) -> None:
+                query = {name: str(value) for name, value in (case.query or {}).items()}
+                path = case.formatted_path
+                answer = client.request(case.method, path, params=query)
+                assert answer.status_code < 500, (path, query, answer.text[:200])
+                counted[answer.status_code] = counted.get(answer.status_code, 0) + 1
+
+            from hypothesis import given
+
+            given(case=operation.as_strategy())(ask)()
+    assert sum(counted.values()) >= 200
+    assert counted[200] >= 50, counted
