@@ -81,11 +81,18 @@ def digest_of(path: Path) -> str | None:
     """Digest (hex) that `head` wrote into a file; None when there is no such file, or none that `head` began."""
     try:
         with path.open("rb") as file:
-            start = memoryview(file.read(2048))
-        end = data_set_offset(start)
-    except (FileNotFoundError, ValueError):
+            return digest_in(memoryview(file.read(2048)))
+    except FileNotFoundError:
+        return None
+
+
+def digest_in(data: memoryview) -> str | None:
+    """Digest (hex) that `head` wrote at the begin of these bytes; None when `head` did not write it."""
+    try:
+        end = data_set_offset(data)
+    except ValueError:
         return None
     mark = _LONG.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE)
-    digest = bytes(start[end - _DIGEST_SIZE : end])
-    begins = bytes(start[end - _DIGEST_SIZE - len(mark) : end - _DIGEST_SIZE]) == mark
+    digest = bytes(data[end - _DIGEST_SIZE : end])
+    begins = bytes(data[end - _DIGEST_SIZE - len(mark) : end - _DIGEST_SIZE]) == mark
     return digest.hex() if begins and len(digest) == _DIGEST_SIZE else None

@@ -7,6 +7,8 @@ A commit for each image would cost more than all else together. So the sender is
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.filereader import read_file_meta_info
+from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.errors import RejectedObject
@@ -146,28 +148,27 @@ def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
 def _read(spool: Spool, path: Path) -> Pending | None:
     """Return what the journal holds under a name; None when that is gone, or was never acknowledged."""
     try:
-        received = path.stat().st_mtime
-        data = memoryview(path.read_bytes())
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            data = memoryview(file.read())
     except FileNotFoundError:
         return None  # another process recorded it meanwhile
+    # From here on the name may be gone, or stand for another object: all is read from these bytes.
     try:
-        content = data[part10.data_set_offset(data) :]
-        _check_digest(path, content)
-        meta = read_file_meta_info(path)
+        offset = part10.data_set_offset(data)
+        content = data[offset:]
+        if digest(content) != part10.digest_in(data):
+            raise ValueError("the bytes are not those that were received")  # noqa: TRY301 - ends like all that is wrong with it
+        meta = dcmread(io.BytesIO(data[:offset])).file_meta
         syntax, calling_ae = str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", ""))
         head = header.read(content, syntax, calling_ae)
     except (ValueError, RejectedObject):
         # Most likely the machine stopped before the bytes were on the disk, and its sender was not answered; but if the disk
         # has failed, somebody may want what is left.
-        log.warning("damaged_object_set_aside", file=path.name)
-        spool.set_damaged_aside(path)
+        if spool.set_damaged_aside(path, found.st_ino):
+            log.warning("damaged_object_set_aside", file=path.name)
         return None
-    return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(received, UTC)))
-
-
-def _check_digest(path: Path, content: memoryview) -> None:
-    if digest(content) != part10.digest_of(path):
-        raise ValueError("the bytes are not those that were received")
+    return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(found.st_mtime, UTC)))
 
 
 def digest(data_set: bytes | memoryview) -> str:

@@ -172,14 +172,19 @@ class Spool:
                     published.unlink()
         _sync(folder)
 
-    def set_damaged_aside(self, pending: Path) -> None:
-        """Take a file out of the journal whose bytes are not those that were received."""
+    def set_damaged_aside(self, pending: Path, inode: int) -> bool:
+        """Take a file out of the journal whose bytes are not those that were received; False when the name is no longer this file's."""
         folder = self.root / "conflicts"
         if not folder.is_dir():
             self._make(folder)
-        with suppress(FileNotFoundError):
+        try:
+            if pending.stat().st_ino != inode:
+                return False
             pending.rename(folder / f"{uuid4().hex}.dcm")
+        except FileNotFoundError:
+            return False
         _sync(folder)
+        return True
 
     # -- results -----------------------------------------------------------------------------------------------------
 

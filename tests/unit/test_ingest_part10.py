@@ -70,3 +70,31 @@ def test_a_power_cut_costs_the_one_object_that_nobody_was_told_of(tmp_path, dama
     assert spool.put_pending(hurt.SOPInstanceUID, file_of(data_set(hurt), hurt.SOPInstanceUID))
     assert replay(jobs, spool) == 1
     assert [job.instances for job in jobs.list()] == [2]
+
+
+@pytest.mark.parametrize("sent_again", [False, True])
+def test_what_another_listener_records_meanwhile_is_not_damaged(tmp_path, monkeypatch, capsys, *, sent_again: bool) -> None:
+    """One listener starts, and replays the journal, while another one records and settles the file that is just being read."""
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    migrate(url)
+    jobs, spool = Jobs(engine.create(url)), Spool(tmp_path / "spool")
+    image = ct(1)
+    parts = file_of(data_set(image), image.SOPInstanceUID)
+    path = spool.put_pending(image.SOPInstanceUID, parts)
+    real = part10.data_set_offset
+
+    def meanwhile(data: memoryview) -> int:
+        if path.exists():
+            monkeypatch.setattr(part10, "data_set_offset", real)
+            assert replay(jobs, spool) == 1
+            if sent_again:
+                assert spool.put_pending(image.SOPInstanceUID, parts)
+        return real(data)
+
+    monkeypatch.setattr(part10, "data_set_offset", meanwhile)
+    replay(jobs, spool)
+    assert not (tmp_path / "spool" / "conflicts").exists()
+    assert "damaged" not in capsys.readouterr().out
+    assert [job.instances for job in jobs.list()] == [1]
+    kept = spool.path(spool.object_path(image.SeriesInstanceUID, image.SOPInstanceUID))
+    assert kept.read_bytes() == b"".join(parts)
