@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,13 +16,17 @@ from alnnode.phantom import PhantomSettings
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
+from training import described, export, grid, lidc_report, page, reproduce_report, reproduction, statistics
 from training import evaluate as evaluation
-from training import export, grid, lidc_report, reproduce_report, reproduction
+from training import gaze as gazes
 from training import lidc as lidc_nodules
 from training import reproduce as reproducing
 from training.evaluate_detector import evaluate_detector
 from training.progress import bars, console
-from training.train import TrainSettings
+from training.train import TrainSettings, logits
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("evaluate-detector")(evaluate_detector)
@@ -83,22 +87,13 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on phantoms of a fresh seed, nodes located by truth."""
     loaded = bundles.load(bundles.resolve(bundle))
-    used = loaded.manifest.provenance.get("seed")
-    if isinstance(used, int) and used <= seed <= used + 2:
-        raise typer.BadParameter(
-            f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed"
-        )
+    _refuse_used(loaded, seed)
     crops = loaded.crop_settings
     with bars() as report:
         part = cohorts.collect(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
-    models = {
-        member.crop: network.restore(
-            len(crops.windows), member.output_stride, loaded.tensors(member.crop.value), member.architecture
-        )
-        for member in loaded.manifest.members
-    }
+    models = _models(loaded)
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, models, loaded.manifest.temperature, point.threshold)
     console.print(
@@ -107,6 +102,40 @@ def evaluate(
     console.print(evaluation.table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
         out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+def report(
+    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+    seed: Annotated[int, typer.Option(help="A seed that was never trained on.")] = 9001,
+    patients: Annotated[int, typer.Option()] = 60,
+    gazed: Annotated[int, typer.Option(help="Phantoms on which Grad-CAM is counted.")] = 10,
+    work: Cache = Path("runs/evaluate"),
+    out: Annotated[Path, typer.Option(help="The page; it needs no other file.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page: figures, curves, subgroups, where the networks look, the worst mistakes."""
+    loaded = bundles.load(bundles.resolve(bundle))
+    _refuse_used(loaded, seed)
+    source = cohorts.Source(seed, PhantomSettings(), loaded.crop_settings)
+    models = _models(loaded)
+    with bars() as progress:
+        nodes = described.collect(source, patients, work / "crops", progress("evaluation phantoms", patients))
+        gaze, likeness = gazes.look(source, gazed, models, progress("phantoms looked at", gazed))
+    scores = {crop: logits(model, nodes.cohort, crop) for crop, model in models.items()}
+    probability = statistics.mean_probability(statistics.stack(scores), loaded.manifest.temperature)
+    beside = {crop.value.upper(): scores[crop] for crop in Crop} | {"short axis alone": nodes.cohort.short_axis}
+    evaluated = page.Evaluation(
+        title=f"{loaded.manifest.name} {loaded.manifest.version} ({loaded.digest[:12]}) on phantoms of seed {seed}",
+        notice="Research use only. Measured on drawings: none of this says anything about patients.",
+        cohort=nodes.cohort,
+        scores={"ensemble": probability, **beside},
+        threshold=loaded.identity.operating_point.threshold,
+        groups=nodes.groups(),
+        gaze=gaze,
+        likeness=likeness,
+    )
+    out.write_text(page.render(evaluated), encoding="utf-8")
+    console.print(f"{out} is written", markup=False)
 
 
 @app.command()
@@ -154,6 +183,22 @@ def reproduce(
         outcome = reproducing.run(plan, report, bundle)
     out.write_text(reproduce_report.markdown(plan, outcome, describe_device(chosen)), encoding="utf-8")
     console.print(f"bundle {outcome.digest[:12]} in {bundle}; {out} is written", markup=False)
+
+
+def _refuse_used(loaded: bundles.Bundle, seed: int) -> None:
+    used = loaded.manifest.provenance.get("seed")
+    if isinstance(used, int) and used <= seed <= used + 2:
+        raise typer.BadParameter(
+            f"seed {seed} was used to make this bundle ({used} to {used + 2}); take another", param_hint="--seed"
+        )
+
+
+def _models(loaded: bundles.Bundle) -> dict[Crop, torch.nn.Module]:
+    channels = len(loaded.crop_settings.windows)
+    return {
+        member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
+        for member in loaded.manifest.members
+    }
 
 
 def _read_detector(folder: Path) -> export.Detector:
