@@ -172,7 +172,7 @@ class Overview:
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(Delivery.destination)).all()
-            last = dict(row._tuple() for row in connection.execute(errors))  # noqa: SLF001 - the public name of a Row's tuple
+            last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - rows are no pairs to the type checker
         return tuple(
             DestinationFigures(name, pending, sent, failed, at, last.get(name)) for name, pending, sent, failed, at in rows
         )
