@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
@@ -16,6 +17,7 @@ from alnnode.store.overview import Overview
 from alnnode.web import frames, health, openapi, pages, qido, stow, wado
 from alnnode.web.access import Guard
 from alnnode.web.health import Readiness
+from alnnode.web.indexer import Indexer
 from alnnode.web.metrics import Metrics, metrics
 from alnnode.web.services import principal
 
@@ -63,8 +65,12 @@ def create(opened: Services) -> Starlette:
 
 
 @asynccontextmanager
-async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    opened: Services = app.state.services
+    indexer = Indexer(opened.catalogue, opened.attributes)
+    indexer.start()
     yield
+    await run_in_threadpool(indexer.close)
 
 
 def _routes() -> list[BaseRoute]:

@@ -15,9 +15,10 @@ from dicom_objects import STUDY, ct
 from dicomweb_client.api import DICOMwebClient
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
-from web_service import server
+from web_service import part10, server, service, stow
 
 from alnnode.settings import Web, WebToken
+from alnnode.web.indexer import Indexer
 
 TOKEN = "a-token-of-the-tests"
 
@@ -237,3 +238,15 @@ def test_the_curl_examples_of_the_readme_work(node, tmp_path) -> None:
     assert Image.open(tmp_path / "image.png").size == (64, 64)
     assert (tmp_path / "pixels.raw").stat().st_size == 64 * 64 * 2
     assert (tmp_path / "study.multipart").read_bytes().count(b"DICM") == 5
+
+
+def test_what_came_in_is_noted_before_anybody_searches(tmp_path) -> None:
+    with service(tmp_path) as (client, opened):
+        assert stow(client, *(part10(ct(n)) for n in (1, 2, 3))).status_code == 200
+        opened.acceptor.close()
+        Indexer(opened.catalogue, opened.attributes).once()
+        (notes,) = opened.spool.root.rglob("instances.jsonl")
+        assert notes.read_bytes().count(b"\n") == 3
+        opened.attributes._instances._known.clear()
+        assert opened.attributes.of_instances(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
+        assert notes.read_bytes().count(b"\n") == 3, "noted once"

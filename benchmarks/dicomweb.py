@@ -1,0 +1,103 @@
+"""The two DICOMweb servers that `stow.py` and `qido.py` measure, each a process of its own on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: the root of its DICOMweb service, and its process."""
+
+    url: str
+    pid: int
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[Server]:
+    """Start "alnnode" or "Orthanc" over what the folder holds, and stop it again."""
+    port = free_port()
+    command, environment = {"alnnode": _alnnode, "Orthanc": _orthanc}[name](folder, port)
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/dicom-web"
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(f"{url}/studies?limit=1"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not start: {(folder / 'server.log').read_text()[-500:]}")
+            time.sleep(0.05)
+        yield Server(url, process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=60):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """The HTTP process of the node alone, with its settings' defaults."""
+    from alnnode.store import migrate
+
+    config = folder / "config.toml"
+    config.write_text(
+        f'[node]\ndata_dir = "{folder}"\n[retention]\nmin_free_mb = 0\n[web]\nport = {port}\n[logging]\nlevel = "warning"\n',
+        encoding="utf-8",
+    )
+    migrate(f"sqlite:///{folder / 'alnnode.db'}")
+    return [sys.executable, "-m", "alnnode.web"], {
+        "ALNNODE_CONFIG": str(config),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _orthanc(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Orthanc's defaults with its DICOMweb plugin, and storage that is synced as the node's is."""
+    config = folder / "orthanc.json"
+    settings = {
+        "HttpPort": port, "DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "SyncStorageArea": True,
+        "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }  # fmt: skip
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    return ["Orthanc", str(config)], {"TCP_NODELAY": "1"}
+
+
+def body(files: list[bytes]) -> tuple[bytes, str]:
+    """Return a STOW-RS body and its Content-Type."""
+    boundary = "benchmark-boundary"
+    parts = [b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n" % (boundary.encode(), data) for data in files]
+    return b"".join(
+        parts
+    ) + b"--%s--\r\n" % boundary.encode(), f'multipart/related; type="application/dicom"; boundary={boundary}'
