@@ -67,8 +67,8 @@ $(VIEWER_HOME)/axe/package/axe.min.js:
 
 viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/package/axe.min.js
 	$(PIP) install 'playwright==1.65.2'
-	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist ALNNODE_AXE=$(VIEWER_HOME)/axe/package/axe.min.js \
-	  $(BIN)/python -m pytest tests/viewer tests/functional/test_status_page.py
+	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist $(BIN)/python -m pytest tests/viewer
+	ALNNODE_AXE=$(VIEWER_HOME)/axe/package/axe.min.js $(BIN)/python -m pytest tests/functional/test_status_page.py
 
 # About a quarter of an hour: 210 faults over more than 110 studies; docs/security.md has the table of one run.
 chaos: $(VENV)/.dev
