@@ -119,6 +119,15 @@ class Listener(Section):
     tls: ListenerTls | None = None  # None: no TLS
 
 
+class OAuth2(Section):
+    """Client credentials for a STOW-RS destination."""
+
+    token_url: Annotated[str, Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)[:/]")]
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: Path
+    scope: str = ""
+
+
 class Destination(Section):
     """One place that results go to."""
 
@@ -134,6 +143,8 @@ class Destination(Section):
     retry_ceiling: Seconds = 900
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
     tls: DestinationTls | None = None  # None: C-STORE without TLS; STOW-RS with the system's authorities
+    token_file: Path | None = None  # for "stow": holds a bearer token
+    oauth2: OAuth2 | None = None  # for "stow": where bearer tokens come from
 
     @model_validator(mode="after")
     def _address_is_complete(self) -> Self:
@@ -145,6 +156,10 @@ class Destination(Section):
             raise ValueError("tls needs a url that begins with https://")
         if self.kind == "stow" and self.tls and self.tls.server_name:
             raise ValueError('server_name is for kind = "cstore"; for "stow" the url names the server')
+        if self.kind == "cstore" and (self.token_file or self.oauth2):
+            raise ValueError('token_file and oauth2 are for kind = "stow"; C-STORE knows TLS only')
+        if self.token_file and self.oauth2:
+            raise ValueError("give token_file or oauth2, not both")
         if self.retry_ceiling < self.retry_first:
             raise ValueError("retry_ceiling is below retry_first; raise it to at least the first delay")
         return self

@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
+from alnnode.send.authorization import Bearer, ClientCredentials
 from alnnode.send.destination import Failures
 from alnnode.tls import client_context
 
@@ -42,6 +43,11 @@ class StowDestination:
         self._timeout = settings.timeout
         self._tls = settings.tls
         self._transport = transport
+        self._auth: httpx.Auth | None = None
+        if settings.token_file is not None:
+            self._auth = Bearer(settings.name, settings.token_file)
+        elif settings.oauth2 is not None:
+            self._auth = ClientCredentials(settings.name, settings.oauth2, self._client)
 
     def echo(self) -> None:
         """Search for one study; any answer but a refusal or a server error will do, as not every archive searches."""
@@ -96,12 +102,8 @@ class StowDestination:
     def _request(self, method: str, url: str, **options: object) -> httpx.Response:
         headers = {"Accept": "application/dicom+json", **(options.pop("headers", None) or {})}  # type: ignore[dict-item]
         try:
-            verify = client_context(self._tls) if self._tls else True
-        except ServiceError as error:
-            raise DeliveryError(f"{self.name}: {error}") from error
-        try:
-            with httpx.Client(timeout=self._timeout, transport=self._transport, verify=verify) as client:
-                return client.request(method, url, headers=headers, **options)  # type: ignore[arg-type]
+            with self._client() as client:
+                return client.request(method, url, headers=headers, auth=self._auth, **options)  # type: ignore[arg-type]
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise DestinationAway(f"{self.name}: no connection ({type(error).__name__})") from error
         except httpx.HTTPError as error:
@@ -109,6 +111,13 @@ class StowDestination:
             raise DeliveryError(f"{self.name}: no answer ({type(error).__name__})") from error
         except OSError as error:
             raise DeliveryError(f"{self.name}: an outbox file cannot be read ({type(error).__name__})") from error
+
+    def _client(self) -> httpx.Client:
+        try:
+            verify = client_context(self._tls) if self._tls else True
+        except ServiceError as error:
+            raise DeliveryError(f"{self.name}: {error}") from error
+        return httpx.Client(timeout=self._timeout, transport=self._transport, verify=verify)
 
 
 def _head(item: StoredObject, boundary: str) -> bytes:

@@ -1,0 +1,79 @@
+"""What a STOW-RS destination asks of its clients: a bearer token (RFC 6750), from a file or by OAuth 2 client credentials (RFC 6749 section 4.4)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+
+from alnnode.errors import DeliveryError, DeliveryRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from alnnode.settings import OAuth2
+
+MARGIN = 30.0  # seconds before its end at which a token is no longer used
+LIFETIME = 300.0  # of a token that does not say how long it lives
+
+
+class Bearer(httpx.Auth):
+    """The token in a file, read for each request: one that is renewed needs no restart."""
+
+    def __init__(self, name: str, file: Path) -> None:
+        self._name, self._file = name, file
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header."""
+        request.headers["Authorization"] = f"Bearer {_secret(self._name, self._file)}"
+        yield request
+
+
+class ClientCredentials(httpx.Auth):
+    """A token from the authorization server, kept until shortly before its end, and fetched anew once when it is refused."""
+
+    def __init__(self, name: str, settings: OAuth2, client: Callable[[], httpx.Client]) -> None:
+        self._name, self._settings, self._client = name, settings, client
+        self._token, self._until = "", 0.0
+        self._lock = threading.Lock()
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header. A body that is streamed cannot be sent twice: after a refusal the next attempt has a new token."""
+        request.headers["Authorization"] = f"Bearer {self._current()}"
+        answer = yield request
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            with self._lock:
+                self._token = ""
+
+    def _current(self) -> str:
+        with self._lock:
+            if not self._token or time.monotonic() >= self._until:
+                self._fetch()
+            return self._token
+
+    def _fetch(self) -> None:
+        form = {"grant_type": "client_credentials", **({"scope": self._settings.scope} if self._settings.scope else {})}
+        secret = _secret(self._name, self._settings.client_secret_file)
+        try:
+            with self._client() as client:
+                answer = client.post(self._settings.token_url, data=form, auth=(self._settings.client_id, secret))
+        except httpx.HTTPError as error:
+            raise DeliveryError(f"{self._name}: the authorization server does not answer ({type(error).__name__})") from error
+        if answer.status_code in {400, 401, 403}:
+            raise DeliveryRefused(f"{self._name}: the authorization server refuses this client (HTTP {answer.status_code})")
+        try:
+            document = answer.json()
+            token, lifetime = str(document["access_token"]), float(document.get("expires_in", LIFETIME))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeliveryError(f"{self._name}: the authorization server gives no token (HTTP {answer.status_code})") from error
+        self._token, self._until = token, time.monotonic() + max(0.0, lifetime - MARGIN)
+
+
+def _secret(name: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeliveryError(f"{name}: the file of its secret cannot be read; check the path and its permissions") from error

@@ -1,0 +1,103 @@
+"""Results go to a STOW-RS service that asks who sends: over real TLS, with a token from a file or from an authorization server."""
+
+import json
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import trustme
+from dicom_objects import ct
+from pydantic import ValidationError
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from web_service import part10, server
+
+from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.send.destination import OutboxFile
+from alnnode.send.stow import StowDestination
+from alnnode.settings import Destination, DestinationTls, OAuth2, Web, WebToken
+
+SECRET = "the-token-of-the-archive"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """The node's own service as the peer, with HTTPS and tokens."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    for number, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(str(tmp_path / "chain.pem"), append=bool(number))
+    token = WebToken(name="NODE", roles=("send",), sha256=sha256(SECRET.encode()).hexdigest())
+    web = Web(tokens=(token,), certificate=tmp_path / "chain.pem", key=tmp_path / "key.pem")
+    with server(tmp_path / "archive", web=web) as (url, opened):
+        yield url, opened
+
+
+@pytest.fixture
+def image(tmp_path):
+    (tmp_path / "image.dcm").write_bytes(part10(ct(1)))
+    return [OutboxFile(str(CTImageStorage), str(ct(1).SOPInstanceUID), str(ExplicitVRLittleEndian), tmp_path / "image.dcm")]
+
+
+def destination(url, tmp_path, **more):
+    tls = DestinationTls(ca=tmp_path / "ca.pem")
+    return StowDestination(Destination(name="archive", kind="stow", url=f"{url}/dicom-web", tls=tls, **more))
+
+
+def test_a_token_in_a_file_is_sent_and_may_change(archive, image, tmp_path) -> None:
+    url, opened = archive
+    to = destination(url, tmp_path, token_file=tmp_path / "token")
+    with pytest.raises(DeliveryError, match="secret cannot be read"):
+        to.send(image)
+    (tmp_path / "token").write_text("wrong\n")
+    with pytest.raises(DeliveryRefused, match="401"):
+        to.send(image)
+    (tmp_path / "token").write_text(SECRET + "\n")
+    to.send(image)
+    opened.acceptor.close()
+    assert len(opened.catalogue.instances()) == 1
+
+
+def test_tokens_of_an_authorization_server_are_kept_and_renewed(archive, image, tmp_path) -> None:
+    url, _ = archive
+    asked, given = [], ["expired", SECRET]
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            asked.append((form, self.headers["Authorization"]))
+            data = json.dumps({"access_token": given.pop(0), "expires_in": 3600}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+
+    issuer = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=issuer.serve_forever, daemon=True).start()
+    (tmp_path / "secret").write_text("client-secret")
+    oauth2 = OAuth2(
+        token_url=f"http://127.0.0.1:{issuer.server_port}/token",
+        client_id="alnnode",
+        client_secret_file=tmp_path / "secret",
+        scope="dicom",
+    )
+    to = destination(url, tmp_path, oauth2=oauth2)
+    try:
+        with pytest.raises(DeliveryRefused, match="401"):
+            to.send(image)
+        to.send(image)
+        to.send(image)
+    finally:
+        issuer.shutdown()
+        issuer.server_close()
+    assert [form for form, _ in asked] == ["grant_type=client_credentials&scope=dicom"] * 2
+    assert {header.partition(" ")[0] for _, header in asked} == {"Basic"}
+
+
+def test_settings_that_contradict_each_other(tmp_path) -> None:
+    with pytest.raises(ValidationError, match="C-STORE knows TLS only"):
+        Destination(name="a", ae_title="A", host="h", port=104, token_file=tmp_path)
