@@ -122,7 +122,7 @@ def tasks(families: Sequence[str], seed: int, epochs: int) -> list[Task]:
 
 
 def settings_of(family: str, seed: int, epochs: int) -> TrainSettings:
-    """Return how a family is trained: set once, before any result was seen, and the same for all folds."""
+    """Return how a family is trained, the same for all folds; settled on validation losses, before any test score was looked at."""
     base = TrainSettings(
         batch=16,
         architecture=family,
