@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     Raises:
         ServiceError: the address cannot be listened on.
     """
-    stop = stop or _on_signals()
+    wait = _hear_signals() if stop is None else stop.wait
     engine = engines.create(settings.database_url, settings.database.pool_size)
     jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
     replayed = recorder.replay(jobs, spool)
@@ -164,7 +165,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         try:
             log.info("listening", port=settings.listener.port)
             ready(settings.listener.port)
-            stop.wait()
+            wait()
         finally:
             _shut_down(server, thread)
     finally:
@@ -204,8 +205,15 @@ def _shut_down(server: Server, thread: threading.Thread) -> None:
         association.abort()
 
 
-def _on_signals() -> threading.Event:
-    stop = threading.Event()
+def _hear_signals() -> Callable[[], object]:
+    """Return what waits for SIGTERM or SIGINT.
+
+    The kernel may give a signal to any thread, and a main thread that waits for a lock does not wake to run its handler. What
+    wakes, whichever thread it is, is the byte that the interpreter writes for each signal.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.detach())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+        signal.signal(number, lambda *_: None)
+    return lambda: heard.recv(1)

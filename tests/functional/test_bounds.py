@@ -1,5 +1,7 @@
 """What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
 
+import ctypes
+import signal
 import socket
 import struct
 import time
@@ -107,6 +109,15 @@ def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
         connect(listener).close()
     wait_for(lambda: threads(listener) <= before)
     assert len(listener.log.read_text()) == size
+
+
+def test_it_ends_whichever_thread_the_signal_goes_to(make) -> None:
+    """The kernel chooses; a main thread that waits for a lock would not hear of it."""
+    listener = make()
+    (process,) = listener.processes
+    others = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
+    assert ctypes.CDLL(None).tgkill(process.pid, max(others), int(signal.SIGTERM)) == 0
+    assert process.wait(15) == 0
 
 
 def test_an_association_request_that_trickles_in_is_dropped_on_time(make) -> None:
