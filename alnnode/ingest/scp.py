@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
+ABORT_GRACE = 1.0  # seconds that peers then get to close their connections
+STOP_POLL = 0.5  # seconds
 
 
 class Receiver:
@@ -164,7 +166,9 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         try:
             log.info("listening", port=settings.listener.port)
             ready(settings.listener.port)
-            stop.wait()
+            # Not without a limit: a signal that the kernel hands to another thread does not end a wait of this one, whose handler it is.
+            while not stop.wait(STOP_POLL):
+                pass
         finally:
             _shut_down(server, thread)
     finally:
@@ -193,15 +197,23 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
 
 
 def _shut_down(server: Server, thread: threading.Thread) -> None:
+    """Let associations end, and abort those that do not, all at once."""
     server.shutdown()
     thread.join()
-    limit = threading.Event()
-    for _ in range(int(GRACE / 0.05)):
-        if not server.active_associations:
-            return
-        limit.wait(0.05)
+    if _empty(server, GRACE):
+        return
     for association in server.active_associations:
-        association.abort()
+        association.abort(block=False)
+    _empty(server, ABORT_GRACE)
+
+
+def _empty(server: Server, seconds: float) -> bool:
+    limit = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if not server.active_associations:
+            return True
+        limit.wait(0.05)
+    return not server.active_associations
 
 
 def _on_signals() -> threading.Event:

@@ -1,5 +1,7 @@
 """What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
 
+import os
+import signal
 import socket
 import struct
 import time
@@ -172,3 +174,12 @@ def test_a_pdu_or_an_object_beyond_the_bounds_costs_no_memory(make) -> None:
         huge.sendall(b"\x04\0\xff\xff\xff\xf0" + bytes(1000))
         while huge.recv(4096):
             pass
+
+
+def test_it_stops_though_another_thread_gets_the_signal_and_a_peer_does_not_hang_up(make) -> None:
+    listener = make()
+    (process,) = listener.processes
+    with closing(associated(listener)):
+        threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
+        os.kill(max(threads), signal.SIGTERM)  # the kernel gives it to this thread, as it may give any signal to any thread
+        assert process.wait(20) == 0
