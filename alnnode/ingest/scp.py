@@ -17,18 +17,22 @@ from pydicom.config import settings as pydicom_settings
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # generated at import
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import RejectedObject, ServiceError
-from alnnode.ingest import recorder
+from alnnode.ingest import answers, recorder
 from alnnode.ingest.accept import Acceptor
+from alnnode.ingest.commitment import Committer
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
+from alnnode.send import commitment
 from alnnode.store import engine as engines
+from alnnode.store.commitments import Commitments
 from alnnode.store.jobs import Jobs
+from alnnode.store.requests import Requests
 from alnnode.store.spool import Spool
 from alnnode.tls import Reloading
 
@@ -51,8 +55,8 @@ STOP_POLL = 0.5  # seconds
 class Receiver:
     """Answers the events of associations."""
 
-    def __init__(self, settings: Settings, acceptor: Acceptor) -> None:
-        self._acceptor = acceptor
+    def __init__(self, settings: Settings, acceptor: Acceptor, committer: Committer, commitments: Commitments) -> None:
+        self._acceptor, self._committer, self._commitments = acceptor, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
         self._series: dict[Association, set[str]] = {}
 
@@ -62,6 +66,8 @@ class Receiver:
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_ACTION, self._action),
+            (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_ABORTED, self._closed),
@@ -102,6 +108,13 @@ class Receiver:
         self._series.setdefault(event.assoc, set()).add(series_uid)
         return Status.SUCCESS, ""
 
+    def _action(self, event: Event) -> tuple[int, None]:
+        return self._committer.take(event), None
+
+    def _report(self, event: Event) -> tuple[int, None]:
+        """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
+        return commitment.take_report(event, lambda result: answers.take(result, self._commitments)), None
+
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
 
@@ -113,8 +126,12 @@ class Receiver:
 
 def contexts() -> list[PresentationContext]:
     """What the listener negotiates."""
+    committing = build_context(StorageCommitmentPushModel, list(commitment.SYNTAXES))
+    # Peers are the SCU of their own requests, and the SCP when they answer one of the node's.
+    committing.scu_role = committing.scp_role = True
     return [
         build_context(Verification, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]),
+        committing,
         *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES),
     ]
 
@@ -159,8 +176,10 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     if replayed:
         log.info("journal_replayed", objects=replayed)
     acceptor = Acceptor(settings, jobs, spool)
+    committer = Committer(settings, Requests(engine), spool)
+    committer.start()
     try:
-        server = _listen(settings, Receiver(settings, acceptor))
+        server = _listen(settings, Receiver(settings, acceptor, committer, Commitments(engine)))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -172,6 +191,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         finally:
             _shut_down(server, thread)
     finally:
+        committer.close()
         acceptor.close()
         engine.dispose()
     log.info("listener_stopped")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Reference = tuple[str, str]  # SOP Class and SOP Instance UID
 _BATCH = 500  # UIDs in one question to the database
-_FIRST, _CEILING = timedelta(seconds=10), timedelta(minutes=15)  # between two tries to answer
+_FIRST, _CEILING = timedelta(seconds=1), timedelta(minutes=15)  # between two tries to answer
+_LEASE = timedelta(minutes=2)  # for one try: reading what is asked for takes a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,10 @@ class Requests:
             if row is None:
                 return None
             attempt = row.attempts + 1
-            until = moment + min(_FIRST * (1 << min(attempt, 10)), _CEILING)
             connection.execute(
                 update(CommitmentRequest)
                 .where(CommitmentRequest.request_id == request_id)
-                .values(attempts=attempt, due_at=until)
+                .values(attempts=attempt, due_at=moment + _LEASE)
             )
         pairs = tuple((one, other) for one, _, other in (line.partition(" ") for line in row.objects.splitlines()))
         return Request(request_id, row.requester, row.transaction_uid, pairs, row.duplicate, attempt)
@@ -119,7 +119,7 @@ class Requests:
                 won = connection.execute(
                     update(CommitmentRequest)
                     .where(CommitmentRequest.request_id == row.request_id, CommitmentRequest.due_at == row.due_at, waiting[0])
-                    .values(due_at=moment + _FIRST)
+                    .values(due_at=moment + _LEASE)
                 )
             if won.rowcount:
                 return self.claim(row.request_id, moment)
@@ -129,11 +129,10 @@ class Requests:
         """Note that the requester has its answer."""
         self._end(request_id, RequestState.ANSWERED, failures=failures, answered_at=now or datetime.now(UTC), last_error=None)
 
-    def deferred(self, request_id: str, error: str, due_at: datetime | None = None) -> None:
-        """Note why the requester could not be told; the next try is when `claim` said, or at ``due_at``."""
-        self._end(
-            request_id, RequestState.PENDING, last_error=error[:MAX_TEXT], **({} if due_at is None else {"due_at": due_at})
-        )
+    def deferred(self, request: Request, error: str, now: datetime | None = None) -> None:
+        """Note why the requester could not be told; each further wait until the next try is twice as long, up to a quarter of an hour."""
+        due_at = (now or datetime.now(UTC)) + min(_FIRST * (1 << min(request.attempt, 10)), _CEILING)
+        self._end(request.request_id, RequestState.PENDING, last_error=error[:MAX_TEXT], due_at=due_at)
 
     def given_up(self, request_id: str, error: str) -> None:
         """Note that no further try will be made; the requester may ask again."""
