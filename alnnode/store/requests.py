@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.steps import MAX_TEXT
@@ -155,9 +155,3 @@ class Requests:
             with self._reader.connect() as connection:
                 found |= {row[0]: Kept(row[1], row[2], row[3]) for row in connection.execute(query)}
         return found
-
-    def counts(self) -> dict[RequestState, int]:
-        """How many requests are in each state."""
-        query = select(CommitmentRequest.state, func.count()).group_by(CommitmentRequest.state)
-        with self._reader.connect() as connection:
-            return {RequestState(state): count for state, count in connection.execute(query)}

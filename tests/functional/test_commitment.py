@@ -14,16 +14,18 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from typer.testing import CliRunner
 from viewers import orthanc
 
 from alnnode import store
+from alnnode.cli import app
 from alnnode.ingest.accept import Acceptor
 from alnnode.records import JobState, ObjectRole
 from alnnode.send.commitment import read_request, read_result
 from alnnode.settings import Destination, load
 from alnnode.store import engine
 from alnnode.store.commitments import MAX_RESENDS, Commitments
-from alnnode.store.requests import Requests
+from alnnode.store.overview import Overview
 from alnnode.store.rows import ResultRow
 from alnnode.store.tables import DeliveryState, RequestState
 from workers import delivering
@@ -213,7 +215,7 @@ def test_who_may_ask_and_what_is_a_question(node) -> None:
 
 def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listener(node) -> None:
     listener, peer = node
-    requests = Requests(engine.create(listener.settings.database_url))
+    requests = Overview(engine.create(listener.settings.database_url))
     with peer.associated("ROUTER") as association:
         association.send_c_store(IMAGE)
         transaction = generate_uid(prefix=None)
@@ -221,7 +223,7 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
         assert ask(association, [(CTImageStorage, IMAGE.SOPInstanceUID)], transaction) == 0
     # Nobody listens where the settings say, and the listener that took the question is killed.
     wait_for(lambda: "commitment_deferred" in listener.log.read_text())
-    assert requests.counts() == {RequestState.PENDING: 1}
+    assert requests.commitment_requests() == {RequestState.PENDING: 1}
     listener.processes[0].kill()
     listener.start()
     peer.refuse = 0
@@ -229,7 +231,7 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
     wait_for(lambda: peer.results)
     kind, result, own = peer.results.pop()
     assert (kind, result.transaction_uid, own) == (1, transaction, True)
-    wait_for(lambda: requests.counts() == {RequestState.ANSWERED: 1})
+    wait_for(lambda: requests.commitment_requests() == {RequestState.ANSWERED: 1})
     assert not peer.results
 
 
@@ -245,7 +247,7 @@ class Bench:
         self.listener = Listener(folder, url)
         settings = self.listener.settings
         pacs = Destination(
-            name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", commitment_timeout=2, timeout=5
+            name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", commitment_timeout=1, timeout=5
         )
         self.settings = settings.model_copy(update={"destinations": (pacs,)})
         self.runtime = Runtime(self.settings)
@@ -327,6 +329,9 @@ def test_a_job_is_delivered_when_the_pacs_has_committed_its_results(bench, where
     made.turn()
     assert (made.state, made.delivery.state, made.purged()) == (JobState.ANALYSED, DeliveryState.COMMITTING, 0)
     assert sorted(peer.stored) == sorted(made.uids)
+    assert Overview(engine.create(made.settings.database_url)).destinations()[0].committing == 1
+    shown = CliRunner().invoke(app, ["jobs", "--config", str(made.listener._config), "--json"]).output
+    assert json.loads(shown)[0]["deliveries"][0]["state"] == "COMMITTING"
     made.until(lambda: made.state is JobState.DELIVERED)
     assert made.delivery.committed_at is not None
     assert (len(peer.asked), len(peer.stored), made.purged()) == (1, 3, 1)
