@@ -259,6 +259,7 @@ def jobs(
     )
     for job in found:
         sent = sum(delivery.sent_at is not None for delivery in job.deliveries)
+        waiting = sum(delivery.state == "COMMITTING" for delivery in job.deliveries)
         table.add_row(
             job.job_id,
             job.state.value,
@@ -267,7 +268,7 @@ def jobs(
             str(job.attempts),
             f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             str(job.results),
-            f"{sent}/{len(job.deliveries)}",
+            f"{sent}/{len(job.deliveries)}" + (f", {waiting} to commit" if waiting else ""),
             job.reason or "",
         )
     Console(soft_wrap=True).print(table)

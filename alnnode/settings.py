@@ -142,6 +142,8 @@ class Destination(Section):
     retry_first: Seconds = 5
     retry_ceiling: Seconds = 900
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
+    commitment: Literal["off", "wait"] = "off"  # "wait": delivered when the destination has committed it (PS3.4 Annex J)
+    commitment_timeout: Seconds = 3600  # until it is asked again
     tls: DestinationTls | None = None  # None: C-STORE without TLS; STOW-RS with the system's authorities
     token_file: Path | None = None  # for "stow": holds a bearer token
     oauth2: OAuth2 | None = None  # for "stow": where bearer tokens come from
@@ -156,6 +158,8 @@ class Destination(Section):
             raise ValueError("tls needs a url that begins with https://")
         if self.kind == "stow" and self.tls and self.tls.server_name:
             raise ValueError('server_name is for kind = "cstore"; for "stow" the url names the server')
+        if self.kind == "stow" and self.commitment != "off":
+            raise ValueError('commitment is for kind = "cstore"; DICOMweb knows no storage commitment')
         if self.kind == "cstore" and (self.token_file or self.oauth2):
             raise ValueError('token_file and oauth2 are for kind = "stow"; C-STORE knows TLS only')
         if self.token_file and self.oauth2:
@@ -163,6 +167,30 @@ class Destination(Section):
         if self.retry_ceiling < self.retry_first:
             raise ValueError("retry_ceiling is below retry_first; raise it to at least the first delay")
         return self
+
+
+class Requester(Section):
+    """Who may ask this node for storage commitment, and where the answer goes when the association of the request is over."""
+
+    ae_title: AETitle
+    host: str | None = None
+    port: Port | None = None
+    timeout: Seconds = 30
+    tls: DestinationTls | None = None
+
+    @model_validator(mode="after")
+    def _host_and_port(self) -> Self:
+        if (self.host is None) != (self.port is None):
+            raise ValueError(
+                "host and port belong together; give both or, for a requester that keeps its association open, none"
+            )
+        return self
+
+
+class Commitment(Section):
+    """Storage commitment that this node gives (PS3.4 Annex J)."""
+
+    requesters: tuple[Requester, ...] = ()  # empty: nobody may ask
 
 
 class Route(Section):
@@ -331,6 +359,7 @@ class Settings(BaseSettings):
     node: Node = Node()
     listener: Listener = Listener()
     destinations: tuple[Destination, ...] = ()
+    commitment: Commitment = Commitment()
     routes: tuple[Route, ...] = (Route(name="ct"),)
     completion: Completion = Completion()
     analysis: Analysis = Analysis()
@@ -355,7 +384,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for kind, names in (("destinations", [d.name for d in self.destinations]), ("routes", [r.name for r in self.routes])):
+        for kind, names in (
+            ("destinations", [d.name for d in self.destinations]),
+            ("requesters", [r.ae_title for r in self.commitment.requesters]),
+            ("routes", [r.name for r in self.routes]),
+        ):
             double = {name for name in names if names.count(name) > 1}
             if double:
                 raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")

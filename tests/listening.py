@@ -63,7 +63,7 @@ class Listener:
             if process.poll() is None:
                 process.terminate()
         for process in self.processes:
-            process.wait(20)
+            process.wait(60)
             process.stdout.close()
 
     def associate(self, contexts=((CTImageStorage, ["1.2.840.10008.1.2.1"]),), called="ALNNODE", calling="CT1", tls_args=None):

@@ -52,14 +52,14 @@ def wait_for(url: str, seconds: float = 30) -> None:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[tuple[str, int]]:
-    """Start an empty Orthanc with DICOMweb; its HTTP root and its DICOM port (AE title PACS)."""
+def orthanc(folder: Path, modalities: dict[str, list[object]] | None = None) -> Iterator[tuple[str, int]]:
+    """Start an empty Orthanc with DICOMweb; its HTTP root and its DICOM port (AE title PACS). It knows ``modalities`` by name."""
     http, dicom = free_port(), free_port()
     settings = {
         "Name": "PACS", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
         "HttpPort": http, "DicomPort": dicom, "DicomAet": "PACS", "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "DicomAlwaysAllowMove": True, "UnknownSopClassAccepted": True,
-        "DefaultEncoding": "Utf8", "Plugins": [str(PLUGIN)] if PLUGIN.exists() else [],
+        "DicomModalities": modalities or {}, "DefaultEncoding": "Utf8", "Plugins": [str(PLUGIN)] if PLUGIN.exists() else [],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
     }  # fmt: skip
     config = folder / "orthanc.json"

@@ -1,4 +1,4 @@
-"""One delivery: claim it, check the outbox files, send exactly those bytes, write down how it went."""
+"""One delivery: claim it, check the outbox files, send exactly those bytes, write down how it went; then, where wanted, have it committed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
+from pydicom.uid import generate_uid
 
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 from alnnode.send.destination import OutboxFile
@@ -39,7 +40,10 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
     if claim is None:
         return
     try:
-        _send(claim, runtime)
+        if claim.sent:
+            _ask(claim, runtime)
+        else:
+            _send(claim, runtime)
     except DestinationAway as error:
         runtime.away[name] = _defer(claim, runtime, error, away if early else None)
         runtime.jobs.move_deliveries(name, runtime.away[name])
@@ -49,9 +53,6 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
         runtime.jobs.refused(claim.delivery_id, str(error))
     except (DeliveryError, OSError) as error:
         _defer(claim, runtime, error)
-    else:
-        runtime.jobs.delivered(claim.delivery_id)
-        log.info("delivered", delivery=claim.delivery_id, job=claim.job_id, destination=name, objects=len(claim.files))
     if runtime.away.pop(name, None) is not None:
         runtime.jobs.move_deliveries(name, datetime.now(UTC))
 
@@ -61,6 +62,28 @@ def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
     if destination is None:
         raise DeliveryRefused("the settings no longer name it; add it again under [[destinations]], then `alnnode retry`")
     destination.send([_checked(row, runtime) for row in claim.files])
+    if runtime.commitment_user(claim.destination) is None:
+        runtime.jobs.delivered(claim.delivery_id)
+    else:
+        runtime.commitments.sent(claim.delivery_id, [row.sop_instance_uid for row in claim.files])
+    log.info("delivered", delivery=claim.delivery_id, job=claim.job_id, destination=claim.destination, objects=len(claim.files))
+
+
+def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
+    """Ask the destination to commit what it was sent (PS3.4 Annex J); its answer comes here, or to a listener, whenever it does."""
+    from alnnode.ingest import answers  # noqa: PLC0415 - as in `Runtime.commitment_user`
+
+    user, settings = runtime.commitment_user(claim.destination), runtime.destination_settings(claim.destination)
+    if user is None or settings is None:  # the settings no longer ask for it
+        runtime.jobs.delivered(claim.delivery_id)
+        return
+    transaction_uid = generate_uid(prefix=None)
+    runtime.commitments.ask(claim.delivery_id, transaction_uid)
+    references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]
+    user.ask(transaction_uid, references, lambda result: answers.take(result, runtime.commitments))
+    until = datetime.now(UTC) + timedelta(seconds=settings.commitment_timeout)
+    if runtime.commitments.asked(claim.delivery_id, until):
+        log.info("commitment_asked", delivery=claim.delivery_id, destination=claim.destination, objects=len(references))
 
 
 def _checked(row: ResultRow, runtime: Runtime) -> OutboxFile:

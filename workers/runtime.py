@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from alnnode.queue import Producer
 from alnnode.send.destination import connect
 from alnnode.store import engine
+from alnnode.store.commitments import Commitments
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
 from workers.lanes import Lanes
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sqlalchemy.engine import Engine
+
     from alnnode.locate.detector import Detector
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import ReportContext, ResultObject
+    from alnnode.send.commitment import CommitmentUser
     from alnnode.send.destination import Destination
     from alnnode.settings import Analysis as AnalysisSettings
+    from alnnode.settings import Destination as DestinationSettings
     from alnnode.settings import Settings
 
 # A worker that was killed gives its job back after this long; one that lives renews it four times in between.
@@ -109,17 +114,24 @@ class Runtime:
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
-        self._jobs: Jobs | None = None
+        self._engine: Engine | None = None
         self._producer: Producer | None = None
 
     @property
     def jobs(self) -> Jobs:
         """The job tables, on this process's own connections."""
+        return Jobs(self._database())
+
+    @property
+    def commitments(self) -> Commitments:
+        """What destinations commit, on the same connections."""
+        return Commitments(self._database())
+
+    def _database(self) -> Engine:
         with self._lock:
-            if self._jobs is None:
-                database = self.settings.database
-                self._jobs = Jobs(engine.create(self.settings.database_url, database.pool_size))
-            return self._jobs
+            if self._engine is None:
+                self._engine = engine.create(self.settings.database_url, self.settings.database.pool_size)
+            return self._engine
 
     @property
     def producer(self) -> Producer:
@@ -136,7 +148,19 @@ class Runtime:
 
     def destination(self, name: str) -> Destination | None:
         """Return the destination of that name; None when the settings no longer have it."""
-        for settings in self.settings.destinations:
-            if settings.name == name:
-                return connect(settings, self.settings.node.ae_title)
-        return None
+        found = self.destination_settings(name)
+        return None if found is None else connect(found, self.settings.node.ae_title)
+
+    def destination_settings(self, name: str) -> DestinationSettings | None:
+        """Return what the settings say of it."""
+        return next((found for found in self.settings.destinations if found.name == name), None)
+
+    def commitment_user(self, name: str) -> CommitmentUser | None:
+        """Return what asks a destination to commit; None when the settings no longer have it, or no longer want that."""
+        from alnnode.send.commitment import CommitmentUser  # noqa: PLC0415 - most nodes do not ask
+        from alnnode.send.cstore import peer_of  # noqa: PLC0415
+
+        found = self.destination_settings(name)
+        if found is None or found.commitment == "off":
+            return None
+        return CommitmentUser(peer_of(found), self.settings.node.ae_title)

@@ -37,16 +37,24 @@ class Inbox(queue.Queue[Any]):
 
     Its sender waits for the answer and nothing else is to be read meanwhile; two hand-overs between threads for each image would cost
     more than the image does.
+
+    Attributes:
+        answers: responses to what this node asked on the association: whoever waits for one must not get a request of the peer instead.
     """
 
     def __init__(self, association: Association) -> None:
         super().__init__()
         self._association = association
+        self.answers: queue.Queue[Any] = queue.Queue()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Serve a C-STORE now; keep everything else for the association's thread."""
+        """Serve a C-STORE now; keep everything else for the association's thread. An empty item ends both waits."""
         context_id, primitive = item
         association = self._association
+        if primitive is None or getattr(primitive, "MessageIDBeingRespondedTo", None) is not None:
+            self.answers.put(item)
+            if primitive is not None:
+                return
         direct = isinstance(primitive, C_STORE) and primitive.is_valid_request and association.is_established
         if direct and context_id in association._accepted_cx:  # noqa: SLF001 - its public twin is a list without ids
             association._serve_request(primitive, context_id)  # noqa: SLF001 - what the association's own loop calls
@@ -65,9 +73,11 @@ class Messages(DIMSEServiceProvider):
         self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
 
     def get_msg(self, block: bool = False) -> Any:
-        """Wait for a message also when asked not to: the caller's loop would only ask again."""
+        """Wait for an answer; or, when asked not to wait, for a request all the same: the caller's loop would only ask again."""
         try:
-            return self.msg_queue.get(timeout=self.dimse_timeout if block else WAIT)
+            if block:
+                return self.msg_queue.answers.get(timeout=self.dimse_timeout)
+            return self.msg_queue.get(timeout=WAIT)
         except queue.Empty:
             return None, None
 

@@ -18,18 +18,22 @@ from pydicom.config import settings as pydicom_settings
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # generated at import
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import RejectedObject, ServiceError
-from alnnode.ingest import recorder
+from alnnode.ingest import answers, recorder
 from alnnode.ingest.accept import Acceptor
+from alnnode.ingest.commitment import Committer
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
+from alnnode.send import commitment
 from alnnode.store import engine as engines
+from alnnode.store.commitments import Commitments
 from alnnode.store.jobs import Jobs
+from alnnode.store.requests import Requests
 from alnnode.store.spool import Spool
 from alnnode.tls import Reloading
 
@@ -45,13 +49,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
+ABORT_GRACE = 1.0  # seconds that peers then get to close their connections
 
 
 class Receiver:
     """Answers the events of associations."""
 
-    def __init__(self, settings: Settings, acceptor: Acceptor) -> None:
-        self._acceptor = acceptor
+    def __init__(self, settings: Settings, acceptor: Acceptor, committer: Committer, commitments: Commitments) -> None:
+        self._acceptor, self._committer, self._commitments = acceptor, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
         self._series: dict[Association, set[str]] = {}
 
@@ -61,6 +66,8 @@ class Receiver:
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_ACTION, self._action),
+            (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_ABORTED, self._closed),
@@ -101,6 +108,13 @@ class Receiver:
         self._series.setdefault(event.assoc, set()).add(series_uid)
         return Status.SUCCESS, ""
 
+    def _action(self, event: Event) -> tuple[int, None]:
+        return self._committer.take(event), None
+
+    def _report(self, event: Event) -> tuple[int, None]:
+        """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
+        return commitment.take_report(event, lambda result: answers.take(result, self._commitments)), None
+
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
 
@@ -112,8 +126,12 @@ class Receiver:
 
 def contexts() -> list[PresentationContext]:
     """What the listener negotiates."""
+    committing = build_context(StorageCommitmentPushModel, list(commitment.SYNTAXES))
+    # Peers are the SCU of their own requests, and the SCP when they answer one of the node's.
+    committing.scu_role = committing.scp_role = True
     return [
         build_context(Verification, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]),
+        committing,
         *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES),
     ]
 
@@ -158,8 +176,10 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     if replayed:
         log.info("journal_replayed", objects=replayed)
     acceptor = Acceptor(settings, jobs, spool)
+    committer = Committer(settings, Requests(engine), spool)
+    committer.start()
     try:
-        server = _listen(settings, Receiver(settings, acceptor))
+        server = _listen(settings, Receiver(settings, acceptor, committer, Commitments(engine)))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -169,6 +189,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         finally:
             _shut_down(server, thread)
     finally:
+        committer.close()
         acceptor.close()
         engine.dispose()
     log.info("listener_stopped")
@@ -194,15 +215,23 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
 
 
 def _shut_down(server: Server, thread: threading.Thread) -> None:
+    """Let associations end, and abort those that do not, all at once."""
     server.shutdown()
     thread.join()
-    limit = threading.Event()
-    for _ in range(int(GRACE / 0.05)):
-        if not server.active_associations:
-            return
-        limit.wait(0.05)
+    if _empty(server, GRACE):
+        return
     for association in server.active_associations:
-        association.abort()
+        association.abort(block=False)
+    _empty(server, ABORT_GRACE)
+
+
+def _empty(server: Server, seconds: float) -> bool:
+    limit = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if not server.active_associations:
+            return True
+        limit.wait(0.05)
+    return not server.active_associations
 
 
 def _hear_signals() -> Callable[[], object]:

@@ -203,13 +203,30 @@ class _Provider(DULServiceProvider):
 
 
 class _Association(Association):
-    """An acceptor made of the parts above; ``ended`` is called when its thread ends."""
+    """An acceptor made of the parts above; ``ended`` is called when its thread ends.
+
+    Attributes:
+        following: what is done, in the association's thread, when the request under way has been answered.
+    """
 
     def __init__(self, ae: AE, max_bytes: int, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.dul = _Provider(self)
         self.dimse = Messages(self, max_bytes)
+        self.following: list[Callable[[], None]] = []
         self._ended = ended
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        super()._serve_request(msg, context_id)
+        self._is_paused = True  # as while it serves: messages may be sent from here
+        while self.following:
+            self.following.pop()()
+        self._is_paused = False
+
+    def _handle_no_response(self) -> None:
+        """Abort as pynetdicom does, unless the peer asked to release meanwhile: its loop then answers that."""
+        if not _releasing(self):
+            super()._handle_no_response()
 
     def run(self) -> None:
         """Be an association until its end."""
@@ -217,6 +234,22 @@ class _Association(Association):
             super().run()
         finally:
             self._ended()
+
+
+def after_answer(association: Association, work: Callable[[], None]) -> None:
+    """Let the association's own thread do ``work`` when it has answered the request under way."""
+    assert isinstance(association, _Association)
+    association.following.append(work)
+
+
+def is_open(association: Association) -> bool:
+    """Whether something can be asked on an association: its peer has neither ended it nor asked to."""
+    return bool(association.is_established and not _releasing(association))
+
+
+def _releasing(association: Association) -> bool:
+    """Whether the peer asked to release; pynetdicom's own question would take the request off its queue."""
+    return isinstance(association.dul.peek_next_pdu(), A_RELEASE)
 
 
 def fault_of(association: Association, message_id: int) -> tuple[Status, str] | None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 
-from alnnode.records import ObjectRole
+from alnnode.records import JobState, ObjectRole
 from alnnode.store.rows import DeliveryClaim, DeliveryStatus, ResultRow
-from alnnode.store.tables import Delivery, DeliveryState, Job, Result
+from alnnode.store.steps import MAX_TEXT, finish
+from alnnode.store.steps import move as move_job
+from alnnode.store.tables import Delivery, DeliveryState, Job, Result, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from sqlalchemy.engine import Connection
+
+OPEN = (DeliveryState.PENDING, DeliveryState.COMMITTING)
 
 
 def put(
@@ -26,6 +30,8 @@ def put(
     now: datetime,
 ) -> bool:
     """Replace the job's results and open a delivery for each destination that wants any of them; whether there is one."""
+    earlier = select(Delivery.delivery_id).where(Delivery.job_id == job_id)
+    connection.execute(delete(Transaction).where(Transaction.delivery_id.in_(earlier)))
     connection.execute(delete(Delivery).where(Delivery.job_id == job_id))
     connection.execute(delete(Result).where(Result.job_id == job_id))
     for row in results:
@@ -56,6 +62,7 @@ def put(
                     state=DeliveryState.PENDING,
                     attempts=0,
                     enqueues=0,
+                    resends=0,
                     next_attempt_at=now,
                     due_at=now,
                 )
@@ -79,7 +86,9 @@ def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datet
     ``early``: take the oldest, due or not, when this one is due.
     """
     due = Delivery.next_attempt_at <= now
-    free = [Delivery.state == DeliveryState.PENDING, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
+    # What was sent waits for the destination's word, and asking for it early would only ask twice.
+    waiting = (Delivery.state == DeliveryState.PENDING) | and_(Delivery.state == DeliveryState.COMMITTING, due)
+    free = [waiting, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
     if not early:
         free.append(due)
     elif connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id, *free, due)).first() is None:
@@ -99,11 +108,18 @@ def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datet
         update(Delivery)
         .where(Delivery.delivery_id == oldest, *free)
         .values(attempts=Delivery.attempts + 1, lease_until=now + lease, due_at=now + lease)
-        .returning(Delivery.job_id, Delivery.destination, Delivery.attempts, Delivery.roles)
+        .returning(
+            Delivery.job_id, Delivery.destination, Delivery.attempts, Delivery.roles, Delivery.state, Delivery.uncommitted
+        )
     ).one_or_none()
     if row is None:
         return None
-    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, files(connection, row.job_id, row.roles.split()))
+    chosen = files(connection, row.job_id, row.roles.split())
+    if row.uncommitted is not None:
+        left = set(row.uncommitted.split())
+        chosen = tuple(file for file in chosen if file.sop_instance_uid in left)
+    sent = row.state == DeliveryState.COMMITTING
+    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, chosen, sent)
 
 
 def move(connection: Connection, destination: str, at: datetime) -> None:
@@ -115,8 +131,10 @@ def move(connection: Connection, destination: str, at: datetime) -> None:
     )
 
 
-def settle(connection: Connection, delivery_id: str, values: Mapping[str, object]) -> str | None:
-    """Write the outcome of a pending delivery; the job's id, or None when it was settled already.
+def settle(
+    connection: Connection, delivery_id: str, values: Mapping[str, object], states: Collection[DeliveryState] = OPEN
+) -> str | None:
+    """Write the outcome of a delivery that is in one of these states; the job's id, or None when it was settled already.
 
     The job's row is locked first: of two deliveries that end at the same moment, the second must see the first.
     """
@@ -126,10 +144,29 @@ def settle(connection: Connection, delivery_id: str, values: Mapping[str, object
     connection.execute(select(Job.job_id).where(Job.job_id == job_id).with_for_update())
     changed = connection.execute(
         update(Delivery)
-        .where(Delivery.delivery_id == delivery_id, Delivery.state == DeliveryState.PENDING)
+        .where(Delivery.delivery_id == delivery_id, Delivery.state.in_(states))
         .values(lease_until=None, enqueues=0, **values)
     )
     return job_id if changed.rowcount else None
+
+
+def complete(connection: Connection, delivery_id: str, values: Mapping[str, object], now: datetime) -> bool:
+    """Note that a destination has every object; the last delivery of a job ends the job. False when it was settled already."""
+    job_id = settle(connection, delivery_id, {"state": DeliveryState.SENT, "last_error": None, **values})
+    if job_id is not None and not unsent(connection, job_id):
+        finish(connection, job_id, now)
+    return job_id is not None
+
+
+def refuse(connection: Connection, delivery_id: str, error: str, now: datetime) -> bool:
+    """End a delivery that needs a person, and its job with it; False when it was settled already."""
+    job_id = settle(connection, delivery_id, {"state": DeliveryState.FAILED, "last_error": error})
+    if job_id is None:
+        return False
+    name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
+    reason = f"destination {name} refused: {error}"[:MAX_TEXT]
+    move_job(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now)
+    return True
 
 
 def unsent(connection: Connection, job_id: str) -> int:
@@ -145,17 +182,26 @@ def again(connection: Connection, job_id: str, states: Collection[DeliveryState]
         update(Delivery)
         .where(Delivery.job_id == job_id, Delivery.state.in_(states))
         .values(
-            state=DeliveryState.PENDING, attempts=0, enqueues=0, next_attempt_at=now, due_at=now, lease_until=None, sent_at=None
+            state=DeliveryState.PENDING,
+            attempts=0,
+            enqueues=0,
+            next_attempt_at=now,
+            due_at=now,
+            lease_until=None,
+            sent_at=None,
+            uncommitted=None,
+            resends=0,
+            committed_at=None,
         )
     )
     return int(changed.rowcount)
 
 
 def stop(connection: Connection, job_id: str, reason: str) -> None:
-    """Make the pending deliveries of a job FAILED."""
+    """Make the open deliveries of a job FAILED."""
     connection.execute(
         update(Delivery)
-        .where(Delivery.job_id == job_id, Delivery.state == DeliveryState.PENDING)
+        .where(Delivery.job_id == job_id, Delivery.state.in_(OPEN))
         .values(state=DeliveryState.FAILED, last_error=reason, lease_until=None)
     )
 
@@ -174,6 +220,7 @@ def of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[De
                 next_attempt_at=row["next_attempt_at"],
                 last_error=row["last_error"],
                 sent_at=row["sent_at"],
+                committed_at=row["committed_at"],
             )
         )
     return found
@@ -183,7 +230,7 @@ def requeue(connection: Connection, delivery_id: str, due_at: datetime, until: d
     """Win the right to enqueue a delivery: only one sweep gets it for one due time."""
     changed = connection.execute(
         update(Delivery)
-        .where(Delivery.delivery_id == delivery_id, Delivery.state == DeliveryState.PENDING, Delivery.due_at == due_at)
+        .where(Delivery.delivery_id == delivery_id, Delivery.state.in_(OPEN), Delivery.due_at == due_at)
         .values(due_at=until, enqueues=Delivery.enqueues + 1)
     )
     return bool(changed.rowcount)

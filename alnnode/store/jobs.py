@@ -17,8 +17,8 @@ from alnnode.records import JobState
 from alnnode.store import claims, deliveries, people, receiving, retention
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
-from alnnode.store.steps import finish, move
-from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Result
+from alnnode.store.steps import MAX_TEXT, finish, move
+from alnnode.store.tables import Delivery, Instance, Job, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 # seldom enough when there is merely a long queue.
 REQUEUE_FIRST = timedelta(seconds=15)
 REQUEUE_CEILING = timedelta(minutes=15)
-MAX_TEXT = 1000
 _DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("uid"))  # asked for every image
 
 
@@ -228,7 +227,7 @@ class Jobs:
             due = connection.execute(
                 select(Delivery.delivery_id, Delivery.due_at, Delivery.enqueues)
                 .join(Job, Job.job_id == Delivery.job_id)
-                .where(Delivery.state == DeliveryState.PENDING, Delivery.due_at <= moment)
+                .where(Delivery.state.in_(deliveries.OPEN), Delivery.due_at <= moment)
                 .order_by(Job.created_at)
             ).all()
         won = []
@@ -260,12 +259,7 @@ class Jobs:
         """Note that the destination has every object; the last delivery of a job ends the job."""
         moment = now or _now()
         with self._writer.begin() as connection:
-            job_id = deliveries.settle(
-                connection, delivery_id, {"state": DeliveryState.SENT, "sent_at": moment, "last_error": None}
-            )
-            if job_id is not None and not deliveries.unsent(connection, job_id):
-                finish(connection, job_id, moment)
-            return job_id is not None
+            return deliveries.complete(connection, delivery_id, {"sent_at": moment}, moment)
 
     def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime, *, counts: bool = True) -> bool:
         """Note that the destination could not be reached now; the sweep enqueues the delivery at ``next_attempt_at``."""
@@ -281,14 +275,7 @@ class Jobs:
     def refused(self, delivery_id: str, error: str, now: datetime | None = None) -> bool:
         """Note that the destination will never take it: the job is FAILED until a person retries it; others are still served."""
         with self._writer.begin() as connection:
-            values = {"state": DeliveryState.FAILED, "last_error": error[:MAX_TEXT]}
-            job_id = deliveries.settle(connection, delivery_id, values)
-            if job_id is None:
-                return False
-            name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
-            reason = f"destination {name} refused: {error}"[:MAX_TEXT]
-            move(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now or _now())
-            return True
+            return deliveries.refuse(connection, delivery_id, error[:MAX_TEXT], now or _now())
 
     # -- people ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from sqlalchemy import case, func, select
 
 from alnnode.records import JobState
 from alnnode.store.spool import name_of
-from alnnode.store.tables import Delivery, DeliveryState, Instance, Job, Series
+from alnnode.store.tables import CommitmentRequest, Delivery, DeliveryState, Instance, Job, RequestState, Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,6 +37,7 @@ class DestinationFigures:
 
     name: str
     pending: int
+    committing: int
     sent: int
     failed: int
     last_sent_at: datetime | None
@@ -158,12 +159,15 @@ class Overview:
         found = [row.job_id for row in rows if row.study_uid in studies or _is(words, *row)]
         return tuple(found[:limit])
 
+    def commitment_requests(self) -> dict[RequestState, int]:
+        """How many storage commitment requests of senders are in each state."""
+        query = select(CommitmentRequest.state, func.count()).group_by(CommitmentRequest.state)
+        with self._engine.connect() as connection:
+            return {RequestState(state): count for state, count in connection.execute(query)}
+
     def destinations(self) -> tuple[DestinationFigures, ...]:
         """Every destination that ever had a delivery."""
-        amounts = [
-            func.sum(case((Delivery.state == state, 1), else_=0))
-            for state in (DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.FAILED)
-        ]
+        amounts = [func.sum(case((Delivery.state == state, 1), else_=0)) for state in DeliveryState]
         query = select(Delivery.destination, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
         errors = (
             select(Delivery.destination, Delivery.last_error)
@@ -174,7 +178,8 @@ class Overview:
             rows = connection.execute(query.order_by(Delivery.destination)).all()
             last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - rows are no pairs to the type checker
         return tuple(
-            DestinationFigures(name, pending, sent, failed, at, last.get(name)) for name, pending, sent, failed, at in rows
+            DestinationFigures(name, pending, committing, sent, failed, at, last.get(name))
+            for name, pending, committing, sent, failed, at in rows
         )
 
 

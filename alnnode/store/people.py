@@ -27,7 +27,7 @@ def again(connection: Connection, job_id: str, state: JobState, now: datetime) -
         return state
     states = [DeliveryState.FAILED]
     if state is not JobState.FAILED:
-        states += [DeliveryState.PENDING] if state is JobState.ANALYSED else [DeliveryState.SENT]
+        states += deliveries.OPEN if state is JobState.ANALYSED else [DeliveryState.SENT]
     if deliveries.again(connection, job_id, states, now):
         move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
         return JobState.ANALYSED

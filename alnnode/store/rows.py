@@ -102,6 +102,7 @@ class DeliveryClaim:
     destination: str
     attempt: int
     files: tuple[ResultRow, ...]
+    sent: bool = False  # the files were sent, and are to be committed by the destination now
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class DeliveryStatus:
     next_attempt_at: datetime
     last_error: str | None
     sent_at: datetime | None
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
+MAX_TEXT = 1000  # characters of a reason or an error
+
 
 def move(
     connection: Connection, job_id: str, expected: JobState, state: JobState, *guards: ColumnElement[bool], **values: object

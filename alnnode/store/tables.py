@@ -21,6 +21,7 @@ class DeliveryState(StrEnum):
     """Where one destination stands with the results of one job."""
 
     PENDING = "PENDING"
+    COMMITTING = "COMMITTING"  # sent; the destination has not yet said that it keeps every object
     SENT = "SENT"
     FAILED = "FAILED"
 
@@ -163,5 +164,47 @@ class Delivery(Base):
     enqueues: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(Text)
     sent_at: Mapped[datetime | None]
+    uncommitted: Mapped[str | None] = mapped_column(Text)  # SOP Instance UIDs, space-separated, that are to be committed yet
+    resends: Mapped[int] = mapped_column(default=0)  # how often objects were sent again because they were not committed
+    committed_at: Mapped[datetime | None]
 
     __table_args__ = (UniqueConstraint("job_id", "destination"), Index(None, "state", "due_at"))
+
+
+class Transaction(Base):
+    """One question to a destination whether it keeps what a delivery sent; each may be answered, however late."""
+
+    __tablename__ = "transactions"
+
+    transaction_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    delivery_id: Mapped[str] = mapped_column(ForeignKey("deliveries.delivery_id"), index=True)
+    asked_at: Mapped[datetime]
+
+
+class RequestState(StrEnum):
+    """Where the answer to a commitment request stands."""
+
+    PENDING = "PENDING"
+    ANSWERED = "ANSWERED"
+    FAILED = "FAILED"
+
+
+class CommitmentRequest(Base):
+    """One storage commitment request that a sender made, until it has its answer and after."""
+
+    __tablename__ = "commitment_requests"
+
+    request_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    requester: Mapped[str] = mapped_column(String(16))  # AE title
+    transaction_uid: Mapped[str] = mapped_column(UID)
+    objects: Mapped[str] = mapped_column(Text)  # a line for each: SOP Class and SOP Instance UID
+    duplicate: Mapped[bool]  # the Transaction UID stood for other objects before
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    received_at: Mapped[datetime]
+    due_at: Mapped[datetime]  # when its answer is tried (again)
+    answered_at: Mapped[datetime | None]
+    failures: Mapped[int | None]  # objects that were not committed, once answered
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (Index(None, "requester", "transaction_uid"), Index(None, "state", "due_at"))

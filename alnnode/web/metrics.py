@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from alnnode import heartbeat
 from alnnode.records import JobState
+from alnnode.store.tables import DeliveryState, RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,9 +73,17 @@ class _Collector:
             "alnnode_deliveries", "Deliveries by destination and state", labels=["destination", "state"]
         )
         for row in self._overview.destinations():
-            for name, count in (("PENDING", row.pending), ("SENT", row.sent), ("FAILED", row.failed)):
-                deliveries.add_metric([row.name, name], count)
+            counts = (row.pending, row.committing, row.sent, row.failed)
+            for state, count in zip(DeliveryState, counts, strict=True):
+                deliveries.add_metric([row.name, state.value], count)
         yield deliveries
+        requests = GaugeMetricFamily(
+            "alnnode_commitment_requests", "Storage commitment requests of senders by state", labels=["state"]
+        )
+        asked = self._overview.commitment_requests()
+        for state in RequestState:
+            requests.add_metric([state.value], asked.get(state, 0))
+        yield requests
         free = shutil.disk_usage(self._settings.node.data_dir).free
         yield GaugeMetricFamily("alnnode_disk_free_bytes", "Free space at the data directory", free)
         beats = GaugeMetricFamily("alnnode_worker_heartbeat_seconds", "Age of the last sign of life", labels=["worker"])

@@ -147,6 +147,7 @@ def _job(opened: Services, job_id: str) -> dict[str, Any]:
     steps = [("first image received", found.created_at), ("last image received", line.last_received_at if line else None)]
     steps += [(f"analysis begun (attempt {found.attempts})", found.claimed_at)]
     steps += [(f"delivered to {delivery.destination}", delivery.sent_at) for delivery in found.deliveries]
+    steps += [(f"committed by {delivery.destination}", delivery.committed_at) for delivery in found.deliveries]
     steps += [(f"ended {found.state.value}", found.finished_at), ("images and results deleted", found.purged_at)]
     return {
         "job": found,

@@ -40,7 +40,7 @@ def enqueue_before_commit() -> None:
     from alnnode.settings import load
     from alnnode.store import jobs
 
-    move = jobs._move
+    move = jobs.move
 
     def early(connection: Any, job_id: str, expected: JobState, state: JobState, *guards: Any, **values: Any) -> bool:
         moved = move(connection, job_id, expected, state, *guards, **values)
@@ -51,7 +51,7 @@ def enqueue_before_commit() -> None:
         time.sleep(DELAY)  # a commit may take as long
         return False
 
-    jobs._move = early
+    jobs.move = early
 
 
 def random_uids() -> None:

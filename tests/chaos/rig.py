@@ -107,7 +107,7 @@ class Rig:
         self.start("listen")
         self.start("work")
         for name in self.supervisors:
-            self.wait_ready(name)
+            self.wait_ready(name, faults=False)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -135,11 +135,15 @@ class Rig:
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             )
 
-    def wait_ready(self, name: str) -> None:
-        """Wait until all parts of a supervisor serve, starting it again as systemd would when a fault met its start."""
+    def wait_ready(self, name: str, *, faults: bool = True) -> None:
+        """Wait until all parts of a supervisor serve, starting it again as systemd would when a fault met its start.
+
+        Without faults no start may fail: a node that cannot start would otherwise be started until the time is over, and nobody told why.
+        """
 
         def serves() -> bool:
             if self.supervisors[name].poll() is not None:
+                assert faults, f"`alnnode {name}` ended at its start:\n{self.log(name).read_text()[-2000:]}"
                 self.start(name)
             return ready() > self._started[name]
 

@@ -30,6 +30,7 @@ from alnnode.ingest import messages, transport
         (DIMSEServiceProvider, "receive_primitive", ["self", "primitive"]),
         (DIMSEServiceProvider, "send_msg", ["self", "primitive", "context_id"]),
         (Association, "_serve_request", ["self", "msg", "context_id"]),
+        (Association, "_handle_no_response", ["self"]),
         (AssociationServer, "server_bind", ["self"]),
     ],
 )

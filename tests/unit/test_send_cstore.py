@@ -159,7 +159,7 @@ def test_an_unknown_calling_ae_title_is_a_refusal(make) -> None:
 def test_a_full_peer_is_tried_again(make) -> None:
     with (
         scp(maximum_associations=1) as (destination, _),
-        destination._associate([build_context(Verification)]),
+        destination._user.associate([build_context(Verification)]),
         pytest.raises(DeliveryError) as caught,
     ):
         destination.send([make()])
