@@ -20,6 +20,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from alnnode.audit.trail import Trail
 from alnnode.errors import RejectedObject, ServiceError
 from alnnode.ingest import recorder
 from alnnode.ingest.accept import Acceptor
@@ -27,6 +28,7 @@ from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
+from alnnode.ingest.witness import Witness
 from alnnode.store import engine as engines
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
@@ -49,8 +51,8 @@ GRACE = 3.0  # seconds that associations get to end when the listener is told to
 class Receiver:
     """Answers the events of associations."""
 
-    def __init__(self, settings: Settings, acceptor: Acceptor) -> None:
-        self._acceptor = acceptor
+    def __init__(self, settings: Settings, acceptor: Acceptor, witness: Witness) -> None:
+        self._acceptor, self._witness = acceptor, witness
         self._called = frozenset(settings.called_ae_titles)
         self._series: dict[Association, set[str]] = {}
 
@@ -59,6 +61,7 @@ class Receiver:
         """Events with what answers them."""
         return [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_CONN_CLOSE, self._closed),
@@ -71,11 +74,15 @@ class Receiver:
         if primitive is not None and primitive.called_ae_title in self._called:
             event.assoc.acceptor.ae_title = primitive.called_ae_title
 
+    def _rejected(self, event: Event) -> None:
+        self._witness.rejected(event.assoc)
+
     def _store(self, event: Event) -> Dataset:
         status, comment = self._take(event)
         answer = Dataset()
         answer.Status = int(status)
         if comment:
+            self._witness.refused(event.assoc)
             log.warning(
                 "object_refused", status=f"0x{status:04X}", reason=comment, calling_ae_title=event.assoc.requestor.ae_title
             )
@@ -88,7 +95,7 @@ class Receiver:
         if fault is not None:
             return fault
         try:
-            series_uid = self._acceptor.accept(
+            row = self._acceptor.take(
                 request.DataSet.getvalue() if request.DataSet is not None else b"",
                 str(event.context.transfer_syntax),
                 str(event.assoc.requestor.ae_title),
@@ -97,16 +104,19 @@ class Receiver:
             )
         except RejectedObject as error:
             return error.status, error.comment
-        self._series.setdefault(event.assoc, set()).add(series_uid)
+        self._series.setdefault(event.assoc, set()).add(row.series_uid)
+        self._witness.stored(event.assoc, row)
         return Status.SUCCESS, ""
 
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
+        self._witness.ended(event.assoc)
 
     def _closed(self, event: Event) -> None:
         # Aborted or cut off: the sender will come again, so the grace after a release must not start.
         if not event.assoc.is_released:
             self._series.pop(event.assoc, None)
+            self._witness.ended(event.assoc)
 
 
 def contexts() -> list[PresentationContext]:
@@ -156,9 +166,10 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     replayed = recorder.replay(jobs, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)
-    acceptor = Acceptor(settings, jobs, spool)
+    acceptor, trail = Acceptor(settings, jobs, spool), Trail(settings)
     try:
-        server = _listen(settings, Receiver(settings, acceptor))
+        witness = Witness(settings, trail, spool)
+        server = _listen(settings, Receiver(settings, acceptor, witness), witness)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -169,11 +180,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             _shut_down(server, thread)
     finally:
         acceptor.close()
+        trail.close()
         engine.dispose()
     log.info("listener_stopped")
 
 
-def _listen(settings: Settings, receiver: Receiver) -> Server:
+def _listen(settings: Settings, receiver: Receiver, witness: Witness) -> Server:
     listener = settings.listener
     try:
         return Server(
@@ -184,9 +196,11 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
             Gate(
                 listener.addresses,
                 Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
+                witness.refused_peer,
             ),
             listener.max_object_mb << 20,
             Reloading(listener.tls) if listener.tls else None,
+            witness.refused_peer,
         )
     except OSError as error:
         raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error
