@@ -7,7 +7,7 @@ import os
 import select
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alnnode.errors import ServiceError
 from alnnode.tls import client_context
@@ -31,6 +31,13 @@ class Sink(Protocol):
 
         Raises:
             OSError, ServiceError: it cannot be sent now.
+        """
+
+    def reach(self) -> str:
+        """Look whether messages can be sent, without sending any; return a few words on it.
+
+        Raises:
+            OSError, ServiceError: they cannot.
         """
 
     def close(self) -> None:
@@ -70,6 +77,14 @@ class TlsSyslog:
         except OSError:
             self.close()
             raise
+
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        try:
+            version = self._open().version()
+        finally:
+            self.close()
+        return f"{self._audit.host}:{self._audit.port} answers with {version}"
 
     def close(self) -> None:
         """End the connection."""
@@ -117,9 +132,16 @@ class UdpSyslog:
 
     def send(self, message: bytes) -> None:
         """See `Sink.send`."""
-        family, kind, protocol, _, address = socket.getaddrinfo(self._audit.host, self._audit.port, type=socket.SOCK_DGRAM)[0]
+        family, kind, protocol, _, address = self._resolved()
         with socket.socket(family, kind, protocol) as sending:
             sending.sendto(syslog(message, self._name)[:LARGEST_DATAGRAM], address)
+
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        return f"{self._resolved()[4][0]}, port {self._audit.port}; over UDP nobody says whether it is there"
+
+    def _resolved(self) -> Any:
+        return socket.getaddrinfo(self._audit.host, self._audit.port, type=socket.SOCK_DGRAM)[0]
 
     def close(self) -> None:
         """Nothing is open."""
@@ -132,14 +154,21 @@ class FileSink:
         assert audit.file is not None  # the settings say so
         self._path = audit.file
 
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        os.close(self._open())
+        return f"{self._path} can be written"
+
     def send(self, message: bytes) -> None:
         """See `Sink.send`. Opened anew each time, so that the file may be rotated."""
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
+        with os.fdopen(self._open(), "ab", buffering=0) as file:
             before = os.fstat(file.fileno()).st_size
             if file.write(message + b"\n") <= len(message):  # the disk is full: the message comes again, whole
                 file.truncate(before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def close(self) -> None:
         """Nothing is open."""
