@@ -265,6 +265,6 @@ def test_check_asks_the_repository(tmp_path, authorities) -> None:
 
     with tls_repository(ours.issue("audit.example"), ours) as (_, port):
         assert "TLSv1.3" in look(port)
-    with tls_repository(strange.issue("audit.example"), strange) as (_, port):
-        with pytest.raises(OSError, match="certificate verify failed"):
-            look(port)
+    strangers = tls_repository(strange.issue("audit.example"), strange)
+    with strangers as (_, port), pytest.raises(OSError, match="certificate verify failed"):
+        look(port)
