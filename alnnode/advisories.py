@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ECOSYSTEM = "PyPI"
+_BEGINNING = Version("0")  # of every version, as the format says
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _within(version: str, events: Iterable[Mapping[str, str]]) -> bool:
     steps = sorted(((_key(text), kind) for event in events for kind, text in event.items()), key=lambda step: step[0])
     inside, mine = False, _key(version)
     for at, kind in steps:
-        if kind == "introduced" and at <= mine:
+        if kind == "introduced" and (at <= mine or at == _BEGINNING):
             inside = True
         elif (kind == "fixed" and at <= mine) or (kind == "last_affected" and at < mine):
             inside = False

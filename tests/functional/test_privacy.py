@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import ct_series
 import dicom_objects
 import pytest
+import watched
 from audits import Read
 from listening import free_port, wait_for
 from processes import descendants
@@ -155,7 +156,8 @@ class Node:
         self.settings = load(self.config)
         tests = Path(__file__).parents[1]
         self._environment = {
-            **os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{tests.parent}:{tests}", "OMP_NUM_THREADS": "1",
+            **os.environ, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1",
+            **watched.environment(folder / "connections", tests.parent, tests),
             "PYTHONWARNINGS": "default",
         }  # fmt: skip
         planted = ["chaos.planted", plant] if plant else []
@@ -285,6 +287,8 @@ def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) ->
     told = [Read(line) for line in (node.folder / "audit.xml").read_bytes().splitlines()]
     assert {"110100", "110102", "110104"} <= {message.event for message in told}
     assert [told[0].types, told[-1].types] == [["110120"], ["110121"]], "the node started and stopped"
+    assert watched.elsewhere(node.folder / "connections") == [], "it connected to somebody who is not in its settings"
+    assert len(watched.connections(node.folder / "connections")) > 10, "nobody watched"
     private = [path for path in (node.folder / "data").rglob("*") if path.stat().st_mode & 0o077 and not path.is_socket()]
     assert private == [], "others may read it"
 
