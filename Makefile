@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce test validate viewer chaos lint types layers unit tools format clean
+.PHONY: demo reproduce test validate viewer chaos fuzz sbom audit lock lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -74,6 +74,36 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 chaos: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
 
+# The parsers, the bundle and the listener under random damage for so many minutes; prints what was tried and what was found.
+MINUTES ?= 10
+fuzz: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python -m chaos.fuzz --minutes $(MINUTES) --seed $(SEED)
+
+# What an installed node consists of, as CycloneDX. NODE is its virtual environment; the tool lives in one of its own.
+NODE ?= $(VENV)
+SBOM ?= sbom.json
+SBOM_HOME ?= .sbom
+$(SBOM_HOME)/bin/cyclonedx-py:
+	$(PYTHON) -m venv $(SBOM_HOME)
+	$(SBOM_HOME)/bin/python -m pip --disable-pip-version-check --quiet install 'cyclonedx-bom==7.5.0'
+
+sbom: $(SBOM_HOME)/bin/cyclonedx-py
+	$(SBOM_HOME)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --validate \
+	  --output-format JSON --output-file $(SBOM) $(NODE)/bin/python
+
+# Fails when a package of that environment is affected. ADVISORIES: files in the OSV format, e.g. the all.zip of PyPI from osv.dev.
+audit:
+	@test -n "$(ADVISORIES)" || { echo "say which: make audit ADVISORIES=all.zip (docs/security.md, Supply chain)"; exit 1; }
+	$(NODE)/bin/alnnode advisories $(ADVISORIES)
+
+# The tested versions with the digests of their files, for pip install --require-hashes. Run it after constraints.txt has changed.
+UV ?= uv
+COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -c constraints.txt
+lock:
+	$(COMPILE) pyproject.toml --output-file requirements-listener.lock
+	$(COMPILE) pyproject.toml --extra worker --output-file requirements-worker.lock
+	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
+
 # DCMTK is a peer that the tests talk to; it comes from the distribution, where that is allowed.
 tools:
 	@command -v storescu >/dev/null 2>&1 && command -v dsrdump >/dev/null 2>&1 || { \
@@ -89,4 +119,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SBOM_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

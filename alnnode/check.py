@@ -42,6 +42,8 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
         yield _guarded(
             f"certificate {certificate.name}", partial(_certificate, certificate, load), "renew it; nothing has to be restarted"
         )
+    if settings.audit.to != "off":
+        yield _guarded("audit repository", lambda: _audit(settings), "check [audit]; until then the messages wait in data_dir")
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
     for destination in settings.destinations:
@@ -116,6 +118,12 @@ def _certificate(certificate: Path, load: Callable[[], object]) -> str:
     if days < CERTIFICATE_DAYS:
         raise ServiceError(f"{'ended' if days < 0 else 'ends'} on {ends:%Y-%m-%d}")
     return f"valid until {ends:%Y-%m-%d}"
+
+
+def _audit(settings: Settings) -> str:
+    from alnnode.audit.sinks import open_sink  # noqa: PLC0415
+
+    return open_sink(settings).reach()
 
 
 def _echo(settings: Settings, name: str) -> str:

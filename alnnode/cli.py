@@ -285,6 +285,25 @@ def retry(job: Annotated[str, typer.Argument(help="Job id, as `alnnode jobs` lis
 
 
 @app.command()
+def advisories(
+    files: Annotated[
+        list[Path], typer.Argument(help="OSV advisories: JSON files, folders of them, or osv.dev's all.zip of PyPI.")
+    ],
+) -> None:
+    """Hold the installed packages against advisories in files; no network is used."""
+    from alnnode import advisories as local  # noqa: PLC0415
+
+    packages = local.installed()
+    count, found = local.check(local.read(files), packages)
+    for one in found:
+        remedy = f"fixed in {one.fixed}" if one.fixed else "no fixed version is named"
+        typer.echo(f"{one.package} {one.version}: {one.advisory}: {one.summary} ({remedy})")
+    typer.echo(f"{len(packages)} packages, {count} advisories, {len(found)} findings")
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demonstration makes.")] = Path("demo-out"),
     seed: Annotated[int, typer.Option("--seed", "-s", help="Which phantom.")] = 2024,

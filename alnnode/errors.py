@@ -12,6 +12,7 @@
   + TlsRefused             a peer's TLS handshake failed, or its certificate names nobody who is let in
   + JobNotFound            no job has that id
   + JobConflict            a job is in no state to do what is asked
+  + AdvisoryError          a file of advisories cannot be used
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
 
 No message of any of these ever carries patient data: they end in logs and in the job list.
@@ -74,6 +75,10 @@ class JobNotFound(AlnnodeError):
 
 class JobConflict(AlnnodeError):
     """A job is in no state to do what is asked; the message says what to do instead."""
+
+
+class AdvisoryError(AlnnodeError):
+    """A file of advisories is not there, or not in the OSV format."""
 
 
 class ServiceError(AlnnodeError):

@@ -19,6 +19,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import broker, child, store
+from alnnode.audit.sender import Sender
+from alnnode.audit.trail import Trail
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.ingest.sweep import Sweep
 from alnnode.parts import Part
@@ -125,7 +127,8 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    sweep = threading.Thread(target=_sweep, args=(settings, stop), name="sweep", daemon=True)
+    trail, sender = Trail(settings), Sender(settings)
+    sweep = threading.Thread(target=_sweep, args=(settings, trail, stop), name="sweep", daemon=True)
     everything = [*([redis] if redis else []), *parts]
     try:
         if redis is not None:
@@ -135,6 +138,7 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
             sweep.start()
         if not stop.is_set():
             log.info("node_ready", parts=[part.name for part in everything])
+            trail.put(trail.events.application(started=True))
         while not stop.wait(POLL):
             if sweeps and not sweep.is_alive():
                 raise ServiceError("the sweep ended, and without it no series is completed; the lines above say why")
@@ -146,6 +150,9 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
         if sweep.ident is not None:
             sweep.join(STOP_LIMIT)
         _stop(everything[:1] if redis else [], BROKER_STOP_LIMIT)
+        trail.put(trail.events.application(started=False))
+        trail.close()
+        sender.close()
     log.info("stopped")
     return 0
 
@@ -186,10 +193,10 @@ def _stop(parts: Sequence[Part], limit: float) -> None:
         part.wait(max(0.1, deadline - time.monotonic()))
 
 
-def _sweep(settings: Settings, stop: threading.Event) -> None:
+def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
     jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
     producer = Producer(settings)
-    sweep = Sweep(settings, jobs, Spool(settings.node.data_dir / "spool"), producer)
+    sweep = Sweep(settings, jobs, Spool(settings.node.data_dir / "spool"), producer, trail)
     broker_away = False
     while not stop.wait(settings.completion.sweep_interval):
         try:

@@ -349,6 +349,42 @@ class Retention(Section):
         return self
 
 
+class Audit(Section):
+    """The audit trail (PS3.15 Annex A.5): who did what to which study."""
+
+    to: Literal["off", "tls", "udp", "file"] = "off"  # syslog (RFC 5425, RFC 5426), or a file of one XML message on each line
+    host: str = ""
+    port: Port = 6514
+    ca: Path | None = None  # of the server; for "tls"
+    certificate: Path | None = None  # the node's own, when the server asks for one
+    private_key: Path | None = None
+    server_name: str | None = None  # in the server's certificate; None: host
+    file: Path | None = None
+    identity: bool = False  # whether messages name the patient
+    site: str = ""  # AuditEnterpriseSiteID
+    max_waiting: Annotated[int, Field(ge=100, le=1_000_000)] = 100_000  # messages
+
+    @model_validator(mode="after")
+    def _has_where_to(self) -> Self:
+        if self.to == "file" and self.file is None:
+            raise ValueError('to = "file" needs file, the path to append to')
+        if self.to in {"tls", "udp"} and not self.host:
+            raise ValueError(f'to = "{self.to}" needs host, the syslog server')
+        if self.to == "tls" and self.ca is None:
+            raise ValueError('to = "tls" needs ca, the authority that signed the server\'s certificate')
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together; give both or none")
+        return self
+
+    @property
+    def tls(self) -> DestinationTls:
+        """The same as towards a destination."""
+        assert self.ca is not None  # asked for only where to = "tls"
+        return DestinationTls(
+            ca=self.ca, certificate=self.certificate, private_key=self.private_key, server_name=self.server_name
+        )
+
+
 class Settings(BaseSettings):
     """All sections. Use `load`, not the constructor."""
 
@@ -368,6 +404,7 @@ class Settings(BaseSettings):
     broker: Broker = Broker()
     web: Web = Web()
     logging: Logging = Logging()
+    audit: Audit = Audit()
     retention: Retention = Retention()
 
     @classmethod

@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 from alnnode.send.destination import OutboxFile
+from workers.auditing import Account
 
 if TYPE_CHECKING:
     from alnnode.settings import Destination as DestinationSettings
@@ -39,19 +40,25 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
     claim = runtime.jobs.claim_delivery(delivery_id, runtime.delivery_lease, early=early)
     if claim is None:
         return
+    account = Account(claim, runtime)
+    account.begun()
     try:
         if claim.sent:
             _ask(claim, runtime)
         else:
             _send(claim, runtime)
+            account.delivered()
     except DestinationAway as error:
+        account.deferred(str(error))
         runtime.away[name] = _defer(claim, runtime, error, away if early else None)
         runtime.jobs.move_deliveries(name, runtime.away[name])
         return
     except DeliveryRefused as error:
         log.warning("delivery_refused", delivery=claim.delivery_id, job=claim.job_id, destination=name, error=str(error))
         runtime.jobs.refused(claim.delivery_id, str(error))
+        account.refused(str(error))
     except (DeliveryError, OSError) as error:
+        account.deferred(str(error) if isinstance(error, DeliveryError) else type(error).__name__)
         _defer(claim, runtime, error)
     if runtime.away.pop(name, None) is not None:
         runtime.jobs.move_deliveries(name, datetime.now(UTC))

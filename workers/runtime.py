@@ -10,6 +10,7 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from alnnode.audit.trail import Trail
 from alnnode.queue import Producer
 from alnnode.send.destination import connect
 from alnnode.store import engine
@@ -116,6 +117,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._producer: Producer | None = None
+        self._trail: Trail | None = None
 
     @property
     def jobs(self) -> Jobs:
@@ -140,6 +142,14 @@ class Runtime:
             if self._producer is None:
                 self._producer = Producer(self.settings)
             return self._producer
+
+    @property
+    def trail(self) -> Trail:
+        """The audit trail, written by this process's own thread."""
+        with self._lock:
+            if self._trail is None:
+                self._trail = Trail(self.settings)
+            return self._trail
 
     @property
     def spool(self) -> Spool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
 log = structlog.get_logger()
@@ -50,11 +50,17 @@ class _Peer:
     told_at: float = float("-inf")
 
 
-class Gate:
-    """Counts. Safe to share between threads."""
+def nobody(_address: str, _reason: str) -> None:
+    """Nobody wants to be told who was refused."""
 
-    def __init__(self, networks: Sequence[IPv4Network | IPv6Network], limits: Limits) -> None:
-        self._networks, self._limits = tuple(networks), limits
+
+class Gate:
+    """Counts. Safe to share between threads. ``told`` is called as often as the log is written."""
+
+    def __init__(
+        self, networks: Sequence[IPv4Network | IPv6Network], limits: Limits, told: Callable[[str, str], None] = nobody
+    ) -> None:
+        self._networks, self._limits, self._told = tuple(networks), limits, told
         self._lock = threading.Lock()
         self._peers: dict[str, _Peer] = {}
         self._connections = 0
@@ -74,6 +80,7 @@ class Gate:
                 peer.told_at = now
         if tell:
             log.warning("connection_refused", address=address, reason=refusal, silent_for_s=QUIET)
+            self._told(address, refusal)
         return False
 
     def leave(self, address: str) -> None:

@@ -21,6 +21,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from alnnode.audit.trail import Trail
 from alnnode.errors import RejectedObject, ServiceError
 from alnnode.ingest import answers, recorder
 from alnnode.ingest.accept import Acceptor
@@ -29,6 +30,7 @@ from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
+from alnnode.ingest.witness import Witness
 from alnnode.send import commitment
 from alnnode.store import engine as engines
 from alnnode.store.commitments import Commitments
@@ -55,8 +57,10 @@ ABORT_GRACE = 1.0  # seconds that peers then get to close their connections
 class Receiver:
     """Answers the events of associations."""
 
-    def __init__(self, settings: Settings, acceptor: Acceptor, committer: Committer, commitments: Commitments) -> None:
-        self._acceptor, self._committer, self._commitments = acceptor, committer, commitments
+    def __init__(
+        self, settings: Settings, acceptor: Acceptor, witness: Witness, committer: Committer, commitments: Commitments
+    ) -> None:
+        self._acceptor, self._witness, self._committer, self._commitments = acceptor, witness, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
         self._series: dict[Association, set[str]] = {}
 
@@ -65,6 +69,7 @@ class Receiver:
         """Events with what answers them."""
         return [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._action),
             (evt.EVT_N_EVENT_REPORT, self._report),
@@ -79,11 +84,15 @@ class Receiver:
         if primitive is not None and primitive.called_ae_title in self._called:
             event.assoc.acceptor.ae_title = primitive.called_ae_title
 
+    def _rejected(self, event: Event) -> None:
+        self._witness.rejected(event.assoc)
+
     def _store(self, event: Event) -> Dataset:
         status, comment = self._take(event)
         answer = Dataset()
         answer.Status = int(status)
         if comment:
+            self._witness.refused(event.assoc)
             log.warning(
                 "object_refused", status=f"0x{status:04X}", reason=comment, calling_ae_title=event.assoc.requestor.ae_title
             )
@@ -96,7 +105,7 @@ class Receiver:
         if fault is not None:
             return fault
         try:
-            series_uid = self._acceptor.accept(
+            row = self._acceptor.take(
                 request.DataSet.getvalue() if request.DataSet is not None else b"",
                 str(event.context.transfer_syntax),
                 str(event.assoc.requestor.ae_title),
@@ -105,7 +114,8 @@ class Receiver:
             )
         except RejectedObject as error:
             return error.status, error.comment
-        self._series.setdefault(event.assoc, set()).add(series_uid)
+        self._series.setdefault(event.assoc, set()).add(row.series_uid)
+        self._witness.stored(event.assoc, row)
         return Status.SUCCESS, ""
 
     def _action(self, event: Event) -> tuple[int, None]:
@@ -117,11 +127,13 @@ class Receiver:
 
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
+        self._witness.ended(event.assoc)
 
     def _closed(self, event: Event) -> None:
         # Aborted or cut off: the sender will come again, so the grace after a release must not start.
         if not event.assoc.is_released:
             self._series.pop(event.assoc, None)
+            self._witness.ended(event.assoc)
 
 
 def contexts() -> list[PresentationContext]:
@@ -175,11 +187,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     replayed = recorder.replay(jobs, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)
-    acceptor = Acceptor(settings, jobs, spool)
+    acceptor, trail = Acceptor(settings, jobs, spool), Trail(settings)
     committer = Committer(settings, Requests(engine), spool)
     committer.start()
     try:
-        server = _listen(settings, Receiver(settings, acceptor, committer, Commitments(engine)))
+        witness = Witness(settings, trail, spool)
+        server = _listen(settings, Receiver(settings, acceptor, witness, committer, Commitments(engine)), witness)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -191,11 +204,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     finally:
         committer.close()
         acceptor.close()
+        trail.close()
         engine.dispose()
     log.info("listener_stopped")
 
 
-def _listen(settings: Settings, receiver: Receiver) -> Server:
+def _listen(settings: Settings, receiver: Receiver, witness: Witness) -> Server:
     listener = settings.listener
     try:
         return Server(
@@ -206,9 +220,11 @@ def _listen(settings: Settings, receiver: Receiver) -> Server:
             Gate(
                 listener.addresses,
                 Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
+                witness.refused_peer,
             ),
             listener.max_object_mb << 20,
             Reloading(listener.tls) if listener.tls else None,
+            witness.refused_peer,
         )
     except OSError as error:
         raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error

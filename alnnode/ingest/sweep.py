@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from alnnode.audit.trail import Trail
 from alnnode.ingest import recorder, routes
+from alnnode.ingest.deletion import Deletion
 from alnnode.store.spool import ORPHAN_AGE
 
 if TYPE_CHECKING:
@@ -49,10 +51,12 @@ class Sweep:
         jobs: the job tables.
         spool: the bytes.
         producer: where ids go; when it raises, they are enqueued again by a later sweep.
+        trail: is told what is deleted.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer) -> None:
+    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer, trail: Trail | None = None) -> None:
         self._settings, self._jobs, self._spool, self._producer = settings, jobs, spool, producer
+        self._trail = trail or Trail(settings)
         self._next_cleaning = self._next_room = 0.0
 
     def once(self) -> None:
@@ -78,12 +82,14 @@ class Sweep:
         replayed = recorder.replay(self._jobs, self._spool, JOURNAL_AGE)
         orphans = self._spool.sweep_temporary(ORPHAN_AGE)
         keep = self._settings.retention
-        purged = self._jobs.purge(
-            moment - timedelta(days=keep.delivered_days),
-            moment - timedelta(days=keep.failed_days),
-            self._spool.delete,
-            moment,
-        )
+        with Deletion(self._spool, self._trail) as deletion:
+            purged = self._jobs.purge(
+                moment - timedelta(days=keep.delivered_days),
+                moment - timedelta(days=keep.failed_days),
+                deletion.delete,
+                moment,
+                told=deletion.told,
+            )
         if replayed or orphans or purged:
             log.info("cleaned", replayed=replayed, orphans=orphans, series=purged)
 
@@ -95,7 +101,8 @@ class Sweep:
         self._next_room = time.monotonic() + ROOM_INTERVAL
         now = datetime.now(UTC)
         never = datetime.fromtimestamp(0, UTC)
-        purged = self._jobs.purge(now, never, self._spool.delete, now, lambda: free() >= keep.clean_to_mb)
+        with Deletion(self._spool, self._trail) as deletion:
+            purged = self._jobs.purge(now, never, deletion.delete, now, lambda: free() >= keep.clean_to_mb, deletion.told)
         log.warning("disk_filling", free_mb=free(), series_deleted_early=purged)
 
     @staticmethod

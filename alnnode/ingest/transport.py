@@ -28,6 +28,7 @@ from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from alnnode.errors import TlsRefused
+from alnnode.ingest.gate import nobody
 from alnnode.ingest.messages import WAIT, Messages
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ class _Handler(RequestHandler):
                 self.request = self.server.tls.accept(self.request, seconds)
             except TlsRefused as error:
                 log.warning("tls_refused", address=self.client_address[0], reason=str(error))
+                self.server.told(self.client_address[0], f"TLS: {error}")
                 return False
             spoke = True
         self.request.settimeout(self.ae.network_timeout)
@@ -329,8 +331,9 @@ class Server(ThreadedAssociationServer):
         gate: Gate,
         max_object_bytes: int,
         tls: Reloading | None = None,
+        told: Callable[[str, str], None] = nobody,
     ) -> None:
-        self.tls = tls
+        self.tls, self.told = tls, told
         self.bound, self.max_object_bytes = tuple(bound), max_object_bytes
         self.gate = gate
         super().__init__(ae, address, ae.ae_title, list(contexts), request_handler=_Handler)

@@ -342,10 +342,12 @@ class Jobs:
         delete: Callable[[tuple[str, ...]], None],
         now: datetime | None = None,
         enough: Callable[[], bool] = lambda: False,
+        told: Callable[[str, int], None] = lambda _study, _files: None,
     ) -> int:
         """Forget the bytes of series whose jobs ended before these times, the first to end first, until ``enough``; how many.
 
-        ``delete`` gets the paths of one series at a time and must not mind files that are gone already.
+        ``delete`` gets the paths of one series at a time and must not mind files that are gone already; ``told`` gets the study and how
+        many files there were, when they are gone.
         """
         with self._engine.connect() as connection:
             old = retention.expired(connection, delivered_before, failed_before)
@@ -356,7 +358,10 @@ class Jobs:
             with self._writer.begin() as connection:
                 paths = retention.forget(connection, series_uid, delivered_before, failed_before, now or _now())
                 delete(paths)
-                purged += bool(paths)
+                study_uid = connection.execute(select(Job.study_uid).where(Job.series_uid == series_uid).limit(1)).scalar_one()
+            if paths:
+                purged += 1
+                told(study_uid, len(paths))
         return purged
 
     def list(self, state: JobState | None = None, limit: int = 1000) -> tuple[JobStatus, ...]:

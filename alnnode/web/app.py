@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from alnnode.store.overview import Overview
 from alnnode.web import frames, health, openapi, pages, qido, stow, wado
 from alnnode.web.access import Guard
+from alnnode.web.auditing import Audited
 from alnnode.web.health import Readiness
 from alnnode.web.indexer import Indexer
 from alnnode.web.metrics import Metrics, metrics
@@ -54,6 +55,7 @@ def create(opened: Services) -> Starlette:
         middleware=[
             Middleware(_Answers),
             *([cors] if settings.cors_origins else []),
+            Middleware(Audited, opened=opened),
             Middleware(Guard, access=opened.access),
         ],
         lifespan=_lifespan,

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from alnnode import heartbeat
+from alnnode.audit.spool import Waiting
 from alnnode.records import JobState
 from alnnode.store.tables import DeliveryState, RequestState
 
@@ -90,6 +91,12 @@ class _Collector:
         for worker, seconds in heartbeat.ages(self._settings.node.data_dir).items():
             beats.add_metric([worker], seconds)
         yield beats
+        if self._settings.audit.to != "off":
+            waiting = Waiting(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
+            yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that were not sent yet", waiting.count())
+            yield GaugeMetricFamily(
+                "alnnode_audit_lost", "Audit messages that were lost since the node was set up", waiting.lost()
+            )
 
 
 async def metrics(request: Request) -> Response:

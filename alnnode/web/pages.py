@@ -164,7 +164,7 @@ async def capture(request: Request) -> Response:
 
     def draw() -> bytes:
         opened, position = services(request), request.path_params["position"]
-        opened.jobs.get(request.path_params["job"])
+        request.state.study = opened.jobs.get(request.path_params["job"]).study_uid  # for the audit trail
         rows = [row for row in opened.jobs.results(request.path_params["job"]) if row.position == position]
         if not rows:
             raise NoSuchFrameError
@@ -213,6 +213,7 @@ async def login(request: Request) -> Response:
     if who is None:
         access.throttle.wrong(address)
         return _html("login.html", {"wrong": True, "who": None}, 403)
+    request.state.entered = who.name  # for the audit trail
     answer = RedirectResponse(after, 303)
     _set(answer, request, access.session(who.name))
     return answer

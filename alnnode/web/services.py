@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from alnnode.audit.trail import Trail
 from alnnode.ingest.accept import Acceptor
 from alnnode.queue import Producer
 from alnnode.store import engine
@@ -34,6 +35,7 @@ class Services:
     acceptor: Acceptor
     producer: Producer
     access: Access
+    trail: Trail
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -55,12 +57,14 @@ class Services:
             acceptor=Acceptor(settings, jobs, spool),
             producer=Producer(settings),
             access=access,
+            trail=Trail(settings),
         )
 
     def close(self) -> None:
         """Record what was accepted, and close."""
         self.acceptor.close()
         self.producer.close()
+        self.trail.close()
         self.engine.dispose()
 
 

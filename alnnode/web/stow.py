@@ -200,6 +200,7 @@ def _head(data: memoryview) -> tuple[int, str, str, str]:
 
 
 def _answer(request: Request, study: str | None, outcome: Outcome) -> Response:
+    request.state.stow = outcome  # for the audit trail
     request.app.state.metrics.stored.labels("stored").inc(len(outcome.stored))
     request.app.state.metrics.stored.labels("refused").inc(len(outcome.failed))
     reasons = Counter(f"0x{failure.reason:04X}" for failure in outcome.failed)

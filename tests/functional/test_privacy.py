@@ -19,6 +19,8 @@ from urllib.request import Request, urlopen
 import ct_series
 import dicom_objects
 import pytest
+import watched
+from audits import Read
 from listening import free_port, wait_for
 from processes import descendants
 from pydicom import dcmread
@@ -147,13 +149,15 @@ class Node:
             f'[node]\ndata_dir = "{folder}/data"\n[listener]\nport = {free_port()}\nprocesses = 1\n[web]\nport = {free_port()}\n'
             "[completion]\nassociation_grace = 0.3\nquiet = 3\nsweep_interval = 0.2\n[retention]\nmin_free_mb = 0\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n[logging]\nlevel = "debug"\n'
+            f'[audit]\nto = "file"\nfile = "{folder}/audit.xml"\n'
             f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {ports[0]}\nretry_first = 0.2\n'
             f'[[destinations]]\nname = "archive"\nkind = "stow"\nurl = "http://127.0.0.1:{ports[1]}"\nretry_first = 0.2\n'
         )
         self.settings = load(self.config)
         tests = Path(__file__).parents[1]
         self._environment = {
-            **os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{tests.parent}:{tests}", "OMP_NUM_THREADS": "1",
+            **os.environ, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1",
+            **watched.environment(folder / "connections", tests.parent, tests),
             "PYTHONWARNINGS": "default",
         }  # fmt: skip
         planted = ["chaos.planted", plant] if plant else []
@@ -280,6 +284,11 @@ def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) ->
     assert not node.hits(), (node.hits(), log[-4000:])
     for word in ("object_refused", "stow", "job_analysed", "delivery_deferred", "delivered", "step"):
         assert f'"{word}"' in log, f"{word} was never logged: the test does not see what it is about"
+    told = [Read(line) for line in (node.folder / "audit.xml").read_bytes().splitlines()]
+    assert {"110100", "110102", "110104"} <= {message.event for message in told}
+    assert [told[0].types, told[-1].types] == [["110120"], ["110121"]], "the node started and stopped"
+    assert watched.elsewhere(node.folder / "connections") == [], "it connected to somebody who is not in its settings"
+    assert len(watched.connections(node.folder / "connections")) > 10, "nobody watched"
     private = [path for path in (node.folder / "data").rglob("*") if path.stat().st_mode & 0o077 and not path.is_socket()]
     assert private == [], "others may read it"
 

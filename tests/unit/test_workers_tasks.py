@@ -5,14 +5,16 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from audits import Read
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
 from alnnode import store
+from alnnode.audit.sender import Sender
 from alnnode.errors import DeliveryError, DeliveryRefused, NotAnalysable, ReportError, ServiceError
 from alnnode.records import JobState, ObjectRole, ResultObject
 from alnnode.send.destination import InMemoryDestination
-from alnnode.settings import Analysis, Broker, Destination, Node, Settings
+from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
 from alnnode.store.rows import NewInstance, SeriesFacts
 from workers import analysing, delivering
 from workers.runtime import Runtime
@@ -250,3 +252,31 @@ def test_the_wait_doubles_with_jitter_up_to_the_ceiling() -> None:
         waits = [delivering.backoff(settings, attempt) for _ in range(200)]
         assert full / 2 <= min(waits) < max(waits) <= full
         assert len(set(waits)) > 100
+
+
+def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) -> None:
+    path = tmp_path / "audit.xml"
+    bench.runtime.settings = bench.runtime.settings.model_copy(update={"audit": Audit(to="file", file=path)})
+    _, first = bench.analysed_job()
+    bench.pacs.failures = [DeliveryError("pacs: out of resources (status 0xA700)"), DeliveryRefused("pacs: refused")]
+    for _ in range(2):
+        delivering.deliver(first, bench.runtime)
+        bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+    job = bench.jobs.list()[0].job_id
+    bench.jobs.retry(job)
+    (delivery,) = bench.jobs.get(job).deliveries
+    delivering.deliver(delivery.delivery_id, bench.runtime)
+    bench.runtime.trail.close()
+    Sender(bench.runtime.settings).close()
+    told = [Read(line) for line in path.read_bytes().splitlines()]
+    assert [(read.event, read.outcome) for read in told] == [
+        ("110102", 0),
+        ("110104", 4),
+        ("110104", 8),
+        ("110102", 0),
+        ("110104", 0),
+    ]
+    assert {read.study for read in told} == {"1.2.3"}
+    assert {read.participants[1] for read in told} == {("110152", "PACS", "127.0.0.1")}
+    assert told[1].description == "pacs: out of resources (status 0xA700)"
+    assert [read.instances for read in told] == [2] * 5

@@ -1,0 +1,76 @@
+"""The thread that sends what waits, in the order in which it happened: one for a data directory, however many hosts share it."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from typing import IO, TYPE_CHECKING
+
+import structlog
+
+from alnnode.audit.sinks import open_sink
+from alnnode.audit.spool import Waiting
+from alnnode.errors import ServiceError
+
+if TYPE_CHECKING:
+    from alnnode.settings import Settings
+
+log = structlog.get_logger()
+
+POLL = 0.5  # seconds
+FIRST_WAIT, LAST_WAIT = 1.0, 60.0  # seconds after a failure
+BATCH = 1000
+
+
+class Sender:
+    """Sends until it is closed; what it could not send waits for the next start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._on = settings.audit.to != "off"
+        self._stop = threading.Event()
+        if not self._on:
+            return
+        self._waiting = Waiting(settings.node.data_dir.resolve(), settings.audit.max_waiting)
+        self._sink = open_sink(settings)
+        self._wait = 0.0
+        self._thread = threading.Thread(target=self._run, name="audit-sender", daemon=True)
+        self._thread.start()
+
+    def close(self, seconds: float = 3.0) -> None:
+        """Send what waits, once more, and stop."""
+        if self._on:
+            self._stop.set()
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with (self._waiting.folder / "sender.lock").open("w") as lock:
+            while not self._stop.wait(self._wait or POLL):
+                if self._mine(lock):
+                    self.once()
+            if self._mine(lock):
+                self.once()
+        self._sink.close()
+
+    @staticmethod
+    def _mine(lock: IO[str]) -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another host's sender has it
+            return False
+        return True
+
+    def once(self) -> None:
+        """Send what waits now. After a failure, wait longer each time."""
+        for path in self._waiting.oldest(BATCH):
+            try:
+                self._sink.send(path.read_bytes())
+                path.unlink()
+            except (OSError, ServiceError) as error:
+                if not self._wait:
+                    words = str(error) if isinstance(error, ServiceError) else type(error).__name__
+                    log.warning("audit_not_sent", error=words, waiting=self._waiting.count())
+                self._wait = min(LAST_WAIT, self._wait * 2 or FIRST_WAIT)
+                return
+        if self._wait:
+            log.info("audit_sent_again")
+        self._wait = 0.0

@@ -1,0 +1,174 @@
+"""Where messages go: a syslog server over TLS (RFC 5425) or UDP (RFC 5426), or a file (PS3.15 sections A.6 and A.7)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from alnnode.errors import ServiceError
+from alnnode.tls import client_context
+
+if TYPE_CHECKING:
+    import ssl
+
+    from alnnode.settings import Audit, Settings
+
+SECONDS = 10.0  # for a connection, and for each message to be taken by the network
+FACILITY = 10  # security and authorization
+NOTICE, WARNING = 5, 4
+LARGEST_DATAGRAM = 65_507 - 8  # bytes, less than what UDP over IPv4 carries
+
+
+class Sink(Protocol):
+    """Takes one message after the other."""
+
+    def send(self, message: bytes) -> None:
+        """Send the XML of one message.
+
+        Raises:
+            OSError, ServiceError: it cannot be sent now.
+        """
+
+    def reach(self) -> str:
+        """Look whether messages can be sent, without sending any; return a few words on it.
+
+        Raises:
+            OSError, ServiceError: they cannot.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+
+
+def open_sink(settings: Settings) -> Sink:
+    """Return what the settings ask for; nothing is connected yet."""
+    audit = settings.audit
+    if audit.to == "file":
+        return FileSink(audit)
+    return TlsSyslog(settings) if audit.to == "tls" else UdpSyslog(settings)
+
+
+def syslog(message: bytes, app_name: str) -> bytes:
+    """Return a message in the syslog format (RFC 5424 section 6), with the header fields of PS3.15 section A.6."""
+    severity = NOTICE if b'EventOutcomeIndicator="0"' in message else WARNING
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    host = socket.gethostname()[:255] or "-"
+    name = "".join(letter for letter in app_name if "!" <= letter <= "~")[:48] or "-"
+    head = f"<{FACILITY * 8 + severity}>1 {moment} {host} {name} {os.getpid()} DICOM+RFC3881 - "
+    return head.encode("ascii", "replace") + b"\xef\xbb\xbf" + message  # UTF-8 is announced by its byte order mark
+
+
+class TlsSyslog:
+    """One connection, kept open; each message is preceded by its length (RFC 5425 section 4.3)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._audit, self._name = settings.audit, settings.node.ae_title
+        self._connection: ssl.SSLSocket | None = None
+
+    def send(self, message: bytes) -> None:
+        """See `Sink.send`. Syslog has no answer: what the network took when the server ended is lost."""
+        framed = syslog(message, self._name)
+        try:
+            self._open().sendall(f"{len(framed)} ".encode("ascii") + framed)
+        except OSError:
+            self.close()
+            raise
+
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        try:
+            version = self._open().version()
+        finally:
+            self.close()
+        return f"{self._audit.host}:{self._audit.port} answers with {version}"
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> ssl.SSLSocket:
+        if self._connection is not None and _was_closed(self._connection):
+            self.close()
+        if self._connection is None:
+            settings = self._audit.tls
+            plain = socket.create_connection((self._audit.host, self._audit.port), SECONDS)
+            try:
+                name = settings.server_name or self._audit.host
+                self._connection = client_context(settings).wrap_socket(plain, server_hostname=name)
+            except (OSError, ServiceError):
+                plain.close()
+                raise
+        return self._connection
+
+
+def _was_closed(connection: ssl.SSLSocket) -> bool:
+    """Whether the server ended the connection meanwhile: it never sends anything else."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if not poll.poll(0):
+        return False
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return type(error).__name__ not in {"SSLWantReadError", "SSLWantWriteError"}
+    finally:
+        connection.settimeout(SECONDS)
+
+
+class UdpSyslog:
+    """One datagram for each message; nobody says whether it arrives."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._audit, self._name = settings.audit, settings.node.ae_title
+
+    def send(self, message: bytes) -> None:
+        """See `Sink.send`."""
+        family, kind, protocol, _, address = self._resolved()
+        with socket.socket(family, kind, protocol) as sending:
+            sending.sendto(syslog(message, self._name)[:LARGEST_DATAGRAM], address)
+
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        return f"{self._resolved()[4][0]}, port {self._audit.port}; over UDP nobody says whether it is there"
+
+    def _resolved(self) -> Any:
+        return socket.getaddrinfo(self._audit.host, self._audit.port, type=socket.SOCK_DGRAM)[0]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class FileSink:
+    """One message on each line of a file that only its owner may read."""
+
+    def __init__(self, audit: Audit) -> None:
+        assert audit.file is not None  # the settings say so
+        self._path = audit.file
+
+    def reach(self) -> str:
+        """See `Sink.reach`."""
+        os.close(self._open())
+        return f"{self._path} can be written"
+
+    def send(self, message: bytes) -> None:
+        """See `Sink.send`. Opened anew each time, so that the file may be rotated."""
+        with os.fdopen(self._open(), "ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
+            if file.write(message + b"\n") <= len(message):  # the disk is full: the message comes again, whole
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def close(self) -> None:
+        """Nothing is open."""
