@@ -12,6 +12,7 @@
   + TlsRefused             a peer's TLS handshake failed, or its certificate names nobody who is let in
   + JobNotFound            no job has that id
   + JobConflict            a job is in no state to do what is asked
+  + WorkitemRefused        a request to the worklist cannot be granted; carries the status of PS3.4 Annex CC
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
 
 No message of any of these ever carries patient data: they end in logs and in the job list.
@@ -74,6 +75,18 @@ class JobNotFound(AlnnodeError):
 
 class JobConflict(AlnnodeError):
     """A job is in no state to do what is asked; the message says what to do instead."""
+
+
+class WorkitemRefused(AlnnodeError):
+    """A request to the worklist is refused.
+
+    Attributes:
+        status: of PS3.4 Annex CC.2 or PS3.7 Annex C, e.g. 0xC301 (the correct Transaction UID was not provided).
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class ServiceError(AlnnodeError):

@@ -11,6 +11,8 @@ from alnnode.store import engine
 from alnnode.store.catalogue import Catalogue
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
+from alnnode.store.subscriptions import Subscriptions
+from alnnode.store.worklist import Worklist
 from alnnode.web.access import Access, Principal
 from alnnode.web.attributes import Attributes
 
@@ -34,6 +36,8 @@ class Services:
     acceptor: Acceptor
     producer: Producer
     access: Access
+    worklist: Worklist
+    subscriptions: Subscriptions
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -55,6 +59,8 @@ class Services:
             acceptor=Acceptor(settings, jobs, spool),
             producer=Producer(settings),
             access=access,
+            worklist=Worklist(database, spool),
+            subscriptions=Subscriptions(database),
         )
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ async def store(request: Request) -> Response:
         settings.listener.max_object_mb << 20,
     )
     try:
-        await _Store(services(request).acceptor, principal(request).name, study, outcome).all(parts)
+        await Store(services(request).acceptor, principal(request).name, study, outcome).all(parts)
     except ClientDisconnect:
         log.info("stow_cut_off", stored=len(outcome.stored))
         return PlainTextResponse("cut off", 400)
@@ -115,7 +115,7 @@ async def _limited(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[by
         yield chunk
 
 
-class _Store:
+class Store:
     """Takes parts as they come, some at the same time: most of the wait is for the disk."""
 
     def __init__(self, acceptor: Acceptor, sender: str, study: str | None, outcome: Outcome) -> None:
@@ -123,6 +123,7 @@ class _Store:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def all(self, parts: AsyncIterator[multipart.Part]) -> None:
+        """Keep every part; what became of them is in the outcome."""
         async with asyncio.TaskGroup() as group:
             try:
                 async for part in parts:
