@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from alnnode.errors import WorkitemRefused
@@ -169,6 +169,12 @@ class Worklist:
             except FileNotFoundError:  # changed or deleted since the rows were read: the next look sees it
                 continue
         return tuple(found)
+
+    def counts(self) -> dict[State, int]:
+        """How many workitems are in each state."""
+        query = select(WorkitemRow.state, func.count()).where(WorkitemRow.document.is_not(None)).group_by(WorkitemRow.state)
+        with self._reader.connect() as connection:
+            return {State(state): count for state, count in connection.execute(query)}
 
     def update(self, uid: str, transaction_uid: str | None, changes: Json, now: datetime | None = None) -> None:
         """Replace attributes: of a SCHEDULED workitem by anybody, of one IN PROGRESS by who knows its Transaction UID (CC.2.6).

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from alnnode.store.figures import Figures
 from alnnode.store.overview import Overview
 from alnnode.web import frames, health, openapi, pages, qido, stow, subscribers, wado, workitems
 from alnnode.web.access import Guard
@@ -63,7 +64,7 @@ def create(opened: Services) -> Starlette:
     )
     app.state.services = opened
     app.state.readiness = Readiness()
-    app.state.metrics = Metrics(opened.settings, Overview(opened.engine))
+    app.state.metrics = Metrics(opened.settings, Overview(opened.engine), Figures(opened.engine), opened.worklist)
     return app
 
 

@@ -10,7 +10,8 @@ from alnnode.errors import DeliveryError, ServiceError
 from alnnode.send.authorization import Bearer
 from alnnode.tls import client_context
 from alnnode.web import multipart
-from alnnode.web.stow import DICOM, Outcome, Store
+from alnnode.web.outcome import Outcome
+from alnnode.web.stow import DICOM, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

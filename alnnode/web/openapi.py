@@ -83,12 +83,12 @@ def describe() -> dict[str, Any]:
 
 
 def _in_path(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {
+    schemas: dict[str, dict[str, Any]] = {
         "frames": {"type": "string", "pattern": "^[1-9][0-9]*(,[1-9][0-9]*)*$"},
         "path": {"type": "string"},
         "aetitle": {"type": "string", "minLength": 1, "maxLength": 16},
-    }.get(name, UID)
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+    }
+    return {"name": name, "in": "path", "required": True, "schema": schemas.get(name, UID)}
 
 
 def _query(name: str, kind: str, text: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _store() -> dict[str, Any]:
                     403: "the token's roles do not allow it",
                     406: "only DICOM JSON is answered",
                     413: "too large",
-                    415: "another body than multipart/related with application/dicom",
+                    415: "another body than multipart/related with application/dicom or application/dicom+json",
                     503: "too little disk space",
                 }.items()
             },
