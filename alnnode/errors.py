@@ -13,6 +13,7 @@
   + JobNotFound            no job has that id
   + JobConflict            a job is in no state to do what is asked
   + AdvisoryError          a file of advisories cannot be used
+  + WorkitemRefused        a request to the worklist cannot be granted; carries the status of PS3.4 Annex CC
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
 
 No message of any of these ever carries patient data: they end in logs and in the job list.
@@ -79,6 +80,18 @@ class JobConflict(AlnnodeError):
 
 class AdvisoryError(AlnnodeError):
     """A file of advisories is not there, or not in the OSV format."""
+
+
+class WorkitemRefused(AlnnodeError):
+    """A request to the worklist is refused.
+
+    Attributes:
+        status: of PS3.4 Annex CC.2 or PS3.7 Annex C, e.g. 0xC301 (the correct Transaction UID was not provided).
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class ServiceError(AlnnodeError):

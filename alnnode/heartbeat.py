@@ -5,6 +5,7 @@ A file rather than a message: it is there when the broker is away, which is when
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from contextlib import suppress
@@ -38,4 +39,31 @@ def ages(data_dir: Path) -> dict[str, float]:
                 age = max(0.0, time.time() - path.stat().st_mtime)
                 if age < FORGOTTEN:
                     found[path.name] = age
+    return found
+
+
+def note(data_dir: Path, part: str, figures: dict[str, float]) -> None:
+    """Leave figures of this part on this host for `noted`; nothing when there are none.
+
+    Raises:
+        OSError: the data directory cannot be written.
+    """
+    if not figures:
+        return
+    folder = data_dir / "figures"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{part}@{socket.gethostname()}"
+    path.with_suffix(".tmp").write_text(json.dumps(figures), encoding="ascii")
+    path.with_suffix(".tmp").replace(path)
+
+
+def noted(data_dir: Path) -> dict[str, dict[str, float]]:
+    """Return the figures by ``part@host``."""
+    found = {}
+    for path in sorted((data_dir / "figures").glob("*@*")):
+        with suppress(FileNotFoundError, ValueError):  # being replaced
+            if path.suffix != ".tmp":
+                found[path.name] = {
+                    str(name): float(value) for name, value in json.loads(path.read_text(encoding="ascii")).items()
+                }
     return found

@@ -193,6 +193,36 @@ class Commitment(Section):
     requesters: tuple[Requester, ...] = ()  # empty: nobody may ask
 
 
+class Archive(Section):
+    """A DICOMweb archive that the input of workitems may be fetched from."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]  # images arrive under it, as under an AE title
+    url: Annotated[str, Field(pattern=r"^https?://[^?#]+[^/?#]$")]  # the DICOMweb service root
+    timeout: Seconds = 60
+    tls: DestinationTls | None = None  # None: the system's authorities
+    token_file: Path | None = None  # holds a bearer token
+
+    @model_validator(mode="after")
+    def _tls_is_for_https(self) -> Self:
+        if self.tls and (not self.url.startswith("https://") or self.tls.server_name):
+            raise ValueError("tls needs a url that begins with https://, which names the server: leave server_name out")
+        return self
+
+
+class Worklist(Section):
+    """Which workitems of the worklist this node performs."""
+
+    perform: bool = True
+    # Scheduled Workitem Codes, "scheme:value": PS3.16 CID 9231 Computer Aided Detection and Diagnosis, and one of our own.
+    codes: tuple[Annotated[str, Field(pattern=r"^[^:\\]{1,16}:[^\\]{1,16}$")], ...] = (
+        "DCM:110004",
+        "DCM:110003",
+        "99ALNNODE:ANALYSE",
+    )
+    interval: Seconds = 0.5
+    fetch_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class Route(Section):
     """Which series are analysed: all given conditions must hold; an empty list asks nothing."""
 
@@ -406,6 +436,8 @@ class Settings(BaseSettings):
     logging: Logging = Logging()
     audit: Audit = Audit()
     retention: Retention = Retention()
+    archives: tuple[Archive, ...] = ()
+    worklist: Worklist = Worklist()
 
     @classmethod
     def settings_customise_sources(
@@ -425,6 +457,7 @@ class Settings(BaseSettings):
             ("destinations", [d.name for d in self.destinations]),
             ("requesters", [r.ae_title for r in self.commitment.requesters]),
             ("routes", [r.name for r in self.routes]),
+            ("archives", [a.name for a in self.archives]),
         ):
             double = {name for name in names if names.count(name) > 1}
             if double:
@@ -487,7 +520,9 @@ def _remedy(location: tuple[int | str, ...]) -> str:
     """Name the key that was probably meant."""
     fields = Settings.model_fields
     if len(location) > 1:
-        kind = {"destinations": Destination, "routes": Route}.get(str(location[0])) or fields[str(location[0])].annotation
+        kind = {"destinations": Destination, "routes": Route, "archives": Archive}.get(str(location[0])) or fields[
+            str(location[0])
+        ].annotation
         fields = getattr(kind, "model_fields", {})
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     return f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"

@@ -16,7 +16,7 @@ BOUNDARY = "a-boundary"
 
 
 @contextmanager
-def service(folder, *, web=None, listener=None, retention=None):
+def service(folder, *, web=None, listener=None, retention=None, **sections):
     """Yield a client of a service that listens on loopback, and what it works with."""
     settings = Settings(
         node=Node(data_dir=folder),
@@ -24,6 +24,7 @@ def service(folder, *, web=None, listener=None, retention=None):
         listener=listener or Listener(),
         retention=retention or Retention(min_free_mb=0),
         web=web or Web(),
+        **sections,
     )
     store.migrate(settings.database_url)
     opened = Services.open(settings)

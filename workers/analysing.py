@@ -16,6 +16,7 @@ from alnnode.queue import SOFT_SHARE
 from alnnode.records import ReportContext
 from alnnode.store.rows import ResultRow
 from workers.lease import Lease, LeaseLostError
+from workers.steps import END, Steps
 
 if TYPE_CHECKING:
     from alnnode.records import ResultObject
@@ -58,13 +59,17 @@ def analyse(job_id: str, runtime: Runtime) -> None:
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
+    steps = Steps(runtime.figures, claim.job_id)
+
     def progress(step: str) -> None:
         lease.check()
+        steps.begin(step)
         log.debug("step", job=claim.job_id, step=step)
 
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
     objects, not_analysed = runtime.analyst.analyse(paths, _context(claim, runtime), progress)
+    steps.begin(END)
     if not_analysed is not None and not settings.analysis.report_not_analysed:
         raise NotAnalysable(not_analysed)
     lease.check()

@@ -7,14 +7,17 @@ Celery waits for a new process.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from alnnode import heartbeat
 from alnnode.audit.trail import Trail
-from alnnode.queue import Producer
+from alnnode.queue import ANALYSE, Producer
 from alnnode.send.destination import connect
 from alnnode.store import engine
 from alnnode.store.commitments import Commitments
+from alnnode.store.figures import Figures
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
 from workers.lanes import Lanes
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     from alnnode.locate.detector import Detector
     from alnnode.model.ensemble import Ensemble
-    from alnnode.records import ReportContext, ResultObject
+    from alnnode.records import Analysis, ReportContext, ResultObject
     from alnnode.send.commitment import CommitmentUser
     from alnnode.send.destination import Destination
     from alnnode.settings import Analysis as AnalysisSettings
@@ -62,8 +65,8 @@ class Analyst(Protocol):
 class ModelAnalyst:
     """The bundle's networks, loaded when first asked for."""
 
-    def __init__(self, settings: AnalysisSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: AnalysisSettings, observe: Callable[[Analysis], None]) -> None:
+        self._settings, self._observe = settings, observe
         self._loaded: tuple[Ensemble, Detector, str] | None = None
 
     @property
@@ -79,6 +82,7 @@ class ModelAnalyst:
 
         ensemble, detector, _ = self._load()
         analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress)
+        self._observe(analysis)
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 
@@ -109,7 +113,7 @@ class Runtime:
         delivery_lease: timedelta = DELIVERY_LEASE,
     ) -> None:
         self.settings = settings
-        self.analyst = analyst or ModelAnalyst(settings.analysis)
+        self.analyst = analyst or ModelAnalyst(settings.analysis, self._observe)
         self.lease = lease
         self.delivery_lease = delivery_lease
         self.lanes = Lanes()
@@ -122,18 +126,32 @@ class Runtime:
     @property
     def jobs(self) -> Jobs:
         """The job tables, on this process's own connections."""
-        return Jobs(self._database())
+        return Jobs(self._database)
 
     @property
     def commitments(self) -> Commitments:
         """What destinations commit, on the same connections."""
-        return Commitments(self._database())
+        return Commitments(self._database)
 
+    @property
+    def figures(self) -> Figures:
+        """What is told of the work, on the same connections."""
+        return Figures(self._database)
+
+    @property
     def _database(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 self._engine = engine.create(self.settings.database_url, self.settings.database.pool_size)
             return self._engine
+
+    def _observe(self, analysis: Analysis) -> None:
+        """Tell monitoring which probabilities the nodes got, and how much memory the device gave for it."""
+        from alnnode.model.ensemble import device_memory  # noqa: PLC0415 - only the process that analyses loads torch
+
+        self.figures.probabilities(analysis.model.digest, [finding.prediction.probability for finding in analysis.findings])
+        with suppress(OSError):  # a full disk is no reason to fail
+            heartbeat.note(self.settings.node.data_dir, ANALYSE, device_memory())
 
     @property
     def producer(self) -> Producer:

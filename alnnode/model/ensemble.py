@@ -45,6 +45,13 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
+def device_memory() -> dict[str, float]:
+    """Return bytes of GPU memory: all of the device, and the most that this process ever held; nothing without CUDA."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"total": torch.cuda.get_device_properties(0).total_memory, "peak": torch.cuda.max_memory_reserved()}
+
+
 class Ensemble:
     """Both members of a bundle on one device."""
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from alnnode.errors import ServiceError
 from alnnode.store import engine as engines
+from alnnode.store import figure_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number will do, as long as every alnnode process asks for the same one.

@@ -6,6 +6,7 @@ Layout below the root, folders 0700 and files 0600::
     pending/<sha256 of SOP UID>.dcm   durable and acknowledged, not yet in the database: the journal that start-up replays
     objects/<aa>/<series>/<sop>.dcm   recorded; both parts are sha256 of the UID
     outbox/<aa>/<job id>/<sop>.dcm    results
+    worklist/<aa>/<random>.json       data sets of workitems and conditions of subscriptions; each change is a new file
     …/series.jsonl, instances.jsonl   in a folder of objects or results: what searches ask of them (`note`); they go with the objects
     conflicts/<random>.dcm            for a person: acknowledged, but another series holds an object of this SOP Instance UID;
                                       or what a power cut left of an object, which was most likely never acknowledged
@@ -192,6 +193,19 @@ class Spool:
         """Write a result durably into the outbox, over an earlier one of the same job; its relative path."""
         job = name_of(job_id)
         relative = f"outbox/{job[:2]}/{job}/{name_of(sop_instance_uid)}.dcm"
+        final = self.path(relative)
+        if not final.parent.is_dir():
+            self._make(final.parent)
+        with self._temporary([data]) as (temporary, handle):
+            os.fsync(handle)
+            Path(temporary).replace(final)
+        _sync(final.parent)
+        return relative
+
+    def put_document(self, data: bytes) -> str:
+        """Write a document of the worklist durably under a new name; its relative path."""
+        name = uuid4().hex
+        relative = f"worklist/{name[:2]}/{name}.json"
         final = self.path(relative)
         if not final.parent.is_dir():
             self._make(final.parent)

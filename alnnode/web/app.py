@@ -11,24 +11,28 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from alnnode.store.figures import Figures
 from alnnode.store.overview import Overview
-from alnnode.web import frames, health, openapi, pages, qido, stow, wado
+from alnnode.web import frames, health, openapi, pages, qido, stow, subscribers, wado, workitems
 from alnnode.web.access import Guard
 from alnnode.web.auditing import Audited
 from alnnode.web.health import Readiness
 from alnnode.web.indexer import Indexer
 from alnnode.web.metrics import Metrics, metrics
+from alnnode.web.performer import Performer
 from alnnode.web.services import principal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.websockets import WebSocket
 
+    from alnnode.settings import Web
     from alnnode.web.services import Services
 
     Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,7 +51,7 @@ def create(opened: Services) -> Starlette:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "OPTIONS"],
+        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
         allow_headers=["authorization", "accept", "content-type"],
     )
     app = Starlette(
@@ -62,7 +66,7 @@ def create(opened: Services) -> Starlette:
     )
     app.state.services = opened
     app.state.readiness = Readiness()
-    app.state.metrics = Metrics(opened.settings, Overview(opened.engine))
+    app.state.metrics = Metrics(opened.settings, Overview(opened.engine), Figures(opened.engine), opened.worklist)
     return app
 
 
@@ -70,8 +74,12 @@ def create(opened: Services) -> Starlette:
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     opened: Services = app.state.services
     indexer = Indexer(opened.catalogue, opened.attributes)
+    performer = Performer(opened)
     indexer.start()
+    if opened.settings.worklist.perform:
+        performer.start()
     yield
+    await run_in_threadpool(performer.close)
     await run_in_threadpool(indexer.close)
 
 
@@ -97,7 +105,45 @@ def _routes() -> list[BaseRoute]:
         *pages.routes(),
         _route(f"{instance}/bulkdata/{{path:path}}", wado.bulkdata, "read"),
         _route(frame, frames.frames, "read"),
+        *_worklist(),
     ]
+
+
+def _worklist() -> list[BaseRoute]:
+    workitem = "/dicom-web/workitems/{workitem}"
+    subscriber = f"{workitem}/subscribers/{{aetitle}}"
+    return [
+        _route("/dicom-web/workitems", workitems.create, "send", ["POST"]),
+        _route("/dicom-web/workitems", workitems.search, "read"),
+        _route(workitem, workitems.retrieve, "read"),
+        _route(workitem, workitems.update, "send", ["POST"]),
+        _route(f"{workitem}/state", workitems.change_state, "send", ["PUT"]),
+        _route(f"{workitem}/cancelrequest", workitems.request_cancel, "send", ["POST"]),
+        _route(subscriber, subscribers.subscribe, "read", ["POST"]),
+        _route(subscriber, subscribers.unsubscribe, "read", ["DELETE"]),
+        _route(f"{subscriber}/suspend", subscribers.suspend, "read", ["POST"]),
+        WebSocketRoute("/dicom-web/subscribers/{aetitle}", _channel),
+    ]
+
+
+async def _channel(socket: WebSocket) -> None:
+    """Refuse before the handshake whom `_route` would refuse."""
+    if (
+        principal(socket).by_cookie
+        or _is_foreign(socket, socket.app.state.services.settings.web)
+        or not principal(socket).may("read")
+    ):
+        await socket.close(1008)
+        return
+    await subscribers.channel(socket)
+
+
+def _is_foreign(connection: HTTPConnection, web: Web) -> bool:
+    """Whether a page of another site makes this request: without tokens, its user's browser is all that it needs (CSRF)."""
+    origin = connection.headers.get("origin")
+    if origin is None or origin in web.cors_origins:
+        return False
+    return origin.partition("://")[2].lower() != connection.headers.get("host", "").lower()
 
 
 def _route(path: str, endpoint: Endpoint, role: str, methods: Sequence[str] = ("GET",)) -> Route:
@@ -106,6 +152,8 @@ def _route(path: str, endpoint: Endpoint, role: str, methods: Sequence[str] = ("
     async def answer(request: Request) -> Response:
         if request.method not in {"GET", "HEAD"} and principal(request).by_cookie:
             return PlainTextResponse("a token is needed in the request itself", 403)
+        if request.method not in {"GET", "HEAD"} and _is_foreign(request, request.app.state.services.settings.web):
+            return PlainTextResponse("pages of other sites change nothing here", 403)
         if not principal(request).may(role):
             return PlainTextResponse(f"your token does not have the role {role}", 403)
         return await endpoint(request)

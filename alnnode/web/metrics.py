@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,9 @@ from starlette.responses import PlainTextResponse, Response
 from alnnode import heartbeat
 from alnnode.audit.spool import Waiting
 from alnnode.records import JobState
+from alnnode.store.figures import BINS, PROBABILITY, STEP
 from alnnode.store.tables import DeliveryState, RequestState
+from alnnode.store.ups import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from alnnode.settings import Settings
+    from alnnode.store.figures import Figures
     from alnnode.store.overview import Overview
+    from alnnode.store.worklist import Worklist
 
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)
 
@@ -32,9 +37,9 @@ _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)
 class Metrics:
     """The registry of one process. Labels never hold UIDs or anything else of a patient."""
 
-    def __init__(self, settings: Settings, overview: Overview) -> None:
+    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Collector(settings, overview))
+        self.registry.register(_Collector(settings, overview, figures, worklist))
         self.stored = Counter("alnnode_stow_objects", "Objects received by STOW-RS", ["outcome"], registry=self.registry)
         self.seconds = Histogram(
             "alnnode_http_request_seconds",
@@ -46,8 +51,8 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, settings: Settings, overview: Overview) -> None:
-        self._settings, self._overview = settings, overview
+    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
+        self._settings, self._overview, self._figures, self._worklist = settings, overview, figures, worklist
 
     def collect(self) -> Iterator[Metric]:
         """Ask the database and the disk."""
@@ -97,6 +102,37 @@ class _Collector:
             yield GaugeMetricFamily(
                 "alnnode_audit_lost", "Audit messages that were lost since the node was set up", waiting.lost()
             )
+        yield from self._work()
+
+    def _work(self) -> Iterator[Metric]:
+        steps = SummaryMetricFamily("alnnode_step_seconds", "Time per step of the analyses", labels=["step"])
+        for tally in self._figures.tallies(STEP):
+            steps.add_metric([tally.label], tally.count, tally.total)
+        yield steps
+        yield from self._probabilities()
+        memory = GaugeMetricFamily(
+            "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak held", labels=["worker", "kind"]
+        )
+        for worker, figures in heartbeat.noted(self._settings.node.data_dir).items():
+            for kind, value in figures.items():
+                memory.add_metric([worker, kind], value)
+        yield memory
+        workitems = GaugeMetricFamily("alnnode_workitems", "Workitems of the worklist by state", labels=["state"])
+        counts = self._worklist.counts()
+        for state in State:
+            workitems.add_metric([state.value], counts.get(state, 0))
+        yield workitems
+
+    def _probabilities(self) -> Iterator[Metric]:
+        """Yield the distribution by bundle: what it was at first, or on a reference set, is what drift is measured against."""
+        family = HistogramMetricFamily("alnnode_node_probability", "Probability of metastasis per node", labels=["bundle"])
+        tallies = self._figures.tallies(PROBABILITY)
+        for bundle in sorted({tally.label for tally in tallies}):
+            own = {tally.bin: tally for tally in tallies if tally.label == bundle}
+            sums = list(accumulate(own[number].count if number in own else 0 for number in range(BINS)))
+            buckets = [(str((number + 1) / BINS), count) for number, count in enumerate(sums)]
+            family.add_metric([bundle[:12]], [*buckets, ("+Inf", sums[-1])], sum(tally.total for tally in own.values()))
+        yield family
 
 
 async def metrics(request: Request) -> Response:

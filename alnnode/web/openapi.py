@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 JSON, DICOM, OCTETS = "application/dicom+json", "application/dicom", "application/octet-stream"
 UID = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)*$", "maxLength": 64}
 RELATED = "multipart/related"
+_WORDS = {
+    400: "not understood",
+    404: "not held",
+    406: "not to be had in this form",
+    409: "the workitem's state does not allow it",
+    410: "deleted",
+    413: "too large",
+    415: "another body than application/dicom+json",
+    503: "not now",
+}
 
 
 async def description(_request: Request) -> Response:
@@ -52,8 +62,10 @@ def describe() -> dict[str, Any]:
         paths[f"{base}/thumbnail"] = {"get": _picture("A small picture")}
     for base in (instance, frame):
         paths[f"{base}/rendered"] = {"get": _picture("A picture for people")}
+    paths |= _worklist()
+    names = ("study", "series", "instance", "frames", "path", "workitem", "aetitle")
     for path, operations in paths.items():
-        parameters = [_in_path(name) for name in ("study", "series", "instance", "frames", "path") if f"{{{name}}}" in path]
+        parameters = [_in_path(name) for name in names if f"{{{name}}}" in path]
         if parameters:
             operations["parameters"] = parameters
     return {
@@ -71,11 +83,12 @@ def describe() -> dict[str, Any]:
 
 
 def _in_path(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {
+    schemas: dict[str, dict[str, Any]] = {
         "frames": {"type": "string", "pattern": "^[1-9][0-9]*(,[1-9][0-9]*)*$"},
         "path": {"type": "string"},
-    }.get(name, UID)
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+        "aetitle": {"type": "string", "minLength": 1, "maxLength": 16},
+    }
+    return {"name": name, "in": "path", "required": True, "schema": schemas.get(name, UID)}
 
 
 def _query(name: str, kind: str, text: str) -> dict[str, Any]:
@@ -84,7 +97,7 @@ def _query(name: str, kind: str, text: str) -> dict[str, Any]:
 
 def _get(text: str, content: dict[str, Any], failures: tuple[int, ...], *, public: bool = False) -> dict[str, Any]:
     answers: dict[str, Any] = {"200": {"description": text, "content": content}}
-    words = {400: "not understood", 404: "not held", 406: "not to be had in this form", 503: "not now"}
+    words = _WORDS
     answers |= {str(code): {"description": words[code]} for code in failures}
     if public:
         return {"summary": text, "responses": answers, "security": []}
@@ -136,9 +149,54 @@ def _store() -> dict[str, Any]:
                     403: "the token's roles do not allow it",
                     406: "only DICOM JSON is answered",
                     413: "too large",
-                    415: "another body than multipart/related with application/dicom",
+                    415: "another body than multipart/related with application/dicom or application/dicom+json",
                     503: "too little disk space",
                 }.items()
             },
         },
     }
+
+
+def _worklist() -> dict[str, Any]:
+    """Return the paths of UPS-RS (PS3.18 chapter 11)."""
+    workitem = "/dicom-web/workitems/{workitem}"
+    subscriber = f"{workitem}/subscribers/{{aetitle}}"
+    search = _get("Search for workitems", {JSON: {}}, (400, 406))
+    search["parameters"] = [
+        _query("limit", "integer", "at most so many"),
+        _query("offset", "integer", "leave out so many"),
+        _query("ProcedureStepState", "string", "any attribute by keyword or tag"),
+    ]
+    create = _change("Create a workitem", 201, (400, 409, 413, 415))
+    create["parameters"] = [_query("workitem", "string", "its UID; without, the data set's or a new one")]
+    update = _change("Update a workitem", 200, (400, 404, 409, 410, 413, 415))
+    update["parameters"] = [_query("transaction-uid", "string", "of who claimed it")]
+    subscribe = _change("Subscribe to a workitem, or to the worklist", 201, (400, 404, 410), body=None)
+    subscribe["parameters"] = [
+        _query("deletionlock", "boolean", "keep the workitem until the subscription ends"),
+        _query("filter", "string", "attribute=value,…: of a filtered subscription to the worklist"),
+    ]
+    return {
+        "/dicom-web/workitems": {"get": search, "post": create},
+        workitem: {"get": _get("Retrieve a workitem", {JSON: {}}, (400, 404, 406, 410)), "post": update},
+        f"{workitem}/state": {"put": _change("Claim, complete or cancel", 200, (400, 404, 409, 410, 413, 415))},
+        f"{workitem}/cancelrequest": {
+            "post": _change("Ask for cancellation", 202, (400, 404, 409, 410, 413, 415), body=False),
+        },
+        subscriber: {
+            "post": subscribe,
+            "delete": _change("End a subscription", 200, (400, 404), body=None),
+        },
+        f"{subscriber}/suspend": {"post": _change("Follow nothing that is to come", 200, (400, 404), body=None)},
+    }
+
+
+def _change(text: str, done: int, failures: tuple[int, ...], *, body: bool | None = True) -> dict[str, Any]:
+    """Return an operation whose body is a data set: needed, possible (False) or none (None)."""
+    found = _get(text, {}, failures)
+    failed = {code: words for code, words in found["responses"].items() if code != "200"}
+    found["responses"] = {str(done): {"description": text}, **failed}
+    if body is not None:
+        content = {JSON: {"schema": {"type": ["object", "array"]}}}
+        found["requestBody"] = {"required": body, "content": content}
+    return found

@@ -67,6 +67,8 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
         access_log=False,  # paths hold UIDs
         server_header=False,
         http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=1 << 16,  # a subscriber has nothing to say
         loop="asyncio",
         limit_concurrency=web.max_connections,
         timeout_graceful_shutdown=STOP_LIMIT,

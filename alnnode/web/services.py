@@ -12,6 +12,8 @@ from alnnode.store import engine
 from alnnode.store.catalogue import Catalogue
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
+from alnnode.store.subscriptions import Subscriptions
+from alnnode.store.worklist import Worklist
 from alnnode.web.access import Access, Principal
 from alnnode.web.attributes import Attributes
 
@@ -36,6 +38,8 @@ class Services:
     producer: Producer
     access: Access
     trail: Trail
+    worklist: Worklist
+    subscriptions: Subscriptions
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -58,6 +62,8 @@ class Services:
             producer=Producer(settings),
             access=access,
             trail=Trail(settings),
+            worklist=Worklist(database, spool),
+            subscriptions=Subscriptions(database),
         )
 
     def close(self) -> None:

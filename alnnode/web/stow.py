@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from alnnode.errors import RejectedObject
 from alnnode.ingest import part10
-from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.header import valid_uid
 from alnnode.ingest.status import Status
-from alnnode.web import multipart
+from alnnode.web import multipart, stow_json
+from alnnode.web.outcome import PROCESSING_FAILURE, Failure, Outcome, check_kind
 from alnnode.web.services import principal, root, services
 
 if TYPE_CHECKING:
@@ -32,31 +32,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# PS3.18 Table I.2-2, Failure Reason; the others are those of C-STORE (`alnnode.ingest.status`).
-CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED, PROCESSING_FAILURE = 0x0122, 0xC122, 0x0110
 AT_ONCE = 6  # objects of one request that wait for the disk at the same time
 META_LIMIT = 64 << 10
 DICOM, JSON = "application/dicom", "application/dicom+json"
-_CLASSES, _SYNTAXES = {str(uid) for uid in STORAGE_CLASSES}, {str(uid) for uid in TRANSFER_SYNTAXES}
-
-
-@dataclass(slots=True)
-class Failure:
-    """An object that was not kept; its UIDs as far as its File Meta Information gives them."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    reason: int
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of the objects of one request."""
-
-    stored: list[NewInstance] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    fault: str | None = None  # why the rest of the body could not be read
-    too_large: bool = False
 
 
 async def store(request: Request) -> Response:
@@ -73,14 +51,16 @@ async def store(request: Request) -> Response:
     _, parameters = multipart.parameters(request.headers["content-type"])
     limit = settings.web.max_request_mb << 20
     outcome = Outcome()
+    folder = services(request).spool.root / "incoming"
     parts = multipart.parts(
-        _limited(request.stream(), limit),
-        parameters["boundary"],
-        services(request).spool.root / "incoming",
-        settings.listener.max_object_mb << 20,
+        _limited(request.stream(), limit), parameters["boundary"], folder, settings.listener.max_object_mb << 20
     )
+    acceptor, sender = services(request).acceptor, principal(request).name
     try:
-        await _Store(services(request).acceptor, principal(request).name, study, outcome).all(parts)
+        if parameters.get("type", DICOM).lower() == JSON:
+            await stow_json.store(acceptor, parts, folder, sender, study, outcome)
+        else:
+            await Store(acceptor, sender, study, outcome).all(parts)
     except ClientDisconnect:
         log.info("stow_cut_off", stored=len(outcome.stored))
         return PlainTextResponse("cut off", 400)
@@ -96,8 +76,8 @@ def _refusal(request: Request, study: str | None) -> Response | None:
     if study is not None and not valid_uid(study):
         return PlainTextResponse("the study in the URL is no UID", 400)
     kind, parameters = multipart.parameters(request.headers.get("content-type", ""))
-    if kind != "multipart/related" or parameters.get("type", DICOM).lower() != DICOM:
-        return PlainTextResponse(f'send multipart/related; type="{DICOM}"', 415)
+    if kind != "multipart/related" or parameters.get("type", DICOM).lower() not in {DICOM, JSON}:
+        return PlainTextResponse(f'send multipart/related; type="{DICOM}" or "{JSON}"', 415)
     if not parameters.get("boundary"):
         return PlainTextResponse("the Content-Type has no boundary", 400)
     length = request.headers.get("content-length", "0")
@@ -115,7 +95,7 @@ async def _limited(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[by
         yield chunk
 
 
-class _Store:
+class Store:
     """Takes parts as they come, some at the same time: most of the wait is for the disk."""
 
     def __init__(self, acceptor: Acceptor, sender: str, study: str | None, outcome: Outcome) -> None:
@@ -123,6 +103,7 @@ class _Store:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def all(self, parts: AsyncIterator[multipart.Part]) -> None:
+        """Keep every part; what became of them is in the outcome."""
         async with asyncio.TaskGroup() as group:
             try:
                 async for part in parts:
@@ -175,10 +156,7 @@ def _check(part: multipart.Part, data: memoryview, meta: _Meta) -> None:
     if multipart.parameters(part.headers.get("content-type", DICOM))[0] != DICOM:
         raise RejectedObject(PROCESSING_FAILURE, "a part is not application/dicom")
     meta.offset, meta.syntax, meta.sop_class, meta.sop_instance = _head(data)
-    if meta.sop_class not in _CLASSES:
-        raise RejectedObject(CLASS_NOT_SUPPORTED, "this SOP class is not kept here")
-    if meta.syntax not in _SYNTAXES:
-        raise RejectedObject(SYNTAX_NOT_SUPPORTED, "this transfer syntax is not kept here")
+    check_kind(meta.sop_class, meta.syntax)
 
 
 def _head(data: memoryview) -> tuple[int, str, str, str]:

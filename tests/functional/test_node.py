@@ -311,3 +311,35 @@ def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
     finally:
         redis.terminate()
         redis.wait(10)
+
+
+def test_the_script_of_the_documentation_takes_a_workitem_from_creation_to_its_outputs(tmp_path, study, bundle) -> None:
+    import httpx
+    from web_service import stow
+
+    script = Path(__file__).parents[2] / "docs" / "examples" / "ups.py"
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 30
+    first = dcmread(study[0], stop_before_pixels=True)
+    with serving(tmp_path, bundle) as node:
+        url = f"http://127.0.0.1:{node.settings.web.port}"
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert stow(client, *(path.read_bytes() for path in study)).status_code == 200
+            command = [
+                sys.executable,
+                str(script),
+                f"{url}/dicom-web",
+                str(first.StudyInstanceUID),
+                str(first.SeriesInstanceUID),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            assert done.returncode == 0, (done.stdout, done.stderr, node.log.read_text()[-3000:])
+            *steps, _ = done.stdout.splitlines()
+            assert any(line.startswith("COMPLETED 100 done") for line in steps)
+            outputs = [line.split() for line in done.stdout.splitlines() if line.startswith("http")]
+            (job,) = node.jobs.list()
+            assert sum(int(count) for _, count in outputs) == job.results >= 2
+            for place, count in outputs:
+                assert len(client.get(f"{place}/metadata").json()) == int(count)
+        text = node.log.read_text()
+        assert str(first.PatientID) not in text
+        assert str(first.SeriesInstanceUID) not in text

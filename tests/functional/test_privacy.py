@@ -28,6 +28,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import CTImageStorage
 from web_service import body, content_type, part10
+from workitem import attribute, workitem
 
 from alnnode import phantom, store
 from alnnode.settings import load
@@ -211,7 +212,10 @@ class Node:
         for path in self.folder.rglob("*"):
             relative = path.relative_to(self.folder)
             found += search("a name", str(relative).encode())
-            kept = relative.parts[:2] == ("data", "spool") and (path.suffix == ".dcm" or path.name in NOTES)
+            # Objects, what searches noted beside them, and the data sets of workitems are patient data, and end with the objects.
+            kept = relative.parts[:2] == ("data", "spool") and (
+                path.suffix == ".dcm" or path.name in NOTES or "worklist" in relative.parts
+            )
             if path.is_file() and not kept:
                 found += search(re.sub(r"\d+", "N", str(relative)), path.read_bytes())
         return found
@@ -250,6 +254,29 @@ def bad_objects() -> list:
     ]
 
 
+def ask_for_analyses(node: Node) -> None:
+    """Workitems that name the patient wherever they can, good ones and bad ones."""
+    json_type = {"Content-Type": "application/dicom+json"}
+    named = {
+        "PatientName": attribute("PN", {"Alphabetic": f"{NAME}^ANNA"}), "PatientID": attribute("LO", ID),
+        "ProcedureStepLabel": attribute("LO", f"for {NAME}"), "CommentsOnTheScheduledProcedureStep": attribute("LT", f"{NAME} {BIRTH}"),
+    }  # fmt: skip
+    for uid, changes in (
+        ("1.2.3.1", named),
+        ("1.2.3.2", {**named, "InputReadinessState": attribute("CS", NAME)}),
+        (NAME, named),
+    ):
+        node.post(json.dumps(workitem(**changes)).encode(), f"/workitems?workitem={uid}", **json_type)
+    reason = {"00741238": attribute("LT", f"{NAME} was seen {BIRTH}")}
+    for path in (
+        "/workitems/1.2.3.1/cancelrequest",
+        f"/workitems/{NAME}/cancelrequest",
+        f"/workitems/1.2.3.1/subscribers/WATCHER?deletionlock={ID}",
+    ):
+        node.post(json.dumps(reason).encode(), path, **json_type)
+    node.post(b"", f"/workitems/1.2.840.10008.5.1.4.34.5.1/subscribers/WATCHER?filter=PatientID={ID}", **json_type)
+
+
 def odd_series() -> list:
     """A series that the worker cannot analyse, for reasons that lie in values with the patient's name."""
     images = [marked(ct_series.ct_slice(k)) for k in range(6)]
@@ -272,6 +299,7 @@ def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) ->
     node.post(body(good, kind=f"application/dicom; name={NAME}", end=False), "/studies")
     assert set(node.store(odd_series())) == {0}
     assert set(node.store(chest(tmp_path_factory.mktemp("phantom")))) == {0}
+    ask_for_analyses(node)
     jobs = wait_for(lambda: (jobs := node.jobs.list()) and len(jobs) >= 3 and all(j.state in ENDS for j in jobs) and jobs, 120)
     assert any(job.state == "DELIVERED" and job.results > 1 for job in jobs), [job.reason for job in jobs]
     node.commands()

@@ -10,10 +10,10 @@ import pytest
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
-from alnnode.settings import ENV_PREFIX, Destination, DestinationTls, ListenerTls, Route, Settings, WebToken, load
+from alnnode.settings import ENV_PREFIX, Archive, Destination, DestinationTls, ListenerTls, Route, Settings, WebToken, load
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken}
+TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken, "archives": Archive}
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items() if name not in TABLES}
 
 
@@ -209,7 +209,8 @@ def test_digest_follows_what_changes_a_result():
 def test_the_tables_that_the_example_leaves_out_name_every_field():
     tables = re.findall(r"^# (tls = \{.*\})$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
     given = [tomllib.loads(table)["tls"] for table in tables]
-    assert [set(ListenerTls.model_fields), set(DestinationTls.model_fields)] == [set(table) for table in given]
+    assert [set(ListenerTls.model_fields), set(DestinationTls.model_fields)] == [set(table) for table in given[:2]]
+    assert [set(table) for table in given[2:]] == [{"ca"}], "of an archive: the rest is as for a destination"
     ListenerTls(**given[0])
     DestinationTls(**given[1])
 

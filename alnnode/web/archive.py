@@ -1,0 +1,63 @@
+"""Fetch a series from a configured archive by WADO-RS (PS3.18 section 10.4) and keep it through the one door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from alnnode.errors import DeliveryError, ServiceError
+from alnnode.send.authorization import Bearer
+from alnnode.tls import client_context
+from alnnode.web import multipart
+from alnnode.web.outcome import Outcome
+from alnnode.web.stow import DICOM, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.settings import Archive
+    from alnnode.web.services import Services
+
+
+async def fetch(opened: Services, archive: Archive, study: str, series: str) -> int:
+    """Retrieve a series; how many objects were kept.
+
+    Raises:
+        ServiceError: the archive does not answer as it should, or an object of its answer could not be kept.
+    """
+    url = f"{archive.url}/studies/{study}/series/{series}"
+    headers = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*'}
+    auth = Bearer(archive.name, archive.token_file) if archive.token_file else None
+    outcome = Outcome()
+    try:
+        async with (
+            httpx.AsyncClient(timeout=archive.timeout, verify=client_context(archive.tls) if archive.tls else True) as client,
+            client.stream("GET", url, headers=headers, auth=auth) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                raise ServiceError(f"archive {archive.name}: HTTP {answer.status_code}")
+            kind, parameters = multipart.parameters(answer.headers.get("content-type", ""))
+            if kind != "multipart/related" or "boundary" not in parameters:
+                raise ServiceError(f"archive {archive.name}: its answer is not multipart/related")
+            folder, limit = opened.spool.root / "incoming", opened.settings.listener.max_object_mb << 20
+            parts = multipart.parts(answer.aiter_bytes(1 << 20), parameters["boundary"], folder, limit)
+            await Store(opened.acceptor, archive.name, study, outcome).all(parts)
+    # The texts of both hold the URL, and so a UID.
+    except httpx.HTTPError as error:
+        raise ServiceError(f"archive {archive.name}: no answer ({type(error).__name__})") from error
+    except DeliveryError as error:
+        raise ServiceError(str(error)) from error
+    opened.acceptor.released({row.series_uid for row in outcome.stored})
+    if outcome.fault is not None or outcome.failed or not outcome.stored:
+        refused = ", ".join(sorted({f"0x{failure.reason:04X}" for failure in outcome.failed}))
+        raise ServiceError(f"archive {archive.name}: the series did not come whole ({outcome.fault or refused or 'empty'})")
+    return len(outcome.stored)
+
+
+def candidates(archives: Sequence[Archive], url: str) -> list[Archive]:
+    """Return the archives to ask: that of the Retrieve URL which the requester gave, or all when there is none.
+
+    Only configured archives are ever asked, at a URL that is made here: a requester must not make the node call what it likes.
+    """
+    return [archive for archive in archives if not url or url == archive.url or url.startswith(f"{archive.url}/")]

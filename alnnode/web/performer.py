@@ -1,0 +1,241 @@
+"""Performs workitems: claims those that are for this node, sees to their input and their job, and writes what came of it into them.
+
+A thread of the HTTP service. The work itself is an ordinary job: its truth stays in `alnnode.store.jobs`. All that this thread knows is in
+the database, so that another process, or this one after a restart, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode.errors import AlnnodeError, JobConflict, JobNotFound, ServiceError, WorkitemRefused
+from alnnode.ingest.header import valid_uid
+from alnnode.records import JobState
+from alnnode.store import ups
+from alnnode.store.performing import Performing
+from alnnode.store.spool import name_of
+from alnnode.store.ups import State
+from alnnode.web import archive
+from alnnode.web.outputs import begun, canceled, completed
+
+if TYPE_CHECKING:
+    from alnnode.settings import Archive
+    from alnnode.store.performing import JobView
+    from alnnode.store.ups import Json
+    from alnnode.store.worklist import Workitem
+    from alnnode.web.outputs import Edit
+    from alnnode.web.services import Services
+
+CLEANING_INTERVAL = 300.0  # seconds
+FETCH_LEASE = 30.0  # seconds; renewed with every look while the input is being fetched
+FETCH_PAUSE = 10.0  # seconds before the next try, times the tries there were
+RECORDED = 30.0  # seconds that the row of what was fetched may take
+FETCHERS = 2
+STEPS = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # percent
+
+log = structlog.get_logger()
+
+
+class NoInputError(AlnnodeError):
+    """The input of a workitem cannot be had; the text is for its requester."""
+
+
+class Performer:
+    """Call `once` every half second or so, or `start` a thread that does."""
+
+    def __init__(self, opened: Services) -> None:
+        self._opened, self._performing = opened, Performing(opened.engine, opened.worklist)
+        self._fetching: dict[str, Future[int]] = {}
+        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._next_cleaning = 0.0
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="performer", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; what is being fetched is fetched anew at the next start."""
+        self._closed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._opened.settings.worklist.interval):
+            try:
+                self.once()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("worklist_failed", error=type(error).__name__)  # paths and parameters hold UIDs
+
+    def once(self) -> None:
+        """Take a step with every workitem that is this node's."""
+        if time.monotonic() >= self._next_cleaning:
+            self._clean()
+            self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
+        for item in reversed(self._opened.worklist.list(State.SCHEDULED, State.IN_PROGRESS)):
+            try:
+                if item.state is State.SCHEDULED:
+                    self._claim(item)
+                elif item.performed_here:
+                    self._go_on(item)
+            except WorkitemRefused:
+                continue  # somebody else was faster
+            except (AlnnodeError, OSError) as error:
+                log.warning("workitem_failed", workitem=name_of(item.workitem_uid)[:12], error=type(error).__name__)
+
+    def _clean(self) -> None:
+        now, keep = datetime.now(UTC), self._opened.settings.retention
+        self._opened.worklist.purge(now - timedelta(days=keep.failed_days))
+        self._opened.subscriptions.purge(now)
+
+    def _claim(self, item: Workitem) -> None:
+        if self._is_ours(item.document):
+            self._opened.worklist.change_state(
+                item.workitem_uid,
+                State.IN_PROGRESS,
+                f"2.25.{uuid4().int}",
+                edit=begun(self._opened.settings.node.ae_title),
+                here=True,
+            )
+            log.info("workitem_claimed", workitem=name_of(item.workitem_uid)[:12])
+
+    def _is_ours(self, document: Json) -> bool:
+        """Whether it asks for what this node does, at this node, now."""
+        settings = self._opened.settings
+        asked = {f"{ups.value(one, '00080102')}:{ups.value(one, '00080100')}" for one in ups.items(document, ups.CODES)}
+        stations = ups.items(document, ups.tag("ScheduledStationNameCodeSequence"))
+        due = ups.moment_of(ups.value(document, ups.START))
+        return (
+            bool(asked & set(settings.worklist.codes))
+            and (not stations or settings.node.ae_title in {ups.value(one, "00080100") for one in stations})
+            and ups.value(document, ups.READINESS) == "READY"
+            and (due is None or due <= datetime.now(UTC))
+        )
+
+    def _go_on(self, item: Workitem) -> None:
+        if item.cancel_requested:
+            self._cancel(item)
+            return
+        job = None if item.job_id is None else self._performing.job(item.job_id)
+        try:
+            if job is None:
+                self._see_to_input(item)
+            else:
+                self._follow(item, job)
+        except NoInputError as error:
+            # PS3.16 CID 9300: the objects that were to be analysed are not all there.
+            self._end(item, State.CANCELED, canceled(str(error), ("110523", "Object set incomplete")))
+
+    def _cancel(self, item: Workitem) -> None:
+        """Cancel the work as far as nobody else waits for it."""
+        fetching = self._fetching.pop(item.workitem_uid, None)
+        if fetching is not None:
+            fetching.cancel()
+        if item.job_id is not None and not self._performing.shared(item.job_id, item.workitem_uid):
+            with suppress(JobConflict, JobNotFound):  # it is at its end, or its images still come in
+                self._opened.jobs.cancel(item.job_id, "the requester of its workitem")
+        self._end(item, State.CANCELED, canceled(None, ("110513", "Discontinued for unspecified reason")))
+
+    def _see_to_input(self, item: Workitem) -> None:
+        study, series, url = _target(item.document)
+        job = self._performing.job_of(series)
+        if job is not None and job.kept:
+            if job.state in {JobState.FAILED, JobState.SKIPPED}:
+                self._opened.jobs.retry(job.job_id)  # asked for now, whatever was before
+            self._performing.attach(item.workitem_uid, job.job_id)
+            self._fetching.pop(item.workitem_uid, None)
+            return
+        self._fetch(item, study, series, url)
+
+    def _fetch(self, item: Workitem, study: str, series: str, url: str) -> None:
+        running = self._fetching.get(item.workitem_uid)
+        if running is None:
+            asked = archive.candidates(self._opened.settings.archives, url)
+            if not asked:
+                raise NoInputError("the series is not in this node, and no configured archive has it")
+            if item.attempts >= self._opened.settings.worklist.fetch_attempts and not _leased(item):
+                raise NoInputError("the series could not be fetched from the archive")
+            if self._performing.lease(item.workitem_uid, FETCH_LEASE, counts=True):
+                self._performing.progress(item.workitem_uid, 5, "fetching the series")
+                self._fetching[item.workitem_uid] = self._pool.submit(self._fetch_from, asked, study, series)
+            return
+        if not running.done():
+            self._performing.lease(item.workitem_uid, FETCH_LEASE, counts=False)
+            return
+        del self._fetching[item.workitem_uid]
+        error = running.exception()
+        # After a success the row of the series follows within a second; until then nobody else may fetch it.
+        pause = RECORDED if error is None else FETCH_PAUSE * item.attempts
+        self._performing.lease(item.workitem_uid, pause, counts=False)
+        if error is not None:
+            words = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
+            log.warning("fetch_failed", workitem=name_of(item.workitem_uid)[:12], attempt=item.attempts, error=words)
+
+    def _fetch_from(self, archives: list[Archive], study: str, series: str) -> int:
+        """Fetch from the first archive that has the series."""
+        for number, one in enumerate(archives, 1):
+            try:
+                return asyncio.run(archive.fetch(self._opened, one, study, series))
+            except ServiceError:
+                if number == len(archives):
+                    raise
+        return 0
+
+    def _follow(self, item: Workitem, job: JobView) -> None:
+        if job.state is JobState.SKIPPED:  # no route wants the series, but this requester does
+            self._opened.jobs.retry(job.job_id)
+        elif job.state in {JobState.ANALYSED, JobState.DELIVERED} or (job.state is JobState.FAILED and job.results):
+            self._conclude(item, job)
+        elif job.state is JobState.FAILED:
+            self._end(item, State.CANCELED, canceled(job.reason, ("110501", "Equipment failure")))
+        elif job.state is JobState.RUNNING:
+            percent = STEPS.get(job.step or "", 30)
+            self._performing.progress(item.workitem_uid, percent, f"analysing: {job.step}" if job.step else "analysing")
+        else:
+            words = "waiting for images" if job.state is JobState.RECEIVING else "waiting for the analysis"
+            self._performing.progress(item.workitem_uid, 10 if job.state is JobState.RECEIVING else 20, words)
+
+    def _conclude(self, item: Workitem, job: JobView) -> None:
+        rows = self._opened.jobs.results(job.job_id)
+        if job.not_analysed is None:
+            self._end(item, State.COMPLETED, completed(rows, item.service_url))
+            return
+        reason = ("110522", "Object types not supported")
+        self._end(item, State.CANCELED, canceled(job.not_analysed, reason, completed(rows, item.service_url)))
+
+    def _end(self, item: Workitem, state: State, edit: Edit) -> None:
+        self._opened.worklist.change_state(item.workitem_uid, state, item.transaction_uid, edit=edit)
+        log.info("workitem_ended", workitem=name_of(item.workitem_uid)[:12], state=state)
+
+
+def _leased(item: Workitem) -> bool:
+    return item.lease_until is not None and item.lease_until > datetime.now(UTC)
+
+
+def _target(document: Json) -> tuple[str, str, str]:
+    """Return study and series UID of the input, and the Retrieve URL when the requester gave one.
+
+    Raises:
+        NoInputError: the Input Information Sequence does not name exactly one series.
+    """
+    inputs = ups.items(document, ups.INPUT)
+    found = {(ups.value(one, "0020000D"), ups.value(one, "0020000E")) for one in inputs}
+    if len(found) != 1:
+        raise NoInputError("the Input Information Sequence must name exactly one series")
+    ((study, series),) = found
+    if not (valid_uid(study) and valid_uid(series)):
+        raise NoInputError("the Input Information Sequence has no valid Study and Series Instance UID")
+    places = [place for one in inputs for place in ups.items(one, ups.tag("WADORSRetrievalSequence"))]
+    return study, series, next((url for place in places if (url := ups.value(place, "00081190"))), "")

@@ -1,0 +1,246 @@
+"""The node as performer of workitems: claims, follows its job, fetches from an archive, completes or cancels; the worklist on both databases."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import pytest
+from analyses import CONTEXT, analysis
+from dicom_objects import STUDY, ct
+from held import analysed, ready, received
+from listening import wait_for
+from web_service import part10, server, service, stow
+from workitem import TRANSACTION, attribute, performed, workitem
+
+from alnnode import report
+from alnnode.errors import WorkitemRefused
+from alnnode.records import JobState
+from alnnode.settings import Archive, Completion, Web, WebToken
+from alnnode.settings import Worklist as WorklistSettings
+from alnnode.store import ups
+from alnnode.store.spool import Spool
+from alnnode.store.subscriptions import Subscriptions
+from alnnode.store.ups import FILTERED, GLOBAL, State, Status
+from alnnode.store.worklist import Worklist
+from alnnode.web.performer import Performer
+
+ROOT, UID, SERIES = "/dicom-web/workitems", "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1"
+TOKEN = "a-token-of-the-archive"
+BY_HAND = WorklistSettings(perform=False, fetch_attempts=2)
+
+
+@pytest.fixture
+def node(tmp_path):
+    with service(tmp_path, worklist=BY_HAND) as (client, opened):
+        yield client, opened, Performer(opened)
+
+
+def document(client, uid=UID):
+    (found,) = client.get(f"{ROOT}/{uid}").json()
+    return found
+
+
+def state(client, uid=UID):
+    return ups.value(document(client, uid), ups.STATE)
+
+
+def progress(client, keyword):
+    return ups.value(next(iter(ups.items(document(client), ups.PROGRESS)), {}), ups.tag(keyword))
+
+
+def code(client):
+    (item,) = ups.items(document(client), ups.PROGRESS)
+    return ups.value(ups.items(item, ups.tag("ProcedureStepDiscontinuationReasonCodeSequence"))[0], "00080100")
+
+
+def images(client, opened, series=SERIES):
+    return received(opened, client, [part10(ct(n, series=series)) for n in (1, 2, 3)])
+
+
+def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    assert client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES)).status_code == 201
+    performer.once()
+    assert state(client) == "IN PROGRESS"
+    performer.once()
+    performer.once()
+    assert progress(client, "ProcedureStepProgressDescription") == "waiting for images"
+    analysed(opened, job, report.build(analysis(1), CONTEXT))
+    Performer(opened).once()  # after a restart
+    assert state(client) == "COMPLETED"
+    assert progress(client, "ProcedureStepProgress") == "100"
+    (done,) = ups.items(document(client), ups.PERFORMED)
+    outputs = ups.items(done, ups.tag("OutputInformationSequence"))
+    named = {ups.value(one, "00081155") for output in outputs for one in ups.items(output, "00081199")}
+    assert named == {row.sop_instance_uid for row in opened.jobs.results(job)}
+    for output in outputs:
+        (place,) = ups.items(output, ups.tag("WADORSRetrievalSequence"))
+        assert client.get(ups.value(place, "00081190")).status_code == 200
+    begun, ended = (ups.moment_of(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End"))
+    assert begun <= ended
+    late = "1.2.3.4"
+    client.post(f"{ROOT}?{late}", json=workitem(STUDY, SERIES))
+    for _ in range(3):
+        performer.once()
+    assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codes": ("L:OTHER",)},
+        {"InputReadinessState": attribute("CS", "INCOMPLETE")},
+        {"ScheduledProcedureStepStartDateTime": attribute("DT", "29990101")},
+        {"ScheduledStationNameCodeSequence": attribute("SQ", ups.code("OTHER", "L", "Other"))},
+    ],
+)
+def test_what_is_not_for_this_node_now_is_left_alone(node, changes) -> None:
+    client, opened, performer = node
+    images(client, opened)
+    assert client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes)).status_code == 201
+    performer.once()
+    assert state(client) == "SCHEDULED"
+
+
+def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    claim = ready(opened, job)
+    for _ in range(3):
+        performer.once()
+    assert progress(client, "ProcedureStepProgressDescription") == "analysing"
+    opened.jobs.fail(job, claim.attempt, "The slices are 12.0 mm apart.")
+    performer.once()
+    assert (state(client), code(client)) == ("CANCELED", "110501")
+    assert progress(client, "ReasonForCancellation") == "The slices are 12.0 mm apart."
+
+
+def test_a_running_analysis_is_canceled_on_request(node) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    ready(opened, job)
+    for _ in range(2):
+        performer.once()
+    wish = {ups.tag("ReasonForCancellation"): attribute("LT", "ordered twice")}
+    assert client.post(f"{ROOT}/{UID}/cancelrequest", json=wish).status_code == 202
+    assert state(client) == "IN PROGRESS"
+    performer.once()
+    assert (state(client), code(client), progress(client, "ReasonForCancellation")) == ("CANCELED", "110513", "ordered twice")
+    assert (opened.jobs.get(job).state, opened.jobs.get(job).reason) == (
+        JobState.FAILED,
+        "cancelled by the requester of its workitem",
+    )
+
+
+def test_a_job_that_another_workitem_waits_for_goes_on(node) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    for uid in (UID, "1.2.3.4"):
+        client.post(f"{ROOT}?{uid}", json=workitem(STUDY, SERIES))
+    ready(opened, job)
+    for _ in range(2):
+        performer.once()
+    client.post(f"{ROOT}/{UID}/cancelrequest")
+    performer.once()
+    assert (state(client), state(client, "1.2.3.4")) == ("CANCELED", "IN PROGRESS")
+    assert opened.jobs.get(job).state is JobState.RUNNING
+
+
+def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
+    assert opened.jobs.get(job).state is JobState.SKIPPED
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    for _ in range(2):
+        performer.once()
+    assert opened.jobs.get(job).state is JobState.READY
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "no configured archive has it"),
+        ({"InputInformationSequence": {"vr": "SQ"}}, "exactly one series"),
+        ({"url": "http://127.0.0.1:9/dicom-web/studies/1"}, "no configured archive has it"),
+    ],
+)
+def test_an_input_that_cannot_be_had_cancels_the_workitem(node, changes, words) -> None:
+    client, _, performer = node
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes))
+    for _ in range(2):
+        performer.once()
+    assert (state(client), code(client)) == ("CANCELED", "110523")
+    assert words in progress(client, "ReasonForCancellation")
+
+
+def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
+    """The archive is another node, over a real connection and with a token."""
+    token = WebToken(name="NODE", roles=("read", "send"), sha256=sha256(TOKEN.encode()).hexdigest())
+    (tmp_path / "token").write_text(TOKEN)
+    with server(tmp_path / "archive", web=Web(tokens=(token,))) as (url, there):
+        import httpx
+
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            assert stow(client, *(part10(ct(n)) for n in (1, 2, 3))).status_code == 200
+        wait_for(lambda: len(there.catalogue.instances()) == 3)
+        archives = (Archive(name="PACS", url=f"{url}/dicom-web", token_file=tmp_path / "token"),)
+        with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
+            performer = Performer(opened)
+            place = f"{url}/dicom-web/studies/{STUDY}/series/{SERIES}"
+            client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, url=place))
+            wait_for(lambda: performer.once() or opened.worklist.get(UID).job_id)
+            assert len(opened.catalogue.instances()) == 3
+            (job,) = opened.jobs.list()
+            assert (opened.worklist.get(UID).job_id, opened.worklist.get(UID).attempts) == (job.job_id, 1)
+            performer.close()
+
+
+def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("alnnode.web.performer.FETCH_PAUSE", 0.0)
+    with server(tmp_path / "archive") as (url, _):
+        archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
+        with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
+            performer = Performer(opened)
+            client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+            wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+            assert opened.worklist.get(UID).attempts == 2
+            assert "could not be fetched" in progress(client, "ReasonForCancellation")
+            performer.close()
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(WorkitemRefused) as caught:
+        call(*arguments, **options)
+    return caught.value.status
+
+
+def test_the_states_on_both_databases(engine, tmp_path) -> None:
+    worklist, subscriptions = Worklist(engine, Spool(tmp_path / "spool")), Subscriptions(engine)
+    read = worklist.documents.read
+    conditions = {"00100020": attribute("LO", "SECRET-ID")}
+    for conditions_of, kind in ((None, GLOBAL), (conditions, FILTERED)):
+        path = None if conditions_of is None else worklist.documents.write(conditions_of)
+        subscriptions.subscribe_all("WATCHER", lock=True, conditions=conditions_of, filters=path, read=read)
+        assert subscriptions.suspend(kind, "NOBODY") is None
+    assert worklist.create(UID, workitem(), "http://node")
+    assert refused(worklist.create, UID, workitem(), "http://node") == Status.DUPLICATE
+    assert refused(worklist.change_state, "1.2", State.IN_PROGRESS, TRANSACTION) == Status.NO_SUCH_WORKITEM
+    worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
+    assert refused(worklist.change_state, UID, State.IN_PROGRESS, "1.2") == Status.ALREADY_IN_PROGRESS
+    assert refused(worklist.change_state, UID, State.COMPLETED, TRANSACTION) == Status.FINAL_STATE_NOT_MET
+    worklist.update(UID, TRANSACTION, performed())
+    worklist.change_state(UID, State.COMPLETED, TRANSACTION)
+    assert worklist.change_state(UID, State.COMPLETED, TRANSACTION) is Status.ALREADY_COMPLETED
+    found = subscriptions.after("WATCHER", subscriptions.first_unsent("WATCHER"))
+    assert [event.state for event in found] == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
+    assert [item.state for item in worklist.list(State.COMPLETED)] == [State.COMPLETED]
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert worklist.purge(later) == 0, "WATCHER holds a deletion lock"
+    assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (path,)
+    assert worklist.purge(later) == 1
+    assert refused(worklist.get, UID) == Status.DELETED
+    subscriptions.purge(later)
+    assert subscriptions.after("WATCHER", 0) == ()
