@@ -175,6 +175,8 @@ class Node:
         slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
         contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
         score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
+        hilum_fraction: part of the volume that is fat of the hilum, 0 to 1; None where no hilum can be told.
+        cortex_mm: thickness of the cortex beside that hilum.
         mask: the node's voxels, of the box's shape; None when only the outline is known.
     """
 
@@ -190,7 +192,9 @@ class Node:
     score: float = 1.0
     source: NodeSource = NodeSource.ALGORITHM
     level: Level | None = None
-    tracking_uid: str | None = None  # of the reader's mark, when there is one
+    tracking_uid: str | None = None  # of the reader's mark, or of the same node in an earlier report
+    hilum_fraction: float | None = None
+    cortex_mm: float | None = None
     mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 

@@ -92,6 +92,8 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
             "deviation": round(node.attenuation.deviation, 1),
         },
         "volume_mm3": round(node.volume_mm3, 1),
+        "hilum_fraction": node.hilum_fraction,
+        "cortex_mm": node.cortex_mm,
         "probability": finding.prediction.probability,
         "members": {crop.value: value for crop, value in finding.prediction.members.items()},
         "suspicious": finding.suspicious(analysis.model.operating_point),

@@ -129,6 +129,8 @@ def finding(
         attenuation=Attenuation(51.3, 88.0, 12.4),
         volume_mm3=812.5,
         score=0.83,
+        hilum_fraction=0.124 if number % 2 else None,
+        cortex_mm=2.3 if number % 2 else None,
         level=Level.I if number % 2 else None,
         mask=np.repeat(inside[None, row - 7 : row + 8, column - 10 : column + 11], 3, axis=0),
     )

@@ -34,11 +34,11 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
     canvas.text(pen, (SIDE - GAP, 50), f"p {words.percent(finding.prediction.probability):g} %", 44, ink, "ra")
     said = "at or above" if finding.suspicious(analysis.model.operating_point) else "below"
     node = finding.node
-    canvas.text(
-        pen, (GAP, 102),
+    line = (
         f"{node.side.value} axilla, {node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f} mm, mean {node.attenuation.mean:.0f} HU, "
-        f"{said} the operating point", 24,
-    )  # fmt: skip
+        f"{said} the operating point"
+    )
+    canvas.text(pen, (GAP, 102), line, 24)
     view = View.centred(volume, (node.slice_index, node.box.centre[1], node.box.centre[2]), FIELD_MM, PANEL)
     picture = canvas.grey(volume, view, window)
     panels = [

@@ -138,6 +138,9 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
         ),
         Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
     ]
+    if node.hilum_fraction is not None and node.cortex_mm is not None:
+        measured.append(Measurement(codes.FAT_FRACTION, words.percent(node.hilum_fraction), codes.PERCENT))
+        measured.append(Measurement(codes.CORTICAL_THICKNESS, node.cortex_mm, codes.MILLIMETRE))
     if node.source is NodeSource.ALGORITHM:
         measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
     said_in_codes = [
@@ -159,6 +162,8 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
     said = [words.verdict(finding, analysis), f"Located by {node.source.value}"]
     if node.level is not None:
         said.append(f"axillary level {node.level.value}")
+    if (hilum := words.hilum(node)) is not None:
+        said.append(hilum)
     group[0].ContentSequence.append(TextContentItem(name=codes.COMMENT, value="; ".join(said), relationship_type=CONTAINS))
     return group
 
