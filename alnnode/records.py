@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pydicom import Dataset
 
+    from alnnode.comparison import Comparison, Earlier
+
     FloatArray = npt.NDArray[np.float32]
     HounsfieldArray = npt.NDArray[np.int16]
     AffineMatrix = npt.NDArray[np.float64]
@@ -314,7 +316,8 @@ class Finding:
 class Analysis:
     """What came out of one series.
 
-    ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None).
+    ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``surface`` and ``comparison``
+    are there when `alnnode.follow_up` was asked: points on the chest cavity (mm, LPS), and how the nodes changed.
     """
 
     header: Dataset  # as in Volume.header
@@ -323,6 +326,8 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     coverage: tuple[AxillaCoverage, ...] = ()
     not_analysed: str | None = None
+    surface: tuple[tuple[float, float, float], ...] = ()
+    comparison: Comparison | None = None
 
 
 class SRClass(StrEnum):
@@ -369,6 +374,7 @@ class ReportContext:
         predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
         window: (centre, width) in HU of the captures and of the presentation state.
         options: which objects, in which form.
+        earlier: what was found of earlier results; None: the site follows nothing up.
     """
 
     input_digest: str
@@ -379,6 +385,7 @@ class ReportContext:
     predecessor: tuple[str, str, str, str] | None = None
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True, slots=True)
