@@ -125,6 +125,7 @@ class Comparison:
     """One series compared with an earlier report.
 
     Attributes:
+        prior: None when there is none, and ``trouble`` says that one may be missing.
         days: from the earlier study to this one.
         same_model: whether probabilities can be compared.
         nodes: what became of each node of now, by its number; empty when ``trouble`` says why nothing could be compared.
@@ -132,7 +133,7 @@ class Comparison:
         unseen: those whose place is not shown now, or that may be one of several nodes.
     """
 
-    prior: Prior
+    prior: Prior | None
     days: int
     same_model: bool
     nodes: dict[int, NodeChange]

@@ -35,6 +35,8 @@ def follow(analysis: Analysis, earlier: Earlier, today: date | None) -> Analysis
     surface = chest_surface(analysis.volume)
     analysis = replace(analysis, surface=surface.sample)
     prior = earlier.prior
+    if prior is None and earlier.trouble is not None:
+        return replace(analysis, comparison=Comparison(None, 0, same_model=False, nodes={}, trouble=earlier.trouble))
     if prior is None or today is None:
         return analysis
     days = (today - prior.study_date).days

@@ -77,7 +77,9 @@ def chest_surface(volume: Volume) -> Surface:
         return Surface(np.empty((0, 3)), ())
     thorax = chest.thorax
     # The lowest slice is no border of the chest, only of the series; above the apex there is one.
-    inner = ndimage.binary_erosion(np.pad(thorax, ((1, 1), (0, 0), (0, 0)), mode="constant", constant_values=False), iterations=1)
+    inner = ndimage.binary_erosion(
+        np.pad(thorax, ((1, 1), (0, 0), (0, 0)), mode="constant", constant_values=False), iterations=1
+    )
     inner = inner[1:-1]
     inner[0] = ndimage.binary_erosion(thorax[0])
     low = max(0, chest.apex - round(LOW_MM / coarse.spacing[0]))
@@ -128,7 +130,12 @@ def register(before: Sequence[Point], now: Surface) -> Motion:
         if len(used) < SAMPLE // 10:
             raise RegistrationError("the series show different parts of the chest")
         fit = least_squares(
-            lambda f, p=used: tree.query(moved(f, p))[0], figures, loss="soft_l1", f_scale=ROBUST_MM, diff_step=1e-4, max_nfev=60
+            lambda f, p=used: tree.query(moved(f, p))[0],
+            figures,
+            loss="soft_l1",
+            f_scale=ROBUST_MM,
+            diff_step=1e-4,
+            max_nfev=60,
         )
         figures = fit.x
     residual = float(np.median(tree.query(moved(figures, used))[0]))

@@ -96,6 +96,22 @@ def patient(analysis: Analysis) -> str:
     )
 
 
+def headline(analysis: Analysis) -> tuple[str, bool]:
+    """Return the answer in a few words, and whether something is suspicious: the side, the node, the probability."""
+    point = analysis.model.operating_point
+    if analysis.not_analysed is not None:
+        return "Axillary lymph nodes: not analysed", False
+    if not analysis.findings:
+        return "Axillary lymph nodes: no node found", False
+    suspicious = [finding for finding in by_probability(analysis.findings) if finding.suspicious(point)]
+    if not suspicious:
+        return "Axillary lymph nodes: none suspicious", False
+    sides = [side.value for side in (Side.RIGHT, Side.LEFT) if any(finding.node.side is side for finding in suspicious)]
+    top = suspicious[0]
+    axilla = f"{' and '.join(sides)} axilla"
+    return f"Suspicious: {axilla}; {title(top)}, p {percent(top.prediction.probability):g} %", True
+
+
 def _limits(analysis: Analysis) -> str:
     missing = [coverage.side.value for coverage in analysis.coverage if not coverage.covered]
     return f"; not fully covered: {' and '.join(missing)} axilla" if missing else ""
