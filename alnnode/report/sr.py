@@ -120,6 +120,9 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
     group[0].ContentSequence.append(
         TextContentItem(name=codes.COMMENT, value=_title(finding, analysis), relationship_type=CONTAINS)
     )
+    if len(analysis.findings) == 1:
+        # At exactly one region in the report, PixelMed's rules take every group for a planar one and ask for its region.
+        group[0].ContentSequence.append(_region(finding, analysis))
     return group
 
 
@@ -130,12 +133,9 @@ def _title(finding: Finding, analysis: Analysis) -> str:
 
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     node = finding.node
-    reference = _reference(analysis, finding)
-    outline = np.array([*node.contour, node.contour[0]], dtype=np.float64)
-    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(analysis, node), identifier=f"Node {node.number}"),
-        referenced_region=ImageRegion("POLYLINE", _inside(outline, analysis), source),
+        referenced_region=_region(finding, analysis),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
@@ -152,6 +152,14 @@ def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQua
         said.append(change)
     group[0].ContentSequence.append(TextContentItem(name=codes.COMMENT, value="; ".join(said), relationship_type=CONTAINS))
     return group
+
+
+def _region(finding: Finding, analysis: Analysis) -> ImageRegion:
+    """Return the outline, closed."""
+    reference = _reference(analysis, finding)
+    outline = np.array([*finding.node.contour, finding.node.contour[0]], dtype=np.float64)
+    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
+    return ImageRegion("POLYLINE", _inside(outline, analysis), source)
 
 
 def _axis(name: Code, axis: Axis, reference: SliceRef, analysis: Analysis) -> Measurement:
