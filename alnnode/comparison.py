@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date  # noqa: TC003 - pydantic reads it
+from datetime import date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from alnnode.records import Side  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydicom import Dataset
+
     from alnnode.records import Node, Volume
 
 MAX_NODES = 200
@@ -87,6 +91,27 @@ def place(volume: Volume, node: Node) -> Point:
         return volume.patient_point(*node.box.centre)
     k, j, i = (float(low + mean) for low, mean in zip(node.box.low, np.argwhere(node.mask).mean(axis=0), strict=True))
     return volume.patient_point(k, j, i)
+
+
+def study_date(header: Dataset) -> date | None:
+    """Return the Study Date; None where it is missing or no date."""
+    try:
+        return datetime.strptime(str(header.get("StudyDate") or ""), "%Y%m%d").date()  # noqa: DTZ007 - a DA has no zone
+    except ValueError:
+        return None
+
+
+def choose(known: Iterable[Prior], study_uid: str, today: date, slice_mm: float) -> Prior | None:
+    """Return the report to compare with: of the newest earlier study, the series whose slices lie about as far apart.
+
+    Later studies never count, so that a series that is analysed again gives what it gave before.
+    """
+    before = [prior for prior in known if prior.study_date < today and prior.study_instance_uid != study_uid]
+    return max(
+        before,
+        key=lambda prior: (prior.study_date, -abs(prior.record.slice_mm - slice_mm), prior.sop_instance_uid),
+        default=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

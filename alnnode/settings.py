@@ -165,6 +165,15 @@ class Destination(Section):
         return self
 
 
+class Archive(Section):
+    """A DICOMweb archive that the node asks for what it needs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^?#]+$")]  # the DICOMweb service root
+    token_file: Path | None = None  # holds a bearer token
+    timeout: Seconds = 10
+
+
 class Route(Section):
     """Which series are analysed: all given conditions must hold; an empty list asks nothing."""
 
@@ -217,6 +226,7 @@ class Report(Section):
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
+    follow_up: Literal["off", "own", "archives"] = "own"
 
     @property
     def options(self) -> ReportOptions:
@@ -310,6 +320,7 @@ class Retention(Section):
 
     delivered_days: Annotated[float, Field(ge=0)] = 7
     failed_days: Annotated[float, Field(ge=0)] = 30
+    follow_up_days: Annotated[float, Field(ge=0)] = 1100
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
     clean_below_mb: Annotated[int, Field(ge=0)] = 2048
     clean_to_mb: Annotated[int, Field(ge=0)] = 4096
@@ -331,6 +342,7 @@ class Settings(BaseSettings):
     node: Node = Node()
     listener: Listener = Listener()
     destinations: tuple[Destination, ...] = ()
+    archives: tuple[Archive, ...] = ()
     routes: tuple[Route, ...] = (Route(name="ct"),)
     completion: Completion = Completion()
     analysis: Analysis = Analysis()
@@ -355,10 +367,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for kind, names in (("destinations", [d.name for d in self.destinations]), ("routes", [r.name for r in self.routes])):
+        for kind, names in (
+            ("destinations", [d.name for d in self.destinations]),
+            ("archives", [a.name for a in self.archives]),
+            ("routes", [r.name for r in self.routes]),
+        ):
             double = {name for name in names if names.count(name) > 1}
             if double:
                 raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _archives_are_there(self) -> Self:
+        if self.report.follow_up == "archives" and not self.archives:
+            raise ValueError('report.follow_up = "archives" needs [[archives]]; add one, or choose "own"')
         return self
 
     @property
@@ -417,7 +439,9 @@ def _remedy(location: tuple[int | str, ...]) -> str:
     """Name the key that was probably meant."""
     fields = Settings.model_fields
     if len(location) > 1:
-        kind = {"destinations": Destination, "routes": Route}.get(str(location[0])) or fields[str(location[0])].annotation
+        kind = {"destinations": Destination, "archives": Archive, "routes": Route}.get(str(location[0])) or fields[
+            str(location[0])
+        ].annotation
         fields = getattr(kind, "model_fields", {})
     close = difflib.get_close_matches(str(location[-1]), fields, n=1)
     return f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"

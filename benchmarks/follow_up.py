@@ -10,7 +10,7 @@ import argparse
 import sys
 
 import numpy as np
-from follow_ups import SETTINGS, TODAY, Motion, analysed, cut, first, report_of, second, true_number
+from follow_ups import SETTINGS, Motion, analysed, cut, first, report_of, second, true_number
 
 from alnnode import locate, phantom
 from alnnode.comparison import Change, Earlier
@@ -44,7 +44,7 @@ def main() -> int:
             nodes, coverage = locate.find(examination.volume, detector, min_short_axis_mm=4, max_nodes=40)
             analyses.append(analysed(examination, nodes, coverage))
         prior = report_of(analyses[0], tuple(c.side for c in analyses[0].coverage if c.covered))
-        result = follow(analyses[1], Earlier(prior), TODAY).comparison
+        result = follow(analyses[1], Earlier(prior)).comparison
         if result.trouble:
             print(f"patient {index}: {result.trouble}")
             continue

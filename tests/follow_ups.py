@@ -19,7 +19,7 @@ from alnnode.locate.measure import node_from_mask
 from alnnode.records import Analysis, Crop, Finding, Prediction, Side, Volume
 
 SETTINGS = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.0, 2.0), min_nodes_per_side=3, max_nodes_per_side=8)
-TODAY, BEFORE = date(2026, 5, 4), date(2025, 11, 2)
+BEFORE = date(2025, 11, 2)
 UID = "2.25.4242"
 
 
@@ -41,9 +41,16 @@ class Motion:
     noise: float = 8.0
 
 
+def dated(day: str) -> Dataset:
+    """Return a header that says when the study was made."""
+    header = Dataset()
+    header.StudyDate = day
+    return header
+
+
 def first(made: phantom.Phantom) -> Examination:
     """Return the phantom as it is."""
-    return Examination(Volume(made.hu, made.affine, (), Dataset(), made.spacing), made.labels)
+    return Examination(Volume(made.hu, made.affine, (), dated("20251102"), made.spacing), made.labels)
 
 
 def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed: int) -> Examination:
@@ -86,7 +93,7 @@ def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed:
         number = ndimage.map_coordinates(source_labels, index, order=0, mode="constant")
         number[gone] = 0
         labels[k] = number.reshape(shape[1:])
-    return Examination(Volume(hu, made.affine, (), Dataset(), made.spacing), labels)
+    return Examination(Volume(hu, made.affine, (), dated("20260504"), made.spacing), labels)
 
 
 def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
@@ -118,7 +125,7 @@ def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> Prio
         for finding in analysis.findings
     )
     record = Record(
-        model_digest=MODEL.digest, slice_mm=2.0, surface=follow(analysis, Earlier(), TODAY).surface, covered=sides, nodes=nodes
+        model_digest=MODEL.digest, slice_mm=2.0, surface=follow(analysis, Earlier()).surface, covered=sides, nodes=nodes
     )
     return Prior(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",

@@ -69,10 +69,13 @@ class ModelAnalyst:
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None]
     ) -> tuple[list[ResultObject], str | None]:
         """See `Analyst.analyse`."""
-        from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
+        from alnnode import follow_up, pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
 
         ensemble, detector, _ = self._load()
         analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress)
+        if context.earlier is not None:
+            progress("compare")
+            analysis = follow_up.follow(analysis, context.earlier)
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 

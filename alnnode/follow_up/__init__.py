@@ -7,34 +7,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.comparison import Change, Comparison, NodeChange, place
+from alnnode.comparison import Change, Comparison, NodeChange, place, study_date
 from alnnode.follow_up.chest import RegistrationError, chest_surface, register
 from alnnode.follow_up.matching import match
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from alnnode.comparison import Earlier, EarlierNode, Prior
     from alnnode.follow_up.chest import Motion
     from alnnode.records import Analysis, Finding, Volume
 
 
-def follow(analysis: Analysis, earlier: Earlier, today: date | None) -> Analysis:
+def follow(analysis: Analysis, earlier: Earlier) -> Analysis:
     """Return the analysis with what later ones need (the chest's surface), compared with the earlier report where there is one.
 
     A node that was seen before gets the tracking UID of the earlier report, unless a reader's mark brought one.
 
     Args:
         analysis: of the series; one that was not analysed stays as it is.
-        earlier: what was found of earlier results.
-        today: Study Date of the series; None: nothing is compared.
+        earlier: what was found of earlier results; without a Study Date of the series nothing is compared.
     """
     if analysis.volume is None or analysis.not_analysed is not None:
         return analysis
-    surface = chest_surface(analysis.volume)
+    volume = analysis.volume
+    surface = chest_surface(volume)
     analysis = replace(analysis, surface=surface.sample)
-    prior = earlier.prior
+    prior, today = earlier.prior, study_date(analysis.header)
     if prior is None and earlier.trouble is not None:
         return replace(analysis, comparison=Comparison(None, 0, same_model=False, nodes={}, trouble=earlier.trouble))
     if prior is None or today is None:
@@ -45,7 +43,7 @@ def follow(analysis: Analysis, earlier: Earlier, today: date | None) -> Analysis
         motion = register(prior.record.surface, surface)
     except RegistrationError as error:
         return replace(analysis, comparison=Comparison(prior, days, same, {}, trouble=str(error)))
-    changes, gone, unseen = _compare(analysis, analysis.volume, prior, motion)
+    changes, gone, unseen = _compare(analysis, volume, prior, motion)
     comparison = Comparison(prior, days, same, changes, gone, unseen)
     return replace(analysis, comparison=comparison, findings=tuple(_tracked(f, changes) for f in analysis.findings))
 
@@ -61,7 +59,8 @@ def _compare(
     analysis: Analysis, volume: Volume, prior: Prior, motion: Motion
 ) -> tuple[dict[int, NodeChange], tuple[EarlierNode, ...], tuple[EarlierNode, ...]]:
     changes: dict[int, NodeChange] = {}
-    gone, unseen = [], []
+    gone: list[EarlierNode] = []
+    unseen: list[EarlierNode] = []
     covered = {coverage.side for coverage in analysis.coverage if coverage.covered}
     for side in Side:
         now = [finding.node for finding in analysis.findings if finding.node.side is side]

@@ -117,7 +117,7 @@ def _fit(every: Points, source: Points, target: Points) -> Points:
     if len(source) >= RIGID_NODES:
         rotation, _ = Rotation.align_vectors(target - b, source - a)
         if rotation.magnitude() <= LARGEST_TURN:
-            turned: Points = rotation.apply(every - a) + b
-            return turned
+            turned: Points = rotation.apply(every - a)
+            return turned + b
     shifted: Points = every + (b - a)
     return shifted

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.ingest import recorder, routes
+from alnnode.store.memory import Memory
 from alnnode.store.spool import ORPHAN_AGE
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class Sweep:
             self._spool.delete,
             moment,
         )
-        if replayed or orphans or purged:
-            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged)
+        forgotten = Memory(self._spool.root).forget((moment - timedelta(days=keep.follow_up_days)).timestamp())
+        if replayed or orphans or purged or forgotten:
+            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged, reports_forgotten=forgotten)
 
     def _make_room(self) -> None:
         """Delete what was delivered, before its days are over, when the disk fills up; what waits or failed stays."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from alnnode.comparison import EarlierNode, Prior, Record, place
+from alnnode.comparison import EarlierNode, Prior, Record, place, study_date
 from alnnode.report.uids import tracking_uid
 
 if TYPE_CHECKING:
@@ -58,7 +57,8 @@ def read(dataset: Dataset) -> Prior | None:
         return None
     # An archive that stores in Implicit VR gives a private element back as UN.
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    if len(text) > LARGEST:
+    today = study_date(dataset)
+    if len(text) > LARGEST or today is None:
         return None
     try:
         return Prior(
@@ -66,7 +66,7 @@ def read(dataset: Dataset) -> Prior | None:
             sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
             series_instance_uid=str(dataset.get("SeriesInstanceUID", "")),
             study_instance_uid=str(dataset.get("StudyInstanceUID", "")),
-            study_date=datetime.strptime(str(dataset.get("StudyDate", "")), "%Y%m%d").date(),  # noqa: DTZ007 - a DA has no zone
+            study_date=today,
             record=Record.model_validate(json.loads(text)),
         )
     except (ValueError, ValidationError):
