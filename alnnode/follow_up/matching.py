@@ -98,7 +98,8 @@ def _shift(before: Points, now: Points, alike: Bools) -> Points:
     """The shift, of those that lay one node on another, that most nodes agree with; small ones are likelier."""
     shifts = (now[None, :, :] - before[:, None, :])[alike]
     candidates = np.vstack([np.zeros((1, 3)), shifts[np.linalg.norm(shifts, axis=1) <= TOGETHER_MM]])
-    best, best_score = candidates[0], -np.inf
+    best: Points = candidates[0]
+    best_score = -np.inf
     for shift in candidates:
         distance = np.where(alike, cdist(before + shift, now), np.inf)
         held = np.exp(-(np.minimum(distance.min(axis=1), 99.0) ** 2) / (2 * NEAR_MM**2))
@@ -117,7 +118,7 @@ def _fit(every: Points, source: Points, target: Points) -> Points:
     if len(source) >= RIGID_NODES:
         rotation, _ = Rotation.align_vectors(target - b, source - a)
         if rotation.magnitude() <= LARGEST_TURN:
-            turned: Points = rotation.apply(every - a)
-            return turned + b
+            turned: Points = rotation.apply(every - a) + b
+            return turned
     shifted: Points = every + (b - a)
     return shifted
