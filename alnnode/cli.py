@@ -172,6 +172,14 @@ def analyse(
         Path, typer.Argument(help="Folder with the DICOM files of one or more CT series.", exists=True, file_okay=False)
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sr.dcm, capture-NN.dcm/.png and result.json.")],
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Report (sr.dcm) of an earlier study of the same patient to compare with; repeat for more.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Analyse a folder without network or database."""
@@ -187,7 +195,7 @@ def analyse(
         ensemble = Ensemble(bundle, settings.analysis.device)
         detector = Detector.from_bundle(bundle, ensemble.device)
         outcomes = []
-        for outcome in analyse_folder(folder, out, settings, ensemble, detector, status.update):
+        for outcome in analyse_folder(folder, out, settings, ensemble, detector, status.update, prior or ()):
             outcomes.append(outcome)
             where = "" if outcome.folder is None else f" -> {outcome.folder}"
             said = outcome.reason or f"{outcome.nodes} node(s), {outcome.suspicious} at or above the operating point"

@@ -13,11 +13,14 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from alnnode import pipeline, report
+from alnnode import follow_up, pipeline, report
+from alnnode.comparison import Earlier, choose, study_date
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series
 from alnnode.locate import marks
 from alnnode.records import Locate, ObjectRole, ReportContext
+from alnnode.report import record
+from alnnode.store.memory import patient_of
 from alnnode.summary import as_dict
 
 if TYPE_CHECKING:
@@ -59,12 +62,20 @@ class Outcome:
 
 
 def analyse_folder(
-    folder: Path, out: Path, settings: Settings, ensemble: Ensemble, detector: Detector, progress: pipeline.Progress
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    ensemble: Ensemble,
+    detector: Detector,
+    progress: pipeline.Progress,
+    reports: Sequence[Path] = (),
 ) -> Iterator[Outcome]:
     """Analyse every CT series below ``folder``.
 
     One series writes into ``out`` itself, several into ``out/series-01``, ``series-02`` …: ``sr.dcm``, ``capture-NN.dcm``
     with a PNG of each page, what else the settings ask for (``seg.dcm``, ``pmap-NN.dcm`` …), and ``result.json``.
+
+    ``reports`` are earlier reports of alnnode; of the same patient's, the one before the study is compared with.
 
     Yields:
         One outcome per series, in the order of their UIDs.
@@ -83,8 +94,12 @@ def analyse_folder(
         except NotAnalysable as error:
             yield Outcome(uid, len(paths), 0, 0, str(error), None)
             continue
+        context = offline_context(paths, settings, reports, _of(uid, marked))
+        if context.earlier is not None:
+            progress("compare")
+            analysis = follow_up.follow(analysis, context.earlier)
         progress("report")
-        _write(analysis, report.build(analysis, offline_context(paths, settings, _of(uid, marked))), target)
+        _write(analysis, report.build(analysis, context), target)
         suspicious = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
         yield Outcome(uid, len(paths), len(analysis.findings), suspicious, analysis.not_analysed, target)
 
@@ -107,19 +122,35 @@ def _of(series_uid: str, marked: Sequence[MarkObject]) -> list[MarkObject]:
     return kept
 
 
-def offline_context(paths: Sequence[Path], settings: Settings, marked: Sequence[MarkObject] = ()) -> ReportContext:
+def offline_context(
+    paths: Sequence[Path], settings: Settings, reports: Sequence[Path] = (), marked: Sequence[MarkObject] = ()
+) -> ReportContext:
     """Return the context of an analysis outside any job: its moment is the newest acquisition of the source."""
     digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     # An object's UID stands for its content (PS3.5 section 9).
     digests += [item.sop_instance_uid for item in marked]
+    earlier = None if settings.report.follow_up == "off" else _earlier(paths[0], reports)
+    own = hashlib.sha256("".join(digests).encode()).hexdigest()
     return ReportContext(
-        input_digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
+        input_digest=own if earlier is None else earlier.joined(own),
         settings_digest=settings.result_digest,
         created=max((moment for moment in map(_moment, paths) if moment), default=DATELESS),
         station=settings.node.ae_title,
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
+        earlier=earlier,
     )
+
+
+def _earlier(image: Path, reports: Sequence[Path]) -> Earlier:
+    """Return the report to compare with, of those given: the patient's newest before this study."""
+    header = _header(image, ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyInstanceUID"])
+    today = None if header is None else study_date(header)
+    if header is None or today is None or patient_of(header) is None:
+        return Earlier()
+    found = [one for path in reports if (one := _header(path)) is not None and patient_of(one) == patient_of(header)]
+    known = [prior for one in found if (prior := record.read(one)) is not None]
+    return Earlier(choose(known, str(header.get("StudyInstanceUID", "")), today, 0.0))
 
 
 def _write(analysis: Analysis, objects: Sequence[ResultObject], target: Path) -> None:
@@ -145,20 +176,20 @@ def _pages(item: ResultObject) -> list[npt.NDArray[np.uint8]]:
     return list(pixels) if pixels.ndim == 4 else [pixels]
 
 
-def _header(path: Path) -> Dataset | None:
+def _header(path: Path, tags: Sequence[str] | None = None) -> Dataset | None:
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=["Modality", *(tag for pair in DATES for tag in pair)])
+        return dcmread(path, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
     except (InvalidDicomError, OSError, ValueError, NotImplementedError):
         return None
 
 
 def _modality(path: Path) -> str:
-    header = _header(path)
+    header = _header(path, ["Modality"])
     return "" if header is None else str(header.get("Modality", ""))
 
 
 def _moment(path: Path) -> datetime | None:
-    header = _header(path)
+    header = _header(path, [tag for pair in DATES for tag in pair])
     if header is None:
         return None
     for date, time in DATES:

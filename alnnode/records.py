@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pydicom import Dataset
 
+    from alnnode.comparison import Comparison, Earlier
+
     FloatArray = npt.NDArray[np.float32]
     HounsfieldArray = npt.NDArray[np.int16]
     AffineMatrix = npt.NDArray[np.float64]
@@ -175,6 +177,8 @@ class Node:
         slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
         contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
         score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
+        hilum_fraction: part of the volume that is fat of the hilum, 0 to 1; None where no hilum can be told.
+        cortex_mm: thickness of the cortex beside that hilum.
         mask: the node's voxels, of the box's shape; None when only the outline is known.
     """
 
@@ -190,7 +194,9 @@ class Node:
     score: float = 1.0
     source: NodeSource = NodeSource.ALGORITHM
     level: Level | None = None
-    tracking_uid: str | None = None  # of the reader's mark, when there is one
+    tracking_uid: str | None = None  # of the reader's mark, or of the same node in an earlier report
+    hilum_fraction: float | None = None
+    cortex_mm: float | None = None
     mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
@@ -442,7 +448,8 @@ class Analysis:
     """What came out of one series.
 
     ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``remarks`` say what was
-    not made of the reader's marks.
+    not made of the reader's marks. ``surface`` and ``comparison`` are there when `alnnode.follow_up` was asked: points on the
+    chest cavity (mm, LPS), and how the nodes changed.
     """
 
     header: Dataset  # as in Volume.header
@@ -452,6 +459,8 @@ class Analysis:
     coverage: tuple[AxillaCoverage, ...] = ()
     not_analysed: str | None = None
     remarks: tuple[str, ...] = ()
+    surface: tuple[tuple[float, float, float], ...] = ()
+    comparison: Comparison | None = None
 
 
 class Locate(StrEnum):
@@ -506,6 +515,7 @@ class ReportContext:
         predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
         window: (centre, width) in HU of the captures and of the presentation state.
         options: which objects, in which form.
+        earlier: what was found of earlier results; None: the site follows nothing up.
     """
 
     input_digest: str
@@ -516,6 +526,7 @@ class ReportContext:
     predecessor: tuple[str, str, str, str] | None = None
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True, slots=True)

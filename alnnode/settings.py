@@ -194,7 +194,7 @@ class Commitment(Section):
 
 
 class Archive(Section):
-    """A DICOMweb archive that the input of workitems may be fetched from."""
+    """A DICOMweb archive that the node asks for what it needs: the input of workitems, earlier reports."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]  # images arrive under it, as under an AE title
     url: Annotated[str, Field(pattern=r"^https?://[^?#]+[^/?#]$")]  # the DICOMweb service root
@@ -276,6 +276,7 @@ class Report(Section):
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
+    follow_up: Literal["off", "own", "archives"] = "own"
 
     @property
     def options(self) -> ReportOptions:
@@ -369,6 +370,7 @@ class Retention(Section):
 
     delivered_days: Annotated[float, Field(ge=0)] = 7
     failed_days: Annotated[float, Field(ge=0)] = 30
+    follow_up_days: Annotated[float, Field(ge=0)] = 1100
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
     clean_below_mb: Annotated[int, Field(ge=0)] = 2048
     clean_to_mb: Annotated[int, Field(ge=0)] = 4096
@@ -463,6 +465,12 @@ class Settings(BaseSettings):
             double = {name for name in names if names.count(name) > 1}
             if double:
                 raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _archives_are_there(self) -> Self:
+        if self.report.follow_up == "archives" and not self.archives:
+            raise ValueError('report.follow_up = "archives" needs [[archives]]; add one, or choose "own"')
         return self
 
     @property

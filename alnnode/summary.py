@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alnnode.comparison import Comparison, NodeChange
     from alnnode.records import Analysis, Axis, Finding, Interval, ModelIdentity, Volume
 
 SCHEMA = 1
@@ -27,7 +28,30 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "geometry": None if analysis.volume is None else _geometry(analysis.volume),
         "coverage": [{"side": c.side.value, "covered": c.covered, "remark": c.remark} for c in analysis.coverage],
         "remarks": list(analysis.remarks),
+        "comparison": None if analysis.comparison is None else _comparison(analysis.comparison),
         "nodes": [_node(finding, analysis) for finding in analysis.findings],
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    prior = comparison.prior
+    return {
+        "prior_report": None if prior is None else prior.sop_instance_uid,
+        "days": comparison.days,
+        "trouble": comparison.trouble,
+        "no_longer_found": [node.tracking_uid for node in comparison.gone],
+        "not_compared": [node.tracking_uid for node in comparison.unseen],
+    }
+
+
+def _change(change: NodeChange) -> dict[str, Any]:
+    earlier = change.earlier
+    return {
+        "kind": change.change.value,
+        "tracking_uid": None if earlier is None else earlier.tracking_uid,
+        "prior_number": None if earlier is None else earlier.number,
+        "prior_short_axis_mm": None if earlier is None else earlier.short_axis_mm,
+        "prior_probability": None if earlier is None else earlier.probability,
     }
 
 
@@ -94,9 +118,14 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
             "deviation": round(node.attenuation.deviation, 1),
         },
         "volume_mm3": round(node.volume_mm3, 1),
+        "hilum_fraction": node.hilum_fraction,
+        "cortex_mm": node.cortex_mm,
         "probability": finding.prediction.probability,
         "members": {crop.value: value for crop, value in finding.prediction.members.items()},
         "suspicious": finding.suspicious(analysis.model.operating_point),
+        "change": None
+        if analysis.comparison is None or not analysis.comparison.nodes
+        else _change(analysis.comparison.nodes[node.number]),
     }
 
 

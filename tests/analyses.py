@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
+from alnnode.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
 from alnnode.imaging.crop import CropSettings, crop_box
 from alnnode.records import (
     Analysis,
@@ -40,7 +41,7 @@ POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
-CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1))
+CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1), earlier=Earlier())
 # Everything that a site can ask for.
 ALL_KINDS = ReportOptions(
     SRClass.COMPREHENSIVE_3D, CaptureForm.MULTIFRAME, frozenset(set(ObjectRole) - {ObjectRole.SR, ObjectRole.CAPTURE})
@@ -129,6 +130,8 @@ def finding(
         attenuation=Attenuation(51.3, 88.0, 12.4),
         volume_mm3=812.5,
         score=0.83,
+        hilum_fraction=0.124 if number % 2 else None,
+        cortex_mm=2.3 if number % 2 else None,
         level=Level.I if number % 2 else None,
         mask=np.repeat(inside[None, row - 7 : row + 8, column - 10 : column + 11], 3, axis=0),
     )
@@ -155,7 +158,48 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: float) -
         finding(of, n + 1, places[n % 4][0], probability=(0.91, 0.12, 0.66, 0.0)[n % 4], at=places[n % 4][1])
         for n in range(nodes)
     )
-    return Analysis(of.header, MODEL, of, findings, COVERED)
+    # Points of a chest, as a report keeps them; where they lie matters to comparisons only.
+    surface = tuple((float(10 * n), -5.5, 12.3) for n in range(40))
+    return Analysis(of.header, MODEL, of, findings, COVERED, surface=surface)
+
+
+def earlier_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.1, probability: float = 0.42) -> EarlierNode:
+    return EarlierNode(
+        tracking_uid=f"2.25.88{number}",
+        number=number,
+        side=side,
+        centre=(1.0, 2.0, 3.0),
+        long_axis_mm=14.0,
+        short_axis_mm=short_axis_mm,
+        probability=probability,
+    )
+
+
+def prior(*nodes: EarlierNode) -> Prior:
+    record = Record(model_digest=MODEL.digest, slice_mm=2.0, surface=(), covered=tuple(Side), nodes=nodes)
+    return Prior(
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",
+        sop_instance_uid="2.25.901",
+        series_instance_uid="2.25.902",
+        study_instance_uid="2.25.903",
+        study_date=date(2025, 11, 2),
+        record=record,
+    )
+
+
+def followed(of: Analysis) -> Analysis:
+    """Return the analysis compared with an earlier report: of each three nodes one is seen again, one new, one not determined; one is gone."""
+    changes = {}
+    findings = []
+    for finding in of.findings:
+        kind, number = list(Change)[(finding.node.number - 1) % 3], finding.node.number
+        before = earlier_node(number, finding.node.side) if kind is Change.SEEN else None
+        changes[number] = NodeChange(kind, before)
+        uid = None if before is None else before.tracking_uid
+        findings.append(replace(finding, node=replace(finding.node, tracking_uid=uid)))
+    gone, unseen = (earlier_node(41, Side.LEFT, 7.9, 0.12),), (earlier_node(42, Side.RIGHT, 5.2, 0.2),)
+    report = prior(*(change.earlier for change in changes.values() if change.earlier), *gone, *unseen)
+    return replace(of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, gone, unseen))
 
 
 def variants() -> dict[str, Analysis]:
@@ -205,6 +249,8 @@ def variants() -> dict[str, Analysis]:
         "not-analysed": Analysis(
             header(), MODEL, None, not_analysed="the slices are 8 mm apart; the analysis needs 5 mm or less"
         ),
+        "follow-up": followed(analysis(3)),
+        "follow-up-none": followed(analysis(0)),
         "own-threshold": replace(
             analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))
         ),

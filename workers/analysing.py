@@ -15,10 +15,12 @@ from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.queue import SOFT_SHARE
 from alnnode.records import ReportContext
 from alnnode.store.rows import ResultRow
+from workers import priors
 from workers.lease import Lease, LeaseLostError
 from workers.steps import END, Steps
 
 if TYPE_CHECKING:
+    from alnnode.comparison import Earlier
     from alnnode.records import ResultObject
     from alnnode.store.rows import Claim
     from workers.runtime import Runtime
@@ -68,7 +70,9 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
 
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
-    objects, not_analysed = runtime.analyst.analyse(paths, _context(claim, runtime), progress)
+    header = priors.header_of(paths[0]) if paths else None
+    context = _context(claim, runtime, priors.find(settings, runtime.spool.root, header))
+    objects, not_analysed = runtime.analyst.analyse(paths, context, progress)
     steps.begin(END)
     if not_analysed is not None and not settings.analysis.report_not_analysed:
         raise NotAnalysable(not_analysed)
@@ -78,6 +82,7 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     if not runtime.jobs.analysed(claim.job_id, claim.attempt, rows, wanted, not_analysed):
         raise LeaseLostError(f"job {claim.job_id} was taken over")
     log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
+    priors.remember(settings, runtime.spool.root, header, objects)
     enqueue_deliveries(claim.job_id, runtime)
 
 
@@ -90,10 +95,10 @@ def enqueue_deliveries(job_id: str, runtime: Runtime) -> None:
         log.warning("deliveries_not_enqueued", job=job_id, error=str(error))
 
 
-def _context(claim: Claim, runtime: Runtime) -> ReportContext:
+def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportContext:
     settings = runtime.settings
     return ReportContext(
-        input_digest=claim.input_digest,
+        input_digest=claim.input_digest if earlier is None else earlier.joined(claim.input_digest),
         settings_digest=settings.result_digest,
         created=claim.created,
         station=settings.node.ae_title,
@@ -101,6 +106,7 @@ def _context(claim: Claim, runtime: Runtime) -> ReportContext:
         predecessor=claim.predecessor,
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
+        earlier=earlier,
     )
 
 

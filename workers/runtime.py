@@ -78,12 +78,15 @@ class ModelAnalyst:
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
     ) -> tuple[list[ResultObject], str | None]:
         """See `Analyst.analyse`."""
-        from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
+        from alnnode import follow_up, pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
         from alnnode.locate.marks import read  # noqa: PLC0415
 
         ensemble, detector, _ = self._load()
         analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress, [read(path) for path in marks])
         self._observe(analysis)
+        if context.earlier is not None:
+            progress("compare")
+            analysis = follow_up.follow(analysis, context.earlier)
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 

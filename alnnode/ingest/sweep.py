@@ -15,6 +15,7 @@ import structlog
 from alnnode.audit.trail import Trail
 from alnnode.ingest import recorder, routes
 from alnnode.ingest.deletion import Deletion
+from alnnode.store.memory import Memory
 from alnnode.store.spool import ORPHAN_AGE
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class Sweep:
                 moment,
                 told=deletion.told,
             )
-        if replayed or orphans or purged:
-            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged)
+        forgotten = Memory(self._spool.root).forget((moment - timedelta(days=keep.follow_up_days)).timestamp())
+        if replayed or orphans or purged or forgotten:
+            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged, reports_forgotten=forgotten)
 
     def _make_room(self) -> None:
         """Delete what was delivered, before its days are over, when the disk fills up; what waits or failed stays."""

@@ -1,4 +1,4 @@
-"""Measurements of one node from its mask: contour, axes, attenuation, volume.
+"""Measurements of one node from its mask: contour, axes, attenuation, volume, hilum and cortex.
 
 The axes follow the way readers measure nodes (RECIST 1.1, Eisenhauer 2009): on the axial slice with the largest
 cross-section, the long axis is the greatest diameter, the short axis the greatest chord perpendicular to it.
@@ -14,6 +14,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours
 
+from alnnode.locate.hilum import find_hilum
 from alnnode.records import Attenuation, Axis, Box, Node, NodeSource
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def node_from_mask(
     sub = volume.voxels[tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))]
     values = sub[mask].astype(np.float64)
     voxel_mm3 = abs(float(np.linalg.det(volume.affine[:3, :3])))
+    hilum = find_hilum(sub, mask, volume.spacing)
     return Node(
         number=number,
         box=box,
@@ -69,6 +71,8 @@ def node_from_mask(
         volume_mm3=float(mask.sum()) * voxel_mm3,
         score=score,
         source=source,
+        hilum_fraction=None if hilum is None else hilum.fraction,
+        cortex_mm=None if hilum is None else hilum.cortex_mm,
         mask=mask[tuple(slice(low - o, high - o) for low, high, o in zip(box.low, box.high, offset, strict=True))].copy(),
     )
 

@@ -9,7 +9,7 @@ from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
 
 from alnnode.records import CaptureForm, ObjectRole
-from alnnode.report import modules, pages
+from alnnode.report import modules, pages, summary_page
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     volume = analysis.volume
     if volume is None:
         return []
-    drawn = [pages.summary_page(analysis, volume, context.window)]
+    drawn = [summary_page.summary_page(analysis, volume, context.window)]
     drawn += [pages.node_page(finding, volume, analysis, context.window) for finding in analysis.findings]
     if context.options.captures is CaptureForm.MULTIFRAME:
         return [_multi_frame(drawn, analysis, context)]

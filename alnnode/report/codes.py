@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from alnnode.comparison import Change
 from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
 
 SCHEME = "99ALNNODE"
@@ -21,6 +22,7 @@ LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 VOLUME = Code("118565006", "SCT", "Volume")
+FAT_FRACTION = Code("129100", "DCM", "Fat fraction")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
 MEAN = Code("373098007", "SCT", "Mean")
 MAXIMUM = Code("56851009", "SCT", "Maximum")
@@ -30,6 +32,7 @@ MILLIMETRE = Code("mm", "UCUM", "millimeter")
 CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 PERCENT = Code("%", "UCUM", "percent")
+DAY = Code("d", "UCUM", "day")
 
 BOUNDED_BY = Code("75958009", "SCT", "Bounded by")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -54,6 +57,7 @@ ENGLISH = Code("en", "RFC5646", "English")
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
 SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating point")
 NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
+CORTICAL_THICKNESS = Code("CORTICAL-THICKNESS", SCHEME, "Cortical thickness of lymph node")
 DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
 LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
 LOCATOR = {
@@ -61,6 +65,18 @@ LOCATOR = {
     NodeSource.READER: Code("READER", SCHEME, "Reader"),
     NodeSource.TRUTH: Code("TRUTH", SCHEME, "Truth of a synthetic phantom"),
 }
+CHANGE = Code("CHANGE", SCHEME, "Compared with prior report")
+CHANGES = {
+    Change.SEEN: Code("SEEN-BEFORE", SCHEME, "Seen in prior report"),
+    Change.NEW: Code("NEW", SCHEME, "Not in prior report"),
+    Change.UNCERTAIN: Code("CHANGE-NOT-DETERMINED", SCHEME, "Not determined whether in prior report"),
+}
+INTERVAL = Code("INTERVAL", SCHEME, "Interval since prior report")
+PRIOR_SHORT_AXIS = Code("PRIOR-SHORT-AXIS", SCHEME, "Short axis in prior report")
+SHORT_AXIS_CHANGE = Code("SHORT-AXIS-CHANGE", SCHEME, "Change of short axis")
+SHORT_AXIS_CHANGE_RELATIVE = Code("SHORT-AXIS-CHANGE-RELATIVE", SCHEME, "Relative change of short axis")
+PROBABILITY_CHANGE = Code("PROBABILITY-CHANGE", SCHEME, "Change of probability of cancer, percentage points")
+PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")
 LEVEL = Code("LEVEL", SCHEME, "Axillary level")
 LEVELS = {level: Code(f"LEVEL-{level.value}", SCHEME, f"Axillary level {level.value}") for level in Level}
 RESULT = {

@@ -26,13 +26,14 @@ from pydicom.sr.codedict import codes as standard
 
 from alnnode import IMPLEMENTATION_CLASS_UID
 from alnnode.records import ObjectRole, SRClass
-from alnnode.report import codes, modules, words
+from alnnode.report import changes, codes, modules, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydicom.sr.coding import Code
 
+    from alnnode.comparison import Prior
     from alnnode.records import Analysis, ReportContext, ResultObject
 
 CONTAINS = RelationshipTypeValues.CONTAINS
@@ -79,6 +80,7 @@ def sentences(analysis: Analysis) -> list[tuple[Code, str]]:
     texts: list[tuple[Code, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
     if analysis.volume is not None:
         texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
+        texts += [(codes.FINDING, sentence) for sentence in changes.sentences(analysis)]
         texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
     texts += [(codes.COMMENT, f"Marks: {remark}") for remark in analysis.remarks]
     texts.append((codes.COMMENT, words.operating_point(analysis.model.operating_point)))
@@ -128,13 +130,43 @@ def reference(item: ResultObject) -> ContentItem:
     )
 
 
+def prior_reference(analysis: Analysis) -> list[ContentItem]:
+    """Return the item that points at the earlier report of a comparison; none without one."""
+    return [
+        CompositeContentItem(
+            name=codes.PRIOR_REPORT,
+            referenced_sop_class_uid=prior.sop_class_uid,
+            referenced_sop_instance_uid=prior.sop_instance_uid,
+            relationship_type=CONTAINS,
+        )
+        for prior in _priors(analysis)
+    ]
+
+
+def prior_evidence(analysis: Analysis) -> list[Dataset]:
+    """Return what the evidence needs of it: of another study, so it goes to the Pertinent Other Evidence (PS3.3 C.17.2)."""
+    return [
+        _evidence(prior.study_instance_uid, prior.series_instance_uid, prior.sop_class_uid, prior.sop_instance_uid)
+        for prior in _priors(analysis)
+    ]
+
+
+def _priors(analysis: Analysis) -> list[Prior]:
+    comparison = analysis.comparison
+    return [] if comparison is None or comparison.prior is None else [comparison.prior]
+
+
 def stand_in(item: ResultObject) -> Dataset:
     """Return what the evidence needs of another result object."""
+    return _evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
+
+
+def _evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
     made = Dataset()
     for keyword in modules.REQUIRED:
         setattr(made, keyword, None)
-    made.StudyInstanceUID, made.SeriesInstanceUID = item.study_instance_uid, item.series_instance_uid
-    made.SOPClassUID, made.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
+    made.StudyInstanceUID, made.SeriesInstanceUID = study, series
+    made.SOPClassUID, made.SOPInstanceUID = sop_class, sop_instance
     return made
 
 

@@ -23,7 +23,6 @@ from highdicom.sr import (
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
-    QualitativeEvaluation,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
@@ -34,8 +33,8 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 
 from alnnode.errors import ReportError
-from alnnode.records import Crop, NodeSource, ObjectRole
-from alnnode.report import codes, documents, modules, words
+from alnnode.records import ObjectRole
+from alnnode.report import changes, codes, documents, figures, modules, record, words
 from alnnode.report.uids import result_uid, tracking_uid
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
     report = documents.document(
         context,
         content=content,
-        evidence=[*images, *(documents.stand_in(item) for item in captures)],
+        evidence=[*images, *(documents.stand_in(item) for item in captures), *documents.prior_evidence(analysis)],
         series_uid=result_uid(analysis, context, "sr", "series"),
         instance_uid=result_uid(analysis, context, "sr", "instance"),
         series_number=SERIES_NUMBER,
@@ -70,6 +69,8 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         report.ContentTemplateSequence = [documents.template("2000")]
     if context.predecessor:
         report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
+    if context.earlier is not None:
+        record.write(report, analysis)
     return modules.finish(report, analysis, context, ObjectRole.SR)
 
 
@@ -117,50 +118,48 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
     )
     # The one item that OHIF shows as the row's title and beside the measurement.
     group[0].ContentSequence.append(
-        TextContentItem(name=codes.COMMENT, value=words.verdict(finding, analysis), relationship_type=CONTAINS)
+        TextContentItem(name=codes.COMMENT, value=_title(finding, analysis), relationship_type=CONTAINS)
     )
+    if len(analysis.findings) == 1:
+        # At exactly one region in the report, PixelMed's rules take every group for a planar one and ask for its region.
+        group[0].ContentSequence.append(_region(finding, analysis))
     return group
 
 
+def _title(finding: Finding, analysis: Analysis) -> str:
+    change = changes.cell(finding, analysis)
+    return f"{words.verdict(finding, analysis)}{f', {change} {changes.heading(analysis)}' if change else ''}"
+
+
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    node, prediction = finding.node, finding.prediction
-    reference = _reference(analysis, finding)
-    outline = np.array([*node.contour, node.contour[0]], dtype=np.float64)
-    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
-    suspicious = finding.suspicious(analysis.model.operating_point)
-    measured = [
-        Measurement(codes.PROBABILITY_OF_CANCER, words.percent(prediction.probability), codes.PERCENT),
-        *(Measurement(codes.MEMBER_PROBABILITY[crop], words.percent(prediction.members[crop]), codes.PERCENT) for crop in Crop),
-        Measurement(codes.ATTENUATION, round(node.attenuation.mean, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
-        Measurement(codes.ATTENUATION, round(node.attenuation.maximum, 1), codes.HOUNSFIELD, derivation=codes.MAXIMUM),
-        Measurement(
-            codes.ATTENUATION, round(node.attenuation.deviation, 1), codes.HOUNSFIELD, derivation=codes.STANDARD_DEVIATION
-        ),
-        Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
-    ]
-    if node.source is NodeSource.ALGORITHM:
-        measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
-    said_in_codes = [
-        QualitativeEvaluation(codes.ASSESSMENT, codes.SUSPICIOUS if suspicious else codes.NOT_SUSPICIOUS),
-        QualitativeEvaluation(codes.LOCATED_BY, codes.LOCATOR[node.source]),
-    ]
-    if node.level is not None:
-        said_in_codes.append(QualitativeEvaluation(codes.LEVEL, codes.LEVELS[node.level]))
+    node = finding.node
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(analysis, node), identifier=f"Node {node.number}"),
-        referenced_region=ImageRegion("POLYLINE", _inside(outline, analysis), source),
+        referenced_region=_region(finding, analysis),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
         algorithm_id=documents.algorithm(analysis),
-        measurements=measured,
-        qualitative_evaluations=said_in_codes,
+        measurements=figures.measurements(finding, analysis),
+        qualitative_evaluations=figures.evaluations(finding, analysis),
     )
     said = [words.verdict(finding, analysis), f"Located by {node.source.value}"]
     if node.level is not None:
         said.append(f"axillary level {node.level.value}")
+    if (hilum := words.hilum(node)) is not None:
+        said.append(hilum)
+    if (change := changes.of_node(finding, analysis)) is not None:
+        said.append(change)
     group[0].ContentSequence.append(TextContentItem(name=codes.COMMENT, value="; ".join(said), relationship_type=CONTAINS))
     return group
+
+
+def _region(finding: Finding, analysis: Analysis) -> ImageRegion:
+    """Return the outline, closed."""
+    reference = _reference(analysis, finding)
+    outline = np.array([*finding.node.contour, finding.node.contour[0]], dtype=np.float64)
+    source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
+    return ImageRegion("POLYLINE", _inside(outline, analysis), source)
 
 
 def _axis(name: Code, axis: Axis, reference: SliceRef, analysis: Analysis) -> Measurement:
@@ -228,6 +227,7 @@ def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captur
     )
     for item in captures:
         findings.ContentSequence.append(documents.reference(item))
+    findings.ContentSequence.extend(documents.prior_reference(analysis))
     return root
 
 

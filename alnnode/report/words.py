@@ -9,7 +9,7 @@ from alnnode.records import Side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alnnode.records import Analysis, Finding, OperatingPoint, Volume
+    from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
 LEAST_PERCENT = 0.1  # a value of 0 is shown as blank by a common viewer
 
@@ -29,6 +29,13 @@ def verdict(finding: Finding, analysis: Analysis) -> str:
     said = "suspicious" if finding.suspicious(analysis.model.operating_point) else "not suspicious"
     kind = "demonstration model" if analysis.model.demonstration else "research use only"
     return f"{title(finding)}: {said}, p {percent(finding.prediction.probability):g} % ({kind})"
+
+
+def hilum(node: Node) -> str | None:
+    """Return "fatty hilum 12 %, cortex 2.1 mm"; None where no hilum can be told."""
+    if node.hilum_fraction is None or node.cortex_mm is None:
+        return None
+    return f"fatty hilum {100 * node.hilum_fraction:.0f} %, cortex {node.cortex_mm:.1f} mm"
 
 
 def slice_name(volume: Volume, slice_index: int) -> str:
@@ -61,10 +68,14 @@ def _side(analysis: Analysis, side: Side) -> str:
     mine = [finding for finding in analysis.findings if finding.node.side is side]
     if not mine:
         return f"{name}{missing}: no node found"
-    largest = max(finding.node.short_axis.length_mm for finding in mine)
-    highest = max(mine, key=lambda finding: finding.prediction.probability)
+    return f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, {_extremes(mine)}"
+
+
+def _extremes(findings: Sequence[Finding]) -> str:
+    largest = max(findings, key=lambda finding: finding.node.short_axis.length_mm)
+    highest = by_probability(findings)[0]
     return (
-        f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, largest short axis {largest:.1f} mm, "
+        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({title(largest)}), "
         f"highest probability {percent(highest.prediction.probability):g} % ({title(highest)})"
     )
 
@@ -75,8 +86,30 @@ def patient(analysis: Analysis) -> str:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
         return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
-    count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
-    return f"Analysed: {len(analysis.findings)} axillary lymph node(s) found, {count} at or above the operating point{_limits(analysis)}"
+    count, total = (
+        sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings),
+        len(analysis.findings),
+    )
+    return (
+        f"Analysed: {total} axillary lymph node{'s' if total > 1 else ''} found, {count} at or above the operating point; "
+        f"{_extremes(analysis.findings)}{_limits(analysis)}"
+    )
+
+
+def headline(analysis: Analysis) -> tuple[str, bool]:
+    """Return the answer in a few words, and whether something is suspicious: the side, the node, the probability."""
+    point = analysis.model.operating_point
+    if analysis.not_analysed is not None:
+        return "Axillary lymph nodes: not analysed", False
+    if not analysis.findings:
+        return "Axillary lymph nodes: no node found", False
+    suspicious = [finding for finding in by_probability(analysis.findings) if finding.suspicious(point)]
+    if not suspicious:
+        return "Axillary lymph nodes: none suspicious", False
+    sides = [side.value for side in (Side.RIGHT, Side.LEFT) if any(finding.node.side is side for finding in suspicious)]
+    top = suspicious[0]
+    axilla = f"{' and '.join(sides)} axilla"
+    return f"Suspicious: {axilla}; {title(top)}, p {percent(top.prediction.probability):g} %", True
 
 
 def _limits(analysis: Analysis) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import viewers as ohif
-from analyses import CONTEXT, analysis
+from analyses import CONTEXT, analysis, followed
 from sources import ct_files
 from viewers import Study
 
@@ -51,15 +51,20 @@ def served(tmp_path_factory):
         yield root, url
 
 
-GEOMETRIES = {"axial": {}, "feet-first": {"feet_first": True}, "oblique": {"tilt": 20.0}}
+STUDIES = {
+    "axial": lambda: followed(analysis(2)),
+    "feet-first": lambda: analysis(2, feet_first=True),
+    "oblique": lambda: analysis(2, tilt=20.0),
+    "one-node": lambda: analysis(1),
+}
 
 
-@pytest.fixture(scope="module", params=GEOMETRIES)
+@pytest.fixture(scope="module", params=STUDIES)
 def opened(request, browser, served):
     root, url = served
-    of = analysis(2, **GEOMETRIES[request.param])
-    # Three studies at once in one PACS: each has its own UIDs.
-    number = list(GEOMETRIES).index(request.param)
+    of = STUDIES[request.param]()
+    # Several studies at once in one PACS: each has its own UIDs.
+    number = list(STUDIES).index(request.param)
     of.header.StudyInstanceUID, of.header.SeriesInstanceUID = f"2.25.11{number}", f"2.25.12{number}"
     of.header.FrameOfReferenceUID = f"2.25.13{number}"
     slices = tuple(replace(s, sop_instance_uid=f"2.25.{9000 + 100 * number + k}") for k, s in enumerate(of.volume.slices))

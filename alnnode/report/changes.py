@@ -1,0 +1,116 @@
+"""What the comparison with an earlier report says, in words: for the structured report and for the captures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alnnode.comparison import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.comparison import Comparison, EarlierNode, NodeChange
+    from alnnode.records import Analysis, Finding
+
+CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
+
+
+def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
+    """Return what was compared of a node; None where nothing was."""
+    comparison = analysis.comparison
+    if comparison is None or comparison.trouble is not None:
+        return None
+    return comparison, comparison.nodes[finding.node.number]
+
+
+def growth_mm(finding: Finding, earlier: EarlierNode) -> float:
+    """Return by how much the short axis grew, mm, between the figures that both reports give."""
+    return round(round(finding.node.short_axis.length_mm, 1) - earlier.short_axis_mm, 1)
+
+
+def growth_percent(finding: Finding, earlier: EarlierNode) -> float | None:
+    """Return the same in per cent of the earlier figure."""
+    return round(100 * growth_mm(finding, earlier) / earlier.short_axis_mm) if earlier.short_axis_mm else None
+
+
+def risk_points(finding: Finding, earlier: EarlierNode) -> float:
+    """Return by how many percentage points the probability rose."""
+    return round(100 * (finding.prediction.probability - earlier.probability), 1)
+
+
+def of_node(finding: Finding, analysis: Analysis) -> str | None:
+    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), p +12 points"; None where nothing was compared."""
+    found = of(finding, analysis)
+    if found is None:
+        return None
+    comparison, change = found
+    since = _date(comparison)
+    if change.earlier is None:
+        return f"new since {since}" if change.change is Change.NEW else f"not determined whether seen on {since}"
+    relative = growth_percent(finding, change.earlier)
+    text = (
+        f"short axis {change.earlier.short_axis_mm:.1f} to {finding.node.short_axis.length_mm:.1f} mm in {comparison.days} days "
+        f"({growth_mm(finding, change.earlier):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'})"
+    )
+    return f"{text}, p {risk_points(finding, change.earlier):+g} points" if comparison.same_model else text
+
+
+def heading(analysis: Analysis) -> str | None:
+    """Return the head of the table's column; None where nothing was compared."""
+    comparison = analysis.comparison
+    return None if comparison is None or comparison.trouble is not None else f"since {_date(comparison)}"
+
+
+def cell(finding: Finding, analysis: Analysis) -> str:
+    """Return "+2.1 mm", "new" or "?"."""
+    found = of(finding, analysis)
+    if found is None:
+        return ""
+    change = found[1]
+    return CELLS[change.change] if change.earlier is None else f"{growth_mm(finding, change.earlier):+.1f} mm"
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """Return the comparison of the whole series."""
+    comparison = analysis.comparison
+    if comparison is None:
+        return []
+    if comparison.prior is None:
+        return [f"Not compared with earlier reports: {comparison.trouble}"]
+    named = f"the report of {_date(comparison)}, {comparison.days} days earlier"
+    if comparison.trouble is not None:
+        return [f"Not compared with {named}: {comparison.trouble}"]
+    kinds = [change.change for change in comparison.nodes.values()]
+    counts = [f"{kinds.count(kind)} {kind.value}" for kind in Change if kind is not Change.UNCERTAIN or kind in kinds]
+    said = [
+        f"Compared with {named}: {', '.join(counts)}, {len(comparison.gone)} no longer found{_most_grown(analysis, comparison)}"
+    ]
+    if comparison.gone:
+        said.append(f"No longer found: {_listed(comparison.gone)}")
+    if comparison.unseen:
+        said.append(f"Not compared, as the place is not shown or the reading is not clear: {_listed(comparison.unseen)}")
+    if not comparison.same_model:
+        said.append("The earlier report is by another model: probabilities are not compared")
+    return said
+
+
+def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
+    grown = [
+        (growth_mm(finding, earlier), finding)
+        for finding in analysis.findings
+        if (earlier := comparison.nodes[finding.node.number].earlier) is not None
+    ]
+    if not grown:
+        return ""
+    most, finding = max(grown, key=lambda pair: (pair[0], -pair[1].node.number))
+    return (
+        f"; largest growth of the short axis {most:+.1f} mm ({finding.node.side.value[0].upper()} node {finding.node.number})"
+    )
+
+
+def _listed(nodes: Sequence[EarlierNode]) -> str:
+    return ", ".join(f"earlier {node.side.value[0].upper()} node {node.number} ({node.short_axis_mm:.1f} mm)" for node in nodes)
+
+
+def _date(comparison: Comparison) -> str:
+    return "an earlier day" if comparison.prior is None else comparison.prior.study_date.isoformat()

@@ -1,0 +1,124 @@
+"""The summary page: what a busy reader needs alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from alnnode.records import Crop, Side
+from alnnode.report import canvas, changes, drawing, words
+from alnnode.report.canvas import INK, QUIET, SUSPICIOUS, View
+from alnnode.report.drawing import GAP, SIDE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import ImageDraw
+
+    from alnnode.records import Analysis, Finding, Volume
+
+ROW = 28  # of the table, pixels
+GALLERY = (230, 400)  # lowest and greatest height of the pictures
+LEAST_ROWS = 8  # that the table keeps, whatever there is to say above it
+LINES = 9  # of sentences
+
+
+def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Return the summary, (1024, 1024, 3): the answer in one line, both axillae in words, the most probable nodes in pictures, all in a table."""
+    page, pen = canvas.sheet(SIDE, SIDE)
+    drawing.notice(pen, analysis)
+    headline, suspicious = words.headline(analysis)
+    canvas.text(pen, (GAP, 48), headline, 36, SUSPICIOUS if suspicious else INK)
+    y = 98
+    said = [words.patient(analysis)] if analysis.not_analysed else [words.patient(analysis), *words.sides(analysis)]
+    lines = [line for sentence in (*said, *changes.sentences(analysis)) for line in canvas.wrap(sentence, 22, SIDE - 2 * GAP)]
+    for line in lines if len(lines) <= LINES else [*lines[: LINES - 1], "and more: see the structured report"]:
+        canvas.text(pen, (GAP, y), line, 22)
+        y += 27
+    ranked = words.by_probability(analysis.findings)
+    if not ranked:
+        _largest_view(page, pen, volume, window, y + 12)
+    else:
+        threshold = f"{100 * analysis.model.operating_point.threshold:g} %"
+        canvas.text(
+            pen, (GAP, y), f"Orange: probability at or above the operating point ({threshold}). Blue: below it.", 20, QUIET
+        )
+        # What the table does not need goes to the pictures.
+        rows = min(len(ranked), LEAST_ROWS)
+        height = min(max(SIDE - 190 - y - ROW * len(ranked), GALLERY[0]), GALLERY[1], SIDE - 190 - y - ROW * rows)
+        _gallery(page, pen, analysis, volume, window, (y + 34, height))
+        _table(pen, analysis, volume, y + 34 + height + 36)
+    drawing.footer(pen, analysis)
+    return np.asarray(page)
+
+
+def _gallery(
+    page: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    analysis: Analysis,
+    volume: Volume,
+    window: tuple[float, float],
+    place: tuple[int, int],
+) -> None:
+    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts; ``place`` is (top, height)."""
+    (y, height) = place
+    tops = [
+        next((f for f in words.by_probability(analysis.findings) if f.node.side is side), None)
+        for side in (Side.RIGHT, Side.LEFT)
+    ]
+    shown = [finding.node for finding in tops if finding is not None]
+    width = (SIDE - (len(shown) + 1) * GAP) // len(shown)
+    for number, top in enumerate(shown):
+        x = GAP + number * (width + GAP)
+        view = View.whole(volume, top.slice_index, width, height)
+        page.paste(Image.fromarray(canvas.grey(volume, view, window)), (x, y))
+        drawing.letters(pen, x, y, volume, view)
+        cut = [
+            finding
+            for finding in words.by_probability(analysis.findings)
+            if finding.node.box.k0 <= top.slice_index < finding.node.box.k1
+        ]
+        drawing.boxes(pen, [(finding, drawing.ink(finding, analysis)) for finding in cut], view, (x, y))
+        caption = f"{top.side.value}, node {top.number}: {words.slice_name(volume, top.slice_index)}"
+        canvas.text(pen, (x + width / 2, y + height + 4), caption, 20, QUIET, "ma")
+
+
+def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int) -> None:
+    since = changes.heading(analysis)
+    places = (GAP, 150, 320, 520, 700, 840) if since is None else (GAP, 132, 270, 424, 574, 764, 874)
+    heads = ("node", "probability", "FSC / ASC", "axes, mm", *([] if since is None else [since]), "mean HU", "slice / image")
+    for head, x in zip(heads, places, strict=True):
+        canvas.text(pen, (x, y), head, 20, QUIET)
+    ranked = words.by_probability(analysis.findings)
+    room = (SIDE - 64 - (y + ROW)) // ROW
+    shown = ranked if len(ranked) <= room else ranked[: room - 1]
+    for number, finding in enumerate(shown):
+        for x, cell in zip(places, _cells(finding, analysis, volume), strict=True):
+            canvas.text(pen, (x, y + ROW + number * ROW), cell, 22, drawing.ink(finding, analysis))
+    if len(shown) < len(ranked):
+        rest = f"and {len(ranked) - len(shown)} less probable: see the structured report"
+        canvas.text(pen, (GAP, y + ROW + len(shown) * ROW), rest, 20, QUIET)
+
+
+def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
+    node, members = finding.node, finding.prediction.members
+    image = volume.slices[node.slice_index].image_number
+    return [
+        words.title(finding),
+        f"{words.percent(finding.prediction.probability):g} %",
+        f"{words.percent(members[Crop.FSC]):g} / {words.percent(members[Crop.ASC]):g} %",
+        f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
+        *([] if changes.heading(analysis) is None else [changes.cell(finding, analysis)]),
+        f"{node.attenuation.mean:.0f}",
+        f"{node.slice_index + 1} / {'-' if image is None else image}",
+    ]
+
+
+def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, window: tuple[float, float], y: int) -> None:
+    height = SIDE - 120 - y
+    middle = len(volume.slices) // 2
+    view = View.whole(volume, middle, SIDE - 2 * GAP, height)
+    page.paste(Image.fromarray(canvas.grey(volume, view, window)), (GAP, y))
+    drawing.letters(pen, GAP, y, volume, view)
+    canvas.text(pen, (SIDE / 2, y + height + 4), words.slice_name(volume, middle), 22, QUIET, "ma")

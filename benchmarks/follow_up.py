@@ -1,0 +1,88 @@
+"""Nodes found again in a follow-up: how many are matched, how many wrongly, how exact the growth is.
+
+``make follow-up`` (``PYTHONPATH=tests python benchmarks/follow_up.py --patients 12``): phantoms of which the second series lies, breathes and bends
+otherwise, with nodes that grew, shrank or went; the demonstration detector looks for the nodes of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+from follow_ups import SETTINGS, Motion, analysed, cut, first, report_of, second, true_number
+
+from alnnode import locate, phantom
+from alnnode.comparison import Change, Earlier
+from alnnode.follow_up import follow
+from alnnode.locate.detector import Detector
+from alnnode.locate.measure import node_from_mask
+from alnnode.model import bundle as bundles
+
+
+def main() -> int:
+    """Compare pairs of examinations; 1 when a promise of docs/reporting.md does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=61000)
+    asked = parser.parse_args()
+    bundle = bundles.load(bundles.resolve("demo"))
+    detector = Detector.from_bundle(bundle, "cpu")
+    both = matched = wrong = unsure = told_new = truly_new = told_gone = truly_gone = 0
+    errors = []
+    for index in range(asked.patients):
+        made = phantom.make_patient(asked.seed, index, SETTINGS)
+        rng = np.random.default_rng([asked.seed, index])
+        sizes = {
+            node.number: float(rng.choice([0.0, 0.8, 1.0, 1.3, 1.5], p=[0.1, 0.15, 0.4, 0.2, 0.15])) for node in made.nodes
+        }
+        sizes = {number: size for number, size in sizes.items() if size != 1.0}
+        motion = Motion(tuple(rng.normal(0, 4, 3)), tuple(rng.normal(0, 12, 3)), float(rng.uniform(0, 4)))
+        examinations = first(made), second(made, motion, sizes, index)
+        analyses = []
+        for examination in examinations:
+            nodes, coverage = locate.find(examination.volume, detector, min_short_axis_mm=4, max_nodes=40)
+            analyses.append(analysed(examination, nodes, coverage))
+        prior = report_of(analyses[0], tuple(c.side for c in analyses[0].coverage if c.covered))
+        result = follow(analyses[1], Earlier(prior)).comparison
+        if result.trouble:
+            print(f"patient {index}: {result.trouble}")
+            continue
+        truth = [
+            {f.node.number: true_number(e, f.node) for f in a.findings} for e, a in zip(examinations, analyses, strict=True)
+        ]
+        before = {number: found for found, number in truth[0].items() if number}
+        for finding in analyses[1].findings:
+            number, change = truth[1][finding.node.number], result.nodes[finding.node.number]
+            again = number in before
+            both += again
+            if change.change is Change.SEEN:
+                right = again and before[number] == change.earlier.number
+                matched += right
+                # Of two that are no nodes (vessels, say) nobody knows whether they are the same.
+                wrong += not right and bool(number or truth[0][change.earlier.number])
+                if right:
+                    true = [node_from_mask(e.volume, *cut(e.labels == number), finding.node.side, 1) for e in examinations]
+                    measured = finding.node.short_axis.length_mm - change.earlier.short_axis_mm
+                    errors.append(measured - (true[1].short_axis.length_mm - true[0].short_axis.length_mm))
+            unsure += change.change is Change.UNCERTAIN
+            told_new += change.change is Change.NEW
+            truly_new += change.change is Change.NEW and not again
+        told_gone += len(result.gone)
+        still = set(truth[1].values())
+        truly_gone += sum(truth[0][node.number] not in still or not truth[0][node.number] for node in result.gone)
+        print(
+            f"patient {index}: {len(analyses[0].findings)} nodes, then {len(analyses[1].findings)}; so far {matched} of {both} matched, {wrong} wrong",
+            flush=True,
+        )
+    growth = np.abs(errors)
+    print(
+        f"{asked.patients} pairs: found in both {both}, matched {matched} ({matched / both:.3f}), wrong {wrong}, not determined {unsure}; "
+        f"called new {told_new}, of them not found before {truly_new}; called no longer found {told_gone}, of them not found again {truly_gone}; "
+        f"growth of the short axis: error median {np.median(growth):.2f} mm, 95 % {np.quantile(growth, 0.95):.2f} mm, within 1 mm {np.mean(growth <= 1):.3f}"
+    )
+    return int(matched < 0.9 * both or wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

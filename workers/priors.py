@@ -1,0 +1,99 @@
+"""Earlier reports of a job's patient: those that this node made, and where the site asks for it those in its archives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from alnnode.comparison import Earlier, Prior, choose, study_date
+from alnnode.errors import ServiceError
+from alnnode.records import ObjectRole
+from alnnode.send.archive import Archive
+from alnnode.store.memory import Memory, patient_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydicom import Dataset
+
+    from alnnode.records import ResultObject
+    from alnnode.settings import Settings
+
+TAGS = ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyInstanceUID", "SliceThickness"]
+
+log = structlog.get_logger()
+
+
+def header_of(path: Path) -> Dataset | None:
+    """Read who and when an image is of; None when it cannot be read: the analysis will say so."""
+    try:
+        return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+    except (InvalidDicomError, ValueError, NotImplementedError):
+        return None
+
+
+def find(settings: Settings, spool: Path, header: Dataset | None) -> Earlier | None:
+    """Return what a series with this header is compared with; None when the site follows nothing up.
+
+    An archive that does not answer costs the comparison, never the analysis.
+
+    Raises:
+        OSError: the spool cannot be read.
+    """
+    if settings.report.follow_up == "off":
+        return None
+    patient, today = (None, None) if header is None else (patient_of(header), study_date(header))
+    if header is None or patient is None or today is None:
+        return Earlier()
+    known = [prior for data in Memory(spool).recall(patient) if (prior := _kept(data)) is not None]
+    trouble = None
+    if settings.report.follow_up == "archives":
+        from alnnode.report import record  # noqa: PLC0415 - highdicom is slow to import, and only this needs it
+
+        for archive in settings.archives:
+            try:
+                found = Archive(archive).reports(patient.number, today.strftime("%Y%m%d"))
+            except ServiceError as error:
+                log.warning("archive_not_asked", archive=archive.name, error=str(error))
+                trouble = f"archive {archive.name} could not be asked"
+                continue
+            known += [prior for one in found if patient_of(one) == patient and (prior := record.read(one)) is not None]
+    prior = choose(known, str(header.get("StudyInstanceUID", "")), today, _thickness(header))
+    return Earlier(prior, None if prior is not None else trouble)
+
+
+def remember(settings: Settings, spool: Path, header: Dataset | None, objects: Sequence[ResultObject]) -> None:
+    """Keep what later comparisons need of a report. A disk that refuses costs the comparison, not the job."""
+    patient = None if header is None else patient_of(header)
+    if settings.report.follow_up == "off" or patient is None or not settings.retention.follow_up_days:
+        return
+    from io import BytesIO  # noqa: PLC0415
+
+    from alnnode.report import record  # noqa: PLC0415
+
+    for item in objects:
+        prior = record.read(dcmread(BytesIO(item.data))) if item.role is ObjectRole.SR else None
+        if prior is not None:
+            try:
+                Memory(spool).remember(patient, prior.sop_instance_uid, prior.model_dump_json().encode())
+            except OSError as error:
+                log.warning("report_not_remembered", error=type(error).__name__, errno=error.errno)
+
+
+def _kept(data: bytes) -> Prior | None:
+    try:
+        return Prior.model_validate_json(data)
+    except ValidationError:  # of another version
+        return None
+
+
+def _thickness(header: Dataset) -> float:
+    try:
+        return float(header.get("SliceThickness") or 0)
+    except (TypeError, ValueError):
+        return 0.0
