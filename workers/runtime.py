@@ -124,13 +124,18 @@ class Runtime:
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._jobs: Jobs | None = None
         self._producer: Producer | None = None
         self._trail: Trail | None = None
 
     @property
     def jobs(self) -> Jobs:
         """The job tables, on this process's own connections."""
-        return Jobs(self._database)
+        opened = self._database
+        with self._lock:
+            if self._jobs is None:
+                self._jobs = Jobs(opened)
+            return self._jobs
 
     @property
     def commitments(self) -> Commitments:
