@@ -331,6 +331,16 @@ class WebToken(Section):
         return self
 
 
+class Oidc(Section):
+    """An OpenID Connect issuer whose access tokens are taken beside [[web.tokens]]."""
+
+    issuer: Annotated[str, Field(min_length=1)]
+    audience: Annotated[str, Field(min_length=1)]
+    jwks: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*|[^:]+)$")]  # a URL, or a file
+    roles_claim: Annotated[str, Field(min_length=1)] = "roles"
+    roles: dict[str, Literal["send", "read", "admin"]] = {}  # by value of the claim; empty: the values are the roles
+
+
 class Web(Section):
     """The HTTP service: DICOMweb, status page, health, metrics."""
 
@@ -338,18 +348,22 @@ class Web(Section):
     host: str = "127.0.0.1"
     port: Port = 8124
     tokens: tuple[WebToken, ...] = ()
+    oidc: Oidc | None = None
     public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$")] = ""  # as clients see it, behind a proxy
     cors_origins: tuple[str, ...] = ()
     certificate: Path | None = None  # PEM chain and key: HTTPS
     key: Path | None = None
     max_request_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 16384
     max_connections: Annotated[int, Field(ge=1, le=10000)] = 100
+    max_rate: Annotated[float, Field(gt=0, le=100000)] = 500  # requests of one client in a second
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12
 
     @model_validator(mode="after")
     def _is_closed(self) -> Self:
-        if not self.tokens and not _loopback(self.host):
-            raise ValueError('host reaches beyond this machine, so [[web.tokens]] are needed; "alnnode token" makes one')
+        if not self.tokens and self.oidc is None and not _loopback(self.host):
+            raise ValueError(
+                'host reaches beyond this machine, so [[web.tokens]] or [web.oidc] are needed; "alnnode token" makes one'
+            )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together; give both or neither")
         names = [token.name for token in self.tokens]

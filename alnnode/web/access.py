@@ -19,10 +19,12 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from alnnode.errors import SettingsError
+from alnnode.web.oidc import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 COOKIE = "alnnode_session"
 PUBLIC = ("/health/", "/login", "/static/")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+BURST = 10.0  # seconds' worth of requests that may come at once
 FAILURES, WINDOW = 20, 60.0  # wrong secrets from one address, and seconds, before it has to wait
 
 
@@ -59,7 +62,9 @@ class Access:
         self._seconds = settings.session_hours * 3600
         self._key = secrets.token_bytes(32)  # a restart ends the sessions
         self.throttle = Throttle()
-        self.open = not settings.tokens
+        self.open = not settings.tokens and settings.oidc is None
+        self.oidc = None if settings.oidc is None else Verifier(settings.oidc)
+        self.rate = Rate(settings.max_rate)
         self.secure = settings.certificate is not None or settings.public_url.startswith("https:")
 
     def by_secret(self, secret: str) -> Principal | None:
@@ -68,6 +73,11 @@ class Access:
         # Digests are compared, so the time that it takes says nothing of the secret.
         token = next((token for known, token in self._tokens.items() if hmac.compare_digest(known, given)), None)
         return None if token is None else Principal(token.name, frozenset(token.roles))
+
+    def _by_issuer(self, token: str) -> Principal | None:
+        """Return whom the OpenID Connect issuer says that the bearer of this token is."""
+        found = None if self.oidc is None else self.oidc.check(token)
+        return None if found is None else Principal(*found)
 
     def session(self, name: str) -> str:
         """Return the cookie of a new session."""
@@ -82,7 +92,7 @@ class Access:
         """Return who sends these headers; None when nobody who is known."""
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self.by_secret(secret.strip())
+            return self.by_secret(secret.strip()) or self._by_issuer(secret.strip())
         if scheme.lower() == "basic":  # for clients that know no other way: any user name, the token as password
             return self.by_secret(_password(secret))
         session = _cookie(headers.get("cookie", ""))
@@ -151,6 +161,24 @@ class Throttle:
         return len(recent) >= FAILURES
 
 
+class Rate:
+    """A bucket of tokens for each client: so many requests in a second, and ten seconds' worth at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._left: dict[str, tuple[float, float]] = {}  # tokens, and when they were counted
+
+    def allows(self, client: str) -> bool:
+        """Take a token; whether there was one."""
+        now, burst = time.monotonic(), max(1.0, self._rate * BURST)
+        if len(self._left) > 10_000:
+            self._left.clear()
+        tokens, counted = self._left.get(client, (burst, now))
+        tokens = min(burst, tokens + (now - counted) * self._rate)
+        self._left[client] = (tokens - 1 if tokens >= 1 else tokens), now
+        return tokens >= 1
+
+
 class Guard:
     """ASGI middleware in front of everything: puts a `Principal` into the scope, or answers 401."""
 
@@ -164,7 +192,13 @@ class Guard:
             return
         headers = Headers(scope=scope)
         address = (scope.get("client") or ("",))[0]
-        answer = self._refusal(scope, headers, address)
+        answer = self._closed(scope, headers, address)
+        if answer is None:
+            # An issuer's keys may have to be fetched.
+            identify = self._access.identify
+            principal = await run_in_threadpool(identify, headers) if self._access.oidc else identify(headers)
+            scope.setdefault("state", {})["principal"] = principal
+            answer = self._too_fast(principal, address) or self._unknown(scope, headers, address, principal)
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -172,15 +206,24 @@ class Guard:
         else:
             await answer(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
+    def _closed(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
+        """Refuse whatever the request holds."""
         if self._access.open and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
-            return PlainTextResponse("this name is not served; set [[web.tokens]] to be reached by another", 421)
-        public = scope["path"].startswith(PUBLIC)
-        if not public and self._throttle.blocked(address):
+            return PlainTextResponse("this name is not served; set [[web.tokens]] or [web.oidc] to be reached by another", 421)
+        if not scope["path"].startswith(PUBLIC) and self._throttle.blocked(address):
             return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
-        principal = self._access.identify(headers)
-        scope.setdefault("state", {})["principal"] = principal
-        if principal is not None or public:
+        return None
+
+    def _too_fast(self, principal: Principal | None, address: str) -> ASGIApp | None:
+        """Refuse a client, by its token or else its address, that asks more often than it may."""
+        client = address if principal is None or self._access.open else f"token {principal.name}"
+        if self._access.rate.allows(client):
+            return None
+        return PlainTextResponse("more requests in a second than this node takes of one client", 429, {"Retry-After": "1"})
+
+    def _unknown(self, scope: Scope, headers: Headers, address: str, principal: Principal | None) -> ASGIApp | None:
+        """Refuse who is not known."""
+        if principal is not None or scope["path"].startswith(PUBLIC):
             return None
         if "authorization" in headers:
             self._throttle.wrong(address)

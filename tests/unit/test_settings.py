@@ -10,10 +10,21 @@ import pytest
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
-from alnnode.settings import ENV_PREFIX, Archive, Destination, DestinationTls, ListenerTls, Route, Settings, WebToken, load
+from alnnode.settings import (
+    ENV_PREFIX,
+    Archive,
+    Destination,
+    DestinationTls,
+    ListenerTls,
+    Oidc,
+    Route,
+    Settings,
+    WebToken,
+    load,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken, "archives": Archive}
+TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken, "web.oidc": Oidc, "archives": Archive}
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items() if name not in TABLES}
 
 
@@ -56,7 +67,7 @@ def example_keys():
 
 def test_example_names_every_field_and_no_other():
     expected = {name: set(model.model_fields) for name, model in {**SECTIONS, **TABLES}.items()}
-    expected["web"] -= {"tokens"}
+    expected["web"] -= {"tokens", "oidc"}
     assert example_keys() == expected
 
 

@@ -1,0 +1,99 @@
+"""Bearer tokens of an OpenID Connect issuer: JWTs (RFC 7519, RFC 9068) checked against the issuer's keys (JWKS, RFC 7517), and the roles in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import structlog
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet
+
+from alnnode.errors import SettingsError
+
+if TYPE_CHECKING:
+    from joserfc.jwk import GuestProtocol, Key
+
+    from alnnode.settings import Oidc
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")  # asymmetric, and never "none"
+LEEWAY = 30  # seconds that clocks may differ
+REFRESH = 60.0  # seconds between two looks for keys: an unknown key id must not be a way to make the node ask
+FETCH_TIMEOUT = 5.0
+MAX_TOKEN = 16 << 10
+ROLES = frozenset({"send", "read", "admin"})
+NAMES = ("azp", "client_id", "sub")  # whose first is the name under which images arrive
+_FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
+
+log = structlog.get_logger()
+
+
+class Verifier:
+    """Checks tokens of one issuer. Safe to share between threads."""
+
+    def __init__(self, settings: Oidc) -> None:
+        self._settings = settings
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=LEEWAY,
+            iss={"essential": True, "value": settings.issuer},
+            aud={"essential": True, "value": settings.audience},
+            exp={"essential": True},
+        )
+        self._keys: dict[str, Key] = {}
+        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
+        if not settings.jwks.startswith(("http:", "https:")) and not Path(settings.jwks).is_file():
+            raise SettingsError("web.oidc jwks: no such file; give the issuer's key set, or its URL")
+
+    def check(self, token: str) -> tuple[str, frozenset[str]] | None:
+        """Return name and roles; None when the token is not good. May wait for the issuer's keys: not for an event loop."""
+        if token.count(".") != 2 or len(token) > MAX_TOKEN:
+            return None
+        try:
+            claims = jwt.decode(token, self._key, algorithms=ALGORITHMS).claims
+            self._claims.validate(claims)
+        except (JoseError, ValueError, TypeError) as error:
+            log.warning("token_refused", reason=type(error).__name__)
+            return None
+        name = next((str(claims[key]) for key in NAMES if claims.get(key)), "")
+        return _FOREIGN.sub("_", name)[:16] or "OIDC", self._roles(claims)
+
+    def _roles(self, claims: dict[str, Any]) -> frozenset[str]:
+        """Read the claim, whose name may lead into objects (``realm_access.roles``); a string holds words, as in ``scope``."""
+        found: Any = claims
+        for step in self._settings.roles_claim.split("."):
+            found = found.get(step) if isinstance(found, dict) else None
+        words = found.split() if isinstance(found, str) else found if isinstance(found, list) else []
+        named = [self._settings.roles.get(str(word), str(word) if not self._settings.roles else "") for word in words]
+        return ROLES & set(named)
+
+    def _key(self, token: GuestProtocol) -> Key:
+        """Return the key that the token's header names."""
+        kid = token.headers().get("kid")
+        with self._lock:
+            if kid not in self._keys and time.monotonic() - self._looked_at > REFRESH:
+                self._look()
+            if kid in self._keys:
+                return self._keys[kid]
+        raise InvalidKeyIdError
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        jwks = self._settings.jwks
+        try:
+            if jwks.startswith(("http:", "https:")):
+                answer = httpx.get(jwks, timeout=FETCH_TIMEOUT)
+                content = answer.raise_for_status().text
+            else:
+                content = Path(jwks).read_text(encoding="utf-8")
+            keys = KeySet.import_key_set(json.loads(content)).keys
+        except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError, JoseError) as error:
+            log.warning("keys_not_read", error=type(error).__name__)
+            return
+        self._keys = {str(key.kid): key for key in keys if key.kid}
