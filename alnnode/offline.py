@@ -114,12 +114,11 @@ def _marks(folder: Path, settings: Settings) -> list[MarkObject]:
 
 def _of(series_uid: str, marked: Sequence[MarkObject]) -> list[MarkObject]:
     """Return the marks that are of a series, or may be by their frame of reference."""
-    kept = []
-    for item in marked:
-        frames = any(part.frame_of_reference for mark in item.marks for part in (*mark.drawings, *mark.planes))
-        if frames or any(not mark.series_uids or series_uid in mark.series_uids for mark in item.marks):
-            kept.append(item)
-    return kept
+    return [
+        item
+        for item in marked
+        if any(mark.frames_of_reference or not mark.series_uids or series_uid in mark.series_uids for mark in item.marks)
+    ]
 
 
 def offline_context(

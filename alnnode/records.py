@@ -314,6 +314,12 @@ class Mark:
     segment: tuple[str, int] | None = None
     created: str = ""
 
+    @property
+    def frames_of_reference(self) -> frozenset[str]:
+        """Frames of reference in which it has patient coordinates."""
+        named = {drawing.frame_of_reference for drawing in self.drawings} | {plane.frame_of_reference for plane in self.planes}
+        return frozenset(named - {""})
+
 
 @dataclass(frozen=True, slots=True)
 class MarkObject:

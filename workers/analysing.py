@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode import logs
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.queue import SOFT_SHARE
-from alnnode.records import ReportContext
+from alnnode.records import Locate, ReportContext
 from alnnode.store.rows import ResultRow
 from workers import priors
 from workers.lease import Lease, LeaseLostError
@@ -39,11 +39,12 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         settings.broker.max_attempts,
         bundle_digest=runtime.analyst.digest,
         settings_digest=settings.result_digest,
+        marked=settings.analysis.locate is not Locate.AUTO,
     )
     if claim is None:
         log.info("job_not_claimed", job=job_id)
         return
-    log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths))
+    log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths), marks=len(claim.marks))
     try:
         with Lease(runtime.jobs, job_id, claim.attempt, runtime.lease) as lease:
             _run(claim, runtime, lease)
@@ -72,7 +73,8 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     paths = [runtime.spool.path(name) for name in claim.paths]
     header = priors.header_of(paths[0]) if paths else None
     context = _context(claim, runtime, priors.find(settings, runtime.spool.root, header))
-    objects, not_analysed = runtime.analyst.analyse(paths, context, progress)
+    marks = [runtime.spool.path(name) for name in claim.marks]
+    objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)
     if not_analysed is not None and not settings.analysis.report_not_analysed:
         raise NotAnalysable(not_analysed)

@@ -12,10 +12,13 @@ from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from alnnode import MANUFACTURER
 from alnnode.errors import RejectedObject
+from alnnode.imaging.references import REFERENCES, referenced_series
 from alnnode.ingest.status import Status
+from alnnode.records import MARK_STORAGE
 from alnnode.store.rows import SeriesFacts
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ _TAGS = {
     )
 }
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
+_REFERENCES: list[BaseTag | int] = sorted(Tag(keyword) for keyword in ("Manufacturer", *REFERENCES))
 # A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
 _INFLATED_HEAD = 1 << 20
 _UNDEFINED = 0xFFFFFFFF
@@ -60,6 +64,7 @@ class Header:
     study_uid: str
     series_uid: str
     facts: SeriesFacts
+    refers: tuple[str, ...] = ()  # series that it holds a reader's marks on
 
 
 def valid_uid(value: str) -> bool:
@@ -87,13 +92,32 @@ def read(
             if len(known) >= _KNOWN_LIMIT:
                 known.clear()
             known[series_uid, calling_ae] = facts
+    sop_class_uid = _uid(dataset, "SOPClassUID")
     return Header(
-        sop_class_uid=_uid(dataset, "SOPClassUID"),
+        sop_class_uid=sop_class_uid,
         sop_instance_uid=_uid(dataset, "SOPInstanceUID"),
         study_uid=_uid(dataset, "StudyInstanceUID"),
         series_uid=series_uid,
         facts=facts,
+        refers=_refers(data, transfer_syntax) if sop_class_uid in MARK_STORAGE else (),
     )
+
+
+def _refers(data: bytes | memoryview, transfer_syntax: str) -> tuple[str, ...]:
+    """Return the series that an object of marks is of; none when this software made it: results come back from a PACS."""
+    if transfer_syntax == DeflatedExplicitVRLittleEndian:
+        data, transfer_syntax = _inflated(data), ExplicitVRLittleEndian
+    dataset = _read(io.BytesIO(data), transfer_syntax, lambda tag, _vr, _length: tag > _REFERENCES[-1], _REFERENCES)
+    if _text(dataset, "Manufacturer", 64) == MANUFACTURER:
+        return ()
+    return tuple(uid for uid in referenced_series(dataset) if valid_uid(uid))
+
+
+def _inflated(data: bytes | memoryview) -> bytes:
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
+    except zlib.error as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
@@ -135,12 +159,8 @@ def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit
 
 
 def _deflated(data: bytes | memoryview) -> Dataset:
-    try:
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
-    except zlib.error as error:
-        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
     last = _WANTED[-1]
-    return _read(io.BytesIO(head), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
+    return _read(io.BytesIO(_inflated(data)), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
 
 
 class _View(io.RawIOBase):
@@ -169,11 +189,11 @@ class _View(io.RawIOBase):
         return self._at
 
 
-def _read(stream: BinaryIO, transfer_syntax: str, stop: Any) -> Dataset:
+def _read(stream: BinaryIO, transfer_syntax: str, stop: Any, wanted: list[BaseTag | int] = _WANTED) -> Dataset:
     implicit = transfer_syntax == ImplicitVRLittleEndian
     little = transfer_syntax != ExplicitVRBigEndian
     try:
-        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=_WANTED)
+        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=wanted)
     # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "the data set is not decodable") from error

@@ -189,4 +189,5 @@ def instance(head: header.Header, transfer_syntax: str, data_set: bytes | memory
         size=len(data_set),
         received_at=received_at,
         facts=head.facts,
+        refers=head.refers,
     )

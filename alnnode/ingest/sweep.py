@@ -15,6 +15,7 @@ import structlog
 from alnnode.audit.trail import Trail
 from alnnode.ingest import recorder, routes
 from alnnode.ingest.deletion import Deletion
+from alnnode.records import Locate
 from alnnode.store.memory import Memory
 from alnnode.store.spool import ORPHAN_AGE
 
@@ -70,7 +71,11 @@ class Sweep:
             self.clean()
             self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
         self._make_room()
-        ready = self._jobs.complete_due(self._settings.completion, lambda facts: routes.unwanted(self._settings.routes, facts))
+        ready = self._jobs.complete_due(
+            self._settings.completion,
+            lambda facts: routes.unwanted(self._settings.routes, facts),
+            marked=self._settings.analysis.locate is not Locate.AUTO,
+        )
         for job_id in ready:
             log.info("job_ready", job=job_id)
         self._enqueue(self._producer.analyse, ready)

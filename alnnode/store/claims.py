@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, select, update
 
 from alnnode.records import JobState, ObjectRole
+from alnnode.store import marks
 from alnnode.store.rows import Claim
 from alnnode.store.tables import Instance, Job, Result
 
@@ -35,7 +36,15 @@ def digest_of(digests: Iterable[str]) -> str:
 
 
 def take(
-    connection: Connection, job_id: str, lease: timedelta, max_attempts: int, now: datetime, *, bundle: str, settings: str
+    connection: Connection,
+    job_id: str,
+    lease: timedelta,
+    max_attempts: int,
+    now: datetime,
+    *,
+    bundle: str,
+    settings: str,
+    marked: bool,
 ) -> Claim | None:
     """See `alnnode.store.jobs.Jobs.claim`."""
     free = (Job.state == JobState.READY) | and_(Job.state == JobState.RUNNING, Job.lease_until <= now)
@@ -55,7 +64,8 @@ def take(
         .where(Instance.series_uid == job["series_uid"], Instance.revision <= job["revision"])
         .order_by(Instance.sop_instance_uid)
     ).all()
-    digests = Digests(digest_of(digest for _, digest in inputs), bundle, settings)
+    extra = marks.of_job(connection, job["series_uid"], job["revision"]) if marked else []
+    digests = Digests(digest_of(digest for _, digest in (*inputs, *extra)), bundle, settings)
     model = _same_job(connection, job["series_uid"], job["revision"], digests) or job
     connection.execute(
         update(Job)
@@ -84,6 +94,7 @@ def take(
         created=model["content_at"],
         revision=model["revision"],
         predecessor=_predecessor(connection, job["series_uid"], model["revision"], digests),
+        marks=tuple(path for path, _ in extra),
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
-from alnnode.store import claims, deliveries, people, receiving, retention
+from alnnode.store import claims, deliveries, marks, people, receiving, retention
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
 from alnnode.store.steps import MAX_TEXT, finish, move
@@ -77,14 +77,24 @@ class Jobs:
             receiving.release(connection, series_uids, at)
 
     def complete_due(
-        self, completion: Completion, unwanted: Callable[[SeriesFacts], str | None], now: datetime | None = None
+        self,
+        completion: Completion,
+        unwanted: Callable[[SeriesFacts], str | None],
+        now: datetime | None = None,
+        *,
+        marked: bool = True,
     ) -> tuple[str, ...]:
-        """Make jobs READY whose series are complete, or SKIPPED when ``unwanted`` gives a reason; ids of those now READY."""
+        """Make jobs READY whose series are complete, or SKIPPED when ``unwanted`` gives a reason; ids of those now READY.
+
+        A series of a reader's marks is SKIPPED; with ``marked``, what they are of gets a new revision where it was analysed before.
+        """
         moment = now or _now()
         with self._engine.connect() as connection:
             waiting = receiving.candidates(connection)
         return tuple(
-            job_id for job_id, series_uid in waiting if self._complete(job_id, series_uid, completion, unwanted, moment)
+            job_id
+            for job_id, series_uid in waiting
+            if self._complete(job_id, series_uid, completion, unwanted, moment, marked=marked)
         )
 
     def _complete(
@@ -94,8 +104,11 @@ class Jobs:
         completion: Completion,
         unwanted: Callable[[SeriesFacts], str | None],
         now: datetime,
+        *,
+        marked: bool,
     ) -> bool:
         with self._writer.begin() as connection:
+            of = marks.lock(connection, series_uid)
             facts = receiving.is_complete(
                 connection,
                 series_uid,
@@ -106,7 +119,7 @@ class Jobs:
             )
             if facts is None:
                 return False
-            reason = unwanted(facts)
+            reason = receiving.revise(connection, series_uid, of, now, used=marked) if of else unwanted(facts)
             if reason is not None:
                 move(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
                 return False
@@ -123,15 +136,23 @@ class Jobs:
         *,
         bundle_digest: str,
         settings_digest: str,
+        marked: bool = True,
     ) -> Claim | None:
         """Take a READY job, or a RUNNING one whose lease has ended; None when there is nothing to take.
 
-        A job that ended its worker ``max_attempts`` times becomes FAILED instead. With the same input, bundle and settings as
+        A job that ended its worker ``max_attempts`` times becomes FAILED instead. ``marked`` takes a reader's marks along. With the same input, bundle and settings as
         an earlier job of the series, the claim carries that job's moment and revision, so that the objects are byte-identical.
         """
         with self._writer.begin() as connection:
             return claims.take(
-                connection, job_id, lease, max_attempts, now or _now(), bundle=bundle_digest, settings=settings_digest
+                connection,
+                job_id,
+                lease,
+                max_attempts,
+                now or _now(),
+                bundle=bundle_digest,
+                settings=settings_digest,
+                marked=marked,
             )
 
     def renew(self, job_id: str, lease: timedelta, attempt: int, now: datetime | None = None) -> bool:

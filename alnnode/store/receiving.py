@@ -9,12 +9,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alnnode.records import JobState
+from alnnode.store import marks
 from alnnode.store.rows import Recorded, SeriesFacts
-from alnnode.store.tables import Instance, Job, Series
+from alnnode.store.tables import Instance, Job, MarkOf, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,6 +112,7 @@ def _insert(connection: Connection, fresh: list[NewInstance]) -> None:
             for instance in fresh
         ],
     )
+    marks.note(connection, fresh)
     announced = [instance.facts.announced for instance in fresh if instance.facts.announced]
     changed: dict[str, object] = {"last_received_at": max(instance.received_at for instance in fresh)}
     if announced:
@@ -178,13 +180,15 @@ def release(connection: Connection, series_uids: Iterable[str], at: datetime) ->
 def candidates(connection: Connection) -> tuple[tuple[str, str], ...]:
     """Job id and series UID of every job that is being received and has no predecessor at work.
 
-    A revision waits for its predecessor, so that its report can name the one that it replaces.
+    A revision waits for its predecessor, so that its report can name the one that it replaces. Marks go first, so that images which
+    came with them take them along.
     """
+    marked = select(Instance.series_uid).join(MarkOf, MarkOf.sop_instance_uid == Instance.sop_instance_uid)
     earlier = select(Job.job_id).where(Job.state.in_((JobState.READY, JobState.RUNNING)))
     rows = connection.execute(
         select(Job.job_id, Job.series_uid)
         .where(Job.state == JobState.RECEIVING, Job.predecessor_id.is_(None) | Job.predecessor_id.not_in(earlier))
-        .order_by(Job.created_at)
+        .order_by(case((Job.series_uid.in_(marked), 0), else_=1), Job.created_at)
     )
     return tuple((job_id, series_uid) for job_id, series_uid in rows)
 
@@ -213,3 +217,11 @@ def is_complete(
         slice_thickness=series["slice_thickness"],
         announced=announced,
     )
+
+
+def revise(connection: Connection, series_uid: str, of: Sequence[str], at: datetime, *, used: bool) -> str:
+    """Open the revisions that a complete series of marks asks for, and return the words that its own job ends with."""
+    wanted, reason = marks.revise(connection, series_uid, of, used=used)
+    for uid, study_uid, revision, predecessor_id in wanted:
+        open_job(connection, uid, study_uid, revision=revision, predecessor_id=predecessor_id, at=at)
+    return reason

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from alnnode.records import JobState
+from alnnode.store import marks
 from alnnode.store.receiving import lock_series
 from alnnode.store.tables import Instance, Job, Result
 
@@ -30,7 +31,7 @@ def _kept(delivered_before: datetime, failed_before: datetime) -> ColumnElement[
 
 def expired(connection: Connection, delivered_before: datetime, failed_before: datetime) -> tuple[str, ...]:
     """Series UIDs that hold bytes and whose jobs have all ended before these times; first those that ended first."""
-    needed = select(Job.series_uid).where(_kept(delivered_before, failed_before))
+    needed = select(Job.series_uid).where(_kept(delivered_before, failed_before) | marks.needed())
     query = select(Job.series_uid).where(Job.purged_at.is_(None), Job.series_uid.not_in(needed)).group_by(Job.series_uid)
     return tuple(connection.execute(query.order_by(func.max(Job.finished_at), Job.series_uid)).scalars())
 
@@ -44,7 +45,7 @@ def forget(
     moment waits, and is then recorded as new.
     """
     lock_series(connection, series_uid)
-    busy = select(Job.job_id).where(Job.series_uid == series_uid, _kept(delivered_before, failed_before))
+    busy = select(Job.job_id).where(Job.series_uid == series_uid, _kept(delivered_before, failed_before) | marks.needed())
     if connection.execute(busy.limit(1)).first() is not None:
         return ()
     jobs = select(Job.job_id).where(Job.series_uid == series_uid, Job.purged_at.is_(None))
@@ -52,6 +53,7 @@ def forget(
         *connection.execute(select(Instance.path).where(Instance.series_uid == series_uid)).scalars(),
         *connection.execute(select(Result.path).where(Result.job_id.in_(jobs))).scalars(),
     ]
+    marks.forget(connection, series_uid)
     connection.execute(delete(Instance).where(Instance.series_uid == series_uid))
     connection.execute(update(Job).where(Job.series_uid == series_uid, Job.purged_at.is_(None)).values(purged_at=now))
     return tuple(paths)

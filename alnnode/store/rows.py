@@ -51,6 +51,7 @@ class NewInstance:
     size: int  # bytes
     received_at: datetime
     facts: SeriesFacts
+    refers: tuple[str, ...] = ()  # series that it holds a reader's marks on
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Claim:
         attempt: 1 for the first run; hand it to `Jobs.renew`, `analysed` and `fail`, so that a worker whose job was taken
             over cannot write over the one that took it.
         paths: of the input instances, relative to the spool, in the order of their SOP Instance UIDs.
-        input_digest: sha256 (hex) over the sorted hex digests of the input instances.
+        marks: paths of the objects with a reader's marks on them, likewise.
+        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks.
         created: the moment all dates and times inside the result objects are taken from (UTC).
         revision: of the report. Both are those of an earlier job when that had the same input, bundle and settings.
         predecessor: the report that this one replaces.
@@ -91,6 +93,7 @@ class Claim:
     created: datetime
     revision: int
     predecessor: Predecessor | None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

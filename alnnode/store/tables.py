@@ -147,6 +147,18 @@ class Result(Base):
     path: Mapped[str] = mapped_column(String(255))  # relative to the spool
 
 
+class MarkOf(Base):
+    """One received object that holds a reader's marks on a series, which need not be here."""
+
+    __tablename__ = "marks"
+
+    sop_instance_uid: Mapped[str] = mapped_column(ForeignKey("instances.sop_instance_uid"), primary_key=True)
+    series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    revision: Mapped[int | None]  # of the series' job that takes it along first; None until the marks' own series is complete
+
+    __table_args__ = (Index(None, "series_uid", "revision"),)
+
+
 class Delivery(Base):
     """The results of one job on their way to one destination."""
 

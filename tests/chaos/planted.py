@@ -88,7 +88,7 @@ def raise_a_name() -> None:
             raise KeyError(bytes(data).decode("latin-1"))
         return read(data, *arguments)
 
-    def analyse(self: Any, paths: Any, context: Any, progress: Any) -> Any:
+    def analyse(self: Any, paths: Any, context: Any, progress: Any, marks: Any = ()) -> Any:
         raise RuntimeError(paths[0].read_bytes().decode("latin-1"))
 
     header.read = failing

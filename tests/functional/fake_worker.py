@@ -33,7 +33,7 @@ class FakeAnalyst:
     def __init__(self, orders: Path) -> None:
         self._orders = orders
 
-    def analyse(self, paths, context, progress):
+    def analyse(self, paths, context, progress, marks=()):
         number = len(list(self._orders.glob("run-*")))
         (self._orders / f"run-{number}").write_text(str(os.getpid()), encoding="ascii")
         progress("read")

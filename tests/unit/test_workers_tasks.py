@@ -31,7 +31,7 @@ class ScriptedAnalyst:
         self.not_analysed: str | None = None
         self.contexts = []
 
-    def analyse(self, paths, context, progress):
+    def analyse(self, paths, context, progress, marks=()):
         self.contexts.append(context)
         progress("read")
         if self.error is not None:

@@ -8,19 +8,16 @@ import re
 from typing import TYPE_CHECKING
 
 from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence as Items
 
 from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.references import children
 from alnnode.records import Concept, Drawing, Shape, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from pydicom import Dataset
 
     Points = tuple[tuple[float, ...], ...]
 
-MAX_ITEMS = 20_000  # of one sequence; also content items of one report
 MAX_DEPTH = 16  # of nested content items
 MAX_MARKS = 500  # of one object
 MAX_POINTS = 20_000  # of one graphic
@@ -31,19 +28,6 @@ CLOSED_GAP = 0.1  # of a line's length: ends nearer than this were meant to meet
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _RIGHT = {("24028007", "SCT"), ("G-A100", "SRT"), ("R", "DCM")}
 _LEFT = {("7771000", "SCT"), ("G-A101", "SRT"), ("L", "DCM")}
-
-
-def children(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
-    """Yield the items of a sequence, at most `MAX_ITEMS`; none when it is absent or damaged."""
-    try:
-        found = getattr(dataset, keyword, None)
-    except BAD_VALUE:
-        return
-    if isinstance(found, Items):
-        for number, item in enumerate(found):
-            if number == MAX_ITEMS:
-                return
-            yield item
 
 
 def first(dataset: Dataset, *keywords: str) -> Dataset | None:
@@ -175,24 +159,3 @@ def scoord(
         if told is not None:
             shape, found = told
     return None if shape is None else Drawing(shape, found, where[0], where[1], frame_of_reference)
-
-
-def referenced_series(dataset: Dataset) -> tuple[str, ...]:
-    """Return the series that an object says it refers to, whichever of the standard's ways it says it in."""
-    found: dict[str, None] = {}
-    for series in children(dataset, "ReferencedSeriesSequence"):
-        found[text(series, "SeriesInstanceUID")] = None
-    for evidence in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
-        for study in children(dataset, evidence):
-            for series in children(study, "ReferencedSeriesSequence"):
-                found[text(series, "SeriesInstanceUID")] = None
-    for frame in children(dataset, "ReferencedFrameOfReferenceSequence"):
-        for study in children(frame, "RTReferencedStudySequence"):
-            for series in children(study, "RTReferencedSeriesSequence"):
-                found[text(series, "SeriesInstanceUID")] = None
-    return tuple(uid for uid in found if uid)
-
-
-def same_plane(one: Sequence[float], other: Sequence[float], tolerance: float) -> bool:
-    """Whether all numbers differ by at most ``tolerance``."""
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))

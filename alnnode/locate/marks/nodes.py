@@ -143,8 +143,7 @@ def concerns(volume: Volume, item: MarkObject) -> bool:
     """Whether an object is of this series: it refers to it, does not say to which, or uses its frame of reference."""
     series, frame = text(volume.header, "SeriesInstanceUID"), placing.frame_of_reference(volume)
     named = {uid for mark in item.marks for uid in mark.series_uids}
-    frames = {part.frame_of_reference for mark in item.marks for part in (*mark.drawings, *mark.planes)} - {""}
-    return not named or series in named or frame in frames
+    return not named or series in named or any(frame in mark.frames_of_reference for mark in item.marks)
 
 
 def _called(mark: Mark) -> str:

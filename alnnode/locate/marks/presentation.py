@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alnnode.imaging.frames import text
+from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
 from alnnode.records import Mark
 
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a presentation state, one per graphic annotation, and remarks on what was left out."""
-    uid, series, created = text(dataset, "SOPInstanceUID"), items.referenced_series(dataset), items.created(dataset)
+    uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     shown = _images(dataset)
     marks: list[Mark] = []
     remarks: list[str] = []
-    for number, annotation in enumerate(items.children(dataset, "GraphicAnnotationSequence"), start=1):
+    for number, annotation in enumerate(children(dataset, "GraphicAnnotationSequence"), start=1):
         if number > items.MAX_MARKS:
             remarks.append(f"only the first {items.MAX_MARKS} annotations were read")
             break
-        images = [_reference(image) for image in items.children(annotation, "ReferencedImageSequence")] or shown
+        images = [_reference(image) for image in children(annotation, "ReferencedImageSequence")] or shown
         if len(images) != 1:
             remarks.append(f"annotation {number}: it is drawn on {len(images)} images, not on one")
             continue
-        label = next((items.words(t, "UnformattedTextValue") for t in items.children(annotation, "TextObjectSequence")), "")
-        for graphic in items.children(annotation, "GraphicObjectSequence"):
+        label = next((items.words(t, "UnformattedTextValue") for t in children(annotation, "TextObjectSequence")), "")
+        for graphic in children(annotation, "GraphicObjectSequence"):
             drawing, reason = _drawing(graphic, images[0])
             if drawing is None:
                 remarks.append(f"annotation {number}: {reason}")
@@ -58,8 +59,8 @@ def _images(dataset: Dataset) -> list[tuple[str, int | None]]:
     """Return the images that the whole state is for."""
     return [
         _reference(image)
-        for series in items.children(dataset, "ReferencedSeriesSequence")
-        for image in items.children(series, "ReferencedImageSequence")
+        for series in children(dataset, "ReferencedSeriesSequence")
+        for image in children(series, "ReferencedImageSequence")
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alnnode.imaging.frames import text
+from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
 from alnnode.records import Drawing, Mark, Shape
 
@@ -17,13 +18,11 @@ CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
 
 def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a structure set, and remarks on what was left out."""
-    uid, series, created = text(dataset, "SOPInstanceUID"), items.referenced_series(dataset), items.created(dataset)
-    contours = {items.integer(roi, "ReferencedROINumber"): roi for roi in items.children(dataset, "ROIContourSequence")}
-    observations = {
-        items.integer(item, "ReferencedROINumber"): item for item in items.children(dataset, "RTROIObservationsSequence")
-    }
+    uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
+    contours = {items.integer(roi, "ReferencedROINumber"): roi for roi in children(dataset, "ROIContourSequence")}
+    observations = {items.integer(item, "ReferencedROINumber"): item for item in children(dataset, "RTROIObservationsSequence")}
     marks, remarks = [], []
-    for place, roi in enumerate(items.children(dataset, "StructureSetROISequence"), start=1):
+    for place, roi in enumerate(children(dataset, "StructureSetROISequence"), start=1):
         if place > items.MAX_MARKS:
             remarks.append(f"only the first {items.MAX_MARKS} ROIs were read")
             break
@@ -55,7 +54,7 @@ def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int
     """Return the contours of an ROI, and how many are left out."""
     found: list[Drawing] = []
     other = 0
-    for contour in items.children(roi, "ContourSequence") if roi is not None else ():
+    for contour in children(roi, "ContourSequence") if roi is not None else ():
         kind = text(contour, "ContourGeometricType").upper()
         corners = items.points(contour, "ContourData", 3)
         image = items.first(contour, "ContourImageSequence")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.references import children, referenced_series
 from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.locate.marks import items
 from alnnode.records import Mark, MaskPlane
@@ -38,13 +39,13 @@ class _Frames:
 
 def read(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
     """Return the marks of a segmentation, and remarks on what was left out."""
-    uid, series, created = text(dataset, "SOPInstanceUID"), items.referenced_series(dataset), items.created(dataset)
+    uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     frames = _frames(dataset, path)
     marks = []
     remarks = [frames.reason] if frames.reason else []
     if frames.damaged:
         remarks.append(f"{frames.damaged} frames left out: no geometry, or they cannot be decoded")
-    for place, segment in enumerate(items.children(dataset, "SegmentSequence"), start=1):
+    for place, segment in enumerate(children(dataset, "SegmentSequence"), start=1):
         if place > items.MAX_MARKS:
             remarks.append(f"only the first {items.MAX_MARKS} segments were read")
             break
@@ -84,7 +85,7 @@ def _frames(dataset: Dataset, path: Path) -> _Frames:
     ):
         found.reason = "the segmentation is too large"
         return found
-    groups = list(items.children(dataset, "PerFrameFunctionalGroupsSequence"))
+    groups = list(children(dataset, "PerFrameFunctionalGroupsSequence"))
     shared = items.first(dataset, "SharedFunctionalGroupsSequence")
     frame_of_reference = text(dataset, "FrameOfReferenceUID")
     if len(groups) != image.frames:

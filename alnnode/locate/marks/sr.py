@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from alnnode.imaging.frames import text
+from alnnode.imaging.references import MAX_ITEMS, children, referenced_series
 from alnnode.locate.marks import items
 from alnnode.records import Concept, Drawing, Mark, Shape
 
@@ -65,7 +66,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     groups = list(_groups(dataset))
     if not groups:
         return [], ["the report holds no measurement groups (TID 1500)"]
-    uid, series, created = text(dataset, "SOPInstanceUID"), items.referenced_series(dataset), items.created(dataset)
+    uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     marks: dict[str, Mark] = {}
     remarks = []
     for number, item in enumerate(groups[: items.MAX_MARKS], start=1):
@@ -96,7 +97,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
 
 def device_observers(dataset: Dataset) -> set[str]:
     """Return the UIDs of the devices that say what a report says (TID 1004)."""
-    return {text(item, "UID") for item in items.children(dataset, "ContentSequence") if _name(item) == OBSERVER}
+    return {text(item, "UID") for item in children(dataset, "ContentSequence") if _name(item) == OBSERVER}
 
 
 def _joined(one: Mark, other: Mark) -> Mark:
@@ -107,7 +108,7 @@ def _joined(one: Mark, other: Mark) -> Mark:
 
 
 def _groups(dataset: Dataset) -> Iterator[Dataset]:
-    left = items.MAX_ITEMS
+    left = MAX_ITEMS
     waiting = [(dataset, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -115,7 +116,7 @@ def _groups(dataset: Dataset) -> Iterator[Dataset]:
             yield item
             continue
         if depth < items.MAX_DEPTH:
-            below = [child for child in items.children(item, "ContentSequence") if text(child, "ValueType") == "CONTAINER"]
+            below = [child for child in children(item, "ContentSequence") if text(child, "ValueType") == "CONTAINER"]
             left -= len(below)
             if left < 0:
                 return
@@ -129,7 +130,7 @@ def _name(item: Dataset) -> Key:
 
 def _read_group(item: Dataset) -> _Group:
     group = _Group()
-    below = list(items.children(item, "ContentSequence"))
+    below = list(children(item, "ContentSequence"))
     for child in below:
         _describe(group, child, _name(child))
     for child in below:
@@ -174,7 +175,7 @@ def _coded(group: _Group, child: Dataset, name: Key) -> None:
             group.finding = group.finding or value
     elif name in SITE:
         group.site = value
-        for modifier in items.children(child, "ContentSequence"):
+        for modifier in children(child, "ContentSequence"):
             if _name(modifier) in LATERALITY:
                 group.side = items.laterality(items.concept(modifier, "ConceptCodeSequence"))
     elif name in LATERALITY:
@@ -207,7 +208,7 @@ def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
             group.drawings.append(drawing)
     elif kind == "NUM" and depth < 2:
         axis = "long" if name in LONG else "short" if name in SHORT else ""
-        for below in items.children(child, "ContentSequence"):
+        for below in children(child, "ContentSequence"):
             _draw(group, below, axis, depth + 1)
 
 
@@ -219,7 +220,7 @@ def _coordinates(group: _Group, child: Dataset, name: Key, kind: str) -> Drawing
     dimensions = 2 if kind == "SCOORD" else 3
     corners = items.points(child, "GraphicData", dimensions)
     where = group.image
-    for below in items.children(child, "ContentSequence"):
+    for below in children(child, "ContentSequence"):
         reference = items.first(below, "ReferencedSOPSequence")
         if reference is not None:
             where = text(reference, "ReferencedSOPInstanceUID"), items.integer(reference, "ReferencedFrameNumber")
