@@ -153,8 +153,12 @@ def true_number(examination: Examination, node) -> int:
     """Return the label that a found node lies on; 0 for none."""
     box = tuple(slice(a, b) for a, b in zip(node.box.low, node.box.high, strict=True))
     labels = examination.labels[box][node.mask]
-    number = int(np.bincount(labels).argmax()) if labels.size else 0
-    return number if number and (labels == number).mean() > 0.3 else 0
+    counts = np.bincount(labels, minlength=2)
+    counts[0] = 0
+    number = int(counts.argmax())
+    # Of the smaller of both: what was found may reach along a vessel, or hold a part of the node only.
+    smaller = min(labels.size, int((examination.labels == number).sum()))
+    return number if counts[number] > 0.3 * smaller else 0
 
 
 def cut(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:

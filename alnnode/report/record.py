@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -67,7 +66,7 @@ def read(dataset: Dataset) -> Prior | None:
             series_instance_uid=str(dataset.get("SeriesInstanceUID", "")),
             study_instance_uid=str(dataset.get("StudyInstanceUID", "")),
             study_date=today,
-            record=Record.model_validate(json.loads(text)),
+            record=Record.model_validate_json(text),
         )
-    except (ValueError, ValidationError):
+    except ValidationError:
         return None

@@ -51,7 +51,8 @@ class Memory:
     def remember(self, patient: Patient, report_uid: str, data: bytes) -> None:
         """Keep what a report leaves for comparisons, durably, over what was kept of it."""
         folder = self._folder(patient)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in (folder.parent, folder):
+            missing.mkdir(mode=0o700, exist_ok=True)
         self._write(folder / f"{hashlib.sha256(report_uid.encode()).hexdigest()}.json", data)
 
     def recall(self, patient: Patient) -> list[bytes]:
@@ -82,7 +83,8 @@ class Memory:
         path = self._root / "key"
         with suppress(FileNotFoundError):
             return path.read_bytes()
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in (self._root.parent, self._root):
+            missing.mkdir(mode=0o700, exist_ok=True)
         made = self._root / f"{uuid4().hex}.tmp"
         self._fill(made, secrets.token_hex(32).encode())
         with suppress(FileExistsError):  # of two processes exactly one is first

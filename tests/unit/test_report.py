@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydicom import DataElement, Dataset, config, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, header, variants, volume
@@ -19,7 +19,7 @@ from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, hea
 from alnnode import report
 from alnnode.errors import ReportError
 from alnnode.records import Analysis, Crop, ObjectRole, Prediction, Side
-from alnnode.report import canvas, words
+from alnnode.report import canvas, drawing, record, words
 from alnnode.report.canvas import View
 from alnnode.report.uids import uid
 
@@ -165,7 +165,7 @@ def test_evidence_lists_exactly_what_the_tree_references_once() -> None:
         tree = {r.ReferencedSOPInstanceUID for c in walk(sr) for r in c.get("ReferencedSOPSequence", [])}
         listed = [
             i.ReferencedSOPInstanceUID
-            for study in sr.CurrentRequestedProcedureEvidenceSequence
+            for study in (*sr.CurrentRequestedProcedureEvidenceSequence, *sr.get("PertinentOtherEvidenceSequence", []))
             for series in study.ReferencedSeriesSequence
             for i in series.ReferencedSOPSequence
         ]
@@ -368,3 +368,113 @@ def test_nodes_are_drawn_on_the_side_that_the_report_names(name: str) -> None:
         view = View.whole(of.volume, one.node.slice_index, 400, 300)
         x, _ = view.place(one.node.box.centre[2] + 0.5, one.node.box.centre[1] + 0.5)
         assert (x < 200) == (one.node.side is Side.RIGHT)
+
+
+def test_a_comparison_is_in_report_and_evidence() -> None:
+    of = variants()["follow-up"]
+    sr = objects(of)[0]
+    first, second, third = groups(sr)[1::2]
+
+    def said(group: Dataset) -> dict[str, float]:
+        numbers = [c for c in group.ContentSequence if c.ValueType == "NUM"]
+        return {meaning(c): float(c.MeasuredValueSequence[0].NumericValue) for c in numbers}
+
+    assert said(first)["Change of short axis"] == pytest.approx(2.1)
+    assert said(first)["Relative change of short axis"] == 23
+    assert said(first)["Interval since prior report"] == 183
+    assert said(first)["Change of probability of cancer, percentage points"] == pytest.approx(49)
+    kinds = [
+        next(c for c in group.ContentSequence if meaning(c) == "Compared with prior report").ConceptCodeSequence[0].CodeValue
+        for group in (first, second, third)
+    ]
+    assert kinds == ["SEEN-BEFORE", "NEW", "CHANGE-NOT-DETERMINED"]
+    assert next(c.UID for c in first.ContentSequence if c.ValueType == "UIDREF") == "2.25.881"
+    assert "183 days earlier: 1 seen before, 1 new, 1 not determined, 1 no longer found" in texts(sr)
+    assert "No longer found: earlier L node 41 (7.9 mm)" in texts(sr)
+    (study,) = sr.PertinentOtherEvidenceSequence
+    assert study.StudyInstanceUID == "2.25.903"
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.901"
+    (reference,) = [c for c in walk(sr) if meaning(c) == "Prior report for current patient"]
+    assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.901"
+
+
+def test_probabilities_of_two_models_are_not_compared() -> None:
+    of = variants()["follow-up"]
+    other = replace(of, comparison=replace(of.comparison, same_model=False))
+    sr = objects(other)[0]
+    assert "percentage points" not in " ".join(meaning(item) for item in walk(sr))
+    assert "by another model" in texts(sr)
+
+
+def test_hilum_and_cortex_are_told_where_they_are_known() -> None:
+    first, second = groups(objects(analysis(2))[0])[1::2]
+    figures = [
+        {meaning(c): float(c.MeasuredValueSequence[0].NumericValue) for c in group.ContentSequence if c.ValueType == "NUM"}
+        for group in (first, second)
+    ]
+    assert (figures[0]["Fat fraction"], figures[0]["Cortical thickness of lymph node"]) == (12.4, 2.3)
+    assert "Fat fraction" not in figures[1]
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["as written", "as an archive in Implicit VR gives it back"])
+def test_a_report_says_what_the_next_one_needs(implicit: bool) -> None:
+    of = analysis(3)
+    sr = objects(of)[0]
+    if implicit:
+        buffer = io.BytesIO()
+        sr.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        sr.save_as(buffer, implicit_vr=True, little_endian=True)
+        sr = dcmread(io.BytesIO(buffer.getvalue()))
+    prior = record.read(sr)
+    assert (prior.sop_instance_uid, prior.study_date.isoformat()) == (sr.SOPInstanceUID, "2026-05-04")
+    assert prior.record.surface == of.surface
+    for one, node, group in zip(of.findings, prior.record.nodes, groups(sr)[1::2], strict=True):
+        assert node.tracking_uid == next(c.UID for c in group.ContentSequence if c.ValueType == "UIDREF")
+        assert node.centre == pytest.approx(of.volume.patient_point(*one.node.box.centre), abs=0.1)
+        assert (node.side, node.short_axis_mm) == (one.node.side, 11.2)
+
+
+def test_a_site_that_follows_nothing_up_writes_no_record() -> None:
+    sr = objects(analysis(1), replace(CONTEXT, earlier=None))[0]
+    assert record.read(sr) is None
+    assert not any(element.tag.is_private for element in sr)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-2],
+        lambda text: text.replace('"version":1', '"version":2'),
+        lambda text: text.replace("11.2", "NaN"),
+        lambda text: text.replace('"right"', '"middle"'),
+        lambda text: text + " " * (1 << 20),
+        lambda text: "[" * 100_000,
+    ],
+    ids=["cut off", "another version", "no number", "no side", "too long", "too deep"],
+)
+def test_a_record_that_is_not_sound_is_none(change) -> None:
+    sr = objects(analysis(1))[0]
+    element = sr.private_block(record.GROUP, record.CREATOR)[record.ELEMENT]
+    element.value = change(element.value)
+    assert record.read(sr) is None
+
+
+def test_the_summarys_first_line_is_the_answer() -> None:
+    assert words.headline(analysis(1)) == ("Suspicious: right axilla; R node 1, p 91 %", True)
+    assert words.headline(analysis(0)) == ("Axillary lymph nodes: no node found", False)
+    quiet = analysis(2)
+    quiet = replace(quiet, findings=(replace(quiet.findings[1], node=replace(quiet.findings[1].node, number=1)),))
+    assert words.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
+
+
+def test_numbers_of_boxes_do_not_lie_on_one_another(monkeypatch) -> None:
+    places = []
+    monkeypatch.setattr(canvas, "text", lambda _pen, at, said, *_rest: places.append((said, at)))
+    of = analysis(12)
+    view = View.whole(of.volume, of.findings[0].node.slice_index, 492, 240)
+    _, pen = canvas.sheet(1024, 1024)
+    drawing.boxes(pen, [(finding, canvas.SUSPICIOUS) for finding in of.findings], view, (13, 300))
+    assert 4 <= len(places) <= 12
+    for number, (_, (x, y)) in enumerate(places):
+        for _, (other_x, other_y) in places[:number]:
+            assert abs(x - other_x) >= 12 or abs(y - other_y) >= drawing.LABEL

@@ -1,0 +1,153 @@
+"""Earlier reports of a patient: the node's own, and those of an archive that others wrote."""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from analyses import CONTEXT, analysis, header
+from programs import system
+from sources import ct_files
+from viewers import orthanc, post
+
+from alnnode import report
+from alnnode.comparison import Earlier
+from alnnode.errors import ServiceError, SettingsError
+from alnnode.send.archive import Archive
+from alnnode.settings import Archive as ArchiveSettings
+from alnnode.settings import Report, Retention, Settings, load
+from workers import priors
+
+OWN = Settings()
+TODAY = header()
+TODAY.StudyInstanceUID, TODAY.StudyDate = "2.25.555", "20260901"
+
+
+def made(**changes: str):
+    """Return the results on an earlier study of the patient P-1."""
+    source = header()
+    for keyword, value in changes.items():
+        setattr(source, keyword, value)
+    return report.build(analysis(2, source), replace(CONTEXT, input_digest=hashlib.sha256(repr(changes).encode()).hexdigest()))
+
+
+def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
+    results = made()
+    priors.remember(OWN, tmp_path, header(), results)
+    found = priors.find(OWN, tmp_path, TODAY)
+    assert found.prior.sop_instance_uid == results[0].sop_instance_uid
+    assert len(found.prior.record.nodes) == 2
+    # Neither a later study, nor the study itself, nor another patient.
+    assert priors.find(OWN, tmp_path, header()) == Earlier()
+    for keyword, value in (
+        ("PatientID", "P-2"),
+        ("PatientBirthDate", "19600103"),
+        ("IssuerOfPatientID", "X"),
+        ("PatientID", ""),
+    ):
+        other = header()
+        other.StudyInstanceUID, other.StudyDate = "2.25.555", "20260901"
+        setattr(other, keyword, value)
+        assert priors.find(OWN, tmp_path, other) == Earlier(), keyword
+
+
+def test_a_site_that_follows_nothing_up_keeps_nothing(tmp_path: Path) -> None:
+    off = Settings(report=Report(follow_up="off"))
+    priors.remember(off, tmp_path, header(), made())
+    priors.remember(Settings(retention=Retention(follow_up_days=0)), tmp_path, header(), made())
+    assert not list(tmp_path.rglob("*.json"))
+    assert priors.find(off, tmp_path, TODAY) is None
+
+
+def test_a_kept_report_of_another_version_is_no_error(tmp_path: Path) -> None:
+    priors.remember(OWN, tmp_path, header(), made())
+    for path in tmp_path.rglob("*.json"):
+        path.write_text("{}")
+    assert priors.find(OWN, tmp_path, TODAY) == Earlier()
+
+
+def test_an_image_that_cannot_be_read_is_compared_with_nothing(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(os.urandom(300))
+    assert priors.header_of(broken) is None
+    assert priors.find(OWN, tmp_path, None) == Earlier()
+
+
+@pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc orthanc-dicomweb")
+def test_reports_come_from_an_archive(tmp_path: Path) -> None:
+    with orthanc(tmp_path) as (root, _):
+        results, other = made(), made(PatientID="P-2", StudyInstanceUID="2.25.77", SeriesInstanceUID="2.25.78")
+        for item in (*results, *other):
+            post(root, item.data)
+        post(root, next(iter(ct_files(analysis(0).volume))))
+        settings = Settings(
+            report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url=f"{root}/dicom-web"),)
+        )
+        found = priors.find(settings, tmp_path / "spool", TODAY)
+    assert found.trouble is None
+    assert found.prior.sop_instance_uid == results[0].sop_instance_uid
+    own = tmp_path / "own"
+    priors.remember(OWN, own, header(), results)
+    assert found == priors.find(OWN, own, TODAY), "what comes from an archive is what the node kept itself"
+
+
+def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> None:
+    settings = Settings(
+        report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
+    )
+    assert priors.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
+    priors.remember(OWN, tmp_path, header(), made())
+    assert priors.find(settings, tmp_path, TODAY).prior is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(500), "HTTP 500"),
+        (httpx.Response(200, content=b"<html>"), "no JSON"),
+        (httpx.Response(200, content=b" " * (33 << 20)), "32 MiB"),
+    ],
+)
+def test_an_archive_that_answers_oddly_is_named_without_the_patient(answer: httpx.Response, said: str) -> None:
+    archive = Archive(ArchiveSettings(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
+    with pytest.raises(ServiceError, match=said) as error:
+        archive.reports("P-1", "20260901")
+    assert "P-1" not in str(error.value)
+
+
+def test_what_an_archive_says_is_not_asked_for_unchecked() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json=[{"0020000D": {"vr": "UI", "Value": ["../../admin"]}}, {"0020000D": {"Value": []}}, 7])
+
+    archive = Archive(ArchiveSettings(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
+    assert archive.reports("P-1", "20260901") == []
+    assert asked == ["/dicom-web/studies"]
+
+
+def test_a_token_is_sent(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    heads = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        heads.append(request.headers["Authorization"])
+        return httpx.Response(204)
+
+    settings = ArchiveSettings(name="vna", url="http://archive", token_file=token)
+    assert Archive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901") == []
+    assert heads == ["Bearer secret"]
+    token.unlink()
+    with pytest.raises(ServiceError, match="secret cannot be read"):
+        Archive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901")
+
+
+def test_asking_archives_needs_one(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[report]\nfollow_up = "archives"\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"needs \[\[archives\]\]"):
+        load(file)
