@@ -103,7 +103,7 @@ def candidate_series(folder: Path) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     with disable_value_validation():
-        for path in _files(folder):
+        for path in files(folder):
             try:
                 dataset = part10.read(path, pixels=False, tags=["SOPClassUID", "SeriesInstanceUID"])
             except NotAnalysable:
@@ -114,7 +114,8 @@ def candidate_series(folder: Path) -> dict[str, list[Path]]:
     return {uid: found[uid] for uid in sorted(found)}
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path) -> Iterator[Path]:
+    """Yield the regular files below a folder in a fixed order; hidden ones are passed over."""
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
