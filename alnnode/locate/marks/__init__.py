@@ -1,0 +1,10 @@
+"""The reader's marks: DICOM objects in, `records.Mark` out; and from a mark to a `records.Node`.
+
+Read are structured reports (TID 1500), RT Structure Sets, Segmentations and Grayscale or Color Softcopy Presentation States.
+"""
+
+from __future__ import annotations
+
+from alnnode.locate.marks.reading import MARK_STORAGE, read, read_folder
+
+__all__ = ["MARK_STORAGE", "read", "read_folder"]

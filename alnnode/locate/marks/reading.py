@@ -1,0 +1,100 @@
+"""From a file to its marks, whatever kind of object it is. Nothing that a stranger wrote raises here: remarks say what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydicom.config import disable_value_validation
+
+from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER
+from alnnode.errors import NotAnalysable
+from alnnode.imaging import part10
+from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.locate.marks import presentation, rtstruct, segmentation, sr
+from alnnode.records import MARK_STORAGE, MarkKind, MarkObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydicom import Dataset
+
+    from alnnode.records import Mark
+
+__all__ = ["MARK_STORAGE", "read", "read_folder"]
+
+_UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
+_KEY_OBJECTS = "a key object selection flags whole images: it says nothing of where on them, so no node is made of it"
+
+
+def read(path: Path) -> MarkObject:
+    """Read the marks in a Part 10 file.
+
+    Args:
+        path: an SR, RT Structure Set, Segmentation, Presentation State or Key Object Selection (`MARK_STORAGE`); of any other
+            object the result has no marks.
+
+    Returns:
+        The marks as the object says them, nothing checked against any image; with remarks on what was left out. An object that
+        this software made (`MarkObject.own`) keeps its marks, so that whoever asks can compare.
+    """
+    with disable_value_validation():
+        try:
+            dataset = part10.read(path, pixels=False)
+        except (NotAnalysable, OSError):
+            return MarkObject("", "", "", "", remarks=("a file of marks cannot be read as DICOM",))
+        kind = MARK_STORAGE.get(text(dataset, "SOPClassUID"))
+        try:
+            marks, remarks = _marks(dataset, kind, path)
+            own = _own(dataset)
+        except _UNREADABLE:
+            marks, remarks, own = [], ["the object is damaged"], False
+        return MarkObject(
+            sop_class_uid=text(dataset, "SOPClassUID"),
+            sop_instance_uid=text(dataset, "SOPInstanceUID"),
+            series_uid=text(dataset, "SeriesInstanceUID"),
+            study_uid=text(dataset, "StudyInstanceUID"),
+            marks=tuple(marks),
+            remarks=tuple(remarks),
+            own=own,
+        )
+
+
+def read_folder(folder: Path) -> Iterator[MarkObject]:
+    """Read every object that may hold marks below a folder, in the order of the paths; other files are passed over."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(where, name)
+            if not name.startswith(".") and path.is_file() and _may_hold_marks(path):
+                yield read(path)
+
+
+def _may_hold_marks(path: Path) -> bool:
+    try:
+        with disable_value_validation():
+            return text(part10.read(path, pixels=False, tags=["SOPClassUID"]), "SOPClassUID") in MARK_STORAGE
+    except NotAnalysable:
+        return False
+
+
+def _marks(dataset: Dataset, kind: MarkKind | None, path: Path) -> tuple[list[Mark], list[str]]:
+    match kind:
+        case MarkKind.REPORT:
+            return sr.read(dataset)
+        case MarkKind.STRUCTURES:
+            return rtstruct.read(dataset)
+        case MarkKind.SEGMENTATION:
+            return segmentation.read(dataset, path)
+        case MarkKind.PRESENTATION:
+            return presentation.read(dataset)
+        case MarkKind.KEY_OBJECTS:
+            return [], [_KEY_OBJECTS]
+        case _:
+            return [], ["the object is of no kind that holds marks"]
+
+
+def _own(dataset: Dataset) -> bool:
+    """Whether this software made the object: by its manufacturer, or by the device that observed what a report says."""
+    return text(dataset, "Manufacturer") == MANUFACTURER or IMPLEMENTATION_CLASS_UID in sr.device_observers(dataset)

@@ -1,0 +1,258 @@
+"""Marks in structured reports: the measurement groups of TID 1500 (PS3.16), as OHIF, highdicom, dcmqi and dcmjs write them.
+
+A group is TID 1410 (planar region), 1411 (volume), or 1501 (measurements whose coordinates lie under a NUM, as cornerstone
+writes). SNOMED codes of the old RT style (SRT) count like the new ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from alnnode.imaging.frames import text
+from alnnode.locate.marks import items
+from alnnode.records import Concept, Drawing, Mark, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydicom import Dataset
+
+    from alnnode.records import Side
+
+    Key = tuple[str, str]
+
+GROUP = ("125007", "DCM")
+IDENTIFIER, UNIQUE = ("112039", "DCM"), ("112040", "DCM")
+FINDING, COMMENT = ("121071", "DCM"), ("121106", "DCM")
+REGION = {("111030", "DCM"), ("121231", "DCM"), ("130488", "DCM")}  # Image Region, Volume Surface, Region in Space
+SITE = {("363698007", "SCT"), ("G-C0E3", "SRT")}
+LATERALITY = {("272741003", "SCT"), ("G-C171", "SRT")}
+LONG = {("103339001", "SCT"), ("G-A185", "SRT")}
+SHORT = {("103340004", "SCT"), ("G-A186", "SRT")}
+SEGMENT = ("121191", "DCM")
+# Statements on how something was drawn or measured, not on what it is.
+STRUCTURAL = {
+    ("276214006", "SCT"), ("130400", "DCM"), ("370129005", "SCT"), ("G-C306", "SRT"), ("112050", "DCM"), ("121049", "DCM"), ("C2348792", "UMLS"),
+}  # fmt: skip
+FREE_TEXT = "CORNERSTONEFREETEXT"
+CLOSED_TOOLS = ("roi", "freehand", "segmentation")  # parts of the names of cornerstone's tools that enclose something
+NO_PLACE = ("angle", "calibrationline")
+OBSERVER = ("121012", "DCM")
+
+
+@dataclass(slots=True)
+class _Group:
+    """What was read of one measurement group so far."""
+
+    uid: str | None = None
+    identifier: str = ""
+    label: str = ""
+    comment: str = ""
+    finding: Concept | None = None
+    site: Concept | None = None
+    side: Side | None = None
+    segment: tuple[str, int] | None = None
+    image: tuple[str, int | None] = ("", None)
+    evaluations: list[tuple[Concept, Concept]] = field(default_factory=list)
+    drawings: list[Drawing] = field(default_factory=list)
+    axes: dict[str, Drawing] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+
+
+def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+    """Return the marks of a report, and remarks on what was left out."""
+    groups = list(_groups(dataset))
+    if not groups:
+        return [], ["the report holds no measurement groups (TID 1500)"]
+    uid, series, created = text(dataset, "SOPInstanceUID"), items.referenced_series(dataset), items.created(dataset)
+    marks: dict[str, Mark] = {}
+    remarks = []
+    for number, item in enumerate(groups[: items.MAX_MARKS], start=1):
+        group = _read_group(item)
+        remarks += [f"measurement group {number}: {reason}" for reason in sorted(group.left_out)]
+        mark = Mark(
+            source_uid=uid,
+            number=number,
+            series_uids=series,
+            tracking_uid=group.uid,
+            tracking_identifier=group.identifier,
+            drawings=_drawings(group),
+            label=group.label or group.comment or (group.finding.meaning if group.finding else ""),
+            finding=group.finding,
+            site=group.site,
+            side=group.side,
+            evaluations=tuple(group.evaluations),
+            segment=group.segment,
+            created=created,
+        )
+        # Groups that share a tracking UID are one thing, measured in several ways.
+        key = mark.tracking_uid or f"#{number}"
+        marks[key] = _joined(marks[key], mark) if key in marks else mark
+    if len(groups) > items.MAX_MARKS:
+        remarks.append(f"only the first {items.MAX_MARKS} measurement groups were read")
+    return list(marks.values()), remarks
+
+
+def device_observers(dataset: Dataset) -> set[str]:
+    """Return the UIDs of the devices that say what a report says (TID 1004)."""
+    return {text(item, "UID") for item in items.children(dataset, "ContentSequence") if _name(item) == OBSERVER}
+
+
+def _joined(one: Mark, other: Mark) -> Mark:
+    values = {name: getattr(one, name) or getattr(other, name) for name in Mark.__dataclass_fields__}
+    values["drawings"] = one.drawings + other.drawings
+    values["evaluations"] = one.evaluations + tuple(e for e in other.evaluations if e not in one.evaluations)
+    return Mark(**values)
+
+
+def _groups(dataset: Dataset) -> Iterator[Dataset]:
+    left = items.MAX_ITEMS
+    waiting = [(dataset, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if _name(item) == GROUP:
+            yield item
+            continue
+        if depth < items.MAX_DEPTH:
+            below = [child for child in items.children(item, "ContentSequence") if text(child, "ValueType") == "CONTAINER"]
+            left -= len(below)
+            if left < 0:
+                return
+            waiting += [(child, depth + 1) for child in reversed(below)]
+
+
+def _name(item: Dataset) -> Key:
+    found = items.concept(item, "ConceptNameCodeSequence")
+    return ("", "") if found is None else (found.code, found.scheme)
+
+
+def _read_group(item: Dataset) -> _Group:
+    group = _Group()
+    below = list(items.children(item, "ContentSequence"))
+    for child in below:
+        _describe(group, child, _name(child))
+    for child in below:
+        _draw(group, child, axis="", depth=0)
+    return group
+
+
+def _describe(group: _Group, child: Dataset, name: Key) -> None:
+    kind = text(child, "ValueType")
+    if name == UNIQUE and kind == "UIDREF":
+        group.uid = group.uid or text(child, "UID")[:64] or None
+    elif name == IDENTIFIER:
+        group.identifier = items.words(child, "TextValue")
+    elif kind == "TEXT":
+        _said(group, child, name)
+    elif kind == "CODE":
+        _coded(group, child, name)
+    elif kind in {"IMAGE", "COMPOSITE"}:
+        _refer(group, child)
+
+
+def _said(group: _Group, child: Dataset, name: Key) -> None:
+    value = items.words(child, "TextValue")
+    if name == FINDING:
+        group.label = value
+    elif name == COMMENT:
+        group.comment = group.comment or value
+    else:
+        named = items.concept(child, "ConceptNameCodeSequence")
+        if named is not None:
+            group.evaluations.append((named, Concept("", "", value)))
+
+
+def _coded(group: _Group, child: Dataset, name: Key) -> None:
+    value = items.concept(child, "ConceptCodeSequence")
+    if value is None:
+        return
+    if name == FINDING:
+        if value.code == FREE_TEXT:
+            group.label = value.meaning
+        else:
+            group.finding = group.finding or value
+    elif name in SITE:
+        group.site = value
+        for modifier in items.children(child, "ContentSequence"):
+            if _name(modifier) in LATERALITY:
+                group.side = items.laterality(items.concept(modifier, "ConceptCodeSequence"))
+    elif name in LATERALITY:
+        group.side = items.laterality(value)
+    elif name not in STRUCTURAL:
+        named = items.concept(child, "ConceptNameCodeSequence")
+        if named is not None:
+            group.evaluations.append((named, value))
+
+
+def _refer(group: _Group, child: Dataset) -> None:
+    reference = items.first(child, "ReferencedSOPSequence")
+    if reference is None:
+        return
+    segment = items.integer(reference, "ReferencedSegmentNumber")
+    if segment is not None or _name(child) == SEGMENT:
+        group.segment = (text(reference, "ReferencedSOPInstanceUID"), segment or 1)
+    else:
+        group.image = text(reference, "ReferencedSOPInstanceUID"), items.integer(reference, "ReferencedFrameNumber")
+
+
+def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
+    """Read the coordinates of a content item and below it; ``axis`` names the diameter that it measures."""
+    kind, name = text(child, "ValueType"), _name(child)
+    if kind in {"SCOORD", "SCOORD3D"}:
+        drawing = _coordinates(group, child, name, kind)
+        if drawing is not None and axis and drawing.shape is Shape.LINE:
+            group.axes.setdefault(axis, drawing)
+        elif drawing is not None:
+            group.drawings.append(drawing)
+    elif kind == "NUM" and depth < 2:
+        axis = "long" if name in LONG else "short" if name in SHORT else ""
+        for below in items.children(child, "ContentSequence"):
+            _draw(group, below, axis, depth + 1)
+
+
+def _coordinates(group: _Group, child: Dataset, name: Key, kind: str) -> Drawing | None:
+    tool = group.identifier.lower().partition(":")[2]
+    if any(part in tool for part in NO_PLACE):
+        group.left_out.add("an angle or a calibration line is no mark of a node")
+        return None
+    dimensions = 2 if kind == "SCOORD" else 3
+    corners = items.points(child, "GraphicData", dimensions)
+    where = group.image
+    for below in items.children(child, "ContentSequence"):
+        reference = items.first(below, "ReferencedSOPSequence")
+        if reference is not None:
+            where = text(reference, "ReferencedSOPInstanceUID"), items.integer(reference, "ReferencedFrameNumber")
+    closed = name in REGION or any(part in tool for part in CLOSED_TOOLS)
+    frame = text(child, "ReferencedFrameOfReferenceUID") if dimensions == 3 else ""
+    graphic = text(child, "GraphicType").upper()
+    if graphic == "ELLIPSOID":
+        group.left_out.add("ellipsoids are not read")
+        return None
+    drawing = items.scoord(graphic, corners, where, frame, closed=closed)
+    if drawing is None:
+        group.left_out.add("coordinates that are damaged, too many, or an open line")
+    return drawing
+
+
+def _drawings(group: _Group) -> tuple[Drawing, ...]:
+    """Join two diameters of one slice to a pair of axes; one alone stays a line."""
+    long_axis, short_axis = group.axes.get("long"), group.axes.get("short")
+    if long_axis and short_axis and _same_slice(long_axis, short_axis):
+        both = Drawing(
+            Shape.AXES,
+            long_axis.points + short_axis.points,
+            long_axis.sop_instance_uid,
+            long_axis.frame_number,
+            long_axis.frame_of_reference,
+        )
+        return (both, *group.drawings)
+    return (*group.axes.values(), *group.drawings)
+
+
+def _same_slice(one: Drawing, other: Drawing) -> bool:
+    return (one.sop_instance_uid, one.frame_number, one.frame_of_reference) == (
+        other.sop_instance_uid,
+        other.frame_number,
+        other.frame_of_reference,
+    )
