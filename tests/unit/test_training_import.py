@@ -32,12 +32,7 @@ def lying(hospital) -> folder.Folder:
 @pytest.fixture
 def rows(hospital) -> dict[int, NodeRow]:
     """The truth, by row number."""
-    found = []
-    for one, node, bad in hospital.nodes:
-        header = one.volume.header
-        origin = NodeRow(one.name, header.StudyInstanceUID, header.SeriesInstanceUID, "", None, 0, 0, 0, 0)
-        found.append(replace(table.of_node(node, one.volume, origin), label="malignant" if bad else "benign"))
-    return dict(enumerate(found, 2))
+    return dict(enumerate((hospitals.row_of(*one) for one in hospital.nodes), 2))
 
 
 def boxes(found: list[NodeRow]) -> list[tuple]:
@@ -197,7 +192,7 @@ def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> N
 @pytest.mark.parametrize("tracked", [True, False])
 def test_coco_boxes_become_one_row_for_each_node(tmp_path, hospital, lying, rows, tracked) -> None:
     hospitals.coco(hospital, tmp_path / "boxes.json", tracked)
-    found = importing.read(importing.Kind.COCO, tmp_path / "boxes.json", lying)
+    found = importing.read(importing.Kind.COCO, tmp_path / "boxes.json", lying, labels.KNOWN)
     assert not found.left_out
     alike(found.rows, list(rows.values()), lying)
     done = labels.apply(found.rows, labels.mapping(["ductal carcinoma=malignant"]))
@@ -239,7 +234,7 @@ def test_nifti_masks_lie_where_the_nodes_are_however_the_file_is_turned(tmp_path
         affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
         mask, turned = STORED[form](one.masks.transpose(2, 1, 0), affine)
         nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(mask), turned), tmp_path / f"{one.name}.nii.gz")
-    found = importing.read(importing.Kind.NIFTI, tmp_path, lying)
+    found = importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN)
     assert not found.left_out
     assert boxes(found.rows) == boxes(list(rows.values()))
     assert sorted((r.series_uid, r.sop_uid, r.side) for r in found.rows) == sorted(
@@ -263,7 +258,7 @@ def test_pieces_of_a_mask_of_one_value_are_nodes(tmp_path, hospital, lying) -> N
     affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
     mask = (one.masks.transpose(2, 1, 0) > 0).astype(np.uint8)
     nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / f"{one.volume.header.SeriesInstanceUID}.nii")
-    assert len(importing.read(importing.Kind.NIFTI, tmp_path, lying).rows) == len(one.nodes)
+    assert len(importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN).rows) == len(one.nodes)
 
 
 def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospital, lying, rows) -> None:

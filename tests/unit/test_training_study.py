@@ -27,11 +27,7 @@ def hospital(tmp_path_factory) -> hospitals.Hospital:
 
 
 def rows_of(hospital: hospitals.Hospital) -> dict[int, NodeRow]:
-    found = []
-    for one, node, bad in hospital.nodes:
-        origin = NodeRow(one.name, "", one.volume.header.SeriesInstanceUID, "", None, 0, 0, 0, 0)
-        found.append(replace(table.of_node(node, one.volume, origin), label="malignant" if bad else "benign"))
-    return dict(enumerate(found, 2))
+    return dict(enumerate((hospitals.row_of(*one) for one in hospital.nodes), 2))
 
 
 @pytest.fixture(scope="module")

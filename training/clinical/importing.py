@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer evaluates annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from training.clinical import check, coco, folder, labels, merge, nifti, table
+from alnnode.locate import marks
+from alnnode.records import MarkKind
+from training.clinical import check, coco, folder, labels, marked, merge, nifti, table
 from training.clinical.imported import Imported
 from training.clinical.table import TableError
 from training.progress import bars, console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from training.clinical.folder import Folder
     from training.clinical.table import Problem
@@ -24,6 +26,10 @@ class Kind(StrEnum):
     """What nodes are marked in."""
 
     TABLE = "table"
+    SR = "sr"
+    SEG = "seg"
+    RTSTRUCT = "rtstruct"
+    PR = "pr"
     COCO = "coco"
     NIFTI = "nifti"
 
@@ -47,7 +53,7 @@ def import_nodes(
     known = labels.mapping(mapped or [])
     with console.status("reading headers"):
         lying = folder.read(data)
-    found = read(kind, source, lying)
+    found = read(kind, source, lying, known)
     rows = found.rows
     problems: list[Problem] = []
     if pathology:
@@ -68,8 +74,8 @@ def import_nodes(
     )
 
 
-def read(kind: Kind, source: Path, lying: Folder) -> Imported:
-    """Return the nodes of a file or of all files of a folder, each as one row.
+def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str]) -> Imported:
+    """Return the nodes of a file or of all files of a folder, each as one row; ``known`` are the texts that mean a label.
 
     Raises:
         TableError: nothing there can be read.
@@ -77,6 +83,9 @@ def read(kind: Kind, source: Path, lying: Folder) -> Imported:
     if kind is Kind.TABLE:
         rows, problems = table.read(source)
         found = Imported(list(rows.values()), [str(problem) for problem in problems])
+    elif kind in _MARKS:
+        # Whole masks and outlines: nothing has to be joined.
+        return _marked(_MARKS[kind], source, lying, known)
     else:
         reader, endings = _READERS[kind]
         files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.name.endswith(endings))
@@ -94,6 +103,20 @@ def read(kind: Kind, source: Path, lying: Folder) -> Imported:
     return found if kind is Kind.NIFTI else Imported(merge.slices(found.rows, lying), found.left_out)
 
 
+def _marked(kind: MarkKind, source: Path, lying: Folder, known: Mapping[str, str]) -> Imported:
+    objects = [marks.read(source)] if source.is_file() else list(marks.read_folder(source))
+    if not any(marks.MARK_STORAGE.get(item.sop_class_uid) is kind for item in objects):
+        raise TableError(f"there is no {kind.value.upper()} in {source.name}")
+    with bars() as report:
+        return marked.read(objects, kind, lying, known, report("series", None))
+
+
+_MARKS: Final = {
+    Kind.SR: MarkKind.REPORT,
+    Kind.SEG: MarkKind.SEGMENTATION,
+    Kind.RTSTRUCT: MarkKind.STRUCTURES,
+    Kind.PR: MarkKind.PRESENTATION,
+}
 _READERS: dict[Kind, tuple[Callable[[Path, Folder], Imported], tuple[str, ...]]] = {
     Kind.COCO: (coco.read, (".json",)),
     Kind.NIFTI: (nifti.read, nifti.ENDINGS),

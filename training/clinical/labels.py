@@ -33,13 +33,13 @@ def mapping(pairs: Iterable[str]) -> dict[str, str]:
         text, _, label = pair.rpartition("=")
         if not text or label not in LABELS:
             raise TableError(f"--map {pair!r}: write TEXT=malignant or TEXT=benign")
-        found[_plain(text)] = label
+        found[plain(text)] = label
     return found
 
 
 def apply(rows: Sequence[NodeRow], known: Mapping[str, str]) -> list[NodeRow]:
     """Return the rows with the label that their pathology text maps to; a label that is there stays, a text not known leaves it empty."""
-    return [row if row.label else replace(row, label=known.get(_plain(row.pathology), "")) for row in rows]
+    return [row if row.label else replace(row, label=known.get(plain(row.pathology), "")) for row in rows]
 
 
 def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Problem]]:
@@ -89,5 +89,6 @@ def _said(row: NodeRow, said: Mapping[str, str]) -> NodeRow:
     return replace(row, pathology=pathology or label or row.pathology)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text as it is compared: without case, with single blanks."""
     return " ".join(text.casefold().split())
