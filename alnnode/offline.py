@@ -16,7 +16,8 @@ from pydicom.errors import InvalidDicomError
 from alnnode import pipeline, report
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series
-from alnnode.records import ObjectRole, ReportContext
+from alnnode.locate import marks
+from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.summary import as_dict
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from alnnode.locate.detector import Detector
     from alnnode.model.ensemble import Ensemble
-    from alnnode.records import Analysis, ResultObject
+    from alnnode.records import Analysis, MarkObject, ResultObject
     from alnnode.settings import Settings
 
 # Used only when a series carries no date at all, so that its result bytes still repeat.
@@ -74,22 +75,43 @@ def analyse_folder(
     series = {uid: paths for uid, paths in sorted(candidate_series(folder).items()) if _modality(paths[0]) == "CT"}
     if not series:
         raise NotAnalysable(f"no CT series in {folder}; point the command at a folder with the DICOM files of a CT series")
+    marked = _marks(folder, settings)
     for number, (uid, paths) in enumerate(series.items(), start=1):
         target = out if len(series) == 1 else out / f"series-{number:02d}"
         try:
-            analysis = pipeline.analyse(paths, ensemble, detector, settings.analysis, progress)
+            analysis = pipeline.analyse(paths, ensemble, detector, settings.analysis, progress, _of(uid, marked))
         except NotAnalysable as error:
             yield Outcome(uid, len(paths), 0, 0, str(error), None)
             continue
         progress("report")
-        _write(analysis, report.build(analysis, offline_context(paths, settings)), target)
+        _write(analysis, report.build(analysis, offline_context(paths, settings, _of(uid, marked))), target)
         suspicious = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
         yield Outcome(uid, len(paths), len(analysis.findings), suspicious, analysis.not_analysed, target)
 
 
-def offline_context(paths: Sequence[Path], settings: Settings) -> ReportContext:
+def _marks(folder: Path, settings: Settings) -> list[MarkObject]:
+    """Return the marks below a folder, in the order of their UIDs; results that this software left there are none."""
+    if settings.analysis.locate is Locate.AUTO:
+        return []
+    found = [item for item in marks.read_folder(folder) if item.marks and not item.own]
+    return sorted({item.sop_instance_uid: item for item in found}.values(), key=lambda item: item.sop_instance_uid)
+
+
+def _of(series_uid: str, marked: Sequence[MarkObject]) -> list[MarkObject]:
+    """Return the marks that are of a series, or may be by their frame of reference."""
+    kept = []
+    for item in marked:
+        frames = any(part.frame_of_reference for mark in item.marks for part in (*mark.drawings, *mark.planes))
+        if frames or any(not mark.series_uids or series_uid in mark.series_uids for mark in item.marks):
+            kept.append(item)
+    return kept
+
+
+def offline_context(paths: Sequence[Path], settings: Settings, marked: Sequence[MarkObject] = ()) -> ReportContext:
     """Return the context of an analysis outside any job: its moment is the newest acquisition of the source."""
     digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    # An object's UID stands for its content (PS3.5 section 9).
+    digests += [item.sop_instance_uid for item in marked]
     return ReportContext(
         input_digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
         settings_digest=settings.result_digest,

@@ -441,7 +441,8 @@ class Finding:
 class Analysis:
     """What came out of one series.
 
-    ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None).
+    ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``remarks`` say what was
+    not made of the reader's marks.
     """
 
     header: Dataset  # as in Volume.header
@@ -450,6 +451,15 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     coverage: tuple[AxillaCoverage, ...] = ()
     not_analysed: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class Locate(StrEnum):
+    """Who locates the nodes of a series."""
+
+    AUTO = "auto"  # the algorithm
+    MARKS = "marks"  # the reader
+    BOTH = "both"
 
 
 class SRClass(StrEnum):

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
-from alnnode.records import CaptureForm, MapFrames, ObjectRole, ReportOptions, SRClass
+from alnnode.records import CaptureForm, Locate, MapFrames, ObjectRole, ReportOptions, SRClass
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -205,6 +205,7 @@ class Analysis(Section):
     min_short_axis_mm: Annotated[float, Field(ge=2, le=30)] = 4
     max_slice_spacing_mm: Annotated[float, Field(gt=0, le=10)] = 5
     max_nodes: Annotated[int, Field(ge=1, le=200)] = 40
+    locate: Locate = Locate.BOTH  # "auto": the algorithm; "marks": the reader
     detector_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # None: the bundle's own
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: the bundle's own
     report_not_analysed: bool = True

@@ -26,6 +26,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "model": _model(analysis.model),
         "geometry": None if analysis.volume is None else _geometry(analysis.volume),
         "coverage": [{"side": c.side.value, "covered": c.covered, "remark": c.remark} for c in analysis.coverage],
+        "remarks": list(analysis.remarks),
         "nodes": [_node(finding, analysis) for finding in analysis.findings],
     }
 
@@ -76,6 +77,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "side": node.side.value,
         "level": None if node.level is None else node.level.value,
         "source": node.source.value,
+        "tracking_uid": node.tracking_uid,
         "detector_score": round(node.score, 4),
         "box_voxels": [[box.k0, box.j0, box.i0], [box.k1, box.j1, box.i1]],
         "box_mm": [[round(pick(c[a] for c in corners), 2) for a in range(3)] for pick in (min, max)],

@@ -43,7 +43,7 @@ class Analyst(Protocol):
         """sha256 (hex) of the bundle."""
 
     def analyse(
-        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None]
+        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
     ) -> tuple[list[ResultObject], str | None]:
         """Return the result objects, and the reason when they only say that the series cannot be analysed.
 
@@ -66,13 +66,14 @@ class ModelAnalyst:
         return self._load()[2]
 
     def analyse(
-        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None]
+        self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
     ) -> tuple[list[ResultObject], str | None]:
         """See `Analyst.analyse`."""
         from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
+        from alnnode.locate.marks import read  # noqa: PLC0415
 
         ensemble, detector, _ = self._load()
-        analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress)
+        analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress, [read(path) for path in marks])
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 

@@ -115,7 +115,7 @@ def candidate_series(folder: Path) -> dict[str, list[Path]]:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder in a fixed order; hidden ones are passed over."""
+    """Yield every file below a folder in a fixed order; hidden ones are passed over."""
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

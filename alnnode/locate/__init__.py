@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alnnode.locate.search import find
+from alnnode.locate.search import find, numbered
 
-__all__ = ["find"]
+__all__ = ["find", "numbered"]

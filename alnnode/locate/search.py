@@ -61,7 +61,7 @@ def find(
             nodes.append(node if levels is None else replace(node, level=levels.level(candidate.place)))
         if len(nodes) == max_nodes:
             break
-    return _numbered(nodes), coverage
+    return numbered(nodes), coverage
 
 
 def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:
@@ -78,7 +78,7 @@ def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -
     return kept
 
 
-def _numbered(nodes: Sequence[Node]) -> list[Node]:
+def numbered(nodes: Sequence[Node]) -> list[Node]:
     """Right first, from the head down; ties by row and column, so that the order never depends on anything else."""
     ordered = sorted(nodes, key=lambda n: (n.side is Side.LEFT, -n.slice_index, n.box.j0, n.box.i0))
     return [replace(node, number=number) for number, node in enumerate(ordered, start=1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import TYPE_CHECKING
 
 from pydicom.multival import MultiValue
@@ -27,6 +28,7 @@ MAX_TEXT = 200
 MAX_COORDINATE = 1e5  # mm or pixels
 CLOSED_GAP = 0.1  # of a line's length: ends nearer than this were meant to meet
 
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _RIGHT = {("24028007", "SCT"), ("G-A100", "SRT"), ("R", "DCM")}
 _LEFT = {("7771000", "SCT"), ("G-A101", "SRT"), ("L", "DCM")}
 
@@ -58,6 +60,12 @@ def words(dataset: Dataset, keyword: str) -> str:
     """Return a short text, without control characters."""
     value = " ".join(text(dataset, keyword)[: 4 * MAX_TEXT].split())
     return "".join(c for c in value if c.isprintable())[:MAX_TEXT]
+
+
+def uid(dataset: Dataset, keyword: str) -> str | None:
+    """Return a valid UID (PS3.5 section 9.1): it will stand in our own objects."""
+    value = text(dataset, keyword)
+    return value if len(value) <= 64 and _UID.fullmatch(value) else None
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:

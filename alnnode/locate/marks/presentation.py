@@ -44,7 +44,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
                     source_uid=uid,
                     number=len(marks) + 1,
                     series_uids=series,
-                    tracking_uid=text(graphic, "TrackingUID")[:64] or None,
+                    tracking_uid=items.uid(graphic, "TrackingUID"),
                     tracking_identifier=items.words(graphic, "TrackingID"),
                     drawings=(drawing,),
                     label=label,

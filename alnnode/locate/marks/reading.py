@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydicom.config import disable_value_validation
@@ -12,17 +10,17 @@ from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import part10
 from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.series import files
 from alnnode.locate.marks import presentation, rtstruct, segmentation, sr
 from alnnode.records import MARK_STORAGE, MarkKind, MarkObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pydicom import Dataset
 
     from alnnode.records import Mark
-
-__all__ = ["MARK_STORAGE", "read", "read_folder"]
 
 _UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 _KEY_OBJECTS = "a key object selection flags whole images: it says nothing of where on them, so no node is made of it"
@@ -63,12 +61,9 @@ def read(path: Path) -> MarkObject:
 
 def read_folder(folder: Path) -> Iterator[MarkObject]:
     """Read every object that may hold marks below a folder, in the order of the paths; other files are passed over."""
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(where, name)
-            if not name.startswith(".") and path.is_file() and _may_hold_marks(path):
-                yield read(path)
+    for path in files(folder):
+        if _may_hold_marks(path):
+            yield read(path)
 
 
 def _may_hold_marks(path: Path) -> bool:

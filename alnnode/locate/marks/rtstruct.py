@@ -40,7 +40,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
                 source_uid=uid,
                 number=place,
                 series_uids=series,
-                tracking_uid=text(roi, "TrackingUID")[:64] or None,
+                tracking_uid=items.uid(roi, "TrackingUID"),
                 tracking_identifier=items.words(roi, "TrackingID"),
                 drawings=drawings,
                 label=label,

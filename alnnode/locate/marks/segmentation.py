@@ -56,7 +56,7 @@ def read(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
                 source_uid=uid,
                 number=number,
                 series_uids=series,
-                tracking_uid=text(segment, "TrackingUID")[:64] or None,
+                tracking_uid=items.uid(segment, "TrackingUID"),
                 tracking_identifier=items.words(segment, "TrackingID"),
                 planes=tuple(frames.planes.get(number, ())),
                 label=items.words(segment, "SegmentLabel") or items.words(segment, "SegmentDescription"),

@@ -140,7 +140,7 @@ def _read_group(item: Dataset) -> _Group:
 def _describe(group: _Group, child: Dataset, name: Key) -> None:
     kind = text(child, "ValueType")
     if name == UNIQUE and kind == "UIDREF":
-        group.uid = group.uid or text(child, "UID")[:64] or None
+        group.uid = group.uid or items.uid(child, "UID")
     elif name == IDENTIFIER:
         group.identifier = items.words(child, "TextValue")
     elif kind == "TEXT":
