@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from alnnode.errors import AlnnodeError
 from alnnode.model import bundle as bundles
-from alnnode.model import network
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import demo as demonstration
-from training import described, export, grid, lidc_report, page, reproduce_report, reproduction, statistics
+from training import (
+    described,
+    export,
+    grid,
+    lidc_report,
+    networks,
+    onnx_export,
+    page,
+    reproduce_report,
+    reproduction,
+    statistics,
+)
 from training import evaluate as evaluation
 from training import gaze as gazes
 from training import lidc as lidc_nodules
 from training import reproduce as reproducing
+from training.clinical import commands
+from training.clinical.importing import import_nodes
 from training.evaluate_detector import evaluate_detector
 from training.progress import bars, console
 from training.train import TrainSettings, logits
 
-if TYPE_CHECKING:
-    import torch
-
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("evaluate-detector")(evaluate_detector)
+app.command("import")(import_nodes)
+app.add_typer(commands.app, name="cohort")
 
 Seed = Annotated[
     int, typer.Option(help="Seed of the training phantoms; validation has the next one and test the one after it.")
@@ -93,7 +107,7 @@ def evaluate(
         part = cohorts.collect(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
-    models = _models(loaded)
+    models = networks.of_bundle(loaded)
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, models, loaded.manifest.temperature, point.threshold)
     console.print(
@@ -117,7 +131,7 @@ def report(
     loaded = bundles.load(bundles.resolve(bundle))
     _refuse_used(loaded, seed)
     source = cohorts.Source(seed, PhantomSettings(), loaded.crop_settings)
-    models = _models(loaded)
+    models = networks.of_bundle(loaded)
     with bars() as progress:
         nodes = described.collect(source, patients, work / "crops", progress("evaluation phantoms", patients))
         gaze, likeness = gazes.look(source, gazed, models, progress("phantoms looked at", gazed))
@@ -193,18 +207,28 @@ def _refuse_used(loaded: bundles.Bundle, seed: int) -> None:
         )
 
 
-def _models(loaded: bundles.Bundle) -> dict[Crop, torch.nn.Module]:
-    channels = len(loaded.crop_settings.windows)
-    return {
-        member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
-        for member in loaded.manifest.members
-    }
-
-
 def _read_detector(folder: Path) -> export.Detector:
     settings = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
     return (folder / "detector.safetensors").read_bytes(), settings
 
 
+@app.command()
+def onnx(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
+) -> None:
+    """Write both networks of a bundle as ONNX, checked against PyTorch."""
+    console.print(onnx_export.write(bundles.load(bundles.resolve(bundle)), out), markup=False)
+
+
+def main() -> None:
+    """Run the command; turn the project's own errors into clear lines and exit code 1."""
+    try:
+        app()
+    except AlnnodeError as error:
+        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -7,26 +7,21 @@ same when the weights are drawn anew explains nothing (Adebayo et al., NeurIPS 2
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from scipy import ndimage, stats
+from scipy import stats
 
 from alnnode.model.network import target_layer
+from training.regions import REGIONS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.records import CropGeometry
-
     Maps = npt.NDArray[np.float32]
-
-REGIONS: Final = ("node", "margin", "around", "elsewhere")
-MARGIN_MM: Final = 2.0  # on either side of the outline
-AROUND_MM: Final = 8.0  # beyond the margin: the perinodal fat
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +48,6 @@ def maps(network: torch.nn.Module, crops: npt.NDArray[np.uint8], batch: int = 16
         cam.activations_and_grads.release()
         network.zero_grad(set_to_none=True)
     return np.concatenate(found).astype(np.float32)
-
-
-def on_crop(mask: npt.NDArray[np.bool_], geometry: CropGeometry) -> npt.NDArray[np.bool_]:
-    """Return a mask of the slice (rows, columns) as the crop shows it."""
-    steps = np.arange(geometry.size)
-    rows = np.rint(geometry.top + steps * geometry.step_row).astype(int)
-    columns = np.rint(geometry.left + steps * geometry.step_column).astype(int)
-    inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))[None, :]
-    seen = mask[np.clip(rows, 0, mask.shape[0] - 1)[:, None], np.clip(columns, 0, mask.shape[1] - 1)[None, :]]
-    return np.asarray(seen & inside)
-
-
-def regions(node: npt.NDArray[np.bool_], pixel_mm: float) -> npt.NDArray[np.intp]:
-    """Return the index in `REGIONS` of each pixel of a crop on which the node covers ``node``."""
-    outside = ndimage.distance_transform_edt(~node) * pixel_mm
-    inside = ndimage.distance_transform_edt(node) * pixel_mm
-    return np.select(
-        [inside > MARGIN_MM, np.maximum(inside, outside) <= MARGIN_MM, outside <= MARGIN_MM + AROUND_MM], [0, 1, 2], 3
-    )
 
 
 def energy(found: Maps, places: npt.NDArray[np.intp]) -> Shares:

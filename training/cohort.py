@@ -19,7 +19,7 @@ from alnnode.imaging.crop import CropSettings, crop_box
 from alnnode.records import Box, SliceRef, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -59,6 +59,11 @@ class Cohort:
         """What the crops look like: a digest of each, for either kind; a crop of one grey says nothing and has none."""
         kinds = (self.fsc, self.asc)
         return {hashlib.sha256(row[0]).digest() for rows in kinds for row in rows if row[0].min() != row[0].max()}
+
+    @property
+    def size_classes(self) -> npt.NDArray[np.str_]:
+        """(N,) the short axis in words, for subgroups."""
+        return np.where(self.short_axis < 5, "under 5 mm", np.where(self.short_axis < 10, "5 to 10 mm", "10 mm and more"))
 
     @property
     def patients(self) -> set[str]:
@@ -114,26 +119,33 @@ def of_patient(source: Source, index: int) -> Cohort:
 def of_phantom(source: Source, made: phantom.Phantom) -> Cohort:
     """Return the nodes of a phantom that was drawn from the source."""
     index = made.index
-    volume = as_volume(made)
-    rng = np.random.default_rng([source.seed, index, 1])
-    pairs = [[crop_box(volume, *place, source.crops) for place in _places(node, rng)] for node in made.nodes]
-    shape = (0, VARIANTS, len(source.crops.windows), source.crops.pixels, source.crops.pixels)
-
-    def packed(kind: str) -> Bytes:
-        stacked = [[np.rint(getattr(pair, kind) * 255) for pair in variants] for variants in pairs]
-        return np.array(stacked, np.float32).astype(np.uint8) if stacked else np.zeros(shape, np.uint8)
-
+    nodes = [(node.box, node.slice_index) for node in made.nodes]
+    fsc, asc = crop_nodes(as_volume(made), nodes, source.crops, np.random.default_rng([source.seed, index, 1]))
     return Cohort(
-        fsc=packed("fsc"),
-        asc=packed("asc"),
+        fsc=fsc,
+        asc=asc,
         malignant=np.array([node.malignant for node in made.nodes], bool),
         patient=np.array([f"{source.seed}:{index}"] * len(made.nodes), "U24"),
         short_axis=np.array([node.short_axis_mm for node in made.nodes], np.float32),
     )
 
 
-def _places(node: phantom.TruthNode, rng: np.random.Generator) -> list[tuple[Box, int]]:
-    return [(node.box, node.slice_index), *(jitter(node.box, node.slice_index, rng) for _ in range(VARIANTS - 1))]
+def crop_nodes(
+    volume: Volume, nodes: Sequence[tuple[Box, int]], crops: CropSettings, rng: np.random.Generator
+) -> tuple[Bytes, Bytes]:
+    """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, by the code of the node."""
+    pairs = [[crop_box(volume, *place, crops) for place in _places(box, k, rng)] for box, k in nodes]
+    shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)
+
+    def packed(kind: str) -> Bytes:
+        stacked = [[np.rint(getattr(pair, kind) * 255) for pair in variants] for variants in pairs]
+        return np.array(stacked, np.float32).astype(np.uint8) if stacked else np.zeros(shape, np.uint8)
+
+    return packed("fsc"), packed("asc")
+
+
+def _places(box: Box, k: int, rng: np.random.Generator) -> list[tuple[Box, int]]:
+    return [(box, k), *(jitter(box, k, rng) for _ in range(VARIANTS - 1))]
 
 
 def collect(source: Source, patients: int, cache: Path, progress: Callable[[], None], processes: int = 2) -> Cohort:

@@ -53,10 +53,7 @@ class Described:
 
     def groups(self) -> dict[str, npt.NDArray[np.str_]]:
         """Return the subgroups to look at: each attribute of the image, and the size."""
-        size = np.where(
-            self.cohort.short_axis < 5, "under 5 mm", np.where(self.cohort.short_axis < 10, "5 to 10 mm", "10 mm and more")
-        )
-        return {name: self.imaged[:, n] for n, name in enumerate(IMAGED)} | {"short axis": size}
+        return {name: self.imaged[:, n] for n, name in enumerate(IMAGED)} | {"short axis": self.cohort.size_classes}
 
 
 def take(described: Described, rows: npt.NDArray[np.intp]) -> Described:

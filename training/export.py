@@ -13,8 +13,8 @@ from safetensors.torch import save
 import alnnode
 from alnnode.model import bundle
 from alnnode.records import Crop
+from training.card import LIMITS, card
 from training.detection_report import table as detection_table
-from training.evaluate import table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CARD = "model-card.md"
 DETECTOR = "detector.safetensors"
-LOCATED, LIMITS = "## Figures with nodes that the detector found\n", "## Limits\n"
+LOCATED = "## Figures with nodes that the detector found\n"
 Weights = dict[str, torch.Tensor]
 Detector = tuple[bytes, dict[str, Any]]  # safetensors bytes, settings
 
@@ -143,48 +143,3 @@ def _write(manifest: bundle.Manifest, files: dict[str, bytes], folder: Path) -> 
 def halved(weights: Weights) -> Weights:
     """Return the weights as fp16: what is shipped, and so what must be evaluated."""
     return {name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in weights.items()}
-
-
-def card(export: Export) -> str:
-    """Return the model card (after CHAI, Mitchell et al. 2019) as Markdown."""
-    crops, figures = export.crops, export.figures
-    windows = ", ".join(f"W{width:g} L{centre:g}" for centre, width in crops.windows)
-    notice = (
-        "> **Demonstration model, synthetic training data, not for clinical use.** Every figure below was measured on drawings made by "
-        "`alnnode phantom`. They say nothing about patients and must not be set beside figures that do."
-        if export.demonstration
-        else "> **Research use only.**"
-    )
-    return f"""# Model card: {export.name} {export.version}
-
-{notice}
-
-| | |
-|---|---|
-| task | classify one located axillary lymph node on CT as metastatic or benign |
-| method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
-| networks | {export.architectures[Crop.FSC]} on the fixed-size crop (FSC), {export.architectures[Crop.ASC]} on the adjustable-square crop (ASC), both of output stride {export.output_stride}; mean of the calibrated probabilities |
-| crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
-| calibration | temperature {export.temperature:g}, fitted on validation |
-| training data | {export.training_data} |
-| test data | {export.test_set} |
-| locating | a separate small network, `detector.safetensors`, trained by `python -m training.detector` |
-| made with | `{export.command}`, then `python -m training evaluate --seed SEED` on any seed that is not one of the above |
-| intended use | showing that the node works, and as a starting point for training on one's own nodes |
-| out of scope | any use for the care of a patient |
-
-## Figures on held-out phantoms
-
-{figures.nodes} nodes ({figures.malignant} drawn as metastatic) of {figures.patients} phantoms whose seed was used for nothing else; nodes located by truth.
-The AUROC intervals come from a bootstrap over patients, the others are Wilson intervals.
-
-{table(figures)}
-
-The operating point was chosen on validation, not here. The test measures the shipped fp16 weights.
-
-## Limits
-
-- A phantom is a drawing: what separates its classes was put there by whoever drew it, from published distributions.
-- Nodes found by the detector have other boxes than the truth; the end-to-end figures are worse than these.
-- Nothing is known of scanners, kernels, contrast phases, arms, prostheses or diseases that the phantom does not draw.
-"""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alnnode import phantom
 from alnnode.imaging.crop import asc_geometry, fsc_geometry
 from alnnode.records import Crop
-from training import cam
+from training import cam, regions
 from training.cohort import as_volume, join, of_phantom
 from training.train import images
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.cam import Shares
-    from training.cohort import Source
+    from training.cohort import Cohort, Source
 
 
 def look(
@@ -39,9 +39,15 @@ def look(
             for crop, geometry_of in ((Crop.FSC, fsc_geometry), (Crop.ASC, asc_geometry)):
                 geometry = geometry_of(volume, node.box, node.slice_index, source.crops)
                 pixel_mm = abs(geometry.step_row) * volume.spacing[1]
-                places[crop].append(cam.regions(cam.on_crop(plane, geometry), pixel_mm))
+                places[crop].append(regions.regions(regions.on_crop(plane, geometry), pixel_mm))
         progress()
-    cohort = join(crops)
+    return count(join(crops), {crop: np.stack(found) for crop, found in places.items()}, models)
+
+
+def count(
+    cohort: Cohort, places: Mapping[Crop, npt.NDArray[Any]], models: Mapping[Crop, torch.nn.Module]
+) -> tuple[dict[str, Shares], dict[str, float]]:
+    """Return the same of a cohort whose regions (N, S, S) on each crop are known."""
     shares, alike = {}, {}
     for crop, model in models.items():
         pictures = images(cohort, crop)[:, 0]
@@ -50,7 +56,7 @@ def look(
         cam.randomised(anew)
         drawn = cam.maps(anew, pictures)
         name = crop.value.upper()
-        shares[name] = cam.energy(found, np.stack(places[crop]))
-        shares[f"{name}, weights drawn anew"] = cam.energy(drawn, np.stack(places[crop]))
+        shares[name] = cam.energy(found, places[crop])
+        shares[f"{name}, weights drawn anew"] = cam.energy(drawn, places[crop])
         alike[name] = cam.likeness(found, drawn)
     return shares, alike

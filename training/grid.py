@@ -5,14 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training import arrays
 from training.train import Trainer, TrainSettings, logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -92,13 +93,4 @@ def _train(data: Callable[[int], Parts], task: Task, work: Path) -> None:
         name: logits(trainer.model, part, task.crop, task.settings.device)
         for name, part in (("validation", parts.validation), ("test", parts.test))
     }
-    save(task.file(work), found)
-
-
-def save(path: Path, arrays: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
-    """Write arrays, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as sink:
-        np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]  # its keywords are the arrays
-    partial.rename(path)
+    arrays.save(task.file(work), found)

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from alnnode.records import Crop
+from training import arrays, networks
 from training import cohort as cohorts
-from training import grid, networks
 from training.cohort import Cohort
 from training.grid import Parts, Task
 from training.train import TrainSettings, images
@@ -148,7 +148,7 @@ def frozen_features(nodules: Nodules, work: Path, report: Callable[[], None]) ->
             batches = [torch.from_numpy(source[n : n + 32]).float() / 255 for n in range(0, len(source), 32)]
             features = np.full((len(nodules.clear), 1280), np.nan, np.float32)
             features[rows] = torch.cat([model.features(batch, IMAGENET_SIDE / SIDE) for batch in batches]).numpy()
-            grid.save(path, {"features": features})
+            arrays.save(path, {"features": features})
         with np.load(path, allow_pickle=False) as kept:
             found[crop] = kept["features"]
         report()

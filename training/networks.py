@@ -15,6 +15,9 @@ from alnnode.model.network import ARCHITECTURES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from alnnode.model.bundle import Bundle
+    from alnnode.records import Crop
+
 LITE: Final = "efficientnet-lite0"
 ENLARGED: Final = 1.5  # ImageNet features are of larger pictures; a crop of 64 pixels has few cells left at stride 32
 
@@ -48,6 +51,15 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
             raise WeightsError(f"{weights.name}: {len(fitting)} of {len(own)} tensors fit {name}; are they of another network?")
         built.load_state_dict(own | fitting)
     return _quick_to_learn(built)
+
+
+def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
+    """Return the networks of a bundle, as the node runs them."""
+    channels = len(loaded.crop_settings.windows)
+    return {
+        member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
+        for member in loaded.manifest.members
+    }
 
 
 def _quick_to_learn(built: torch.nn.Module) -> torch.nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from training.cam import Shares
     from training.cohort import Cohort
+    from training.tables import Row
 
     Scores = npt.NDArray[np.floating[Any]]
 
@@ -39,6 +40,7 @@ class Evaluation:
         groups: attribute to the value of each node.
         gaze: name of network and weights to its shares of Grad-CAM energy.
         likeness: name of network to the rank correlation of its maps with those of weights drawn anew.
+        models: every model that was trained, in the paper's layout; comparisons: in words.
     """
 
     title: str
@@ -49,6 +51,8 @@ class Evaluation:
     groups: Mapping[str, npt.NDArray[np.str_]]
     gaze: Mapping[str, Shares]
     likeness: Mapping[str, float]
+    models: Sequence[Row] = ()
+    comparisons: Sequence[str] = field(default=())
 
 
 def render(evaluation: Evaluation) -> str:
@@ -63,6 +67,7 @@ def render(evaluation: Evaluation) -> str:
         ),
         "<h2>Ranking</h2>",
         _table(("", "AUROC", "average precision", f"less {name}"), _ranking(evaluation)),
+        *_models(evaluation),
         "<h2>Operating points</h2>",
         _table(("threshold", "", "sensitivity", "specificity", "accuracy"), _points(evaluation, probability)),
         "<h2>Curves</h2>",
@@ -84,6 +89,19 @@ def render(evaluation: Evaluation) -> str:
         _picture(_mistakes(cohort, probability)),
     ]
     return _PAGE.format(title=html.escape(evaluation.title), body="\n".join(parts))
+
+
+def _models(evaluation: Evaluation) -> list[str]:
+    if not evaluation.models:
+        return []
+    labels, patients = evaluation.cohort.malignant, evaluation.cohort.patient
+    rows = [(model.name, *map(tables.cell, tables.figures(labels, patients, model))) for model in evaluation.models]
+    return [
+        "<h2>Every model that was trained</h2>",
+        "<p>Operating point: Youden's index on validation. Families, members and rule were chosen on validation, too.</p>",
+        _table(("", *tables.COLUMNS), rows),
+        *(f"<p>{html.escape(line)}</p>" for line in evaluation.comparisons),
+    ]
 
 
 def cam_regions(evaluation: Evaluation) -> list[str]:

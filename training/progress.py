@@ -16,12 +16,12 @@ console = Console()
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+def bars() -> Iterator[Callable[[str, int | None], Callable[[], None]]]:
     """Give a function that adds a bar (name, total) and returns what advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
 
-        def report(name: str, total: int) -> Callable[[], None]:
+        def report(name: str, total: int | None) -> Callable[[], None]:
             return partial(bars.advance, bars.add_task(name, total=total))
 
         yield report

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,9 +18,10 @@ from alnnode import phantom
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
-from training import auroc, described, evaluate, export, grid, networks, selection, statistics, tables
 from training import cohort as cohorts
+from training import described, export, grid, networks, protocol, statistics, tables
 from training import reproduction as terms
+from training.protocol import CHOSEN, PAPER, SHORT_AXIS
 from training.train import logits
 
 if TYPE_CHECKING:
@@ -33,18 +33,13 @@ if TYPE_CHECKING:
     from training.cohort import Cohort
     from training.described import Described
     from training.grid import Task
+    from training.protocol import Judgement, Rows
     from training.reproduction import Plan
-    from training.selection import Combination, Member
     from training.tables import Row
 
     Scores = npt.NDArray[np.floating[Any]]
     Labels = npt.NDArray[np.bool_]
     Report = Callable[[str, int], Callable[[], None]]
-
-PAPER = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
-CHOSEN = "chosen on validation"
-SHUFFLED = "labels shuffled (a check: 0.5)"
-SENSITIVITY = 0.98  # of the exported operating point, on validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,88 +115,42 @@ def _judge(
     splits = [terms.split(nodes, fold, plan.seed) for fold in range(profile.folds)]
     test = described.take(nodes, splits[0].test)
     labels = np.concatenate([nodes.cohort.malignant[rows.validation] for rows in splits])
+    judged = protocol.judge(labels, tasks, work)
+    best, pair, validation = judged.best, judged.pair, judged.validation
+    mean = protocol.paper(labels, validation)
+    rows = [*judged.rows, *_baselines(nodes, splits[0]), protocol.chance(profile.families[0], nodes.cohort, splits[0], chance)]
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
-    validation, tested = _gather(tasks, first, work)
-    ranked = selection.combinations(labels, validation)
-    best = ranked[0]
-    paper = ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC))
-    pair = next(c for c in ranked if len(c.members) == len(Crop) and c.rule == "mean")
-    rows = _singles(labels, validation, tested, profile.families)
-    mean = selection.fit(labels, validation, paper, "mean")
-    rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
-    rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
-    rows += _baselines(nodes, splits[0])
-    rows.append(_chance(plan, nodes, splits[0], chance))
-    single = max(
-        (r for r in rows[: len(validation)]),
-        key=lambda r: _area(labels, validation[next(m for m in validation if _named(m) == r.name)]),
-    ).name
-    used = sorted({*best.members, *paper, *pair.members})
-    models = {member: restore(plan, first[member], work) for member in used}
+    used = sorted({*best.members, *mean.members, *pair.members})
+    models = {member: protocol.restore(first[member], work, len(plan.crops.windows)) for member in used}
     apart = {member: logits(models[member], harder, member[1], plan.device) for member in used}
     shifted = [
         tables.Row(PAPER[1], mean.apply(apart), mean.apply(apart) >= statistics.youden(labels, mean.apply(validation))),
         tables.Row(CHOSEN, best.apply(apart), best.apply(apart) >= statistics.youden(labels, best.apply(validation))),
-        tables.Row("short axis alone", harder.short_axis, harder.short_axis >= 10),
+        tables.Row(SHORT_AXIS, harder.short_axis, harder.short_axis >= 10),
     ]
-    probability = best.apply(tested)
+    probability = best.apply(judged.tested)
     return Outcome(
         test=test.cohort,
         rows=rows,
-        best=f"{CHOSEN}: {best.name}",
-        single=single,
+        best=judged.chosen,
+        single=judged.single,
         shifted=(harder, shifted),
         groups=statistics.subgroups(test.cohort.malignant, probability, test.cohort.patient, test.groups()),
         calibration=(
             statistics.expected_calibration_error(test.cohort.malignant, probability),
             statistics.brier(test.cohort.malignant, probability),
         ),
-        digest=_export(
-            plan, nodes, pair, {crop: models[family, crop] for family, crop in pair.members}, validation, labels, out
-        ),
+        digest=_export(plan, nodes, judged, {crop: models[family, crop] for family, crop in pair.members}, out),
         exported=pair.name,
         nodes=nodes,
         seconds=time.perf_counter() - begun,
     )
 
 
-def _gather(tasks: list[Task], first: Mapping[Member, Task], work: Path) -> tuple[dict[Member, Scores], dict[Member, Scores]]:
-    """Return the logits on validation, pooled over the folds, and on test, of the first fold's network: the one that is shipped."""
-    validation = {
-        member: np.concatenate([t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
-        for member in first
-    }
-    return validation, {member: task.scores(work)["test"] for member, task in first.items()}
-
-
-def _named(member: Member) -> str:
-    return f"{member[0]}, {member[1].value.upper()}"
-
-
-def _area(labels: Labels, scores: Scores) -> float:
-    return float(auroc.order(labels, scores).mean())
-
-
-def _singles(
-    labels: Labels, validation: Mapping[Member, Scores], tested: Mapping[Member, Scores], families: tuple[str, ...]
-) -> list[Row]:
-    found = [
-        tables.row(_named((family, crop)), labels, validation[family, crop], tested[family, crop])
-        for crop in Crop
-        for family in families
-    ]
-    for family in families:
-        both = selection.fit(labels, validation, ((family, Crop.FSC), (family, Crop.ASC)), "mean")
-        if family != PAPER[0]:
-            found.append(tables.row(both.name, labels, both.apply(validation), both.apply(tested)))
-    return found
-
-
-def _baselines(nodes: Described, rows: terms.Rows) -> list[Row]:
+def _baselines(nodes: Described, rows: Rows) -> list[Row]:
     """What an easy phantom would give away: size alone, and regressions on what can be measured and on what was drawn."""
     labels = nodes.cohort.malignant
-    size = nodes.cohort.short_axis
-    found = [tables.row("short axis alone", labels[rows.validation], size[rows.validation], size[rows.test])]
+    found = [protocol.short_axis(nodes.cohort, rows)]
     for name, columns in (("measured morphology", nodes.measured), ("the generator's parameters", nodes.drawn)):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(
             columns[rows.train], labels[rows.train]
@@ -211,36 +160,11 @@ def _baselines(nodes: Described, rows: terms.Rows) -> list[Row]:
     return found
 
 
-def _chance(plan: Plan, nodes: Described, rows: terms.Rows, scores: Mapping[str, Scores]) -> Row:
-    """Return the row of a network that learned shuffled labels, judged on the right ones."""
-    name = f"{plan.profile.families[0]} FSC, {SHUFFLED}"
-    return tables.row(name, nodes.cohort.malignant[rows.validation], scores["validation"], scores["test"])
-
-
-def restore(plan: Plan, task: Task, work: Path) -> torch.nn.Module:
-    """Return a trained network as the node would run it: from weights in half precision."""
-    weights = export.halved(load_file(task.folder(work) / f"{task.crop.value}-best.safetensors"))
-    channels, family = len(plan.crops.windows), next(a for a in network.ARCHITECTURES if a == task.family)
-    return network.restore(channels, plan.profile.output_stride, weights, family).to(plan.device)
-
-
-def _export(
-    plan: Plan,
-    nodes: Described,
-    pair: Combination,
-    models: dict[Crop, torch.nn.Module],
-    validation: Mapping[Member, Scores],
-    labels: Labels,
-    out: Path,
-) -> str:
+def _export(plan: Plan, nodes: Described, judged: Judgement, models: dict[Crop, torch.nn.Module], out: Path) -> str:
     """Write the bundle of the best pair under the node's rule and return its digest."""
     profile = plan.profile
-    stacked = np.stack([validation[member] for member in pair.members])
-    temperature = statistics.temperature_for(labels, stacked)
-    threshold = statistics.threshold_for(labels, statistics.mean_probability(stacked, temperature), SENSITIVITY)
     rows = terms.split(nodes, 0, plan.seed)
-    test = cohorts.take(nodes.cohort, rows.test)
-    figures = evaluate.evaluate(test, models, temperature, threshold, plan.device)
+    temperature, figures = protocol.calibrate(judged, models, cohorts.take(nodes.cohort, rows.test), plan.device)
     demo = bundles.load(bundles.resolve("demo"))
     made = export.Export(
         name=f"alnnode-reproduction-{profile.name}",
@@ -249,7 +173,7 @@ def _export(
         training_data=f"synthetic phantoms only: {len(rows.train)} nodes, reproduction seed {plan.seed}, profile {profile.name}",
         crops=plan.crops,
         output_stride=profile.output_stride,
-        architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in pair.members},
+        architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in judged.pair.members},
         members={crop: dict(model.state_dict()) for crop, model in models.items()},
         temperature=temperature,
         figures=figures,

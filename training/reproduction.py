@@ -18,16 +18,16 @@ from alnnode.imaging.crop import CropSettings
 from alnnode.phantom import PhantomSettings, Phase
 from alnnode.records import Crop
 from training import cohort as cohorts
-from training import described
-from training.grid import Parts, Task
-from training.train import TrainSettings
+from training import described, protocol
+from training.grid import Task
+from training.protocol import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from training.described import Described
+    from training.grid import Parts
+    from training.train import TrainSettings
 
 TERMS: Final = Path(__file__).with_name("reproduction.toml")
 TENTHS: Final = {"test": 2, "fold": 2}  # of the patients: 20 % test, four folds of 20 %
@@ -125,15 +125,6 @@ def cohort(plan: Plan, progress: Callable[[], None]) -> Described:
     return described.choose(pool, profile.nodes, profile.malignant, plan.seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of one fold's parts; the test rows are the same in every fold."""
-
-    train: npt.NDArray[np.intp]
-    validation: npt.NDArray[np.intp]
-    test: npt.NDArray[np.intp]
-
-
 def split(nodes: Described, fold: int, seed: int) -> Rows:
     """Return the rows of a fold, by patient."""
     names = np.unique(nodes.cohort.patient)
@@ -152,20 +143,12 @@ def parts(plan: Plan, fold: int) -> Parts:
         LeakageError: a patient or a picture is in two parts.
     """
     nodes = cohort(plan, lambda: None)
-    rows = split(nodes, fold, plan.seed)
-    train, validation, test = (cohorts.take(nodes.cohort, part) for part in (rows.train, rows.validation, rows.test))
-    cohorts.check_leakage(train=train, validation=validation, test=test)
-    return Parts(train, validation, test)
+    return protocol.parts_of(nodes.cohort, split(nodes, fold, plan.seed))
 
 
 def shuffled(plan: Plan, fold: int) -> Parts:
     """Return the same with the labels dealt out anew over all nodes: nothing can be learned but what leaks."""
-    whole = parts(plan, fold)
-    rng = np.random.default_rng([plan.seed, 13])
-    train, validation, test = (
-        replace(part, malignant=rng.permutation(part.malignant)) for part in (whole.train, whole.validation, whole.test)
-    )
-    return Parts(train, validation, test)
+    return protocol.shuffled(parts(plan, fold), plan.seed)
 
 
 def tasks(plan: Plan) -> list[Task]:
@@ -182,14 +165,4 @@ def tasks(plan: Plan) -> list[Task]:
 def settings(plan: Plan, family: str) -> TrainSettings:
     """Return how a family is trained."""
     profile = plan.profile
-    return TrainSettings(
-        architecture=family,
-        epochs=profile.epochs,
-        batch=profile.batch,
-        patience=max(profile.epochs // 3, 4),
-        output_stride=profile.output_stride,
-        seed=plan.seed,
-        device=plan.device,
-        # Depthwise convolutions are slower in bfloat16 on processors, everything else faster.
-        bf16=plan.device != "cpu" or not family.startswith("efficientnet"),
-    )
+    return protocol.settings(family, profile.epochs, profile.batch, profile.output_stride, plan.seed, plan.device)

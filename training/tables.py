@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.bool_]
     Patients = npt.NDArray[np.str_]
 
-HEADER = "| model | AUROC | accuracy | sensitivity | specificity |\n|---|---|---|---|---|"
+COLUMNS = ("AUROC", "accuracy", "sensitivity", "specificity")
+HEADER = f"| model | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,18 @@ def table(labels: Labels, patients: Patients, rows: Sequence[Row]) -> str:
     return "\n".join([HEADER, *(_line(labels, patients, r) for r in rows)])
 
 
-def _line(labels: Labels, patients: Patients, r: Row) -> str:
-    figures = (
+def figures(labels: Labels, patients: Patients, r: Row) -> tuple[Interval, ...]:
+    """Return a model's figures, in the order of `COLUMNS`."""
+    return (
         auroc.interval(labels, r.scores, patients),
         statistics.clustered_proportion(r.called == labels, patients),
         statistics.clustered_proportion(r.called[labels], patients[labels]),
         statistics.clustered_proportion(~r.called[~labels], patients[~labels]),
     )
-    return f"| {r.name} | " + " | ".join(cell(figure) for figure in figures) + " |"
+
+
+def _line(labels: Labels, patients: Patients, r: Row) -> str:
+    return f"| {r.name} | " + " | ".join(cell(figure) for figure in figures(labels, patients, r)) + " |"
 
 
 def cell(figure: Interval) -> str:

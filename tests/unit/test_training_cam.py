@@ -8,7 +8,7 @@ from alnnode import phantom
 from alnnode.imaging.crop import CropSettings, asc_geometry, crop_box, fsc_geometry
 from alnnode.model import network
 from alnnode.phantom import PhantomSettings, Position
-from training import cam
+from training import cam, regions
 from training.cohort import as_volume
 
 
@@ -18,9 +18,9 @@ def disc(radius: float, size: int = 64) -> np.ndarray:
 
 
 def test_energy_goes_to_the_region_it_lies_in() -> None:
-    places = cam.regions(disc(10), pixel_mm=0.75)[None]
+    places = regions.regions(disc(10), pixel_mm=0.75)[None]
     assert [int((places == n).sum()) > 0 for n in range(4)] == [True] * 4
-    for number, name in enumerate(cam.REGIONS):
+    for number, name in enumerate(regions.REGIONS):
         found = cam.energy((places == number).astype(np.float32), places)
         assert found.share[name] == pytest.approx(1)
         assert found.density[name] == pytest.approx(1 / (places == number).mean())
@@ -31,9 +31,9 @@ def test_energy_goes_to_the_region_it_lies_in() -> None:
 
 
 def test_the_margin_is_as_wide_as_said_on_either_side() -> None:
-    row = cam.regions(disc(12), pixel_mm=0.5)[32, 32:]
-    margin = np.flatnonzero(row == cam.REGIONS.index("margin"))
-    assert abs(len(margin) * 0.5 - 2 * cam.MARGIN_MM) <= 1
+    row = regions.regions(disc(12), pixel_mm=0.5)[32, 32:]
+    margin = np.flatnonzero(row == regions.REGIONS.index("margin"))
+    assert abs(len(margin) * 0.5 - 2 * regions.MARGIN_MM) <= 1
     assert abs(margin.mean() - 11.5) <= 1
 
 
@@ -48,11 +48,11 @@ def test_the_mask_lies_on_the_crop_where_the_node_lies(position) -> None:
         fsc_geometry(volume, node.box, node.slice_index, crops),
         asc_geometry(volume, node.box, node.slice_index, crops),
     ):
-        seen = cam.on_crop(plane, geometry)
+        seen = regions.on_crop(plane, geometry)
         centre = np.argwhere(seen).mean(0)
         assert abs(centre - (crops.pixels - 1) / 2).max() < crops.pixels * 0.12
     pair = crop_box(volume, node.box, node.slice_index, crops)
-    seen = cam.on_crop(plane, pair.asc_geometry)
+    seen = regions.on_crop(plane, pair.asc_geometry)
     assert pair.asc[0][seen].mean() > pair.asc[0][~seen].mean()  # a node is brighter than fat
 
 

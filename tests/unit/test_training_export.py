@@ -2,8 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save
@@ -15,7 +18,7 @@ from alnnode.errors import BundleError
 from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle, network
 from alnnode.records import Crop, Interval
-from training import export
+from training import export, networks, onnx_export
 from training.evaluate import Figures
 
 FIGURE = Interval(0.9, 0.8, 0.95)
@@ -108,3 +111,22 @@ def test_the_last_feature_map_has_the_stride(stride: int) -> None:
 def test_another_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="output_stride"):
         network.build(1, 4)
+
+
+def test_onnx_says_what_pytorch_says(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small = {crop: export.halved(network.build(1, 32, "resnet18").state_dict()) for crop in Crop}
+    crops = CropSettings(pixels=32, windows=((40.0, 400.0),))
+    one = replace(made(), members=small, crops=crops, output_stride=32, architectures=dict.fromkeys(Crop, "resnet18"))
+    export.write(one, tmp_path / "bundle")
+    loaded = bundle.load(tmp_path / "bundle")
+    onnx_export.write(loaded, tmp_path / "onnx")
+    told = json.loads((tmp_path / "onnx" / "bundle.json").read_text())
+    assert (told["bundle"], told["temperature"], told["crops"]["pixels"]) == (loaded.digest, 1.5, 32)
+    picture = np.random.default_rng(3).random((5, 1, 32, 32), np.float32)
+    for crop, model in networks.of_bundle(loaded).items():
+        session = onnxruntime.InferenceSession(tmp_path / "onnx" / told["networks"][crop.value])
+        found = session.run(["logit"], {"crops": picture})[0]
+        np.testing.assert_allclose(found, model(torch.from_numpy(picture)).detach().numpy(), atol=1e-3)
+    with pytest.raises(onnx_export.OnnxError, match="differ"):
+        onnx_export.write(loaded, tmp_path / "again", tolerance=0.0)

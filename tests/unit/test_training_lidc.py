@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alnnode.records import Crop
-from training import grid, lidc, lidc_report
+from training import arrays, lidc, lidc_report
 from training.cohort import LeakageError
 
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "lidc_nodule_2crop"
@@ -64,7 +64,7 @@ def test_the_table_follows_from_the_scores(tmp_path) -> None:
             name: skill * nodules.cohort.malignant[rows] + rng.normal(0, 1, len(rows))
             for name, rows in (("validation", split.validation), ("test", split.test))
         }
-        grid.save(task.file(tmp_path), found)
+        arrays.save(task.file(tmp_path), found)
     features = dict.fromkeys(Crop, rng.normal(0, 1, (len(nodules.clear), 8)).astype(np.float32))
     rows = {row.name: row for row in lidc_report.rows_of(nodules, tasks, features, tmp_path, 3)}
     order = np.concatenate([lidc.Split.of(nodules, fold, 3).test for fold in range(lidc.FOLDS)])

@@ -1,0 +1,290 @@
+"""The table of a hospital's cohort: written and read again, each wrong row named, and made from what tools write."""
+
+import json
+from dataclasses import replace
+
+import hospitals
+import nibabel
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from alnnode.errors import AlnnodeError
+from training.__main__ import app
+from training.clinical import check, coco, folder, importing, labels, merge, nifti, table
+from training.clinical.table import NodeRow, TableError
+
+GEOMETRIES = {"supine": {}, "prone": {"prone": True}, "feet first": {"feet_first": True}, "tilted": {"tilt": 15.0}}
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory) -> hospitals.Hospital:
+    patients = [hospitals.patient(n, **geometry) for n, geometry in enumerate(GEOMETRIES.values())]
+    return hospitals.build(tmp_path_factory.mktemp("hospital"), patients)
+
+
+@pytest.fixture(scope="module")
+def lying(hospital) -> folder.Folder:
+    (hospital.folder / "notes.txt").write_text("no DICOM")
+    return folder.read(hospital.folder)
+
+
+@pytest.fixture
+def rows(hospital) -> dict[int, NodeRow]:
+    """The truth, by row number."""
+    return dict(enumerate((hospitals.row_of(*one) for one in hospital.nodes), 2))
+
+
+def boxes(found: list[NodeRow]) -> list[tuple]:
+    """What must agree of a node, however it was marked."""
+    return sorted((r.series_uid, r.sop_uid, r.left, r.top, r.right, r.bottom, r.below, r.above) for r in found)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_a_table_is_read_as_it_was_written(tmp_path, rows, name) -> None:
+    first = replace(rows[2], frame=3, level="II", pathology='said "no, not\nsure"; ö', part="test")
+    table.write([first, *list(rows.values())[1:]], tmp_path / name)
+    found, problems = table.read(tmp_path / name)
+    assert not problems
+    assert list(found) == list(rows)
+    assert found[2] == first
+    assert list(found.values())[1:] == list(rows.values())[1:]
+
+
+def test_a_spreadsheet_with_semicolons_and_decimal_commas_is_read(tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    text = "patient;series_uid;sop_uid;left;top;right;bottom;label\r\nA;1.2;1.3;10,5;20;30;40;Malignant\r\n"
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    found, problems = table.read(path)
+    assert not problems
+    assert (found[2].left, found[2].label, found[2].frame) == (10.5, "malignant", None)
+
+
+def test_cells_that_mean_nothing_are_named_by_row_and_column_and_not_quoted(tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    head = "patient,series_uid,sop_uid,left,top,right,bottom,label,side,frame,contour"
+    path.write_text(f"{head}\nA,1.2,1.3,1,2,3,4,benign,left,,\n,1.2,1.3,x,2,3,4,SECRET,middle,-1,1;2 3\n")
+    found, problems = table.read(path)
+    assert list(found) == [2]
+    assert {(p.row, p.column) for p in problems} == {(3, c) for c in ("patient", "left", "label", "side", "frame", "contour")}
+    assert "SECRET" not in str(problems)
+    assert "malignant or benign" in next(str(p) for p in problems if p.column == "label")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("patient,left\nA,1\n", "no column series_uid, sop_uid, top, right, bottom"),
+        ("patient,series_uid,sop_uid,left,top,right,bottom,lable\nA,1,2,3,4,5,6,benign\n", "lable is no column"),
+        ("patient\n", "no rows"),
+    ],
+)
+def test_a_table_of_other_columns_is_refused(tmp_path, text, said) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(TableError, match=said):
+        table.read(tmp_path / "t.csv")
+
+
+def test_a_right_table_has_no_problems(rows, lying) -> None:
+    assert check.problems(rows, lying) == []
+    assert lying.unread == 1
+
+
+def changed(rows: dict[int, NodeRow], number: int, **values) -> dict[int, NodeRow]:
+    return rows | {number: replace(rows[number], **values)}
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "said"),
+    [
+        ({"series_uid": "1.2.3"}, "series_uid", "no image of this series"),
+        ({"study_uid": "1.2.3"}, "study_uid", "another study"),
+        ({"sop_uid": "1.2.3"}, "sop_uid", "no such image"),
+        ({"frame": 2}, "frame", "has one frame"),
+        ({"right": 220.5}, "right", "outside the image; image coordinates run from 0 to 220"),
+        ({"top": -1.0}, "top", "outside the image"),
+        ({"left": 40.0, "right": 30.0}, "right", "swapped"),
+        ({"patient": "somebody else"}, "patient", "another name"),
+        ({"part": "test"}, "part", "all or none"),
+    ],
+)
+def test_each_wrong_row_is_named_with_what_to_do(rows, lying, values, column, said) -> None:
+    found = check.problems(changed(rows, 5, **values), lying)
+    assert [p for p in found if p.column == column and said in str(p) and (p.row == 5 or column == "part")], found
+    assert "somebody" not in str(found)
+
+
+def test_one_patient_id_under_two_names_is_found_unless_told_that_it_tells_nothing(rows, lying) -> None:
+    swapped = {n: replace(r, patient="B") if n == 2 else r for n, r in rows.items() if n in {2, 6}}
+    series = {uid: replace(s, patient_id="ANON", study_uid=uid) for uid, s in lying.series.items()}
+    same = replace(lying, series=series)
+    swapped = {n: replace(r, study_uid="") for n, r in swapped.items()}
+    assert "Patient ID" in str(check.problems(swapped, same))
+    assert check.problems(swapped, same, by_patient_id=False) == []
+
+
+def test_a_series_that_is_not_ct_is_named(rows, lying) -> None:
+    uid = rows[2].series_uid
+    other = replace(lying, series=lying.series | {uid: replace(lying.series[uid], modality="MR", is_ct=False)})
+    found = check.problems({2: rows[2]}, other)
+    assert [p.column for p in found] == ["series_uid"]
+    assert "MR, not CT" in str(found[0])
+
+
+def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) -> None:
+    volume = hospital.patients[0].volume
+    at = [s.sop_instance_uid for s in volume.slices].index(rows[2].sop_uid)
+    beside = replace(rows[2], sop_uid=volume.slices[at + 1].sop_instance_uid, right=rows[2].right - 1)
+    again = replace(rows[2], left=rows[2].left + 1)
+    found = {p.row: str(p) for p in check.problems(rows | {90: beside, 91: again}, lying)}
+    assert "another slice of the node of row 2" in found[90]
+    assert "is the node of row 2 again" in found[91]
+    tracked = replace(beside, left=150.0, right=160.0, tracking_uid="2.25.5")
+    found = check.problems({2: replace(rows[2], tracking_uid="2.25.5"), 3: tracked}, lying)
+    assert [p.row for p in found] == [3]
+    merged = merge.slices([rows[2], beside], lying)
+    assert len(merged) == 1
+    assert (merged[0].sop_uid, merged[0].above) == (rows[2].sop_uid, max(rows[2].above, 1))
+
+
+def test_a_mapping_knows_whole_texts_only() -> None:
+    known = labels.mapping(["Invasive ductal carcinoma=malignant", "pN0=benign"])
+    row = NodeRow("A", "", "1", "2", None, 0, 0, 1, 1)
+    said = ["invasive  DUCTAL carcinoma", "pN0", "Metastatic", "no metastasis", "negative for malignancy", ""]
+    found = labels.apply([replace(row, pathology=text) for text in said], known)
+    assert [r.label for r in found] == ["malignant", "benign", "malignant", "", "", ""]
+    kept = labels.apply([replace(row, label="benign", pathology="metastatic")], known)
+    assert kept[0].label == "benign"
+    with pytest.raises(TableError, match="=malignant or"):
+        labels.mapping(["carcinoma"])
+
+
+def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
+    path = tmp_path / "pathology.csv"
+    path.write_text(
+        "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,reactive\n",
+        encoding="utf-8",
+    )
+    plain = [replace(row, label="") for row in rows.values()]
+    joined, problems = labels.join(plain, path)
+    found = labels.apply(joined, labels.mapping([]))
+    assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
+    assert {r.label for r in found if r.patient != "H-0"} == {""}
+    assert [(p.row, "contradicts row 2" in p.what, "no node" in p.what) for p in problems] == [
+        (4, False, True),
+        (5, True, False),
+    ]
+
+
+def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> None:
+    """The same boxes, on the same slice or the next: a box does not tell which of two slices shows more of the node."""
+    assert len(found) == len(truth)
+    for one in truth:
+        series = lying.series[one.series_uid]
+        here = series.ranks[one.sop_uid]
+        twins = [r for r in found if r.series_uid == one.series_uid and (r.left, r.top) == (one.left, one.top)]
+        assert [(r.right, r.bottom) for r in twins] == [(one.right, one.bottom)]
+        there = series.ranks[twins[0].sop_uid]
+        assert abs(there - here) <= 1
+        assert (there - twins[0].below, there + twins[0].above) == (here - one.below, here + one.above)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_coco_boxes_become_one_row_for_each_node(tmp_path, hospital, lying, rows, tracked) -> None:
+    hospitals.coco(hospital, tmp_path / "boxes.json", tracked)
+    found = importing.read(importing.Kind.COCO, tmp_path / "boxes.json", lying, labels.KNOWN)
+    assert not found.left_out
+    alike(found.rows, list(rows.values()), lying)
+    done = labels.apply(found.rows, labels.mapping(["ductal carcinoma=malignant"]))
+    assert sorted(r.label for r in done) == sorted(r.label for r in rows.values())
+
+
+def test_coco_images_that_are_not_there_or_were_scaled_are_told(tmp_path, hospital, lying) -> None:
+    hospitals.coco(hospital, tmp_path / "boxes.json")
+    told = json.loads((tmp_path / "boxes.json").read_text())
+    told["images"][0]["width"] = 512
+    told["images"][1]["file_name"] = "unknown.png"
+    told["annotations"][-1] = {"id": 1, "image_id": told["images"][2]["id"]}
+    (tmp_path / "boxes.json").write_text(json.dumps(told))
+    left = " ".join(coco.read(tmp_path / "boxes.json", lying).left_out)
+    for said in ("512 x 200 pixels, the CT image 220 x 200", "not in the folder", "no bbox"):
+        assert said in left
+    (tmp_path / "none.json").write_text("[]")
+    with pytest.raises(TableError, match="no COCO"):
+        coco.read(tmp_path / "none.json", lying)
+
+
+RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Of the file's axes: as stored (columns, rows, slices), each turned round, in another order.
+STORED = {
+    "as stored": lambda m, a: (m, a),
+    "flipped": lambda m, a: (m[::-1], a @ np.array([[-1, 0, 0, m.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
+    "slices from the head": lambda m, a: (
+        m[:, :, ::-1],
+        a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, m.shape[2] - 1], [0, 0, 0, 1.0]]),
+    ),
+    "other order": lambda m, a: (m.transpose(2, 0, 1), a @ np.eye(4)[:, [2, 0, 1, 3]]),
+}
+
+
+@pytest.mark.parametrize("form", STORED)
+def test_nifti_masks_lie_where_the_nodes_are_however_the_file_is_turned(tmp_path, hospital, lying, rows, form) -> None:
+    for one in hospital.patients:
+        # (column, row, slice) of the file to RAS, as dcm2niix and ITK write it.
+        affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+        mask, turned = STORED[form](one.masks.transpose(2, 1, 0), affine)
+        nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(mask), turned), tmp_path / f"{one.name}.nii.gz")
+    found = importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN)
+    assert not found.left_out
+    assert boxes(found.rows) == boxes(list(rows.values()))
+    assert sorted((r.series_uid, r.sop_uid, r.side) for r in found.rows) == sorted(
+        (r.series_uid, r.sop_uid, r.side) for r in rows.values()
+    )
+
+
+def test_a_nifti_mask_whose_header_was_lost_is_not_believed(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    mask = np.ascontiguousarray(one.masks.transpose(2, 1, 0))
+    nibabel.save(nibabel.Nifti1Image(mask, np.diag([0.8, 0.8, 2.0, 1.0])), tmp_path / f"{one.name}.nii")
+    found = nifti.read(tmp_path / f"{one.name}.nii", lying)
+    assert len(found.rows) + len(found.left_out) == len(one.nodes)
+    assert any("does not lie in this series" in line for line in found.left_out)
+    (tmp_path / "unknown.nii").write_bytes(b"no")
+    assert "0 CT series have its name" in nifti.read(tmp_path / "unknown.nii", lying).left_out[0]
+
+
+def test_pieces_of_a_mask_of_one_value_are_nodes(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+    mask = (one.masks.transpose(2, 1, 0) > 0).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / f"{one.volume.header.SeriesInstanceUID}.nii")
+    assert len(importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN).rows) == len(one.nodes)
+
+
+def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospital, lying, rows) -> None:
+    hospitals.coco(hospital, tmp_path / "boxes.json")
+    (tmp_path / "truth.csv").write_text("patient,label\nH-7,benign\n")
+    command = ["import", "coco", "--from", str(tmp_path / "boxes.json"), "--data", str(hospital.folder)]
+    command += ["--out", str(tmp_path / "table.csv"), "--map", "ductal carcinoma=malignant"]
+    command += ["--labels", str(tmp_path / "truth.csv")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "16 nodes" in done.output
+    assert "row 2, patient: belongs to no node" in done.output
+    found, problems = table.read(tmp_path / "table.csv")
+    assert not problems
+    alike(list(found.values()), list(rows.values()), lying)
+    checked = CliRunner().invoke(
+        app, ["cohort", "check", "--table", str(tmp_path / "table.csv"), "--data", str(hospital.folder)]
+    )
+    assert checked.exit_code == 0, checked.output
+    table.write([replace(found[2], sop_uid="1.2")], tmp_path / "table.csv")
+    checked = CliRunner().invoke(
+        app, ["cohort", "check", "--table", str(tmp_path / "table.csv"), "--data", str(hospital.folder)]
+    )
+    assert checked.exit_code == 1
+    assert "row 2, sop_uid" in checked.output
+    empty = CliRunner().invoke(
+        app, ["import", "nifti", "--from", str(tmp_path), "--data", str(hospital.folder), "--out", "x.csv"]
+    )
+    assert isinstance(empty.exception, AlnnodeError)

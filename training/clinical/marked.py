@@ -1,0 +1,127 @@
+"""Nodes that readers marked in DICOM objects, by the readers that the node itself uses (`alnnode.locate.marks`): SR, SEG, RTSTRUCT, PR.
+
+What the node makes of a mark is what training learns from it: the same voxels, box and slice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.series import read_volume
+from alnnode.locate import marks
+from alnnode.records import Level, MarkKind, MarkObject
+from training.clinical.imported import Imported, patient_of
+from training.clinical.labels import plain
+from training.clinical.table import LABELS, NodeRow, of_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from alnnode.records import Mark
+    from training.clinical.folder import Folder, Series
+
+SCHEME: Final = "99ALNNODE"
+LEVELS: Final = {f"LEVEL-{level.value}": level.value for level in Level}
+# SR that points at segments needs the segmentation, too.
+BESIDE: Final = {MarkKind.REPORT: {MarkKind.REPORT, MarkKind.SEGMENTATION}}
+
+
+def read(
+    objects: Iterable[MarkObject],
+    kind: MarkKind,
+    folder: Folder,
+    known: Mapping[str, str],
+    progress: Callable[[], None],
+) -> Imported:
+    """Return the nodes marked in objects of one kind, each as one row; of two versions of a mark the newer.
+
+    Args:
+        objects: what `alnnode.locate.marks.read` gave, of any kind.
+        kind: what is wanted.
+        folder: where the CT series lie.
+        known: texts and codes that mean a label (`training.clinical.labels.mapping`).
+        progress: called after each series.
+    """
+    found = Imported()
+    given = [item for item in objects if marks.MARK_STORAGE.get(item.sop_class_uid) in BESIDE.get(kind, {kind})]
+    wanted = {item.sop_instance_uid for item in given if marks.MARK_STORAGE[item.sop_class_uid] is kind}
+    own = sum(item.own for item in given if item.sop_instance_uid in wanted)
+    if own:
+        found.left_out.append(
+            f"{own} object(s) that alnnode made: its results are no truth; what a reader corrected comes in another one"
+        )
+    by_series: dict[str, list[Mark]] = {}
+    for mark in marks.gather(given):
+        if mark.source_uid not in wanted:
+            continue
+        series = _series_of(mark, folder)
+        if isinstance(series, str):
+            found.left_out.append(f"{_called(mark)}: {series}")
+        else:
+            by_series.setdefault(series.series_uid, []).append(mark)
+    found.left_out += [f"an object: {remark}" for item in given if not item.own for remark in item.remarks]
+    for uid in sorted(by_series):
+        _of_series(found, folder.series[uid], by_series[uid], kind, known)
+        progress()
+    return found
+
+
+def _of_series(found: Imported, series: Series, marked: list[Mark], kind: MarkKind, known: Mapping[str, str]) -> None:
+    try:
+        volume = read_volume(series.paths)
+    except NotAnalysable as error:
+        found.left_out += [f"{_called(mark)}: its series cannot be used: {error}" for mark in marked]
+        return
+    # The tracking UID comes back with the node, so it tells which mark it was.
+    named = {f"{mark.source_uid}#{mark.number}": mark for mark in marked}
+    objects = [_alone(mark, name) for name, mark in named.items()]
+    nodes, remarks = marks.nodes(volume, objects)
+    found.left_out += remarks
+    for node in nodes:
+        mark = named[node.tracking_uid or ""]
+        label, text = _said(mark, known)
+        origin = NodeRow(
+            patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0,
+            label=label, pathology=text, source=kind.value.upper(), source_uid=mark.source_uid,
+        )  # fmt: skip
+        row = of_node(replace(node, tracking_uid=mark.tracking_uid), volume, origin)
+        found.rows.append(replace(row, level=row.level or _level(mark)))
+
+
+def _alone(mark: Mark, name: str) -> MarkObject:
+    return MarkObject("", mark.source_uid, "", "", (replace(mark, tracking_uid=name),))
+
+
+def _series_of(mark: Mark, folder: Folder) -> Series | str:
+    """Return the CT series that a mark is drawn on, or refers to."""
+    drawn = {folder.by_image[d.sop_instance_uid].series_uid for d in mark.drawings if d.sop_instance_uid in folder.by_image}
+    referred = {uid for uid in mark.series_uids if uid in folder.series and folder.series[uid].is_ct}
+    choice = drawn or referred
+    if not choice:
+        return "the CT series that it refers to is not in the folder"
+    if len(choice) > 1:
+        return f"it refers to {len(choice)} CT series and does not say on which it lies"
+    return folder.series[choice.pop()]
+
+
+def _said(mark: Mark, known: Mapping[str, str]) -> tuple[str, str]:
+    """Return the label and the text that it comes from: the first of class, code, name and finding that means one."""
+    said = [text for _, value in mark.evaluations for text in (value.meaning, value.code)]
+    said += [mark.label, *([mark.finding.meaning, mark.finding.code] if mark.finding else [])]
+    for text in said:
+        label = known.get(plain(text), "")
+        if text and label in LABELS:
+            return label, text
+    return "", mark.label
+
+
+def _level(mark: Mark) -> str:
+    coded = (LEVELS.get(value.code, "") for _, value in mark.evaluations if value.scheme == SCHEME)
+    return next(filter(None, coded), "")
+
+
+def _called(mark: Mark) -> str:
+    """Name a mark by its place: labels may hold a name."""
+    return f"mark {mark.number} of its object"

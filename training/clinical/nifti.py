@@ -1,0 +1,132 @@
+"""Masks in NIfTI (voxels to millimetres in RAS), brought to the series' own voxels (LPS): any flip, order of axes or spacing of the file will do.
+
+A file belongs to the series whose Series or Study Instance UID, Patient ID or folder has its name. One value in the file: each connected piece
+is a node. Several: each value is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from scipy import ndimage
+
+from alnnode.errors import NotAnalysable
+from alnnode.imaging.series import read_volume
+from alnnode.locate.measure import node_from_mask
+from training.clinical.imported import Imported, patient_of, side_of
+from training.clinical.table import NodeRow, of_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from alnnode.records import Volume
+    from training.clinical.folder import Folder, Series
+
+    Mask = npt.NDArray[np.bool_]
+    Matrix = npt.NDArray[np.float64]
+
+ENDINGS: Final = (".nii", ".nii.gz")
+LPS_OF_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+KEPT: Final = 0.8  # of a node's volume must lie in the series
+LARGEST_MM3: Final = 200_000.0  # a node of 7 cm; more is not one node
+
+
+def read(path: Path, folder: Folder) -> Imported:
+    """Return the nodes of one mask."""
+    found = Imported()
+    series = _series_of(path, folder)
+    if isinstance(series, str):
+        found.left_out.append(f"{path.name}: {series}")
+        return found
+    try:
+        volume = read_volume(series.paths)
+        image: Any = nibabel.load(path)
+        values = np.asarray(image.dataobj)
+    except NotAnalysable as error:
+        found.left_out.append(f"{path.name}: its series cannot be used: {error}")
+        return found
+    except (ImageFileError, OSError, ValueError):
+        found.left_out.append(f"{path.name}: cannot be read as NIfTI")
+        return found
+    if values.ndim != 3:
+        found.left_out.append(f"{path.name}: has {values.ndim} axes; a mask has 3")
+        return found
+    of_voxel = np.linalg.inv(LPS_OF_RAS @ image.affine) @ volume.affine  # (k, j, i, 1) of the series to a voxel of the file
+    for name, mask in _nodes(values):
+        row = _row(mask, of_voxel, volume, series, name)
+        if isinstance(row, str):
+            found.left_out.append(f"{path.name}, node {name}: {row}")
+        else:
+            found.rows.append(row)
+    return found
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without .nii or .nii.gz."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _series_of(path: Path, folder: Folder) -> Series | str:
+    name = stem(path)
+    if name in folder.series:
+        return folder.series[name]
+    matching = [
+        series
+        for series in folder.series.values()
+        if series.is_ct and name in {series.study_uid, series.patient_id, series.paths[0].parent.name}
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    return f"{len(matching)} CT series have its name; name it after its Series Instance UID"
+
+
+def _nodes(values: npt.NDArray[Any]) -> Iterator[tuple[str, Mask]]:
+    rounded = np.rint(np.nan_to_num(values)).astype(np.int64)
+    present = [int(value) for value in np.unique(rounded) if value > 0]
+    if len(present) == 1:
+        labels, count = ndimage.label(rounded == present[0], structure=np.ones((3, 3, 3)))
+        for number in range(1, count + 1):
+            yield str(number), labels == number
+    else:
+        for value in present:
+            yield str(value), rounded == value
+
+
+def _row(mask: Mask, of_voxel: Matrix, volume: Volume, series: Series, name: str) -> NodeRow | str:
+    size = float(mask.sum()) * abs(float(np.linalg.det(volume.affine[:3, :3]))) / abs(float(np.linalg.det(of_voxel[:3, :3])))
+    if size > LARGEST_MM3:
+        return f"holds {size / 1000:.0f} ml, which is no node"
+    placed, offset = _in_series(mask, of_voxel, volume)
+    voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
+    if placed.sum() * voxel < KEPT * size:
+        return "does not lie in this series; is it the right file, and in its coordinates?"
+    middle = ndimage.center_of_mass(placed)
+    k, j, i = (o + m for o, m in zip(offset, middle, strict=True))
+    node = node_from_mask(volume, placed, offset, side_of(volume, round(k), j, i), 1)
+    origin = NodeRow(
+        patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0, source="NIfTI", source_uid=name
+    )
+    return of_node(node, volume, origin)
+
+
+def _in_series(mask: Mask, of_voxel: Matrix, volume: Volume) -> tuple[Mask, tuple[int, int, int]]:
+    """Return the part of the series' grid that holds the mask, by nearest neighbour, and the part's first voxel."""
+    back = np.linalg.inv(of_voxel)
+    inside = np.argwhere(mask)
+    low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 0.5
+    corners = np.array([[*corner, 1.0] for corner in np.stack(np.meshgrid(*zip(low, high, strict=True)), -1).reshape(-1, 3)])
+    reached = (corners @ back.T)[:, :3]
+    limits = np.array(volume.voxels.shape)
+    start = np.clip(np.floor(reached.min(axis=0)).astype(int) - 1, 0, limits - 1)
+    stop = np.clip(np.ceil(reached.max(axis=0)).astype(int) + 2, start + 1, limits)
+    matrix = of_voxel[:3, :3]
+    shift = matrix @ start + of_voxel[:3, 3]
+    shape = tuple(int(n) for n in stop - start)
+    placed = ndimage.affine_transform(mask.astype(np.uint8), matrix, shift, shape, order=0, mode="grid-constant")
+    return placed.astype(bool), (int(start[0]), int(start[1]), int(start[2]))

@@ -1,0 +1,195 @@
+"""The protocol that phantoms and hospital cohorts share: gather the networks' scores, select and combine on validation, test once, export.
+
+`training.reproduce` runs it on phantoms and `training.clinical.study` on a hospital's own nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from safetensors.torch import load_file
+
+from alnnode.model import network
+from alnnode.records import Crop
+from training import auroc, evaluate, export, selection, statistics, tables
+from training import cohort as cohorts
+from training.grid import Parts
+from training.train import TrainSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import torch
+
+    from training.cohort import Cohort
+    from training.evaluate import Figures
+    from training.grid import Task
+    from training.selection import Combination, Member
+    from training.tables import Row
+
+    Scores = npt.NDArray[np.floating[Any]]
+    Labels = npt.NDArray[np.bool_]
+    Indices = npt.NDArray[np.intp]
+
+PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
+CHOSEN: Final = "chosen on validation"
+SHUFFLED: Final = "labels shuffled (a check: 0.5)"
+SHORT_AXIS: Final = "short axis alone"
+SENSITIVITY: Final = 0.98  # of the exported operating point, on validation
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one fold's parts; the test rows are the same in every fold."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What validation chose and what the test set says of it.
+
+    Attributes:
+        labels: of the validation nodes of all folds.
+        validation, tested: logits of each network.
+        best: of all combinations, on validation; ``pair`` is the best that a node can serve, the mean of one FSC and one ASC network.
+        rows: single networks, both crops of each family, the paper's pair where it was trained, the chosen combination.
+        single: name of the best single network on validation.
+    """
+
+    labels: Labels
+    validation: Mapping[Member, Scores]
+    tested: Mapping[Member, Scores]
+    best: Combination
+    pair: Combination
+    rows: list[Row]
+    single: str
+
+    @property
+    def chosen(self) -> str:
+        """The name of the chosen combination's row."""
+        return f"{CHOSEN}: {self.best.name}"
+
+
+def settings(family: str, epochs: int, batch: int, output_stride: int, seed: int, device: str) -> TrainSettings:
+    """Return how a family is trained."""
+    return TrainSettings(
+        architecture=family,
+        epochs=epochs,
+        batch=batch,
+        patience=max(epochs // 3, 4),
+        output_stride=output_stride,
+        seed=seed,
+        device=device,
+        # Depthwise convolutions are slower in bfloat16 on processors, everything else faster.
+        bf16=device != "cpu" or not family.startswith("efficientnet"),
+    )
+
+
+def parts_of(cohort: Cohort, rows: Rows) -> Parts:
+    """Return the nodes of a fold.
+
+    Raises:
+        LeakageError: a patient or a picture is in two parts.
+    """
+    train, validation, test = (cohorts.take(cohort, part) for part in (rows.train, rows.validation, rows.test))
+    cohorts.check_leakage(train=train, validation=validation, test=test)
+    return Parts(train, validation, test)
+
+
+def shuffled(whole: Parts, seed: int) -> Parts:
+    """Return the parts with the labels dealt out anew over all nodes: nothing can be learned but what leaks."""
+    rng = np.random.default_rng([seed, 13])
+    train, validation, test = (
+        replace(part, malignant=rng.permutation(part.malignant)) for part in (whole.train, whole.validation, whole.test)
+    )
+    return Parts(train, validation, test)
+
+
+def judge(labels: Labels, tasks: Sequence[Task], work: Path) -> Judgement:
+    """Select and combine on validation, and set every model beside the others on the test set.
+
+    Args:
+        labels: of the validation nodes, fold after fold.
+        tasks: the networks, all trained.
+        work: where their scores are.
+    """
+    first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
+    families = tuple(dict.fromkeys(task.family for task in tasks))
+    # The network of the first fold is the one that is shipped, so it is the one that is tested.
+    validation = {
+        member: np.concatenate([t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
+        for member in first
+    }
+    tested = {member: task.scores(work)["test"] for member, task in first.items()}
+    ranked = selection.combinations(labels, validation)
+    best = ranked[0]
+    rows = _singles(labels, validation, tested, families)
+    single = max(rows[: len(validation)], key=lambda r: _area(labels, validation, r.name)).name
+    if PAPER[0] in families:
+        mean = paper(labels, validation)
+        rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
+    rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
+    pair = next(c for c in ranked if len(c.members) == len(Crop) and c.rule == "mean")
+    return Judgement(labels, validation, tested, best, pair, rows, single)
+
+
+def paper(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
+    """Return the paper's combination: both crops of its family, mean."""
+    return selection.fit(labels, validation, ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC)), "mean")
+
+
+def _named(member: Member) -> str:
+    return f"{member[0]}, {member[1].value.upper()}"
+
+
+def _area(labels: Labels, validation: Mapping[Member, Scores], name: str) -> float:
+    return float(auroc.order(labels, next(scores for member, scores in validation.items() if _named(member) == name)).mean())
+
+
+def _singles(
+    labels: Labels, validation: Mapping[Member, Scores], tested: Mapping[Member, Scores], families: tuple[str, ...]
+) -> list[Row]:
+    found = [
+        tables.row(_named((family, crop)), labels, validation[family, crop], tested[family, crop])
+        for crop in Crop
+        for family in families
+    ]
+    for family in families:
+        both = selection.fit(labels, validation, ((family, Crop.FSC), (family, Crop.ASC)), "mean")
+        if family != PAPER[0]:
+            found.append(tables.row(both.name, labels, both.apply(validation), both.apply(tested)))
+    return found
+
+
+def short_axis(cohort: Cohort, rows: Rows) -> Row:
+    """Return the row of the baseline that needs no network."""
+    size = cohort.short_axis
+    return tables.row(SHORT_AXIS, cohort.malignant[rows.validation], size[rows.validation], size[rows.test])
+
+
+def chance(family: str, cohort: Cohort, rows: Rows, scores: Mapping[str, Scores]) -> Row:
+    """Return the row of a network that learned shuffled labels, judged on the right ones."""
+    return tables.row(f"{family} FSC, {SHUFFLED}", cohort.malignant[rows.validation], scores["validation"], scores["test"])
+
+
+def restore(task: Task, work: Path, channels: int) -> torch.nn.Module:
+    """Return a trained network as the node would run it: from weights in half precision."""
+    weights = export.halved(load_file(task.folder(work) / f"{task.crop.value}-best.safetensors"))
+    family = next(a for a in network.ARCHITECTURES if a == task.family)
+    return network.restore(channels, task.settings.output_stride, weights, family).to(task.settings.device)
+
+
+def calibrate(judgement: Judgement, models: Mapping[Crop, torch.nn.Module], test: Cohort, device: str) -> tuple[float, Figures]:
+    """Return the temperature of the pair that is exported, and its figures on the test set at the operating point; both from validation."""
+    stacked = np.stack([judgement.validation[member] for member in judgement.pair.members])
+    temperature = statistics.temperature_for(judgement.labels, stacked)
+    probability = statistics.mean_probability(stacked, temperature)
+    threshold = statistics.threshold_for(judgement.labels, probability, SENSITIVITY)
+    return temperature, evaluate.evaluate(test, models, temperature, threshold, device)
