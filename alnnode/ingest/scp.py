@@ -26,6 +26,7 @@ from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.commitment import Committer
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
+from alnnode.ingest.identity import Identities
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
 from alnnode.send import commitment
@@ -58,6 +59,7 @@ class Receiver:
     def __init__(self, settings: Settings, acceptor: Acceptor, committer: Committer, commitments: Commitments) -> None:
         self._acceptor, self._committer, self._commitments = acceptor, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
+        self._identities = Identities(settings.listener.users)
         self._series: dict[Association, set[str]] = {}
 
     @property
@@ -65,6 +67,7 @@ class Receiver:
         """Events with what answers them."""
         return [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_USER_ID, self._identities.check),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._action),
             (evt.EVT_N_EVENT_REPORT, self._report),
@@ -78,6 +81,7 @@ class Receiver:
         primitive = event.assoc.requestor.primitive
         if primitive is not None and primitive.called_ae_title in self._called:
             event.assoc.acceptor.ae_title = primitive.called_ae_title
+        self._identities.demand(event)
 
     def _store(self, event: Event) -> Dataset:
         status, comment = self._take(event)

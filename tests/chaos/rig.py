@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 REPOSITORY = Path(__file__).parents[2]
+COMMITS = "pacs"  # the destination that is asked to commit what it was sent
 START = 90.0  # seconds until a supervisor says that its parts are ready
 
 
@@ -89,6 +90,7 @@ class Rig:
         destinations = "".join(
             f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
             "timeout = 4\nretry_first = 0.5\nretry_ceiling = 4\n"
+            + ('commitment = "wait"\ncommitment_timeout = 5\n' if name == COMMITS else "")
             for name, port in ports.items()
         )
         return (
