@@ -99,6 +99,13 @@ class DestinationTls(Section):
         return self
 
 
+class ListenerUser(Section):
+    """A user name that senders give when they associate, and the digest of its passcode."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Listener(Section):
     """The C-STORE SCP."""
 
@@ -112,6 +119,7 @@ class Listener(Section):
     max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
     called_ae_titles: tuple[AETitle, ...] = ()  # empty: the node's own; "*": any
     calling_ae_titles: tuple[AETitle, ...] = ("*",)
+    users: tuple[ListenerUser, ...] = ()  # empty: nobody has to say who it is
     addresses: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     acse_timeout: Seconds = 30
     dimse_timeout: Seconds = 60

@@ -28,6 +28,7 @@ from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.commitment import Committer
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
+from alnnode.ingest.identity import Identities
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Server, fault_of
 from alnnode.ingest.witness import Witness
@@ -62,6 +63,7 @@ class Receiver:
     ) -> None:
         self._acceptor, self._witness, self._committer, self._commitments = acceptor, witness, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
+        self._identities = Identities(settings.listener.users)
         self._series: dict[Association, set[str]] = {}
 
     @property
@@ -70,6 +72,7 @@ class Receiver:
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_USER_ID, self._identities.check),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._action),
             (evt.EVT_N_EVENT_REPORT, self._report),
@@ -83,6 +86,7 @@ class Receiver:
         primitive = event.assoc.requestor.primitive
         if primitive is not None and primitive.called_ae_title in self._called:
             event.assoc.acceptor.ae_title = primitive.called_ae_title
+        self._identities.demand(event)
 
     def _rejected(self, event: Event) -> None:
         self._witness.rejected(event.assoc)

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from alnnode.ingest.part10 import data_set_offset
 from alnnode.records import JobState
 from alnnode.store import engine as engines
-from alnnode.store.tables import Job, Result
+from alnnode.store.tables import Delivery, DeliveryState, Job, Result
+from chaos.rig import COMMITS
 from chaos.studies import NAME
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Ite
         results = defaultdict(set)
         for uid, study in connection.execute(select(Result.sop_instance_uid, Result.study_instance_uid)):
             results[study].add(uid)
+        query = select(Delivery.job_id).where(Delivery.state == DeliveryState.SENT, Delivery.destination == COMMITS)
+        for job_id in connection.execute(query.where(Delivery.committed_at.is_(None))).scalars():
+            yield f"NOT COMMITTED: {job_id}"
     yield from _lost(rig, studies, jobs)
     for study in studies:
         yield from _ended(study, jobs[study.uid])

@@ -13,7 +13,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
+
+from alnnode.errors import DeliveryError
+from alnnode.send.commitment import CommitmentUser, Reason, Result, read_request
+from alnnode.send.scu import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +31,10 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # that peers go away
 class Pacs:
     """Takes what it is sent; `statuses` are answered one by one before success, and a cleared `going` lets it hang.
 
+    Asked to commit (PS3.4 Annex J), it tells on an association of its own, once, which objects it has.
+
     Attributes:
+        node_port: where it tells.
         received: sha256 of the bytes under each SOP Instance UID, of each time that it came.
         reports: SOP Instance UIDs of structured reports, in the order of their first coming, with the study.
     """
@@ -40,12 +47,15 @@ class Pacs:
         self.going = threading.Event()
         self.going.set()
         self._stored = stored
+        self.node_port = 0
         entity = AE("PACS")
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax)
         entity.add_supported_context(Verification)
+        entity.add_supported_context(StorageCommitmentPushModel)
         entity.maximum_associations = 50
-        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._asked)]
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port: int = self._server.server_address[1]
 
     def _store(self, event: evt.Event) -> int:
@@ -61,6 +71,18 @@ class Pacs:
         self.received.setdefault(uid, set()).add(hashlib.sha256(data).hexdigest())
         self._stored(self.studies[uid])
         return 0x0000
+
+    def _asked(self, event: evt.Event) -> tuple[int, None]:
+        self.going.wait(30)
+        transaction, objects = read_request(event.action_information)
+        there = tuple(pair for pair in objects if pair[1] in self.received)
+        failed = tuple((pair, int(Reason.NO_SUCH_OBJECT)) for pair in objects if pair not in there)
+        threading.Thread(target=self._tell, args=(Result(transaction, there, failed),), daemon=True).start()
+        return 0x0000, None
+
+    def _tell(self, result: Result) -> None:
+        with suppress(DeliveryError):  # the node is down: it asks again
+            CommitmentUser(Peer("node", "ALNNODE", "127.0.0.1", self.node_port, 10), "PACS").report(result)
 
     def close(self) -> None:
         """Stop."""

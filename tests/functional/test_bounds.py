@@ -1,5 +1,6 @@
 """What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ from pathlib import Path
 import dicom_objects
 import pytest
 from listening import Listener, wait_for
+from pynetdicom import AE
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import Verification
 
 from alnnode import store
@@ -183,3 +186,26 @@ def test_it_stops_though_another_thread_gets_the_signal_and_a_peer_does_not_hang
         threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
         os.kill(max(threads), signal.SIGTERM)  # the kernel gives it to this thread, as it may give any signal to any thread
         assert process.wait(20) == 0
+
+
+def test_who_has_no_passcode_gets_no_association(make) -> None:
+    digest = hashlib.sha256(b"pass").hexdigest()
+    listener = make(f'users = [{{ name = "CT1", sha256 = "{digest}" }}]')
+
+    def associate(name, passcode, kind=2):
+        entity = AE("CT1")
+        entity.add_requested_context(Verification)
+        identity = UserIdentityNegotiation()
+        identity.user_identity_type, identity.primary_field = kind, name
+        if kind == 2:
+            identity.secondary_field = passcode
+        return entity.associate("127.0.0.1", listener.port, ae_title="ALNNODE", ext_neg=[identity])
+
+    refused = [listener.associate(), associate(b"CT1", b"word"), associate(b"CT2", b"pass"), associate(b"CT1", b"pass", kind=1)]
+    for association in refused:
+        answer = association.acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 2, 1)
+    right = associate(b"CT1", b"pass")
+    assert right.is_established
+    right.release()
+    assert listener.log.read_text().count("user_refused") == len(refused)

@@ -11,6 +11,7 @@ from alnnode import store
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Completion
+from alnnode.store.commitments import Commitments
 from alnnode.store.jobs import Jobs
 from alnnode.store.rows import NewInstance, Recorded, ResultRow, SeriesFacts
 from alnnode.store.tables import Base, DeliveryState
@@ -399,3 +400,24 @@ def run_all(targets) -> None:
     for thread in threads:
         thread.join(60)
     assert failures == []
+
+
+def test_a_job_ends_when_the_last_destination_has_committed(jobs, engine) -> None:
+    receive(jobs)
+    job = ready(jobs)
+    finish(jobs, job, destinations={"archive": ["sr"], "pacs": ["sr"]})
+    archive, pacs = (delivery.delivery_id for delivery in jobs.get(job).deliveries)
+    commitments = Commitments(engine)
+    assert jobs.claim_delivery(pacs, LEASE, at(62)).sent is False
+    (uid,) = (row.sop_instance_uid for row in jobs.results(job) if row.role is ObjectRole.SR)
+    assert commitments.sent(pacs, [uid], at(62))
+    assert jobs.delivered(archive, at(63))
+    assert jobs.get(job).state is JobState.ANALYSED
+    assert jobs.purge(at(9000), at(9000), lambda _: None) == 0
+    question = jobs.claim_delivery(pacs, LEASE, at(64))
+    assert (question.sent, [file.sop_instance_uid for file in question.files]) == (True, [uid])
+    commitments.ask(pacs, "2.25.99", at(64))
+    assert commitments.answered("2.25.99", {uid}, {}, at(64), at(65))
+    assert not commitments.asked(pacs, at(99)), "the answer was faster"
+    assert jobs.get(job).state is JobState.DELIVERED
+    assert jobs.purge(at(9000), at(9000), lambda _: None) == 1

@@ -1,0 +1,47 @@
+"""User identity negotiation (PS3.7 D.3.3.7): who has no user name and passcode of the settings gets no association."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+import structlog
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pynetdicom.events import Event
+
+    from alnnode.settings import ListenerUser
+
+log = structlog.get_logger()
+
+USERNAME, USERNAME_AND_PASSCODE = 1, 2  # User-Identity-Type, table D.3-14
+
+
+class Identities:
+    """The users of the settings; nobody is asked while there are none."""
+
+    def __init__(self, users: Sequence[ListenerUser]) -> None:
+        self._digests = {user.name.encode(): user.sha256 for user in users}
+
+    def demand(self, event: Event) -> None:
+        """Let an association request without an identity be checked, and so refused, like one with a wrong identity."""
+        requestor = event.assoc.requestor
+        if self._digests and requestor.primitive is not None and requestor.user_identity is None:
+            nobody = UserIdentityNegotiation()
+            nobody.user_identity_type, nobody.primary_field = USERNAME, b"-"
+            requestor.primitive.user_information.append(nobody)
+
+    def check(self, event: Event) -> tuple[bool, None]:
+        """Whether the identity that was negotiated is one of the users'."""
+        if not self._digests:
+            return True, None
+        known = self._digests.get(event.primary_field, "")
+        given = hashlib.sha256(event.secondary_field or b"").hexdigest()
+        if event.user_id_type == USERNAME_AND_PASSCODE and hmac.compare_digest(known, given):
+            return True, None
+        log.warning("user_refused", calling_ae_title=event.assoc.requestor.ae_title)
+        return False, None
