@@ -45,8 +45,10 @@ _TAGS = {
     )
 }
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
-# A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
+# Of a deflated data set the head is read; the rest is only measured, piece by piece: a few bytes may inflate to more than any reader can hold.
 _INFLATED_HEAD = 1 << 20
+_DEFLATED_PIECE = 1 << 16
+MAX_INFLATED = 1 << 30  # bytes, as `alnnode.imaging.part10` allows
 _UNDEFINED = 0xFFFFFFFF
 _COPIED = 8 << 20  # bytes; smaller ones are read fastest from a copy
 
@@ -137,10 +139,24 @@ def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit
 def _deflated(data: bytes | memoryview) -> Dataset:
     try:
         head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
+        size = _inflated(data)
     except zlib.error as error:
         raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
+    if size > MAX_INFLATED:
+        raise RejectedObject(Status.OUT_OF_RESOURCES, f"the deflated data set is larger than {MAX_INFLATED >> 20} MB")
     last = _WANTED[-1]
     return _read(io.BytesIO(head), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
+
+
+def _inflated(data: bytes | memoryview) -> int:
+    """Return the size of a deflated data set, or where it is larger than allowed something above that; keeps none of it."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    for start in range(0, len(data), _DEFLATED_PIECE):
+        piece: bytes | memoryview = data[start : start + _DEFLATED_PIECE]
+        while piece and size <= MAX_INFLATED:
+            size += len(inflater.decompress(piece, _INFLATED_HEAD))
+            piece = inflater.unconsumed_tail
+    return size
 
 
 class _View(io.RawIOBase):
