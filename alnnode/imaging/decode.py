@@ -11,7 +11,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import part10
+from alnnode.imaging import panics, part10
 from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ def hounsfield_of(dataset: FileDataset, frames: Sequence[Frame]) -> Iterator[Hou
             decoding_plugin=_plugin(syntax),
         )
         padding = _padding(dataset)
-        for frame, (array, _) in zip(frames, arrays, strict=True):
-            raw = array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
-            if raw.shape != (frame.rows, frame.columns):
-                raise NotAnalysable(_DAMAGED)
-            yield _rescale(raw, frame, padding)
+        with panics.caught():
+            for frame, (array, _) in zip(frames, arrays, strict=True):
+                raw = array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
+                if raw.shape != (frame.rows, frame.columns):
+                    raise NotAnalysable(_DAMAGED)
+                yield _rescale(raw, frame, padding)
     except _UNDECODABLE:
         raise NotAnalysable(_DAMAGED) from None  # the cause may quote header values
 

@@ -12,9 +12,17 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from alnnode.errors import NotAnalysable
+from alnnode.imaging import panics
 from alnnode.imaging.decode import JPEG_FAMILY, codestream_size
 from alnnode.imaging.frames import BAD_VALUE
 
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
 
 PIXEL_TAGS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 MAX_FRAME = 1 << 28  # bytes of a decoded frame
+MAX_IMAGE = 1 << 31  # bytes of all frames, where they are decoded at once
+PACKBITS = 64  # times its size that a run of RLE can become (PS3.5 Annex G)
 _UNDECODABLE = (*BAD_VALUE, InvalidDicomError, RuntimeError, MemoryError, RecursionError, zlib.error)
 _UNDEFINED = 0xFFFFFFFF
 
@@ -124,10 +134,25 @@ class StoredImage:
             one.file_meta = self.header.file_meta.__class__()
             one.file_meta.TransferSyntaxUID = syntax
             one.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
-            array, _ = get_decoder(syntax).as_array(one, index=0, raw=not colour)
+            with panics.caught():
+                array, _ = get_decoder(syntax).as_array(one, index=0, raw=not colour)
         except (*_UNDECODABLE, NotAnalysable):
             raise DamagedImageError from None  # the cause may quote values
         return array
+
+    def check(self) -> None:
+        """Look whether all frames can be decoded at once.
+
+        Raises:
+            DamagedImageError: they would become more than the header says, or more than memory should hold.
+        """
+        try:
+            if self.frames * self.frame_bytes > MAX_IMAGE:
+                raise DamagedImageError
+            for number in range(1, self.frames + 1):
+                self._check(self.stored(number))
+        except _UNDECODABLE:
+            raise DamagedImageError from None
 
     def _check(self, value: bytes) -> None:
         """Compare with the header before a decoder believes either: a few bytes must not become gigabytes."""
@@ -135,6 +160,8 @@ class StoredImage:
             raise DamagedImageError
         size = int(self.header.Rows), int(self.header.Columns)
         if self.encapsulated and self.syntax in JPEG_FAMILY and codestream_size(value) != size:
+            raise DamagedImageError
+        if self.encapsulated and self.syntax == RLELossless and self.frame_bytes > PACKBITS * len(value):
             raise DamagedImageError
 
 

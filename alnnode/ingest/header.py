@@ -49,8 +49,10 @@ _TAGS = {
 }
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
 _REFERENCES: list[BaseTag | int] = sorted(Tag(keyword) for keyword in ("Manufacturer", *REFERENCES))
-# A deflated data set is looked at no further than this: its head is enough, and a few bytes may inflate to gigabytes.
+# Of a deflated data set the head is read; the rest is only measured, piece by piece: a few bytes may inflate to more than any reader can hold.
 _INFLATED_HEAD = 1 << 20
+_DEFLATED_PIECE = 1 << 16
+MAX_INFLATED = 1 << 30  # bytes, as `alnnode.imaging.part10` allows
 _UNDEFINED = 0xFFFFFFFF
 _COPIED = 8 << 20  # bytes; smaller ones are read fastest from a copy
 
@@ -106,18 +108,11 @@ def read(
 def _refers(data: bytes | memoryview, transfer_syntax: str) -> tuple[str, ...]:
     """Return the series that an object of marks is of; none when this software made it: results come back from a PACS."""
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        data, transfer_syntax = _inflated(data), ExplicitVRLittleEndian
+        data, transfer_syntax = _inflated_head(data), ExplicitVRLittleEndian
     dataset = _read(io.BytesIO(data), transfer_syntax, lambda tag, _vr, _length: tag > _REFERENCES[-1], _REFERENCES)
     if _text(dataset, "Manufacturer", 64) == MANUFACTURER:
         return ()
     return tuple(uid for uid in referenced_series(dataset) if valid_uid(uid))
-
-
-def _inflated(data: bytes | memoryview) -> bytes:
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
-    except zlib.error as error:
-        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
@@ -159,8 +154,32 @@ def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit
 
 
 def _deflated(data: bytes | memoryview) -> Dataset:
+    head = _inflated_head(data)
+    if _inflated(data) > MAX_INFLATED:
+        raise RejectedObject(Status.OUT_OF_RESOURCES, f"the deflated data set is larger than {MAX_INFLATED >> 20} MB")
     last = _WANTED[-1]
-    return _read(io.BytesIO(_inflated(data)), "1.2.840.10008.1.2.1", lambda tag, _vr, _length: tag > last)
+    return _read(io.BytesIO(head), ExplicitVRLittleEndian, lambda tag, _vr, _length: tag > last)
+
+
+def _inflated_head(data: bytes | memoryview) -> bytes:
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
+    except zlib.error as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
+
+
+def _inflated(data: bytes | memoryview) -> int:
+    """Return the size of a deflated data set, or where it is larger than allowed something above that; keeps none of it."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    try:
+        for start in range(0, len(data), _DEFLATED_PIECE):
+            piece: bytes | memoryview = data[start : start + _DEFLATED_PIECE]
+            while piece and size <= MAX_INFLATED:
+                size += len(inflater.decompress(piece, _INFLATED_HEAD))
+                piece = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
+    return size
 
 
 class _View(io.RawIOBase):

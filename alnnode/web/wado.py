@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from alnnode.imaging import panics
 from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.ingest.header import valid_uid
 from alnnode.web.accept import EXPLICIT, accepted, wants_json
@@ -140,7 +141,9 @@ def _explicit(path: Path) -> bytes:
     """Return the object as Explicit VR Little Endian."""
     dataset = dcmread(path)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        decompress(dataset, generate_instance_uid=False)
+        open_image(path).check()
+        with panics.caught():
+            decompress(dataset, generate_instance_uid=False)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()
     dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)

@@ -83,7 +83,7 @@ def test_wrong_character_sets_give_text_or_nothing(charset) -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return ct_series.write([ct_series.ct_slice(k) for k in range(4)], tmp_path_factory.mktemp("series"))
+    return ct_series.write([ct_series.ct_slice(k) for k in range(6)], tmp_path_factory.mktemp("series"))
 
 
 @settings(BOUNDED, max_examples=120)

@@ -1,5 +1,6 @@
 """The bundle: verified before use, refused with a reason otherwise."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bundles import write_bundle
@@ -134,3 +136,65 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         pytest.skip("this machine has CUDA")
     with pytest.raises(BundleError, match="device"):
         choose_device("cuda")
+
+
+def rewritten(folder: Path, name: str, data: bytes) -> Path:
+    """Put other bytes under a name, with the digest that they have."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entry in manifest["members"]:
+        if entry["file"] == name:
+            entry["sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def header_of(**tensor) -> bytes:
+    """Safetensors that begin with this description of one tensor."""
+    text = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **tensor}}).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        (1 << 62).to_bytes(8, "little") + b"{}",  # a header of exabytes
+        header_of(shape=[1 << 40, 1 << 20], data_offsets=[0, 4]) + bytes(4),  # a tensor that its data cannot hold
+        header_of(data_offsets=[0, 1 << 60]) + bytes(4),
+        header_of(data_offsets=[1 << 60, (1 << 60) + 4]) + bytes(4),
+        b"\x80\x04\x95" + bytes(100),  # a pickle
+        (200_000).to_bytes(8, "little") + b"[" * 200_000,
+    ],
+    ids=["nothing", "huge header", "huge tensor", "huge data", "far data", "pickle", "deep nesting"],
+)
+def test_weights_with_the_right_digest_and_impossible_contents_are_refused(folder: Path, data: bytes) -> None:
+    loaded = bundle.load(rewritten(folder, "fsc.safetensors", data))
+    with pytest.raises(BundleError, match="not a safetensors file"):
+        loaded.tensors("fsc")
+
+
+def test_weights_of_another_network_or_without_a_number_are_refused(folder: Path) -> None:
+    sound = bundle.load(folder).tensors("fsc")
+    name = next(iter(sound))
+    for changed in ({**sound, name: sound[name].repeat(2, 1, 1, 1)}, {**sound, name: sound[name] * float("nan")}, {}):
+        with pytest.raises(BundleError):
+            Ensemble(bundle.load(rewritten(folder, "fsc.safetensors", save(changed))), "cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/etc/passwd", "a/../b.safetensors", "..", "w.safetensors\x00", "w.pt"]
+)
+def test_files_outside_the_bundle_are_never_opened(folder: Path, name: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["members"][0]["file"] = name
+    edit(folder, members=manifest["members"])
+    with pytest.raises(BundleError, match=r"members\.0\.file"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"a":' * 100_000, "\x00", "{}" * 2])
+def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match="export the bundle"):
+        bundle.load(folder)

@@ -1,0 +1,373 @@
+"""``python -m chaos.fuzz``: everything that reads what strangers wrote, under random damage for some minutes.
+
+Tries are made in batches, each in a process of its own with a limit of memory, and with a limit of time for every try: a crash of a decoder
+or a hang is a finding and ends nothing else. What a batch does follows from the seed and its number alone, so a finding can be repeated. Last
+comes a real listener, at which damaged PDUs are thrown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import analyses
+import ct_series
+import dicom_objects
+from bundles import write_bundle
+from hostile import damage, draw
+from hostile_pdus import pdu, request, store_request, talk
+from listening import Listener
+from pydicom import Dataset, dcmread
+from pydicom.uid import RLELossless, RTStructureSetStorage
+
+from alnnode import report, store
+from alnnode.audit.trail import patient_in
+from alnnode.errors import AlnnodeError, NotAnalysable, RejectedObject
+from alnnode.imaging import series, stored
+from alnnode.ingest import header
+from alnnode.ingest.part10 import data_set_offset
+from alnnode.ingest.scp import silence
+from alnnode.model import bundle as bundles
+from alnnode.model import network
+from alnnode.store.spool import Spool
+from alnnode.web import attributes, matching, multipart, stow, wado
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 200  # tries
+LIMIT = 20  # seconds for one try
+MEMORY = 8 << 30  # bytes of address space
+SHARE = 0.25  # of the minutes, for the listener
+REFUSALS = (AlnnodeError, stored.DamagedImageError, stored.NoSuchFrameError, matching.BadQueryError)
+SYNTAXES = (
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.90",
+)
+QUERY = "PatientName=DOE*&StudyDate=20260101-20261231&includefield=00081030&00400275.00400007=x&limit=10&fuzzymatching=true"
+
+
+class Seeds:
+    """Whole objects of every kind that the node takes, as Part 10 files, and a bundle."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bundle = write_bundle(folder / "bundle")
+        slices = [ct_series.ct_slice(k) for k in range(6)]
+        compressed = dicom_objects.ct(1)
+        compressed.compress(RLELossless)
+        made = report.build(
+            analyses.analysis(2), analyses.EVERYTHING
+        )  # SR, captures, SEG, maps, key objects, presentation states
+        self.series = [_bytes(one) for one in slices]
+        self.objects = [
+            _bytes(dicom_objects.ct(1, side=32)), _bytes(ct_series.enhanced(6)), _bytes(compressed), _bytes(structures()),
+            *(item.data for item in made),
+        ]  # fmt: skip
+
+
+def structures() -> Dataset:
+    """An RT Structure Set with one contour (PS3.3 section C.8.8.5 and C.8.8.6)."""
+    found = dcmread(io.BytesIO(_bytes(dicom_objects.ct(5))))
+    del found.PixelData
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    found.Modality, found.StructureSetLabel = "RTSTRUCT", "nodes"
+    contour, roi, named = Dataset(), Dataset(), Dataset()
+    contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", 3
+    contour.ContourData = [0, 0, 0, 5, 0, 0, 0, 5, 0]
+    roi.ReferencedROINumber, roi.ContourSequence = 1, [contour]
+    named.ROINumber, named.ROIName = 1, "node 1"
+    found.ROIContourSequence, found.StructureSetROISequence = [roi], [named]
+    return found
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+class Tries:
+    """One try at each reader; raises what the reader raises. What it returns is only counted."""
+
+    def __init__(self, seeds: Seeds, chance: random.Random) -> None:
+        self._seeds, self._random = seeds, chance
+        self._file = seeds.folder / f"try-{os.getpid()}.dcm"
+        self._spool = Spool(seeds.folder)
+
+    def spoilt(self, data: bytes, *, near: bool | None = None) -> bytes:
+        near = self._random.random() < 0.6 if near is None else near
+        return damage(data, draw(self._random), head=1500 if near else None)
+
+    def _object(self) -> Path:
+        self._file.write_bytes(self.spoilt(self._random.choice(self._seeds.objects)))
+        return self._file
+
+    def door(self) -> None:
+        """Header of a data set, in the right transfer syntax or another."""
+        data = self._random.choice(self._seeds.objects)
+        header.read(self.spoilt(data[data_set_offset(memoryview(data)) :]), self._random.choice(SYNTAXES), "FUZZ")
+
+    def file_head(self) -> None:
+        """Head of a file that comes by STOW-RS."""
+        stow._head(memoryview(self.spoilt(self._random.choice(self._seeds.objects))))
+
+    def body(self) -> None:
+        """A multipart body."""
+        data = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + bytes(200) + b"\r\n--b\r\n\r\nx\r\n--b--\r\n"
+
+        async def read() -> None:
+            async def stream():
+                yield self.spoilt(data)
+
+            async for part in multipart.parts(stream(), "b", self._seeds.folder, 1 << 20):
+                part.close()
+
+        try:
+            asyncio.run(read())
+        except (multipart.MalformedBodyError, multipart.PartTooLargeError) as error:
+            raise RejectedObject(0, "") from error
+
+    def search(self) -> None:
+        """Parameters of a search, matched against an object."""
+        text = self.spoilt(QUERY.encode()).decode("latin-1")
+        query = matching.parse([part.partition("=")[::2] for part in text.split("&")])
+        matching.matches(attributes.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
+
+    def volume(self) -> None:
+        """A series with one spoilt file, or a multi-frame object."""
+        folder = self._seeds.folder / f"series-{os.getpid()}"
+        folder.mkdir(exist_ok=True)
+        several = self._random.random() < 0.7
+        contents = self._seeds.series if several else self._seeds.objects[1:2]
+        paths = [folder / f"{number}.dcm" for number in range(len(contents))]
+        for number, (path, data) in enumerate(zip(paths, contents, strict=True)):
+            path.write_bytes(self.spoilt(data) if number == 0 else data)
+        with suppress(NotAnalysable):
+            series.read_header(paths)
+        series.read_volume(paths)
+
+    def frames(self) -> None:
+        """Pixels of an image, as viewers get them."""
+        image = stored.open_image(self._object())
+        image.pixels(1)
+
+    def attributes(self) -> None:
+        """What searches find; one object that cannot be read must not spoil them."""
+        path = self._object()
+        held = [type("Held", (), {"path": path.name})]
+        found = attributes.Attributes(self._spool_of())
+        found.of_series(held)
+        found.of_instances(held)
+
+    def _spool_of(self) -> Spool:
+        spool = self._spool
+        spool.path = lambda relative: self._seeds.folder / relative
+        spool.notes, spool.note = lambda *_: b"", lambda *_: None
+        return spool
+
+    def metadata(self) -> None:
+        """The whole object as JSON; the service leaves out what raises, whatever it is."""
+        try:
+            wado._document(self._object(), "http://node")
+        except wado.UNREADABLE as error:
+            raise RejectedObject(0, "") from error
+
+    def explicit(self) -> None:
+        """The object in another transfer syntax; as above."""
+        try:
+            wado._explicit(self._object())
+        except wado.UNREADABLE as error:
+            raise RejectedObject(0, "") from error
+
+    def patient(self) -> None:
+        """The patient, for the audit trail."""
+        patient_in([self._object()])
+
+    def bundle(self) -> None:
+        """A bundle with one spoilt file."""
+        folder = self._seeds.folder / f"bundle-{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for path in self._seeds.bundle.iterdir():
+            (folder / path.name).symlink_to(path)
+        victim = self._random.choice(["manifest.json"] * 3 + ["fsc.safetensors"])
+        data = damage((self._seeds.bundle / victim).read_bytes(), draw(self._random), head=3000)
+        (folder / victim).unlink()
+        (folder / victim).write_bytes(data)
+        loaded = bundles.load(folder)
+        if victim != "manifest.json" and data != (self._seeds.bundle / victim).read_bytes():
+            raise RuntimeError("an altered file passed")
+        assert loaded.crop_settings.pixels
+
+    def weights(self) -> None:
+        """Weights whose digest is right, though their bytes are not."""
+        name = "fsc.safetensors"
+        data = damage((self._seeds.bundle / name).read_bytes(), draw(self._random), head=self._random.choice([64, 3000]))
+        sound = bundles.load(self._seeds.bundle)
+        spoilt = bundles.Bundle(sound.folder, sound.manifest, sound.digest, {**sound.contents, name: data})
+        tensors = spoilt.tensors("fsc")
+        if self._random.random() < 0.02:  # building the network takes a second
+            network.restore(1, 16, tensors, "densenet121")
+
+
+TRIES = [name for name in vars(Tries) if not name.startswith("_") and name != "spoilt"]
+WEIGHTS = [2 if name in {"door", "frames", "attributes", "search", "body", "file_head"} else 1 for name in TRIES]
+
+
+def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Make the tries of one batch here; outcomes, and findings with what repeats them."""
+    chance = random.Random(f"{seed}/{number}")
+    tries, outcomes, findings = Tries(seeds, chance), Counter(), []
+    for position in range(BATCH):
+        name = chance.choices(TRIES, WEIGHTS)[0]
+        signal.alarm(LIMIT)
+        try:
+            getattr(tries, name)()
+            outcome = "read"
+        except REFUSALS:
+            outcome = "refused"
+        except Exception as error:  # noqa: BLE001 - it is the finding
+            outcome = "FOUND"
+            where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-4:]
+            findings.append(
+                f"{name}: {type(error).__name__} at {' '.join(where)} (seed {seed}, batch {number}, try {position})"
+            )
+        outcomes[name, outcome] += 1
+    signal.alarm(0)
+    return outcomes, findings
+
+
+def isolated(work: Callable[[], tuple[Counter[tuple[str, str]], list[str]]], number: int) -> tuple[Counter, list[str]]:
+    """Run a batch in a child; a child that dies is a finding."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        warnings.simplefilter("ignore")
+        try:
+            outcomes, findings = work()
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(json.dumps([[[*key, count] for key, count in outcomes.items()], findings]).encode())
+        except BaseException:  # noqa: BLE001 - this process must not go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if not said:
+        return Counter(), [f"batch {number} ended with {status} (a signal is a crash, 14 a hang)"]
+    lines, findings = json.loads(said)
+    return Counter({(name, outcome): count for name, outcome, count in lines}), findings
+
+
+def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Throw damaged PDUs at a real listener; afterwards it must store an object, with no thread more than before."""
+    chance, outcomes, findings = random.Random(seed), Counter(), []
+    whole = dicom_objects.data_set(dicom_objects.ct(1, side=16))
+    message, release = store_request(whole), pdu(5, bytes(4))
+    with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
+        url = f"sqlite:///{folder}/alnnode.db"
+        store.migrate(url)
+        bounds = (
+            "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_peer_connections = 2000\n"
+        )
+        node = Listener(Path(folder), url, bounds)
+        process = node.start()
+        threads = Path(f"/proc/{process.pid}/task")
+        before, until = len(list(threads.iterdir())), time.monotonic() + seconds
+        while time.monotonic() < until and process.poll() is None:
+            kind = chance.choice(["request", "message", "object", "both"])
+            first, then = request(), message + release
+            if kind == "request":
+                first = damage(first, draw(chance))
+            elif kind == "message":
+                then = damage(then, draw(chance), head=chance.choice([200, None]))
+            elif kind == "object":
+                then = store_request(damage(whole, draw(chance), head=chance.choice([200, None]))) + release
+            else:
+                first, then = damage(first + then, draw(chance)), b""
+            talk(node.port, first, then)
+            outcomes["PDUs to a listener", f"sent, {kind}"] += 1
+        if process.poll() is not None:
+            findings.append(f"the listener ended with {process.returncode}")
+        else:
+            findings += _unharmed(node, threads, before)
+        node.stop()
+        log = node.log.read_text()
+        findings += [f"the log says {word}" for word in ("Traceback", "uncaught") if word in log]
+    return outcomes, findings
+
+
+def _unharmed(node: Listener, threads: Path, before: int) -> list[str]:
+    deadline = time.monotonic() + 20
+    while len(list(threads.iterdir())) > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    findings = [] if len(list(threads.iterdir())) <= before else ["threads of the listener hang"]
+    association = node.associate()
+    if not association.is_established or association.send_c_store(dicom_objects.ct(7)).get("Status") != 0:
+        findings.append("the listener does not store any more")
+    association.release()
+    return findings
+
+
+def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Fuzz the readers for so long."""
+    seeds, outcomes, findings = Seeds(folder), Counter(), []
+    silence()
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        more, found = isolated(lambda number=number: batch(seeds, seed, number), number)
+        outcomes.update(more)
+        findings += found
+        number += 1
+    return outcomes, findings
+
+
+def main() -> int:
+    """Fuzz, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.fuzz")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    seconds = options.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
+        outcomes, findings = fuzz(seconds * (1 - SHARE), options.seed, Path(folder))
+    more, found = listener(seconds * SHARE, options.seed)
+    outcomes.update(more)
+    findings += found
+    print("| what | outcome | tries |\n|---|---|---:|")
+    for (name, outcome), count in sorted(outcomes.items()):
+        print(f"| {name} | {outcome} | {count} |")
+    print(
+        f"\n{sum(outcomes.values())} tries in {options.minutes:g} minutes, seed {options.seed}: {len(findings)} crashes, hangs or foreign exceptions"
+    )
+    for line in findings:
+        print(line)
+    return bool(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
