@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 METADATA = "application/dicom+json"
 OCTETS = "application/octet-stream"
-MAX_METADATA = 16 << 20  # bytes of all metadata of a request: they are parsed as one
-MAX_BULK = 96 << 20  # bytes of one object: it is encoded in memory; larger ones come as application/dicom
+MAX_METADATA = 4 << 20  # bytes of all metadata of a request: they are parsed as one, and take 20 times as much at worst
+MAX_OBJECTS = 10_000  # of one request
+MAX_BULK = 48 << 20  # bytes of one object: it is encoded in memory; larger ones come as application/dicom
 # PS3.18 Table 8.7.3-5: the transfer syntax that a media type means when it names none.
 SYNTAXES = {
     OCTETS: ExplicitVRLittleEndian,
@@ -78,16 +79,16 @@ class _Bulk:
             self._file.write(data)
         self._places[part.headers.get("content-location", "")] = start, part.size, syntax
 
-    def read(self, uri: str) -> tuple[bytes, str]:
+    def read(self, uri: str, limit: int) -> tuple[bytes, str]:
         """Return a value and its transfer syntax.
 
         Raises:
-            RejectedObject: no part has this Content-Location, or it is too large for this way.
+            RejectedObject: no part has this Content-Location, or it has more than ``limit`` bytes.
         """
         if uri not in self._places:
             raise RejectedObject(Status.CANNOT_DECODE, "bulk data are missing")
         start, size, syntax = self._places[uri]
-        if size > MAX_BULK:
+        if size > limit:
             raise RejectedObject(Status.OUT_OF_RESOURCES, "larger than bulk data may be; send application/dicom")
         self._file.seek(start)
         return self._file.read(size), syntax
@@ -134,6 +135,8 @@ def _documents(part: multipart.Part) -> list[Any]:
         raise multipart.MalformedBodyError("the metadata are not JSON") from error
     if not isinstance(found, list):
         raise multipart.MalformedBodyError("the metadata are not an array of data sets")
+    if len(found) > MAX_OBJECTS:
+        raise multipart.PartTooLargeError
     return found
 
 
@@ -154,9 +157,11 @@ def _one(acceptor: Acceptor, document: Any, bulk: _Bulk, sender: str, study: str
 def _data_set(document: Any, bulk: _Bulk) -> tuple[Dataset, str]:
     """Return the data set with its bulk data, and the transfer syntax that these ask for."""
     found: list[str] = []
+    sizes = [0]
 
     def value(tag: str, _vr: str, uri: str) -> bytes:
-        content, syntax = bulk.read(uri)
+        content, syntax = bulk.read(uri, MAX_BULK - sum(sizes))
+        sizes.append(len(content))
         if not syntax:
             raise RejectedObject(Status.CANNOT_DECODE, "a bulk data media type is not known")
         if tag.upper() == "7FE00010":

@@ -24,9 +24,7 @@ while state not in {"COMPLETED", "CANCELED"}:
     now = node.get(created.headers["Location"]).raise_for_status().json()[0]
     state = now["00741000"]["Value"][0]
     progress = now["00741002"].get("Value", [{}])[0]
-    print(state, progress.get("00741004", {}).get("Value", [""])[0], progress.get("00741006", {}).get("Value", [""])[0])
-for output in (
-    now["00741216"].get("Value", [{}])[0].get("00404033", {}).get("Value", [])
-):  # output information: Retrieve URL, objects
-    print(output["0040E025"]["Value"][0]["00081190"]["Value"][0], len(output["00081199"]["Value"]))
+    print(state, *(progress[tag]["Value"][0] for tag in ("00741004", "00741006") if tag in progress))  # per cent, in words
+for output in now["00741216"].get("Value", [{}])[0].get("00404033", {}).get("Value", []):  # output information
+    print(output["0040E025"]["Value"][0]["00081190"]["Value"][0], len(output["00081199"]["Value"]))  # Retrieve URL, objects
 sys.exit(state != "COMPLETED")

@@ -1,6 +1,7 @@
 """Results go to a STOW-RS service that asks who sends: over real TLS, with a token from a file or from an authorization server."""
 
 import json
+import ssl
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -96,6 +97,51 @@ def test_tokens_of_an_authorization_server_are_kept_and_renewed(archive, image, 
         issuer.server_close()
     assert [form for form, _ in asked] == ["grant_type=client_credentials&scope=dicom"] * 2
     assert {header.partition(" ")[0] for _, header in asked} == {"Basic"}
+
+
+def test_an_archive_that_asks_for_a_certificate_gets_the_nodes_own(image, tmp_path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for name, issuer in (("node", authority), ("stranger", other)):
+        issuer.issue_cert("node.example").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / f"{name}.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    taken = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append(dict(self.connection.getpeercert()["subjectAltName"]))
+            self.send_response(200)
+            self.end_headers()
+
+    class Archive(ThreadingHTTPServer):
+        def handle_error(self, *_):  # a client without certificate
+            pass
+
+    archive = Archive(("127.0.0.1", 0), Handler)
+    archive.socket = context.wrap_socket(archive.socket, server_side=True, do_handshake_on_connect=False)
+    Thread(target=archive.serve_forever, daemon=True).start()
+    try:
+        for name in (None, "stranger", "node"):
+            pair = {} if name is None else {"certificate": tmp_path / f"{name}.pem", "private_key": tmp_path / f"{name}.pem"}
+            tls = DestinationTls(ca=tmp_path / "ca.pem", **pair)
+            url = f"https://127.0.0.1:{archive.server_port}/dicom-web"
+            to = StowDestination(Destination(name="archive", kind="stow", url=url, tls=tls))
+            if name == "node":
+                to.send(image)
+            else:
+                with pytest.raises(DeliveryError):
+                    to.send(image)
+    finally:
+        archive.shutdown()
+        archive.server_close()
+    assert taken == [{"DNS": "node.example"}]
 
 
 def test_settings_that_contradict_each_other(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Requests that are large, many-parted or broken, against the service as a process of its own: right status, bounded memory."""
 
+import json
 import os
 import re
 import subprocess
@@ -109,3 +110,31 @@ def test_ten_thousand_parts_in_bounded_memory(process) -> None:
     assert len(answer.json()["00081199"]["Value"]) == 1
     assert max(seen) < LIMIT_MB
     print(f"peak of ten thousand parts: {max(seen):.0f} MB in {len(seen)} looks")  # noqa: T201
+
+
+def test_metadata_with_much_bulk_data_in_bounded_memory(process) -> None:
+    client, pid = process
+    image = ct(4, NumberOfFrames="20", Rows=1024, Columns=1024, PixelData=b"")
+    document = {**image.to_json_dict(), "7FE00010": {"vr": "OW", "BulkDataURI": "pixels"}}
+    too_much = {**ct(5).to_json_dict(bulk_data_threshold=1 << 20), "7FE00010": {"vr": "OW", "BulkDataURI": "more"}}
+    nothing = [{}] * (1 << 20)  # each a data set without anything
+    part = "--a-boundary\r\nContent-Type: {}\r\nContent-Location: {}\r\n\r\n"
+
+    def pieces(documents):
+        yield part.format("application/dicom+json", "").encode() + json.dumps(documents).encode()
+        for uri, size in (("pixels", 40), ("more", 60)):
+            yield b"\r\n" + part.format("application/octet-stream", uri).encode()
+            for _ in range(size):
+                yield b"\0" * (1 << 20)
+        for number in range(3000):
+            yield b"\r\n" + part.format("application/octet-stream", number).encode() + b"\0" * 100
+        yield b"\r\n--a-boundary--\r\n"
+
+    with measured(pid) as seen:
+        answer = post(client, pieces([document, too_much]), content_type(kind="application/dicom+json"))
+        refused = post(client, pieces(nothing), content_type(kind="application/dicom+json"))
+    assert answer.status_code == 202, answer.text[:300]
+    assert [item["00081197"]["Value"] for item in answer.json()["00081198"]["Value"]] == [[0xA700]]
+    assert refused.status_code == 413
+    assert max(seen) < LIMIT_MB
+    print(f"peak of metadata with bulk data: {max(seen):.0f} MB in {len(seen)} looks")  # noqa: T201

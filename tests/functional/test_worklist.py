@@ -1,5 +1,6 @@
 """The node as performer of workitems: claims, follows its job, fetches from an archive, completes or cancels; the worklist on both databases."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -209,6 +210,37 @@ def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowe
             assert opened.worklist.get(UID).attempts == 2
             assert "could not be fetched" in progress(client, "ReasonForCancellation")
             performer.close()
+
+
+def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path) -> None:
+    import httpx
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    token = WebToken(name="WATCHER", roles=("read", "send"), sha256=sha256(TOKEN.encode()).hexdigest())
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with server(tmp_path, web=Web(tokens=(token,)), worklist=BY_HAND) as (url, opened), httpx.Client(headers=headers) as client:
+        client.base_url = url
+        client.post(f"{ROOT}?{UID}", json=workitem(codes=("L:OTHER",)))
+        answer = client.post(f"{ROOT}/{UID}/subscribers/WATCHER")
+        channel = answer.headers["content-location"]
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(channel)
+        with connect(channel, additional_headers=headers) as socket:
+            assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "SCHEDULED"
+            socket.send("what a subscriber says means nothing")
+            opened.worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
+            assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "IN PROGRESS"
+        opened.worklist.update(UID, TRANSACTION, performed())
+        opened.worklist.change_state(UID, State.COMPLETED, TRANSACTION)
+        with connect(channel, additional_headers=headers) as socket, connect(channel, additional_headers=headers) as second:
+            assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "COMPLETED"
+            client.post(f"{ROOT}?1.2.9", json=workitem(codes=("L:OTHER",)))
+            client.post(f"{ROOT}/1.2.9/subscribers/WATCHER")
+            assert ups.value(json.loads(socket.recv(20)), "00001000") == "1.2.9"
+            heard = []
+            while "1.2.9" not in heard:  # the one before may have gone to both
+                heard.append(ups.value(json.loads(second.recv(20)), "00001000"))
 
 
 def refused(call, *arguments, **options):
