@@ -1,5 +1,6 @@
 """Nodes that readers marked in SR, SEG and RTSTRUCT as rows of a table: as highdicom, dcmqi, dcmjs (OHIF's library) and others write them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import analyses
@@ -10,10 +11,22 @@ from pydicom import Dataset, dcmread
 from sources import ct_files
 from typer.testing import CliRunner
 
+from alnnode import report
 from alnnode.imaging.crop import CropSettings, crops_for
 from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
-from alnnode.records import SliceRef, Volume
+from alnnode.records import (
+    Analysis,
+    Crop,
+    Finding,
+    Heatmap,
+    ObjectRole,
+    Prediction,
+    ReportOptions,
+    ResultObject,
+    SliceRef,
+    Volume,
+)
 from training.__main__ import app
 from training.clinical import crops, folder, importing, labels, table
 from training.clinical.importing import Kind
@@ -112,6 +125,33 @@ def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital)
     for kind in ("fsc", "asc"):
         trained = {(crop[0].astype(np.float32) / np.float32(255)).tobytes() for crop in getattr(seen.cohort, kind)}
         assert trained == {getattr(pair, kind).tobytes() for pair in pairs}
+
+
+def test_what_the_node_found_gives_places_on_demand_and_never_a_label(tmp_path, hospital) -> None:
+    one = hospital.patients[0]
+    for item in results(one):
+        (tmp_path / f"{item.role}.dcm").write_bytes(item.data)
+    lying = folder.read(hospital.folder)
+    # Even where a mapping says what the node's codes would mean.
+    known = labels.mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
+    for kind in (Kind.SR, Kind.SEG):
+        assert importing.read(kind, tmp_path, lying, known).rows == []
+        found = importing.read(kind, tmp_path, lying, known, own=True)
+        assert places(found.rows) == places(hospitals.row_of(*node) for node in hospital.nodes if node[0] is one)
+        assert {(r.label, r.pathology) for r in found.rows} == {("", "")}
+
+
+def results(one: hospitals.Patient) -> list[ResultObject]:
+    """Return the report and the segmentation that the node makes of these nodes."""
+    findings = []
+    for node in one.nodes:
+        pair = crops_for(one.volume, node, CropSettings(pixels=32))
+        blank = np.zeros((32, 32), np.float32)
+        heatmaps = (Heatmap(Crop.FSC, blank, pair.fsc_geometry), Heatmap(Crop.ASC, blank, pair.asc_geometry))
+        findings.append(Finding(node, Prediction(0.9, dict.fromkeys(Crop, 0.9)), heatmaps, pair))
+    analysis = Analysis(one.volume.header, analyses.MODEL, one.volume, tuple(findings), analyses.COVERED)
+    context = replace(analyses.CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.SEGMENTATION})))
+    return [item for item in report.build(analysis, context) if item.role in {ObjectRole.SR, ObjectRole.SEGMENTATION}]
 
 
 def stack(place: Path, series: str, frame: str, positions, orientation, spacing, shape, uids) -> None:
