@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from alnnode import phantom
 from alnnode.errors import AlnnodeError
+from alnnode.phantom import PhantomSettings
 from training.__main__ import app
 from training.clinical import check, coco, folder, importing, labels, merge, nifti, table
 from training.clinical.table import NodeRow, TableError
@@ -165,7 +167,8 @@ def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
         "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,reactive\n",
         encoding="utf-8",
     )
-    plain = [replace(row, label="") for row in rows.values()]
+    # A reader's own class gives way to pathology, and stays where there is none.
+    plain = [replace(row, label="benign" if row.patient == "H-0" else "") for row in rows.values()]
     joined, problems = labels.join(plain, path)
     found = labels.apply(joined, labels.mapping([]))
     assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
@@ -288,3 +291,19 @@ def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospita
         app, ["import", "nifti", "--from", str(tmp_path), "--data", str(hospital.folder), "--out", "x.csv"]
     )
     assert isinstance(empty.exception, AlnnodeError)
+
+
+def test_the_truth_of_phantoms_is_a_table(tmp_path) -> None:
+    settings = PhantomSettings(min_nodes_per_side=2, max_nodes_per_side=3, slices=(16, 16))
+    phantom.make_cohort(tmp_path, 1, 5, settings)
+    lying = folder.read(tmp_path)
+    found = importing.read(importing.Kind.PHANTOM, tmp_path, lying, labels.KNOWN)
+    (made,) = json.loads((tmp_path / "truth.json").read_text())["patients"]
+    assert len(found.rows) == len(made["nodes"]) > 0
+    assert check.problems(dict(enumerate(found.rows, 2)), lying) == []
+    for row, node in zip(found.rows, made["nodes"], strict=True):
+        assert (row.label == "malignant", row.left, row.sop_uid) == (
+            node["malignant"],
+            node["box"]["i0"],
+            node["slice_sop_instance_uid"],
+        )

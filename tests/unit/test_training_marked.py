@@ -1,19 +1,32 @@
 """Nodes that readers marked in SR, SEG and RTSTRUCT as rows of a table: as highdicom, dcmqi, dcmjs (OHIF's library) and others write them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import analyses
 import hospitals
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from sources import ct_files
 from typer.testing import CliRunner
 
+from alnnode import report
 from alnnode.imaging.crop import CropSettings, crops_for
 from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
-from alnnode.records import SliceRef, Volume
+from alnnode.records import (
+    Analysis,
+    Crop,
+    Finding,
+    Heatmap,
+    ObjectRole,
+    Prediction,
+    ReportOptions,
+    ResultObject,
+    SliceRef,
+    Volume,
+)
 from training.__main__ import app
 from training.clinical import crops, folder, importing, labels, table
 from training.clinical.importing import Kind
@@ -65,7 +78,6 @@ def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hos
 def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_path, hospital) -> None:
     one = hospital.patients[0]
     hospitals.report(one, tmp_path / "old.dcm", {1: "benign"})
-    newer = dcmread(tmp_path / "old.dcm")
     hospitals.report(one, tmp_path / "new.dcm", {1: "malignant"})
     newer = dcmread(tmp_path / "new.dcm")
     newer.SOPInstanceUID = newer.file_meta.MediaStorageSOPInstanceUID = "2.25.8799"
@@ -113,6 +125,33 @@ def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital)
     for kind in ("fsc", "asc"):
         trained = {(crop[0].astype(np.float32) / np.float32(255)).tobytes() for crop in getattr(seen.cohort, kind)}
         assert trained == {getattr(pair, kind).tobytes() for pair in pairs}
+
+
+def test_what_the_node_found_gives_places_on_demand_and_never_a_label(tmp_path, hospital) -> None:
+    one = hospital.patients[0]
+    for item in results(one):
+        (tmp_path / f"{item.role}.dcm").write_bytes(item.data)
+    lying = folder.read(hospital.folder)
+    # Even where a mapping says what the node's codes would mean.
+    known = labels.mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
+    for kind in (Kind.SR, Kind.SEG):
+        assert importing.read(kind, tmp_path, lying, known).rows == []
+        found = importing.read(kind, tmp_path, lying, known, own=True)
+        assert places(found.rows) == places(hospitals.row_of(*node) for node in hospital.nodes if node[0] is one)
+        assert {(r.label, r.pathology) for r in found.rows} == {("", "")}
+
+
+def results(one: hospitals.Patient) -> list[ResultObject]:
+    """Return the report and the segmentation that the node makes of these nodes."""
+    findings = []
+    for node in one.nodes:
+        pair = crops_for(one.volume, node, CropSettings(pixels=32))
+        blank = np.zeros((32, 32), np.float32)
+        heatmaps = (Heatmap(Crop.FSC, blank, pair.fsc_geometry), Heatmap(Crop.ASC, blank, pair.asc_geometry))
+        findings.append(Finding(node, Prediction(0.9, dict.fromkeys(Crop, 0.9)), heatmaps, pair))
+    analysis = Analysis(one.volume.header, analyses.MODEL, one.volume, tuple(findings), analyses.COVERED)
+    context = replace(analyses.CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.SEGMENTATION})))
+    return [item for item in report.build(analysis, context) if item.role in {ObjectRole.SR, ObjectRole.SEGMENTATION}]
 
 
 def stack(place: Path, series: str, frame: str, positions, orientation, spacing, shape, uids) -> None:
@@ -165,32 +204,29 @@ def test_a_segmentation_and_a_report_by_dcmqi(tmp_path, kind, name) -> None:
         assert row.tracking_uid == "2.25.318774060119084600392715520575818119084"
 
 
-def images_of(path: Path) -> tuple[str, str]:
-    """Return the series and an image that a report refers to."""
-    series = dcmread(path).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
-    return series.SeriesInstanceUID, series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-
-
 @needs_data
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "boxes"),
     [
-        # Centre and a point of the perimeter; four corners of a rectangle, of which the ellipse inside counts.
+        # A circle by its centre and a point; a rectangle by its corners, beside a circle that covers a third of it and so is the same node.
         ("ImagingDataCommons+highdicom/data/test_files/sr_document.dcm", [(47, 41, 69, 63)]),
         (
             "ImagingDataCommons+highdicom/data/test_files/sr_document_with_multiple_groups.dcm",
-            [(35, 45, 55, 65), (25, 45, 45, 65)],
+            [(25, 45, 45, 65)],
         ),
     ],
 )
 def test_reports_by_highdicom(tmp_path, name, boxes) -> None:
-    series, image = images_of(DATA / name)
+    # The four objects of highdicom refer to one image.
+    (series,), image = marks.read(DATA / name).marks[0].series_uids, "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
     positions = [(0.0, 0.0, float(2 * n)) for n in range(7)]
     uids = [image if n == 3 else f"2.25.4{n:03d}" for n in range(7)]
     stack(tmp_path / "ct", series, "2.25.6", positions, (1, 0, 0, 0, 1, 0), (0.8, 0.8), (128, 128), uids)
     found = importing.read(Kind.SR, DATA / name, folder.read(tmp_path / "ct"), KNOWN)
-    assert {r.sop_uid for r in found.rows} == {image}
+    for row in found.rows:
+        at = uids.index(row.sop_uid)
+        assert at - row.below <= 3 <= at + row.above
     for one, other in zip(sorted((r.left, r.top, r.right, r.bottom) for r in found.rows), sorted(boxes), strict=True):
         np.testing.assert_allclose(one, other, atol=1)  # a round shape touches its box in one point
 
@@ -207,18 +243,24 @@ def test_a_report_by_dcmjs_which_ohif_writes_with(tmp_path) -> None:
     found = importing.read(Kind.SR, path, folder.read(tmp_path / "ct"), KNOWN)
     by_mark = {r.tracking_uid: r for r in found.rows}
     read = 0
-    for item in dcmread(path).ContentSequence:
-        for group in item.get("ContentSequence", []):
-            texts = {text.ConceptNameCodeSequence[0].CodeValue: text for text in group.ContentSequence}
-            ellipse = [
-                c for n in group.ContentSequence for c in n.get("ContentSequence", []) if c.get("GraphicType") == "ELLIPSE"
-            ]
-            if not ellipse:
+    for group in groups_of(dcmread(path)):
+        named = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
+        below = [graphic for item in group.ContentSequence for graphic in item.get("ContentSequence", [])]
+        for graphic in below:
+            if graphic.get("GraphicType") != "ELLIPSE":
                 continue
             # Ends of the major axis, then of the minor one (PS3.3 C.18.6.1.2); both lie along rows and columns here.
-            points = np.array(ellipse[0].GraphicData).reshape(-1, 2)
-            row = by_mark[texts["112040"].UID]
+            points = np.array(graphic.GraphicData).reshape(-1, 2)
+            row = by_mark[named["112040"].UID]
             np.testing.assert_allclose((row.left, row.top, row.right, row.bottom), (*points.min(0), *points.max(0)), atol=1.0)
             read += 1
     assert read == 2
     assert len(found.rows) >= 3
+
+
+def groups_of(item: Dataset) -> list[Dataset]:
+    """Return the measurement groups (125007, DCM) below a content item."""
+    name = item.get("ConceptNameCodeSequence")
+    if name and name[0].CodeValue == "125007":
+        return [item]
+    return [group for child in item.get("ContentSequence", []) for group in groups_of(child)]

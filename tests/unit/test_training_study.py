@@ -14,7 +14,7 @@ from alnnode.model import bundle
 from alnnode.settings import Settings
 from training import cohort as cohorts
 from training.__main__ import app
-from training.clinical import crops, folder, study, table
+from training.clinical import crops, folder, study
 from training.clinical.table import NodeRow, TableError
 
 SETTINGS = CropSettings(pixels=32)
@@ -120,33 +120,22 @@ def test_one_patient_under_two_names_stops_training(nodes, tmp_path) -> None:
         study.parts(tmp_path, 1, 0)
 
 
-def test_one_command_makes_a_bundle_that_the_node_takes(hospital, nodes, tmp_path) -> None:
-    table.write(list(rows_of(hospital).values()), tmp_path / "table.csv")
-    command = [
-        "cohort",
-        "train",
-        "--table",
-        str(tmp_path / "table.csv"),
-        "--data",
-        str(hospital.folder),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    command += [
-        "--family",
-        "resnet18",
-        "--family",
-        "densenet121",
-        "--folds",
-        "1",
-        "--epochs",
-        "1",
-        "--batch",
-        "8",
-        "--pixels",
-        "32",
-    ]
-    command += ["--output-stride", "32", "--device", "cpu", "--processes", "0", "--name", "st-elsewhere"]
+def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital, nodes, tmp_path) -> None:
+    """The walk-through of docs/training.md: segmentations, table, check, training, bundle, `alnnode check`."""
+    (tmp_path / "seg").mkdir()
+    for one in hospital.patients:
+        hospitals.segmentation(one, tmp_path / "seg" / f"{one.name}.dcm")
+    where = ["--data", str(hospital.folder)]
+    done = CliRunner().invoke(
+        app, ["import", "seg", "--from", str(tmp_path / "seg"), "--out", str(tmp_path / "table.csv"), *where]
+    )
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["cohort", "check", "--table", str(tmp_path / "table.csv"), *where])
+    assert done.exit_code == 0, done.output
+    assert "56 nodes (28 malignant) of 14 patients" in done.output
+    command = ["cohort", "train", "--table", str(tmp_path / "table.csv"), *where, "--out", str(tmp_path / "run")]
+    small = "--family resnet18 --folds 1 --epochs 1 --batch 8 --pixels 32 --output-stride 32 --device cpu --processes 0"
+    command += [*small.split(), "--name", "st-elsewhere"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     loaded = bundle.load(tmp_path / "run" / "bundle")

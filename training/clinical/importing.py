@@ -10,7 +10,7 @@ import typer
 
 from alnnode.locate import marks
 from alnnode.records import MarkKind
-from training.clinical import check, coco, folder, labels, marked, merge, nifti, table
+from training.clinical import check, coco, folder, labels, marked, merge, nifti, phantoms, table
 from training.clinical.imported import Imported
 from training.clinical.table import TableError
 from training.progress import bars, console
@@ -32,6 +32,7 @@ class Kind(StrEnum):
     PR = "pr"
     COCO = "coco"
     NIFTI = "nifti"
+    PHANTOM = "phantom"
 
 
 def import_nodes(
@@ -48,12 +49,15 @@ def import_nodes(
     mapped: Annotated[
         list[str] | None, typer.Option("--map", help='What a text means, as "adenocarcinoma=malignant"; may be repeated.')
     ] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Take the places that alnnode itself found, too; never what it said of them.")
+    ] = False,
 ) -> None:
     """Make the table of a cohort: one row for each node; what has no label yet is left empty, to be filled in."""
     known = labels.mapping(mapped or [])
     with console.status("reading headers"):
         lying = folder.read(data)
-    found = read(kind, source, lying, known)
+    found = read(kind, source, lying, known, own=own)
     rows = found.rows
     problems: list[Problem] = []
     if pathology:
@@ -74,7 +78,7 @@ def import_nodes(
     )
 
 
-def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str]) -> Imported:
+def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str], *, own: bool = False) -> Imported:
     """Return the nodes of a file or of all files of a folder, each as one row; ``known`` are the texts that mean a label.
 
     Raises:
@@ -85,7 +89,7 @@ def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str]) -> I
         found = Imported(list(rows.values()), [str(problem) for problem in problems])
     elif kind in _MARKS:
         # Whole masks and outlines: nothing has to be joined.
-        return _marked(_MARKS[kind], source, lying, known)
+        return _marked(_MARKS[kind], source, lying, known, own=own)
     else:
         reader, endings = _READERS[kind]
         files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.name.endswith(endings))
@@ -99,16 +103,16 @@ def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str]) -> I
                 found.rows += one.rows
                 found.left_out += one.left_out
                 step()
-    # Masks are of whole nodes already.
-    return found if kind is Kind.NIFTI else Imported(merge.slices(found.rows, lying), found.left_out)
+    # Masks and phantoms are of whole nodes already.
+    return found if kind in {Kind.NIFTI, Kind.PHANTOM} else Imported(merge.slices(found.rows, lying), found.left_out)
 
 
-def _marked(kind: MarkKind, source: Path, lying: Folder, known: Mapping[str, str]) -> Imported:
+def _marked(kind: MarkKind, source: Path, lying: Folder, known: Mapping[str, str], *, own: bool) -> Imported:
     objects = [marks.read(source)] if source.is_file() else list(marks.read_folder(source))
     if not any(marks.MARK_STORAGE.get(item.sop_class_uid) is kind for item in objects):
         raise TableError(f"there is no {kind.value.upper()} in {source.name}")
     with bars() as report:
-        return marked.read(objects, kind, lying, known, report("series", None))
+        return marked.read(objects, kind, lying, known, report("series", None), own=own)
 
 
 _MARKS: Final = {
@@ -120,4 +124,5 @@ _MARKS: Final = {
 _READERS: dict[Kind, tuple[Callable[[Path, Folder], Imported], tuple[str, ...]]] = {
     Kind.COCO: (coco.read, (".json",)),
     Kind.NIFTI: (nifti.read, nifti.ENDINGS),
+    Kind.PHANTOM: (phantoms.read, ("truth.json",)),
 }

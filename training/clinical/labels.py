@@ -85,8 +85,9 @@ def _said(row: NodeRow, said: Mapping[str, str]) -> NodeRow:
     label, pathology = said.get("label", ""), said.get("pathology", "")
     if label.casefold() in LABELS:
         return replace(row, label=label.casefold(), pathology=pathology or row.pathology)
-    # A label in other words than ours is a text to be mapped.
-    return replace(row, pathology=pathology or label or row.pathology)
+    # A label in other words than ours is a text to be mapped; pathology counts more than what a mark said.
+    text = pathology or label
+    return replace(row, label="", pathology=text) if text else row
 
 
 def plain(text: str) -> str:

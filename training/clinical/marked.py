@@ -34,6 +34,8 @@ def read(
     folder: Folder,
     known: Mapping[str, str],
     progress: Callable[[], None],
+    *,
+    own: bool = False,
 ) -> Imported:
     """Return the nodes marked in objects of one kind, each as one row; of two versions of a mark the newer.
 
@@ -43,14 +45,17 @@ def read(
         folder: where the CT series lie.
         known: texts and codes that mean a label (`training.clinical.labels.mapping`).
         progress: called after each series.
+        own: take the places that alnnode itself found, too; what it said of them never becomes a label.
     """
     found = Imported()
     given = [item for item in objects if marks.MARK_STORAGE.get(item.sop_class_uid) in BESIDE.get(kind, {kind})]
     wanted = {item.sop_instance_uid for item in given if marks.MARK_STORAGE[item.sop_class_uid] is kind}
-    own = sum(item.own for item in given if item.sop_instance_uid in wanted)
+    made_here = {item.sop_instance_uid for item in given if item.own and item.sop_instance_uid in wanted}
     if own:
+        given = [replace(item, own=False) for item in given]
+    elif made_here:
         found.left_out.append(
-            f"{own} object(s) that alnnode made: its results are no truth; what a reader corrected comes in another one"
+            f"{len(made_here)} object(s) that alnnode made: what a reader corrected comes in others; --own takes the places, without a label"
         )
     by_series: dict[str, list[Mark]] = {}
     for mark in marks.gather(given):
@@ -63,12 +68,14 @@ def read(
             by_series.setdefault(series.series_uid, []).append(mark)
     found.left_out += [f"an object: {remark}" for item in given if not item.own for remark in item.remarks]
     for uid in sorted(by_series):
-        _of_series(found, folder.series[uid], by_series[uid], kind, known)
+        _of_series(found, folder.series[uid], by_series[uid], kind, known, made_here)
         progress()
     return found
 
 
-def _of_series(found: Imported, series: Series, marked: list[Mark], kind: MarkKind, known: Mapping[str, str]) -> None:
+def _of_series(
+    found: Imported, series: Series, marked: list[Mark], kind: MarkKind, known: Mapping[str, str], made_here: set[str]
+) -> None:
     try:
         volume = read_volume(series.paths)
     except NotAnalysable as error:
@@ -81,7 +88,8 @@ def _of_series(found: Imported, series: Series, marked: list[Mark], kind: MarkKi
     found.left_out += remarks
     for node in nodes:
         mark = named[node.tracking_uid or ""]
-        label, text = _said(mark, known)
+        # An algorithm that learns what it said itself learns nothing.
+        label, text = ("", "") if mark.source_uid in made_here else _said(mark, known)
         origin = NodeRow(
             patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0,
             label=label, pathology=text, source=kind.value.upper(), source_uid=mark.source_uid,
