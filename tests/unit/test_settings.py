@@ -10,10 +10,10 @@ import pytest
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
-from alnnode.settings import ENV_PREFIX, Destination, DestinationTls, ListenerTls, Route, Settings, WebToken, load
+from alnnode.settings import ENV_PREFIX, Archive, Destination, DestinationTls, ListenerTls, Route, Settings, WebToken, load
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken}
+TABLES = {"destinations": Destination, "archives": Archive, "routes": Route, "web.tokens": WebToken}
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items() if name not in TABLES}
 
 
