@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce test validate viewer chaos fuzz sbom audit lock lint types layers unit tools format clean
+.PHONY: demo reproduce test validate viewer follow-up chaos fuzz sbom audit lock lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -69,6 +69,10 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 	$(PIP) install 'playwright==1.65.2'
 	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist $(BIN)/python -m pytest tests/viewer
 	ALNNODE_AXE=$(VIEWER_HOME)/axe/package/axe.min.js $(BIN)/python -m pytest tests/functional/test_status_page.py
+
+# Nodes of phantoms found again in a second examination; about ten minutes.
+follow-up: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
 # About a quarter of an hour: 210 faults over more than 110 studies; docs/security.md has the table of one run.
 chaos: $(VENV)/.dev

@@ -57,7 +57,7 @@ ENGLISH = Code("en", "RFC5646", "English")
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
 SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating point")
 NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
-CORTICAL_THICKNESS = Code("CORTICAL-THICKNESS", SCHEME, "Cortical thickness of lymph node")
+CORTICAL_THICKNESS = Code("CORTEX-THICKNESS", SCHEME, "Cortical thickness of lymph node")
 DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
 LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
 LOCATOR = {
@@ -69,13 +69,13 @@ CHANGE = Code("CHANGE", SCHEME, "Compared with prior report")
 CHANGES = {
     Change.SEEN: Code("SEEN-BEFORE", SCHEME, "Seen in prior report"),
     Change.NEW: Code("NEW", SCHEME, "Not in prior report"),
-    Change.UNCERTAIN: Code("CHANGE-NOT-DETERMINED", SCHEME, "Not determined whether in prior report"),
+    Change.UNCERTAIN: Code("CHANGE-UNCLEAR", SCHEME, "Not determined whether in prior report"),
 }
 INTERVAL = Code("INTERVAL", SCHEME, "Interval since prior report")
 PRIOR_SHORT_AXIS = Code("PRIOR-SHORT-AXIS", SCHEME, "Short axis in prior report")
-SHORT_AXIS_CHANGE = Code("SHORT-AXIS-CHANGE", SCHEME, "Change of short axis")
-SHORT_AXIS_CHANGE_RELATIVE = Code("SHORT-AXIS-CHANGE-RELATIVE", SCHEME, "Relative change of short axis")
-PROBABILITY_CHANGE = Code("PROBABILITY-CHANGE", SCHEME, "Change of probability of cancer, percentage points")
+SHORT_AXIS_CHANGE = Code("SHORT-AXIS-DELTA", SCHEME, "Change of short axis")
+SHORT_AXIS_CHANGE_RELATIVE = Code("SHORT-AXIS-PCT", SCHEME, "Relative change of short axis")
+PROBABILITY_CHANGE = Code("PROBABILITY-DIFF", SCHEME, "Change of probability of cancer, percentage points")
 PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")
 LEVEL = Code("LEVEL", SCHEME, "Axillary level")
 LEVELS = {level: Code(f"LEVEL-{level.value}", SCHEME, f"Axillary level {level.value}") for level in Level}

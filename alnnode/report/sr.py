@@ -94,6 +94,7 @@ def _measurements(
         summary.ContentSequence.append(TextContentItem(name=name, value=text, relationship_type=CONTAINS))
     for item in captures:
         summary.ContentSequence.append(documents.reference(item))
+    summary.ContentSequence.extend(documents.prior_reference(analysis))
     report[0].ContentSequence.append(summary)
     return report
 

@@ -155,3 +155,43 @@ def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -
     for path in (tmp_path / "out").glob("capture-*.dcm"):
         picture = np.asarray(Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())))
         np.testing.assert_array_equal(picture, dcmread(path).pixel_array)
+
+
+def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp_path: Path) -> None:
+    """The same phantom on another day, elsewhere on the table: every node is seen again under its tracking UID, and none has grown."""
+    made = phantom.make_patient(60606, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
+    for path in phantom.write_series(made, tmp_path / "first"):
+        image = dcmread(path)
+        image.StudyDate = "20251102"
+        image.save_as(path)
+        image.StudyDate = "20260504"
+        image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.606", "2.25.607"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = (
+            f"{image.SOPInstanceUID[:-3]}999{image.InstanceNumber}"
+        )
+        image.ImagePositionPatient = [float(p) + d for p, d in zip(image.ImagePositionPatient, (12.0, -7.0, 40.0), strict=True)]
+        later = tmp_path / "second" / path.name
+        later.parent.mkdir(exist_ok=True)
+        image.save_as(later)
+    reports = []
+    for name, earlier in (("first", ()), ("second", (tmp_path / "first-out" / "sr.dcm",))):
+        out = tmp_path / f"{name}-out"
+        list(analyse_folder(tmp_path / name, out, SETTINGS, *models, lambda _: None, earlier))
+        reports.append(json.loads((out / "result.json").read_text(encoding="utf-8")))
+    before, now = (report["nodes"] for report in reports)
+    assert reports[1]["comparison"] == {
+        "prior_report": str(dcmread(tmp_path / "first-out" / "sr.dcm").SOPInstanceUID),
+        "days": 183,
+        "trouble": None,
+        "no_longer_found": [],
+        "not_compared": [],
+    }
+    assert len(now) == len(before) > 0
+    for old, new in zip(before, now, strict=True):
+        assert (new["change"]["kind"], new["change"]["prior_number"]) == ("seen before", old["number"])
+        assert new["change"]["prior_short_axis_mm"] == pytest.approx(new["short_axis"]["mm"], abs=0.06)
+    uids = [
+        {str(item.value) for item in dcmread(tmp_path / f"{name}-out" / "sr.dcm").iterall() if item.keyword == "UID"}
+        for name in ("first", "second")
+    ]
+    assert uids[0] == uids[1]

@@ -387,7 +387,7 @@ def test_a_comparison_is_in_report_and_evidence() -> None:
         next(c for c in group.ContentSequence if meaning(c) == "Compared with prior report").ConceptCodeSequence[0].CodeValue
         for group in (first, second, third)
     ]
-    assert kinds == ["SEEN-BEFORE", "NEW", "CHANGE-NOT-DETERMINED"]
+    assert kinds == ["SEEN-BEFORE", "NEW", "CHANGE-UNCLEAR"]
     assert next(c.UID for c in first.ContentSequence if c.ValueType == "UIDREF") == "2.25.881"
     assert "183 days earlier: 1 seen before, 1 new, 1 not determined, 1 no longer found" in texts(sr)
     assert "No longer found: earlier L node 41 (7.9 mm)" in texts(sr)
