@@ -58,11 +58,13 @@ def follow(connection: Connection, uid: str, document: Json, read: Callable[[str
 
 
 def matches(document: Json, conditions: Json) -> bool:
-    """Whether each attribute of the conditions has the same first value in the data set."""
-    return all(
-        document.get(key, {}).get("Value", [None])[:1] == condition.get("Value", [None])[:1]
-        for key, condition in conditions.items()
-    )
+    """Whether each attribute of the conditions has the same first value in the data set; a name, its alphabetic group."""
+    return all(_first(document, key) == _first(conditions, key) for key in conditions)
+
+
+def _first(document: Json, key: str) -> str:
+    found = next(iter(document.get(key, {}).get("Value", [])), "")
+    return str(found.get("Alphabetic", "") if isinstance(found, dict) else found)
 
 
 def add(connection: Connection, uid: str, subscriber: str, *, lock: bool, filters: str | None = None) -> None:

@@ -147,12 +147,15 @@ class Worklist:
         Raises:
             WorkitemRefused: there is none of this UID, or no longer.
         """
+        try:
+            return self._read(uid)
+        except FileNotFoundError:  # changed since its row was read
+            return self._read(uid)
+
+    def _read(self, uid: str) -> Workitem:
+        query = select(WorkitemRow.__table__).where(WorkitemRow.workitem_uid == uid)
         with self._reader.connect() as connection:
-            row = (
-                connection.execute(select(WorkitemRow.__table__).where(WorkitemRow.workitem_uid == uid))
-                .mappings()
-                .one_or_none()
-            )
+            row = connection.execute(query).mappings().one_or_none()
         return self._item(row)
 
     def list(self, *states: State) -> tuple[Workitem, ...]:

@@ -194,7 +194,7 @@ def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, 
     port, received = pacs
     with serving(tmp_path, bundle, pacs_port=port) as node:
         assert node.send(study) == study
-        (job,) = wait_for(lambda: [j for j in node.jobs.list() if j.state is JobState.RUNNING])
+        (job,) = wait_for(lambda: [j for j in node.jobs.list() if j.state is JobState.RUNNING], 240)
         (worker,) = node.find("workers analyse")[:1]
         (child,) = children(worker)
         os.kill(child, signal.SIGKILL)

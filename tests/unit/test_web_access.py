@@ -5,7 +5,8 @@ from hashlib import sha256
 
 import pytest
 from pydantic import ValidationError
-from starlette.routing import Mount
+from starlette.routing import Mount, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
 from web_service import service
 
 from alnnode.errors import SettingsError
@@ -43,6 +44,12 @@ def test_no_route_answers_without_a_token_but_health_and_login(tmp_path, monkeyp
                 assert answer.status_code == 401, (method, path)
                 assert answer.text in {"a token is needed", ""}
         assert client.get("/no/such/path").status_code == 401
+        channels = [re.sub(r"\{[^}]*\}", "1", route.path) for route in client.app.routes if isinstance(route, WebSocketRoute)]
+        assert channels
+        for path in channels:
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "alnnode_session=a.9.b.c"}):
+                with pytest.raises(WebSocketDisconnect), client.websocket_connect(path, headers=headers):
+                    pass
 
 
 def test_health_needs_no_token_and_says_no_more_than_yes_or_no(tmp_path):

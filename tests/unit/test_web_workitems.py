@@ -258,7 +258,7 @@ def test_a_filtered_subscription_follows_what_matches(client) -> None:
     create(client, "1.2.9.3")
     assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER").status_code == 400
     assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER?filter=NoSuchKeyword=1").status_code == 400
-    assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER?filter=PatientID=P1").status_code == 201
+    assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER?filter=PatientID=P1,PatientName=SECRET^NAME").status_code == 201
     create(client, "1.2.9.1", PatientID=attribute("LO", "P1"))
     create(client, "1.2.9.2", PatientID=attribute("LO", "P2"))
     assert subscribed(client) == ["1.2.9.1"]
