@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy.engine import Engine
-
     from alnnode.locate.detector import Detector
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import ReportContext, ResultObject
@@ -114,24 +112,25 @@ class Runtime:
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._opened: tuple[Jobs, Commitments] | None = None
         self._producer: Producer | None = None
 
     @property
     def jobs(self) -> Jobs:
         """The job tables, on this process's own connections."""
-        return Jobs(self._database())
+        return self._stores()[0]
 
     @property
     def commitments(self) -> Commitments:
         """What destinations commit, on the same connections."""
-        return Commitments(self._database())
+        return self._stores()[1]
 
-    def _database(self) -> Engine:
+    def _stores(self) -> tuple[Jobs, Commitments]:
         with self._lock:
-            if self._engine is None:
-                self._engine = engine.create(self.settings.database_url, self.settings.database.pool_size)
-            return self._engine
+            if self._opened is None:
+                database = engine.create(self.settings.database_url, self.settings.database.pool_size)
+                self._opened = Jobs(database), Commitments(database)
+            return self._opened
 
     @property
     def producer(self) -> Producer:
