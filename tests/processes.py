@@ -48,4 +48,5 @@ def end_postgres(server) -> None:
     deadline = time.monotonic() + 30
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
+    server.cleanup_mode = None  # there is nothing left for it to stop
     server.cleanup()

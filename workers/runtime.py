@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy.engine import Engine
-
     from alnnode.locate.detector import Detector
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import Analysis, ReportContext, ResultObject
@@ -123,36 +121,31 @@ class Runtime:
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
-        self._jobs: Jobs | None = None
+        self._opened: tuple[Jobs, Commitments, Figures] | None = None
         self._producer: Producer | None = None
         self._trail: Trail | None = None
 
     @property
     def jobs(self) -> Jobs:
         """The job tables, on this process's own connections."""
-        opened = self._database
-        with self._lock:
-            if self._jobs is None:
-                self._jobs = Jobs(opened)
-            return self._jobs
+        return self._stores()[0]
 
     @property
     def commitments(self) -> Commitments:
         """What destinations commit, on the same connections."""
-        return Commitments(self._database)
+        return self._stores()[1]
 
     @property
     def figures(self) -> Figures:
         """What is told of the work, on the same connections."""
-        return Figures(self._database)
+        return self._stores()[2]
 
-    @property
-    def _database(self) -> Engine:
+    def _stores(self) -> tuple[Jobs, Commitments, Figures]:
         with self._lock:
-            if self._engine is None:
-                self._engine = engine.create(self.settings.database_url, self.settings.database.pool_size)
-            return self._engine
+            if self._opened is None:
+                database = engine.create(self.settings.database_url, self.settings.database.pool_size)
+                self._opened = Jobs(database), Commitments(database), Figures(database)
+            return self._opened
 
     def _observe(self, analysis: Analysis) -> None:
         """Tell monitoring which probabilities the nodes got, and how much memory the device gave for it."""

@@ -10,9 +10,10 @@ import hashlib
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from pynetdicom.sop_class import StorageCommitmentPushModelInstance
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.errors import DeliveryError
@@ -25,7 +26,6 @@ from alnnode.send.commitment import (
     CommitmentUser,
     Reason,
     Result,
-    StorageCommitmentPushModelInstance,
     read_request,
     send_report,
 )
@@ -102,10 +102,11 @@ class Committer:
 
     def _fault(self, event: Event, requester: str) -> int:
         """What is wrong with an N-ACTION before it is read."""
-        information = event.request.ActionInformation
+        request: Any = event.request
+        information = request.ActionInformation
         if requester not in self._requesters:
             return NOT_AUTHORISED
-        if event.request.RequestedSOPInstanceUID != StorageCommitmentPushModelInstance:
+        if request.RequestedSOPInstanceUID != StorageCommitmentPushModelInstance:
             return NO_SUCH_INSTANCE
         if event.action_type != REQUEST_STORAGE_COMMITMENT:
             return NO_SUCH_ACTION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
@@ -35,7 +35,7 @@ class Identities:
             nobody.user_identity_type, nobody.primary_field = USERNAME, b"-"
             requestor.primitive.user_information.append(nobody)
 
-    def check(self, event: Event) -> tuple[bool, None]:
+    def check(self, event: Any) -> tuple[bool, None]:  # the attributes of pynetdicom's event are those of its kind
         """Whether the identity that was negotiated is one of the users'."""
         if not self._digests:
             return True, None

@@ -67,7 +67,8 @@ class Messages(DIMSEServiceProvider):
 
     def __init__(self, assoc: Association, max_bytes: int) -> None:
         super().__init__(assoc)
-        self.msg_queue = Inbox(assoc)
+        self._inbox = Inbox(assoc)
+        self.msg_queue = self._inbox
         self._max_bytes = max_bytes
         self._since, self._got = 0.0, 0
         self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
@@ -76,7 +77,7 @@ class Messages(DIMSEServiceProvider):
         """Wait for an answer; or, when asked not to wait, for a request all the same: the caller's loop would only ask again."""
         try:
             if block:
-                return self.msg_queue.answers.get(timeout=self.dimse_timeout)
+                return self._inbox.answers.get(timeout=self.dimse_timeout)
             return self.msg_queue.get(timeout=WAIT)
         except queue.Empty:
             return None, None

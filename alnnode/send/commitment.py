@@ -135,7 +135,7 @@ class CommitmentUser(ServiceUser):
         action = Dataset()
         action.TransactionUID = transaction_uid
         action.ReferencedSOPSequence = _items(references)
-        handlers: list[tuple[object, object]] = [(evt.EVT_N_EVENT_REPORT, report)]
+        handlers: list[tuple[Any, Any]] = [(evt.EVT_N_EVENT_REPORT, report)]
         context = build_context(StorageCommitmentPushModel, list(SYNTAXES))
         with self.associate([context], handlers=handlers) as association:
             answer = self._send(

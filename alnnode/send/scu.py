@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
@@ -80,7 +80,7 @@ class ServiceUser:
         self,
         contexts: list[PresentationContext],
         roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
-        handlers: Sequence[tuple[object, object]] = (),
+        handlers: Sequence[tuple[Any, Any]] = (),
     ) -> Iterator[Association]:
         """Associate, and release or abort at the end.
 

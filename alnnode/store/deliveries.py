@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
 OPEN = (DeliveryState.PENDING, DeliveryState.COMMITTING)
@@ -88,7 +89,7 @@ def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datet
     due = Delivery.next_attempt_at <= now
     # What was sent waits for the destination's word, and asking for it early would only ask twice.
     waiting = (Delivery.state == DeliveryState.PENDING) | and_(Delivery.state == DeliveryState.COMMITTING, due)
-    free = [waiting, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
+    free: list[ColumnElement[bool]] = [waiting, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
     if not early:
         free.append(due)
     elif connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id, *free, due)).first() is None:

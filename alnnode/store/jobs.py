@@ -1,8 +1,8 @@
 """The state machine: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason.
 
-`Jobs` is the only writer of states, with `alnnode.store.commitments` for what destinations commit. Each step is one guarded ``UPDATE … WHERE state = :expected`` inside one transaction, so
-duplicate tasks, several sweeps and a worker that was thought dead can all call it at any time: whoever comes second changes
-nothing and is told so.
+`Jobs` is the only writer of states, with `alnnode.store.commitments` for what destinations commit. Each step is one guarded
+``UPDATE … WHERE state = :expected`` inside one transaction, so duplicate tasks, several sweeps and a worker that was thought dead
+can all call it at any time: whoever comes second changes nothing and is told so.
 """
 
 from __future__ import annotations

@@ -79,16 +79,16 @@ class _Collector:
             "alnnode_deliveries", "Deliveries by destination and state", labels=["destination", "state"]
         )
         for row in self._overview.destinations():
-            counts = (row.pending, row.committing, row.sent, row.failed)
-            for state, count in zip(DeliveryState, counts, strict=True):
-                deliveries.add_metric([row.name, state.value], count)
+            amounts = (row.pending, row.committing, row.sent, row.failed)
+            for step, amount in zip(DeliveryState, amounts, strict=True):
+                deliveries.add_metric([row.name, step.value], amount)
         yield deliveries
         requests = GaugeMetricFamily(
             "alnnode_commitment_requests", "Storage commitment requests of senders by state", labels=["state"]
         )
         asked = self._overview.commitment_requests()
-        for state in RequestState:
-            requests.add_metric([state.value], asked.get(state, 0))
+        for stage in RequestState:
+            requests.add_metric([stage.value], asked.get(stage, 0))
         yield requests
         free = shutil.disk_usage(self._settings.node.data_dir).free
         yield GaugeMetricFamily("alnnode_disk_free_bytes", "Free space at the data directory", free)
