@@ -15,7 +15,7 @@ def test_every_test_that_the_page_names_exists() -> None:
     defined = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
     assert len(named) > 60
     assert named - defined == set()
@@ -24,7 +24,7 @@ def test_every_test_that_the_page_names_exists() -> None:
 def test_every_file_and_command_that_the_page_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)", PAGE)):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for module in set(re.findall(r"python -m chaos\.(\w+)", PAGE)):
         assert (ROOT / "tests" / "chaos" / f"{module}.py").exists(), module
     for path in set(re.findall(r"`((?:tests|requirements)[\w./-]+)`", PAGE)):
