@@ -97,7 +97,8 @@ class Message:
         _add(origin, "AuditSourceTypeCode", **{"csd-code": "4"})  # application server
         for thing in self.things:
             _thing(root, thing)
-        return tostring(root, encoding="utf-8", xml_declaration=False)
+        text: bytes = tostring(root, encoding="utf-8", xml_declaration=False)
+        return text
 
 
 def patient(identifier: str, name: str) -> Thing:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pydicom.data
@@ -28,12 +29,14 @@ from alnnode.errors import NotAnalysable, RejectedObject
 from alnnode.imaging import decode, part10
 from alnnode.imaging.frames import Frame
 from alnnode.imaging.series import read_header, read_volume
+from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.ingest.accept import Acceptor
 from alnnode.ingest.scp import silence
 from alnnode.settings import load
 from alnnode.store import engine as engines
 from alnnode.store.jobs import Jobs
 from alnnode.store.spool import Spool
+from alnnode.web.attributes import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -131,6 +134,30 @@ def pixels(path: Path) -> str:
     return "decoded"
 
 
+def searched(path: Path) -> str:
+    """Outcome of reading what searches ask for."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "objects" / "one.dcm"
+        spool = Spool(Path(folder))
+        target.write_bytes(path.read_bytes())
+        one = SimpleNamespace(path="objects/one.dcm")
+        found = Attributes(spool)
+        return (
+            "read" if all(part[0] is not None for part in (found.of_series([one]), found.of_instances([one]))) else "left out"
+        )
+
+
+def shown(path: Path) -> str:
+    """Outcome of drawing an image for a viewer, and of giving it away uncompressed."""
+    try:
+        image = open_image(path)
+        image.pixels(1)
+        image.check()
+    except (DamagedImageError, NoSuchFrameError):
+        return "refused"
+    return "drawn"
+
+
 def isolated(work: Callable[[], str]) -> str:
     """Run in a child; the outcome, or how it died."""
     reading, writing = os.pipe()
@@ -171,6 +198,8 @@ def run(everything: list[Path], folder: Path) -> Tally:
         database.unlink()
         tally.add("header", isolated(partial(header, path)), path)
         tally.add("pixels", isolated(partial(pixels, path)), path)
+        tally.add("searches", isolated(partial(searched, path)), path)
+        tally.add("viewers", isolated(partial(shown, path)), path)
     for parent, group in groupby(everything, key=lambda path: path.parent):
         tally.add("folder as one series", isolated(partial(volume, list(group))), parent)
     for path in everything:

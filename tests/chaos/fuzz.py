@@ -231,7 +231,8 @@ class Tries:
 
 
 TRIES = [name for name in vars(Tries) if not name.startswith("_") and name != "spoilt"]
-WEIGHTS = [2 if name in {"door", "frames", "attributes", "search", "body", "file_head"} else 1 for name in TRIES]
+COSTLY = {"bundle": 0.3, "weights": 0.2, "volume": 2, "explicit": 2}  # whole bundles are hashed
+WEIGHTS = [COSTLY.get(name, 4) for name in TRIES]
 
 
 def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]], list[str]]:

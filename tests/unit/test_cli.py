@@ -10,7 +10,21 @@ from typer.testing import CliRunner
 from alnnode import __version__
 from alnnode.cli import app
 
-COMMANDS = ("serve", "web", "token", "listen", "work", "migrate", "analyse", "phantom", "check", "jobs", "retry", "demo")
+COMMANDS = (
+    "serve",
+    "web",
+    "token",
+    "listen",
+    "work",
+    "migrate",
+    "analyse",
+    "phantom",
+    "check",
+    "jobs",
+    "retry",
+    "advisories",
+    "demo",
+)
 
 
 def alnnode(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
