@@ -86,15 +86,15 @@ def forms(volume, node, mask):
     yield "freehand", sr("PlanarFreehandROI", "POLYLINE", contour), 0.65
     yield "rectangle", sr("RectangleROI", "POLYLINE", [*box, box[0]]), 0.6
     yield "ellipse", sr("EllipticalROI", "ELLIPSE", axes), 0.6
-    yield "circle", sr("CircleROI", "CIRCLE", [middle, (middle[0] + radius, middle[1])]), 0.45
-    yield "length", sr("Length", "POLYLINE", axes[:2]), 0.5
-    yield "arrow", sr("ArrowAnnotate", "POINT", [middle]), 0.4
+    yield "circle", sr("CircleROI", "CIRCLE", [middle, (middle[0] + radius, middle[1])]), 0.4
+    yield "length", sr("Length", "POLYLINE", axes[:2]), 0.4
+    yield "arrow", sr("ArrowAnnotate", "POINT", [middle]), 0.3
     yield "structures", marked.structures(volume, [("Node", outlines(volume, mask))]), 0.9
     yield "segment", marked.segmentation(volume, [("Node", UID, mask)]), 0.999
     yield "fractions", marked.segmentation(volume, [("Node", UID, mask)], fractional=True), 0.999
     yield "polyline graphic", marked.presentation(volume, [(k, "POLYLINE", contour)]), 0.65
     yield "ellipse graphic", marked.presentation(volume, [(k, "ELLIPSE", axes)]), 0.6
-    yield "circle graphic", marked.presentation(volume, [(k, "CIRCLE", [middle, (middle[0] + radius, middle[1])])]), 0.45
+    yield "circle graphic", marked.presentation(volume, [(k, "CIRCLE", [middle, (middle[0] + radius, middle[1])])]), 0.4
 
 
 def test_every_form_leads_to_the_node(made, tmp_path) -> None:
