@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from alnnode.records import Crop, Side
+from alnnode.records import Crop, NodeSource, Side
 from alnnode.report import canvas, words
 from alnnode.report.canvas import INK, LINE, NOT_SUSPICIOUS, NOTICE, QUIET, SUSPICIOUS, View
 
@@ -163,7 +163,8 @@ def _overview(
 def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: int) -> None:
     members = finding.prediction.members
     text = f"FSC network {words.percent(members[Crop.FSC]):g} %, ASC network {words.percent(members[Crop.ASC]):g} %, ensemble (mean) "
-    canvas.text(pen, (GAP, y), text + f"{words.percent(finding.prediction.probability):g} %", 24)
+    located = "; located by reader" if finding.node.source is NodeSource.READER else ""
+    canvas.text(pen, (GAP, y), text + f"{words.percent(finding.prediction.probability):g} %{located}", 24)
     for number, line in enumerate(canvas.wrap(words.operating_point(analysis.model.operating_point), 20, SIDE - 2 * GAP)[:3]):
         canvas.text(pen, (GAP, y + 36 + number * 26), line, 20, QUIET)
     _legend(pen, GAP, y + 130)
