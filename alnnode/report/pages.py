@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from alnnode.records import Crop
+from alnnode.records import Crop, NodeSource
 from alnnode.report import canvas, changes, drawing, words
 from alnnode.report.canvas import INK, LINE, QUIET, SUSPICIOUS, View
 from alnnode.report.drawing import GAP, SIDE
@@ -103,7 +103,8 @@ def _overview(
 def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: int) -> None:
     members = finding.prediction.members
     text = f"FSC network {words.percent(members[Crop.FSC]):g} %, ASC network {words.percent(members[Crop.ASC]):g} %, ensemble (mean) "
-    canvas.text(pen, (GAP, y), text + f"{words.percent(finding.prediction.probability):g} %", 24)
+    located = "; located by reader" if finding.node.source is NodeSource.READER else ""
+    canvas.text(pen, (GAP, y), text + f"{words.percent(finding.prediction.probability):g} %{located}", 24)
     y += 34
     more = [said for said in (words.hilum(finding.node), changes.of_node(finding, analysis)) if said is not None]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:

@@ -1,5 +1,6 @@
 """`alnnode serve` as a site runs it: real listeners, Redis, workers, networks (of random weights) and a real SCP; and kill -9 of each part."""
 
+import io
 import os
 import signal
 import socket
@@ -11,15 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import marked
 import pytest
 from processes import alive, children, command_line, descendants
-from pydicom import dcmread
-from pydicom.uid import CTImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ComprehensiveSRStorage, CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 from web_service import stow
 
 from alnnode import phantom
+from alnnode.imaging.series import read_volume
+from alnnode.locate.measure import node_from_mask
 from alnnode.records import JobState
 from alnnode.settings import load
 from alnnode.store import engine
@@ -32,6 +37,9 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
 ]
+STUDY = phantom.PhantomSettings(
+    size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
+)
 ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
 
 
@@ -53,10 +61,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> list[Path]:
-    settings = phantom.PhantomSettings(
-        size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
-    )
-    return phantom.write_series(phantom.make_patient(7, 0, settings), tmp_path_factory.mktemp("study"))
+    return phantom.write_series(phantom.make_patient(7, 0, STUDY), tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture
@@ -147,6 +152,8 @@ class Serving:
         """C-STORE the files on one association; those that were answered with success, up to where it broke off."""
         entity = AE("SENDER")
         entity.add_requested_context(CTImageStorage)
+        entity.add_requested_context(marked.SR)
+        entity.add_requested_context(ComprehensiveSRStorage)
         entity.dimse_timeout = 20
         association = entity.associate("127.0.0.1", self.port, ae_title="ALNNODE")
         done = []
@@ -220,6 +227,68 @@ def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, 
         assert str(other.SeriesInstanceUID) not in text
         assert str(patient.PatientName) not in text
         assert str(patient.PatientID) not in text
+
+
+def reports(received) -> list[Dataset]:
+    """The structured reports that the PACS received, in the order in which they came."""
+    found = []
+    for _, sop_class, data in received:
+        if sop_class in {"1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.33"}:
+            found.append(dcmread(io.BytesIO(data), force=True))
+    return found
+
+
+def tracked(report) -> dict[str, set[str]]:
+    """Tracking UIDs of a report, each with who located it."""
+    found: dict[str, set[str]] = {}
+
+    def walk(item, uid):
+        for child in item.get("ContentSequence", []):
+            name = child.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in child else ""
+            if name == "112040":
+                uid = str(child.UID)
+                found.setdefault(uid, set())
+            elif name == "LOCATED-BY":
+                found[uid].add(child.ConceptCodeSequence[0].CodeValue)
+            walk(child, uid)
+
+    walk(report, "")
+    return found
+
+
+def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_uid(tmp_path, study, bundle, pacs) -> None:
+    port, received = pacs
+    volume = read_volume(study)
+    patient = phantom.make_patient(7, 0, STUDY)
+    truth = max(patient.nodes, key=lambda node: node.short_axis_mm)
+    node = node_from_mask(volume, patient.labels == truth.number, (0, 0, 0), truth.side, 1)
+    drawn = marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.4711", "my node")]), tmp_path / "sr")
+    with serving(tmp_path, bundle, pacs_port=port) as running_node:
+        assert running_node.send(study) == study
+        wait_for(lambda: [j for j in running_node.jobs.list() if j.state is JobState.DELIVERED], 300)
+        (first,) = reports(received)
+        assert "2.25.4711" not in tracked(first)
+
+        # The reader marks a node, and the viewer stores it: a new revision of the images' own job.
+        assert running_node.send([drawn]) == [drawn]
+        wait_for(lambda: len([j for j in running_node.jobs.list() if j.state is JobState.DELIVERED]) == 2, 300)
+        _, second = reports(received)
+        assert tracked(second)["2.25.4711"] == {"READER"}
+        replaced = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+        assert replaced.ReferencedSOPInstanceUID == first.SOPInstanceUID
+        assert [j.state for j in running_node.jobs.list() if j.series_uid.startswith(marked.ROOT)] == [JobState.SKIPPED]
+
+        # The PACS sends the node's own report back: that is no mark, and no loop.
+        count = len(received)
+        second.file_meta = FileMetaDataset()
+        second.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        back = tmp_path / "back.dcm"
+        second.save_as(back, enforce_file_format=True)
+        assert running_node.send([back]) == [back]
+        wait_for(lambda: [j for j in running_node.jobs.list() if j.series_uid == second.SeriesInstanceUID and j.state in ENDS])
+        time.sleep(2)  # that nothing comes can only be watched for a while: ten sweeps
+        assert len([j for j in running_node.jobs.list() if j.series_uid == volume.header.SeriesInstanceUID]) == 2
+        assert len(received) == count
 
 
 def test_a_listener_killed_in_the_middle_of_a_series_keeps_every_acknowledged_image(tmp_path, study, bundle) -> None:

@@ -5,8 +5,8 @@ Read are structured reports (TID 1500), RT Structure Sets, Segmentations and Gra
 
 from __future__ import annotations
 
-from alnnode.locate.marks.nodes import gather, merge, nodes
+from alnnode.locate.marks.nodes import Chart, gather, merge, nodes
 from alnnode.locate.marks.reading import read, read_folder
 from alnnode.records import MARK_STORAGE
 
-__all__ = ["MARK_STORAGE", "gather", "merge", "nodes", "read", "read_folder"]
+__all__ = ["MARK_STORAGE", "Chart", "gather", "merge", "nodes", "read", "read_folder"]

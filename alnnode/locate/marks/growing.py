@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from alnnode.locate.marks.placing import outline_of, plane_mask
 from alnnode.locate.refine import HALF_WAY_HU
+from alnnode.locate.shape import filled_notch
 from alnnode.records import Shape
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 POINT_MM = 12.0  # farthest from a point that is taken for its node
 NEAR_MM = 4.0  # how far from soft tissue a point may lie
 BRIDGE_MM = 1.5  # half the width of what is no part of the node
-LEAST_SOFT = 0.3  # of a cross-section: with less soft tissue it ends, or the drawn shape counts as it is
+LEAST_SOFT = 0.3  # of a cross-section: with less soft tissue the node ends
+LEAST_FILLED = 0.5  # of a shape: with less soft tissue (a wide fatty hilum) the shape counts as it is drawn
 
 
 def grow(volume: Volume, placed: Placed) -> tuple[Mask, int]:
@@ -46,15 +48,15 @@ def _smooth(volume: Volume, k: int) -> FloatVolume:
 
 
 def _soft_part(smooth: FloatVolume, drawn: Mask) -> Mask:
-    """The largest piece of soft tissue in a shape, its holes (a fatty hilum) filled."""
+    """The largest piece of soft tissue in a shape, its notch or hole (a fatty hilum) filled."""
     soft = drawn & (smooth > HALF_WAY_HU)
     labels, count = ndimage.label(soft)
     if count == 0:
         return drawn
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    piece: Mask = ndimage.binary_fill_holes(labels == int(sizes.argmax()))
-    return piece if piece.sum() >= LEAST_SOFT * drawn.sum() else drawn
+    piece: Mask = filled_notch((labels == int(sizes.argmax()))[None])[0] & drawn
+    return piece if piece.sum() >= LEAST_FILLED * drawn.sum() else drawn
 
 
 def _extended(volume: Volume, drawn: Mask, k: int) -> tuple[Mask, int]:

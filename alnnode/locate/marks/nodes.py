@@ -105,7 +105,7 @@ def gather(objects: Iterable[MarkObject]) -> list[Mark]:
 
 
 def nodes(
-    volume: Volume, objects: Iterable[MarkObject], levels: LevelModel | None = None
+    volume: Volume, objects: Iterable[MarkObject], levels: LevelModel | None = None, chart: Chart | None = None
 ) -> tuple[list[Node], tuple[str, ...]]:
     """Make nodes of the marks of one series.
 
@@ -113,6 +113,7 @@ def nodes(
         volume: the series.
         objects: what `read` gave of any objects; those of other series are passed over.
         levels: tells the axillary level; None leaves it open.
+        chart: of this volume, where somebody made it already.
 
     Returns:
         The nodes, numbered from 1 in no particular order, none twice; and remarks on marks that are no node of this series.
@@ -122,7 +123,7 @@ def nodes(
     marks = gather(given)
     if not marks:
         return [], tuple(dict.fromkeys(remarks))
-    chart = Chart(volume, levels)
+    chart = chart or Chart(volume, levels)
     found: list[Node] = []
     # The newest first: where two lie on one place, the older is the same node.
     for mark in reversed(marks):

@@ -38,7 +38,7 @@ STRUCTURAL = {
 }  # fmt: skip
 FREE_TEXT = "CORNERSTONEFREETEXT"
 CLOSED_TOOLS = ("roi", "freehand", "segmentation")  # parts of the names of cornerstone's tools that enclose something
-NO_PLACE = ("angle", "calibrationline")
+NO_PLACE = {"angle", "cobbangle", "calibrationline"}
 OBSERVER = ("121012", "DCM")
 
 
@@ -213,8 +213,8 @@ def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
 
 
 def _coordinates(group: _Group, child: Dataset, name: Key, kind: str) -> Drawing | None:
-    tool = group.identifier.lower().partition(":")[2]
-    if any(part in tool for part in NO_PLACE):
+    tool = group.identifier.lower().partition(":")[2].partition(":")[0]
+    if tool in NO_PLACE:
         group.left_out.add("an angle or a calibration line is no mark of a node")
         return None
     dimensions = 2 if kind == "SCOORD" else 3

@@ -1,0 +1,278 @@
+"""A reader's marks on a phantom, in every form they come in: the same node comes out, measured, on the right side, with its tracking UID."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import marked
+import numpy as np
+import pytest
+from hostile import damage, edits
+from hypothesis import given, settings
+
+from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER, phantom
+from alnnode.imaging.series import read_volume
+from alnnode.locate import marks
+from alnnode.locate.marks import items
+from alnnode.locate.measure import node_from_mask
+from alnnode.phantom import PhantomSettings, Position
+from alnnode.records import NodeSource, Shape, Side
+from alnnode.report import modules
+
+UID = "2.25.4711"
+
+
+@pytest.fixture(scope="module", params=[Position.HFS, Position.HFP])
+def made(request, tmp_path_factory):
+    """A volume, its true nodes (the largest four) and their masks."""
+    options = PhantomSettings(
+        size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3,
+        position=request.param,
+    )  # fmt: skip
+    patient = phantom.make_patient(7, 0, options)
+    volume = read_volume(phantom.write_series(patient, tmp_path_factory.mktemp("ct")))
+    chosen = sorted(patient.nodes, key=lambda n: -n.short_axis_mm)[:4]
+    found = []
+    for truth in chosen:
+        mask = patient.labels == truth.number
+        found.append((node_from_mask(volume, mask, (0, 0, 0), truth.side, 1), mask))
+    return volume, found
+
+
+CHARTS: dict[int, marks.Chart] = {}
+
+
+def chart_of(volume):
+    """The chest of a phantom, found once: it does not depend on the header."""
+    key = id(volume.voxels)
+    if key not in CHARTS:
+        CHARTS[key] = marks.Chart(volume, None)
+    return CHARTS[key]
+
+
+def located(volume, tmp_path, *objects):
+    return marks.nodes(volume, [marks.read(marked.write(item, tmp_path)) for item in objects], chart=chart_of(volume))
+
+
+def dice(volume, node, mask) -> float:
+    full = np.zeros(volume.voxels.shape, bool)
+    full[tuple(slice(a, b) for a, b in zip(node.box.low, node.box.high, strict=True))] = node.mask
+    return 2 * float((full & mask).sum()) / float(full.sum() + mask.sum())
+
+
+def outlines(volume, mask):
+    """Contours (slice, (column, row) points) of every slice of a mask."""
+    return [
+        (int(k), node_from_mask(volume, mask[k : k + 1], (int(k), 0, 0), Side.LEFT, 1).contour)
+        for k in np.flatnonzero(mask.any(axis=(1, 2)))
+    ]
+
+
+def forms(volume, node, mask):
+    """The same node in every form; with the Dice that the form at least allows."""
+    k, contour = node.slice_index, [*node.contour, node.contour[0]]
+    (x0, y0), (x1, y1) = np.min(node.contour, axis=0), np.max(node.contour, axis=0)
+    middle, radius = ((x0 + x1) / 2, (y0 + y1) / 2), node.long_axis.length_mm / 2 / volume.spacing[1]
+    axes = [node.long_axis.start, node.long_axis.end, node.short_axis.start, node.short_axis.end]
+    box = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+    def sr(tool, kind, points):
+        line = marked.scoord(volume, k, kind, points)
+        return marked.report(volume, [marked.group(UID, tool, [marked.number(marked.code("G-D7FE", "SRT"), 1, [line])])])
+
+    region = marked.scoord(volume, k, "POLYLINE", contour, "CONTAINS", marked.code("111030"))
+    yield "bidirectional", marked.report(volume, [marked.bidirectional(volume, node, UID)]), 0.6
+    yield "planar region", marked.report(volume, [marked.group(UID, "PlanarFreehandROI", [region])]), 0.65
+    yield "freehand", sr("PlanarFreehandROI", "POLYLINE", contour), 0.65
+    yield "rectangle", sr("RectangleROI", "POLYLINE", [*box, box[0]]), 0.6
+    yield "ellipse", sr("EllipticalROI", "ELLIPSE", axes), 0.6
+    yield "circle", sr("CircleROI", "CIRCLE", [middle, (middle[0] + radius, middle[1])]), 0.4
+    yield "length", sr("Length", "POLYLINE", axes[:2]), 0.4
+    yield "arrow", sr("ArrowAnnotate", "POINT", [middle]), 0.3
+    yield "structures", marked.structures(volume, [("Node", outlines(volume, mask))]), 0.9
+    yield "segment", marked.segmentation(volume, [("Node", UID, mask)]), 0.999
+    yield "fractions", marked.segmentation(volume, [("Node", UID, mask)], fractional=True), 0.999
+    yield "polyline graphic", marked.presentation(volume, [(k, "POLYLINE", contour)]), 0.65
+    yield "ellipse graphic", marked.presentation(volume, [(k, "ELLIPSE", axes)]), 0.6
+    yield "circle graphic", marked.presentation(volume, [(k, "CIRCLE", [middle, (middle[0] + radius, middle[1])])]), 0.4
+
+
+def test_every_form_leads_to_the_node(made, tmp_path) -> None:
+    volume, truths = made
+    scores = {}
+    for truth, mask in truths[:2]:
+        for name, made_of, least in forms(volume, truth, mask):
+            found, remarks = located(volume, tmp_path, made_of)
+            assert len(found) == 1, (name, remarks)
+            node = found[0]
+            scores[name, truth.side] = (round(dice(volume, node, mask), 3), least)
+            assert (node.side, node.source, node.score) == (truth.side, NodeSource.READER, 1.0), name
+            if made_of.Modality in {"SR", "SEG"}:
+                assert node.tracking_uid == UID, name
+            if name in {"bidirectional", "ellipse", "planar region"}:
+                assert node.slice_index == truth.slice_index, name
+                assert abs(node.short_axis.length_mm - truth.short_axis.length_mm) < 1.5, name
+            assert not remarks, name
+    assert not {form: score for form, score in scores.items() if score[0] < score[1]}
+
+
+def test_what_cannot_be_a_node_here_gives_a_remark_and_no_node(made, tmp_path) -> None:
+    volume, ((node, mask), *_) = made
+    k, contour = node.slice_index, node.contour
+    elsewhere = replace(volume, slices=tuple(replace(s, sop_instance_uid=f"9.{n}") for n, s in enumerate(volume.slices)))
+    other_frame = replace(volume, header=marked.item(**{e.keyword: e.value for e in volume.header if e.keyword}))
+    other_frame.header.FrameOfReferenceUID = "9.9"
+    big = np.array([(5, 5), (200, 5), (200, 200), (5, 200), (5, 6)])
+    lung = volume.voxels[k].shape[0] / 2
+
+    def graphic(*shapes):
+        return marked.presentation(volume, [(k, kind, points) for kind, points in shapes])
+
+    cases = {
+        "not of this series": marked.report(elsewhere, [marked.bidirectional(elsewhere, node, UID)]),
+        "another frame of reference": marked.structures(other_frame, [("Node", outlines(other_frame, mask))]),
+        "outside the images": graphic(("POLYLINE", np.array(contour) + 1000)),
+        "too large": graphic(("POLYLINE", big)),
+        "outside both axillae": graphic(("CIRCLE", [(lung, lung), (lung + 3, lung)])),
+        "empty": marked.structures(volume, [("Node", [])]),
+        "no measurement groups": marked.report(volume, []),
+        "flags whole images": marked.key_objects(volume, [k]),
+        "open line": graphic(("POLYLINE", [(10, 10), (20, 10), (30, 40)])),
+        "no mark of a node": marked.report(
+            volume, [marked.group(UID, "Angle", [marked.scoord(volume, k, "POLYLINE", contour[:3])])]
+        ),
+    }
+    for words, item in cases.items():
+        found, remarks = located(volume, tmp_path, item)
+        assert not found, words
+        assert any(words in remark for remark in remarks), (words, remarks)
+
+
+def test_a_lymph_node_that_is_called_one_counts_outside_the_axillae_too(made, tmp_path) -> None:
+    volume, ((node, _), *_) = made
+    middle = volume.voxels.shape[1] / 2
+    spot = [(middle, middle), (middle + 3, middle)]
+    circle = marked.scoord(volume, node.slice_index, "CIRCLE", spot)
+    plain, called = (marked.report(volume, [marked.group(UID, "CircleROI", [circle], label)]) for label in ("", "lymph node?"))
+    assert not located(volume, tmp_path, plain)[0]
+    assert len(located(volume, tmp_path, called)[0]) == 1
+
+
+def test_contours_in_the_same_frame_of_reference_are_mapped_onto_another_reconstruction(made, tmp_path) -> None:
+    volume, ((node, mask), *_) = made
+    contours = marked.structures(volume, [("Node", outlines(volume, mask))])
+    header = marked.item(**{e.keyword: e.value for e in volume.header if e.keyword})
+    header.SeriesInstanceUID = "9.1"
+    slices = tuple(replace(s, sop_instance_uid=f"9.{n}") for n, s in enumerate(volume.slices))
+    found, _ = located(replace(volume, header=header, slices=slices), tmp_path, contours)
+    assert dice(volume, found[0], mask) > 0.9
+    assert found[0].side is node.side
+
+
+def test_the_place_counts_where_the_stated_side_differs(made, tmp_path) -> None:
+    volume, ((node, _), *_) = made
+    wrong = {Side.RIGHT: ("G-A101", "Left"), Side.LEFT: ("G-A100", "Right")}[node.side]
+    side = marked.content(
+        "CODE",
+        marked.code("G-C171", "SRT", "Laterality"),
+        "HAS CONCEPT MOD",
+        ConceptCodeSequence=[marked.code(wrong[0], "SRT", wrong[1])],
+    )
+    group = marked.bidirectional(volume, node, UID)
+    group.ContentSequence.append(side)
+    found, remarks = located(volume, tmp_path, marked.report(volume, [group]))
+    assert found[0].side is node.side
+    assert any("its place counts" in remark for remark in remarks)
+
+
+def test_the_newest_of_two_versions_counts_and_one_place_is_one_node(made, tmp_path) -> None:
+    volume, ((node, _), (other, _), *_) = made
+    first = marked.report(volume, [marked.bidirectional(volume, node, UID)], 1)
+    moved = marked.report(volume, [marked.bidirectional(volume, other, UID)], 2)
+    again = marked.report(volume, [marked.bidirectional(volume, other, "2.25.9")], 3)
+    found, remarks = located(volume, tmp_path, moved, first)
+    assert [(n.tracking_uid, n.slice_index) for n in found] == [(UID, other.slice_index)]
+    found, remarks = located(volume, tmp_path, first, moved, again)
+    assert [n.tracking_uid for n in found] == ["2.25.9"]
+    assert any("a newer mark is of the same node" in remark for remark in remarks)
+
+
+def test_a_report_on_a_segment_takes_its_mask_from_the_segmentation(made, tmp_path) -> None:
+    volume, ((_, mask), *_) = made
+    seg = marked.segmentation(volume, [("Segment 1", "2.25.8", mask)], 5)
+    reference = marked.item(
+        ReferencedSOPClassUID=marked.SEG, ReferencedSOPInstanceUID=seg.SOPInstanceUID, ReferencedSegmentNumber=1
+    )
+    segment = marked.content("IMAGE", marked.code("121191"), ReferencedSOPSequence=[reference])
+    report = marked.report(volume, [marked.group(UID, "Segment", [segment])], 6)
+    found, _ = located(volume, tmp_path, seg, report)
+    assert [(n.tracking_uid, dice(volume, n, mask) > 0.99) for n in found] == [(UID, True)]
+
+
+def test_own_results_are_no_marks_and_edited_ones_are(made, tmp_path) -> None:
+    volume, ((node, _), *_) = made
+    assert modules.MANUFACTURER == MANUFACTURER
+    own = marked.report(volume, [marked.bidirectional(volume, node, UID)], Manufacturer=MANUFACTURER)
+    observed = marked.report(volume, [marked.bidirectional(volume, node, UID)])
+    device = marked.content("UIDREF", marked.code("121012"), "HAS OBS CONTEXT", UID=IMPLEMENTATION_CLASS_UID)
+    observed.ContentSequence.append(device)
+    for item in (own, observed):
+        assert marks.read(marked.write(item, tmp_path)).own
+        assert located(volume, tmp_path, item) == ([], ())
+    # OHIF keeps the tracking UID of what it restored, and the object is its own.
+    edited = marked.report(volume, [marked.bidirectional(volume, node, UID)])
+    assert located(volume, tmp_path, edited)[0][0].tracking_uid == UID
+
+
+def test_a_found_node_under_a_mark_is_the_marked_one(made) -> None:
+    volume, ((_, mask), (_, far), *_) = made
+    reader = node_from_mask(volume, mask, (0, 0, 0), Side.LEFT, 1, 1.0, NodeSource.READER)
+    grown = np.zeros_like(mask)
+    grown[:, 1:] = mask[:, :-1]
+    same = node_from_mask(volume, grown, (0, 0, 0), Side.LEFT, 2, 0.7)
+    apart = node_from_mask(volume, far, (0, 0, 0), Side.LEFT, 3, 0.6)
+    assert marks.merge([reader], [same, apart]) == [reader, apart]
+
+
+def test_a_group_that_no_reader_could_have_meant_is_bounded(made, tmp_path, monkeypatch) -> None:
+    volume, ((node, mask), *_) = made
+    groups = [marked.bidirectional(volume, node, f"2.25.{n}") for n in range(7)]
+    monkeypatch.setattr(items, "MAX_MARKS", 5)
+    read = marks.read(marked.write(marked.report(volume, groups), tmp_path))
+    assert (len(read.marks), read.remarks) == (5, ("only the first 5 measurement groups were read",))
+    deep = marked.bidirectional(volume, node, UID)
+    for _ in range(100):
+        deep = marked.content("CONTAINER", marked.code("126010"), "CONTAINS", [deep])
+    assert marks.read(marked.write(marked.report(volume, [deep]), tmp_path)).marks == ()
+    huge = marked.segmentation(volume, [("Node", UID, mask)])
+    huge.NumberOfFrames = 2_000_000
+    assert "too large" in str(marks.read(marked.write(huge, tmp_path)).remarks)
+    wide = marked.presentation(volume, [(0, "POLYLINE", np.zeros((30_000, 2)))])
+    assert marks.read(marked.write(wide, tmp_path)).marks == ()
+    for bad in ("not a uid", "1." * 40, "../../etc"):
+        assert (
+            marks.read(marked.write(marked.report(volume, [marked.bidirectional(volume, node, bad)]), tmp_path))
+            .marks[0]
+            .tracking_uid
+            is None
+        )
+
+
+@given(changes=edits)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_damaged_objects_never_raise(made, tmp_path_factory, changes) -> None:
+    volume, ((node, mask), *_) = made
+    folder = tmp_path_factory.mktemp("damaged")
+    for item in (
+        marked.report(volume, [marked.bidirectional(volume, node, UID)]),
+        marked.structures(volume, [("Node", outlines(volume, mask))]),
+        marked.segmentation(volume, [("Node", UID, mask)]),
+        marked.presentation(volume, [(node.slice_index, "POLYLINE", node.contour)]),
+    ):
+        path = folder / "mark.dcm"
+        path.write_bytes(damage(marked.encoded(item), changes, head=2000))
+        for found in (marks.read(path),):
+            assert isinstance(found.remarks, tuple)
+            for mark in found.marks:
+                assert all(len(drawing.points) for drawing in mark.drawings)
+                assert all(isinstance(drawing.shape, Shape) for drawing in mark.drawings)
