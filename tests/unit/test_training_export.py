@@ -123,10 +123,11 @@ def test_onnx_says_what_pytorch_says(tmp_path: Path) -> None:
     onnx_export.write(loaded, tmp_path / "onnx")
     told = json.loads((tmp_path / "onnx" / "bundle.json").read_text())
     assert (told["bundle"], told["temperature"], told["crops"]["pixels"]) == (loaded.digest, 1.5, 32)
-    picture = np.random.default_rng(3).random((5, 1, 32, 32), np.float32)
-    for crop, model in networks.of_bundle(loaded).items():
+    picture = torch.from_numpy(np.random.default_rng(3).random((5, 1, 32, 32), np.float32))
+    models = networks.of_bundle(loaded)
+    for crop, model in models.items():
         session = onnxruntime.InferenceSession(tmp_path / "onnx" / told["networks"][crop.value])
-        found = session.run(["logit"], {"crops": picture})[0]
-        np.testing.assert_allclose(found, model(torch.from_numpy(picture)).detach().numpy(), atol=1e-3)
-    with pytest.raises(onnx_export.OnnxError, match="differ"):
-        onnx_export.write(loaded, tmp_path / "again", tolerance=0.0)
+        found = session.run(["logit"], {"crops": picture.numpy()})[0]
+        np.testing.assert_allclose(found, model(picture).detach().numpy(), atol=1e-3)
+    # The check sees other weights.
+    assert onnx_export.difference(tmp_path / "onnx" / "fsc.onnx", models[Crop.ASC], picture) > onnx_export.TOLERANCE

@@ -13,7 +13,7 @@ from alnnode import phantom
 from alnnode.errors import AlnnodeError
 from alnnode.phantom import PhantomSettings
 from training.__main__ import app
-from training.clinical import check, coco, folder, importing, labels, merge, nifti, table
+from training.clinical import check, coco, folder, importing, labels, merge, nifti, phantoms, table
 from training.clinical.table import NodeRow, TableError
 
 GEOMETRIES = {"supine": {}, "prone": {"prone": True}, "feet first": {"feet_first": True}, "tilted": {"tilt": 15.0}}
@@ -301,6 +301,8 @@ def test_the_truth_of_phantoms_is_a_table(tmp_path) -> None:
     (made,) = json.loads((tmp_path / "truth.json").read_text())["patients"]
     assert len(found.rows) == len(made["nodes"]) > 0
     assert check.problems(dict(enumerate(found.rows, 2)), lying) == []
+    assert phantoms.among(found.rows)
+    assert not phantoms.among([replace(found.rows[0], source="SR")])
     for row, node in zip(found.rows, made["nodes"], strict=True):
         assert (row.label == "malignant", row.left, row.sop_uid) == (
             node["malignant"],

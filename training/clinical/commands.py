@@ -14,7 +14,7 @@ from alnnode.model.network import ARCHITECTURES
 from training import evaluate as evaluation
 from training import networks, onnx_export, page
 from training.clinical import check as checks
-from training.clinical import crops, folder, study, table
+from training.clinical import crops, folder, phantoms, study, table
 from training.progress import bars, console
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ def train(
     if unknown := set(families) - set(ARCHITECTURES):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: known are {', '.join(ARCHITECTURES)}", param_hint="--family")
     settings = CropSettings(pixels=pixels)
+    rows, lying = _refused(table_, data, by_patient_id)
     plan = study.Plan(
-        name, out / "work", families, folds, epochs, batch, output_stride, seed, choose_device(device).type, processes, detector,
+        name, out / "work", families, folds, epochs, batch, output_stride, seed, choose_device(device).type, processes, phantoms.among(rows.values()), detector,
         settings,
     )  # fmt: skip
-    rows, lying = _refused(table_, data, by_patient_id)
     with bars() as report:
         nodes = _nodes(rows, lying, settings, plan.work, report, processes)
         outcome = study.run(plan, nodes, report, out / "bundle")

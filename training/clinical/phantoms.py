@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from training.clinical.imported import Imported, patient_of
 from training.clinical.table import BENIGN, MALIGNANT, NodeRow, TableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from training.clinical.folder import Folder, Series
+
+
+SOURCE: Final = "phantom"
+
+
+def among(rows: Iterable[NodeRow]) -> bool:
+    """Whether any node is a drawing: what is trained on such nodes must say so."""
+    return any(row.source == SOURCE for row in rows)
 
 
 def read(path: Path, folder: Folder) -> Imported:
@@ -52,6 +61,6 @@ def _row(node: dict[str, Any], series: Series) -> NodeRow:
         side=node["side"],
         level=node["level"],
         short_axis_mm=node["short_axis_mm"],
-        source="phantom",
+        source=SOURCE,
         source_uid=str(node["number"]),
     )

@@ -50,6 +50,7 @@ class Plan:
 
     Attributes:
         folds: of the four; every network is trained once for each, and selection is made on the validation nodes of all of them.
+        synthetic: some nodes are of phantoms, so the bundle says that it is a demonstration; never for patients alone.
         detector: "demo" or the folder of a bundle whose detector the new bundle takes over.
     """
 
@@ -63,6 +64,7 @@ class Plan:
     seed: int
     device: str
     processes: int
+    synthetic: bool
     detector: str = "demo"
     crops: CropSettings = CropSettings()  # noqa: RUF009 - frozen
 
@@ -238,8 +240,8 @@ def _export(
     return export.Export(
         name=plan.name,
         version="1",
-        demonstration=False,
-        training_data=f"{len(train)} nodes of {len(train.patients)} patients, cohort {digest[:12]}",
+        demonstration=plan.synthetic,
+        training_data=f"{'synthetic phantoms: ' * plan.synthetic}{len(train)} nodes of {len(train.patients)} patients, cohort {digest[:12]}",
         crops=plan.crops,
         output_stride=plan.output_stride,
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in judged.pair.members},
