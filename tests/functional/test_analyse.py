@@ -166,7 +166,9 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
         image.save_as(path)
         image.StudyDate = "20260504"
         image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.606", "2.25.607"
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{image.SOPInstanceUID[:-3]}999{image.InstanceNumber}"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = (
+            f"{image.SOPInstanceUID[:-3]}999{image.InstanceNumber}"
+        )
         image.ImagePositionPatient = [float(p) + d for p, d in zip(image.ImagePositionPatient, (12.0, -7.0, 40.0), strict=True)]
         later = tmp_path / "second" / path.name
         later.parent.mkdir(exist_ok=True)
