@@ -33,7 +33,7 @@ def header_of(path: Path) -> Dataset | None:
     """Read who and when an image is of; None when it cannot be read: the analysis will say so."""
     try:
         return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    except (FileNotFoundError, InvalidDicomError, ValueError, NotImplementedError):
+    except (InvalidDicomError, OSError, ValueError, NotImplementedError):
         return None
 
 

@@ -72,6 +72,7 @@ def test_an_image_that_cannot_be_read_is_compared_with_nothing(tmp_path: Path) -
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(os.urandom(300))
     assert priors.header_of(broken) is None
+    assert priors.header_of(tmp_path / "absent.dcm") is None
     assert priors.find(OWN, tmp_path, None) == Earlier()
 
 
