@@ -175,7 +175,14 @@ def test_patients_are_named_only_where_the_settings_say_so(tmp_path) -> None:
     assert patient("4711", "").name == ""
 
 
-def test_two_senders_of_one_folder_send_nothing_twice(tmp_path) -> None:
+def test_two_senders_of_one_folder_send_nothing_twice(tmp_path, monkeypatch) -> None:
+    send = FileSink.send
+
+    def slowly(sink, message) -> None:
+        send(sink, message)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(FileSink, "send", slowly)
     settings = configured(tmp_path)
     written = Trail(settings)
     senders = [Sender(settings), Sender(settings)]
@@ -183,7 +190,9 @@ def test_two_senders_of_one_folder_send_nothing_twice(tmp_path) -> None:
         written.put(written.events.deleted(study(f"1.{number}"), 1))
     written.close()
     for sender in senders:
-        sender.close()
+        sender._stop.set()  # both at the same moment
+    for sender in senders:
+        sender.close(20)
     assert sorted(read.study for read in lines(tmp_path)) == sorted(f"1.{number}" for number in range(100))
 
 
