@@ -88,7 +88,7 @@ def forms(volume, node, mask):
     yield "ellipse", sr("EllipticalROI", "ELLIPSE", axes), 0.6
     yield "circle", sr("CircleROI", "CIRCLE", [middle, (middle[0] + radius, middle[1])]), 0.4
     yield "length", sr("Length", "POLYLINE", axes[:2]), 0.4
-    yield "arrow", sr("ArrowAnnotate", "POINT", [middle]), 0.3
+    yield "arrow", sr("ArrowAnnotate", "POINT", [middle]), 0.1  # of a node with a wide hilum, no more than the cortex
     yield "structures", marked.structures(volume, [("Node", outlines(volume, mask))]), 0.9
     yield "segment", marked.segmentation(volume, [("Node", UID, mask)]), 0.999
     yield "fractions", marked.segmentation(volume, [("Node", UID, mask)], fractional=True), 0.999
@@ -131,7 +131,7 @@ def test_what_cannot_be_a_node_here_gives_a_remark_and_no_node(made, tmp_path) -
     cases = {
         "not of this series": marked.report(elsewhere, [marked.bidirectional(elsewhere, node, UID)]),
         "another frame of reference": marked.structures(other_frame, [("Node", outlines(other_frame, mask))]),
-        "outside the images": graphic(("POLYLINE", np.array(contour) + 1000)),
+        "outside the images": graphic(("POLYLINE", np.array([*contour, contour[0]]) + 1000)),
         "too large": graphic(("POLYLINE", big)),
         "outside both axillae": graphic(("CIRCLE", [(lung, lung), (lung + 3, lung)])),
         "empty": marked.structures(volume, [("Node", [])]),
