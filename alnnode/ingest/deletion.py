@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from alnnode.audit.events import study
@@ -30,7 +31,7 @@ class Deletion:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for uid, files in self._files.items():
-            self._trail.put(self._trail.events.deleted(study(uid), files), lambda found=self._patients[uid]: found)
+            self._trail.put(self._trail.events.deleted(study(uid), files), partial(self._patients.get, uid))
 
     def delete(self, paths: tuple[str, ...]) -> None:
         """Delete the files of one series; whose they were is read before, where messages name patients."""

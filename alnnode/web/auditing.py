@@ -103,7 +103,7 @@ class Audited:
     def _query(self, scope: Scope, path: str, status: int) -> bytes:
         """Return what was asked; its values only where patients may be named, and what was not understood not at all."""
         if self._trail.identity:
-            return scope["path"].encode() + b"?" + bytes(scope["query_string"])
+            return str(scope["path"]).encode() + b"?" + bytes(scope["query_string"])
         if status != 200:
             return path.encode()
         names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
