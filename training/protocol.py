@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
 CHOSEN: Final = "chosen on validation"
-SHUFFLED: Final = "labels shuffled (a check: 0.5)"
+SHUFFLED: Final = "labels shuffled (a check: about 0.5; one deal of labels scatters by more than this interval)"
 SHORT_AXIS: Final = "short axis alone"
 SENSITIVITY: Final = 0.98  # of the exported operating point, on validation
 
@@ -103,9 +103,9 @@ def parts_of(cohort: Cohort, rows: Rows) -> Parts:
     return Parts(train, validation, test)
 
 
-def shuffled(whole: Parts, seed: int) -> Parts:
-    """Return the parts with the labels dealt out anew over all nodes: nothing can be learned but what leaks."""
-    rng = np.random.default_rng([seed, 13])
+def shuffled(whole: Parts, seed: int, deal: int = 0) -> Parts:
+    """Return the parts with the labels of each dealt out anew: nothing can be learned but what leaks, or what a deal has by chance."""
+    rng = np.random.default_rng([seed, 13, deal])
     train, validation, test = (
         replace(part, malignant=rng.permutation(part.malignant)) for part in (whole.train, whole.validation, whole.test)
     )
@@ -145,19 +145,20 @@ def paper(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
     return selection.fit(labels, validation, ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC)), "mean")
 
 
-def _named(member: Member) -> str:
+def named(member: Member) -> str:
+    """Return a network's name in the tables."""
     return f"{member[0]}, {member[1].value.upper()}"
 
 
 def _area(labels: Labels, validation: Mapping[Member, Scores], name: str) -> float:
-    return float(auroc.order(labels, next(scores for member, scores in validation.items() if _named(member) == name)).mean())
+    return float(auroc.order(labels, next(scores for member, scores in validation.items() if named(member) == name)).mean())
 
 
 def _singles(
     labels: Labels, validation: Mapping[Member, Scores], tested: Mapping[Member, Scores], families: tuple[str, ...]
 ) -> list[Row]:
     found = [
-        tables.row(_named((family, crop)), labels, validation[family, crop], tested[family, crop])
+        tables.row(named((family, crop)), labels, validation[family, crop], tested[family, crop])
         for crop in Crop
         for family in families
     ]

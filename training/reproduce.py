@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from alnnode import phantom
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
+from training import auroc, described, export, grid, networks, protocol, statistics, tables
 from training import cohort as cohorts
-from training import described, export, grid, networks, protocol, statistics, tables
 from training import reproduction as terms
 from training.protocol import CHOSEN, PAPER, SHORT_AXIS
 from training.train import logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     Report = Callable[[str, int], Callable[[], None]]
 
 
+DEALS: Final = 5  # of shuffled labels
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one run found; rows are over the test nodes.
@@ -49,15 +52,20 @@ class Outcome:
     Attributes:
         best: of the combinations, on validation.
         single: the best single network on validation; what the combination has to beat.
+        member: the better network of the paper's combination, on validation.
+        chance: AUROC on the right labels of networks that learned labels dealt out anew, one for each deal.
         shifted: rows over the nodes of the harder cohort, with their labels and patients.
         groups: subgroups of the chosen combination.
         digest: of the exported bundle, with the digest of its figures.
+        seconds: of all runs that led here.
     """
 
     test: Cohort
     rows: list[Row]
     best: str
     single: str
+    member: str
+    chance: tuple[float, ...]
     shifted: tuple[Cohort, list[Row]]
     groups: list[statistics.Subgroup]
     calibration: tuple[float, float]
@@ -95,9 +103,10 @@ def run(plan: Plan, report: Report, out: Path) -> Outcome:
     nodes = terms.cohort(plan, report("phantoms", profile.patients))
     tasks = terms.tasks(plan)
     grid.train(partial(terms.parts, plan), tasks, plan.work / profile.name, report("networks", len(tasks)), plan.processes)
-    check = [task for task in tasks if task.fold == 0 and task.family == profile.families[0] and task.crop is Crop.FSC]
+    first = next(task for task in tasks if task.family == profile.families[0] and task.crop is Crop.FSC)
+    check = [replace(first, fold=deal) for deal in range(DEALS)]
     place = plan.work / profile.name / "shuffled"
-    grid.train(partial(terms.shuffled, plan), check, place, report("networks, labels shuffled", 1), min(plan.processes, 1))
+    grid.train(partial(terms.shuffled, plan), check, place, report("networks, labels shuffled", DEALS), plan.processes)
     harder = described.collect(
         plan.source(shifted=True),
         profile.shifted,
@@ -105,12 +114,19 @@ def run(plan: Plan, report: Report, out: Path) -> Outcome:
         report("harder phantoms", profile.shifted),
         plan.processes,
     )
-    return _judge(plan, nodes, harder.cohort, tasks, check[0].scores(place), out, begun)
+    chance = [task.scores(place)["test"] for task in check]
+    outcome = _judge(plan, nodes, harder.cohort, tasks, chance, out)
+    return replace(outcome, seconds=_elapsed(plan.work / profile.name / "seconds", time.perf_counter() - begun))
 
 
-def _judge(
-    plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chance: Mapping[str, Scores], out: Path, begun: float
-) -> Outcome:
+def _elapsed(kept: Path, seconds: float) -> float:
+    """Add the seconds of this run to those of the runs before it, which did what it found done."""
+    before = float(kept.read_text(encoding="utf-8")) if kept.exists() else 0.0
+    kept.write_text(f"{before + seconds:.1f}", encoding="utf-8")
+    return before + seconds
+
+
+def _judge(plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chance: Sequence[Scores], out: Path) -> Outcome:
     profile, work = plan.profile, plan.work / plan.profile.name
     splits = [terms.split(nodes, fold, plan.seed) for fold in range(profile.folds)]
     test = described.take(nodes, splits[0].test)
@@ -118,7 +134,7 @@ def _judge(
     judged = protocol.judge(labels, tasks, work)
     best, pair, validation = judged.best, judged.pair, judged.validation
     mean = protocol.paper(labels, validation)
-    rows = [*judged.rows, *_baselines(nodes, splits[0]), protocol.chance(profile.families[0], nodes.cohort, splits[0], chance)]
+    rows = [*judged.rows, *_baselines(nodes, splits[0])]
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     used = sorted({*best.members, *mean.members, *pair.members})
     models = {member: protocol.restore(first[member], work, len(plan.crops.windows)) for member in used}
@@ -134,6 +150,8 @@ def _judge(
         rows=rows,
         best=judged.chosen,
         single=judged.single,
+        member=protocol.named(max(mean.members, key=lambda member: _area(labels, validation[member]))),
+        chance=tuple(_area(test.cohort.malignant, scores) for scores in chance),
         shifted=(harder, shifted),
         groups=statistics.subgroups(test.cohort.malignant, probability, test.cohort.patient, test.groups()),
         calibration=(
@@ -143,8 +161,12 @@ def _judge(
         digest=_export(plan, nodes, judged, {crop: models[family, crop] for family, crop in pair.members}, out),
         exported=pair.name,
         nodes=nodes,
-        seconds=time.perf_counter() - begun,
+        seconds=0.0,
     )
+
+
+def _area(labels: Labels, scores: Scores) -> float:
+    return float(auroc.order(labels, scores).mean())
 
 
 def _baselines(nodes: Described, rows: Rows) -> list[Row]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy import stats
+
 from training import auroc, statistics, tables
+from training.protocol import PAPER as PAPERS
+from training.protocol import SHORT_AXIS
 
 if TYPE_CHECKING:
     from training.reproduce import Outcome
@@ -12,6 +17,8 @@ if TYPE_CHECKING:
     from training.tables import Row
 
 # Park et al., Curr Oncol 2024;31(4):2278, DenseNet121-FSC + DenseNet121-ASC.
+MEASURED = "logistic regression on measured morphology"
+DRAWN = "logistic regression on the generator's parameters"
 PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity": 0.903}
 
 
@@ -39,6 +46,9 @@ def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
         pixels=profile.pixels,
         stride=profile.output_stride,
         table=tables.table(labels, patients, outcome.rows),
+        chance=_chance(outcome),
+        ceiling=tables.cell(auroc.interval(labels, rows[DRAWN].scores, patients)),
+        measured=tables.cell(auroc.interval(labels, rows[MEASURED].scores, patients)),
         tests="\n".join(f"- {line}" for line in _tests(outcome, rows)),
         paper=_paper(outcome, best),
         ece=f"{outcome.calibration[0]:.3f}",
@@ -63,8 +73,20 @@ def _whole(plan: Plan) -> str:
 
 def _tests(outcome: Outcome, rows: dict[str, Row]) -> list[str]:
     labels, patients = outcome.test.malignant, outcome.test.patient
-    against = [outcome.single, "short axis alone", "logistic regression on measured morphology"]
-    return [tables.comparison(labels, patients, rows[outcome.best], rows[name]) for name in against]
+    pairs = [(outcome.best, other) for other in (outcome.single, SHORT_AXIS, MEASURED)] + [(PAPERS[1], outcome.member)]
+    return [tables.comparison(labels, patients, rows[one], rows[other]) for one, other in pairs]
+
+
+def _chance(outcome: Outcome) -> str:
+    """Say what networks make of labels that were dealt out anew.
+
+    One deal agrees with the size of the nodes by chance, and a network that learns so little ranks by size, one way or the other. So the
+    interval is that of the mean over deals, and not one over test nodes.
+    """
+    found = np.array(outcome.chance)
+    half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
+    each = ", ".join(f"{value:.3f}" for value in found)
+    return f"mean {found.mean():.3f} ({found.mean() - half:.3f}-{found.mean() + half:.3f}, Student's t over the deals); each: {each}"
 
 
 def _paper(outcome: Outcome, best: Row) -> str:
@@ -95,8 +117,8 @@ def _group(group: statistics.Subgroup) -> str:
 
 _TEXT = """# The reproduction
 
-Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes of this run (steps that were on disk
-already are not counted). Nothing in this file is typed by hand. {whole}
+Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes, all runs that led
+here together. Nothing in this file is typed by hand. {whole}
 
 Park et al. (Curr Oncol 2024;31(4):2278) compare three families of networks under two crops on 1128 nodes of 523 patients. Their images and model are
 not public. This runs their protocol on drawings: {nodes} nodes ({malignant} malignant, {benign} benign) of {patients} phantoms. **It shows that the
@@ -114,11 +136,18 @@ Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the othe
 
 {tests}
 
+Labels dealt out anew teach a network nothing, if nothing leaks. AUROC on the right labels: {chance}. One deal agrees with the size of the nodes by
+chance, and a network that learns so little ranks by size, upwards or downwards: single values scatter widely.
+
 Expected calibration error of the chosen combination {ece}, Brier score {brier}.
 
 ## Beside the paper
 
 {paper}
+
+What these drawings give at the most: a logistic regression on the very parameters that the nodes were drawn with has an AUROC of {ceiling}, one on what
+can be measured of them {measured}. A figure above the first would be luck; below the second, the networks have not learned
+what there is to learn from so few nodes in so few epochs.
 
 ## Subgroups of the chosen combination
 

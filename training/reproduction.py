@@ -146,9 +146,9 @@ def parts(plan: Plan, fold: int) -> Parts:
     return protocol.parts_of(nodes.cohort, split(nodes, fold, plan.seed))
 
 
-def shuffled(plan: Plan, fold: int) -> Parts:
-    """Return the same with the labels dealt out anew over all nodes: nothing can be learned but what leaks."""
-    return protocol.shuffled(parts(plan, fold), plan.seed)
+def shuffled(plan: Plan, deal: int) -> Parts:
+    """Return the parts of the first fold with the labels dealt out anew, differently for each ``deal``."""
+    return protocol.shuffled(parts(plan, 0), plan.seed, deal)
 
 
 def tasks(plan: Plan) -> list[Task]:

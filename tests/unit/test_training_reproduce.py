@@ -9,6 +9,7 @@ from alnnode.model import bundle
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import described, reproduce, reproduce_report, reproduction, selection
+from training.protocol import PAPER
 
 
 def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(tmp_path) -> None:
@@ -27,10 +28,14 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     text = reproduce_report.markdown(plan, outcome, "a test")
     assert outcome.digest in text
     assert "This is the reduced profile `tiny`" in text
-    for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters", "labels shuffled"):
+    for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters"):
         assert re.search(rf"^\| [^|]*{re.escape(row)}.* \| \d", text, re.MULTILINE), row
+    assert len(set(outcome.chance)) == reproduce.DEALS
+    assert re.search(r"dealt out anew .* mean [01]\.\d+ \(", text)
+    assert f"{PAPER[1]} less {outcome.member}" in text
     again = reproduce.run(plan, report, tmp_path / "again")
     assert again.digest == outcome.digest
+    assert again.seconds > outcome.seconds > 0
     for one, other in zip(outcome.rows, again.rows, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
 
