@@ -65,11 +65,13 @@ def revise(
     wanted: list[tuple[str, str, int, str]] = []
     here = False
     for uid in of:
+        # Locked, so that no worker takes the job between this look and what follows from it, without the marks.
         latest = connection.execute(
             select(Job.job_id, Job.study_uid, Job.revision, Job.state, Job.purged_at)
             .where(Job.series_uid == uid)
             .order_by(Job.revision.desc())
             .limit(1)
+            .with_for_update()
         ).one_or_none()
         revision = 0 if latest is None else int(latest.revision)
         here = here or (latest is not None and latest.purged_at is None)
