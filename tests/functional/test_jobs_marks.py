@@ -172,3 +172,11 @@ def test_what_comes_while_a_worker_takes_the_job_makes_a_new_revision(jobs, engi
     comer.join(30)
     assert (taken.paths, taken.marks) == ((f"objects/{CT}.1",), ())
     assert sorted(job.revision for job in of_series(jobs, CT)) == [1, 2], "what came is in no revision"
+
+
+def test_marks_on_marks_are_not_kept_for_ever(jobs) -> None:
+    jobs.record_instances([instance(SR, refers=[SR, "1.2.7"]), instance("1.2.7", refers=[SR])])
+    jobs.complete_due(RULES, unwanted, at(60))
+    gone: list[str] = []
+    jobs.purge(at(9999), at(9999), gone.extend)
+    assert sorted(gone) == [f"objects/{SR}.1", "objects/1.2.7.1"]
