@@ -86,6 +86,25 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
 
 
+@pytest.mark.parametrize("other", ["bundle_digest", "settings_digest"])
+def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_now(node, other) -> None:
+    client, opened, performer = node
+    before = images(client, opened)
+    analysed(opened, before, report.build(analysis(1), CONTEXT), {"pacs": ["sr"]}, **{other: "0" * 64})
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    for _ in range(3):
+        performer.once()
+    assert state(client) == "IN PROGRESS"
+    again = next(job for job in opened.jobs.list() if job.revision == 2)
+    assert (again.predecessor_id, opened.jobs.get(before).state) == (before, JobState.ANALYSED), (
+        "what was delivered is left alone"
+    )
+    analysed(opened, again.job_id, report.build(analysis(1), CONTEXT))
+    performer.once()
+    assert state(client) == "COMPLETED"
+    assert len(opened.jobs.list()) == 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
