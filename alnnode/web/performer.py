@@ -77,7 +77,7 @@ class Performer:
         while not self._closed.wait(self._opened.settings.worklist.interval):
             try:
                 self.once()
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the next round tries again; without this thread, workitems would wait for ever
                 log.warning("worklist_failed", error=type(error).__name__)  # paths and parameters hold UIDs
 
     def once(self) -> None:
@@ -93,7 +93,9 @@ class Performer:
                     self._go_on(item)
             except WorkitemRefused:
                 continue  # somebody else was faster
-            except (AlnnodeError, OSError) as error:
+            except SQLAlchemyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one workitem stops neither the others nor the thread, whatever it is
                 log.warning("workitem_failed", workitem=name_of(item.workitem_uid)[:12], error=type(error).__name__)
 
     def _clean(self) -> None:

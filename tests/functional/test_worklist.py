@@ -18,6 +18,7 @@ from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.store import ups
+from alnnode.store.performing import Performing
 from alnnode.store.spool import Spool
 from alnnode.store.subscriptions import Subscriptions
 from alnnode.store.ups import FILTERED, GLOBAL, State, Status
@@ -84,6 +85,22 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     for _ in range(3):
         performer.once()
     assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
+
+
+def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    for uid, series in (("1.2.3.1", "1.2.3.99"), (UID, SERIES)):
+        client.post(f"{ROOT}?{uid}", json=workitem(STUDY, series))
+    performer.once()
+    original = Performing.job_of
+
+    def broken(self, series_uid):
+        return {}[series_uid] if series_uid == "1.2.3.99" else original(self, series_uid)
+
+    monkeypatch.setattr(Performing, "job_of", broken)
+    performer.once()
+    assert opened.worklist.get(UID).job_id == job
 
 
 @pytest.mark.parametrize("other", ["bundle_digest", "settings_digest"])
