@@ -6,6 +6,7 @@ from hashlib import sha256
 from listening import wait_for
 from web_service import stow
 
+from alnnode.model import bundle
 from alnnode.settings import Completion
 from alnnode.store.rows import ResultRow
 
@@ -20,16 +21,17 @@ def received(opened, client, files):
     return job.job_id
 
 
-def ready(opened, job_id):
+def ready(opened, job_id, changed=None):
     """Say that the series is complete, and take the job as a worker does."""
     later = datetime.now(UTC) + timedelta(hours=1)
     assert job_id in opened.jobs.complete_due(Completion(), lambda _: None, now=later)
-    return opened.jobs.claim(job_id, timedelta(minutes=5), 3, bundle_digest="b" * 64, settings_digest="c" * 64)
+    digests = {"bundle_digest": bundle.digest(bundle.resolve("demo")), "settings_digest": opened.settings.result_digest}
+    return opened.jobs.claim(job_id, timedelta(minutes=5), 3, **digests | (changed or {}))
 
 
-def analysed(opened, job_id, objects, destinations=None):
+def analysed(opened, job_id, objects, destinations=None, **changed):
     """Put results into the outbox, as the worker does."""
-    claim = ready(opened, job_id)
+    claim = ready(opened, job_id, changed)
     rows = [
         ResultRow(
             number, item.role, item.sop_class_uid, item.sop_instance_uid, item.series_instance_uid, item.study_instance_uid,

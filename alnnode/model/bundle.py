@@ -173,6 +173,15 @@ def resolve(name: str) -> Path:
     return Path(name)
 
 
+def digest(folder: Path) -> str:
+    """Return the digest (sha256, hex) of a bundle without verifying that its files are what the manifest says.
+
+    Raises:
+        BundleError: the manifest cannot be read.
+    """
+    return hashlib.sha256(_read(folder, MANIFEST)).hexdigest()
+
+
 def load(folder: Path) -> Bundle:
     """Read and verify a bundle.
 

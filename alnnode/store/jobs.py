@@ -321,6 +321,18 @@ class Jobs:
                 raise JobConflict("the images of this job are no longer kept; send the series again")
             return people.again(connection, job_id, JobState(job.state), moment)
 
+    def anew(self, job_id: str, now: datetime | None = None) -> str:
+        """Open a revision that analyses the series of an ended job again, whatever was delivered; the id of the newest job now.
+
+        Its report names the one that it replaces.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: its images are no longer kept.
+        """
+        with self._writer.begin() as connection:
+            return people.anew(connection, job_id, now or _now())
+
     def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
         """End a job that is on its way; what is being analysed or sent just now counts no more. It can be retried.
 

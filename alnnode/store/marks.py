@@ -65,11 +65,13 @@ def revise(
     wanted: list[tuple[str, str, int, str]] = []
     here = False
     for uid in of:
+        # Locked, so that no worker takes the job between this look and what follows from it, without the marks.
         latest = connection.execute(
             select(Job.job_id, Job.study_uid, Job.revision, Job.state, Job.purged_at)
             .where(Job.series_uid == uid)
             .order_by(Job.revision.desc())
             .limit(1)
+            .with_for_update()
         ).one_or_none()
         revision = 0 if latest is None else int(latest.revision)
         here = here or (latest is not None and latest.purged_at is None)
@@ -96,14 +98,13 @@ def of_job(connection: Connection, series_uid: str, revision: int) -> list[tuple
 
 
 def needed() -> ColumnElement[bool]:
-    """Jobs of series whose objects are marks of a series that is still kept."""
-    kept = select(Job.series_uid).where(Job.purged_at.is_(None))
-    marks = (
-        select(Instance.series_uid)
-        .join(MarkOf, MarkOf.sop_instance_uid == Instance.sop_instance_uid)
-        .where(MarkOf.series_uid.in_(kept))
-    )
-    return Job.series_uid.in_(marks)
+    """Jobs of series whose objects are marks of a series of images that is still kept.
+
+    Marks on marks are used by nobody: a report that names its own series, or two that name each other, would be kept for ever.
+    """
+    marks = select(Instance.series_uid).join(MarkOf, MarkOf.sop_instance_uid == Instance.sop_instance_uid)
+    kept = select(Job.series_uid).where(Job.purged_at.is_(None), Job.series_uid.not_in(marks))
+    return Job.series_uid.in_(marks.where(MarkOf.series_uid.in_(kept)))
 
 
 def forget(connection: Connection, series_uid: str) -> None:

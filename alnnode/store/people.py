@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.errors import JobConflict
+from sqlalchemy import select
+
+from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
-from alnnode.store import deliveries
+from alnnode.store import deliveries, receiving
 from alnnode.store.steps import move
-from alnnode.store.tables import DeliveryState
+from alnnode.store.tables import DeliveryState, Job
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,6 +35,24 @@ def again(connection: Connection, job_id: str, state: JobState, now: datetime) -
         return JobState.ANALYSED
     move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
     return JobState.READY
+
+
+def anew(connection: Connection, job_id: str, now: datetime) -> str:
+    """Open a revision after an ended job; see `alnnode.store.jobs.Jobs.anew`."""
+    job = connection.execute(select(Job.series_uid, Job.study_uid).where(Job.job_id == job_id)).one_or_none()
+    if job is None:
+        raise JobNotFound(f"no job {job_id}")
+    receiving.lock_series(connection, job.series_uid)
+    newest = select(Job.job_id, Job.revision, Job.purged_at).where(Job.series_uid == job.series_uid)
+    newest = newest.order_by(Job.revision.desc()).limit(1)
+    latest = connection.execute(newest).one()
+    if latest.job_id != job_id:
+        return str(latest.job_id)
+    if latest.purged_at is not None:
+        raise JobConflict("the images of this job are no longer kept; send the series again")
+    following = latest.revision + 1
+    receiving.open_job(connection, job.series_uid, job.study_uid, revision=following, predecessor_id=job_id, at=now)
+    return str(connection.execute(newest).one().job_id)
 
 
 def cancel(connection: Connection, job_id: str, state: JobState, reason: str, now: datetime) -> None:

@@ -34,6 +34,8 @@ class JobView:
     step: str | None
     results: bool
     kept: bool
+    bundle_digest: str | None
+    settings_digest: str | None
 
 
 class Performing:
@@ -54,14 +56,26 @@ class Performing:
         results = select(Result.job_id).where(Result.job_id == Job.job_id).exists()
         step = select(JobStepRow.step).where(JobStepRow.job_id == Job.job_id).scalar_subquery()
         query = (
-            select(Job.job_id, Job.state, Job.reason, Job.not_analysed, step, results, Job.purged_at)
+            select(
+                Job.job_id,
+                Job.state,
+                Job.reason,
+                Job.not_analysed,
+                step,
+                results,
+                Job.purged_at,
+                Job.bundle_digest,
+                Job.settings_digest,
+            )
             .where(which)  # type: ignore[arg-type]
             .order_by(Job.revision.desc())
             .limit(1)
         )
         with self._reader.connect() as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else JobView(row[0], JobState(row[1]), row[2], row[3], row[4], bool(row[5]), row[6] is None)
+        if row is None:
+            return None
+        return JobView(row[0], JobState(row[1]), row[2], row[3], row[4], bool(row[5]), row[6] is None, row[7], row[8])
 
     def shared(self, job_id: str, workitem_uid: str) -> bool:
         """Whether another workitem waits for the same job."""

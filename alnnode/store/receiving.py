@@ -122,11 +122,13 @@ def _insert(connection: Connection, fresh: list[NewInstance]) -> None:
 
 def _receiving_revision(connection: Connection, instance: NewInstance) -> int:
     """Return the revision that is being received, after opening or reopening it where needed."""
+    # Locked, so that no worker takes the job between this look and what follows from it, without this instance.
     latest = connection.execute(
         select(Job.job_id, Job.revision, Job.state, Job.purged_at)
         .where(Job.series_uid == instance.series_uid)
         .order_by(Job.revision.desc())
         .limit(1)
+        .with_for_update()
     ).one_or_none()
     if latest is None:
         return open_job(

@@ -76,6 +76,9 @@ class Verifier:
     def _key(self, token: GuestProtocol) -> Key:
         """Return the key that the token's header names."""
         kid = token.headers().get("kid")
+        known = self._keys.get(kid)
+        if known is not None:  # never behind a token of an unknown key, for which the issuer is being asked
+            return known
         with self._lock:
             if kid not in self._keys and time.monotonic() - self._looked_at > REFRESH:
                 self._look()

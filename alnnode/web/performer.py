@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.errors import AlnnodeError, JobConflict, JobNotFound, ServiceError, WorkitemRefused
 from alnnode.ingest.header import valid_uid
+from alnnode.model import bundle
 from alnnode.records import JobState
 from alnnode.store import ups
 from alnnode.store.performing import Performing
@@ -76,7 +77,7 @@ class Performer:
         while not self._closed.wait(self._opened.settings.worklist.interval):
             try:
                 self.once()
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the next round tries again; without this thread, workitems would wait for ever
                 log.warning("worklist_failed", error=type(error).__name__)  # paths and parameters hold UIDs
 
     def once(self) -> None:
@@ -92,7 +93,9 @@ class Performer:
                     self._go_on(item)
             except WorkitemRefused:
                 continue  # somebody else was faster
-            except (AlnnodeError, OSError) as error:
+            except SQLAlchemyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one workitem stops neither the others nor the thread, whatever it is
                 log.warning("workitem_failed", workitem=name_of(item.workitem_uid)[:12], error=type(error).__name__)
 
     def _clean(self) -> None:
@@ -152,12 +155,23 @@ class Performer:
         study, series, url = _target(item.document)
         job = self._performing.job_of(series)
         if job is not None and job.kept:
-            if job.state in {JobState.FAILED, JobState.SKIPPED}:
-                self._opened.jobs.retry(job.job_id)  # asked for now, whatever was before
-            self._performing.attach(item.workitem_uid, job.job_id)
+            job_id = job.job_id
+            if self._is_outdated(job):
+                job_id = self._opened.jobs.anew(job_id)
+            elif job.state in {JobState.FAILED, JobState.SKIPPED}:
+                self._opened.jobs.retry(job_id)  # asked for now, whatever was before
+            self._performing.attach(item.workitem_uid, job_id)
             self._fetching.pop(item.workitem_uid, None)
             return
         self._fetch(item, study, series, url)
+
+    def _is_outdated(self, job: JobView) -> bool:
+        """Whether it has results of another model, or of other settings: who asks now wants those of the present ones."""
+        settings = self._opened.settings
+        if not job.results or job.state not in {JobState.ANALYSED, JobState.DELIVERED, JobState.FAILED}:
+            return False
+        present = bundle.digest(bundle.resolve(settings.analysis.bundle)), settings.result_digest
+        return (job.bundle_digest, job.settings_digest) != present
 
     def _fetch(self, item: Workitem, study: str, series: str, url: str) -> None:
         running = self._fetching.get(item.workitem_uid)

@@ -4,16 +4,21 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy import text
 
 from alnnode import store
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Completion
 from alnnode.store.commitments import Commitments
+from alnnode.store.engine import for_writing
 from alnnode.store.jobs import Jobs
 from alnnode.store.rows import NewInstance, Recorded, ResultRow, SeriesFacts
+from alnnode.store.schema import MIGRATIONS
 from alnnode.store.tables import Base, DeliveryState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -84,6 +89,35 @@ def test_migrations_build_exactly_the_tables(engine, database_url) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     assert store.schema_state(database_url).startswith("schema ")
     store.migrate(database_url)
+
+
+def test_rows_of_the_first_release_go_on_after_a_migration(engine, database_url) -> None:
+    Base.metadata.drop_all(engine)
+    with for_writing(engine).begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        moment = "2026-01-01 00:00:00.000000"
+        for table, values in {
+            "series": f"('1.2.3', '1.1', 'CT1', 'CT', '', '', '', '', 1.0, NULL, '{moment}', NULL)",
+            "instances": f"('1.2.3.1', '1.2.3', '1.2', '1.2.1', 'objects/a', 'd', 10, 'CT1', '{moment}', 1)",
+            "jobs": "('j', '1.2.3', '1.1', 1, NULL, 'ANALYSED', NULL, NULL, 1, 0, 'i', 'b', 's',"
+            f" '{moment}', '{moment}', '{moment}', NULL, NULL, NULL, NULL)",
+            "results": "('j', 0, 'sr', '1.2', '2.25.1', '2.25.2', '1.1', '1.2.1', 'd', 'outbox/a')",
+            "deliveries": f"('d', 'j', 'pacs', 'sr', 'PENDING', 1, '{moment}', NULL, '{moment}', 0, 'away', NULL)",
+        }.items():
+            connection.execute(text(f"INSERT INTO {table} VALUES {values}"))
+    store.migrate(database_url)
+    jobs = Jobs(engine)
+    assert jobs.due_deliveries(at(61)) == ("d",)
+    taken = jobs.claim_delivery("d", timedelta(minutes=5), at(61))
+    assert [file.sop_instance_uid for file in taken.files] == ["2.25.1"]
+    assert jobs.delivered("d", at(62))
+    assert jobs.get("j").state is JobState.DELIVERED
+    assert receive(jobs, [2], second=70) == (Recorded.NEW,)
+    assert jobs.list()[0].revision == 2
 
 
 def test_a_quiet_series_goes_all_the_way(jobs) -> None:

@@ -1,12 +1,17 @@
 """Marks in the job tables, on SQLite and on PostgreSQL: what they are of, which revision takes them along, and for how long."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from listening import wait_for
+from sqlalchemy import text
 
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Completion
+from alnnode.store import claims
+from alnnode.store.engine import for_writing
 from alnnode.store.jobs import Jobs
 from alnnode.store.rows import NewInstance, ResultRow, SeriesFacts
 
@@ -136,3 +141,42 @@ def test_more_references_than_any_object_needs_are_not_followed(jobs) -> None:
     many = [f"1.9.{n}" for n in range(100)]
     jobs.record_instances([replace(instance(SR, refers=many))])
     assert jobs.complete_due(RULES, unwanted, at(60)) == ()
+
+
+@pytest.mark.parametrize("late", ["image", "marks"])
+def test_what_comes_while_a_worker_takes_the_job_makes_a_new_revision(jobs, engine, late) -> None:
+    jobs.record_instances([instance(CT)])
+    (job_id,) = jobs.complete_due(RULES, unwanted, at(60))
+    if late == "marks":
+        jobs.record_instances([instance(SR, second=61, refers=[CT])])
+
+    def come() -> None:
+        if late == "marks":
+            jobs.complete_due(RULES, unwanted, at(200))
+        else:
+            jobs.record_instances([instance(CT, 2, second=61)])
+
+    def waits() -> bool:
+        if engine.dialect.name == "sqlite":  # one writer at a time: nothing to look at
+            return True
+        with engine.connect() as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            return connection.execute(text(query)).scalar_one() > 0
+
+    comer = threading.Thread(target=come)
+    with for_writing(engine).begin() as connection:
+        digests = {"bundle": "b", "settings": "s", "marked": True}
+        taken = claims.take(connection, job_id, timedelta(minutes=5), 3, at(62), **digests)
+        comer.start()
+        wait_for(lambda: waits() or not comer.is_alive())
+    comer.join(30)
+    assert (taken.paths, taken.marks) == ((f"objects/{CT}.1",), ())
+    assert sorted(job.revision for job in of_series(jobs, CT)) == [1, 2], "what came is in no revision"
+
+
+def test_marks_on_marks_are_not_kept_for_ever(jobs) -> None:
+    jobs.record_instances([instance(SR, refers=[SR, "1.2.7"]), instance("1.2.7", refers=[SR])])
+    jobs.complete_due(RULES, unwanted, at(60))
+    gone: list[str] = []
+    jobs.purge(at(9999), at(9999), gone.extend)
+    assert sorted(gone) == [f"objects/{SR}.1", "objects/1.2.7.1"]

@@ -18,6 +18,7 @@ from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.store import ups
+from alnnode.store.performing import Performing
 from alnnode.store.spool import Spool
 from alnnode.store.subscriptions import Subscriptions
 from alnnode.store.ups import FILTERED, GLOBAL, State, Status
@@ -84,6 +85,41 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     for _ in range(3):
         performer.once()
     assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
+
+
+def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch) -> None:
+    client, opened, performer = node
+    job = images(client, opened)
+    for uid, series in (("1.2.3.1", "1.2.3.99"), (UID, SERIES)):
+        client.post(f"{ROOT}?{uid}", json=workitem(STUDY, series))
+    performer.once()
+    original = Performing.job_of
+
+    def broken(self, series_uid):
+        return {}[series_uid] if series_uid == "1.2.3.99" else original(self, series_uid)
+
+    monkeypatch.setattr(Performing, "job_of", broken)
+    performer.once()
+    assert opened.worklist.get(UID).job_id == job
+
+
+@pytest.mark.parametrize("other", ["bundle_digest", "settings_digest"])
+def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_now(node, other) -> None:
+    client, opened, performer = node
+    before = images(client, opened)
+    analysed(opened, before, report.build(analysis(1), CONTEXT), {"pacs": ["sr"]}, **{other: "0" * 64})
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    for _ in range(3):
+        performer.once()
+    assert state(client) == "IN PROGRESS"
+    again = next(job for job in opened.jobs.list() if job.revision == 2)
+    assert (again.predecessor_id, opened.jobs.get(before).state) == (before, JobState.ANALYSED), (
+        "what was delivered is left alone"
+    )
+    analysed(opened, again.job_id, report.build(analysis(1), CONTEXT))
+    performer.once()
+    assert state(client) == "COMPLETED"
+    assert len(opened.jobs.list()) == 2
 
 
 @pytest.mark.parametrize(

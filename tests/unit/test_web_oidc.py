@@ -170,3 +170,14 @@ def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None
     assert rate.allows("b")
     now += 0.5
     assert [rate.allows("a") for _ in range(2)] == [True, False]
+
+
+def test_a_known_key_is_not_waited_for_while_the_issuer_is_asked_for_another(issuer) -> None:
+    verifier = Verifier(settings(issuer[0]))
+    assert verifier.check(token())
+    found = []
+    with verifier._lock:  # as who asks the issuer holds it
+        checker = Thread(target=lambda: found.append(verifier.check(token())), daemon=True)
+        checker.start()
+        checker.join(10)
+        assert found
