@@ -101,6 +101,14 @@ def study_date(header: Dataset) -> date | None:
         return None
 
 
+def thickness(header: Dataset) -> float:
+    """Return the Slice Thickness, mm; 0 where it is missing or no number."""
+    try:
+        return float(header.get("SliceThickness") or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 def choose(known: Iterable[Prior], study_uid: str, today: date, slice_mm: float) -> Prior | None:
     """Return the report to compare with: of the newest earlier study, the series whose slices lie about as far apart.
 

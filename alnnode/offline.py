@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from alnnode import follow_up, pipeline, report
-from alnnode.comparison import Earlier, choose, study_date
+from alnnode.comparison import Earlier, choose, study_date, thickness
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series
 from alnnode.locate import marks
@@ -143,13 +143,15 @@ def offline_context(
 
 def _earlier(image: Path, reports: Sequence[Path]) -> Earlier:
     """Return the report to compare with, of those given: the patient's newest before this study."""
-    header = _header(image, ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyInstanceUID"])
+    header = _header(
+        image, ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyInstanceUID", "SliceThickness"]
+    )
     today = None if header is None else study_date(header)
     if header is None or today is None or patient_of(header) is None:
         return Earlier()
     found = [one for path in reports if (one := _header(path)) is not None and patient_of(one) == patient_of(header)]
     known = [prior for one in found if (prior := record.read(one)) is not None]
-    return Earlier(choose(known, str(header.get("StudyInstanceUID", "")), today, 0.0))
+    return Earlier(choose(known, str(header.get("StudyInstanceUID", "")), today, thickness(header)))
 
 
 def _write(analysis: Analysis, objects: Sequence[ResultObject], target: Path) -> None:

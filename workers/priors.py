@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from alnnode.comparison import Earlier, Prior, choose, study_date
+from alnnode.comparison import Earlier, Prior, choose, study_date, thickness
 from alnnode.errors import ServiceError
 from alnnode.records import ObjectRole
 from alnnode.send.archive import Archive
@@ -63,7 +63,7 @@ def find(settings: Settings, spool: Path, header: Dataset | None) -> Earlier | N
                 trouble = f"archive {archive.name} could not be asked"
                 continue
             known += [prior for one in found if patient_of(one) == patient and (prior := record.read(one)) is not None]
-    prior = choose(known, str(header.get("StudyInstanceUID", "")), today, _thickness(header))
+    prior = choose(known, str(header.get("StudyInstanceUID", "")), today, thickness(header))
     return Earlier(prior, None if prior is not None else trouble)
 
 
@@ -90,10 +90,3 @@ def _kept(data: bytes) -> Prior | None:
         return Prior.model_validate_json(data)
     except ValidationError:  # of another version
         return None
-
-
-def _thickness(header: Dataset) -> float:
-    try:
-        return float(header.get("SliceThickness") or 0)
-    except (TypeError, ValueError):
-        return 0.0

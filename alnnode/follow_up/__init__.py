@@ -13,6 +13,8 @@ from alnnode.follow_up.matching import match
 from alnnode.records import Side
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alnnode.comparison import Earlier, EarlierNode, Prior
     from alnnode.follow_up.chest import Motion
     from alnnode.records import Analysis, Finding, Volume
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 def follow(analysis: Analysis, earlier: Earlier) -> Analysis:
     """Return the analysis with what later ones need (the chest's surface), compared with the earlier report where there is one.
 
-    A node that was seen before gets the tracking UID of the earlier report, unless a reader's mark brought one.
+    A node that was seen before gets the tracking UID of the earlier report, unless a reader's mark brought
+    one, for this node or for another: two nodes never share one.
 
     Args:
         analysis: of the series; one that was not analysed stays as it is.
@@ -45,14 +48,21 @@ def follow(analysis: Analysis, earlier: Earlier) -> Analysis:
         return replace(analysis, comparison=Comparison(prior, days, same, {}, trouble=str(error)))
     changes, gone, unseen = _compare(analysis, volume, prior, motion)
     comparison = Comparison(prior, days, same, changes, gone, unseen)
-    return replace(analysis, comparison=comparison, findings=tuple(_tracked(f, changes) for f in analysis.findings))
+    return replace(analysis, comparison=comparison, findings=_tracked(analysis.findings, changes))
 
 
-def _tracked(finding: Finding, changes: dict[int, NodeChange]) -> Finding:
-    earlier = changes[finding.node.number].earlier
-    if earlier is None or finding.node.tracking_uid is not None:
-        return finding
-    return replace(finding, node=replace(finding.node, tracking_uid=earlier.tracking_uid))
+def _tracked(findings: Sequence[Finding], changes: dict[int, NodeChange]) -> tuple[Finding, ...]:
+    """Give nodes the tracking UIDs of the earlier report; one that a mark brought, or another node has, is given to none."""
+    used = {finding.node.tracking_uid for finding in findings}
+    found = []
+    for finding in findings:
+        earlier = changes[finding.node.number].earlier
+        if earlier is None or finding.node.tracking_uid is not None or earlier.tracking_uid in used:
+            found.append(finding)
+            continue
+        used.add(earlier.tracking_uid)
+        found.append(replace(finding, node=replace(finding.node, tracking_uid=earlier.tracking_uid)))
+    return tuple(found)
 
 
 def _compare(

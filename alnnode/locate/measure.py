@@ -36,6 +36,7 @@ def node_from_mask(
     number: int,
     score: float = 1.0,
     source: NodeSource = NodeSource.ALGORITHM,
+    drawn: int | None = None,
 ) -> Node:
     """Measure a node.
 
@@ -47,12 +48,13 @@ def node_from_mask(
         number: of the node in the report, from 1.
         score: confidence of whoever located it, 0 to 1.
         source: who located it.
+        drawn: the slice on which a reader drew its cross-section: measured there, not on the largest; None where there is none.
 
     Raises:
         ValueError: the mask is empty or reaches beyond the volume.
     """
     box = _box(mask, offset, volume.voxels.shape)
-    k = int(np.argmax(mask.sum(axis=(1, 2))))
+    k = int(np.argmax(mask.sum(axis=(1, 2)))) if drawn is None else drawn - offset[0]
     outline = _outline(mask[k]) + np.array([offset[1], offset[2]])
     long_axis, short_axis = _axes(outline, volume.spacing[1:])
     sub = volume.voxels[tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))]

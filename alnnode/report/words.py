@@ -57,7 +57,7 @@ def operating_point(point: OperatingPoint) -> str:
 
 
 def sides(analysis: Analysis) -> list[str]:
-    """Return one sentence per axilla: covered or not, how many nodes, the largest, the most probable."""
+    """Return one sentence per axilla: searched and covered or not, how many nodes, the largest, the most probable."""
     return [_side(analysis, side) for side in (Side.RIGHT, Side.LEFT)]
 
 
@@ -66,6 +66,8 @@ def _side(analysis: Analysis, side: Side) -> str:
     coverage = next((c for c in analysis.coverage if c.side is side), None)
     missing = "" if coverage is None or coverage.covered else f" not fully covered ({coverage.remark})"
     mine = [finding for finding in analysis.findings if finding.node.side is side]
+    if not mine and coverage is None:
+        return f"{name}: no node marked; the algorithm did not search"
     if not mine:
         return f"{name}{missing}: no node found"
     return f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, {_extremes(mine)}"
@@ -105,7 +107,7 @@ def headline(analysis: Analysis) -> tuple[str, bool]:
         return "Axillary lymph nodes: no node found", False
     suspicious = [finding for finding in by_probability(analysis.findings) if finding.suspicious(point)]
     if not suspicious:
-        return "Axillary lymph nodes: none suspicious", False
+        return f"{'Axillary' if analysis.coverage else 'Marked'} lymph nodes: none suspicious", False
     sides = [side.value for side in (Side.RIGHT, Side.LEFT) if any(finding.node.side is side for finding in suspicious)]
     top = suspicious[0]
     axilla = f"{' and '.join(sides)} axilla"

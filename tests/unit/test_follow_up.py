@@ -102,6 +102,23 @@ def test_a_readers_own_tracking_uid_is_kept(pair) -> None:
     assert {finding.node.tracking_uid for finding in result.findings} == {"2.25.7"}
 
 
+def test_two_nodes_never_share_a_tracking_uid(pair) -> None:
+    """A mark on one node brings the UID that the earlier report gave to another; or a report gives one UID twice."""
+    _, _, before, now = pair
+    prior = report_of(before)
+    seen = [n for n, change in follow(now, Earlier(prior)).comparison.nodes.items() if change.earlier is not None]
+    taken = f"2.25.4242.{seen[1]}"
+    marked = tuple(
+        replace(f, node=replace(f.node, tracking_uid=taken)) if f.node.number == seen[0] else f for f in now.findings
+    )
+    uids = {f.node.number: f.node.tracking_uid for f in follow(replace(now, findings=marked), Earlier(prior)).findings}
+    assert uids[seen[0]] == taken
+    assert uids[seen[1]] is None
+    one = tuple(node.model_copy(update={"tracking_uid": "2.25.8"}) for node in prior.record.nodes)
+    same = prior.model_copy(update={"record": prior.record.model_copy(update={"nodes": one})})
+    assert [f.node.tracking_uid for f in follow(now, Earlier(same)).findings].count("2.25.8") == 1
+
+
 def test_another_patients_chest_does_not_fit(pair) -> None:
     _, _, before, now = pair
     prior = report_of(before)

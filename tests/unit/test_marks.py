@@ -116,6 +116,20 @@ def test_every_form_leads_to_the_node(made, tmp_path) -> None:
     assert not {form: score for form, score in scores.items() if score[0] < score[1]}
 
 
+def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tmp_path) -> None:
+    """In uniform tissue with thin slices its neighbours are as large."""
+    volume, _ = made
+    affine = volume.affine.copy()
+    affine[:3, 0] *= 0.1
+    thin = replace(
+        volume, voxels=np.full_like(volume.voxels, 40), affine=affine, spacing=(0.1 * volume.spacing[0], *volume.spacing[1:])
+    )
+    circle = marked.presentation(thin, [(20, "CIRCLE", [(100, 100), (106, 100)])])
+    (node,), _ = marks.nodes(thin, [marks.read(marked.write(circle, tmp_path))], chart=marks.Chart(thin, None))
+    assert node.box.k0 < 20 < node.box.k1 - 1
+    assert node.slice_index == 20
+
+
 def test_what_cannot_be_a_node_here_gives_a_remark_and_no_node(made, tmp_path) -> None:
     volume, ((node, mask), *_) = made
     k, contour = node.slice_index, node.contour

@@ -16,6 +16,7 @@ from analyses import CONTEXT, analysis, variants
 from alnnode import report
 from alnnode.demo import page
 from alnnode.offline import DATELESS, offline_context
+from alnnode.report import record
 from alnnode.settings import Settings
 from alnnode.summary import as_dict
 
@@ -78,3 +79,19 @@ def test_the_page_shows_the_report_and_every_capture_and_escapes_what_it_shows()
     assert "Probability of cancer" in text
     assert "91" in text
     assert "<script" not in text
+
+
+def test_of_two_earlier_series_the_one_with_slices_alike_is_compared_with(tmp_path: Path) -> None:
+    paths = []
+    for uid, slice_mm in (("2.25.901", 1.0), ("2.25.902", 5.0)):
+        earlier = dcmread(io.BytesIO(report.build(analysis(1), CONTEXT)[0].data))
+        element = earlier.private_block(record.GROUP, record.CREATOR)[record.ELEMENT]
+        element.value = json.dumps(json.loads(element.value) | {"slice_mm": slice_mm})
+        earlier.SOPInstanceUID = earlier.file_meta.MediaStorageSOPInstanceUID = uid
+        paths.append(tmp_path / f"{uid}.dcm")
+        earlier.save_as(paths[-1])
+    image = write(
+        tmp_path / "image.dcm", PatientID="P-1", PatientBirthDate="19600102", StudyDate="20260901", SliceThickness="5"
+    )
+    found = offline_context([image], Settings(), paths).earlier.prior
+    assert found.sop_instance_uid == "2.25.902"

@@ -467,6 +467,15 @@ def test_the_summarys_first_line_is_the_answer() -> None:
     assert words.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
 
 
+def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
+    """Where only a reader locates nodes, nobody looked for others."""
+    marked = replace(analysis(1), coverage=())
+    assert words.sides(marked)[1] == "Left axilla: no node marked; the algorithm did not search"
+    benign = replace(marked, findings=(analysis(2).findings[1],))
+    assert words.headline(benign) == ("Marked lymph nodes: none suspicious", False)
+    assert words.sides(analysis(1))[1] == "Left axilla: no node found"
+
+
 def test_numbers_of_boxes_do_not_lie_on_one_another(monkeypatch) -> None:
     places = []
     monkeypatch.setattr(canvas, "text", lambda _pen, at, said, *_rest: places.append((said, at)))

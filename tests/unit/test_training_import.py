@@ -202,6 +202,19 @@ def test_coco_boxes_become_one_row_for_each_node(tmp_path, hospital, lying, rows
     assert sorted(r.label for r in done) == sorted(r.label for r in rows.values())
 
 
+def test_a_coco_attribute_without_a_value_is_no_text(tmp_path, hospital, lying) -> None:
+    """Tools write null for an attribute that nobody filled in: then the category counts."""
+    path = tmp_path / "boxes.json"
+    hospitals.coco(hospital, path)
+    told = json.loads(path.read_text(encoding="utf-8"))
+    names = {category["id"]: category["name"] for category in told["categories"]}
+    for annotation in told["annotations"]:
+        annotation["attributes"] = {"pathology": None, "side": None, "level": None}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    rows = coco.read(path, lying).rows
+    assert {(row.pathology, row.side, row.level) for row in rows} == {(name, "", "") for name in names.values()}
+
+
 def test_coco_images_that_are_not_there_or_were_scaled_are_told(tmp_path, hospital, lying) -> None:
     hospitals.coco(hospital, tmp_path / "boxes.json")
     told = json.loads((tmp_path / "boxes.json").read_text())

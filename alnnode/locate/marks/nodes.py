@@ -153,9 +153,9 @@ def _called(mark: Mark) -> str:
 
 
 def _node(volume: Volume, mark: Mark, chart: Chart, remarks: list[str]) -> Node:
-    mask, offset = _mask(volume, mark)
+    mask, offset, drawn = _mask(volume, mark)
     try:
-        node = node_from_mask(volume, mask, offset, Side.RIGHT, 0, 1.0, NodeSource.READER)
+        node = node_from_mask(volume, mask, offset, Side.RIGHT, 0, 1.0, NodeSource.READER, drawn)
     except ValueError:
         raise MisplacedError("it is empty, or reaches beyond the images") from None
     if not (_said_node(mark) or chart.axillary(node)):
@@ -171,10 +171,10 @@ def _said_node(mark: Mark) -> bool:
     return bool(coded & NODE_CODES) or NODE_WORDS.search(mark.label) is not None
 
 
-def _mask(volume: Volume, mark: Mark) -> tuple[Mask, tuple[int, int, int]]:
-    """The voxels of a mark: its segment, its contours, or what grows from the best of its graphics."""
+def _mask(volume: Volume, mark: Mark) -> tuple[Mask, tuple[int, int, int], int | None]:
+    """The voxels of a mark: its segment, its contours, or what grows from the best of its graphics; and the slice of a single cross-section."""
     if mark.planes:
-        return placing.segment(volume, mark.planes)
+        return *placing.segment(volume, mark.planes), None
     placed, reasons = [], []
     for drawing in mark.drawings:
         try:
@@ -187,9 +187,11 @@ def _mask(volume: Volume, mark: Mark) -> tuple[Mask, tuple[int, int, int]]:
     chosen = [item for item in placed if item.shape is best]
     if best in CONTOUR_SHAPES and len({item.slice_index for item in chosen}) > 1:
         mask, first = placing.stacked(volume, chosen)
-    else:
-        mask, first = growing.grow(volume, max(chosen, key=lambda item: _size(volume, item)))
-    return mask, (first, 0, 0)
+        return mask, (first, 0, 0), None
+    largest = max(chosen, key=lambda item: _size(volume, item))
+    mask, first = growing.grow(volume, largest)
+    # A point says where a node is, not where it is largest.
+    return mask, (first, 0, 0), None if best is Shape.POINT else largest.slice_index
 
 
 def _size(volume: Volume, item: placing.Placed) -> float:
