@@ -15,6 +15,7 @@ from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
 from alnnode.locate.marks import items
 from alnnode.locate.measure import node_from_mask
+from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings, Position
 from alnnode.records import NodeSource, Shape, Side
 from alnnode.report import modules
@@ -46,7 +47,7 @@ def chart_of(volume):
     """The chest of a phantom, found once: it does not depend on the header."""
     key = id(volume.voxels)
     if key not in CHARTS:
-        CHARTS[key] = marks.Chart(volume, None)
+        CHARTS[key] = marks.Chart(Site(volume), None)
     return CHARTS[key]
 
 
