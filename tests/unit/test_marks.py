@@ -70,7 +70,7 @@ def outlines(volume, mask):
 
 
 def forms(volume, node, mask):
-    """The same node in every form; with the Dice that the form at least allows."""
+    """The same node in every form, with its Dice floor: a limit against regression, set after the results were seen."""
     k, contour = node.slice_index, [*node.contour, node.contour[0]]
     (x0, y0), (x1, y1) = np.min(node.contour, axis=0), np.max(node.contour, axis=0)
     middle, radius = ((x0 + x1) / 2, (y0 + y1) / 2), node.long_axis.length_mm / 2 / volume.spacing[1]
