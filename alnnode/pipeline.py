@@ -64,10 +64,11 @@ def analyse(
     except NotAnalysable as error:
         return Analysis(header=read_header(paths), model=model, volume=None, not_analysed=str(error))
     progress("locate")
-    located = _locate(volume, detector, settings, marks)
+    site = locate.Site(volume)
+    located = _locate(site, detector, settings, marks)
     if located.not_analysed is not None:
         return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
-    return _examine(volume, model, ensemble, located, progress)
+    return replace(_examine(volume, model, ensemble, located, progress), site=site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,13 @@ class _Located:
     remarks: tuple[str, ...]
 
 
-def _locate(volume: Volume, detector: Detector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
+def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
     """Find the nodes, or take them from the reader, or both."""
+    volume = site.volume
     marked: list[Node] = []
     remarks: tuple[str, ...] = ()
     if settings.locate is not Locate.AUTO:
-        marked, remarks = marks_room.nodes(volume, marks, detector.settings.levels)
+        marked, remarks = marks_room.nodes(volume, marks, chart=marks_room.Chart(site, detector.settings.levels))
         remarks = (*remarks[:MAX_REMARKS], *([f"and {len(remarks) - MAX_REMARKS} more"] if len(remarks) > MAX_REMARKS else []))
     if settings.locate is Locate.MARKS:
         reason = (
@@ -98,6 +100,7 @@ def _locate(volume: Volume, detector: Detector, settings: AnalysisSettings, mark
         min_short_axis_mm=settings.min_short_axis_mm,
         max_nodes=settings.max_nodes,
         threshold=settings.detector_threshold,
+        site=site,
     )
     certain = sorted(marks_room.merge(marked, found), key=lambda node: (node.source is not NodeSource.READER, -node.score))
     nodes = tuple(locate.numbered(certain[: settings.max_nodes]))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from alnnode.comparison import Comparison, Earlier
+    from alnnode.locate.site import Site
 
     FloatArray = npt.NDArray[np.float32]
     HounsfieldArray = npt.NDArray[np.int16]
@@ -455,7 +456,7 @@ class Analysis:
 
     ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``remarks`` say what was
     not made of the reader's marks. ``surface`` and ``comparison`` are there when `alnnode.follow_up` was asked: points on the
-    chest cavity (mm, LPS), and how the nodes changed.
+    chest cavity (mm, LPS), and how the nodes changed. ``site`` is the chest as it was found, for who needs it again.
     """
 
     header: Dataset  # as in Volume.header
@@ -467,6 +468,7 @@ class Analysis:
     remarks: tuple[str, ...] = ()
     surface: tuple[tuple[float, float, float], ...] = ()
     comparison: Comparison | None = None
+    site: Site | None = field(default=None, compare=False, repr=False)
 
 
 class Locate(StrEnum):

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 
 from alnnode import phantom
-from alnnode.locate.candidates import GRID_MM, survey
+from alnnode.locate.candidates import GRID_MM, propose
 from alnnode.locate.detector import Detector, DetectorSettings, ScoreNet, patch_of
 from alnnode.phantom import PhantomSettings
 from training import detection_report, examine, froc
@@ -105,7 +105,7 @@ def sample_patient(index: int, seed: int, settings: DetectorSettings, folder: Pa
     if path.exists():
         return path
     made = phantom.make_patient(seed, index)
-    candidates = survey(as_volume(made))[0]
+    candidates = propose(as_volume(made))
     overlap, _ = overlaps(candidates, made.labels)
     rng = np.random.default_rng([seed, index, 1])
     others = np.flatnonzero(overlap < 0.1)

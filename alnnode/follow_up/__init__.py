@@ -10,6 +10,7 @@ import numpy as np
 from alnnode.comparison import Change, Comparison, NodeChange, place, study_date
 from alnnode.follow_up.chest import RegistrationError, chest_surface, register
 from alnnode.follow_up.matching import match
+from alnnode.locate.site import Site
 from alnnode.records import Side
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def follow(analysis: Analysis, earlier: Earlier) -> Analysis:
     if analysis.volume is None or analysis.not_analysed is not None:
         return analysis
     volume = analysis.volume
-    surface = chest_surface(volume)
+    surface = chest_surface(analysis.site or Site(volume))
     analysis = replace(analysis, surface=surface.sample)
     prior, today = earlier.prior, study_date(analysis.header)
     if prior is None and earlier.trouble is not None:

@@ -16,8 +16,6 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from alnnode.errors import AlnnodeError
-from alnnode.locate import anatomy
-from alnnode.locate.grid import Frame, coarsen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.comparison import Point
-    from alnnode.locate.grid import Coarse
-    from alnnode.records import Volume
+    from alnnode.locate.site import Site
 
     Points = npt.NDArray[np.float64]
 
@@ -67,12 +64,9 @@ class Motion:
         return moved
 
 
-def chest_surface(volume: Volume) -> Surface:
+def chest_surface(site: Site) -> Surface:
     """Find the surface; without lungs it has no points."""
-    frame = Frame.of(volume)
-    canonical = frame.canonical(volume.voxels)
-    coarse = coarsen(canonical, frame.spacing)
-    chest = anatomy.find_chest(coarse)
+    coarse, chest = site.coarse, site.chest
     if chest is None:
         return Surface(np.empty((0, 3)), ())
     thorax = chest.thorax
@@ -84,13 +78,14 @@ def chest_surface(volume: Volume) -> Surface:
     inner[0] = ndimage.binary_erosion(thorax[0])
     low = max(0, chest.apex - round(LOW_MM / coarse.spacing[0]))
     at = np.argwhere(thorax & ~inner)
-    points = _patient(volume, frame, coarse, at[at[:, 0] >= low].astype(np.float64))
+    points = _patient(site, at[at[:, 0] >= low].astype(np.float64))
     chosen = points[np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(int)]
     return Surface(points, tuple((x, y, z) for x, y, z in np.round(chosen, 1).tolist()))
 
 
-def _patient(volume: Volume, frame: Frame, coarse: Coarse, at: Points) -> Points:
+def _patient(site: Site, at: Points) -> Points:
     """Coarse canonical positions (n, 3) to patient coordinates, mm LPS."""
+    volume, frame, coarse = site.volume, site.frame, site.coarse
     z = at[:, 0] * coarse.step[0]
     y, x = (at[:, a] * coarse.step[a] + (coarse.step[a] - 1) / 2 for a in (1, 2))
     rows, columns = volume.voxels.shape[1:]

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from alnnode.locate.search import find, numbered
+from alnnode.locate.site import Site
 
-__all__ = ["find", "numbered"]
+__all__ = ["Site", "find", "numbered"]

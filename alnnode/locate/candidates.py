@@ -16,9 +16,10 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from alnnode.locate import anatomy
-from alnnode.locate.grid import Frame, coarsen, resample
-from alnnode.locate.level import Landmarks
+from alnnode.locate.grid import resample
+from alnnode.locate.reach import depth_of, thicker, within
 from alnnode.locate.shape import Shape, describe, fat_contacts, filled_notch
+from alnnode.locate.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.anatomy import Axilla
-    from alnnode.locate.grid import Coarse, FloatVolume, Mask
+    from alnnode.locate.grid import Coarse, FloatVolume, Frame, Mask
+    from alnnode.locate.level import Landmarks
     from alnnode.records import AxillaCoverage, Side, Volume
 
     Labels = npt.NDArray[np.int32]
@@ -120,19 +122,16 @@ class Candidate:
 
 def propose(volume: Volume) -> list[Candidate]:
     """All candidates of both axillae; none where no lungs are seen."""
-    return survey(volume)[0]
+    return survey(Site(volume))[0]
 
 
-def survey(volume: Volume) -> tuple[list[Candidate], tuple[AxillaCoverage, AxillaCoverage]]:
+def survey(site: Site) -> tuple[list[Candidate], tuple[AxillaCoverage, AxillaCoverage]]:
     """Candidates of both axillae, and what the series shows of each (right, left)."""
-    frame = Frame.of(volume)
-    canonical = frame.canonical(volume.voxels)
-    coarse = coarsen(canonical, frame.spacing)
-    chest = anatomy.find_chest(coarse)
-    if chest is None:
+    axillae, landmarks = site.axillae, site.landmarks
+    if axillae is None or landmarks is None:
         return [], anatomy.unseen()
-    axillae = anatomy.find_axillae(coarse, chest)
-    landmarks = Landmarks(coarse, chest)
+    frame, coarse = site.frame, site.coarse
+    canonical = frame.canonical(site.volume.voxels)
 
     def read(axilla: Axilla) -> list[Candidate]:
         return _read(_search_grid(canonical, frame, coarse, axilla, landmarks)) if axilla.mask.any() else []
@@ -205,7 +204,7 @@ def _partitions(hu: FloatVolume, smooth: FloatVolume, near: Mask) -> Iterator[Pa
         inside = soft & near
         yield Partition(threshold, soft, ndimage.label(inside)[0])
         yield Partition(threshold, soft, ndimage.label(ndimage.binary_opening(inside))[0])
-        depth = ndimage.distance_transform_edt(inside).astype(np.float32)
+        depth = depth_of(inside)
         if threshold == middle:
             yield Partition(threshold, soft, _cores(inside, depth))
         yield Partition(threshold, soft, _basins(inside, depth))
@@ -220,26 +219,17 @@ def _shells(hu: FloatVolume, smooth: FloatVolume, near: Mask) -> Iterator[Partit
     closed = _closed(faint & apart & near, HILUM_MM) & apart & near
     soft = closed | thick | faint
     yield Partition(SHELL_HU, soft, ndimage.label(ndimage.binary_opening(closed))[0])
-    yield Partition(SHELL_HU, soft, _basins(closed, ndimage.distance_transform_edt(closed).astype(np.float32)))
+    yield Partition(SHELL_HU, soft, _basins(closed, depth_of(closed)))
 
 
 def _opened(mask: Mask, radius: float) -> Mask:
     """Morphological opening by a ball, in grid steps."""
-    kept: Mask = ndimage.distance_transform_edt(mask) > radius
-    return _grown(kept, radius)
+    return within(thicker(mask, radius), radius)
 
 
 def _closed(mask: Mask, radius: float) -> Mask:
     """Morphological closing by a ball, in grid steps."""
-    closed: Mask = ndimage.distance_transform_edt(_grown(mask, radius)) > radius
-    return closed | mask
-
-
-def _grown(mask: Mask, radius: float) -> Mask:
-    if not mask.any():
-        return mask
-    grown: Mask = ndimage.distance_transform_edt(~mask) <= radius
-    return grown
+    return thicker(within(mask, radius), radius) | mask
 
 
 def _cores(soft: Mask, depth: FloatVolume) -> Labels:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from alnnode.locate import candidates as proposals
 from alnnode.locate.measure import node_from_mask
 from alnnode.locate.refine import source_mask
+from alnnode.locate.site import Site
 from alnnode.records import Side
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def find(
     max_nodes: int,
     threshold: float | None = None,
     progress: Callable[[str], None] | None = None,
+    site: Site | None = None,
 ) -> tuple[list[Node], tuple[AxillaCoverage, AxillaCoverage]]:
     """Find the lymph nodes of both axillae.
 
@@ -38,6 +40,7 @@ def find(
         max_nodes: of these, the most certain are kept.
         threshold: least score of a node, 0 to 1; None takes the detector's own operating point.
         progress: called with the name of each step; may raise to stop.
+        site: of this volume, where somebody has it already.
 
     Returns:
         Nodes numbered from 1, right axilla first, then left, each from the head down; and what the series shows of the
@@ -45,7 +48,7 @@ def find(
     """
     tell = progress or (lambda _: None)
     tell("anatomy")
-    found, coverage = proposals.survey(volume)
+    found, coverage = proposals.survey(site or Site(volume))
     tell("score")
     least = detector.settings.threshold if threshold is None else threshold
     kept = suppress(found, detector.score(found), least)

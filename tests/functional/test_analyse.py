@@ -6,18 +6,23 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import marked
 import numpy as np
 import pytest
 from pydicom import dcmread
 
 from alnnode import phantom, pipeline, report
+from alnnode.comparison import Earlier
 from alnnode.errors import NotAnalysable
+from alnnode.follow_up import follow
 from alnnode.imaging.series import candidate_series, read_volume
+from alnnode.locate import anatomy, marks
 from alnnode.locate.detector import Detector
+from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import Ensemble
 from alnnode.offline import analyse_folder, offline_context
-from alnnode.records import Side
+from alnnode.records import NodeSource, Side
 from alnnode.settings import Settings
 
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -94,6 +99,21 @@ def test_a_folder_gives_report_captures_and_plain_data(models, tmp_path: Path) -
     assert len(said["nodes"]) == outcome.nodes == len(captures) - 1
     assert sr.StudyInstanceUID == said["study_instance_uid"]
     assert len(list((tmp_path / "out").glob("capture-*.png"))) == len(captures)
+
+
+def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, tmp_path: Path, monkeypatch) -> None:
+    made = phantom.make_patient(60603, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
+    paths = phantom.write_series(made, tmp_path / "study")
+    volume, truth = read_volume(paths), made.nodes[0]
+    node = node_from_mask(volume, made.labels == truth.number, (0, 0, 0), truth.side, 1)
+    mark = marks.read(marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.7")]), tmp_path))
+    asked = []
+    find_chest = anatomy.find_chest
+    monkeypatch.setattr(anatomy, "find_chest", lambda coarse: asked.append(coarse) or find_chest(coarse))
+    analysis = follow(pipeline.analyse(paths, *models, SETTINGS.analysis, marks=[mark]), Earlier())
+    assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
+    assert analysis.surface
+    assert len(asked) == 1
 
 
 def real(name: str) -> Path:

@@ -8,8 +8,12 @@ import pytest
 from pydicom import dcmread
 from scipy import ndimage
 
+from alnnode import locate
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_volume
+from alnnode.locate.detector import Detector
+from alnnode.model import bundle
+from alnnode.records import Side
 
 pytestmark = pytest.mark.data
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -69,3 +73,21 @@ def test_missing_slices_are_named():
     by_place = sorted(paths, key=lambda p: ordered[dcmread(p, specific_tags=["SOPInstanceUID"]).SOPInstanceUID].position[2])
     with pytest.raises(NotAnalysable, match=r"Slices are missing between z = .* mm, 3 of 16"):
         read_volume(by_place[:5] + by_place[8:])
+
+
+@pytest.mark.parametrize("folder", ["ct_lidc_partial/LIDC-IDRI-0001", "ct_lidc_partial/LIDC-IDRI-0002"])
+def test_nodes_of_a_feet_first_stack_lie_on_their_side_and_what_it_does_not_show_is_said(folder):
+    volume = read_volume(only_series(folder))
+    assert volume.header.PatientPosition == "FFS"
+    detector = Detector.from_bundle(bundle.load(bundle.resolve("demo")))
+    nodes, coverage = locate.find(volume, detector, min_short_axis_mm=4, max_nodes=20)
+    assert [c.side for c in coverage] == [Side.RIGHT, Side.LEFT]
+    assert all(not c.covered and "above the first slice" in c.remark and "below the last slice" in c.remark for c in coverage)
+    # Patient coordinates grow to the left (PS3.3 C.7.6.2.1.1); the middle of the bone is near the spine.
+    _, _, column = np.argwhere(volume.voxels > 300).mean(axis=0)
+    middle = volume.patient_point(0, 0, column)[0]
+    assert {node.side for node in nodes} == {Side.RIGHT, Side.LEFT}
+    for node in nodes:
+        x = volume.patient_point(*node.box.centre)[0]
+        assert abs(x - middle) > 40, "beside the chest"
+        assert node.side is (Side.LEFT if x > middle else Side.RIGHT)

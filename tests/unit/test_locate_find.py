@@ -12,6 +12,7 @@ from alnnode import locate, phantom
 from alnnode.locate import anatomy, candidates
 from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.grid import coarsen
+from alnnode.locate.site import Site
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
 from alnnode.records import Side, SliceRef, Volume
 from training.detector import overlaps
@@ -156,7 +157,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
     affine = made.affine.copy()
     affine[:3, 3] += affine[:3, 2] * cut
     volume = volume_of(np.ascontiguousarray(made.hu[:, :, cut:]), affine, made.spacing)
-    _, (right, left) = candidates.survey(volume)
+    _, (right, left) = candidates.survey(Site(volume))
     assert not right.covered
     assert "side" in right.remark
     assert "side" not in left.remark
@@ -164,7 +165,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
 
 def test_a_short_stack_says_what_is_missing(made):
     volume = volume_of(made.hu[20:32].copy(), made.affine, made.spacing)
-    _, coverage = candidates.survey(volume)
+    _, coverage = candidates.survey(Site(volume))
     assert all(not c.covered and "below" in c.remark and "above" in c.remark for c in coverage)
 
 

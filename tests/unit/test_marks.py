@@ -15,6 +15,7 @@ from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
 from alnnode.locate.marks import items
 from alnnode.locate.measure import node_from_mask
+from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings, Position
 from alnnode.records import NodeSource, Shape, Side
 from alnnode.report import modules
@@ -46,7 +47,7 @@ def chart_of(volume):
     """The chest of a phantom, found once: it does not depend on the header."""
     key = id(volume.voxels)
     if key not in CHARTS:
-        CHARTS[key] = marks.Chart(volume, None)
+        CHARTS[key] = marks.Chart(Site(volume), None)
     return CHARTS[key]
 
 
@@ -69,7 +70,7 @@ def outlines(volume, mask):
 
 
 def forms(volume, node, mask):
-    """The same node in every form; with the Dice that the form at least allows."""
+    """The same node in every form, with its Dice floor: a limit against regression, set after the results were seen."""
     k, contour = node.slice_index, [*node.contour, node.contour[0]]
     (x0, y0), (x1, y1) = np.min(node.contour, axis=0), np.max(node.contour, axis=0)
     middle, radius = ((x0 + x1) / 2, (y0 + y1) / 2), node.long_axis.length_mm / 2 / volume.spacing[1]

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from alnnode.imaging.frames import text
-from alnnode.locate import anatomy
-from alnnode.locate.grid import Frame, coarsen
-from alnnode.locate.level import Landmarks
 from alnnode.locate.marks import growing, placing
 from alnnode.locate.marks.placing import MisplacedError
 from alnnode.locate.measure import node_from_mask
+from alnnode.locate.site import Site
 from alnnode.records import NodeSource, Shape, Side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from alnnode.locate.anatomy import Chest
-    from alnnode.locate.grid import Coarse, Mask
+    from alnnode.locate.grid import Mask
     from alnnode.locate.level import LevelModel
     from alnnode.records import Mark, MarkObject, Node, Volume
 
@@ -40,44 +38,47 @@ PREFERRED = (Shape.OUTLINE, Shape.ELLIPSE, Shape.CIRCLE, Shape.AXES, Shape.BOX, 
 class Chart:
     """The chest of a volume, asked where a mark lies in it."""
 
-    def __init__(self, volume: Volume, levels: LevelModel | None) -> None:
-        self._frame = Frame.of(volume)
-        self._shape = self._frame.canonical(volume.voxels).shape
-        self._coarse: Coarse = coarsen(self._frame.canonical(volume.voxels), self._frame.spacing)
-        self._chest: Chest | None = anatomy.find_chest(self._coarse)
-        self._levels = levels
-        self._near: Mask | None = None
-        if self._chest is not None:
-            right, left = anatomy.find_axillae(self._coarse, self._chest)
-            distance = ndimage.distance_transform_edt(~(right.mask | left.mask), self._coarse.spacing)
-            self._near = distance <= AROUND_MM
+    def __init__(self, site: Site, levels: LevelModel | None) -> None:
+        self._site, self._levels = site, levels
+        self._shape = site.frame.canonical(site.volume.voxels).shape
+
+    @cached_property
+    def _near(self) -> Mask | None:
+        if self._site.axillae is None:
+            return None
+        right, left = self._site.axillae
+        near: Mask = ndimage.distance_transform_edt(~(right.mask | left.mask), self._site.coarse.spacing) <= AROUND_MM
+        return near
 
     def side(self, node: Node) -> Side:
         """Side of the body: of the midline between the lungs, or of the middle of the images."""
         _, _, x = self._canonical(node)
-        middle = self._chest.midline * self._coarse.step[2] if self._chest else (self._shape[2] - 1) / 2
+        chest = self._site.chest
+        middle = chest.midline * self._site.coarse.step[2] if chest else (self._shape[2] - 1) / 2
         return Side.RIGHT if x < middle else Side.LEFT
 
     def axillary(self, node: Node) -> bool:
         """Whether a node lies in or near an axilla; True where the chest is not recognised."""
         if self._near is None:
             return True
-        place = [int(c / s) for c, s in zip(self._canonical(node), self._coarse.step, strict=True)]
+        place = [int(c / s) for c, s in zip(self._canonical(node), self._site.coarse.step, strict=True)]
         return bool(self._near[tuple(min(p, n - 1) for p, n in zip(place, self._near.shape, strict=True))])
 
     def levelled(self, node: Node) -> Node:
         """The node with its level, where that can be told."""
-        if self._levels is None or self._chest is None:
+        landmarks = self._site.landmarks
+        if self._levels is None or landmarks is None:
             return node
-        return replace(node, level=self._levels.level(Landmarks(self._coarse, self._chest).place(*self._canonical(node))))
+        return replace(node, level=self._levels.level(landmarks.place(*self._canonical(node))))
 
     def _canonical(self, node: Node) -> tuple[float, float, float]:
         k, j, i = node.box.centre
-        y, x = (i, j) if self._frame.transposed else (j, i)
+        frame = self._site.frame
+        y, x = (i, j) if frame.transposed else (j, i)
         return (
             k,
-            self._shape[1] - 1 - y if self._frame.flip_y else y,
-            self._shape[2] - 1 - x if self._frame.flip_x else x,
+            self._shape[1] - 1 - y if frame.flip_y else y,
+            self._shape[2] - 1 - x if frame.flip_x else x,
         )
 
 
@@ -123,7 +124,7 @@ def nodes(
     marks = gather(given)
     if not marks:
         return [], tuple(dict.fromkeys(remarks))
-    chart = chart or Chart(volume, levels)
+    chart = chart or Chart(Site(volume), levels)
     found: list[Node] = []
     # The newest first: where two lie on one place, the older is the same node.
     for mark in reversed(marks):
