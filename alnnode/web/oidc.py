@@ -75,7 +75,7 @@ class Verifier:
 
     def _key(self, token: GuestProtocol) -> Key:
         """Return the key that the token's header names."""
-        kid = token.headers().get("kid")
+        kid = str(token.headers().get("kid"))
         known = self._keys.get(kid)
         if known is not None:  # never behind a token of an unknown key, for which the issuer is being asked
             return known

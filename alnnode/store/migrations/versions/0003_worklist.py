@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_worklist"
+revision = "0003_worklist"
 down_revision = "0002_storage_commitment"
 branch_labels = None
 depends_on = None

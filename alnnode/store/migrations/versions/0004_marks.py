@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_marks"
-down_revision = "0002_worklist"
+revision = "0004_marks"
+down_revision = "0003_worklist"
 branch_labels = None
 depends_on = None
 
