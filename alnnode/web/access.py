@@ -197,8 +197,9 @@ class Guard:
             # An issuer's keys may have to be fetched.
             identify = self._access.identify
             principal = await run_in_threadpool(identify, headers) if self._access.oidc else identify(headers)
-            scope.setdefault("state", {})["principal"] = principal
-            answer = self._too_fast(principal, address) or self._unknown(scope, headers, address, principal)
+            answer = self._too_fast(principal, address)
+            scope.setdefault("state", {}).update(principal=principal, too_fast=answer is not None)
+            answer = answer or self._unknown(scope, headers, address, principal)
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":

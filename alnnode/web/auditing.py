@@ -57,6 +57,8 @@ class Audited:
         path, method = getattr(scope.get("route"), "path", ""), scope["method"]
         if path in {"/login", "/logout"} and method == "POST":
             self._session(state.get("entered", who), address, status, left=path == "/logout")
+        elif state.get("too_fast"):
+            return  # no matter of security, and no wrong token
         elif status in {401, 429}:
             if status == 429 or any(name == b"authorization" for name, _ in scope["headers"]):
                 self._failed(address, status)

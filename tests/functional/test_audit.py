@@ -222,6 +222,25 @@ def test_who_logged_in_and_who_was_refused_over_http(web) -> None:
     assert metrics.status_code in {200, 429}
 
 
+def test_a_client_that_asks_too_often_is_no_alert(tmp_path) -> None:
+    """It has a token; the answer 429 to others means that they tried wrong ones."""
+    access = [WebToken(name="READER", roles=["read"], sha256=hashlib.sha256(SECRET.encode()).hexdigest())]
+    with (
+        udp_repository() as (repository, port),
+        server(tmp_path, web=Web(tokens=access, max_rate=1), audit=Audit(to="udp", host="127.0.0.1", port=port)) as (
+            url,
+            opened,
+        ),
+    ):
+        sender = Sender(opened.settings)
+        answers = {httpx.get(f"{url}/dicom-web/studies", headers=bearer(SECRET)).status_code for _ in range(40)}
+        assert 429 in answers
+        opened.trail.close()
+        told(repository, "110112")
+        sender.close()
+    assert repository.of("110114") == []
+
+
 class Nobody:
     """A broker that forgets everything."""
 
