@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,18 @@ class Task:
         """Return the file of its logits on validation and test."""
         return self.folder(work) / f"{self.crop.value}-scores.npz"
 
+    def finished(self, work: Path) -> bool:
+        """Whether its scores are there; those of a network with other settings are not taken for its own."""
+        if not self.file(work).exists():
+            return False
+        with np.load(self.file(work), allow_pickle=False) as kept:
+            return "settings" in kept and str(kept["settings"]) == self.described
+
+    @property
+    def described(self) -> str:
+        """Its settings as text."""
+        return json.dumps(asdict(self.settings), sort_keys=True)
+
     def scores(self, work: Path) -> dict[str, Scores]:
         """Return its logits on "validation" and "test"."""
         with np.load(self.file(work), allow_pickle=False) as kept:
@@ -69,7 +82,7 @@ def train(
         report: called after each network.
         processes: networks trained side by side; 0 trains them here, one after another.
     """
-    todo = [task for task in tasks if not task.file(work).exists()]
+    todo = [task for task in tasks if not task.finished(work)]
     for _ in range(len(tasks) - len(todo)):
         report()
     if not processes:
@@ -93,4 +106,4 @@ def _train(data: Callable[[int], Parts], task: Task, work: Path) -> None:
         name: logits(trainer.model, part, task.crop, task.settings.device)
         for name, part in (("validation", parts.validation), ("test", parts.test))
     }
-    arrays.save(task.file(work), found)
+    arrays.save(task.file(work), found | {"settings": np.array(task.described)})

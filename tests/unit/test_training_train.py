@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alnnode.records import Crop
-from training import auroc
+from training import auroc, grid
 from training.augment import augment
 from training.cohort import Cohort
 from training.train import Trainer, TrainSettings, balanced, logits
@@ -105,6 +105,17 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path, parts) -> None:
     other = Trainer(Crop.ASC, discs(48, 7, "3:0"), validation, SETTINGS, tmp_path)
     other._resume()
     assert other.next_epoch == 0
+
+
+def test_scores_of_a_network_with_other_settings_are_not_taken_up(tmp_path, parts) -> None:
+    train, validation = parts
+    task = grid.Task("resnet18", Crop.FSC, 0, dataclasses.replace(SHUFFLED, epochs=1))
+    other = dataclasses.replace(task, settings=dataclasses.replace(task.settings, output_stride=32))
+    found = []
+    for asked in (task, task, other):
+        grid.train(lambda _: grid.Parts(train, validation, validation), [asked], tmp_path, lambda: None, processes=0)
+        found.append(asked.file(tmp_path).stat().st_mtime_ns)
+    assert found[0] == found[1] < found[2]
 
 
 def test_both_classes_are_drawn_alike() -> None:
