@@ -126,7 +126,7 @@ def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tm
         volume, voxels=np.full_like(volume.voxels, 40), affine=affine, spacing=(0.1 * volume.spacing[0], *volume.spacing[1:])
     )
     circle = marked.presentation(thin, [(20, "CIRCLE", [(100, 100), (106, 100)])])
-    (node,), _ = marks.nodes(thin, [marks.read(marked.write(circle, tmp_path))], chart=marks.Chart(thin, None))
+    (node,), _ = marks.nodes(thin, [marks.read(marked.write(circle, tmp_path))], chart=marks.Chart(Site(thin), None))
     assert node.box.k0 < 20 < node.box.k1 - 1
     assert node.slice_index == 20
 
