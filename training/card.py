@@ -46,7 +46,7 @@ PHANTOMS: Final = Words(
 )
 PATIENTS: Final = Words(
     notice="**Research use only.**",
-    locating="`detector.safetensors` of another bundle (its name is in the manifest's provenance); it was not trained on these patients",
+    locating="`detector.safetensors` of another bundle (its name is in the manifest's provenance); its own card says on what it was trained",
     made_with="",
     intended_use="research at the site whose patients it was trained on, or where it was evaluated anew",
     held_out="patients",
