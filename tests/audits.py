@@ -6,7 +6,7 @@ import threading
 from base64 import b64decode
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer, ThreadingUDPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer, UDPServer
 
 from lxml import etree
 
@@ -123,7 +123,7 @@ def udp_repository():
         def handle(self):
             repository.take(self.request[0])
 
-    server = ThreadingUDPServer(("127.0.0.1", 0), Handler)
+    server = UDPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
