@@ -311,7 +311,7 @@ class Broker(Section):
 
     url: str = ""
     time_limit: Annotated[float, Field(ge=30)] = 900  # hard limit of one analysis, s; the soft limit is 0.9 of it
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3  # analyses of one job that may kill their worker
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3  # analyses of one job that may not come to an end
 
 
 def _loopback(host: str) -> bool:

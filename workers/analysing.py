@@ -54,11 +54,18 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         # No state can be written now: the lease ends and the sweep enqueues the job again.
         log.error("database_trouble", job=job_id, error=type(error).__name__)  # noqa: TRY400 - its text holds parameters
     except OSError as error:
-        _postpone(claim, runtime, error)
+        reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
+        _again(claim, runtime, error, reason, "spool_trouble", errno=error.errno)
+    except AlnnodeError as error:
+        _fail(claim, runtime, error, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
-        reason = _reason(error, settings.broker.time_limit)
-        log.warning("job_failed", job=job_id, error=type(error).__name__, where=logs.where(error))
-        runtime.jobs.fail(job_id, claim.attempt, reason)
+        # The series may be to blame, or what this process ran out of: a library whose loading memory once cut short never loads again.
+        runtime.suspect = True
+        if isinstance(error, SoftTimeLimitExceeded):
+            _fail(claim, runtime, error, _reason(error, settings.broker.time_limit))
+        else:
+            reason = _reason(error, settings.broker.time_limit)
+            _again(claim, runtime, error, reason, "analysis_trouble", where=logs.where(error))
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
@@ -126,20 +133,22 @@ def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> 
     )
 
 
-def _postpone(claim: Claim, runtime: Runtime, error: OSError) -> None:
-    """Try again soon what the spool did not give; after the last attempt, say so."""
-    log.warning("spool_trouble", job=claim.job_id, attempt=claim.attempt, error=type(error).__name__, errno=error.errno)
+def _again(claim: Claim, runtime: Runtime, error: Exception, reason: str, event: str, **more: object) -> None:
+    """Try again soon what may go better then; after the last attempt, fail."""
     if claim.attempt < runtime.settings.broker.max_attempts:
+        log.warning(event, job=claim.job_id, attempt=claim.attempt, error=type(error).__name__, **more)
         runtime.jobs.postpone(claim.job_id, claim.attempt, datetime.now(UTC) + POSTPONE)
     else:
-        reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
-        runtime.jobs.fail(claim.job_id, claim.attempt, reason)
+        _fail(claim, runtime, error, reason)
+
+
+def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
+    log.warning("job_failed", job=claim.job_id, error=type(error).__name__, where=logs.where(error))
+    runtime.jobs.fail(claim.job_id, claim.attempt, reason)
 
 
 def _reason(error: Exception, time_limit: float) -> str:
     """Return the words for the job list. The text of foreign exceptions stays out: it can hold patient data."""
-    if isinstance(error, AlnnodeError):
-        return str(error)
     if isinstance(error, SoftTimeLimitExceeded):
         return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [broker] time_limit or use a faster device"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch

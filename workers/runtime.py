@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from alnnode import heartbeat
 from alnnode.audit.trail import Trail
+from alnnode.model import bundle as bundles
 from alnnode.queue import ANALYSE, Producer
 from alnnode.send.destination import connect
 from alnnode.store import engine
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alnnode.locate.detector import Detector
+    from alnnode.model.bundle import Bundle
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import Analysis, ReportContext, ResultObject
     from alnnode.send.commitment import CommitmentUser
@@ -65,12 +67,13 @@ class ModelAnalyst:
 
     def __init__(self, settings: AnalysisSettings, observe: Callable[[Analysis], None]) -> None:
         self._settings, self._observe = settings, observe
-        self._loaded: tuple[Ensemble, Detector, str] | None = None
+        self._bundle: Bundle | None = None
+        self._loaded: tuple[Ensemble, Detector] | None = None
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the bundle that is loaded."""
-        return self._load()[2]
+        """sha256 (hex) of the bundle, known without its networks: what fails when they are loaded is a job's own trouble."""
+        return self._opened().digest
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
@@ -79,7 +82,7 @@ class ModelAnalyst:
         from alnnode import follow_up, pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
         from alnnode.locate.marks import read  # noqa: PLC0415
 
-        ensemble, detector, _ = self._load()
+        ensemble, detector = self._load()
         analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress, [read(path) for path in marks])
         self._observe(analysis)
         if context.earlier is not None:
@@ -88,19 +91,23 @@ class ModelAnalyst:
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 
-    def _load(self) -> tuple[Ensemble, Detector, str]:
+    def _opened(self) -> Bundle:
+        if self._bundle is None:
+            self._bundle = bundles.load(bundles.resolve(self._settings.bundle))
+        return self._bundle
+
+    def _load(self) -> tuple[Ensemble, Detector]:
         if self._loaded is None:
             import torch  # noqa: PLC0415
 
             from alnnode.locate.detector import Detector  # noqa: PLC0415
-            from alnnode.model import bundle as bundles  # noqa: PLC0415
             from alnnode.model.ensemble import Ensemble  # noqa: PLC0415
 
             if self._settings.threads:
                 torch.set_num_threads(self._settings.threads)
-            bundle = bundles.load(bundles.resolve(self._settings.bundle))
+            bundle = self._opened()
             ensemble = Ensemble(bundle, self._settings.device)
-            self._loaded = ensemble, Detector.from_bundle(bundle, ensemble.device), bundle.digest
+            self._loaded = ensemble, Detector.from_bundle(bundle, ensemble.device)
         return self._loaded
 
 
@@ -118,6 +125,7 @@ class Runtime:
         self.analyst = analyst or ModelAnalyst(settings.analysis, self._observe)
         self.lease = lease
         self.delivery_lease = delivery_lease
+        self.suspect = False  # an analysis ended in this process as it should not: no other one is begun here
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
+from alnnode.errors import AlnnodeError
 from alnnode.queue import ANALYSE_TASK, DELIVER_TASK
 from workers import analysing, delivering
 
@@ -27,17 +29,22 @@ def register(app: Celery, runtime: Runtime) -> None:
     """Give ``app`` both tasks. A job's own trouble is in the database; what ends a task otherwise, the sweep enqueues again."""
 
     def analyse(job_id: str) -> None:
+        if runtime.suspect:
+            # The pool starts another process and Celery gives it this task (task_reject_on_worker_lost).
+            log.warning("process_replaced")
+            raise SystemExit(0)
         _quietly(analysing.analyse, job_id, runtime)
 
     def deliver(delivery_id: str) -> None:
         _quietly(delivering.deliver, delivery_id, runtime)
 
-    app.task(name=ANALYSE_TASK)(analyse)
-    app.task(name=DELIVER_TASK)(deliver)
+    app.task(name=ANALYSE_TASK, shared=False)(analyse)
+    app.task(name=DELIVER_TASK, shared=False)(deliver)
 
 
 def _quietly(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
     try:
         work(identifier, runtime)
     except Exception as error:  # noqa: BLE001 - as the module says
+        runtime.suspect |= not isinstance(error, AlnnodeError | SQLAlchemyError | OSError)
         log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400

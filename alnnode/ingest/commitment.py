@@ -158,11 +158,11 @@ class Committer:
         try:
             CommitmentUser(peer, self._title).report(result)
         except DeliveryError as error:
-            log.info("commitment_deferred", request=request.request_id, attempt=request.attempt, error=str(error))
             if request.attempt >= ATTEMPTS:
                 self._give_up(request, str(error))
             else:
                 self._requests.deferred(request, str(error))
+                log.info("commitment_deferred", request=request.request_id, attempt=request.attempt, error=str(error))
         else:
             self._told(request, result)
 

@@ -96,6 +96,7 @@ class Rig:
         return (
             f'[node]\ndata_dir = "{self.disk.folder}"\n[database]\nurl = "{self.database}"\n'
             f'[broker]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\nmax_attempts = 5\n[listener]\nport = {self.port}\n'
+            f"[web]\nport = {free_port()}\n"
             "[completion]\nassociation_grace = 0.5\nquiet = 20\nsweep_interval = 0.3\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n'
             "[retention]\ndelivered_days = 0\nmin_free_mb = 32\n"

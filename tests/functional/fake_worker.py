@@ -1,7 +1,8 @@
 """A real worker process around an analyst that only does as files in a folder tell it.
 
 ``python fake_worker.py analyse|deliver``; ``ALNNODE_CONFIG`` names the settings, ``FAKE_ORDERS`` the folder:
-``hold`` waits while it is there, ``die`` kills the process with SIGKILL. Each run leaves ``run-N`` with its process id.
+``hold`` waits while it is there, ``die`` kills the process with SIGKILL, ``starve`` leaves it without memory, and as with torch what was
+not loaded then never is in that process. Each run leaves ``run-N`` with its process id.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from alnnode import logs
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.settings import load
+from workers import analysing
 from workers.app import create, run
 from workers.runtime import Runtime
 
@@ -32,6 +34,7 @@ class FakeAnalyst:
 
     def __init__(self, orders: Path) -> None:
         self._orders = orders
+        self._spoilt = False
 
     def analyse(self, paths, context, progress, marks=()):
         number = len(list(self._orders.glob("run-*")))
@@ -39,6 +42,11 @@ class FakeAnalyst:
         progress("read")
         if (self._orders / "die").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._spoilt:
+            raise ImportError
+        if (self._orders / "starve").exists():
+            self._spoilt = True
+            raise MemoryError
         while (self._orders / "hold").exists():
             time.sleep(0.02)
             progress("hold")
@@ -65,6 +73,7 @@ def _result(digest: str, number: int) -> ResultObject:
 
 
 def main() -> None:
+    analysing.POSTPONE = LEASE
     settings = load(Path(os.environ["ALNNODE_CONFIG"]))
     logs.configure(settings.logging)
     runtime = Runtime(settings, FakeAnalyst(Path(os.environ["FAKE_ORDERS"])), lease=LEASE, delivery_lease=LEASE)

@@ -246,6 +246,21 @@ def test_a_job_that_kills_its_worker_each_time_ends_failed_and_the_next_is_serve
     assert node.end(node.series()).state is JobState.DELIVERED
 
 
+def test_a_process_that_ran_out_of_memory_takes_no_further_job(make_node, pacs) -> None:
+    node = make_node(destinations={"pacs": pacs.port})
+    (node.orders / "starve").touch()
+    node.start("analyse", "deliver")
+    starved = node.series()
+    (first,) = wait_for(node.runs)
+    wait_for(lambda: node.jobs.get(starved).state is JobState.READY)
+    (node.orders / "starve").unlink()
+    other = node.series()
+    assert [node.end(job).state for job in (starved, other)] == [JobState.DELIVERED] * 2
+    assert (node.jobs.get(starved).attempts, node.jobs.get(other).attempts) == (2, 1)
+    assert first not in node.runs()[1:]
+    assert len(pacs.uids) == len(pacs.received) == 6
+
+
 @pytest.mark.parametrize("worker_is_there", [False, True])
 def test_redis_flushed_with_jobs_queued(make_node, pacs, worker_is_there) -> None:
     node = make_node(destinations={"pacs": pacs.port})

@@ -6,17 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from audits import Read
+from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
 from alnnode import store
 from alnnode.audit.sender import Sender
 from alnnode.errors import DeliveryError, DeliveryRefused, NotAnalysable, ReportError, ServiceError
+from alnnode.queue import ANALYSE_TASK
 from alnnode.records import JobState, ObjectRole, ResultObject
 from alnnode.send.destination import InMemoryDestination
 from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
 from alnnode.store.rows import NewInstance, SeriesFacts
-from workers import analysing, delivering
+from workers import analysing, delivering, tasks
 from workers.runtime import Runtime
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
@@ -111,20 +113,57 @@ def test_a_duplicate_task_does_nothing(bench) -> None:
         (NotAnalysable("these are localizer images"), "these are localizer images"),
         (ReportError("the report could not be built"), "the report could not be built"),
         (SoftTimeLimitExceeded(), "longer than 810 s"),
-        (MemoryError(), "not enough memory"),
-        (type("OutOfMemoryError", (RuntimeError,), {})(f"CUDA {PATIENT}"), "not enough memory"),
-        (KeyError(PATIENT), "internal error (KeyError)"),
     ],
 )
-def test_every_error_ends_the_job_with_a_reason_free_of_patient_data(bench, caplog, capsys, error, reason) -> None:
+def test_what_would_come_again_ends_the_job_with_a_reason(bench, error, reason) -> None:
     bench.analyst.error = error
     job = bench.ready_job()
     analysing.analyse(job, bench.runtime)
     status = bench.jobs.get(job)
     assert status.state is JobState.FAILED
     assert reason in status.reason
+    assert bench.runtime.suspect is isinstance(error, SoftTimeLimitExceeded)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "not enough memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})(f"CUDA {PATIENT}"), "not enough memory"),
+        (KeyError(PATIENT), "internal error (KeyError)"),
+        (ImportError(PATIENT), "internal error (ImportError)"),
+    ],
+)
+def test_what_may_pass_is_tried_again_elsewhere_before_it_fails_free_of_patient_data(
+    bench, caplog, capsys, error, reason
+) -> None:
+    bench.analyst.error = error
+    job = bench.ready_job()
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).state is JobState.READY
+    with pytest.raises(SystemExit):
+        task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).attempts == 1, "another process is to try"
+    bench.runtime.suspect = False
+    task.tasks[ANALYSE_TASK](job)
+    status = bench.jobs.get(job)
+    assert status.state is JobState.FAILED
+    assert reason in status.reason
     said = capsys.readouterr()
     assert PATIENT not in status.reason + said.out + said.err + caplog.text
+
+
+def test_a_process_without_memory_for_the_claim_is_replaced_too(bench, monkeypatch) -> None:
+    def claim(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(bench.jobs, "claim", claim)
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    task.tasks[ANALYSE_TASK](bench.ready_job())
+    assert bench.runtime.suspect
 
 
 def test_trouble_with_the_spool_is_tried_again_before_it_fails(bench) -> None:
