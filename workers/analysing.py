@@ -55,17 +55,16 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         log.error("database_trouble", job=job_id, error=type(error).__name__)  # noqa: TRY400 - its text holds parameters
     except OSError as error:
         reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
-        _again(claim, runtime, error, reason, "spool_trouble", errno=error.errno)
+        log.warning("spool_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, errno=error.errno)
+        _again(claim, runtime, error, reason)
     except AlnnodeError as error:
         _fail(claim, runtime, error, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
         # The series may be to blame, or what this process ran out of: a library whose loading memory once cut short never loads again.
         runtime.suspect = True
-        if isinstance(error, SoftTimeLimitExceeded):
-            _fail(claim, runtime, error, _reason(error, settings.broker.time_limit))
-        else:
-            reason = _reason(error, settings.broker.time_limit)
-            _again(claim, runtime, error, reason, "analysis_trouble", where=logs.where(error))
+        reason = _reason(error, settings.broker.time_limit)
+        log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
+        (_fail if isinstance(error, SoftTimeLimitExceeded) else _again)(claim, runtime, error, reason)
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
@@ -133,10 +132,9 @@ def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> 
     )
 
 
-def _again(claim: Claim, runtime: Runtime, error: Exception, reason: str, event: str, **more: object) -> None:
+def _again(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     """Try again soon what may go better then; after the last attempt, fail."""
     if claim.attempt < runtime.settings.broker.max_attempts:
-        log.warning(event, job=claim.job_id, attempt=claim.attempt, error=type(error).__name__, **more)
         runtime.jobs.postpone(claim.job_id, claim.attempt, datetime.now(UTC) + POSTPONE)
     else:
         _fail(claim, runtime, error, reason)
