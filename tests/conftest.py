@@ -1,9 +1,26 @@
-"""What every test leaves as it found it."""
+"""What every test leaves as it found it, and what ran on what."""
 
 import logging
 
 import pytest
 import structlog
+
+SERVICES = ("sqlite", "postgres", "redis", "dcmtk")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests ran on each service: a suite that skipped them all must not look like one that passed."""
+
+    def count(outcome, service):
+        reports = terminalreporter.stats.get(outcome, [])
+        return sum(service in report.keywords and (outcome == "skipped" or report.when == "call") for report in reports)
+
+    names = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis", "dcmtk": "DCMTK"}
+    parts = []
+    for service in SERVICES:
+        ran, skipped = count("passed", service) + count("failed", service), count("skipped", service)
+        parts.append(f"{names[service]} {ran}" + (f" ({skipped} SKIPPED)" if skipped else ""))
+    terminalreporter.write_line("tests that ran on real services: " + ", ".join(parts))
 
 
 @pytest.fixture(autouse=True)

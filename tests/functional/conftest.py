@@ -1,4 +1,4 @@
-"""Real services for the functional tests: PostgreSQL and Redis from wheels, DCMTK from the system; and what ran on what."""
+"""Real services for the functional tests: PostgreSQL and Redis from wheels, DCMTK from the system."""
 
 import os
 import subprocess
@@ -15,23 +15,6 @@ from sqlalchemy import create_engine, make_url, text
 
 from alnnode import store
 from alnnode.store import engine as engines
-
-SERVICES = ("sqlite", "postgres", "redis", "dcmtk")
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Say how many tests ran on each service: a suite that skipped them all must not look like one that passed."""
-
-    def count(outcome, service):
-        reports = terminalreporter.stats.get(outcome, [])
-        return sum(service in report.keywords and (outcome == "skipped" or report.when == "call") for report in reports)
-
-    names = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis", "dcmtk": "DCMTK"}
-    parts = []
-    for service in SERVICES:
-        ran, skipped = count("passed", service) + count("failed", service), count("skipped", service)
-        parts.append(f"{names[service]} {ran}" + (f" ({skipped} SKIPPED)" if skipped else ""))
-    terminalreporter.write_line("tests that ran on real services: " + ", ".join(parts))
 
 
 @pytest.fixture(scope="session")
