@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from alnnode.send.destination import StoredObject
+    from alnnode.settings import Archive
     from alnnode.settings import Destination as DestinationSettings
 
 # pynetdicom then sends a file's data set as it lies on the disk; otherwise it decodes and encodes it again.
@@ -40,8 +41,8 @@ REFUSALS = {
 }
 
 
-def peer_of(settings: DestinationSettings) -> Peer:
-    """Return the application entity that a destination of kind "cstore" is."""
+def peer_of(settings: DestinationSettings | Archive) -> Peer:
+    """Return the application entity that a destination of kind "cstore", or an archive of kind "dicom", is."""
     return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REJECTIONS = {
     2: "it does not know the DICOM application context",
     3: "it does not know this node's AE title; add it there",
-    7: "it has another AE title; correct [[destinations]] ae_title",
+    7: "it has another AE title; correct its ae_title in the settings",
 }
 REJECTED_PERMANENT, SOURCE_SERVICE_USER = 1, 1
 
