@@ -108,7 +108,9 @@ def test_orthanc_that_does_not_know_the_node_or_the_series(listener, tmp_path, m
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
         assert opened.worklist.get(UID).attempts == 2
-        assert reason(opened).startswith("the series could not be fetched: archive pacs: it answers C-MOVE with status 0xC000 (")
+        assert reason(opened).startswith(
+            "the series could not be fetched: archive pacs: it answers C-MOVE with status 0xC000 ("
+        )
         with pytest.raises(ServiceError, match="does not hold the series"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, "1.2.3")
 
