@@ -19,7 +19,7 @@ from viewers import free_port, orthanc, post
 from web_service import part10, service
 from workitem import attribute, workitem
 
-from alnnode import report
+from alnnode import check, report
 from alnnode.comparison import Earlier
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 from alnnode.ingest.routes import unwanted
@@ -163,6 +163,8 @@ def fill(folder, port) -> None:
 @pytest.mark.dcmtk
 def test_dcmqrscp_is_searched_and_sends_to_the_node(listener, tmp_path) -> None:
     with dcmqrscp(tmp_path, listener.port) as port, node(listener) as (_, opened, _):
+        settings = listener.settings.model_copy(update={"archives": (pacs(port),)})
+        assert [found.passed for found in check.run(settings, None) if found.what == "archive pacs"] == [True]
         there = Retriever(pacs(port), "ALNNODE")
         (study,) = there.find("STUDY", PatientID="SECRET-ID", StudyInstanceUID="")
         assert study == {"PatientID": "SECRET-ID", "StudyInstanceUID": STUDY}
