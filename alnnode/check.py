@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from alnnode.settings import Settings
+    from alnnode.settings import Archive, Settings
 
 
+ADVICE = "check that it runs, that host/port/AE title are right and that it knows this node's AE title"
 CERTIFICATE_DAYS = 30  # a certificate that ends sooner is an alarm: renewing takes hospitals weeks
 
 
@@ -50,8 +51,11 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
         yield _guarded(
             f"destination {destination.name}",
             partial(_echo, settings, destination.name),
-            "check that it runs, that host/port/AE title are right and that it knows this node's AE title",
+            ADVICE,
         )
+    for archive in settings.archives:
+        if archive.kind == "dicom":
+            yield _guarded(f"archive {archive.name}", partial(_echo_archive, settings, archive), ADVICE)
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
@@ -104,9 +108,9 @@ def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], objec
 
     if settings.listener.tls is not None:
         yield settings.listener.tls.certificate, partial(tls.server_context, settings.listener.tls)
-    for destination in settings.destinations:
-        if destination.tls is not None and destination.tls.certificate is not None:
-            yield destination.tls.certificate, partial(tls.client_context, destination.tls)
+    for peer in (*(one.tls for one in settings.destinations), *(one.tls for one in settings.archives)):
+        if peer is not None and peer.certificate is not None:
+            yield peer.certificate, partial(tls.client_context, peer)
 
 
 def _certificate(certificate: Path, load: Callable[[], object]) -> str:
@@ -132,3 +136,10 @@ def _echo(settings: Settings, name: str) -> str:
     destination = next(d for d in settings.destinations if d.name == name)
     connect(destination, settings.node.ae_title).echo()
     return f"{destination.kind} answers"
+
+
+def _echo_archive(settings: Settings, archive: Archive) -> str:
+    from alnnode.send.retrieve import Retriever  # noqa: PLC0415
+
+    Retriever(archive, settings.node.ae_title).echo()
+    return "dicom answers"

@@ -15,6 +15,7 @@
   + AdvisoryError          a file of advisories cannot be used
   + WorkitemRefused        a request to the worklist cannot be granted; carries the status of PS3.4 Annex CC
   + ServiceError           a part of the node (broker, database, worker) did not start or went away
+    x IncompleteSeries       of a series that an archive was asked for a part came, or may have
 
 No message of any of these ever carries patient data: they end in logs and in the job list.
 """
@@ -95,4 +96,8 @@ class WorkitemRefused(AlnnodeError):
 
 
 class ServiceError(AlnnodeError):
-    """A part of the node did not start or went away."""
+    """A part of the node, or an archive that it asks, did not start or went away."""
+
+
+class IncompleteSeries(ServiceError):
+    """Of a series that an archive was asked for only a part came, or nobody knows how much."""

@@ -202,16 +202,30 @@ class Commitment(Section):
 
 
 class Archive(Section):
-    """A DICOMweb archive that the node asks for what it needs: the input of workitems, earlier reports."""
+    """An archive that the node asks for what it needs: the input of workitems, earlier reports."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]  # images arrive under it, as under an AE title
-    url: Annotated[str, Field(pattern=r"^https?://[^?#]+[^/?#]$")]  # the DICOMweb service root
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]  # over DICOMweb, images arrive under it as under an AE title
+    kind: Literal["dicomweb", "dicom"] = "dicomweb"  # "dicom": C-FIND, and C-MOVE to [node] ae_title
+    url: Annotated[str, Field(pattern=r"^https?://[^?#]+[^/?#]$")] | None = None  # the DICOMweb service root
+    ae_title: AETitle | None = None
+    host: str | None = None
+    port: Port | None = None
     timeout: Seconds = 60
-    tls: DestinationTls | None = None  # None: the system's authorities
-    token_file: Path | None = None  # holds a bearer token
+    tls: DestinationTls | None = None  # None: DICOM without TLS; DICOMweb with the system's authorities
+    token_file: Path | None = None  # for "dicomweb": holds a bearer token
 
     @model_validator(mode="after")
-    def _tls_is_for_https(self) -> Self:
+    def _is_of_one_kind(self) -> Self:
+        if self.kind == "dicom":
+            if not (self.ae_title and self.host and self.port):
+                raise ValueError('an archive of kind "dicom" needs ae_title, host and port')
+            if self.url or self.token_file:
+                raise ValueError('url and token_file are for kind = "dicomweb"')
+            return self
+        if not self.url:
+            raise ValueError('an archive of kind "dicomweb" needs url = "http(s)://…", the DICOMweb service root')
+        if self.ae_title or self.host or self.port:
+            raise ValueError('ae_title, host and port are for kind = "dicom"')
         if self.tls and (not self.url.startswith("https://") or self.tls.server_name):
             raise ValueError("tls needs a url that begins with https://, which names the server: leave server_name out")
         return self
@@ -493,6 +507,11 @@ class Settings(BaseSettings):
     def _archives_are_there(self) -> Self:
         if self.report.follow_up == "archives" and not self.archives:
             raise ValueError('report.follow_up = "archives" needs [[archives]]; add one, or choose "own"')
+        titles = [archive.ae_title for archive in self.archives if archive.ae_title]
+        if len(set(titles)) != len(titles):
+            raise ValueError("two archives share an ae_title; a workitem names its archive by it: keep one of them")
+        if titles and self.called_ae_titles and self.node.ae_title not in self.called_ae_titles:
+            raise ValueError('archives of kind "dicom" send to [node] ae_title: name it in listener.called_ae_titles too')
         return self
 
     @property

@@ -38,10 +38,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(name: str, folder: Path) -> Iterator[Server]:
-    """Start "alnnode" or "Orthanc" over what the folder holds, and stop it again."""
+def running(name: str, folder: Path, *, synced: bool = True) -> Iterator[Server]:
+    """Start "alnnode" or "Orthanc" over what the folder holds, and stop it again; ``synced`` is for Orthanc, the node always is."""
     port = free_port()
-    command, environment = {"alnnode": _alnnode, "Orthanc": _orthanc}[name](folder, port)
+    command, environment = _alnnode(folder, port) if name == "alnnode" else _orthanc(folder, port, synced=synced)
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/dicom-web"
@@ -82,12 +82,12 @@ def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     }
 
 
-def _orthanc(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """Orthanc's defaults with its DICOMweb plugin, and storage that is synced as the node's is."""
+def _orthanc(folder: Path, port: int, *, synced: bool) -> tuple[list[str], dict[str, str]]:
+    """Orthanc's defaults with its DICOMweb plugin, and, where asked for, storage that is synced as the node's is."""
     config = folder / "orthanc.json"
     settings = {
         "HttpPort": port, "DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
-        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "SyncStorageArea": True,
+        "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "SyncStorageArea": synced,
         "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }  # fmt: skip
     config.write_text(json.dumps(settings), encoding="utf-8")

@@ -78,7 +78,7 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
     header = priors.header_of(paths[0]) if paths else None
-    context = _context(claim, runtime, priors.find(settings, runtime.spool.root, header))
+    context = _context(claim, runtime, priors.find(settings, runtime.spool.root, header, runtime.held))
     marks = [runtime.spool.path(name) for name in claim.marks]
     objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)

@@ -13,10 +13,11 @@ from alnnode.comparison import Earlier, Prior, choose, study_date, thickness
 from alnnode.errors import ServiceError
 from alnnode.records import ObjectRole
 from alnnode.send.archive import Archive
+from alnnode.send.earlier import DicomArchive
 from alnnode.store.memory import Memory, patient_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pydicom import Dataset
@@ -37,9 +38,17 @@ def header_of(path: Path) -> Dataset | None:
         return None
 
 
-def find(settings: Settings, spool: Path, header: Dataset | None) -> Earlier | None:
+def nothing(_series: str) -> dict[str, Path]:
+    """Say that the node holds no object of a series."""
+    return {}
+
+
+def find(
+    settings: Settings, spool: Path, header: Dataset | None, held: Callable[[str], dict[str, Path]] = nothing
+) -> Earlier | None:
     """Return what a series with this header is compared with; None when the site follows nothing up.
 
+    ``held`` tells the files that the node holds of a series, by SOP Instance UID: what an archive moves here comes through its listener.
     An archive that does not answer costs the comparison, never the analysis.
 
     Raises:
@@ -57,7 +66,12 @@ def find(settings: Settings, spool: Path, header: Dataset | None) -> Earlier | N
 
         for archive in settings.archives:
             try:
-                found = Archive(archive).reports(patient.number, today.strftime("%Y%m%d"))
+                asked = (
+                    Archive(archive)
+                    if archive.kind == "dicomweb"
+                    else DicomArchive(archive, settings.node.ae_title, held, {prior.sop_instance_uid for prior in known})
+                )
+                found = asked.reports(patient.number, today.strftime("%Y%m%d"))
             except ServiceError as error:
                 log.warning("archive_not_asked", archive=archive.name, error=str(error))
                 trouble = f"archive {archive.name} could not be asked"

@@ -17,6 +17,7 @@ from alnnode.model import bundle as bundles
 from alnnode.queue import ANALYSE, Producer
 from alnnode.send.destination import connect
 from alnnode.store import engine
+from alnnode.store.catalogue import Catalogue
 from alnnode.store.commitments import Commitments
 from alnnode.store.figures import Figures
 from alnnode.store.jobs import Jobs
@@ -129,7 +130,7 @@ class Runtime:
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()
-        self._opened: tuple[Jobs, Commitments, Figures] | None = None
+        self._opened: tuple[Jobs, Commitments, Figures, Catalogue] | None = None
         self._producer: Producer | None = None
         self._trail: Trail | None = None
 
@@ -148,11 +149,16 @@ class Runtime:
         """What is told of the work, on the same connections."""
         return self._stores()[2]
 
-    def _stores(self) -> tuple[Jobs, Commitments, Figures]:
+    def held(self, series_uid: str) -> dict[str, Path]:
+        """Return the files that the node holds of a series, by SOP Instance UID."""
+        found = self._stores()[3].instances(series=[series_uid])
+        return {one.sop_instance_uid: self.spool.path(one.path) for one in found}
+
+    def _stores(self) -> tuple[Jobs, Commitments, Figures, Catalogue]:
         with self._lock:
             if self._opened is None:
                 database = engine.create(self.settings.database_url, self.settings.database.pool_size)
-                self._opened = Jobs(database), Commitments(database), Figures(database)
+                self._opened = Jobs(database), Commitments(database), Figures(database), Catalogue(database)
             return self._opened
 
     def _observe(self, analysis: Analysis) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from alnnode import RESULTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -13,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def unwanted(routes: Sequence[Route], facts: SeriesFacts) -> str | None:
-    """Return None when a route asks for the series, else why none does; the reason holds no description (patient data hide there)."""
+    """Return None when a route asks for the series, else why none does; the reason holds no description (patient data hide there).
+
+    No route asks for results of this software: they come back from archives, and must not be analysed in turn.
+    """
+    if facts.series_description.startswith(RESULTS):
+        return "holds results of this software"
     reasons = []
     for route in routes:
         reason = _mismatch(route, facts)

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.report.uids import uid
@@ -181,5 +181,5 @@ def ascii_words(text: str) -> str:
 
 def series_description(analysis: Analysis, role: ObjectRole) -> str:
     """Return the Series Description (LO, 64 characters): what it is, and that it is not for clinical use."""
-    what = f"AI axillary nodes{CONTENT[role]}"
+    what = f"{RESULTS}{CONTENT[role]}"
     return f"{what} - {'DEMO MODEL, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"

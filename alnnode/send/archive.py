@@ -12,6 +12,7 @@ import httpx
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from alnnode import RESULTS
 from alnnode.errors import DeliveryError, ServiceError
 from alnnode.send.authorization import Bearer
 from alnnode.tls import client_context
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 NEWEST = 10  # studies that are looked into
 LARGEST = 32 << 20  # bytes of one answer
 STUDY, SERIES, MODALITY, DATE, DESCRIPTION = "0020000D", "0020000E", "00080060", "00080020", "0008103E"
-OURS = "AI axillary nodes"  # how the series descriptions of the node's results begin
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -35,7 +35,7 @@ class Archive:
 
     def __init__(self, settings: ArchiveSettings, transport: httpx.BaseTransport | None = None) -> None:
         self.name = settings.name
-        self._url = settings.url.rstrip("/")
+        self._url = (settings.url or "").rstrip("/")
         self._timeout, self._tls = settings.timeout, settings.tls
         self._auth = None if settings.token_file is None else Bearer(settings.name, settings.token_file)
         self._transport = transport
@@ -67,7 +67,7 @@ class Archive:
         found = self._search(client, f"studies/{study}/series", {"Modality": "SR", "includefield": "SeriesDescription"})
         for item in found:
             series = _value(item, SERIES)
-            ours = _value(item, MODALITY) == "SR" and _value(item, DESCRIPTION).startswith(OURS)
+            ours = _value(item, MODALITY) == "SR" and _value(item, DESCRIPTION).startswith(RESULTS)
             if ours and UID.fullmatch(series):
                 yield from self._retrieve(client, f"studies/{study}/series/{series}")
 

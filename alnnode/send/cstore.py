@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pynetdicom import _config, build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.errors import DeliveryError
 from alnnode.send.destination import Failures
 from alnnode.send.scu import Peer, ServiceUser
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from alnnode.send.destination import StoredObject
+    from alnnode.settings import Archive
     from alnnode.settings import Destination as DestinationSettings
 
 # pynetdicom then sends a file's data set as it lies on the disk; otherwise it decodes and encodes it again.
@@ -40,8 +40,8 @@ REFUSALS = {
 }
 
 
-def peer_of(settings: DestinationSettings) -> Peer:
-    """Return the application entity that a destination of kind "cstore" is."""
+def peer_of(settings: DestinationSettings | Archive) -> Peer:
+    """Return the application entity that a destination of kind "cstore", or an archive of kind "dicom", is."""
     return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
 
 
@@ -54,12 +54,7 @@ class CStoreDestination:
 
     def echo(self) -> None:
         """C-ECHO (PS3.4 Annex A); raises as `Destination.echo` says."""
-        with self._user.associate([build_context(Verification)]) as association:
-            if not association.accepted_contexts:
-                raise DeliveryRefused(f"{self.name}: it does not take C-ECHO")
-            status = self._user.status(association.send_c_echo())
-        if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: C-ECHO answered with status 0x{status:04X}")
+        self._user.echo()
 
     def send(self, objects: Sequence[StoredObject]) -> None:
         """C-STORE every object on one association; raises as `Destination.send` says."""

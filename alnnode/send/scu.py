@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 REJECTIONS = {
     2: "it does not know the DICOM application context",
     3: "it does not know this node's AE title; add it there",
-    7: "it has another AE title; correct [[destinations]] ae_title",
+    7: "it has another AE title; correct its ae_title in the settings",
 }
+SUCCESS = 0x0000
 REJECTED_PERMANENT, SOURCE_SERVICE_USER = 1, 1
 
 
@@ -74,6 +76,17 @@ class ServiceUser:
         if "Status" not in answer:
             raise DeliveryError(f"{self.name}: the association broke off, or no answer came within {self.peer.timeout:g} s")
         return int(answer.Status)
+
+    def echo(self) -> None:
+        """C-ECHO (PS3.4 Annex A).
+
+        Raises:
+            DeliveryError: it is not answered with success.
+        """
+        with self.associate([build_context(Verification)]) as association:
+            status = self.status(association.send_c_echo())
+        if status != SUCCESS:
+            raise DeliveryError(f"{self.name}: C-ECHO answered with status 0x{status:04X}")
 
     @contextmanager
     def associate(

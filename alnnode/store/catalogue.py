@@ -76,7 +76,10 @@ class Catalogue:
             (Result.series_instance_uid, series),
         )
         with self._reader.connect() as connection:
-            rows = [*connection.execute(select(received).where(received.c.path.is_not(None))), *connection.execute(results)]
+            rows = [
+                *connection.execute(select(received).where(received.c.path.is_not(None))).all(),
+                *connection.execute(results).all(),
+            ]
         rows.sort(key=lambda row: row[1])
         rows.sort(key=lambda row: row[3], reverse=True)
         return tuple(HeldSeries(*row) for row in rows)

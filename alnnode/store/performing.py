@@ -77,19 +77,21 @@ class Performing:
             return None
         return JobView(row[0], JobState(row[1]), row[2], row[3], row[4], bool(row[5]), row[6] is None, row[7], row[8])
 
-    def shared(self, job_id: str, workitem_uid: str) -> bool:
-        """Whether another workitem waits for the same job."""
-        query = select(WorkitemRow.workitem_uid).where(
-            WorkitemRow.job_id == job_id, WorkitemRow.state == State.IN_PROGRESS, WorkitemRow.workitem_uid != workitem_uid
-        )
+    def is_only_for(self, job_id: str, workitem_uid: str) -> bool:
+        """Whether nobody else wants what a job does: a workitem had it started, and no other one waits for it."""
+        of_job = select(WorkitemRow.workitem_uid).where(WorkitemRow.job_id == job_id)
+        others = of_job.where(WorkitemRow.state == State.IN_PROGRESS, WorkitemRow.workitem_uid != workitem_uid)
         with self._reader.connect() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            started = connection.execute(of_job.where(WorkitemRow.started_job.is_(True)).limit(1)).first() is not None
+            return started and connection.execute(others.limit(1)).first() is None
 
-    def attach(self, workitem_uid: str, job_id: str) -> None:
-        """Write down which job does the work."""
+    def attach(self, workitem_uid: str, job_id: str, *, started: bool = False) -> None:
+        """Write down which job does the work, and whether it was started for this workitem: by no route."""
         with self._writer.begin() as connection:
             connection.execute(
-                update(WorkitemRow).where(WorkitemRow.workitem_uid == workitem_uid).values(job_id=job_id, lease_until=None)
+                update(WorkitemRow)
+                .where(WorkitemRow.workitem_uid == workitem_uid)
+                .values(job_id=job_id, lease_until=None, started_job=started)
             )
 
     def lease(self, workitem_uid: str, seconds: float, *, counts: bool, now: datetime | None = None) -> bool:

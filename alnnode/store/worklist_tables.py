@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - SQLAlchemy reads the annotations at run time
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alnnode.store.tables import UID, Base
@@ -22,9 +22,10 @@ class WorkitemRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     transaction_uid: Mapped[str | None] = mapped_column(UID)  # whoever knows it owns the workitem: it is never told
     document: Mapped[str | None] = mapped_column(String(255))  # relative to the spool; None: deleted
-    service_url: Mapped[str] = mapped_column(String(255))  # DICOMweb root as the requester sees it
+    service_url: Mapped[str] = mapped_column(Text)  # DICOMweb root as the requester sees it
     performed_here: Mapped[bool]
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.job_id"))
+    started_job: Mapped[bool] = mapped_column(server_default=false())  # for this workitem; no route wanted it
     cancel_requested: Mapped[bool]
     attempts: Mapped[int]  # to fetch the input
     lease_until: Mapped[datetime | None]  # until then some process fetches the input, or waits to try again

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
-from alnnode.errors import DeliveryError, ServiceError
+from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 from alnnode.send.authorization import Bearer
 from alnnode.tls import client_context
 from alnnode.web import multipart
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from alnnode.web.services import Services
 
 
+class Wanted(NamedTuple):
+    """A series, and where its requester says that it is: Retrieve URLs and Retrieve AE Titles, both empty when nowhere."""
+
+    study: str
+    series: str
+    urls: tuple[str, ...] = ()
+    ae_titles: tuple[str, ...] = ()
+
+
 async def fetch(opened: Services, archive: Archive, study: str, series: str) -> int:
     """Retrieve a series; how many objects were kept.
 
     Raises:
-        ServiceError: the archive does not answer as it should, or an object of its answer could not be kept.
+        IncompleteSeries: the answer broke off, or an object of it could not be kept.
+        ServiceError: the archive does not answer as it should, and nothing came.
     """
     url = f"{archive.url}/studies/{study}/series/{series}"
     headers = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*'}
@@ -45,19 +55,29 @@ async def fetch(opened: Services, archive: Archive, study: str, series: str) -> 
             await Store(opened.acceptor, archive.name, study, outcome).all(parts)
     # The texts of both hold the URL, and so a UID.
     except httpx.HTTPError as error:
-        raise ServiceError(f"archive {archive.name}: no answer ({type(error).__name__})") from error
+        failure = IncompleteSeries if outcome.stored else ServiceError
+        raise failure(f"archive {archive.name}: no answer ({type(error).__name__})") from error
     except DeliveryError as error:
-        raise ServiceError(str(error)) from error
-    opened.acceptor.released({row.series_uid for row in outcome.stored})
+        raise ServiceError(f"archive {error}") from error
     if outcome.fault is not None or outcome.failed or not outcome.stored:
         refused = ", ".join(sorted({f"0x{failure.reason:04X}" for failure in outcome.failed}))
-        raise ServiceError(f"archive {archive.name}: the series did not come whole ({outcome.fault or refused or 'empty'})")
+        failure = IncompleteSeries if outcome.stored else ServiceError
+        raise failure(f"archive {archive.name}: the series did not come whole ({outcome.fault or refused or 'empty'})")
+    # Not before: what came in part is not complete, and is fetched again.
+    opened.acceptor.released({row.series_uid for row in outcome.stored})
     return len(outcome.stored)
 
 
-def candidates(archives: Sequence[Archive], url: str) -> list[Archive]:
-    """Return the archives to ask: that of the Retrieve URL which the requester gave, or all when there is none.
+def candidates(archives: Sequence[Archive], wanted: Wanted) -> list[Archive]:
+    """Return the archives to ask: those of the Retrieve URLs and AE titles which the requester gave, or all when there are none.
 
-    Only configured archives are ever asked, at a URL that is made here: a requester must not make the node call what it likes.
+    Only configured archives are ever asked, at an address of the settings: a requester must not make the node call what it likes.
     """
-    return [archive for archive in archives if not url or url == archive.url or url.startswith(f"{archive.url}/")]
+    if not wanted.urls and not wanted.ae_titles:
+        return list(archives)
+    return [
+        archive
+        for archive in archives
+        if archive.ae_title in wanted.ae_titles
+        or (archive.url is not None and any(f"{url}/".startswith(f"{archive.url}/") for url in wanted.urls))
+    ]

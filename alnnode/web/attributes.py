@@ -15,7 +15,8 @@ from pydicom import dcmread
 from pydicom.tag import Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from pydicom import Dataset
 
@@ -47,6 +48,9 @@ class Held(Protocol):
     @property
     def path(self) -> str: ...  # noqa: D102 - the attribute's own name
 
+    @property
+    def at(self) -> datetime: ...  # noqa: D102 - when it came: what comes again in its place comes later
+
 
 class Attributes:
     """Safe to share between threads."""
@@ -57,12 +61,20 @@ class Attributes:
         self._instances = _Shelf(spool, "instances", INSTANCE)
 
     def of_series(self, held: Sequence[Held]) -> list[Json | None]:
-        """Return the attributes of study and series from one object of each series; None where it is gone."""
-        return self._series.of([item.path for item in held])
+        """Return the attributes of study and series from one object of each series; None where it cannot be read."""
+        return self._series.of(held)
 
     def of_instances(self, held: Sequence[Held]) -> list[Json | None]:
-        """Return the attributes of instances; None for those that are gone."""
-        return self._instances.of([item.path for item in held])
+        """Return the attributes of instances; None for those that cannot be read."""
+        return self._instances.of(held)
+
+    def is_here(self, held: Held) -> bool:
+        """Whether an object is there still: its attributes may be remembered when somebody has deleted it."""
+        return self._spool.path(held.path).exists()
+
+    def noted(self, held: Held) -> int:
+        """How many instances are noted in the folder of an object."""
+        return self._spool.notes(held.path.rpartition("/")[0], "instances").count(b"\n")
 
     def header(self, path: str) -> Dataset:
         """Read everything but the pixel data.
@@ -74,25 +86,54 @@ class Attributes:
 
 
 class _Shelf:
-    """Attributes of one level, in the DICOM JSON model (PS3.18 Annex F), each with the moment its file was written."""
+    """Attributes of one level, in the DICOM JSON model (PS3.18 Annex F), noted with the moment their file was written.
+
+    In memory they are kept with the moment their object came, and are good for as long as the database says that moment: a search looks at no
+    file whose attributes are here. Each look would let go of the interpreter, and a search over a thousand series wait for it a thousand times.
+    """
 
     def __init__(self, spool: Spool, level: str, keywords: Sequence[str]) -> None:
         self._spool, self._level, self._wanted = spool, level, ["SpecificCharacterSet", *keywords]
         self._tags = {f"{Tag(keyword):08X}" for keyword in keywords}
-        self._known: OrderedDict[str, tuple[int, Json]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[datetime, Json]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, paths: Sequence[str]) -> list[Json | None]:
-        written = {path: self._written(path) for path in paths}
-        missing = [path for path in paths if written[path] is not None and self._get(path, written[path]) is None]
-        folders = dict.fromkeys(path.rpartition("/")[0] for path in missing)
-        for folder in folders:
-            self._load(folder)
-        unread = [path for path in missing if self._get(path, written[path]) is None]
-        # Together, as far as they lie together: a folder's notes are written at once.
-        for folder in dict.fromkeys(path.rpartition("/")[0] for path in unread):
-            self._read([path for path in unread if path.startswith(f"{folder}/")])
-        return [self._get(path, written[path]) for path in paths]
+    def of(self, held: Sequence[Held]) -> list[Json | None]:
+        found = self._recall(held)
+        folders: dict[str, list[Held]] = {}
+        for item in held:
+            if item.path not in found:
+                folders.setdefault(item.path.rpartition("/")[0], []).append(item)
+        # Together, as far as they lie together: a folder's notes are read, and written, at once.
+        for folder, items in folders.items():
+            fresh = self._look(folder, [item.path for item in items])
+            found |= fresh
+            self._keep((item, fresh[item.path]) for item in items if item.path in fresh)
+        return [found.get(item.path) for item in held]
+
+    def _recall(self, held: Sequence[Held]) -> dict[str, Json]:
+        found = {}
+        with self._lock:
+            for item in held:
+                known = self._known.get(item.path)
+                if known is not None and known[0] == item.at:
+                    self._known.move_to_end(item.path)
+                    found[item.path] = known[1]
+        return found
+
+    def _keep(self, fresh: Iterable[tuple[Held, Json]]) -> None:
+        with self._lock:
+            for item, attributes in fresh:
+                self._known[item.path] = item.at, attributes
+                if len(self._known) > KEPT:
+                    self._known.popitem(last=False)
+
+    def _look(self, folder: str, paths: Sequence[str]) -> dict[str, Json]:
+        """Return what is noted of files, and read those that were written since, or of which nothing is noted."""
+        written = {path: moment for path in paths if (moment := self._written(path)) is not None}
+        noted = self._noted(folder) if written else {}
+        found = {path: noted[path][1] for path, moment in written.items() if path in noted and noted[path][0] == moment}
+        return found | self._read({path: moment for path, moment in written.items() if path not in found})
 
     def _written(self, path: str) -> int | None:
         try:
@@ -100,42 +141,29 @@ class _Shelf:
         except OSError:
             return None
 
-    def _get(self, path: str, written: int | None) -> Json | None:
-        with self._lock:
-            known = self._known.get(path)
-            if known is None or known[0] != written:
-                return None
-            self._known.move_to_end(path)
-            return known[1]
-
-    def _keep(self, path: str, written: int, found: Json) -> None:
-        with self._lock:
-            self._known[path] = written, found
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-
-    def _load(self, folder: str) -> None:
+    def _noted(self, folder: str) -> dict[str, tuple[int, Json]]:
+        found = {}
         for line in self._spool.notes(folder, self._level).splitlines():
             try:
-                name, written, found = from_json(line)
+                name, written, attributes = from_json(line)
             except ValueError:  # cut off by a full disk, or still being written
                 continue
-            self._keep(f"{folder}/{name}", written, found)
+            found[f"{folder}/{name}"] = written, attributes
+        return found
 
-    def _read(self, paths: Sequence[str]) -> None:
+    def _read(self, written: dict[str, int]) -> dict[str, Json]:
+        read: dict[str, Json] = {}
         lines = []
-        for path in paths:
-            written = self._written(path)
+        for path, moment in written.items():
             try:
                 dataset = dcmread(self._spool.path(path), specific_tags=list(self._wanted), stop_before_pixels=True, force=True)
             except OSError:
                 continue
-            if written is not None:
-                found = {tag: value for tag, value in as_json(dataset).items() if tag in self._tags}
-                self._keep(path, written, found)
-                lines.append(to_json([path.rpartition("/")[2], written, found]) + b"\n")
+            read[path] = {tag: value for tag, value in as_json(dataset).items() if tag in self._tags}
+            lines.append(to_json([path.rpartition("/")[2], moment, read[path]]) + b"\n")
         if lines:
-            self._spool.note(paths[0], self._level, b"".join(lines))
+            self._spool.note(next(iter(read)), self._level, b"".join(lines))
+        return read
 
 
 def as_json(dataset: Dataset, bulk: str = "") -> Json:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alnnode.store.catalogue import Catalogue
+    from alnnode.store.catalogue import Catalogue, HeldSeries
     from alnnode.web.attributes import Attributes
 
 PAUSE = 5.0  # seconds between two looks
@@ -55,8 +55,13 @@ class Indexer:
             if self._seen.get(series.series_uid) == series.at:
                 continue
             begun = time.monotonic()
-            self._attributes.of_instances(self._catalogue.instances(series=[series.series_uid]))
+            if series.series_uid in self._seen or not self._is_noted(series):
+                self._attributes.of_instances(self._catalogue.instances(series=[series.series_uid]))
             self._seen[series.series_uid] = series.at
             if self._closed.wait((time.monotonic() - begun) * SHARE):
                 return
         self._seen = {uid: at for uid, at in self._seen.items() if uid in current}
+
+    def _is_noted(self, series: HeldSeries) -> bool:
+        """Whether an earlier process read a series: after a restart, reading all notes again would only slow down the first searches."""
+        return self._attributes.noted(series) >= self._catalogue.counts([series.series_uid]).get(series.series_uid, 0)

@@ -6,10 +6,8 @@ the database, so that another process, or this one after a restart, goes on wher
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.errors import AlnnodeError, JobConflict, JobNotFound, ServiceError, WorkitemRefused
+from alnnode.errors import JobConflict, JobNotFound, WorkitemRefused
 from alnnode.ingest.header import valid_uid
 from alnnode.model import bundle
 from alnnode.records import JobState
@@ -26,11 +24,11 @@ from alnnode.store import ups
 from alnnode.store.performing import Performing
 from alnnode.store.spool import name_of
 from alnnode.store.ups import State
-from alnnode.web import archive
+from alnnode.web.archive import Wanted
+from alnnode.web.fetching import Fetcher, NoInputError
 from alnnode.web.outputs import begun, canceled, completed
 
 if TYPE_CHECKING:
-    from alnnode.settings import Archive
     from alnnode.store.performing import JobView
     from alnnode.store.ups import Json
     from alnnode.store.worklist import Workitem
@@ -38,17 +36,9 @@ if TYPE_CHECKING:
     from alnnode.web.services import Services
 
 CLEANING_INTERVAL = 300.0  # seconds
-FETCH_LEASE = 30.0  # seconds; renewed with every look while the input is being fetched
-FETCH_PAUSE = 10.0  # seconds before the next try, times the tries there were
-RECORDED = 30.0  # seconds that the row of what was fetched may take
-FETCHERS = 2
 STEPS = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # percent
 
 log = structlog.get_logger()
-
-
-class NoInputError(AlnnodeError):
-    """The input of a workitem cannot be had; the text is for its requester."""
 
 
 class Performer:
@@ -56,8 +46,7 @@ class Performer:
 
     def __init__(self, opened: Services) -> None:
         self._opened, self._performing = opened, Performing(opened.engine, opened.worklist)
-        self._fetching: dict[str, Future[int]] = {}
-        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._fetcher = Fetcher(opened, self._performing)
         self._next_cleaning = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="performer", daemon=True)
@@ -71,7 +60,7 @@ class Performer:
         self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._fetcher.close()
 
     def _run(self) -> None:
         while not self._closed.wait(self._opened.settings.worklist.interval):
@@ -142,28 +131,29 @@ class Performer:
             self._end(item, State.CANCELED, canceled(str(error), ("110523", "Object set incomplete")))
 
     def _cancel(self, item: Workitem) -> None:
-        """Cancel the work as far as nobody else waits for it."""
-        fetching = self._fetching.pop(item.workitem_uid, None)
-        if fetching is not None:
-            fetching.cancel()
-        if item.job_id is not None and not self._performing.shared(item.job_id, item.workitem_uid):
+        """Cancel the work as far as nobody else waits for it: neither another workitem nor a route."""
+        if item.job_id is not None and self._performing.is_only_for(item.job_id, item.workitem_uid):
             with suppress(JobConflict, JobNotFound):  # it is at its end, or its images still come in
                 self._opened.jobs.cancel(item.job_id, "the requester of its workitem")
         self._end(item, State.CANCELED, canceled(None, ("110513", "Discontinued for unspecified reason")))
 
     def _see_to_input(self, item: Workitem) -> None:
-        study, series, url = _target(item.document)
-        job = self._performing.job_of(series)
-        if job is not None and job.kept:
-            job_id = job.job_id
-            if self._is_outdated(job):
-                job_id = self._opened.jobs.anew(job_id)
-            elif job.state in {JobState.FAILED, JobState.SKIPPED}:
-                self._opened.jobs.retry(job_id)  # asked for now, whatever was before
-            self._performing.attach(item.workitem_uid, job_id)
-            self._fetching.pop(item.workitem_uid, None)
+        wanted = _wanted(item.document)
+        job = self._performing.job_of(wanted.series)
+        if job is None or not job.kept or not self._fetcher.is_whole(item):
+            self._fetcher.step(item, wanted)
             return
-        self._fetch(item, study, series, url)
+        if self._is_outdated(job):
+            self._performing.attach(item.workitem_uid, self._opened.jobs.anew(job.job_id), started=True)
+        elif job.state in {JobState.FAILED, JobState.SKIPPED}:
+            self._start(item, job)  # asked for now, whatever was before
+        else:
+            self._performing.attach(item.workitem_uid, job.job_id)
+        self._fetcher.forget(item.workitem_uid)
+
+    def _start(self, item: Workitem, job: JobView) -> None:
+        self._opened.jobs.retry(job.job_id)
+        self._performing.attach(item.workitem_uid, job.job_id, started=True)
 
     def _is_outdated(self, job: JobView) -> bool:
         """Whether it has results of another model, or of other settings: who asks now wants those of the present ones."""
@@ -173,43 +163,9 @@ class Performer:
         present = bundle.digest(bundle.resolve(settings.analysis.bundle)), settings.result_digest
         return (job.bundle_digest, job.settings_digest) != present
 
-    def _fetch(self, item: Workitem, study: str, series: str, url: str) -> None:
-        running = self._fetching.get(item.workitem_uid)
-        if running is None:
-            asked = archive.candidates(self._opened.settings.archives, url)
-            if not asked:
-                raise NoInputError("the series is not in this node, and no configured archive has it")
-            if item.attempts >= self._opened.settings.worklist.fetch_attempts and not _leased(item):
-                raise NoInputError("the series could not be fetched from the archive")
-            if self._performing.lease(item.workitem_uid, FETCH_LEASE, counts=True):
-                self._performing.progress(item.workitem_uid, 5, "fetching the series")
-                self._fetching[item.workitem_uid] = self._pool.submit(self._fetch_from, asked, study, series)
-            return
-        if not running.done():
-            self._performing.lease(item.workitem_uid, FETCH_LEASE, counts=False)
-            return
-        del self._fetching[item.workitem_uid]
-        error = running.exception()
-        # After a success the row of the series follows within a second; until then nobody else may fetch it.
-        pause = RECORDED if error is None else FETCH_PAUSE * item.attempts
-        self._performing.lease(item.workitem_uid, pause, counts=False)
-        if error is not None:
-            words = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
-            log.warning("fetch_failed", workitem=name_of(item.workitem_uid)[:12], attempt=item.attempts, error=words)
-
-    def _fetch_from(self, archives: list[Archive], study: str, series: str) -> int:
-        """Fetch from the first archive that has the series."""
-        for number, one in enumerate(archives, 1):
-            try:
-                return asyncio.run(archive.fetch(self._opened, one, study, series))
-            except ServiceError:
-                if number == len(archives):
-                    raise
-        return 0
-
     def _follow(self, item: Workitem, job: JobView) -> None:
         if job.state is JobState.SKIPPED:  # no route wants the series, but this requester does
-            self._opened.jobs.retry(job.job_id)
+            self._start(item, job)
         elif job.state in {JobState.ANALYSED, JobState.DELIVERED} or (job.state is JobState.FAILED and job.results):
             self._conclude(item, job)
         elif job.state is JobState.FAILED:
@@ -230,16 +186,13 @@ class Performer:
         self._end(item, State.CANCELED, canceled(job.not_analysed, reason, completed(rows, item.service_url)))
 
     def _end(self, item: Workitem, state: State, edit: Edit) -> None:
+        self._fetcher.forget(item.workitem_uid)
         self._opened.worklist.change_state(item.workitem_uid, state, item.transaction_uid, edit=edit)
         log.info("workitem_ended", workitem=name_of(item.workitem_uid)[:12], state=state)
 
 
-def _leased(item: Workitem) -> bool:
-    return item.lease_until is not None and item.lease_until > datetime.now(UTC)
-
-
-def _target(document: Json) -> tuple[str, str, str]:
-    """Return study and series UID of the input, and the Retrieve URL when the requester gave one.
+def _wanted(document: Json) -> Wanted:
+    """Return the series that is the input, and where its requester says that it is.
 
     Raises:
         NoInputError: the Input Information Sequence does not name exactly one series.
@@ -251,5 +204,9 @@ def _target(document: Json) -> tuple[str, str, str]:
     ((study, series),) = found
     if not (valid_uid(study) and valid_uid(series)):
         raise NoInputError("the Input Information Sequence has no valid Study and Series Instance UID")
-    places = [place for one in inputs for place in ups.items(one, ups.tag("WADORSRetrievalSequence"))]
-    return study, series, next((url for place in places if (url := ups.value(place, "00081190"))), "")
+
+    def places(sequence: str, key: str) -> tuple[str, ...]:
+        asked = [place for one in inputs for place in ups.items(one, ups.tag(sequence))]
+        return tuple(spelt for place in asked for given in ups.values(place, key) if (spelt := str(given or "").strip()))
+
+    return Wanted(study, series, places("WADORSRetrievalSequence", "00081190"), places("DICOMRetrievalSequence", "00080054"))

@@ -112,13 +112,13 @@ class Search:
             and any(matching.matches(item.attributes, levels[1]) for item in items)
             and self._modalities_match(items)
         ]
-        page = self._page(matching_ones)
+        page = [items for items in self._page(matching_ones) if self._opened.attributes.is_here(items[-1].held)]
         counts = self._opened.catalogue.counts([item.held.series_uid for item in chain.from_iterable(page)])
         return [self._study(items, counts) for items in page]
 
     def series(self) -> list[Json]:
         """Search at series level."""
-        page = self._page(self._matching_series())
+        page = [item for item in self._page(self._matching_series()) if self._opened.attributes.is_here(item.held)]
         counts = self._opened.catalogue.counts([item.held.series_uid for item in page])
         return [
             {
@@ -142,7 +142,11 @@ class Search:
                 skip -= len(held)
                 continue
             for one, attributes in zip(held, self._opened.attributes.of_instances(held), strict=True):
-                if attributes is None or not matching.matches(attributes, conditions):
+                if (
+                    attributes is None
+                    or not matching.matches(attributes, conditions)
+                    or not self._opened.attributes.is_here(one)
+                ):
                     continue
                 if skip:
                     skip -= 1

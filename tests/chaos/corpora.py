@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -140,7 +141,7 @@ def searched(path: Path) -> str:
         target = Path(folder) / "objects" / "one.dcm"
         spool = Spool(Path(folder))
         target.write_bytes(path.read_bytes())
-        one = SimpleNamespace(path="objects/one.dcm")
+        one = SimpleNamespace(path="objects/one.dcm", at=datetime.now(UTC))
         found = Attributes(spool)
         return (
             "read" if all(part[0] is not None for part in (found.of_series([one]), found.of_instances([one]))) else "left out"

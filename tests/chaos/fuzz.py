@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,7 +175,7 @@ class Tries:
     def attributes(self) -> None:
         """What searches find; one object that cannot be read must not spoil them."""
         path = self._object()
-        held = [type("Held", (), {"path": path.name})]
+        held = [type("Held", (), {"path": path.name, "at": datetime.now(UTC)})]
         found = attributes.Attributes(self._spool_of())
         found.of_series(held)
         found.of_instances(held)

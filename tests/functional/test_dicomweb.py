@@ -4,6 +4,7 @@ import io
 import os
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from web_service import part10, server, service, stow
 
 from alnnode.settings import Web, WebToken
+from alnnode.store.spool import Spool
+from alnnode.web.attributes import Attributes
 from alnnode.web.indexer import Indexer
 
 TOKEN = "a-token-of-the-tests"
@@ -250,3 +253,24 @@ def test_what_came_in_is_noted_before_anybody_searches(tmp_path) -> None:
         opened.attributes._instances._known.clear()
         assert opened.attributes.of_instances(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
         assert notes.read_bytes().count(b"\n") == 3, "noted once"
+
+
+def test_a_search_looks_at_no_file_twice_and_at_what_came_again_anew(tmp_path) -> None:
+    spool, at = Spool(tmp_path), datetime.now(UTC)
+    path = Spool.object_path("1.2.3", "1.2.3.4")
+    file = spool.path(path)
+    file.parent.mkdir(parents=True)
+    held, attributes = [SimpleNamespace(path=path, at=at)], Attributes(spool)
+    file.write_bytes(part10(ct(1, PatientID="FIRST")))
+
+    def number(held):
+        return [found and found["00100020"]["Value"][0] for found in attributes.of_series(held)]
+
+    assert number(held) == ["FIRST"]
+    file.unlink()
+    assert number(held) == ["FIRST"], "it is in the database with the same moment"
+    again = [SimpleNamespace(path=path, at=at + timedelta(seconds=1))]
+    assert number(again) == [None]
+    file.write_bytes(part10(ct(1, PatientID="SECOND")))
+    assert number(again) == ["SECOND"]
+    assert spool.notes(path.rpartition("/")[0], "series").count(b"\n") == 2

@@ -153,13 +153,21 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
     assert progress(client, "ReasonForCancellation") == "The slices are 12.0 mm apart."
 
 
-def test_a_running_analysis_is_canceled_on_request(node) -> None:
-    client, opened, performer = node
+def unrouted(client, opened):
+    """A series that no route wants; its job."""
     job = images(client, opened)
+    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
+    assert opened.jobs.get(job).state is JobState.SKIPPED
+    return job
+
+
+def test_an_analysis_that_a_workitem_started_is_canceled_on_request(node) -> None:
+    client, opened, performer = node
+    job = unrouted(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
-    ready(opened, job)
     for _ in range(2):
         performer.once()
+    assert opened.jobs.get(job).state is JobState.READY
     wish = {ups.tag("ReasonForCancellation"): attribute("LT", "ordered twice")}
     assert client.post(f"{ROOT}/{UID}/cancelrequest", json=wish).status_code == 202
     assert state(client) == "IN PROGRESS"
@@ -171,25 +179,39 @@ def test_a_running_analysis_is_canceled_on_request(node) -> None:
     )
 
 
-def test_a_job_that_another_workitem_waits_for_goes_on(node) -> None:
+def test_an_analysis_that_a_route_asked_for_goes_on_without_the_workitem(node) -> None:
     client, opened, performer = node
     job = images(client, opened)
+    client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
+    ready(opened, job)
+    for _ in range(2):
+        performer.once()
+    assert opened.worklist.get(UID).job_id == job
+    client.post(f"{ROOT}/{UID}/cancelrequest")
+    performer.once()
+    assert state(client) == "CANCELED"
+    assert opened.jobs.get(job).state is JobState.RUNNING
+
+
+def test_a_job_goes_on_until_the_last_workitem_that_waits_for_it_is_canceled(node) -> None:
+    client, opened, performer = node
+    job = unrouted(client, opened)
     for uid in (UID, "1.2.3.4"):
         client.post(f"{ROOT}?{uid}", json=workitem(STUDY, SERIES))
-    ready(opened, job)
     for _ in range(2):
         performer.once()
     client.post(f"{ROOT}/{UID}/cancelrequest")
     performer.once()
     assert (state(client), state(client, "1.2.3.4")) == ("CANCELED", "IN PROGRESS")
-    assert opened.jobs.get(job).state is JobState.RUNNING
+    assert opened.jobs.get(job).state is JobState.READY
+    client.post(f"{ROOT}/1.2.3.4/cancelrequest")
+    performer.once()
+    assert opened.jobs.get(job).state is JobState.FAILED
 
 
 def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
     client, opened, performer = node
-    job = images(client, opened)
-    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
-    assert opened.jobs.get(job).state is JobState.SKIPPED
+    job = unrouted(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
     for _ in range(2):
         performer.once()
@@ -199,9 +221,9 @@ def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "no configured archive has it"),
+        ({}, "no archive is configured"),
         ({"InputInformationSequence": {"vr": "SQ"}}, "exactly one series"),
-        ({"url": "http://127.0.0.1:9/dicom-web/studies/1"}, "no configured archive has it"),
+        ({"url": "http://127.0.0.1:9/dicom-web/studies/1"}, "no configured archive has"),
     ],
 )
 def test_an_input_that_cannot_be_had_cancels_the_workitem(node, changes, words) -> None:
@@ -236,7 +258,7 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
 
 
 def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("alnnode.web.performer.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
     with server(tmp_path / "archive") as (url, _):
         archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
         with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
@@ -293,7 +315,8 @@ def test_the_states_on_both_databases(engine, tmp_path) -> None:
         path = None if conditions_of is None else worklist.documents.write(conditions_of)
         subscriptions.subscribe_all("WATCHER", lock=True, conditions=conditions_of, filters=path, read=read)
         assert subscriptions.suspend(kind, "NOBODY") is None
-    assert worklist.create(UID, workitem(), "http://node")
+    assert worklist.create(UID, workitem(), f"http://node/{'long' * 100}")
+    assert worklist.get(UID).service_url.endswith("long" * 100)
     assert refused(worklist.create, UID, workitem(), "http://node") == Status.DUPLICATE
     assert refused(worklist.change_state, "1.2", State.IN_PROGRESS, TRANSACTION) == Status.NO_SUCH_WORKITEM
     worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)

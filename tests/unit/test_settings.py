@@ -94,6 +94,7 @@ def test_settings_are_frozen():
 
 
 DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 104\n'
+DICOM_ARCHIVE = '[[archives]]\nname = "a"\nkind = "dicom"\nae_title = "A"\nhost = "h"\nport = 104\n'
 TLS = 'certificate = "c"\nprivate_key = "k"\n'
 WRONG = {
     "mutual TLS without an authority": (f"[listener.tls]\n{TLS}", ["listener.tls:", "mutual TLS needs ca"]),
@@ -130,6 +131,21 @@ WRONG = {
     "nameless route": ('[[routes]]\nbody_parts = ["CHEST"]', ["routes[1].name", "must be given"]),
     "incomplete C-STORE": ('[[destinations]]\nname = "a"', ["destinations[1]", "needs ae_title, host and port"]),
     "incomplete STOW": ('[[destinations]]\nname = "a"\nkind = "stow"', ["destinations[1]", "needs url"]),
+    "incomplete archive": ('[[archives]]\nname = "a"\nkind = "dicom"', ["archives[1]", "needs ae_title, host and port"]),
+    "archive without url": ('[[archives]]\nname = "a"\n', ["archives[1]", "needs url"]),
+    "archive of two kinds": (DICOM_ARCHIVE + 'url = "http://h/d"\n', ["archives[1]", "url and token_file are for"]),
+    "archive of the other kind": (
+        '[[archives]]\nname = "a"\nurl = "http://h/d"\nport = 104\n',
+        ["archives[1]", "ae_title, host and port are for"],
+    ),
+    "archives of one title": (
+        DICOM_ARCHIVE + DICOM_ARCHIVE.replace('"a"', '"b"'),
+        ["two archives share an ae_title"],
+    ),
+    "moved to a title that is not listened to": (
+        f'[listener]\ncalled_ae_titles = ["OTHER"]\n{DICOM_ARCHIVE}',
+        ["send to [node] ae_title", "called_ae_titles"],
+    ),
     "ceiling": (
         DESTINATION + "retry_first = 9\nretry_ceiling = 5",
         ["destinations[1]", "retry_ceiling is below retry_first", "raise"],
