@@ -44,8 +44,10 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# Two processes, for most tests wait for processes that start. Files stay whole and in order: the longest come first.
+PROCESSES ?= 2
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Every kind of result, in all variants, before every validator; PixelMed's is slow (half an hour). Fails when one is missing.
 validate: $(VENV)/.dev tools
