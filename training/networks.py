@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import torch
+from monai.networks.nets.efficientnet import EfficientNet
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -43,7 +44,7 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
         return _quick_to_learn(Lite0())
     if name not in ARCHITECTURES:
         raise WeightsError(f"{name} is not known; it is one of {', '.join((*ARCHITECTURES, LITE))}")
-    built = network.build(channels, output_stride, name)
+    built = _near_even_odds(network.build(channels, output_stride, name))
     if weights is not None:
         own = built.state_dict()
         fitting = {key: t for key, t in load_file(weights).items() if key in own and own[key].shape == t.shape}
@@ -60,6 +61,17 @@ def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
         member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
         for member in loaded.manifest.members
     }
+
+
+def _near_even_odds(built: torch.nn.Module) -> torch.nn.Module:
+    """Let an untrained network say about one half of everything: draw an EfficientNet's classifier by its inputs, as every other's is.
+
+    EfficientNet's rule draws it by its outputs alone, from -1 to 1 where there is one: logits of ±4 (b0) to ±12 (b3) before the first
+    step, of which training did not recover under FSC.
+    """
+    if isinstance(built, EfficientNet):
+        built.get_submodule("_fc").reset_parameters()  # type: ignore[operator]  # a Linear's
+    return built
 
 
 def _quick_to_learn(built: torch.nn.Module) -> torch.nn.Module:

@@ -16,7 +16,7 @@ from alnnode.model import network
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import export, gaze, grid, page, protocol, statistics, tables
-from training.clinical import crops
+from training.clinical import crops, seen
 from training.clinical.table import TableError
 from training.grid import Task
 from training.protocol import Rows
@@ -183,6 +183,7 @@ def run(plan: Plan, nodes: Nodes, report: Report, out: Path) -> Outcome:
     test = crops.take(nodes, splits[0].test)
     temperature, figures = protocol.calibrate(judged, models, test.cohort, plan.device)
     digest = export.write(_export(plan, nodes, splits[0], judged, models, temperature, figures), out)
+    seen.keep(out.parent / seen.SPLIT, nodes, splits[0])
     loaded = bundles.load(out)
     title = f"{plan.name} ({digest[:12]}) on its held-out patients"
     rows = {row.name: row for row in judged.rows}
@@ -257,6 +258,7 @@ def _export(
                 "nodes": len(nodes),
                 "malignant": int(cohort.malignant.sum()),
                 "patients": len(cohort.patients),
+                "used": seen.of_split(nodes, rows),
             },
             "selection": {"chosen": judged.best.name, "exported": judged.pair.name, "folds": plan.folds},
             "detector": f"{giver.manifest.name} {giver.manifest.version}",
