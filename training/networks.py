@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import torch
 from monai.networks.nets.efficientnet import EfficientNet
 from safetensors.torch import load_file
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from alnnode.errors import AlnnodeError
 from alnnode.model import network
@@ -44,7 +46,7 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
         return _quick_to_learn(Lite0())
     if name not in ARCHITECTURES:
         raise WeightsError(f"{name} is not known; it is one of {', '.join((*ARCHITECTURES, LITE))}")
-    built = _near_even_odds(network.build(channels, output_stride, name))
+    built = _well_drawn(network.build(channels, output_stride, name))
     if weights is not None:
         own = built.state_dict()
         fitting = {key: t for key, t in load_file(weights).items() if key in own and own[key].shape == t.shape}
@@ -52,6 +54,14 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
             raise WeightsError(f"{weights.name}: {len(fitting)} of {len(own)} tensors fit {name}; are they of another network?")
         built.load_state_dict(own | fitting)
     return _quick_to_learn(built)
+
+
+def multiply_adds(name: str, channels: int, output_stride: int, pixels: int) -> float:
+    """Return how many millions of multiplications and additions one crop takes: what a node pays, whatever machine it is."""
+    model = build(name, channels, output_stride).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, channels, pixels, pixels))
+    return counter.get_total_flops() / 2e6  # one of each is counted as two
 
 
 def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
@@ -63,14 +73,19 @@ def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
     }
 
 
-def _near_even_odds(built: torch.nn.Module) -> torch.nn.Module:
-    """Let an untrained network say about one half of everything: draw an EfficientNet's classifier by its inputs, as every other's is.
+def _well_drawn(built: torch.nn.Module) -> torch.nn.Module:
+    """Draw an EfficientNet's first weights as its authors do, where MONAI's rule, of the same paper, comes out otherwise.
 
-    EfficientNet's rule draws it by its outputs alone, from -1 to 1 where there is one: logits of ±4 (b0) to ±12 (b3) before the first
-    step, of which training did not recover under FSC.
+    The rule divides by the number of outputs. A depthwise kernel has one output, not as many as its layer has channels. And the classifier
+    here has one, not a thousand: by that rule its weights reach from -1 to 1 and the first logits to 12, so it is drawn by its inputs,
+    as that of every other family is. Under FSC training did not recover from either.
     """
     if isinstance(built, EfficientNet):
-        built.get_submodule("_fc").reset_parameters()  # type: ignore[operator]  # a Linear's
+        for module in built.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                torch.nn.init.normal_(module.weight, std=math.sqrt(2 / math.prod(module.kernel_size)))
+            elif isinstance(module, torch.nn.Linear):
+                module.reset_parameters()
     return built
 
 

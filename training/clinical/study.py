@@ -173,8 +173,9 @@ def run(plan: Plan, nodes: Nodes, report: Report, out: Path) -> Outcome:
     check = [Task(plan.families[0], Crop.FSC, 0, plan.settings(plan.families[0]))]
     apart = place / "shuffled"
     grid.train(partial(shuffled, place, plan.seed), check, apart, report("networks, labels shuffled", 1), plan.processes)
-    labels = np.concatenate([nodes.cohort.malignant[rows.validation] for rows in splits])
-    judged = protocol.judge(labels, tasks, place)
+    validated = cohorts.take(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
+    costs = protocol.costs(plan.families, plan.output_stride, plan.crops)
+    judged = protocol.judge(validated.malignant, validated.patient, tasks, place, costs)
     chance = protocol.chance(plan.families[0], nodes.cohort, splits[0], check[0].scores(apart))
     judged.rows.extend([protocol.short_axis(nodes.cohort, splits[0]), chance])
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
