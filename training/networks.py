@@ -61,7 +61,7 @@ def multiply_adds(name: str, channels: int, output_stride: int, pixels: int) -> 
     model = build(name, channels, output_stride).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, channels, pixels, pixels))
-    return counter.get_total_flops() / 2e6  # one of each is counted as two
+    return float(counter.get_total_flops()) / 2e6  # one of each is counted as two
 
 
 def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:

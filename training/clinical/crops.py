@@ -73,8 +73,8 @@ class Nodes:
 
 def take(nodes: Nodes, rows: npt.NDArray[np.intp]) -> Nodes:
     """Return these nodes."""
-    apart = (nodes.imaged, nodes.regions, nodes.held_out, nodes.series)
-    return Nodes(cohorts.take(nodes.cohort, rows), *(column[rows] for column in apart))
+    imaged, regions, held_out, series = nodes.imaged[rows], nodes.regions[rows], nodes.held_out[rows], nodes.series[rows]
+    return Nodes(cohorts.take(nodes.cohort, rows), imaged, regions, held_out, series)
 
 
 def save(nodes: Nodes, path: Path) -> None:
