@@ -78,7 +78,7 @@ def _well_drawn(built: torch.nn.Module) -> torch.nn.Module:
 
     The rule divides by the number of outputs. A depthwise kernel has one output, not as many as its layer has channels. And the classifier
     here has one, not a thousand: by that rule its weights reach from -1 to 1 and the first logits to 12, so it is drawn by its inputs,
-    as that of every other family is. Under FSC training did not recover from either.
+    as that of every other family is. Under FSC training did not recover from such a start.
     """
     if isinstance(built, EfficientNet):
         for module in built.modules():
