@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -187,10 +188,15 @@ def reproduce(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle that is made.")] = Path("runs/reproduction/bundle"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     processes: Annotated[int, typer.Option(help="Networks trained side by side; on CPU one thread each.")] = 2,
+    figures: Annotated[
+        Path | None, typer.Option(help="What evaluate-detector --out wrote of this bundle; it goes into the model card.")
+    ] = None,
 ) -> None:
     """Run the whole protocol of the paper on a phantom cohort of its shape; goes on where an earlier run stopped."""
     chosen = choose_device(device)
     plan = reproduction.read(profile, work, chosen.type, processes)
+    if figures:
+        plan = replace(plan, detection=json.loads(figures.read_text(encoding="utf-8")))
     minutes = reproducing.expected_seconds(plan) / 60
     console.print(f"about {minutes:.0f} minutes from nothing, on {describe_device(chosen)}", markup=False, highlight=False)
     with bars() as report:

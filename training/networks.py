@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import torch
+from monai.networks.nets.efficientnet import EfficientNet
 from safetensors.torch import load_file
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from alnnode.errors import AlnnodeError
 from alnnode.model import network
@@ -43,7 +46,7 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
         return _quick_to_learn(Lite0())
     if name not in ARCHITECTURES:
         raise WeightsError(f"{name} is not known; it is one of {', '.join((*ARCHITECTURES, LITE))}")
-    built = network.build(channels, output_stride, name)
+    built = _well_drawn(network.build(channels, output_stride, name))
     if weights is not None:
         own = built.state_dict()
         fitting = {key: t for key, t in load_file(weights).items() if key in own and own[key].shape == t.shape}
@@ -53,6 +56,14 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
     return _quick_to_learn(built)
 
 
+def multiply_adds(name: str, channels: int, output_stride: int, pixels: int) -> float:
+    """Return how many millions of multiplications and additions one crop takes: what a node pays, whatever machine it is."""
+    model = build(name, channels, output_stride).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, channels, pixels, pixels))
+    return float(counter.get_total_flops()) / 2e6  # one of each is counted as two
+
+
 def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
     """Return the networks of a bundle, as the node runs them."""
     channels = len(loaded.crop_settings.windows)
@@ -60,6 +71,22 @@ def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
         member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
         for member in loaded.manifest.members
     }
+
+
+def _well_drawn(built: torch.nn.Module) -> torch.nn.Module:
+    """Draw an EfficientNet's first weights as its authors do, where MONAI's rule, of the same paper, comes out otherwise.
+
+    The rule divides by the number of outputs. A depthwise kernel has one output, not as many as its layer has channels. And the classifier
+    here has one, not a thousand: by that rule its weights reach from -1 to 1 and the first logits to 12, so it is drawn by its inputs,
+    as that of every other family is. Under FSC training did not recover from such a start.
+    """
+    if isinstance(built, EfficientNet):
+        for module in built.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                torch.nn.init.normal_(module.weight, std=math.sqrt(2 / math.prod(module.kernel_size)))
+            elif isinstance(module, torch.nn.Linear):
+                module.reset_parameters()
+    return built
 
 
 def _quick_to_learn(built: torch.nn.Module) -> torch.nn.Module:

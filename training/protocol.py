@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from alnnode.model import network
 from alnnode.records import Crop
-from training import auroc, evaluate, export, selection, statistics, tables
+from training import auroc, evaluate, export, networks, selection, statistics, tables
 from training import cohort as cohorts
 from training.grid import Parts
 from training.train import TrainSettings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from alnnode.imaging.crop import CropSettings
     from training.cohort import Cohort
     from training.evaluate import Figures
     from training.grid import Task
@@ -58,7 +59,8 @@ class Judgement:
     Attributes:
         labels: of the validation nodes of all folds.
         validation, tested: logits of each network.
-        best: of all combinations, on validation; ``pair`` is the best that a node can serve, the mean of one FSC and one ASC network.
+        best: of all combinations, on validation; ``pair`` is the one that a node serves, the mean of one FSC and one ASC network
+            (`selection.served`).
         rows: single networks, both crops of each family, the paper's pair where it was trained, the chosen combination.
         single: name of the best single network on validation.
     """
@@ -112,13 +114,17 @@ def shuffled(whole: Parts, seed: int, deal: int = 0) -> Parts:
     return Parts(train, validation, test)
 
 
-def judge(labels: Labels, tasks: Sequence[Task], work: Path) -> Judgement:
+def judge(
+    labels: Labels, patients: npt.NDArray[np.str_], tasks: Sequence[Task], work: Path, costs: Mapping[str, float]
+) -> Judgement:
     """Select and combine on validation, and set every model beside the others on the test set.
 
     Args:
         labels: of the validation nodes, fold after fold.
+        patients: of the same nodes.
         tasks: the networks, all trained.
         work: where their scores are.
+        costs: of each family (`costs`).
     """
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     families = tuple(dict.fromkeys(task.family for task in tasks))
@@ -136,8 +142,13 @@ def judge(labels: Labels, tasks: Sequence[Task], work: Path) -> Judgement:
         mean = paper(labels, validation)
         rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
     rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
-    pair = next(c for c in ranked if len(c.members) == len(Crop) and c.rule == "mean")
+    pair = selection.served(labels, patients, validation, costs)
     return Judgement(labels, validation, tested, best, pair, rows, single)
+
+
+def costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
+    """Return what one crop costs each family."""
+    return {family: networks.multiply_adds(family, len(crops.windows), output_stride, crops.pixels) for family in families}
 
 
 def paper(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
@@ -187,10 +198,15 @@ def restore(task: Task, work: Path, channels: int) -> torch.nn.Module:
     return network.restore(channels, task.settings.output_stride, weights, family).to(task.settings.device)
 
 
-def calibrate(judgement: Judgement, models: Mapping[Crop, torch.nn.Module], test: Cohort, device: str) -> tuple[float, Figures]:
-    """Return the temperature of the pair that is exported, and its figures on the test set at the operating point; both from validation."""
+def calibrate(
+    judgement: Judgement, models: Mapping[Crop, torch.nn.Module], test: Cohort, device: str, sensitivity: float = SENSITIVITY
+) -> tuple[float, Figures]:
+    """Return the temperature of the pair that is exported, and its figures on the test set at the operating point; both from validation.
+
+    ``sensitivity`` is what the operating point has on validation at least.
+    """
     stacked = np.stack([judgement.validation[member] for member in judgement.pair.members])
     temperature = statistics.temperature_for(judgement.labels, stacked)
     probability = statistics.mean_probability(stacked, temperature)
-    threshold = statistics.threshold_for(judgement.labels, probability, SENSITIVITY)
+    threshold = statistics.threshold_for(judgement.labels, probability, sensitivity)
     return temperature, evaluate.evaluate(test, models, temperature, threshold, device)

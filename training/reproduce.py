@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,14 +19,15 @@ from alnnode import phantom
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
-from training import auroc, described, export, grid, networks, protocol, statistics, tables
+from training import auroc, described, export, grid, networks, protocol, selection, statistics, tables
 from training import cohort as cohorts
 from training import reproduction as terms
+from training.demo import SENSITIVITY_TARGET
 from training.protocol import CHOSEN, PAPER, SHORT_AXIS
 from training.train import logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -56,7 +58,9 @@ class Outcome:
         chance: AUROC on the right labels of networks that learned labels dealt out anew, one for each deal.
         shifted: rows over the nodes of the harder cohort, with their labels and patients.
         groups: subgroups of the chosen combination.
-        digest: of the exported bundle, with the digest of its figures.
+        digest: of the exported bundle.
+        exported: the pair of networks in it.
+        choice: why this pair and not the best on validation.
         seconds: of all runs that led here.
     """
 
@@ -71,6 +75,7 @@ class Outcome:
     calibration: tuple[float, float]
     digest: str
     exported: str
+    choice: str
     nodes: Described
     seconds: float
 
@@ -130,8 +135,10 @@ def _judge(plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chan
     profile, work = plan.profile, plan.work / plan.profile.name
     splits = [terms.split(nodes, fold, plan.seed) for fold in range(profile.folds)]
     test = described.take(nodes, splits[0].test)
-    labels = np.concatenate([nodes.cohort.malignant[rows.validation] for rows in splits])
-    judged = protocol.judge(labels, tasks, work)
+    validated = cohorts.take(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
+    labels = validated.malignant
+    costs = protocol.costs(profile.families, profile.output_stride, plan.crops)
+    judged = protocol.judge(labels, validated.patient, tasks, work, costs)
     best, pair, validation = judged.best, judged.pair, judged.validation
     mean = protocol.paper(labels, validation)
     rows = [*judged.rows, *_baselines(nodes, splits[0])]
@@ -160,9 +167,24 @@ def _judge(plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chan
         ),
         digest=_export(plan, nodes, judged, {crop: models[family, crop] for family, crop in pair.members}, out),
         exported=pair.name,
+        choice=_choice(judged, validated.patient, costs),
         nodes=nodes,
         seconds=0.0,
     )
+
+
+def _choice(judged: Judgement, patients: npt.NDArray[np.str_], costs: Mapping[str, float]) -> str:
+    """Set the exported pair beside the pair that is best on validation."""
+    by_crop = [[member for member in judged.validation if member[1] is crop] for crop in Crop]
+    found = [selection.fit(judged.labels, judged.validation, members, "mean") for members in product(*by_crop)]
+    best = max(found, key=lambda pair: pair.validation_auroc)
+    scores = [pair.apply(judged.validation) for pair in (judged.pair, best)]
+    p = auroc.compare(judged.labels, scores[0], scores[1], patients).p
+    said = [
+        f"{pair.validation_auroc:.3f} with {sum(costs[family] for family, _ in pair.members):.0f} million multiply-adds a node"
+        for pair in (judged.pair, best)
+    ]
+    return f"AUROC on validation {said[0]}; the best pair, {best.name}, has {said[1]}; p = {p:.3f} (DeLong, clustered)"
 
 
 def _area(labels: Labels, scores: Scores) -> float:
@@ -183,10 +205,11 @@ def _baselines(nodes: Described, rows: Rows) -> list[Row]:
 
 
 def _export(plan: Plan, nodes: Described, judged: Judgement, models: dict[Crop, torch.nn.Module], out: Path) -> str:
-    """Write the bundle of the best pair under the node's rule and return its digest."""
+    """Write the bundle of the pair that a node serves and return its digest."""
     profile = plan.profile
     rows = terms.split(nodes, 0, plan.seed)
-    temperature, figures = protocol.calibrate(judged, models, cohorts.take(nodes.cohort, rows.test), plan.device)
+    test = cohorts.take(nodes.cohort, rows.test)
+    temperature, figures = protocol.calibrate(judged, models, test, plan.device, SENSITIVITY_TARGET)
     demo = bundles.load(bundles.resolve("demo"))
     made = export.Export(
         name=f"alnnode-reproduction-{profile.name}",
@@ -204,4 +227,7 @@ def _export(plan: Plan, nodes: Described, judged: Judgement, models: dict[Crop, 
         command=f"python -m training reproduce --profile {profile.name}",
         provenance={"seed": plan.seed, "phantom_code": cohorts.phantom_code(), "device": plan.device, "profile": profile.name},
     )
-    return export.write(made, out)
+    digest = export.write(made, out)
+    if not plan.detection:
+        return digest
+    return export.attach(bundles.load(out), (demo.contents[export.DETECTOR], demo.detector_settings), out, plan.detection)

@@ -59,6 +59,7 @@ def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
         shifted=tables.table(harder.malignant, harder.patient, shifted),
         digest=outcome.digest,
         exported=outcome.exported,
+        choice=outcome.choice,
     )
 
 
@@ -163,5 +164,8 @@ The operating points are those of the first cohort; the short axis is called at 
 
 ## The bundle
 
-Exported: {exported}, digest `{digest}`. `alnnode check` shows it once `[analysis] bundle` names its folder.
+Exported: {exported}, digest `{digest}`. `alnnode check` shows the digest of the bundle that a node runs.
+
+A node serves the mean of one network of each crop. Of these pairs the bundle holds the cheapest that validation cannot tell from the best
+([adr/0005](adr/0005-the-cheapest-pair-that-validation-cannot-tell-from-the-best.md)): {choice}.
 """

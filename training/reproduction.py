@@ -64,7 +64,11 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run."""
+    """One run.
+
+    Attributes:
+        detection: what ``evaluate-detector`` found with the exported bundle, for its model card; None before it was run.
+    """
 
     profile: Profile
     seed: int
@@ -75,6 +79,7 @@ class Plan:
     device: str = "cpu"
     processes: int = 2
     crops: CropSettings = field(default_factory=CropSettings)
+    detection: dict[str, Any] | None = None
 
     def source(self, shifted: bool = False) -> cohorts.Source:
         """Return what is drawn."""

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from alnnode.records import Crop
+from training import auroc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
     Scores = npt.NDArray[np.floating[Any]]
     Labels = npt.NDArray[np.bool_]
+    Patients = npt.NDArray[np.str_]
     Member = tuple[str, Crop]  # family, crop
 
 RULES: Final = ("mean", "weighted", "stacked")
 KEPT: Final = 2  # families of each crop
+TOLD_APART: Final = 0.05  # p below which validation tells two from each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,33 @@ def combinations(labels: Labels, validation: Mapping[Member, Scores]) -> list[Co
     every = tuple((family, crop) for crop in Crop for family in kept[crop])
     found = [fit(labels, validation, members, rule) for members in [*pairs, every] for rule in RULES]
     return sorted(found, key=lambda c: -c.validation_auroc)
+
+
+def served(labels: Labels, patients: Patients, validation: Mapping[Member, Scores], costs: Mapping[str, float]) -> Combination:
+    """Return the pair that a node serves: the cheapest of those that validation cannot tell from the best (docs/adr/0005).
+
+    A pair is the mean of one FSC and one ASC network. Each of its networks must be one that validation cannot tell from the best of its
+    crop, or a network that learned nothing would do beside a good one; and so must the pair itself, of the best pair.
+
+    Args:
+        labels: (N,) of the validation nodes.
+        patients: (N,), for the tests (clustered DeLong, paired).
+        validation: logits of every network.
+        costs: of each family, in whatever unit.
+    """
+    kept = []
+    for crop in Crop:
+        members = [member for member in validation if member[1] is crop]
+        kept.append([members[n] for n in _like_the_best(labels, patients, [validation[member] for member in members])])
+    pairs = [fit(labels, validation, members, "mean") for members in product(*kept)]
+    good = [pairs[n] for n in _like_the_best(labels, patients, [pair.apply(validation) for pair in pairs])]
+    return min(good, key=lambda pair: (sum(costs[family] for family, _ in pair.members), -pair.validation_auroc))
+
+
+def _like_the_best(labels: Labels, patients: Patients, scores: list[Scores]) -> list[int]:
+    """Return the rows that a paired test does not tell from the best one."""
+    best = scores[int(np.argmax([roc_auc_score(labels, row) for row in scores]))]
+    return [n for n, row in enumerate(scores) if auroc.compare(labels, row, best, patients).p >= TOLD_APART]
 
 
 def fit(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Member, ...], rule: str) -> Combination:

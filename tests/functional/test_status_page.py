@@ -18,6 +18,7 @@ from sqlalchemy import insert
 from web_service import part10, server, service
 
 from alnnode import report
+from alnnode.model import bundle as bundles
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Web, WebToken
 from alnnode.store.tables import Job
@@ -86,7 +87,7 @@ def test_the_page_says_what_is_there_and_nothing_of_patients(node) -> None:
     page = client.get("/").text
     assert job[:8] in page
     assert "12.0 mm apart" in page
-    assert "alnnode-demo" in page
+    assert bundles.load(bundles.resolve("demo")).manifest.name in page
     detail = client.get(f"/jobs/{job}").text
     assert detail.count("<img") == 1 + sum(row.role is ObjectRole.CAPTURE for row in opened.jobs.results(job))
     assert "delivered to archive" in detail

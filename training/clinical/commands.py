@@ -14,7 +14,7 @@ from alnnode.model.network import ARCHITECTURES
 from training import evaluate as evaluation
 from training import networks, onnx_export, page
 from training.clinical import check as checks
-from training.clinical import crops, folder, phantoms, study, table
+from training.clinical import crops, folder, phantoms, seen, study, table
 from training.progress import bars, console
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def check(table_: Table, data: Data, by_patient_id: ByPatientId = True) -> None:
 def train(
     table_: Table,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder: bundle/ and report.html, and what a later run goes on from.")],
+    out: Annotated[Path, typer.Option(help="Folder: bundle/, split.csv and report.html, and what a later run goes on from.")],
     name: Annotated[str, typer.Option(help="Of the model, as reports show it.")] = "own-nodes",
     family: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(ARCHITECTURES)}; may be repeated. Left out: all.")
@@ -100,9 +100,10 @@ def evaluate(
     processes: Processes = 2,
     by_patient_id: ByPatientId = True,
 ) -> None:
-    """Evaluate any bundle on all labelled nodes of a table; none of its patients may be one that the bundle was trained on."""
+    """Evaluate any bundle on all labelled nodes of a table; patients whom it was made with are refused, where that can be known."""
     loaded = bundles.load(bundles.resolve(bundle))
     rows, lying = _refused(table_, data, by_patient_id)
+    checks.refuse(seen.problems(rows, loaded, bundles.resolve(bundle)), table_.name)
     with bars() as report:
         nodes = _nodes(rows, lying, loaded.crop_settings, work, report, processes)
     models = networks.of_bundle(loaded)

@@ -46,12 +46,14 @@ class Nodes:
         imaged: (N, len(IMAGED)) text.
         regions: (N, 2, S, S): where on the FSC and the ASC crop the node, its margin and the fat around lie (`training.cam.REGIONS`).
         held_out: (N,) whether the table keeps the node for the test.
+        series: (N,) Series Instance UID.
     """
 
     cohort: Cohort
     imaged: Texts
     regions: npt.NDArray[np.uint8]
     held_out: npt.NDArray[np.bool_]
+    series: Texts
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -71,20 +73,21 @@ class Nodes:
 
 def take(nodes: Nodes, rows: npt.NDArray[np.intp]) -> Nodes:
     """Return these nodes."""
-    return Nodes(cohorts.take(nodes.cohort, rows), nodes.imaged[rows], nodes.regions[rows], nodes.held_out[rows])
+    imaged, regions, held_out, series = nodes.imaged[rows], nodes.regions[rows], nodes.held_out[rows], nodes.series[rows]
+    return Nodes(cohorts.take(nodes.cohort, rows), imaged, regions, held_out, series)
 
 
 def save(nodes: Nodes, path: Path) -> None:
     """Keep the nodes, whole or not at all."""
     cohort = {field.name: getattr(nodes.cohort, field.name) for field in fields(Cohort)}
-    arrays.save(path, cohort | {name: getattr(nodes, name) for name in ("imaged", "regions", "held_out")})
+    arrays.save(path, cohort | {name: getattr(nodes, name) for name in ("imaged", "regions", "held_out", "series")})
 
 
 def read(path: Path) -> Nodes:
     """Return what was kept."""
     with np.load(path, allow_pickle=False) as kept:
         cohort = Cohort(**{field.name: kept[field.name] for field in fields(Cohort)})
-        return Nodes(cohort, kept["imaged"], kept["regions"], kept["held_out"])
+        return Nodes(cohort, kept["imaged"], kept["regions"], kept["held_out"], kept["series"])
 
 
 def series_of(rows: Rows) -> dict[str, dict[int, NodeRow]]:
@@ -166,7 +169,8 @@ def _join(tasks: Sequence[Task]) -> Nodes:
         np.array([row.patient for row in rows]),
         joined["short_axis"],
     )
-    return Nodes(cohort, joined["imaged"], joined["regions"], np.array([row.part == TEST for row in rows], bool))
+    held_out, series = np.array([row.part == TEST for row in rows], bool), np.array([row.series_uid for row in rows])
+    return Nodes(cohort, joined["imaged"], joined["regions"], held_out, series)
 
 
 CROPS: Final = (Crop.FSC, Crop.ASC)  # the order of ``Nodes.regions``

@@ -16,7 +16,7 @@ from alnnode.model import network
 from alnnode.records import Crop
 from training import cohort as cohorts
 from training import export, gaze, grid, page, protocol, statistics, tables
-from training.clinical import crops
+from training.clinical import crops, seen
 from training.clinical.table import TableError
 from training.grid import Task
 from training.protocol import Rows
@@ -173,8 +173,9 @@ def run(plan: Plan, nodes: Nodes, report: Report, out: Path) -> Outcome:
     check = [Task(plan.families[0], Crop.FSC, 0, plan.settings(plan.families[0]))]
     apart = place / "shuffled"
     grid.train(partial(shuffled, place, plan.seed), check, apart, report("networks, labels shuffled", 1), plan.processes)
-    labels = np.concatenate([nodes.cohort.malignant[rows.validation] for rows in splits])
-    judged = protocol.judge(labels, tasks, place)
+    validated = cohorts.take(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
+    costs = protocol.costs(plan.families, plan.output_stride, plan.crops)
+    judged = protocol.judge(validated.malignant, validated.patient, tasks, place, costs)
     chance = protocol.chance(plan.families[0], nodes.cohort, splits[0], check[0].scores(apart))
     judged.rows.extend([protocol.short_axis(nodes.cohort, splits[0]), chance])
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
@@ -183,6 +184,7 @@ def run(plan: Plan, nodes: Nodes, report: Report, out: Path) -> Outcome:
     test = crops.take(nodes, splits[0].test)
     temperature, figures = protocol.calibrate(judged, models, test.cohort, plan.device)
     digest = export.write(_export(plan, nodes, splits[0], judged, models, temperature, figures), out)
+    seen.keep(out.parent / seen.SPLIT, nodes, splits[0])
     loaded = bundles.load(out)
     title = f"{plan.name} ({digest[:12]}) on its held-out patients"
     rows = {row.name: row for row in judged.rows}
@@ -257,6 +259,7 @@ def _export(
                 "nodes": len(nodes),
                 "malignant": int(cohort.malignant.sum()),
                 "patients": len(cohort.patients),
+                "used": seen.of_split(nodes, rows),
             },
             "selection": {"chosen": judged.best.name, "exported": judged.pair.name, "folds": plan.folds},
             "detector": f"{giver.manifest.name} {giver.manifest.version}",
