@@ -193,6 +193,15 @@ class Study:
         """Double-click a thumbnail, and accept what OHIF offers to load from it."""
         self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
 
+    def open_object(self, sop_instance_uid: str) -> None:
+        """Do the same for one object, where several series have its number."""
+        found = self.page.evaluate(
+            "([uid]) => window.services.displaySetService.getActiveDisplaySets()"
+            ".find(d => d.SOPInstanceUID === uid || d.instances?.[0]?.SOPInstanceUID === uid).displaySetInstanceUID",
+            [sop_instance_uid],
+        )
+        self.page.locator(f'[id="thumbnail-{found}"]').dblclick()
+
     def accept(self) -> None:
         yes = self.page.locator("[data-cy=yes-hydrate], #yes-hydrate, [data-cy=prompt-begin-tracking-yes-btn]")
         yes.or_(self.page.get_by_role("button", name="Yes", exact=True)).first.click(timeout=30_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.records import Side
+from alnnode.records import NodeSource, Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,18 @@ def _side(analysis: Analysis, side: Side) -> str:
         return f"{name}: no node marked; the algorithm did not search"
     if not mine:
         return f"{name}{missing}: no node found"
-    return f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, {_extremes(mine)}"
+    return f"{name}{missing}: {_counted(mine, 'node')}, {_extremes(mine)}"
+
+
+def _counted(findings: Sequence[Finding], noun: str) -> str:
+    """Return "2 nodes found", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
+    marked, total = sum(finding.node.source is NodeSource.READER for finding in findings), len(findings)
+    nouns = f"{total} {noun}{'s' if total > 1 else ''}"
+    if marked == 0:
+        return f"{nouns} found"
+    if marked == total:
+        return f"{nouns} marked by the reader"
+    return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
 
 
 def _extremes(findings: Sequence[Finding]) -> str:
@@ -88,13 +99,11 @@ def patient(analysis: Analysis) -> str:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
         return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
-    count, total = (
-        sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings),
-        len(analysis.findings),
-    )
+    count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
+    more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
     return (
-        f"Analysed: {total} axillary lymph node{'s' if total > 1 else ''} found, {count} at or above the operating point; "
-        f"{_extremes(analysis.findings)}{_limits(analysis)}"
+        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}, {count} at or above the operating point; "
+        f"{_extremes(analysis.findings)}{more}{_limits(analysis)}"
     )
 
 
