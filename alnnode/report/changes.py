@@ -98,10 +98,6 @@ def sentences(analysis: Analysis) -> list[str]:
     said = [
         f"Compared with {named}: {', '.join(counts)}, {len(comparison.gone)} no longer found{_most_grown(analysis, comparison)}"
     ]
-    if Change.SEEN in kinds:
-        said.append(
-            f"Measurement error of the change of a short axis: {ERROR} (95 % of the nodes of synthetic phantoms; on patients it was not measured)"
-        )
     if comparison.gone:
         said.append(f"No longer found: {_listed(comparison.gone)}")
     if comparison.unseen:
@@ -110,6 +106,16 @@ def sentences(analysis: Analysis) -> list[str]:
     if not comparison.same_model:
         said.append("The earlier report is by another model: probabilities are not compared")
     return said
+
+
+def error(analysis: Analysis) -> list[str]:
+    """Return what the measurement error is, where a short axis was compared: for the structured report, as the captures have no room."""
+    comparison = analysis.comparison
+    if comparison is None or all(change.earlier is None for change in comparison.nodes.values()):
+        return []
+    return [
+        f"Measurement error of the change of a short axis: {ERROR}, 95 % of the nodes of synthetic phantoms; it was not measured on patients"
+    ]
 
 
 def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
@@ -127,7 +133,8 @@ def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
         return f"; no short axis grew by more than the measurement error ({ERROR})" if seen else ""
     most, finding = max(grown, key=lambda pair: (pair[0], -pair[1].node.number))
     return (
-        f"; largest growth of the short axis {most:+.1f} mm ({finding.node.side.value[0].upper()} node {finding.node.number})"
+        f"; largest growth of a short axis {most:+.1f} mm "
+        f"({finding.node.side.value[0].upper()} node {finding.node.number}; error {ERROR})"
     )
 
 

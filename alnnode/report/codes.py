@@ -77,14 +77,10 @@ GROWTHS = {
     Growth.SMALLER: Code("SMALLER", SCHEME, "Smaller by more than the measurement error"),
     Growth.WITHIN_ERROR: Code("WITHIN-ERROR", SCHEME, "Within the measurement error"),
 }
-# PS3.16 TID 310.
-UNCERTAINTY = (
-    Code("371886008", "SCT", "+, range of upper measurement uncertainty"),
-    Code("371885007", "SCT", "-, range of lower measurement uncertainty"),
-)
 INTERVAL = Code("INTERVAL", SCHEME, "Interval since prior report")
 PRIOR_SHORT_AXIS = Code("PRIOR-SHORT-AXIS", SCHEME, "Short axis in prior report")
 SHORT_AXIS_CHANGE = Code("SHORT-AXIS-DELTA", SCHEME, "Change of short axis")
+SHORT_AXIS_CHANGE_ERROR = Code("SHORT-AXIS-ERROR", SCHEME, "Measurement error of change of short axis, 95 %")
 SHORT_AXIS_CHANGE_RELATIVE = Code("SHORT-AXIS-PCT", SCHEME, "Relative change of short axis")
 PROBABILITY_CHANGE = Code("PROBABILITY-DIFF", SCHEME, "Change of probability of cancer, percentage points")
 PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")

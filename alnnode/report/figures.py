@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from highdicom.sr import ContentSequence, Measurement, NumContentItem, QualitativeEvaluation, RelationshipTypeValues
+from highdicom.sr import Measurement, QualitativeEvaluation
 
 from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
 from alnnode.records import Crop, NodeSource
@@ -43,25 +43,15 @@ def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:
     measured = [
         Measurement(codes.INTERVAL, comparison.days, codes.DAY),
         Measurement(codes.PRIOR_SHORT_AXIS, earlier.short_axis_mm, codes.MILLIMETRE),
-        _with_error(
-            Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, earlier), codes.MILLIMETRE),
-        ),
+        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, earlier), codes.MILLIMETRE),
+        # TID 310 would have it below the change; PixelMed's edition of the rules takes that for an error.
+        Measurement(codes.SHORT_AXIS_CHANGE_ERROR, SHORT_AXIS_CHANGE_ERROR_MM, codes.MILLIMETRE),
     ]
     if (relative := changes.growth_percent(finding, earlier)) is not None:
         measured.append(Measurement(codes.SHORT_AXIS_CHANGE_RELATIVE, relative, codes.PERCENT))
     if comparison.same_model:
         measured.append(Measurement(codes.PROBABILITY_CHANGE, changes.risk_points(finding, earlier), codes.PERCENT))
     return measured
-
-
-def _with_error(measurement: Measurement) -> Measurement:
-    """Add the measurement error of a change of the short axis (TID 310), with its unit: highdicom's own properties have none."""
-    error = SHORT_AXIS_CHANGE_ERROR_MM
-    measurement[0].ContentSequence = ContentSequence(
-        NumContentItem(name, error, codes.MILLIMETRE, relationship_type=RelationshipTypeValues.HAS_PROPERTIES)
-        for name in codes.UNCERTAINTY
-    )
-    return measurement
 
 
 def evaluations(finding: Finding, analysis: Analysis) -> list[QualitativeEvaluation]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alnnode.records import NodeSource, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
@@ -70,26 +70,24 @@ def _side(analysis: Analysis, side: Side) -> str:
         return f"{name}: no node marked; the algorithm did not search"
     if not mine:
         return f"{name}{missing}: no node found"
-    return f"{name}{missing}: {_counted(mine, 'node')}, {_extremes(mine)}"
+    return f"{name}{missing}: {_counted(mine, 'node')}, {_extremes(mine, lambda finding: f'node {finding.node.number}')}"
 
 
 def _counted(findings: Sequence[Finding], noun: str) -> str:
-    """Return "2 nodes found", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
+    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
     marked, total = sum(finding.node.source is NodeSource.READER for finding in findings), len(findings)
     nouns = f"{total} {noun}{'s' if total > 1 else ''}"
-    if marked == 0:
-        return f"{nouns} found"
-    if marked == total:
-        return f"{nouns} marked by the reader"
+    if marked in {0, total}:
+        return f"{nouns} marked by the reader" if marked else nouns
     return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
 
 
-def _extremes(findings: Sequence[Finding]) -> str:
+def _extremes(findings: Sequence[Finding], name: Callable[[Finding], str] = title) -> str:
     largest = max(findings, key=lambda finding: finding.node.short_axis.length_mm)
     highest = by_probability(findings)[0]
     return (
-        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({title(largest)}), "
-        f"highest probability {percent(highest.prediction.probability):g} % ({title(highest)})"
+        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({name(largest)}), "
+        f"highest probability {percent(highest.prediction.probability):g} % ({name(highest)})"
     )
 
 
@@ -101,8 +99,9 @@ def patient(analysis: Analysis) -> str:
         return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
     count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
     more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
+    found = "" if any(finding.node.source is NodeSource.READER for finding in analysis.findings) else " found"
     return (
-        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}, {count} at or above the operating point; "
+        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}, {count} at or above the operating point; "
         f"{_extremes(analysis.findings)}{more}{_limits(analysis)}"
     )
 
