@@ -77,6 +77,7 @@ class _Located:
     coverage: tuple[AxillaCoverage, ...]
     not_analysed: str | None
     remarks: tuple[str, ...]
+    more_found: bool
 
 
 def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
@@ -93,12 +94,13 @@ def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, m
             if marked
             else "; ".join(["the nodes of this series are taken from a reader's marks, and there are none", *remarks])
         )
-        return _Located(tuple(locate.numbered(marked[: settings.max_nodes])), (), reason, remarks)
+        kept = tuple(locate.numbered(marked[: settings.max_nodes]))
+        return _Located(kept, (), reason, remarks, len(marked) > len(kept))
     found, coverage = locate.find(
         volume,
         detector,
         min_short_axis_mm=settings.min_short_axis_mm,
-        max_nodes=settings.max_nodes,
+        max_nodes=settings.max_nodes + 1,  # one more tells that some are left out
         threshold=settings.detector_threshold,
         site=site,
     )
@@ -107,7 +109,7 @@ def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, m
     reason = None
     if not nodes and not any(side.covered for side in coverage):
         reason = "neither axilla is within these images: " + "; ".join(f"{side.side}: {side.remark}" for side in coverage)
-    return _Located(nodes, coverage, reason, remarks)
+    return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 
 
 def _examine(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress) -> Analysis:
@@ -118,7 +120,7 @@ def _examine(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: 
     progress("explain")
     heatmaps = saliency.explain(ensemble, crops)
     findings = tuple(Finding(*parts) for parts in zip(nodes, predictions, heatmaps, crops, strict=True))
-    return Analysis(volume.header, model, volume, findings, located.coverage, None, located.remarks)
+    return Analysis(volume.header, model, volume, findings, located.coverage, None, located.remarks, located.more_found)
 
 
 def _identity(ensemble: Ensemble, settings: AnalysisSettings) -> ModelIdentity:

@@ -455,7 +455,8 @@ class Analysis:
     """What came out of one series.
 
     ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``remarks`` say what was
-    not made of the reader's marks. ``surface`` and ``comparison`` are there when `alnnode.follow_up` was asked: points on the
+    not made of the reader's marks. ``more_found``: there were more nodes than the settings allow, and the least certain are
+    not among the findings. ``surface`` and ``comparison`` are there when `alnnode.follow_up` was asked: points on the
     chest cavity (mm, LPS), and how the nodes changed. ``site`` is the chest as it was found, for who needs it again.
     """
 
@@ -466,6 +467,7 @@ class Analysis:
     coverage: tuple[AxillaCoverage, ...] = ()
     not_analysed: str | None = None
     remarks: tuple[str, ...] = ()
+    more_found: bool = False
     surface: tuple[tuple[float, float, float], ...] = ()
     comparison: Comparison | None = None
     site: Site | None = field(default=None, compare=False, repr=False)

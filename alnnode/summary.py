@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
+from alnnode.report.uids import tracking_uid
+
 if TYPE_CHECKING:
     from alnnode.comparison import Comparison, NodeChange
     from alnnode.records import Analysis, Axis, Finding, Interval, ModelIdentity, Volume
@@ -28,6 +31,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "geometry": None if analysis.volume is None else _geometry(analysis.volume),
         "coverage": [{"side": c.side.value, "covered": c.covered, "remark": c.remark} for c in analysis.coverage],
         "remarks": list(analysis.remarks),
+        "more_found": analysis.more_found,
         "comparison": None if analysis.comparison is None else _comparison(analysis.comparison),
         "nodes": [_node(finding, analysis) for finding in analysis.findings],
     }
@@ -38,19 +42,22 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "prior_report": None if prior is None else prior.sop_instance_uid,
         "days": comparison.days,
+        "short_axis_change_error_mm": SHORT_AXIS_CHANGE_ERROR_MM,
         "trouble": comparison.trouble,
         "no_longer_found": [node.tracking_uid for node in comparison.gone],
         "not_compared": [node.tracking_uid for node in comparison.unseen],
     }
 
 
-def _change(change: NodeChange) -> dict[str, Any]:
+def _change(change: NodeChange, short_axis_mm: float) -> dict[str, Any]:
     earlier = change.earlier
     return {
         "kind": change.change.value,
         "tracking_uid": None if earlier is None else earlier.tracking_uid,
         "prior_number": None if earlier is None else earlier.number,
         "prior_short_axis_mm": None if earlier is None else earlier.short_axis_mm,
+        "short_axis_change_mm": None if earlier is None else growth_mm(short_axis_mm, earlier),
+        "short_axis": None if earlier is None else growth(short_axis_mm, earlier).value,
         "prior_probability": None if earlier is None else earlier.probability,
     }
 
@@ -101,7 +108,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "side": node.side.value,
         "level": None if node.level is None else node.level.value,
         "source": node.source.value,
-        "tracking_uid": node.tracking_uid,
+        "tracking_uid": tracking_uid(analysis, node),
         "detector_score": round(node.score, 4),
         "box_voxels": [[box.k0, box.j0, box.i0], [box.k1, box.j1, box.i1]],
         "box_mm": [[round(pick(c[a] for c in corners), 2) for a in range(3)] for pick in (min, max)],
@@ -125,7 +132,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "suspicious": finding.suspicious(analysis.model.operating_point),
         "change": None
         if analysis.comparison is None or not analysis.comparison.nodes
-        else _change(analysis.comparison.nodes[node.number]),
+        else _change(analysis.comparison.nodes[node.number], node.short_axis.length_mm),
     }
 
 

@@ -87,14 +87,14 @@ def _compare(
             if j in result.pairs:
                 changes[node.number] = NodeChange(Change.SEEN, before[result.pairs[j]])
             else:
-                sure = side in prior.record.covered and j not in result.unsure_now
+                sure = side in prior.record.covered and not prior.record.more_found and j not in result.unsure_now
                 changes[node.number] = NodeChange(Change.NEW if sure else Change.UNCERTAIN)
         matched = set(result.pairs.values())
         for i, earlier in enumerate(before):
             if i in matched:
                 continue
             shown = side in covered and _inside(volume, result.moved[i]) and i not in result.unsure_before
-            (gone if shown else unseen).append(earlier)
+            (gone if shown and not analysis.more_found else unseen).append(earlier)
     return changes, tuple(gone), tuple(unseen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.comparison import Change
+from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Growth, growth, growth_mm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding
 
 CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
+ERROR = f"{SHORT_AXIS_CHANGE_ERROR_MM:g} mm"
 
 
 def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
@@ -23,14 +24,10 @@ def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | 
     return comparison, comparison.nodes[finding.node.number]
 
 
-def growth_mm(finding: Finding, earlier: EarlierNode) -> float:
-    """Return by how much the short axis grew, mm, between the figures that both reports give."""
-    return round(round(finding.node.short_axis.length_mm, 1) - earlier.short_axis_mm, 1)
-
-
 def growth_percent(finding: Finding, earlier: EarlierNode) -> float | None:
-    """Return the same in per cent of the earlier figure."""
-    return round(100 * growth_mm(finding, earlier) / earlier.short_axis_mm) if earlier.short_axis_mm else None
+    """Return by how much the short axis grew, in per cent of the earlier figure."""
+    grown = growth_mm(finding.node.short_axis.length_mm, earlier)
+    return round(100 * grown / earlier.short_axis_mm) if earlier.short_axis_mm else None
 
 
 def risk_points(finding: Finding, earlier: EarlierNode) -> float:
@@ -39,7 +36,10 @@ def risk_points(finding: Finding, earlier: EarlierNode) -> float:
 
 
 def of_node(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), p +12 points"; None where nothing was compared."""
+    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), p +12 points"; None where nothing was compared.
+
+    A change within the measurement error is called that, and has no figures of growth.
+    """
     found = of(finding, analysis)
     if found is None:
         return None
@@ -47,11 +47,12 @@ def of_node(finding: Finding, analysis: Analysis) -> str | None:
     since = _date(comparison)
     if change.earlier is None:
         return f"new since {since}" if change.change is Change.NEW else f"not determined whether seen on {since}"
-    relative = growth_percent(finding, change.earlier)
-    text = (
-        f"short axis {change.earlier.short_axis_mm:.1f} to {finding.node.short_axis.length_mm:.1f} mm in {comparison.days} days "
-        f"({growth_mm(finding, change.earlier):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'})"
-    )
+    now, relative = finding.node.short_axis.length_mm, growth_percent(finding, change.earlier)
+    if growth(now, change.earlier) is Growth.WITHIN_ERROR:
+        said = f"within the measurement error of {ERROR}"
+    else:
+        said = f"{growth_mm(now, change.earlier):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'}"
+    text = f"short axis {change.earlier.short_axis_mm:.1f} to {now:.1f} mm in {comparison.days} days ({said})"
     return f"{text}, p {risk_points(finding, change.earlier):+g} points" if comparison.same_model else text
 
 
@@ -62,12 +63,24 @@ def heading(analysis: Analysis) -> str | None:
 
 
 def cell(finding: Finding, analysis: Analysis) -> str:
-    """Return "+2.1 mm", "new" or "?"."""
+    """Return "+2.1 mm", "within error", "new" or "?"."""
     found = of(finding, analysis)
     if found is None:
         return ""
     change = found[1]
-    return CELLS[change.change] if change.earlier is None else f"{growth_mm(finding, change.earlier):+.1f} mm"
+    if change.earlier is None:
+        return CELLS[change.change]
+    now = finding.node.short_axis.length_mm
+    return "within error" if growth(now, change.earlier) is Growth.WITHIN_ERROR else f"{growth_mm(now, change.earlier):+.1f} mm"
+
+
+def title(finding: Finding, analysis: Analysis) -> str | None:
+    """Return "short axis +2.1 mm since 2025-11-02" for the one line that a viewer shows of a node; None where nothing was compared."""
+    found = of(finding, analysis)
+    if found is None:
+        return None
+    axis = "" if found[1].earlier is None else "short axis "
+    return f"{axis}{cell(finding, analysis)} {heading(analysis)}"
 
 
 def sentences(analysis: Analysis) -> list[str]:
@@ -88,23 +101,40 @@ def sentences(analysis: Analysis) -> list[str]:
     if comparison.gone:
         said.append(f"No longer found: {_listed(comparison.gone)}")
     if comparison.unseen:
-        said.append(f"Not compared, as the place is not shown or the reading is not clear: {_listed(comparison.unseen)}")
+        more = ", or more nodes were found than are reported" if analysis.more_found else ""
+        said.append(f"Not compared, as the place is not shown{more} or the reading is not clear: {_listed(comparison.unseen)}")
     if not comparison.same_model:
         said.append("The earlier report is by another model: probabilities are not compared")
     return said
 
 
+def error(analysis: Analysis) -> list[str]:
+    """Return what the measurement error is, where a short axis was compared: for the structured report, as the captures have no room."""
+    comparison = analysis.comparison
+    if comparison is None or all(change.earlier is None for change in comparison.nodes.values()):
+        return []
+    return [
+        f"Measurement error of the change of a short axis: {ERROR}, 95 % of the nodes of synthetic phantoms; it was not measured on patients"
+    ]
+
+
 def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
-    grown = [
-        (growth_mm(finding, earlier), finding)
+    seen = [
+        (finding, earlier)
         for finding in analysis.findings
         if (earlier := comparison.nodes[finding.node.number].earlier) is not None
     ]
+    grown = [
+        (growth_mm(finding.node.short_axis.length_mm, earlier), finding)
+        for finding, earlier in seen
+        if growth(finding.node.short_axis.length_mm, earlier) is Growth.LARGER
+    ]
     if not grown:
-        return ""
+        return f"; no short axis grew by more than the measurement error ({ERROR})" if seen else ""
     most, finding = max(grown, key=lambda pair: (pair[0], -pair[1].node.number))
     return (
-        f"; largest growth of the short axis {most:+.1f} mm ({finding.node.side.value[0].upper()} node {finding.node.number})"
+        f"; largest growth of a short axis {most:+.1f} mm "
+        f"({finding.node.side.value[0].upper()} node {finding.node.number}; error {ERROR})"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from alnnode.comparison import Change
+from alnnode.comparison import Change, Growth
 from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
 
 SCHEME = "99ALNNODE"
@@ -71,9 +71,16 @@ CHANGES = {
     Change.NEW: Code("NEW", SCHEME, "Not in prior report"),
     Change.UNCERTAIN: Code("CHANGE-UNCLEAR", SCHEME, "Not determined whether in prior report"),
 }
+GROWTH = Code("SIZE-CHANGE", SCHEME, "Short axis compared with prior report")
+GROWTHS = {
+    Growth.LARGER: Code("LARGER", SCHEME, "Larger by more than the measurement error"),
+    Growth.SMALLER: Code("SMALLER", SCHEME, "Smaller by more than the measurement error"),
+    Growth.WITHIN_ERROR: Code("WITHIN-ERROR", SCHEME, "Within the measurement error"),
+}
 INTERVAL = Code("INTERVAL", SCHEME, "Interval since prior report")
 PRIOR_SHORT_AXIS = Code("PRIOR-SHORT-AXIS", SCHEME, "Short axis in prior report")
 SHORT_AXIS_CHANGE = Code("SHORT-AXIS-DELTA", SCHEME, "Change of short axis")
+SHORT_AXIS_CHANGE_ERROR = Code("SHORT-AXIS-ERROR", SCHEME, "Measurement error of change of short axis, 95 %")
 SHORT_AXIS_CHANGE_RELATIVE = Code("SHORT-AXIS-PCT", SCHEME, "Relative change of short axis")
 PROBABILITY_CHANGE = Code("PROBABILITY-DIFF", SCHEME, "Change of probability of cancer, percentage points")
 PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")

@@ -81,6 +81,7 @@ def sentences(analysis: Analysis) -> list[tuple[Code, str]]:
     if analysis.volume is not None:
         texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
         texts += [(codes.FINDING, sentence) for sentence in changes.sentences(analysis)]
+        texts += [(codes.COMMENT, sentence) for sentence in changes.error(analysis)]
         texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
     texts += [(codes.COMMENT, f"Marks: {remark}") for remark in analysis.remarks]
     texts.append((codes.COMMENT, words.operating_point(analysis.model.operating_point)))

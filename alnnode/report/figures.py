@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import Measurement, QualitativeEvaluation
 
+from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
 from alnnode.records import Crop, NodeSource
 from alnnode.report import changes, codes, words
 
@@ -42,7 +43,9 @@ def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:
     measured = [
         Measurement(codes.INTERVAL, comparison.days, codes.DAY),
         Measurement(codes.PRIOR_SHORT_AXIS, earlier.short_axis_mm, codes.MILLIMETRE),
-        Measurement(codes.SHORT_AXIS_CHANGE, changes.growth_mm(finding, earlier), codes.MILLIMETRE),
+        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, earlier), codes.MILLIMETRE),
+        # TID 310 would have it below the change; PixelMed's edition of the rules takes that for an error.
+        Measurement(codes.SHORT_AXIS_CHANGE_ERROR, SHORT_AXIS_CHANGE_ERROR_MM, codes.MILLIMETRE),
     ]
     if (relative := changes.growth_percent(finding, earlier)) is not None:
         measured.append(Measurement(codes.SHORT_AXIS_CHANGE_RELATIVE, relative, codes.PERCENT))
@@ -63,4 +66,6 @@ def evaluations(finding: Finding, analysis: Analysis) -> list[QualitativeEvaluat
         said.append(QualitativeEvaluation(codes.LEVEL, codes.LEVELS[node.level]))
     if (found := changes.of(finding, analysis)) is not None:
         said.append(QualitativeEvaluation(codes.CHANGE, codes.CHANGES[found[1].change]))
+        if (earlier := found[1].earlier) is not None:
+            said.append(QualitativeEvaluation(codes.GROWTH, codes.GROWTHS[growth(node.short_axis.length_mm, earlier)]))
     return said

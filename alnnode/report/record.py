@@ -28,6 +28,7 @@ def write(dataset: Dataset, analysis: Analysis) -> None:
         slice_mm=round(volume.spacing[0], 3),
         surface=analysis.surface,
         covered=tuple(coverage.side for coverage in analysis.coverage if coverage.covered),
+        more_found=analysis.more_found,
         nodes=tuple(
             EarlierNode(
                 tracking_uid=tracking_uid(analysis, finding.node),

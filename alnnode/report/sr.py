@@ -128,8 +128,8 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
 
 
 def _title(finding: Finding, analysis: Analysis) -> str:
-    change = changes.cell(finding, analysis)
-    return f"{words.verdict(finding, analysis)}{f', {change} {changes.heading(analysis)}' if change else ''}"
+    change = changes.title(finding, analysis)
+    return words.verdict(finding, analysis) if change is None else f"{words.verdict(finding, analysis)}, {change}"
 
 
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:

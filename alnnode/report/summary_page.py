@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, Volume
 
+HEAD = 96  # of the headline, pixels: below what viewers write into the corners of a picture
 ROW = 28  # of the table, pixels
 GALLERY = (230, 400)  # lowest and greatest height of the pictures
 LEAST_ROWS = 8  # that the table keeps, whatever there is to say above it
@@ -29,8 +30,8 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
     page, pen = canvas.sheet(SIDE, SIDE)
     drawing.notice(pen, analysis)
     headline, suspicious = words.headline(analysis)
-    canvas.text(pen, (GAP, 48), headline, 36, SUSPICIOUS if suspicious else INK)
-    y = 98
+    canvas.text(pen, (GAP, HEAD), headline, 36, SUSPICIOUS if suspicious else INK)
+    y = HEAD + 50
     said = [words.patient(analysis)] if analysis.not_analysed else [words.patient(analysis), *words.sides(analysis)]
     lines = [line for sentence in (*said, *changes.sentences(analysis)) for line in canvas.wrap(sentence, 22, SIDE - 2 * GAP)]
     for line in lines if len(lines) <= LINES else [*lines[: LINES - 1], "and more: see the structured report"]:

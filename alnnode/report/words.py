@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.records import Side
+from alnnode.records import NodeSource, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
@@ -70,15 +70,24 @@ def _side(analysis: Analysis, side: Side) -> str:
         return f"{name}: no node marked; the algorithm did not search"
     if not mine:
         return f"{name}{missing}: no node found"
-    return f"{name}{missing}: {len(mine)} node{'s' if len(mine) > 1 else ''}, {_extremes(mine)}"
+    return f"{name}{missing}: {_counted(mine, 'node')}, {_extremes(mine, lambda finding: f'node {finding.node.number}')}"
 
 
-def _extremes(findings: Sequence[Finding]) -> str:
+def _counted(findings: Sequence[Finding], noun: str) -> str:
+    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
+    marked, total = sum(finding.node.source is NodeSource.READER for finding in findings), len(findings)
+    nouns = f"{total} {noun}{'s' if total > 1 else ''}"
+    if marked in {0, total}:
+        return f"{nouns} marked by the reader" if marked else nouns
+    return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
+
+
+def _extremes(findings: Sequence[Finding], name: Callable[[Finding], str] = title) -> str:
     largest = max(findings, key=lambda finding: finding.node.short_axis.length_mm)
     highest = by_probability(findings)[0]
     return (
-        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({title(largest)}), "
-        f"highest probability {percent(highest.prediction.probability):g} % ({title(highest)})"
+        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({name(largest)}), "
+        f"highest probability {percent(highest.prediction.probability):g} % ({name(highest)})"
     )
 
 
@@ -88,13 +97,12 @@ def patient(analysis: Analysis) -> str:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
         return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
-    count, total = (
-        sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings),
-        len(analysis.findings),
-    )
+    count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
+    more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
+    found = "" if any(finding.node.source is NodeSource.READER for finding in analysis.findings) else " found"
     return (
-        f"Analysed: {total} axillary lymph node{'s' if total > 1 else ''} found, {count} at or above the operating point; "
-        f"{_extremes(analysis.findings)}{_limits(analysis)}"
+        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}, {count} at or above the operating point; "
+        f"{_extremes(analysis.findings)}{more}{_limits(analysis)}"
     )
 
 

@@ -1,9 +1,14 @@
-"""C-STORE SCU (PS3.4 Annex B): one association per batch, the files' data sets sent byte for byte."""
+"""C-STORE SCU (PS3.4 Annex B): one association per batch, the files' data sets sent byte for byte.
+
+A peer that takes nothing but the default transfer syntax (PS3.5 10.1) gets the same data set in that.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, build_context
 
 from alnnode.errors import DeliveryError
@@ -58,24 +63,30 @@ class CStoreDestination:
 
     def send(self, objects: Sequence[StoredObject]) -> None:
         """C-STORE every object on one association; raises as `Destination.send` says."""
-        pairs = sorted({(item.sop_class_uid, item.transfer_syntax_uid) for item in objects})
+        pairs = {(item.sop_class_uid, item.transfer_syntax_uid) for item in objects}
         if not pairs:
             return
+        default = {(sop_class, ImplicitVRLittleEndian) for sop_class, syntax in pairs if syntax == ExplicitVRLittleEndian}
         failures = Failures(self.name)
-        with self._user.associate([build_context(*pair) for pair in pairs]) as association:
+        with self._user.associate([build_context(*pair) for pair in sorted(pairs | default)]) as association:
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for item in objects:
-                if (item.sop_class_uid, item.transfer_syntax_uid) not in accepted:
+                as_stored = (item.sop_class_uid, item.transfer_syntax_uid) in accepted
+                if not as_stored and (
+                    item.transfer_syntax_uid != ExplicitVRLittleEndian
+                    or (item.sop_class_uid, ImplicitVRLittleEndian) not in accepted
+                ):
                     failures.refused.append(
                         f"takes no SOP class {item.sop_class_uid} in transfer syntax {item.transfer_syntax_uid}"
                     )
                     continue
-                self._judge(self._store(association, item), failures)
+                self._judge(self._store(association, item, as_stored=as_stored), failures)
         failures.conclude()
 
-    def _store(self, association: Association, item: StoredObject) -> int:
+    def _store(self, association: Association, item: StoredObject, *, as_stored: bool) -> int:
         try:
-            answer = association.send_c_store(item.path)
+            # A data set that was read is encoded in what was accepted, a file goes as it is.
+            answer = association.send_c_store(item.path if as_stored else dcmread(item.path))
         except (RuntimeError, ValueError, AttributeError, OSError) as error:
             # A lost association, or an outbox file that is gone: the class name says which; the text may hold a path.
             raise DeliveryError(f"{self.name}: an object could not be sent ({type(error).__name__})") from error

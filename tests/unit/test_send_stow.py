@@ -29,6 +29,13 @@ def failed(*reasons: int) -> bytes:
     return json.dumps({"00081198": {"vr": "SQ", "Value": items}}).encode()
 
 
+def named(count: int, *reasons: int) -> bytes:
+    """An answer that names so many objects as stored."""
+    items = [{"00081155": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(count)]
+    stored = {"00081199": {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}}
+    return json.dumps(json.loads(failed(*reasons)) | stored).encode()
+
+
 def destination(status: int, body: bytes = b"{}", seen: list[httpx.Request] | None = None) -> StowDestination:
     def answer(request: httpx.Request) -> httpx.Response:
         request.read()
@@ -57,7 +64,7 @@ def test_the_request_holds_the_files_byte_for_byte(objects) -> None:
         part.split(b"\r\n\r\n", 1)[1].removesuffix(f"--{boundary}--\r\n".encode()).removesuffix(b"\r\n") for part in parts
     ]
     assert bodies == [item.path.read_bytes() for item in objects]
-    assert all(part.startswith(b"Content-Type: application/dicom; transfer-syntax=1.2.840.10008.1.2.1\r\n") for part in parts)
+    assert all(part.startswith(b"Content-Type: application/dicom\r\n") for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,8 @@ def test_the_request_holds_the_files_byte_for_byte(objects) -> None:
         (202, failed(0x0111)),
         (409, failed(0x0111, 0x0111)),
         (409, failed(0xB00E)),
+        (200, named(2)),
+        (202, named(1, 0x0111)),
     ],
 )
 def test_stored_and_already_stored_are_success(objects, status, body) -> None:
@@ -85,6 +94,8 @@ def test_stored_and_already_stored_are_success(objects, status, body) -> None:
         (409, b"{}"),
         (409, failed(0x0110)),
         (200, failed(0xC000)),
+        (200, named(0)),
+        (200, named(1)),
         (503, b""),
         (500, b""),
         (429, b""),
