@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import insert, select, update
 
+from alnnode.store.clock import AHEAD
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.steps import MAX_TEXT
 from alnnode.store.tables import CommitmentRequest, Instance, RequestState
@@ -110,7 +111,9 @@ class Requests:
     def next_due(self, now: datetime | None = None) -> Request | None:
         """Take the request that has waited longest for its next try; None when none is due. Each is given out once."""
         moment = now or datetime.now(UTC)
-        waiting = (CommitmentRequest.state == RequestState.PENDING, CommitmentRequest.due_at <= moment)
+        # What is due further ahead than anything is put off was written before the clock was set back.
+        due = (CommitmentRequest.due_at <= moment) | (CommitmentRequest.due_at > moment + _CEILING + AHEAD)
+        waiting = (CommitmentRequest.state == RequestState.PENDING, due)
         query = select(CommitmentRequest.request_id, CommitmentRequest.due_at).where(*waiting)
         with self._reader.connect() as connection:
             rows = connection.execute(query.order_by(CommitmentRequest.due_at).limit(8)).all()
