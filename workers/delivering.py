@@ -93,6 +93,8 @@ def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
     if user is None or settings is None:  # the settings no longer ask for it
         runtime.jobs.delivered(claim.delivery_id)
         return
+    if claim.unanswered >= settings.commitment_attempts:
+        raise DeliveryRefused(f"it took {claim.unanswered} storage commitment questions and answered none")
     transaction_uid = generate_uid(prefix=None)
     runtime.commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]

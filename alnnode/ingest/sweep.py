@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.store.jobs import Jobs
+    from alnnode.store.requests import Requests
     from alnnode.store.spool import Spool
 
 log = structlog.get_logger()
@@ -53,13 +54,16 @@ class Sweep:
     Args:
         settings: completion, routes and retention are read.
         jobs: the job tables.
+        requests: commitment requests, of which old ones are deleted.
         spool: the bytes.
         producer: where ids go; when it raises, they are enqueued again by a later sweep.
         trail: is told what is deleted.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer, trail: Trail | None = None) -> None:
-        self._settings, self._jobs, self._spool, self._producer = settings, jobs, spool, producer
+    def __init__(
+        self, settings: Settings, jobs: Jobs, requests: Requests, spool: Spool, producer: Producer, trail: Trail | None = None
+    ) -> None:
+        self._settings, self._jobs, self._requests, self._spool, self._producer = settings, jobs, requests, spool, producer
         self._trail = trail or Trail(settings)
         self._waits = {
             one.name: timedelta(seconds=max(one.retry_ceiling, one.commitment_timeout, RESEND.total_seconds()))
@@ -103,9 +107,17 @@ class Sweep:
                 moment,
                 told=deletion.told,
             )
+        asked = self._requests.purge(moment)
         forgotten = Memory(self._spool.root).forget((moment - timedelta(days=keep.follow_up_days)).timestamp())
-        if replayed or orphans or purged or forgotten:
-            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged, reports_forgotten=forgotten)
+        if replayed or orphans or purged or asked or forgotten:
+            log.info(
+                "cleaned",
+                replayed=replayed,
+                orphans=orphans,
+                series=purged,
+                commitment_requests=asked,
+                reports_forgotten=forgotten,
+            )
 
     def _put_right(self) -> None:
         if time.monotonic() < self._next_clock:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from alnnode.store.clock import AHEAD
 from alnnode.store.engine import for_single_reads, for_writing
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Reference = tuple[str, str]  # SOP Class and SOP Instance UID
 _BATCH = 500  # UIDs in one question to the database
 _FIRST, _CEILING = timedelta(seconds=1), timedelta(minutes=15)  # between two tries to answer
+KEPT = timedelta(days=30)  # what was answered or given up, for who asks what became of it
 _LEASE = timedelta(minutes=2)  # for one try: reading what is asked for takes a while
 
 
@@ -70,7 +71,14 @@ class Requests:
                 )
             ).all()
             same = next((row.request_id for row in known if row.objects == text), None)
-            state = {"state": RequestState.PENDING, "attempts": 0, "due_at": due_at, "answered_at": None, "failures": None}
+            state = {
+                "state": RequestState.PENDING,
+                "attempts": 0,
+                "received_at": now or datetime.now(UTC),
+                "due_at": due_at,
+                "answered_at": None,
+                "failures": None,
+            }
             if same is not None:
                 connection.execute(update(CommitmentRequest).where(CommitmentRequest.request_id == same).values(**state))
                 return str(same)
@@ -82,7 +90,6 @@ class Requests:
                     transaction_uid=transaction_uid,
                     objects=text,
                     duplicate=bool(known),
-                    received_at=now or datetime.now(UTC),
                     **state,
                 )
             )
@@ -148,6 +155,13 @@ class Requests:
                 .where(CommitmentRequest.request_id == request_id, CommitmentRequest.state == RequestState.PENDING)
                 .values(state=state, **values)
             )
+
+    def purge(self, now: datetime | None = None) -> int:
+        """Delete requests that came long ago (`KEPT`) and have their answer, or will never have one; how many."""
+        ended = CommitmentRequest.state.in_((RequestState.ANSWERED, RequestState.FAILED))
+        old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - KEPT
+        with self._writer.begin() as connection:
+            return int(connection.execute(delete(CommitmentRequest).where(ended, old)).rowcount)
 
     def recorded(self, sop_instance_uids: Collection[str]) -> dict[str, Kept]:
         """What is recorded under these UIDs."""

@@ -20,6 +20,7 @@ from alnnode.audit.sender import Sender
 from alnnode.ingest.sweep import Sweep
 from alnnode.records import JobState
 from alnnode.settings import Audit, Destination, Web, WebToken
+from alnnode.store.requests import Requests
 from alnnode.web.access import FAILURES
 
 SECRET = "a secret of 16 or more"
@@ -267,7 +268,7 @@ def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
         claim = jobs.claim(job.job_id, timedelta(minutes=1), 3, past, bundle_digest="b" * 64, settings_digest="s" * 64)
         jobs.analysed(job.job_id, claim.attempt, [], {}, now=past)
         assert jobs.get(job.job_id).state is JobState.DELIVERED
-        Sweep(settings, jobs, spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
+        Sweep(settings, jobs, Requests(opened.engine), spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
         (deleted,) = told(repository, "110105")
         assert (deleted.study, deleted.action, deleted.description) == (STUDIES[0], "D", "2 instances")
         assert deleted.things["2"].get("ParticipantObjectID") == "4711"
