@@ -285,10 +285,26 @@ def jobs(
 @app.command()
 def retry(job: Annotated[str, typer.Argument(help="Job id, as `alnnode jobs` lists it.")], config: Config = None) -> None:
     """Run a job again, or send its results again, while everything else goes on."""
+    import getpass  # noqa: PLC0415
+
+    from alnnode.audit.trail import Trail  # noqa: PLC0415
+
+    settings = _settings(config)
+    found = _jobs(settings)
     try:
-        state = _jobs(_settings(config)).retry(job)
+        trail = Trail(settings)
+    except OSError as error:
+        _stop(
+            f"the audit trail in {settings.node.data_dir} cannot be written ({error.strerror}); run this as the node's user",
+            EXIT_FAILED,
+        )
+    try:
+        state = found.retry(job)
+        trail.put(trail.events.acted(getpass.getuser(), "", f"retry of job {job}, study {found.get(job).study_uid}"))
     except JobNotFound:
         _stop(f"no job {job}; `alnnode jobs` lists them", EXIT_FAILED)
+    finally:
+        trail.close()
     typer.echo(f"{job}: {state.value}; the node takes it up within a few seconds")
 
 

@@ -27,6 +27,7 @@ from alnnode.parts import Part
 from alnnode.queue import ANALYSE, DELIVER, Producer, ping
 from alnnode.store import engine
 from alnnode.store.jobs import Jobs
+from alnnode.store.requests import Requests
 from alnnode.store.spool import Spool
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ def _stop(parts: Sequence[Part], limit: float) -> None:
 
 
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
-    jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
-    producer = Producer(settings)
-    sweep = Sweep(settings, jobs, Spool(settings.node.data_dir / "spool"), producer, trail)
+    database = engine.create(settings.database_url, settings.database.pool_size)
+    spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
+    sweep = Sweep(settings, Jobs(database), Requests(database), spool, producer, trail)
     broker_away = False
     while not stop.wait(settings.completion.sweep_interval):
         try:

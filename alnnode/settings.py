@@ -152,6 +152,7 @@ class Destination(Section):
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
     commitment: Literal["off", "wait"] = "off"  # "wait": delivered when the destination has committed it (PS3.4 Annex J)
     commitment_timeout: Seconds = 3600  # until it is asked again
+    commitment_attempts: Annotated[int, Field(ge=1, le=100000)] = 72  # questions without an answer, before the delivery fails
     tls: DestinationTls | None = None  # None: C-STORE without TLS; STOW-RS with the system's authorities
     token_file: Path | None = None  # for "stow": holds a bearer token
     oauth2: OAuth2 | None = None  # for "stow": where bearer tokens come from
@@ -326,6 +327,13 @@ class Broker(Section):
     url: str = ""
     time_limit: Annotated[float, Field(ge=30)] = 900  # hard limit of one analysis, s; the soft limit is 0.9 of it
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3  # analyses of one job that may not come to an end
+
+    @field_validator("url")
+    @classmethod
+    def _no_sentinels(cls, value: str) -> str:
+        if value.startswith("sentinel://"):  # Celery's workers were seen to take nothing more after a failover
+            raise ValueError("Sentinels cannot be asked; let the Redis and its replica share one address that moves")
+        return value
 
 
 def _loopback(host: str) -> bool:

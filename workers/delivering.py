@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 from alnnode.send.destination import OutboxFile
+from alnnode.store.clock import AHEAD
 from workers.auditing import Account
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
     While that cannot be reached, all wait for one moment together; a new delivery, or one that a person hurries, lets the oldest ask earlier.
     """
     name = runtime.jobs.destination_of(delivery_id) or ""
-    away = runtime.away.get(name)
+    away = _away_until(name, runtime)
     early = away is not None and datetime.now(UTC) < away
     claim = runtime.jobs.claim_delivery(delivery_id, runtime.delivery_lease, early=early)
     if claim is None:
@@ -64,6 +65,14 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
         runtime.jobs.move_deliveries(name, datetime.now(UTC))
 
 
+def _away_until(name: str, runtime: Runtime) -> datetime | None:
+    """Return when a destination that could not be reached is tried again; None when it was not, or when the clock was set back since."""
+    away, settings = runtime.away.get(name), runtime.destination_settings(name)
+    if away is None or settings is None:
+        return away
+    return away if away <= datetime.now(UTC) + timedelta(seconds=settings.retry_ceiling) + AHEAD else None
+
+
 def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
     destination = runtime.destination(claim.destination)
     if destination is None:
@@ -84,6 +93,8 @@ def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
     if user is None or settings is None:  # the settings no longer ask for it
         runtime.jobs.delivered(claim.delivery_id)
         return
+    if claim.unanswered >= settings.commitment_attempts:
+        raise DeliveryRefused(f"it took {claim.unanswered} storage commitment questions and answered none")
     transaction_uid = generate_uid(prefix=None)
     runtime.commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]

@@ -85,6 +85,20 @@ class Events:
         who, here = Participant(user, True, None, (), address), self._node(codes.APPLICATION, requestor=False)
         return Message(codes.USER_AUTHENTICATION, "E", outcome, (who, here), types=(kind,), description=why)
 
+    def acted(self, user: str, address: str, what: str) -> Message:
+        """Security Alert (A.5.3.11) that is none: a person used a function that only administrators may, here on a job.
+
+        Args:
+            user: name of a token, or of an account of the machine.
+            address: where the person is; empty for this host.
+            what: such as "retry of job …, study …".
+        """
+        reporter = self._node(codes.APPLICATION, requestor=True)
+        performer = Participant(user, False, None, (), address or self._host)
+        subject = Thing(self._ae_title, codes.NODE_ID, role="13", details={"Alert Description": what})
+        kinds = (codes.RESTRICTED_FUNCTION,)
+        return Message(codes.SECURITY_ALERT, "E", Outcome.SUCCESS, (reporter, performer), (subject,), kinds, description=what)
+
     def alert(self, kind: Code, peer: str, address: str, why: str) -> Message:
         """Security Alert (A.5.3.11): a peer was not let in, or asked for more than it may."""
         reporter, performer = self._node(codes.APPLICATION, requestor=True), Participant(peer, False, None, (), address)

@@ -14,6 +14,7 @@ import structlog
 
 from alnnode.audit.trail import Trail
 from alnnode.ingest import recorder, routes
+from alnnode.ingest.answers import RESEND
 from alnnode.ingest.deletion import Deletion
 from alnnode.records import Locate
 from alnnode.store.memory import Memory
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.store.jobs import Jobs
+    from alnnode.store.requests import Requests
     from alnnode.store.spool import Spool
 
 log = structlog.get_logger()
@@ -33,6 +35,7 @@ log = structlog.get_logger()
 JOURNAL_AGE = 60.0
 CLEANING_INTERVAL = 300.0  # seconds
 ROOM_INTERVAL = 10.0  # seconds between two looks for what can be deleted early
+CLOCK_INTERVAL = 10.0  # seconds between two looks for what waits for a time that the clock was set back from
 
 
 class Producer(Protocol):
@@ -51,15 +54,22 @@ class Sweep:
     Args:
         settings: completion, routes and retention are read.
         jobs: the job tables.
+        requests: commitment requests, of which old ones are deleted.
         spool: the bytes.
         producer: where ids go; when it raises, they are enqueued again by a later sweep.
         trail: is told what is deleted.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool, producer: Producer, trail: Trail | None = None) -> None:
-        self._settings, self._jobs, self._spool, self._producer = settings, jobs, spool, producer
+    def __init__(
+        self, settings: Settings, jobs: Jobs, requests: Requests, spool: Spool, producer: Producer, trail: Trail | None = None
+    ) -> None:
+        self._settings, self._jobs, self._requests, self._spool, self._producer = settings, jobs, requests, spool, producer
         self._trail = trail or Trail(settings)
-        self._next_cleaning = self._next_room = 0.0
+        self._waits = {
+            one.name: timedelta(seconds=max(one.retry_ceiling, one.commitment_timeout, RESEND.total_seconds()))
+            for one in settings.destinations
+        }
+        self._next_cleaning = self._next_room = self._next_clock = 0.0
 
     def once(self) -> None:
         """Do everything that is due.
@@ -71,6 +81,7 @@ class Sweep:
             self.clean()
             self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
         self._make_room()
+        self._put_right()
         ready = self._jobs.complete_due(
             self._settings.completion,
             lambda facts: routes.unwanted(self._settings.routes, facts),
@@ -96,9 +107,25 @@ class Sweep:
                 moment,
                 told=deletion.told,
             )
+        asked = self._requests.purge(moment)
         forgotten = Memory(self._spool.root).forget((moment - timedelta(days=keep.follow_up_days)).timestamp())
-        if replayed or orphans or purged or forgotten:
-            log.info("cleaned", replayed=replayed, orphans=orphans, series=purged, reports_forgotten=forgotten)
+        if replayed or orphans or purged or asked or forgotten:
+            log.info(
+                "cleaned",
+                replayed=replayed,
+                orphans=orphans,
+                series=purged,
+                commitment_requests=asked,
+                reports_forgotten=forgotten,
+            )
+
+    def _put_right(self) -> None:
+        if time.monotonic() < self._next_clock:
+            return
+        self._next_clock = time.monotonic() + CLOCK_INTERVAL
+        changed = self._jobs.put_right(self._waits)
+        if changed:
+            log.warning("clock_set_back", put_right=changed)
 
     def _make_room(self) -> None:
         """Delete what was delivered, before its days are over, when the disk fills up; what waits or failed stays."""

@@ -41,6 +41,7 @@ class Commitments:
             "sent_at": moment,
             "last_error": None,
             "attempts": 0,
+            "unanswered": 0,
             "next_attempt_at": moment,
             "due_at": moment,
         }
@@ -58,7 +59,13 @@ class Commitments:
 
     def asked(self, delivery_id: str, until: datetime) -> bool:
         """Note that the destination took the question; it is asked again at ``until``. False when it has answered already."""
-        values = {"next_attempt_at": until, "due_at": until, "last_error": None}
+        values: dict[str, object] = {
+            "next_attempt_at": until,
+            "due_at": until,
+            "last_error": None,
+            "attempts": 0,
+            "unanswered": Delivery.unanswered + 1,
+        }
         with self._writer.begin() as connection:
             return deliveries.settle(connection, delivery_id, values, [DeliveryState.COMMITTING]) is not None
 
@@ -109,7 +116,8 @@ def _take(
     if not left:
         deliveries.complete(connection, delivery_id, {"committed_at": now, "uncommitted": ""}, now)
     elif not refused or row["state"] == DeliveryState.PENDING:
-        connection.execute(update(Delivery).where(Delivery.delivery_id == delivery_id).values(uncommitted=" ".join(left)))
+        values: dict[str, object] = {"uncommitted": " ".join(left), "unanswered": 0}
+        connection.execute(update(Delivery).where(Delivery.delivery_id == delivery_id).values(values))
     elif row["resends"] >= MAX_RESENDS:
         words = f"{len(refused)} of {len(everything)} objects are not committed though they were sent {MAX_RESENDS + 1} times"
         deliveries.refuse(connection, delivery_id, f"{words}: {failed[refused[0]]}", now)

@@ -64,6 +64,7 @@ def put(
                     attempts=0,
                     enqueues=0,
                     resends=0,
+                    unanswered=0,
                     next_attempt_at=now,
                     due_at=now,
                 )
@@ -110,7 +111,13 @@ def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datet
         .where(Delivery.delivery_id == oldest, *free)
         .values(attempts=Delivery.attempts + 1, lease_until=now + lease, due_at=now + lease)
         .returning(
-            Delivery.job_id, Delivery.destination, Delivery.attempts, Delivery.roles, Delivery.state, Delivery.uncommitted
+            Delivery.job_id,
+            Delivery.destination,
+            Delivery.attempts,
+            Delivery.roles,
+            Delivery.state,
+            Delivery.uncommitted,
+            Delivery.unanswered,
         )
     ).one_or_none()
     if row is None:
@@ -120,7 +127,7 @@ def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datet
         left = set(row.uncommitted.split())
         chosen = tuple(file for file in chosen if file.sop_instance_uid in left)
     sent = row.state == DeliveryState.COMMITTING
-    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, chosen, sent)
+    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, chosen, sent, row.unanswered)
 
 
 def move(connection: Connection, destination: str, at: datetime) -> None:
@@ -192,6 +199,7 @@ def again(connection: Connection, job_id: str, states: Collection[DeliveryState]
             sent_at=None,
             uncommitted=None,
             resends=0,
+            unanswered=0,
             committed_at=None,
         )
     )

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
-from alnnode.store import claims, deliveries, marks, people, receiving, retention
+from alnnode.store import claims, clock, deliveries, marks, people, receiving, retention
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
 from alnnode.store.steps import MAX_TEXT, finish, move
@@ -297,6 +297,14 @@ class Jobs:
         """Note that the destination will never take it: the job is FAILED until a person retries it; others are still served."""
         with self._writer.begin() as connection:
             return deliveries.refuse(connection, delivery_id, error[:MAX_TEXT], now or _now())
+
+    def put_right(self, waits: Mapping[str, timedelta], now: datetime | None = None) -> int:
+        """After the clock was set back, let nothing wait for the old time; how much did.
+
+        ``waits`` says how long a delivery waits at most for its next try, by destination.
+        """
+        with self._writer.begin() as connection:
+            return clock.put_right(connection, now or _now(), REQUEUE_CEILING, waits)
 
     # -- people ------------------------------------------------------------------------------------------------------
 

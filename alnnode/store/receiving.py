@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from alnnode.records import JobState
 from alnnode.store import marks
+from alnnode.store.clock import AHEAD
 from alnnode.store.rows import Recorded, SeriesFacts
 from alnnode.store.tables import Instance, Job, MarkOf, Series
 
@@ -201,6 +202,12 @@ def is_complete(
     """Return the facts of the series when it is complete (DESIGN section 4), else None."""
     series = lock_series(connection, series_uid)
     last, released, announced = series["last_received_at"], series["released_at"], series["announced"]
+    if last > now + AHEAD:  # the clock was set back; it waits anew
+        since = now if released is not None and released >= last else released
+        connection.execute(
+            update(Series).where(Series.series_uid == series_uid).values(last_received_at=now, released_at=since)
+        )
+        last, released = now, since
     complete = now - last >= quiet
     if count and announced:
         held = connection.execute(select(func.count()).where(Instance.series_uid == series_uid)).scalar_one()

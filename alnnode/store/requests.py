@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
+from alnnode.store.clock import AHEAD
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.steps import MAX_TEXT
 from alnnode.store.tables import CommitmentRequest, Instance, RequestState
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Reference = tuple[str, str]  # SOP Class and SOP Instance UID
 _BATCH = 500  # UIDs in one question to the database
 _FIRST, _CEILING = timedelta(seconds=1), timedelta(minutes=15)  # between two tries to answer
+KEPT = timedelta(days=30)  # what was answered or given up, for who asks what became of it
 _LEASE = timedelta(minutes=2)  # for one try: reading what is asked for takes a while
 
 
@@ -69,7 +71,14 @@ class Requests:
                 )
             ).all()
             same = next((row.request_id for row in known if row.objects == text), None)
-            state = {"state": RequestState.PENDING, "attempts": 0, "due_at": due_at, "answered_at": None, "failures": None}
+            state = {
+                "state": RequestState.PENDING,
+                "attempts": 0,
+                "received_at": now or datetime.now(UTC),
+                "due_at": due_at,
+                "answered_at": None,
+                "failures": None,
+            }
             if same is not None:
                 connection.execute(update(CommitmentRequest).where(CommitmentRequest.request_id == same).values(**state))
                 return str(same)
@@ -81,7 +90,6 @@ class Requests:
                     transaction_uid=transaction_uid,
                     objects=text,
                     duplicate=bool(known),
-                    received_at=now or datetime.now(UTC),
                     **state,
                 )
             )
@@ -110,7 +118,9 @@ class Requests:
     def next_due(self, now: datetime | None = None) -> Request | None:
         """Take the request that has waited longest for its next try; None when none is due. Each is given out once."""
         moment = now or datetime.now(UTC)
-        waiting = (CommitmentRequest.state == RequestState.PENDING, CommitmentRequest.due_at <= moment)
+        # What is due further ahead than anything is put off was written before the clock was set back.
+        due = (CommitmentRequest.due_at <= moment) | (CommitmentRequest.due_at > moment + _CEILING + AHEAD)
+        waiting = (CommitmentRequest.state == RequestState.PENDING, due)
         query = select(CommitmentRequest.request_id, CommitmentRequest.due_at).where(*waiting)
         with self._reader.connect() as connection:
             rows = connection.execute(query.order_by(CommitmentRequest.due_at).limit(8)).all()
@@ -145,6 +155,13 @@ class Requests:
                 .where(CommitmentRequest.request_id == request_id, CommitmentRequest.state == RequestState.PENDING)
                 .values(state=state, **values)
             )
+
+    def purge(self, now: datetime | None = None) -> int:
+        """Delete requests that came long ago (`KEPT`) and have their answer, or will never have one; how many."""
+        ended = CommitmentRequest.state.in_((RequestState.ANSWERED, RequestState.FAILED))
+        old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - KEPT
+        with self._writer.begin() as connection:
+            return int(connection.execute(delete(CommitmentRequest).where(ended, old)).rowcount)
 
     def recorded(self, sop_instance_uids: Collection[str]) -> dict[str, Kept]:
         """What is recorded under these UIDs."""

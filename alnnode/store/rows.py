@@ -106,6 +106,7 @@ class DeliveryClaim:
     attempt: int
     files: tuple[ResultRow, ...]
     sent: bool = False  # the files were sent, and are to be committed by the destination now
+    unanswered: int = 0  # times that the destination was asked that, and took the question, without an answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,9 +295,10 @@ class Spool:
 
     @staticmethod
     def _entries(folder: Path, older_than: float) -> Iterator[Path]:
-        limit = time.time() - older_than
+        now = time.time()
         with os.scandir(folder) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # another process was faster
-                    if entry.stat().st_mtime <= limit:
+                    # A file from later than now is one from before the clock was set back.
+                    if abs(now - entry.stat().st_mtime) >= older_than:
                         yield Path(entry.path)

@@ -178,6 +178,7 @@ class Delivery(Base):
     sent_at: Mapped[datetime | None]
     uncommitted: Mapped[str | None] = mapped_column(Text)  # SOP Instance UIDs, space-separated, that are to be committed yet
     resends: Mapped[int] = mapped_column(default=0)  # how often objects were sent again because they were not committed
+    unanswered: Mapped[int] = mapped_column(default=0)  # commitment questions that it took since it was sent the objects
     committed_at: Mapped[datetime | None]
 
     __table_args__ = (UniqueConstraint("job_id", "destination"), Index(None, "state", "due_at"))

@@ -65,6 +65,8 @@ class Audited:
         elif status == 403:
             why = f"{method} {path}: the token does not have the role"
             self._trail.put(self._trail.events.alert(codes.RESTRICTED_FUNCTION, who, address, why))
+        elif "acted" in state:
+            self._trail.put(self._trail.events.acted(who, address, state["acted"]))
         elif "stow" in state:
             self._stored(who, address, state["stow"])
         elif method == "GET" and path.startswith(ROOT) and path.endswith(SEARCHES):

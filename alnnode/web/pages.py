@@ -191,10 +191,12 @@ async def act(request: Request) -> Response:
             await run_in_threadpool(jobs.cancel, job_id, who.name if not services(request).access.open else "a person")
         else:
             return PlainTextResponse("no such action", 404)
+        study = (await run_in_threadpool(jobs.get, job_id)).study_uid
     except JobNotFound:
         return PlainTextResponse("no such job", 404)
     except JobConflict as error:
         return PlainTextResponse(str(error), 409)
+    request.state.acted = f"{action} of job {job_id}, study {study}"
     return RedirectResponse(f"/jobs/{job_id}", 303)
 
 

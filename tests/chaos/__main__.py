@@ -25,8 +25,7 @@ def main() -> int:
         f"\nseed {options.seed}: {out.faults} faults over {out.studies} studies, {out.images} acknowledged images, {out.seconds:.0f} s; "
         f"calm {max(out.calm):.1f} s, all ended {out.drained:.0f} s after the last fault, {out.retried} retried by hand"
     )
-    for line in out.violations[:30]:
-        print(line)
+    print(out.explain())
     print("FAILED" if out.violations else "all holds: nothing lost, nothing doubled, nothing stuck")
     if not (out.violations or options.keep):
         import shutil

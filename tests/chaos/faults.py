@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from processes import children
 
+from chaos.clock import HOUR
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
@@ -101,6 +103,7 @@ FAULTS = (
     Fault("kill -9 `alnnode listen` (sweep)", lambda w: w.rig.kill_supervisor("listen"), STORED, 2),
     Fault("kill -9 the analysing process", lambda w: w.kill("workers analyse"), REPORTED, 2),
     Fault("kill -9 the delivering worker", lambda w: w.kill("workers deliver"), DELIVERED, 2),
+    Fault("kill -9 the web service", lambda w: w.kill("alnnode.web"), STORED, 2),
     Fault("kill -9 `alnnode work`", lambda w: w.rig.kill_supervisor("work"), REPORTED, 1),
     Fault("the analysing process gets no more memory", lambda w: w.starve(2), REPORTED, 1),
     Fault("pause the delivering worker", lambda w: w.pause("workers deliver", 2), DELIVERED),
@@ -120,11 +123,16 @@ FAULTS = (
     Fault("a sender's connection breaks in the middle of an object", _cut_sender, STORED, 3),
 )
 DISK = Fault("the disk is full", lambda w: w.disk_full(1.5), STORED, 2)
+CLOCK = (
+    Fault("the clock is set forward by an hour", lambda w: w.rig.clock.move(HOUR), REPORTED, 2),
+    Fault("the clock is set back by an hour", lambda w: w.rig.clock.move(-HOUR), REPORTED, 2),
+)
+EVERY = (*FAULTS, DISK, *CLOCK)
 
 
-def schedule(count: int, random: random.Random, *, disk: bool) -> list[Fault]:
+def schedule(count: int, random: random.Random, *, disk: bool, clock: bool) -> list[Fault]:
     """Return as many faults, each kind by its weight, in an order that the seed gives."""
-    kinds = [*FAULTS, *([DISK] if disk else [])]
+    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else [])]
     chosen: list[Fault] = []
     while len(chosen) < count:
         round_ = [fault for fault in kinds for _ in range(fault.weight)]

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import io
 import json
+import logging
 import os
 import random
 import resource
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 import analyses
 import ct_series
 import dicom_objects
+import structlog
 from bundles import write_bundle
 from hostile import damage, draw
 from hostile_pdus import pdu, request, store_request, talk
@@ -48,6 +50,7 @@ from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.store.spool import Spool
 from alnnode.web import attributes, matching, multipart, stow, wado
+from chaos.bodies import BodyTries, MarkSeeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +82,12 @@ class Seeds:
         made = report.build(
             analyses.analysis(2), analyses.EVERYTHING
         )  # SR, captures, SEG, maps, key objects, presentation states
+        self.images = [dicom_objects.ct(number, side=32) for number in (1, 2)]
+        self.marks = MarkSeeds(folder)
         self.series = [_bytes(one) for one in slices]
         self.objects = [
             _bytes(dicom_objects.ct(1, side=32)), _bytes(ct_series.enhanced(6)), _bytes(compressed), _bytes(structures()),
-            *(item.data for item in made),
+            *(item.data for item in made), *self.marks.objects,
         ]  # fmt: skip
 
 
@@ -107,11 +112,14 @@ def _bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-class Tries:
-    """One try at each reader; raises what the reader raises. What it returns is only counted."""
+class Tries(BodyTries):
+    """One try at each reader; raises what the reader raises, or returns a word for what came of it, or nothing."""
 
     def __init__(self, seeds: Seeds, chance: random.Random) -> None:
         self._seeds, self._random = seeds, chance
+        self._marks, self._images = seeds.marks, seeds.images
+        self._folder = seeds.folder / f"bodies-{os.getpid()}"
+        self._folder.mkdir(exist_ok=True)
         self._file = seeds.folder / f"try-{os.getpid()}.dcm"
         self._spool = Spool(seeds.folder)
 
@@ -231,7 +239,7 @@ class Tries:
             network.restore(1, 16, tensors, "densenet121")
 
 
-TRIES = [name for name in vars(Tries) if not name.startswith("_") and name != "spoilt"]
+TRIES = [name for name in (*vars(Tries), *vars(BodyTries)) if not name.startswith("_") and name != "spoilt"]
 COSTLY = {"bundle": 0.3, "weights": 0.2, "volume": 2, "explicit": 2}  # whole bundles are hashed
 WEIGHTS = [COSTLY.get(name, 4) for name in TRIES]
 
@@ -244,8 +252,7 @@ def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]
         name = chance.choices(TRIES, WEIGHTS)[0]
         signal.alarm(LIMIT)
         try:
-            getattr(tries, name)()
-            outcome = "read"
+            outcome = getattr(tries, name)() or "read"
         except REFUSALS:
             outcome = "refused"
         except Exception as error:  # noqa: BLE001 - it is the finding
@@ -339,6 +346,8 @@ def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, st
     """Fuzz the readers for so long."""
     seeds, outcomes, findings = Seeds(folder), Counter(), []
     silence()
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     until, number = time.monotonic() + seconds, 0
     while time.monotonic() < until:
         more, found = isolated(lambda number=number: batch(seeds, seed, number), number)

@@ -12,19 +12,23 @@ from collections import deque
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+import httpx
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
+from web_service import body, content_type, part10
 
 from alnnode.errors import DeliveryError
 from alnnode.send.commitment import CommitmentUser, Reason, Result, read_request
 from alnnode.send.scu import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chaos.studies import Study
 
 EXPLICIT = "1.2.840.10008.1.2.1"
+CHUNK = 4096  # bytes of a body that are sent at once
+PATIENCE = 30  # seconds that a sender waits for an answer
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # that peers go away is what this is about
 
 
@@ -137,14 +141,15 @@ class Network:
 
 
 class Senders:
-    """Threads that send studies until each was taken whole, as a PACS with a retry queue does.
+    """Threads that send studies by C-STORE or STOW-RS until each was taken whole, as a PACS with a retry queue does.
 
     Attributes:
         cut: how many of the next objects end in a connection that breaks.
     """
 
-    def __init__(self, port: int, stored: Callable[[str], None], threads: int = 2) -> None:
+    def __init__(self, port: int, web_port: int, stored: Callable[[str], None], threads: int = 2) -> None:
         self._port, self._stored = port, stored
+        self._url = f"http://127.0.0.1:{web_port}/dicom-web/studies"
         self._queue: queue.SimpleQueue[Study | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self.cut = 0
@@ -167,13 +172,38 @@ class Senders:
 
     def _run(self) -> None:
         while (study := self._queue.get()) is not None:
-            while not self._stop.is_set() and not self._whole(study):
+            send = self._by_stow if study.http else self._by_c_store
+            while not self._stop.is_set() and not send(study):
                 self._stop.wait(0.3)
 
-    def _whole(self, study: Study) -> bool:
+    def _by_stow(self, study: Study) -> bool:
+        try:
+            answer = httpx.post(self._url, content=self._body(study), headers=content_type(), timeout=PATIENCE)
+        except (httpx.HTTPError, BrokenPipeError):
+            return False
+        if answer.status_code not in {200, 202}:
+            return False
+        taken = {one["00081155"]["Value"][0] for one in answer.json().get("00081199", {}).get("Value", [])}
+        study.acknowledged |= taken
+        if taken:
+            self._stored(study.uid)
+        if not taken >= set(study.digests):
+            return False
+        study.complete_at = time.monotonic()
+        return True
+
+    def _body(self, study: Study) -> Iterator[bytes]:
+        whole = body(*map(part10, study.datasets))
+        for start in range(0, len(whole), CHUNK):
+            yield whole[start : start + CHUNK]
+            if start and self.cut > 0:
+                self.cut -= 1
+                raise BrokenPipeError
+
+    def _by_c_store(self, study: Study) -> bool:
         entity = AE("SENDER")
         entity.add_requested_context(CTImageStorage, [EXPLICIT])
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 15
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = PATIENCE
         association = entity.associate("127.0.0.1", self._port, ae_title="ALNNODE")
         if not association.is_established:
             return False

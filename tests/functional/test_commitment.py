@@ -26,6 +26,7 @@ from alnnode.settings import Destination, load
 from alnnode.store import engine
 from alnnode.store.commitments import MAX_RESENDS, Commitments
 from alnnode.store.overview import Overview
+from alnnode.store.requests import Requests
 from alnnode.store.rows import ResultRow
 from alnnode.store.tables import DeliveryState, RequestState
 from workers import delivering
@@ -149,6 +150,23 @@ def reasons(result) -> dict[str, int]:
     return {uid: reason for (_, uid), reason in result.failed}
 
 
+def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -> None:
+    url = f"sqlite:///{tmp_path / 'alnnode.db'}"
+    store.migrate(url)
+    requests, overview = Requests(engine.create(url)), Overview(engine.create(url))
+    now = datetime.now(UTC)
+    long_ago = now - timedelta(days=31)
+    one, other, _, new = (
+        requests.receive("ROUTER", f"1.2.{number}", [("1.2", "1.2.3")], now, at)
+        for number, at in enumerate((long_ago, long_ago, long_ago, now))
+    )
+    requests.answered(one, 0)
+    requests.given_up(other, "deaf")
+    requests.answered(new, 0)
+    assert requests.purge() == 2
+    assert overview.commitment_requests() == {RequestState.PENDING: 1, RequestState.ANSWERED: 1}
+
+
 # -- the node as SCP -------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +288,11 @@ class Bench:
         assert self.jobs.analysed(self.job, claim.attempt, rows, {"pacs": ("capture",)})
         self.uids = [row.sop_instance_uid for row in rows]
 
+    def ask_at_most(self, attempts: int) -> None:
+        (pacs,) = self.settings.destinations
+        patient = pacs.model_copy(update={"commitment_attempts": attempts})
+        self.runtime.settings = self.settings.model_copy(update={"destinations": (patient,)})
+
     def turn(self) -> None:
         """What the sweep and the worker do once."""
         for delivery in self.jobs.due_deliveries():
@@ -385,6 +408,34 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_counts(bench) -> None:
         assert peer.report(association, peer.asked[0], objects) == 0
     assert made.state is JobState.DELIVERED
     assert len(peer.stored) == 3
+
+
+def test_a_pacs_that_never_answers_fails_the_delivery_and_a_person_can_retry_it(bench) -> None:
+    made, peer = bench
+    made.ask_at_most(3)
+    peer.answer = "never"
+    made.until(lambda: made.state is JobState.FAILED)
+    assert "took 3 storage commitment questions and answered none" in made.jobs.get(made.job).reason
+    assert len(peer.asked) == 3
+    made.ask_at_most(100)
+    made.listener.start()
+    peer.answer = "other"
+    made.jobs.retry(made.job)
+    made.until(lambda: made.state is JobState.DELIVERED)
+    assert len(peer.stored) == 2 * len(made.uids)
+
+
+def test_an_answer_of_which_something_is_left_open_begins_the_count_again(bench) -> None:
+    made, peer = bench
+    made.ask_at_most(3)
+    peer.answer = "never"
+    made.until(lambda: len(peer.asked) == 2)
+    now = datetime.now(UTC)
+    assert made.runtime.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
+    made.until(lambda: len(peer.asked) == 4)
+    assert made.state is JobState.ANALYSED
+    made.until(lambda: made.state is JobState.FAILED)
+    assert len(peer.asked) == 5
 
 
 def test_a_pacs_without_storage_commitment_is_a_refusal(tmp_path) -> None:

@@ -17,6 +17,7 @@ from alnnode.records import JobState
 from alnnode.settings import Node, Retention, Settings
 from alnnode.store import engine
 from alnnode.store.jobs import Jobs
+from alnnode.store.requests import Requests
 from alnnode.store.spool import ORPHAN_AGE, Spool
 
 SIDE = 1024  # 2 MiB an image
@@ -46,8 +47,9 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
         retention=Retention(min_free_mb=16, clean_below_mb=24, clean_to_mb=34),
     )
     store.migrate(settings.database_url)
-    jobs, spool = Jobs(engine.create(settings.database_url)), Spool(small / "spool")
-    acceptor, sweep = Acceptor(settings, jobs, spool), Sweep(settings, jobs, spool, Nobody())
+    database = engine.create(settings.database_url)
+    jobs, spool = Jobs(database), Spool(small / "spool")
+    acceptor, sweep = Acceptor(settings, jobs, spool), Sweep(settings, jobs, Requests(database), spool, Nobody())
     orphan, young = small / "spool/incoming/killed.tmp", small / "spool/incoming/writing.tmp"
     for path in (orphan, young):
         path.write_bytes(b"x")

@@ -38,6 +38,7 @@ TABLES = {
     "queried": (EVENTS.queried("V", "::1", b"/studies?", Outcome.SUCCESS), "110112", "E", [], ["110153", "110152"], ["110181"]),
     "login": (EVENTS.authenticated("V", "::1", Outcome.SUCCESS), "110114", "E", ["110122"], ["", "110150"], []),
     "logout": (EVENTS.authenticated("V", "", Outcome.SUCCESS, left=True), "110114", "E", ["110123"], ["", "110150"], []),
+    "acted": (EVENTS.acted("ann", "::1", "retry"), "110113", "E", ["110132"], ["110150", ""], ["110182"]),
     "alert": (EVENTS.alert(codes.NODE_AUTHENTICATION, "X", "10.0.0.9", "TLS"), "110113", "E", ["110126"], ["110150", ""], ["110182"]),
 }  # fmt: skip
 

@@ -1,0 +1,15 @@
+"""How many commitment questions a destination took since it was sent the objects, without an answer."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005_unanswered_questions"
+down_revision = "0004_marks"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("deliveries", sa.Column("unanswered", sa.Integer(), nullable=False, server_default="0"))
