@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005_unanswered_questions"
-down_revision = "0004_marks"
+revision = "0006_unanswered_questions"
+down_revision = "0005_workitems_started_jobs"
 branch_labels = None
 depends_on = None
 
