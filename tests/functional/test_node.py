@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -38,8 +37,11 @@ pytestmark = [
 STUDY = phantom.PhantomSettings(
     size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
 )
-wait_for = partial(listening.wait_for, seconds=60)
 ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
+
+
+def wait_for(condition, seconds: float = 60):
+    return listening.wait_for(condition, seconds)
 
 
 @pytest.fixture(scope="module")
