@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce test validate viewer follow-up chaos fuzz sbom audit lock lint types layers unit tools format clean
+.PHONY: demo reproduce test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -85,6 +85,14 @@ MINUTES ?= 10
 fuzz: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos.fuzz --minutes $(MINUTES) --seed $(SEED)
 
+# As above, guided by coverage: atheris, in a folder of its own, where there is a wheel of it for this Python.
+ATHERIS_HOME ?= .atheris
+$(ATHERIS_HOME)/atheris: $(VENV)/.dev
+	$(PIP) install --target $(ATHERIS_HOME) 'atheris==3.0.0'
+
+fuzz-guided: $(ATHERIS_HOME)/atheris
+	PYTHONPATH=.:tests:$(ATHERIS_HOME) $(BIN)/python -m chaos.guided --minutes $(MINUTES) --seed $(SEED)
+
 # What an installed node consists of, as CycloneDX. NODE is its virtual environment; the tool lives in one of its own.
 NODE ?= $(VENV)
 SBOM ?= sbom.json
@@ -125,4 +133,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(SBOM_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SBOM_HOME) $(ATHERIS_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -107,16 +107,22 @@ class BodyTries:
     def stow_json(self) -> None:
         """A body of metadata in JSON with bulk data."""
         image = self._random.choice(self._images)
+        text = self._document(image, self._random.randint(1, 2))
+        whole = self._json_body(self.spoilt(text) if self._random.random() < 0.7 else text, image.PixelData)
+        self._store(self.spoilt(whole) if self._random.random() < 0.3 else whole, as_json=True)
+
+    def _document(self, image: Dataset, times: int = 1) -> bytes:
         document = image.to_json_dict(bulk_data_threshold=1 << 20)
         document["7FE00010"] = {"vr": "OW", "BulkDataURI": "bulk/1"}
-        text = json.dumps([document] * self._random.randint(1, 2)).encode()
-        parts = [
-            b"Content-Type: application/dicom+json\r\n\r\n" + (self.spoilt(text) if self._random.random() < 0.7 else text),
-            b"Content-Type: application/octet-stream\r\nContent-Location: bulk/1\r\n\r\n" + image.PixelData,
-        ]
+        return json.dumps([document] * times).encode()
+
+    def _json_body(self, text: bytes, pixels: bytes) -> bytes:
         edge = BOUNDARY.encode()
-        whole = b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
-        self._store(self.spoilt(whole) if self._random.random() < 0.3 else whole, as_json=True)
+        parts = [
+            b"Content-Type: application/dicom+json\r\n\r\n" + text,
+            b"Content-Type: application/octet-stream\r\nContent-Location: bulk/1\r\n\r\n" + pixels,
+        ]
+        return b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
 
     def _store(self, content: bytes, *, as_json: bool) -> None:
         outcome = Outcome()

@@ -19,9 +19,13 @@ pytestmark = [
 
 from chaos.run import Run, chaos  # noqa: E402 - it needs what is asked for above
 
+# Ten kinds of faults: both moves of the clock, the web service, the listener, both supervisors, Redis, PostgreSQL, the PACS. What waits longest for
+# its lease comes first.
+SEED = 7262
+
 
 def test_a_short_run_loses_nothing_doubles_nothing_and_ends(tmp_path) -> None:
-    out = chaos(tmp_path, 3, faults_count=10, studies_count=8, pause=(0.2, 0.8), poison=False)
+    out = chaos(tmp_path, SEED, faults_count=10, studies_count=8, pause=(0.1, 0.4), poison=False)
     assert out.violations == [], out.explain()
     assert (out.faults, out.studies) == (10, 8)
     assert out.images > 8 * 12 - 1

@@ -1,0 +1,116 @@
+"""``python -m chaos.guided``: readers of strangers' bytes under damage that coverage guides (atheris); the seeds are those of `chaos.fuzz`.
+
+Each target runs in a process of its own, because libFuzzer ends its process. An exception that is not the reader's own, a crash, a hang or too
+much memory is a finding, and its input is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TARGETS = ("header", "file_head", "marks", "json")
+GUIDING = ["alnnode.ingest", "alnnode.locate.marks", "alnnode.web", "pydicom.filereader", "pydicom.values", "pydicom.jsonrep"]
+LIMIT, MEMORY = 20, 4096  # seconds and MiB of one try
+
+
+def run(target: str, seconds: float, seed: int) -> None:
+    """Fuzz one target in this process, which libFuzzer ends."""
+    import atheris
+    import structlog
+
+    with atheris.instrument_imports(include=GUIDING):
+        from chaos.fuzz import REFUSALS, Seeds
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    folder = Path(tempfile.mkdtemp(prefix="alnnode-guided-"))
+    begin, read = reader(target, Seeds(folder))
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, data in enumerate(begin):
+        (corpus / str(number)).write_bytes(data)
+
+    def once(data: bytes) -> None:
+        with suppress(REFUSALS):
+            read(data)
+
+    limits = [
+        f"-max_total_time={seconds:.0f}",
+        f"-timeout={LIMIT}",
+        f"-rss_limit_mb={MEMORY}",
+        f"-seed={seed}",
+        "-max_len=65536",
+    ]
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={folder}/finding-", str(corpus)], once)
+    atheris.Fuzz()
+
+
+def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
+    """Return what a target begins with, and what reads it."""
+    from alnnode.ingest import header
+    from alnnode.ingest.part10 import data_set_offset
+    from alnnode.locate import marks
+    from alnnode.web import stow
+    from chaos.fuzz import Tries
+
+    tries, file, image = Tries(seeds, random.Random(1)), seeds.folder / "guided.dcm", seeds.images[0]
+
+    def read_marks(data: bytes) -> None:
+        file.write_bytes(data)
+        marks.nodes(seeds.marks.volume, [marks.read(file)], chart=seeds.marks.chart)
+
+    def read_json(data: bytes) -> None:
+        tries._store(tries._json_body(data, image.PixelData), as_json=True)
+
+    whole = seeds.objects
+    targets: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
+        "header": (
+            [data[data_set_offset(memoryview(data)) :] for data in whole],
+            lambda data: header.read(data, "1.2.840.10008.1.2.1", "FUZZ"),
+        ),
+        "file_head": (whole, lambda data: stow._head(memoryview(data))),
+        "marks": (seeds.marks.objects, read_marks),
+        "json": ([tries._document(image)], read_json),
+    }
+    return targets[target]
+
+
+def main() -> int:
+    """Fuzz all targets, one after the other, and say what was tried and found."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.guided")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--target", choices=TARGETS)
+    options = parser.parse_args()
+    if options.target:
+        run(options.target, options.minutes * 60, options.seed)
+    findings = 0
+    for target in TARGETS:
+        command = [sys.executable, "-m", "chaos.guided", "--target", target, "--seed", str(options.seed)]
+        command += ["--minutes", str(options.minutes / len(TARGETS))]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        said = ended.stderr.splitlines()
+        last = next((line for line in reversed(said) if line.startswith(("Done", "#"))), "")
+        print(f"{target}: {'nothing found' if ended.returncode == 0 else 'FOUND'}; {last}", flush=True)
+        if ended.returncode:
+            findings += 1
+            print("\n".join((ended.stdout.splitlines() + said)[-40:]))
+    return bool(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
