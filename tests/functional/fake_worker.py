@@ -25,6 +25,7 @@ from workers.app import create, run
 from workers.runtime import Runtime
 
 LEASE = timedelta(seconds=2)
+DELIVERY_LEASE = timedelta(seconds=8)  # nothing renews it, and on a busy machine a delivery may stand still for a while
 
 
 class FakeAnalyst:
@@ -76,7 +77,7 @@ def main() -> None:
     analysing.POSTPONE = LEASE
     settings = load(Path(os.environ["ALNNODE_CONFIG"]))
     logs.configure(settings.logging)
-    runtime = Runtime(settings, FakeAnalyst(Path(os.environ["FAKE_ORDERS"])), lease=LEASE, delivery_lease=LEASE)
+    runtime = Runtime(settings, FakeAnalyst(Path(os.environ["FAKE_ORDERS"])), lease=LEASE, delivery_lease=DELIVERY_LEASE)
     run(create(runtime), sys.argv[1], settings)
 
 

@@ -347,7 +347,7 @@ def test_twenty_studies_of_an_outage_come_in_the_order_of_their_age_and_no_other
     node = make_node(destinations={"pacs": port, "archive": pacs.port})
     node.start("analyse", "deliver")
     jobs = [node.series() for _ in range(20)]
-    wait_for(lambda: len(pacs.uids) == 60)
+    wait_for(lambda: len(pacs.uids) == 60, 120)
     assert all(job.state is JobState.ANALYSED for job in node.jobs.list())
     tries = sum(d.attempts for job in node.jobs.list() for d in job.deliveries if d.destination == "pacs")
     late = Pacs(port)
