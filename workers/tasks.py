@@ -5,10 +5,11 @@ Nothing they raise reaches Celery, which would print its text: that of a databas
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from workers.runtime import Runtime
 
 log = structlog.get_logger()
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries of a task whose database is away
 
 
 def register(app: Celery, runtime: Runtime) -> None:
@@ -43,8 +46,16 @@ def register(app: Celery, runtime: Runtime) -> None:
 
 
 def _quietly(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
-    try:
-        work(identifier, runtime)
-    except Exception as error:  # noqa: BLE001 - as the module says
-        runtime.suspect |= not isinstance(error, AlnnodeError | SQLAlchemyError | OSError)
-        log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400
+    # A worker that failed at once while the database is away would take a whole queue of messages to their end, each of which the sweep
+    # enqueues again only after its backoff.
+    for pause in (*PAUSES, None):
+        try:
+            work(identifier, runtime)
+        except Exception as error:  # noqa: BLE001 - as the module says
+            if pause is not None and isinstance(error, OperationalError):
+                log.warning("database_away", id=identifier, wait=pause)
+                time.sleep(pause)
+                continue
+            runtime.suspect |= not isinstance(error, AlnnodeError | SQLAlchemyError | OSError)
+            log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400
+        return

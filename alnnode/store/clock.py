@@ -42,15 +42,17 @@ def put_right(connection: Connection, now: datetime, requeue: timedelta, waits: 
     until = now + LONGEST_LEASE
     leased = until + AHEAD
     statements: list[Update] = [
-        update(Job).where(Job.state == JobState.RUNNING, Job.lease_until > leased).values(lease_until=until, due_at=until),
-        update(Job).where(open_jobs, Job.due_at > now + requeue + AHEAD).values(due_at=now),
+        update(Job)
+        .where(Job.state == JobState.RUNNING, Job.lease_until > leased)
+        .values(lease_until=until, due_at=until, enqueues=0),
+        update(Job).where(open_jobs, Job.due_at > now + requeue + AHEAD).values(due_at=now, enqueues=0),
         update(WorkitemRow).where(WorkitemRow.lease_until > now + LONGEST_FETCH + AHEAD).values(lease_until=None),
     ]
     for name, wait in waits.items():
         of = and_(open_deliveries, Delivery.destination == name)
         statements += [
             update(Delivery).where(of, Delivery.next_attempt_at > now + wait + AHEAD).values(next_attempt_at=now, due_at=now),
-            update(Delivery).where(of, Delivery.due_at > now + max(wait, requeue) + AHEAD).values(due_at=now),
+            update(Delivery).where(of, Delivery.due_at > now + max(wait, requeue) + AHEAD).values(due_at=now, enqueues=0),
         ]
     # Last: what is being sent is not due before its lease ends.
     statements.append(

@@ -103,12 +103,12 @@ def main() -> int:
         command = [sys.executable, "-m", "chaos.guided", "--target", target, "--seed", str(options.seed)]
         command += ["--minutes", str(options.minutes / len(TARGETS))]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-        said = ended.stderr.splitlines()
-        last = next((line for line in reversed(said) if line.startswith(("Done", "#"))), "")
-        print(f"{target}: {'nothing found' if ended.returncode == 0 else 'FOUND'}; {last}", flush=True)
-        if ended.returncode:
+        lines = (ended.stdout + ended.stderr).splitlines()
+        done = next((line for line in reversed(lines) if line.startswith(("Done", "#"))), "")
+        print(f"{target}: {f'ENDED WITH {ended.returncode}' if ended.returncode else 'nothing found'}; {done}", flush=True)
+        if ended.returncode:  # negative: a signal
             findings += 1
-            print("\n".join((ended.stdout.splitlines() + said)[-40:]))
+            print("\n".join([line for line in lines if not line.startswith(("#", "INFO"))][-40:]))
     return bool(findings)
 
 

@@ -166,6 +166,29 @@ def test_a_process_without_memory_for_the_claim_is_replaced_too(bench, monkeypat
     assert bench.runtime.suspect
 
 
+def test_a_task_waits_for_a_database_that_is_away_and_is_not_lost(bench, monkeypatch) -> None:
+    claim, away, waits = bench.jobs.claim, [True, True], []
+
+    def trying(*arguments, **more):
+        if away:
+            away.pop()
+            raise OperationalError("", {}, Exception())
+        return claim(*arguments, **more)
+
+    monkeypatch.setattr(bench.jobs, "claim", trying)
+    monkeypatch.setattr(tasks.time, "sleep", waits.append)
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    job = bench.ready_job()
+    task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+    assert waits == list(tasks.PAUSES[:2])
+    away += [True] * 100
+    task.tasks[ANALYSE_TASK](job)
+    assert waits[2:] == list(tasks.PAUSES), "it gives up, and the sweep enqueues it again"
+    assert not bench.runtime.suspect
+
+
 def test_trouble_with_the_spool_is_tried_again_before_it_fails(bench) -> None:
     bench.analyst.error = OSError(5, PATIENT)
     job = bench.ready_job()
