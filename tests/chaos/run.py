@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from chaos.studies import Study
 
 CALM_LIMIT = 180.0  # seconds for a small study from its release to its report, when nothing is wrong; some machines are busy
-END_LIMIT = 240.0  # seconds until everything has ended, when nothing is wrong any more
+END_LIMIT = 1000.0  # seconds until everything has ended, when nothing is wrong: a lost task is enqueued again in 15 minutes at the latest
 WHOLE = 6  # each of so many studies shows the axillae
 
 
@@ -72,7 +72,10 @@ class Outcome:
 
     def explain(self) -> str:
         """What does not hold, and what the logs say of it."""
-        return "\n".join([*self.violations[:30], *(["from the logs of the node:"] if self.unusual else []), *self.unusual])
+        kinds = Counter(line.partition(":")[0] for line in self.violations)
+        counts = [f"{count} x {kind}" for kind, count in kinds.items()]
+        logs = ["from the logs of the node:", *self.unusual] if self.unusual else []
+        return "\n".join([*counts, *self.violations[:30], *logs])
 
 
 class Signs:
