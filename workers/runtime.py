@@ -68,13 +68,16 @@ class ModelAnalyst:
 
     def __init__(self, settings: AnalysisSettings, observe: Callable[[Analysis], None]) -> None:
         self._settings, self._observe = settings, observe
-        self._bundle: Bundle | None = None
+        self._bundle: Bundle | None = None  # until its networks are loaded: it holds all bytes of its files
+        self._digest: str | None = None
         self._loaded: tuple[Ensemble, Detector] | None = None
 
     @property
     def digest(self) -> str:
         """sha256 (hex) of the bundle, known without its networks: what fails when they are loaded is a job's own trouble."""
-        return self._opened().digest
+        if self._digest is None:
+            self._digest = self._opened().digest
+        return self._digest
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
@@ -109,6 +112,7 @@ class ModelAnalyst:
             bundle = self._opened()
             ensemble = Ensemble(bundle, self._settings.device)
             self._loaded = ensemble, Detector.from_bundle(bundle, ensemble.device)
+            self._bundle, self._digest = None, bundle.digest
         return self._loaded
 
 
