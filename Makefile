@@ -76,7 +76,7 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 follow-up: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
-# About a quarter of an hour: 210 faults over more than 110 studies; docs/security.md has the table of one run.
+# About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run.
 chaos: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
 

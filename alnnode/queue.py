@@ -5,16 +5,23 @@ The broker carries job and delivery ids and nothing else: no patient data, and n
 
 from __future__ import annotations
 
+import base64
+import json
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
 
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from alnnode.settings import Settings
 
 ANALYSE, DELIVER = "analyse", "deliver"
@@ -22,6 +29,7 @@ ANALYSE_TASK, DELIVER_TASK = "alnnode.analyse", "alnnode.deliver"
 SOFT_SHARE = 0.9  # of the hard time limit
 VISIBILITY_MARGIN = 300.0  # seconds; Redis must not hand a task to a second worker while the first may still run it
 CONNECT_TIMEOUT = 5.0  # seconds
+KEPT = 5.0  # seconds that a look at a queue is good for: five thousand messages are megabytes
 # A producer says at once that the broker is away; kombu's own waits would hold the sweep up.
 SINGLE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 BROKER_ERRORS = (OperationalError, KombuError, OSError)
@@ -88,6 +96,7 @@ class Producer:
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("alnnode", set_as_current=False)
         options = celery_options(settings)
+        self._queued: dict[str, tuple[float, frozenset[str]]] = {}  # by queue: monotonic time of the look, ids
         self._app.conf.update({**options, "broker_transport_options": {**_transport(settings), **SINGLE_TRY}})
 
     def analyse(self, job_id: str) -> None:
@@ -99,12 +108,32 @@ class Producer:
         self._send(ANALYSE_TASK, ANALYSE, job_id)
 
     def deliver(self, delivery_id: str) -> None:
-        """Ask a worker to make a delivery.
+        """Ask a worker to make all deliveries that are due at the destination of this one.
 
         Raises:
             ServiceError: the broker does not answer; the sweep tries again.
         """
         self._send(DELIVER_TASK, DELIVER, delivery_id)
+
+    def queued(self, queue: str) -> frozenset[str]:
+        """Ids on a queue, at most `KEPT` seconds ago; not those that a worker holds and has not acknowledged.
+
+        Raises:
+            ServiceError: the broker does not answer.
+        """
+        at, ids = self._queued.get(queue, (0.0, frozenset[str]()))
+        if not at or time.monotonic() - at > KEPT:
+            ids = frozenset(_identifiers(self._messages(queue)))
+            self._queued[queue] = (time.monotonic(), ids)
+        return ids
+
+    def _messages(self, queue: str) -> list[bytes]:
+        try:
+            with self._app.connection_for_write() as connection:
+                found: list[bytes] = connection.default_channel.client.lrange(queue, 0, -1)
+        except (*BROKER_ERRORS, RedisError) as error:
+            raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+        return found
 
     def close(self) -> None:
         """Close the connections."""
@@ -115,6 +144,13 @@ class Producer:
             self._app.send_task(task, args=[identifier], queue=queue, retry=False)
         except BROKER_ERRORS as error:
             raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+
+
+def _identifiers(messages: Iterable[bytes]) -> Iterator[str]:
+    """Yield the first argument of each message: of Celery's protocol 2 within kombu's envelope for Redis; what is none is skipped."""
+    for message in messages:
+        with suppress(ValueError, KeyError, IndexError, TypeError):
+            yield str(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
 
 
 def ping(broker_url: str) -> str:

@@ -330,9 +330,13 @@ class Broker(Section):
 
     @field_validator("url")
     @classmethod
-    def _no_sentinels(cls, value: str) -> str:
+    def _is_redis(cls, value: str) -> str:
         if value.startswith("sentinel://"):  # Celery's workers were seen to take nothing more after a failover
             raise ValueError("Sentinels cannot be asked; let the Redis and its replica share one address that moves")
+        if value and not value.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError(
+                'use "redis://…", "rediss://…" or "redis+socket://…": the sweep looks at its queues to see what was lost'
+            )
         return value
 
 

@@ -29,6 +29,7 @@ def create(runtime: Runtime) -> Celery:
     app = Celery("alnnode", set_as_current=False)
     app.conf.update(celery_options(runtime.settings))
     tasks.register(app, runtime)
+    signals.worker_shutting_down.connect(lambda **_: runtime.stopping.set(), weak=False)
     return app
 
 

@@ -24,14 +24,23 @@ log = structlog.get_logger()
 
 
 def deliver(delivery_id: str, runtime: Runtime) -> None:
-    """Make one delivery on its destination's lane; nothing when it is not to be had (made, not due, or another worker's)."""
+    """Make all deliveries that are due at the destination of this one, on its lane; nothing when there are none, or others make them."""
     destination = runtime.jobs.destination_of(delivery_id)
     if destination is not None:
-        runtime.lanes.run(destination, delivery_id, lambda following: _deliver(following, runtime))
+        runtime.lanes.run(destination, delivery_id, lambda following: _drain(following, runtime))
 
 
-def _deliver(delivery_id: str, runtime: Runtime) -> None:
-    """Make the oldest delivery that is due at the same destination.
+def _drain(delivery_id: str, runtime: Runtime) -> None:
+    """Go on until nothing is due there: what waits behind this one needs no message of its own, which the broker could lose.
+
+    A worker that is told to stop leaves the rest to the next one.
+    """
+    while not runtime.stopping.is_set() and _deliver(delivery_id, runtime):
+        pass
+
+
+def _deliver(delivery_id: str, runtime: Runtime) -> bool:
+    """Make the oldest delivery that is due at the same destination; whether there was one, and the destination could be reached.
 
     While that cannot be reached, all wait for one moment together; a new delivery, or one that a person hurries, lets the oldest ask earlier.
     """
@@ -40,7 +49,7 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
     early = away is not None and datetime.now(UTC) < away
     claim = runtime.jobs.claim_delivery(delivery_id, runtime.delivery_lease, early=early)
     if claim is None:
-        return
+        return False
     account = Account(claim, runtime)
     account.begun()
     try:
@@ -53,7 +62,7 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
         account.deferred(str(error))
         runtime.away[name] = _defer(claim, runtime, error, away if early else None)
         runtime.jobs.move_deliveries(name, runtime.away[name])
-        return
+        return False
     except DeliveryRefused as error:
         log.warning("delivery_refused", delivery=claim.delivery_id, job=claim.job_id, destination=name, error=str(error))
         runtime.jobs.refused(claim.delivery_id, str(error))
@@ -63,6 +72,7 @@ def _deliver(delivery_id: str, runtime: Runtime) -> None:
         _defer(claim, runtime, error)
     if runtime.away.pop(name, None) is not None:
         runtime.jobs.move_deliveries(name, datetime.now(UTC))
+    return True
 
 
 def _away_until(name: str, runtime: Runtime) -> datetime | None:

@@ -131,6 +131,7 @@ class Runtime:
         self.lease = lease
         self.delivery_lease = delivery_lease
         self.suspect = False  # an analysis ended in this process as it should not: no other one is begun here
+        self.stopping = threading.Event()  # what is begun is ended, and nothing more is begun
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}  # destinations that could not be reached, with the time of the next try
         self._lock = threading.Lock()

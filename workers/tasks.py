@@ -47,7 +47,7 @@ def register(app: Celery, runtime: Runtime) -> None:
 
 def _quietly(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
     # A worker that failed at once while the database is away would take a whole queue of messages to their end, each of which the sweep
-    # enqueues again only after its backoff.
+    # would enqueue again, for as long as that lasts.
     for pause in (*PAUSES, None):
         try:
             work(identifier, runtime)

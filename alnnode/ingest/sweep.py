@@ -16,12 +16,13 @@ from alnnode.audit.trail import Trail
 from alnnode.ingest import recorder, routes
 from alnnode.ingest.answers import RESEND
 from alnnode.ingest.deletion import Deletion
+from alnnode.queue import ANALYSE, DELIVER
 from alnnode.records import Locate
 from alnnode.store.memory import Memory
 from alnnode.store.spool import ORPHAN_AGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from alnnode.settings import Settings
     from alnnode.store.jobs import Jobs
@@ -39,13 +40,16 @@ CLOCK_INTERVAL = 10.0  # seconds between two looks for what waits for a time tha
 
 
 class Producer(Protocol):
-    """Puts ids on the queues."""
+    """Puts ids on the queues, and knows which are there."""
 
     def analyse(self, job_id: str) -> None:
         """Ask a worker to run a job."""
 
     def deliver(self, delivery_id: str) -> None:
-        """Ask a worker to make a delivery."""
+        """Ask a worker to make all deliveries that are due at the destination of this one."""
+
+    def queued(self, queue: str) -> Collection[str]:
+        """Ids on a queue."""
 
 
 class Sweep:
@@ -90,8 +94,8 @@ class Sweep:
         for job_id in ready:
             log.info("job_ready", job=job_id)
         self._enqueue(self._producer.analyse, ready)
-        self._enqueue(self._producer.analyse, self._jobs.lost())
-        self._enqueue(self._producer.deliver, self._jobs.due_deliveries())
+        self._enqueue(self._producer.analyse, self._jobs.lost(queued=lambda: self._producer.queued(ANALYSE)))
+        self._enqueue(self._producer.deliver, self._jobs.due_deliveries(queued=lambda: self._producer.queued(DELIVER)))
 
     def clean(self, now: datetime | None = None) -> None:
         """Record what a killed listener left, and delete what is no longer kept."""

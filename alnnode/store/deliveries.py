@@ -233,13 +233,3 @@ def of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[De
             )
         )
     return found
-
-
-def requeue(connection: Connection, delivery_id: str, due_at: datetime, until: datetime) -> bool:
-    """Win the right to enqueue a delivery: only one sweep gets it for one due time."""
-    changed = connection.execute(
-        update(Delivery)
-        .where(Delivery.delivery_id == delivery_id, Delivery.state.in_(OPEN), Delivery.due_at == due_at)
-        .values(due_at=until, enqueues=Delivery.enqueues + 1)
-    )
-    return bool(changed.rowcount)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
-from alnnode.store import claims, clock, deliveries, marks, people, receiving, retention
+from alnnode.store import claims, clock, deliveries, marks, overdue, people, receiving, retention
 from alnnode.store.engine import for_single_reads, for_writing
 from alnnode.store.rows import JobStatus
 from alnnode.store.steps import MAX_TEXT, finish, move
@@ -29,15 +29,7 @@ if TYPE_CHECKING:
     from alnnode.settings import Completion
     from alnnode.store.rows import Claim, DeliveryClaim, NewInstance, Recorded, ResultRow, SeriesFacts
 
-# A task that was enqueued but never taken is enqueued again after 15 s, 30 s, … 15 min: soon enough when the broker lost it,
-# seldom enough when there is merely a long queue.
-REQUEUE_FIRST = timedelta(seconds=15)
-REQUEUE_CEILING = timedelta(minutes=15)
 _DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("uid"))  # asked for every image
-
-
-def _requeue_after(enqueues: int) -> timedelta:
-    return min(REQUEUE_FIRST * (1 << min(enqueues, 10)), REQUEUE_CEILING)
 
 
 def _now() -> datetime:
@@ -123,7 +115,7 @@ class Jobs:
             if reason is not None:
                 move(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
                 return False
-            return move(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=now + REQUEUE_FIRST, enqueues=1)
+            return move(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=now + overdue.REQUEUE_AFTER, enqueues=1)
 
     # -- analysis ----------------------------------------------------------------------------------------------------
 
@@ -217,46 +209,25 @@ class Jobs:
                 connection, job_id, JobState.RUNNING, JobState.READY, Job.attempts == attempt, lease_until=None, due_at=until
             )
 
-    def lost(self, now: datetime | None = None) -> tuple[str, ...]:
-        """Ids of jobs whose task seems lost: READY but not taken, or RUNNING with an ended lease. Enqueue them again.
+    def lost(self, now: datetime | None = None, *, queued: Callable[[], Collection[str]] = frozenset) -> tuple[str, ...]:
+        """Ids of jobs to enqueue: RUNNING with an ended lease, put off until now, or READY and not taken by anybody; oldest first.
 
-        Each is given out once for each time it becomes due, even when several processes ask.
+        Each is given out once for each time it becomes due, even when several processes ask; and after that not again while it is
+        among ``queued``, the ids on the broker's queue, which is asked only when that matters.
         """
-        moment = now or _now()
-        open_states = (JobState.READY, JobState.RUNNING)
-        with self._engine.connect() as connection:
-            due = connection.execute(
-                select(Job.job_id, Job.due_at, Job.enqueues).where(Job.state.in_(open_states), Job.due_at <= moment)
-            ).all()
-        return tuple(job_id for job_id, due_at, enqueues in due if self._requeue(job_id, due_at, enqueues, moment))
-
-    def _requeue(self, job_id: str, due_at: datetime | None, enqueues: int, now: datetime) -> bool:
-        with self._writer.begin() as connection:
-            changed = connection.execute(
-                update(Job)
-                .where(Job.job_id == job_id, Job.due_at == due_at, Job.state.in_((JobState.READY, JobState.RUNNING)))
-                .values(due_at=now + _requeue_after(enqueues), enqueues=enqueues + 1)
-            )
-            return bool(changed.rowcount)
+        return overdue.jobs(self._engine, self._writer, queued, now or _now())
 
     # -- delivery ----------------------------------------------------------------------------------------------------
 
-    def due_deliveries(self, now: datetime | None = None) -> tuple[str, ...]:
-        """Ids of deliveries to enqueue: their time has come, or their task seems lost. Each is given out once."""
-        moment = now or _now()
-        with self._engine.connect() as connection:
-            due = connection.execute(
-                select(Delivery.delivery_id, Delivery.due_at, Delivery.enqueues)
-                .join(Job, Job.job_id == Delivery.job_id)
-                .where(Delivery.state.in_(deliveries.OPEN), Delivery.due_at <= moment)
-                .order_by(Job.created_at)
-            ).all()
-        won = []
-        for delivery_id, due_at, enqueues in due:
-            with self._writer.begin() as connection:
-                if deliveries.requeue(connection, delivery_id, due_at, moment + _requeue_after(enqueues)):
-                    won.append(delivery_id)
-        return tuple(won)
+    def due_deliveries(
+        self, now: datetime | None = None, *, queued: Callable[[], Collection[str]] = frozenset
+    ) -> tuple[str, ...]:
+        """Ids of deliveries to enqueue: the oldest that is due for each destination. Whoever takes it makes all that are due there.
+
+        Each is given out once for each time it becomes due; and after that not again while anything for its destination is among
+        ``queued``, as for `lost`.
+        """
+        return overdue.deliveries(self._engine, self._writer, queued, now or _now())
 
     def destination_of(self, delivery_id: str) -> str | None:
         """Name of the destination of a delivery; None when there is no such delivery."""
@@ -304,7 +275,7 @@ class Jobs:
         ``waits`` says how long a delivery waits at most for its next try, by destination.
         """
         with self._writer.begin() as connection:
-            return clock.put_right(connection, now or _now(), REQUEUE_CEILING, waits)
+            return clock.put_right(connection, now or _now(), overdue.REQUEUE_AFTER, waits)
 
     # -- people ------------------------------------------------------------------------------------------------------
 

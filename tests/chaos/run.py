@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from chaos.studies import Study
 
 CALM_LIMIT = 180.0  # seconds for a small study from its release to its report, when nothing is wrong; some machines are busy
-END_LIMIT = 1000.0  # seconds until everything has ended, when nothing is wrong: a lost task is enqueued again in 15 minutes at the latest
+END_LIMIT = 600.0  # seconds until everything has ended, when nothing is wrong: about one minute on an idle machine
 WHOLE = 6  # each of so many studies shows the axillae
 
 

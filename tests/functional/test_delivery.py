@@ -17,11 +17,10 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from alnnode import broker, store
 from alnnode.errors import ServiceError
 from alnnode.parts import Part
-from alnnode.queue import Producer
+from alnnode.queue import ANALYSE, DELIVER, Producer
 from alnnode.records import JobState
 from alnnode.settings import load
-from alnnode.store import engine
-from alnnode.store import jobs as jobs_module
+from alnnode.store import engine, overdue
 from alnnode.store.jobs import Jobs
 from alnnode.store.rows import NewInstance, SeriesFacts
 
@@ -125,9 +124,10 @@ class Node:
         """What `ingest.sweep` does with jobs; its own tests are elsewhere."""
         while not self._stop.wait(0.1):
             try:
-                for job in (*self.jobs.complete_due(self.settings.completion, lambda _: None), *self.jobs.lost()):
+                lost = self.jobs.lost(queued=lambda: self.producer.queued(ANALYSE))
+                for job in (*self.jobs.complete_due(self.settings.completion, lambda _: None), *lost):
                     self.producer.analyse(job)
-                for delivery in self.jobs.due_deliveries():
+                for delivery in self.jobs.due_deliveries(queued=lambda: self.producer.queued(DELIVER)):
                     self.producer.deliver(delivery)
             except ServiceError:
                 continue
@@ -179,7 +179,7 @@ def pacs():
 @pytest.fixture
 def make_node(tmp_path, monkeypatch):
     # What the sweep waits before it takes a task for lost; the node waits longer, for nothing depends on it.
-    monkeypatch.setattr(jobs_module, "REQUEUE_FIRST", timedelta(seconds=1))
+    monkeypatch.setattr(overdue, "REQUEUE_AFTER", timedelta(seconds=1))
     nodes = []
 
     def make(**options) -> Node:

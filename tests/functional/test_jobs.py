@@ -249,12 +249,48 @@ def test_a_worker_whose_job_was_taken_over_changes_nothing(jobs) -> None:
     assert jobs.analysed(job_id, 2, REPORT, {})
 
 
-def test_a_ready_job_whose_task_was_lost_is_given_out_again_ever_more_seldom(jobs) -> None:
+def test_a_ready_job_is_given_out_again_whenever_its_task_is_not_on_the_queue(jobs) -> None:
     receive(jobs)
     job_id = ready(jobs)
-    seen = [second for second in range(60, 400) if jobs.lost(at(second))]
-    assert seen == [75, 105, 165, 285]
-    assert claim(jobs, job_id, 401) is not None
+    looks = []
+
+    def queued():
+        looks.append(1)
+        return {job_id}
+
+    assert not [second for second in range(60, 600) if jobs.lost(at(second), queued=queued)]
+    assert len(looks) == 600 - 75, "the queue was looked at before anything could be lost"
+    assert [second for second in range(600, 660) if jobs.lost(at(second))] == [600, 615, 630, 645]
+    assert claim(jobs, job_id, 661) is not None
+
+
+def test_many_lost_tasks_are_given_out_once_and_in_the_order_of_their_age(jobs) -> None:
+    for number in range(1100):
+        jobs.record_instances([instance(0, series=f"1.3.{number}", second=number / 1000)])
+    ids = jobs.complete_due(RULES, everything, at(70))
+    assert jobs.lost(at(80)) == ()
+    by_series = {job.series_uid: job.job_id for job in jobs.list(limit=2000)}
+    oldest_first = tuple(by_series[f"1.3.{number}"] for number in range(1100))
+    kept = set(oldest_first[100:200])
+    assert jobs.lost(at(85), queued=lambda: kept) == (*oldest_first[:100], *oldest_first[200:])
+    assert jobs.lost(at(85), queued=lambda: kept) == ()
+    assert jobs.lost(at(86)) == oldest_first[100:200]
+    assert set(ids) == set(oldest_first)
+
+
+def test_a_destination_is_woken_by_one_delivery_and_not_again_while_that_is_on_the_queue(jobs) -> None:
+    deliveries = []
+    for number in range(3):
+        jobs.record_instances([instance(0, series=f"1.4.{number}", second=number)])
+        job_id = ready(jobs, 100 + number)
+        finish(jobs, job_id, 110, destinations={"pacs": BOTH, "archive": BOTH})
+        deliveries.append({one.destination: one.delivery_id for one in jobs.get(job_id).deliveries})
+    first = deliveries[0]
+    assert set(jobs.due_deliveries(at(111))) == set(first.values())
+    assert jobs.due_deliveries(at(125)) == ()
+    assert jobs.due_deliveries(at(126), queued=lambda: {first["pacs"]}) == (first["archive"],)
+    assert jobs.due_deliveries(at(127), queued=lambda: {deliveries[2]["pacs"]}) == ()
+    assert jobs.due_deliveries(at(128)) == (first["pacs"],)
 
 
 def test_a_postponed_job_comes_back_at_its_time(jobs) -> None:

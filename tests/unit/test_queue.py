@@ -6,12 +6,12 @@ import pytest
 from celery import Celery
 
 from alnnode.errors import ServiceError
-from alnnode.queue import ANALYSE, DELIVER, Producer, celery_options, ping
+from alnnode.queue import ANALYSE, Producer, celery_options, ping
 from alnnode.settings import Broker, Node, Settings
 
 
 def options(limit: float = 900) -> dict:
-    return celery_options(Settings(broker=Broker(url="memory://", time_limit=limit)))
+    return celery_options(Settings(broker=Broker(url="redis://127.0.0.1:1/0", time_limit=limit)))
 
 
 @pytest.mark.parametrize("limit", [30, 900, 7200])
@@ -35,21 +35,6 @@ def test_a_lost_worker_gives_its_task_back_and_nothing_but_json_is_taken() -> No
     assert app.conf.result_backend is None
 
 
-def test_a_message_holds_one_id() -> None:
-    settings = Settings(broker=Broker(url="memory://"))
-    producer = Producer(settings)
-    producer.analyse("job-1")
-    producer.deliver("delivery-1")
-    reader = Celery("reader", set_as_current=False)
-    reader.conf.update(celery_options(settings))
-    found = {}
-    with reader.connection_for_read() as connection:
-        for queue in (ANALYSE, DELIVER):
-            message = connection.SimpleQueue(queue).get(timeout=5)
-            found[message.headers["task"]] = message.payload[:2]
-    assert found == {"alnnode.analyse": [["job-1"], {}], "alnnode.deliver": [["delivery-1"], {}]}
-
-
 def test_an_absent_broker_is_said_soon_and_without_its_password(tmp_path) -> None:
     settings = Settings(node=Node(data_dir=tmp_path))
     start = time.monotonic()
@@ -57,6 +42,8 @@ def test_an_absent_broker_is_said_soon_and_without_its_password(tmp_path) -> Non
         ping(settings.broker_url)
     with pytest.raises(ServiceError, match="broker does not answer"):
         Producer(settings).analyse("job-1")
+    with pytest.raises(ServiceError, match="broker does not answer"):
+        Producer(settings).queued(ANALYSE)
     with pytest.raises(ServiceError) as caught:
         ping("redis://:secret@127.0.0.1:1/0")
     assert "secret" not in str(caught.value)

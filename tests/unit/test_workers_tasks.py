@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from audits import Read
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
@@ -19,6 +19,7 @@ from alnnode.send.destination import InMemoryDestination
 from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
 from alnnode.store.rows import NewInstance, SeriesFacts
 from workers import analysing, delivering, tasks
+from workers.app import create
 from workers.runtime import Runtime
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
@@ -62,11 +63,11 @@ class Bench:
         self.runtime.destination = lambda _: self.pacs
         self.jobs = self.runtime.jobs
 
-    def ready_job(self) -> str:
+    def ready_job(self, series: str = "1.2.3.4") -> str:
         instance = NewInstance(
             sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-            sop_instance_uid="1.2.3.4.5",
-            series_uid="1.2.3.4",
+            sop_instance_uid=f"{series}.5",
+            series_uid=series,
             study_uid="1.2.3",
             transfer_syntax_uid="1.2.840.10008.1.2.1",
             path="a.dcm",
@@ -79,8 +80,8 @@ class Bench:
         (job,) = self.jobs.complete_due(self.runtime.settings.completion, lambda _: None)
         return job
 
-    def analysed_job(self) -> tuple[str, str]:
-        job = self.ready_job()
+    def analysed_job(self, series: str = "1.2.3.4") -> tuple[str, str]:
+        job = self.ready_job(series)
         analysing.analyse(job, self.runtime)
         return job, self.jobs.get(job).deliveries[0].delivery_id
 
@@ -241,6 +242,25 @@ def test_a_delivery_is_made_once(bench) -> None:
     delivering.deliver(delivery, bench.runtime)
     delivering.deliver("no such delivery", bench.runtime)
     assert bench.pacs.stored == {}
+
+
+def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_stop(bench) -> None:
+    made = [bench.analysed_job(f"1.2.3.{number}") for number in range(10, 15)]
+    create(bench.runtime)
+    send = bench.pacs.send
+
+    def told_to_stop(files):
+        send(files)
+        signals.worker_shutting_down.send(sender="deliver@host", sig="TERM", how="Warm", exitcode=0)
+
+    bench.pacs.send = told_to_stop
+    delivering.deliver(made[0][1], bench.runtime)
+    states = [bench.jobs.get(job).state for job, _ in made]
+    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is the next worker's"
+    bench.runtime.stopping.clear()
+    bench.pacs.send = send
+    delivering.deliver(made[1][1], bench.runtime)
+    assert {bench.jobs.get(job).state for job, _ in made} == {JobState.DELIVERED}
 
 
 def test_a_refusal_fails_the_job_and_a_retry_delivers_it(bench) -> None:

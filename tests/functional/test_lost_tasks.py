@@ -1,0 +1,131 @@
+"""Messages on a real Redis that get lost, or wait long: what was lost is there again soon, and nothing is there twice."""
+
+import base64
+import json
+import time
+from collections import Counter
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from celery import Celery
+from functional.test_jobs import BOTH, REPORT, instance
+from listening import wait_for
+
+from alnnode import queue as queue_module
+from alnnode import store
+from alnnode.ingest.sweep import Sweep
+from alnnode.queue import ANALYSE, DELIVER, Producer, celery_options
+from alnnode.settings import Broker, Completion, Node, Settings
+from alnnode.store import engine as engines
+from alnnode.store import overdue
+from alnnode.store.jobs import Jobs
+from alnnode.store.requests import Requests
+from alnnode.store.spool import Spool
+
+redis = pytest.importorskip("redis")
+pytestmark = pytest.mark.redis
+WAIT = 1.0  # seconds; the node waits 15 and keeps a look for 5
+SOON = 25.0  # seconds, on a busy machine
+
+
+class Bench:
+    """Jobs and deliveries, a sweep and a Redis; nobody takes what is put on its queues."""
+
+    def __init__(self, folder, socket) -> None:
+        self.settings = Settings(
+            node=Node(data_dir=folder),
+            broker=Broker(url=f"redis+socket://{socket}"),
+            completion=Completion(quiet=1),
+            retention={"min_free_mb": 0, "clean_below_mb": 0, "clean_to_mb": 0},
+        )
+        store.migrate(self.settings.database_url)
+        engine = engines.create(self.settings.database_url)
+        self.jobs, self.producer = Jobs(engine), Producer(self.settings)
+        self.redis = redis.Redis(unix_socket_path=str(socket))
+        self.sweep = Sweep(self.settings, self.jobs, Requests(engine), Spool(folder / "spool"), self.producer)
+        self._numbers = count()
+
+    def receive(self, number: int) -> None:
+        self.jobs.record_instances([instance(0, series=f"1.3.{next(self._numbers)}") for _ in range(number)])
+
+    def analysed(self, destinations=("pacs",)) -> None:
+        self.receive(1)
+        self.sweep.once()
+        (job,) = [one.job_id for one in self.jobs.list() if one.state == "READY"]
+        claim = self.jobs.claim(job, timedelta(minutes=1), 3, bundle_digest="b", settings_digest="s")
+        self.jobs.analysed(job, claim.attempt, REPORT, dict.fromkeys(destinations, BOTH))
+
+    def length(self, name: str) -> int:
+        self.sweep.once()
+        return self.redis.llen(name)
+
+    def ids(self, name: str) -> Counter:
+        bodies = (json.loads(message)["body"] for message in self.redis.lrange(name, 0, -1))
+        return Counter(json.loads(base64.b64decode(body))[0][0] for body in bodies)
+
+    def sweep_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.sweep.once()
+            time.sleep(0.05)  # as `sweep_interval`
+
+
+@pytest.fixture
+def bench(tmp_path, redis_socket, monkeypatch):
+    monkeypatch.setattr(overdue, "REQUEUE_AFTER", timedelta(seconds=WAIT))
+    monkeypatch.setattr(queue_module, "KEPT", WAIT / 3)
+    made = Bench(tmp_path, redis_socket)
+    yield made
+    made.producer.close()
+
+
+def test_what_the_broker_loses_again_and_again_is_there_again_as_soon_each_time(bench) -> None:
+    bench.analysed()
+    bench.receive(1)
+    wait_for(lambda: bench.length(DELIVER) == 1, SOON)
+    for _ in range(6):  # a wait that doubled would be a minute by now
+        bench.redis.flushall()
+        start = time.monotonic()
+        wait_for(lambda: bench.length(ANALYSE) == 1 and bench.length(DELIVER) == 1, SOON)
+        assert time.monotonic() - start < SOON
+
+
+def test_a_long_queue_is_not_doubled_and_what_is_lost_of_it_comes_back(bench) -> None:
+    bench.receive(400)
+    wait_for(lambda: bench.length(ANALYSE) >= 400, 60)
+    bench.sweep_for(4 * WAIT)
+    whole = bench.ids(ANALYSE)
+    assert (len(whole), max(whole.values())) == (400, 1)
+    bench.redis.ltrim(ANALYSE, 0, 99)
+    wait_for(lambda: bench.length(ANALYSE) >= 400, SOON)
+    bench.sweep_for(2 * WAIT)
+    assert bench.ids(ANALYSE) == whole
+
+
+def test_however_much_waits_for_a_destination_one_message_waits_with_it(bench) -> None:
+    for _ in range(5):
+        bench.analysed(("pacs", "archive"))
+    bench.sweep_for(4 * WAIT)
+    bench.redis.delete(DELIVER)
+    wait_for(lambda: bench.length(DELIVER) == 2, SOON)
+    bench.sweep_for(4 * WAIT)
+    places = Counter(bench.jobs.destination_of(one) for one in bench.ids(DELIVER).elements())
+    assert places == {"pacs": 1, "archive": 1}
+
+
+def test_a_message_holds_one_id_and_strange_messages_none(bench) -> None:
+    bench.producer.analyse("job-1")
+    bench.producer.deliver("delivery-1")
+    bench.redis.rpush(ANALYSE, b"no JSON", b"[]", b'{"body": "bm9uZQ=="}', b'{"body": 7}', b"{}")
+    assert bench.producer.queued(ANALYSE) == {"job-1"}
+    assert bench.producer.queued(DELIVER) == {"delivery-1"}
+    bench.redis.ltrim(ANALYSE, 0, 0)
+    reader = Celery("reader", set_as_current=False)
+    reader.conf.update(celery_options(bench.settings))
+    found = {}
+    with reader.connection_for_read() as connection:
+        for queue in (ANALYSE, DELIVER):
+            message = connection.SimpleQueue(queue).get(timeout=5)
+            found[message.headers["task"]] = message.payload[:2]
+    assert found == {"alnnode.analyse": [["job-1"], {}], "alnnode.deliver": [["delivery-1"], {}]}
