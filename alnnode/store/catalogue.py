@@ -6,9 +6,10 @@ No patient data are in the database, so these questions are about UIDs only; who
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import DateTime, func, select, type_coerce, union_all
 
 from alnnode.store.engine import for_single_reads
 from alnnode.store.tables import Instance, Job, Result, Series
@@ -34,9 +35,8 @@ class Held:
     at: datetime  # when it was received, or its job was opened
 
 
-@dataclass(frozen=True, slots=True)
-class HeldSeries:
-    """One series, with the path of one of its objects; ``at`` is when the last one came."""
+class HeldSeries(NamedTuple):
+    """One series, with the path of one of its objects; ``at`` is when the last one came, UTC without a zone."""
 
     study_uid: str
     series_uid: str
@@ -53,7 +53,8 @@ class Catalogue:
     def series(self, studies: Collection[str] | None = None, series: Collection[str] | None = None) -> tuple[HeldSeries, ...]:
         """Series that are held, those of the newest first; only these studies and series when given.
 
-        Asked for with every search, over everything that is held: so one look into an index for each series, no counting.
+        Asked for with every search, over everything that is held: so one look into an index for each series, no counting, and times as they
+        are stored.
         """
         one = (
             select(Instance.path)
@@ -63,12 +64,22 @@ class Catalogue:
             .scalar_subquery()
         )
         received = _only(
-            select(Series.study_uid, Series.series_uid, one.label("path"), Series.last_received_at.label("at")),
+            select(
+                Series.study_uid,
+                Series.series_uid,
+                one.label("path"),
+                type_coerce(Series.last_received_at, DateTime()).label("at"),
+            ),
             (Series.study_uid, studies),
             (Series.series_uid, series),
         ).subquery()
         results = _only(
-            select(Result.study_instance_uid, Result.series_instance_uid, func.min(Result.path), func.max(Job.created_at))
+            select(
+                Result.study_instance_uid,
+                Result.series_instance_uid,
+                func.min(Result.path),
+                type_coerce(func.max(Job.created_at), DateTime()),
+            )
             .join(Job, Job.job_id == Result.job_id)
             .where(Job.purged_at.is_(None))
             .group_by(Result.study_instance_uid, Result.series_instance_uid),
@@ -80,9 +91,9 @@ class Catalogue:
                 *connection.execute(select(received).where(received.c.path.is_not(None))).all(),
                 *connection.execute(results).all(),
             ]
-        rows.sort(key=lambda row: row[1])
-        rows.sort(key=lambda row: row[3], reverse=True)
-        return tuple(HeldSeries(*row) for row in rows)
+        rows.sort(key=itemgetter(1))
+        rows.sort(key=itemgetter(3), reverse=True)
+        return tuple(map(HeldSeries._make, rows))
 
     def counts(self, series: Collection[str]) -> dict[str, int]:
         """How many objects each of these series has."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from alnnode.web.attributes import Json
+
+    Test = Callable[[Any], bool]
 
 RANGES = frozenset({"DA", "TM", "DT"})
 NUMBERS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
@@ -106,30 +108,38 @@ def names(tags: Iterable[str]) -> str:
 
 def matches(item: Json, filters: Sequence[Filter]) -> bool:
     """Whether all conditions hold."""
-    return all(_holds(item, condition.path, condition) for condition in filters)
+    return matcher(filters)(item)
 
 
-def _holds(item: Json, path: tuple[str, ...], condition: Filter) -> bool:
+def matcher(filters: Sequence[Filter]) -> Callable[[Json], bool]:
+    """Return what says whether all conditions hold; each value is taken apart once, not for each of a thousand series."""
+    if not filters:
+        return lambda _: True
+    tests = [(condition.path, None if condition.value in {"", "*"} else _test(condition)) for condition in filters]
+    return lambda item: all(_holds(item, path, test) for path, test in tests)
+
+
+def _holds(item: Json, path: tuple[str, ...], test: Test | None) -> bool:
     values = item.get(path[0], {}).get("Value", [])
     if len(path) > 1:
-        return any(isinstance(value, dict) and _holds(value, path[1:], condition) for value in values)
-    if condition.value in {"", "*"}:  # universal matching
-        return True
-    return any(_equal(value, condition) for value in values)
+        return any(isinstance(value, dict) and _holds(value, path[1:], test) for value in values)
+    return test is None or any(map(test, values))  # None: universal matching
 
 
-def _equal(value: Any, condition: Filter) -> bool:
+def _test(condition: Filter) -> Test:
     wanted, vr = condition.value, condition.vr
     if vr in {"UI", "CS"}:  # no value of these holds a comma; viewers ask for several modalities so, too
-        return any(_like(str(value), one) for one in re.split(r"[,\\]", wanted))
+        alternatives = [_like(one) for one in re.split(r"[,\\]", wanted)]
+        return lambda value: any(alike(str(value)) for alike in alternatives)
     if vr in RANGES:
-        return _in_range(str(value), wanted, vr)
+        return lambda value: _in_range(str(value), wanted, vr)
     if vr in NUMBERS:
-        return _same_number(value, wanted)
+        return lambda value: _same_number(value, wanted)
     if vr == "PN":
-        groups = value.values() if isinstance(value, dict) else [value]
-        return any(_like(_name(str(group)), _name(wanted)) for group in groups)
-    return _like(str(value), wanted)
+        alike = _like(_name(wanted))
+        return lambda value: any(alike(_name(str(group))) for group in (value.values() if isinstance(value, dict) else [value]))
+    same = _like(wanted)
+    return lambda value: same(str(value))
 
 
 def _same_number(value: Any, wanted: str) -> bool:
@@ -144,8 +154,12 @@ def _name(value: str) -> str:
     return value.casefold().rstrip("^ ")
 
 
-def _like(value: str, pattern: str) -> bool:
-    return fnmatchcase(value.strip(), re.sub(r"\[", "[[]", pattern.strip()))
+def _like(pattern: str) -> Callable[[str], bool]:
+    wanted = pattern.strip()
+    if "*" not in wanted and "?" not in wanted:
+        return lambda value: value.strip() == wanted
+    compiled = re.compile(translate(wanted.replace("[", "[[]")))
+    return lambda value: compiled.match(value.strip()) is not None
 
 
 def _in_range(value: str, wanted: str, vr: str) -> bool:

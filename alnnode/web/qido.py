@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
@@ -68,8 +67,7 @@ async def _answer(request: Request, level: str) -> Response:
     return answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
+class _Series(NamedTuple):
     held: HeldSeries
     attributes: Json
 
@@ -103,13 +101,13 @@ class Search:
         grouped: dict[str, list[_Series]] = {}
         for item in self._series():
             grouped.setdefault(item.held.study_uid, []).append(item)
-        levels = [_only(self._query.filters, tags) for tags in (_STUDY, _SERIES)]
+        study, one_series = (matching.matcher(_only(self._query.filters, tags)) for tags in (_STUDY, _SERIES))
         matching_ones = [
             items
             for items in grouped.values()
             # What came first stands for the study: results are made from it.
-            if matching.matches(items[-1].attributes, levels[0])
-            and any(matching.matches(item.attributes, levels[1]) for item in items)
+            if study(items[-1].attributes)
+            and any(one_series(item.attributes) for item in items)
             and self._modalities_match(items)
         ]
         page = [items for items in self._page(matching_ones) if self._opened.attributes.is_here(items[-1].held)]
@@ -133,6 +131,7 @@ class Search:
     def instances(self) -> list[Json]:
         """Search at instance level."""
         conditions = _only(self._query.filters, _INSTANCE - {INSTANCE_UID})
+        wanted = matching.matcher(conditions)
         upper = {*([] if "study" in self._within else _STUDY), *([] if "series" in self._within else _SERIES)}
         found: list[Json] = []
         skip = self._query.offset
@@ -142,11 +141,7 @@ class Search:
                 skip -= len(held)
                 continue
             for one, attributes in zip(held, self._opened.attributes.of_instances(held), strict=True):
-                if (
-                    attributes is None
-                    or not matching.matches(attributes, conditions)
-                    or not self._opened.attributes.is_here(one)
-                ):
+                if attributes is None or not wanted(attributes) or not self._opened.attributes.is_here(one):
                     continue
                 if skip:
                     skip -= 1
@@ -173,8 +168,8 @@ class Search:
             for item in everything:
                 grouped.setdefault(item.held.study_uid, []).append(item)
             everything = [item for items in grouped.values() if self._modalities_match(items) for item in items]
-        conditions = _only(self._query.filters, _STUDY | _SERIES)
-        return [item for item in everything if matching.matches(item.attributes, conditions)]
+        wanted = matching.matcher(_only(self._query.filters, _STUDY | _SERIES))
+        return [item for item in everything if wanted(item.attributes)]
 
     def _modalities_match(self, items: Sequence[_Series]) -> bool:
         conditions = _only(self._query.filters, {MODALITIES})

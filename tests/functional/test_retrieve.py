@@ -1,5 +1,6 @@
 """Query/Retrieve against archives that others wrote: what is asked for comes through the node's own listener."""
 
+import ssl
 import subprocess
 import time
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from io import BytesIO
 
 import pytest
 from analyses import CONTEXT, analysis, header
+from certificates import Authority
 from dicom_objects import STUDY, ct
 from listening import Listener, wait_for
 from programs import PROGRAMS, system
@@ -27,7 +29,7 @@ from alnnode.records import JobState
 from alnnode.send.cstore import CStoreDestination
 from alnnode.send.destination import OutboxFile
 from alnnode.send.retrieve import Retriever
-from alnnode.settings import Archive, Completion, Destination, Report, Route
+from alnnode.settings import Archive, Completion, Destination, DestinationTls, Report, Route
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.store import ups
 from alnnode.store.ups import State
@@ -159,6 +161,56 @@ def fill(folder, port) -> None:
     there.send(files)
 
 
+@pytest.fixture
+def authorities(tmp_path):
+    return Authority(tmp_path / "ours"), Authority(tmp_path / "strange")
+
+
+def mutual(ours, pair):
+    """What an archive asks for that lets in only whom ``ours`` certifies."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    context.load_verify_locations(ours.pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def over_tls(ours, **own):
+    return DestinationTls(ca=ours.pem, server_name="pacs.example", **own)
+
+
+def test_a_series_is_moved_over_mutual_tls(listener, authorities) -> None:
+    ours, _ = authorities
+    certificate, key = ours.issue("node.example")
+    with faulty(listener, whole, tls=mutual(ours, ours.issue("pacs.example"))) as port:
+        archive = pacs(port, tls=over_tls(ours, certificate=certificate, private_key=key))
+        with node(listener, archive) as (client, opened, performer):
+            assert client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE)).status_code == 201
+            wait_for(lambda: performer.once() or opened.worklist.get(UID).job_id)
+            wait_for(lambda: len(opened.catalogue.instances()) == 3)
+
+
+@pytest.mark.parametrize("case", ["unknown authority", "expired", "wrong name", "no TLS", "no certificate of the node"])
+def test_no_archive_is_asked_that_is_not_the_right_one(listener, authorities, case) -> None:
+    ours, strange = authorities
+    pair = {"unknown authority": strange.issue("pacs.example"), "expired": ours.issue("pacs.example", ended=True)}.get(
+        case, ours.issue("other.example" if case == "wrong name" else "pacs.example")
+    )
+    certificate, key = ours.issue("node.example")
+    own = {} if case == "no certificate of the node" else {"certificate": certificate, "private_key": key}
+    asked = []
+
+    def move(event):
+        asked.append(event)
+        return whole(event)
+
+    with faulty(listener, move, tls=None if case == "no TLS" else mutual(ours, pair)) as port:
+        asking = Retriever(pacs(port, timeout=5, tls=over_tls(ours, **own)), "ALNNODE")
+        with pytest.raises(ServiceError, match="archive pacs"):
+            asking.move(STUDY, SERIES)
+    assert not asked
+
+
 @DCMTK
 @pytest.mark.dcmtk
 def test_dcmqrscp_is_searched_and_sends_to_the_node(listener, tmp_path) -> None:
@@ -181,8 +233,8 @@ def test_dcmqrscp_is_searched_and_sends_to_the_node(listener, tmp_path) -> None:
 
 
 @contextmanager
-def faulty(listener, *answers):
-    """An archive that answers each C-MOVE as the next of ``answers`` says, and then as the last; its port."""
+def faulty(listener, *answers, tls=None):
+    """An archive that answers each C-MOVE as the next of ``answers`` says, and then as the last, over ``tls`` if given; its port."""
     asked = list(answers)
 
     def move(event):
@@ -194,7 +246,7 @@ def faulty(listener, *answers):
     entity = AE(TITLE)
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     entity.requested_contexts = [build_context(CTImageStorage)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, move)])
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, move)], ssl_context=tls)
     try:
         yield server.socket.getsockname()[1]
     finally:
