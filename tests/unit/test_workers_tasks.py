@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from alnnode import store
 from alnnode.audit.sender import Sender
-from alnnode.errors import DeliveryError, DeliveryRefused, NotAnalysable, ReportError, ServiceError
+from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.queue import ANALYSE_TASK
 from alnnode.records import JobState, ObjectRole, ResultObject
 from alnnode.send.destination import InMemoryDestination
@@ -261,6 +261,23 @@ def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_
     bench.pacs.send = send
     delivering.deliver(made[1][1], bench.runtime)
     assert {bench.jobs.get(job).state for job, _ in made} == {JobState.DELIVERED}
+
+
+def test_one_message_lets_all_go_that_is_due_at_its_destination_until_that_is_away(bench) -> None:
+    made = [bench.analysed_job(f"1.2.3.{number}") for number in range(4)]
+    bench.pacs.failures = [DeliveryRefused("pacs: not authorised")]
+    delivering.deliver(made[3][1], bench.runtime)
+    delivered = [JobState.DELIVERED] * 3
+    assert [bench.jobs.get(job).state for job, _ in made] == [JobState.FAILED, *delivered]
+    for job, _ in made:
+        bench.jobs.retry(job)
+    bench.pacs.failures = [DestinationAway("pacs: no association")] * 2
+    delivering.deliver(made[2][1], bench.runtime)
+    assert len(bench.pacs.failures) == 1, "what was not there for one was asked for another"
+    bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+    bench.pacs.failures.clear()
+    delivering.deliver(made[2][1], bench.runtime)
+    assert [bench.jobs.get(job).state for job, _ in made] == [JobState.DELIVERED, *delivered]
 
 
 def test_a_refusal_fails_the_job_and_a_retry_delivers_it(bench) -> None:
