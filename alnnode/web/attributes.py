@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json, to_json
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
+
+from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
     from alnnode.store.spool import Spool
 
@@ -39,6 +43,8 @@ LEVELS = {
     name: tuple(f"{Tag(keyword):08X}" for keyword in keywords)
     for name, keywords in (("study", STUDY), ("series", SERIES), ("instance", INSTANCE))
 }
+# What pydicom raises over damaged bytes; a search must answer with all the others.
+UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
@@ -80,7 +86,7 @@ class Attributes:
         """Read everything but the pixel data.
 
         Raises:
-            OSError: the file is gone.
+            One of `UNREADABLE`: the file is gone, or damaged.
         """
         return dcmread(self._spool.path(path), stop_before_pixels=True, force=True)
 
@@ -157,7 +163,7 @@ class _Shelf:
         for path, moment in written.items():
             try:
                 dataset = dcmread(self._spool.path(path), specific_tags=list(self._wanted), stop_before_pixels=True, force=True)
-            except OSError:
+            except UNREADABLE:
                 continue
             read[path] = {tag: value for tag, value in as_json(dataset).items() if tag in self._tags}
             lines.append(to_json([path.rpartition("/")[2], moment, read[path]]) + b"\n")
@@ -169,15 +175,24 @@ class _Shelf:
 def as_json(dataset: Dataset, bulk: str = "") -> Json:
     """Return a data set in the DICOM JSON model; binary values become references below the URL ``bulk``, or are left out."""
     found: Json = {}
-    for element in dataset:
-        if element.tag in _PIXELS or element.tag.group == 2:
+    for tag in sorted(dataset.keys()):
+        if tag in _PIXELS or tag.group == 2:
             continue
         try:
-            found[f"{element.tag:08X}"] = _element(element, bulk)
-        # A value that its VR does not allow: the rest of the object is still worth showing.
-        except (ValueError, TypeError, AttributeError, UnicodeError, OverflowError, LookupError):
-            found[f"{element.tag:08X}"] = {"vr": element.VR}
+            found[f"{tag:08X}"] = _element(dataset[tag], bulk)
+        # A value that its VR does not allow, or whose bytes are none: the rest of the object is still worth showing.
+        except UNREADABLE:
+            found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
     return found
+
+
+def _vr(dataset: Dataset, tag: BaseTag) -> str:
+    """Return what the object says, or else PS3.6; pydicom decodes no value for that."""
+    told = dataset.get_item(tag, keep_deferred=True).VR
+    try:
+        return told or dictionary_VR(tag)
+    except KeyError:
+        return "UN"
 
 
 def _element(element: Any, bulk: str) -> dict[str, Any]:

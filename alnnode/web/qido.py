@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from alnnode.ingest.header import valid_uid
 from alnnode.web import matching
 from alnnode.web.accept import wants_json
-from alnnode.web.attributes import LEVELS, as_json
+from alnnode.web.attributes import LEVELS, UNREADABLE, as_json
 from alnnode.web.services import root, services
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Search:
         if further:
             try:
                 header = as_json(self._opened.attributes.header(path))
-            except OSError:
+            except UNREADABLE:
                 return chosen
             chosen |= {tag: header[tag] for tag in further if tag in header}
         return chosen

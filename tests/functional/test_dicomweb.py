@@ -255,6 +255,18 @@ def test_what_came_in_is_noted_before_anybody_searches(tmp_path) -> None:
         assert notes.read_bytes().count(b"\n") == 3, "noted once"
 
 
+def test_a_damaged_object_spoils_no_search_for_the_others(tmp_path) -> None:
+    sound, damaged = part10(ct(1)), part10(ct(2))
+    rows = damaged.index(b"\x28\x00\x10\x00US\x02\x00")
+    damaged = damaged[: rows + 6] + b"\x01\x00\x40" + damaged[rows + 10 :]  # one byte for a value of two
+    with service(tmp_path) as (client, opened):
+        assert stow(client, sound, damaged).status_code == 200
+        opened.acceptor.close()
+        found = client.get("/dicom-web/instances?includefield=PixelSpacing&includefield=Rows").json()
+    assert sorted(item.get("00280010", {}).get("Value", []) for item in found) == [[], [64]]
+    assert [item["00280030"]["vr"] for item in found] == ["DS", "DS"], "the rest of it is shown"
+
+
 def test_a_search_looks_at_no_file_twice_and_at_what_came_again_anew(tmp_path) -> None:
     spool, at = Spool(tmp_path), datetime.now(UTC)
     path = Spool.object_path("1.2.3", "1.2.3.4")
