@@ -14,7 +14,7 @@ from alnnode.settings import load
 from alnnode.web.server import run
 
 # A search makes thousands of small objects and lets go of all of them; Python's own 700 has it look for cycles among them, and now and then among
-# all attributes in memory, a dozen times in each. benchmarks/qido.py: a fifth of a search's time.
+# all attributes in memory, a dozen times in each. benchmarks/qido.py: about a tenth of a search's time.
 COLLECT_AFTER = 50_000  # objects
 
 

@@ -1,7 +1,7 @@
 """Attributes of the objects in the spool: read from the objects, noted beside them, and kept in memory for a while.
 
 No patient data are in the database, and a search over a thousand studies cannot read a thousand files. So what was read once is
-noted in the object's own folder, and goes when the object goes (docs/adr/0003).
+noted in the object's own folder, and goes when the object goes (docs/adr/0004).
 """
 
 from __future__ import annotations

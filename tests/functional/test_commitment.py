@@ -360,6 +360,15 @@ def test_a_job_is_delivered_when_the_pacs_has_committed_its_results(bench, where
     assert (len(peer.asked), len(peer.stored), made.purged()) == (2, 3, 1)
 
 
+@pytest.mark.parametrize("where", ["same", "other"])
+def test_a_pacs_that_commits_is_asked_once(bench, where) -> None:
+    made, peer = bench
+    peer.answer = where
+    made.listener.start()
+    made.until(lambda: made.state is JobState.DELIVERED)
+    assert (len(peer.asked), len(peer.stored), made.purged()) == (1, 3, 1)
+
+
 def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
     made, peer = bench
     made.listener.start()

@@ -80,6 +80,10 @@ def bench(tmp_path, redis_socket, monkeypatch):
     made.producer.close()
 
 
+def test_a_task_is_looked_for_only_where_it_must_have_been_seen() -> None:
+    assert timedelta(seconds=queue_module.KEPT) < overdue.REQUEUE_AFTER, "a look from before it was enqueued would count"
+
+
 def test_what_the_broker_loses_again_and_again_is_there_again_as_soon_each_time(bench) -> None:
     bench.analysed()
     bench.receive(1)
