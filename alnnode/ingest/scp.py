@@ -16,7 +16,7 @@ import structlog
 from pydicom.config import IGNORE
 from pydicom.config import settings as pydicom_settings
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
@@ -30,7 +30,7 @@ from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.identity import Identities
 from alnnode.ingest.status import Status
-from alnnode.ingest.transport import Server, fault_of
+from alnnode.ingest.transport import Entity, Server, fault_of
 from alnnode.ingest.witness import Witness
 from alnnode.send import commitment
 from alnnode.store import engine as engines
@@ -152,10 +152,10 @@ def contexts() -> list[PresentationContext]:
     ]
 
 
-def _application_entity(settings: Settings) -> AE:
+def _application_entity(settings: Settings) -> Entity:
     silence()
     listener = settings.listener
-    entity = AE(settings.node.ae_title)
+    entity = Entity(settings.node.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_associations = listener.max_associations

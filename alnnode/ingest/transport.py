@@ -1,7 +1,7 @@
 """pynetdicom's acceptor side, made to wait for events instead of polling, and to survive objects that it would abort over.
 
 pynetdicom 3.0.4 reads 4096 bytes at a time, leaves Nagle's algorithm on, polls every millisecond in both of its threads, and
-ends the association when a command holds a UID that is not valid. Each class below changes one of these and nothing else; what they
+ends the association when a command holds a UID that is not valid; it counts associations that are over. Each class below changes one of these and nothing else; what they
 override is private in part, so `tests/unit/test_ingest_transport.py` fails when a new pynetdicom moves it.
 """
 
@@ -19,7 +19,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pynetdicom import evt
+from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -34,7 +34,6 @@ from alnnode.ingest.messages import WAIT, Messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pynetdicom import AE
     from pynetdicom.presentation import PresentationContext
 
     from alnnode.ingest.gate import Gate
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BACKLOG = 128
+_HOLDING = frozenset({"Sta3", "Sta6"})  # asked for and not answered yet; established (PS3.8 9.2)
 _OVER = frozenset({"Sta1", "Sta13"})  # idle; waiting for the peer to close (PS3.8 9.2)
 SILENCE = 60.0  # seconds, where the settings of pynetdicom's AE name none
 PDU_HEAD = 6  # bytes: type, reserved, length (PS3.8 9.3)
@@ -314,6 +314,19 @@ class _Handler(RequestHandler):
             association.bind(event, handlers)
         association.bind(evt.EVT_DIMSE_RECV, lambda event: event.assoc.dimse.examine(event.message))
         return association
+
+
+class Entity(AE):
+    """Counts an association against `maximum_associations` from its peer's request until the peer ends it.
+
+    pynetdicom counts threads: also of connections that have asked for nothing yet, and of associations that are over and wait
+    for the peer to hang up. At exactly the maximum, a peer that released and called again at once was refused.
+    """
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that hold a place. The state leaves `_HOLDING` before a release is answered, so no peer is faster."""
+        return [one for one in super().active_associations if one.dul.state_machine.current_state in _HOLDING]
 
 
 class Server(ThreadedAssociationServer):

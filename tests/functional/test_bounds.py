@@ -166,6 +166,28 @@ def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
     wait_for(lambda: listener.associate().is_established, 10)
 
 
+def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
+    listener = make("max_associations = 1")
+    with closing(associated(listener)) as over:
+        over.settimeout(5)
+        over.sendall(struct.pack(">BBII", 5, 0, 4, 0))
+        assert over.recv(10, socket.MSG_WAITALL)[:1] == b"\x06", "A-RELEASE-RP"
+        association = listener.associate()
+        assert association.is_established
+        association.release()
+
+
+def test_who_has_not_asked_yet_holds_no_place(make) -> None:
+    listener = make("max_associations = 1")
+    before = threads(listener)
+    with closing(connect(listener)) as slow:
+        slow.sendall(request()[:20])
+        wait_for(lambda: threads(listener) >= before + 2)  # pynetdicom's two threads of an association
+        association = listener.associate()
+        assert association.is_established
+        association.release()
+
+
 def test_a_pdu_or_an_object_beyond_the_bounds_costs_no_memory(make) -> None:
     listener = make("max_object_mb = 1")
     association = listener.associate()
