@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hostile import damage, edits
 from hypothesis import given, settings
+from scipy.ndimage import binary_erosion
 
 from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER, phantom
 from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
-from alnnode.locate.marks import items
+from alnnode.locate.marks import items, placing
+from alnnode.locate.marks.placing import Placed
 from alnnode.locate.measure import node_from_mask
 from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings, Position
@@ -141,6 +143,22 @@ def test_round_shapes_lie_where_they_were_drawn_to_half_a_pixel(made, tmp_path) 
             assert abs(i.mean() + node.box.i0 + 0.5 - x) < 0.2
             assert abs(j.mean() + node.box.j0 + 0.5 - y) < 0.2
             assert drawn.sum() == pytest.approx(area, rel=0.1)
+
+
+def test_a_contour_traced_along_the_outermost_pixels_holds_them(made) -> None:
+    """As OpenCV traces a mask, and so rt-utils writes it; the edge of a hole is traced along the pixels around it."""
+    volume, _ = made
+    j, i = np.mgrid[: volume.voxels.shape[1], : volume.voxels.shape[2]]
+    mask = ((j - 100) / 6.3) ** 2 + ((i - 60) / 9.2) ** 2 < 1
+    rim = np.argwhere(mask & ~binary_erosion(mask)).astype(float)
+    outline = rim[np.argsort(np.arctan2(rim[:, 0] - 100, rim[:, 1] - 60))]
+    whole, first = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, outline + 0.004)])
+    assert first == 20
+    assert (whole[0] == mask).all()
+    hole = np.array([(98, 58), (98, 62), (102, 62), (102, 58)], float)
+    rest, _ = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, points) for points in (outline, hole)])
+    mask[99:102, 59:62] = False
+    assert (rest[0] == mask).all()
 
 
 def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tmp_path) -> None:

@@ -1,12 +1,15 @@
 """Nodes that readers marked in SR, SEG and RTSTRUCT as rows of a table: as highdicom, dcmqi, dcmjs (OHIF's library) and others write them."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import analyses
 import hospitals
+import nibabel
 import numpy as np
 import pytest
+from programs import system
 from pydicom import Dataset, dcmread
 from sources import ct_files
 from typer.testing import CliRunner
@@ -58,6 +61,25 @@ def test_masks_and_contours_become_the_rows_of_their_nodes(tmp_path, hospital, k
     for column in ("side", "label", "patient", "below", "above", "short_axis_mm"):
         told = [{(r.series_uid, r.left, r.top): getattr(r, column) for r in rows} for rows in (found.rows, truth)]
         assert told[0] == told[1], column
+
+
+@pytest.mark.skipif(system("plastimatch") is None, reason="### PLASTIMATCH IS MISSING: apt install plastimatch ###")
+def test_a_structure_set_by_plastimatch(tmp_path, hospital) -> None:
+    for one in hospital.patients:
+        masks, written = tmp_path / "masks" / one.name, tmp_path / "written" / one.name
+        masks.mkdir(parents=True)
+        # NIfTI counts (column, row, slice), in coordinates whose first two axes point the other way (RAS, not LPS).
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ one.volume.affine[:, [2, 1, 0, 3]]
+        for node in one.nodes:
+            mask = (one.masks == node.number).astype(np.uint8).transpose(2, 1, 0)
+            nibabel.save(nibabel.Nifti1Image(mask, affine), masks / f"node {node.number}.nii.gz")
+        command = ("convert", "--input-prefix", masks, "--referenced-ct", hospital.folder / one.name, "--output-dicom", written)
+        subprocess.run([system("plastimatch"), *map(str, command)], check=True, capture_output=True, timeout=60)
+    found = importing.read(Kind.RTSTRUCT, tmp_path / "written", folder.read(hospital.folder), KNOWN)
+    truth = [hospitals.row_of(*one) for one in hospital.nodes]
+    assert not found.left_out
+    assert places(found.rows) == places(truth)
+    assert sorted(r.short_axis_mm for r in found.rows) == pytest.approx(sorted(r.short_axis_mm for r in truth), abs=0.01)
 
 
 def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hospital) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage.draw import polygon2mask
+from skimage.draw import polygon2mask, polygon_perimeter
 
 from alnnode.imaging.frames import text
 from alnnode.records import Shape
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 MAX_EXTENT_MM = 100.0  # larger things are organs, muscles or target volumes, not nodes
+ON_CENTRE = 0.02  # pixels: contours are written with few decimals
 MAX_GAP_MM = 10.0  # between contoured slices: what lies between is filled in
 ROUND = 360  # corners of a round shape: a circle of 50 mm loses 0.002 mm
 OFF_SLICE = 0.6  # of a slice distance: a point further from any slice lies on none
@@ -132,6 +133,18 @@ def plane_mask(volume: Volume, outline: Floats) -> Mask:
     return mask
 
 
+def traced_mask(volume: Volume, outline: Floats) -> Mask:
+    """Return the pixels that an outline (row, column) was traced along, if all its corners are centres of pixels; else none.
+
+    OpenCV traces the outermost pixels of a mask so, and rt-utils writes that: without them a node would lose half a pixel all around.
+    """
+    mask = np.zeros(volume.voxels.shape[1:], dtype=bool)
+    corners = np.rint(outline).astype(int)
+    if np.abs(outline - corners).max() < ON_CENTRE:
+        mask[polygon_perimeter(*corners.T, shape=mask.shape, clip=True)] = True
+    return mask
+
+
 def stacked(volume: Volume, placed: Sequence[Placed]) -> tuple[Mask, int]:
     """Fill the outlines of several slices (two on one slice exclude each other), and the slices between them.
 
@@ -148,8 +161,11 @@ def stacked(volume: Volume, placed: Sequence[Placed]) -> tuple[Mask, int]:
     if any((b - a) * volume.spacing[0] > MAX_GAP_MM for a, b in itertools.pairwise(slices)):
         raise MisplacedError("its contours lie too far from each other")
     mask = np.zeros((last - first + 1, *volume.voxels.shape[1:]), dtype=bool)
-    for item in placed:
-        mask[item.slice_index - first] ^= plane_mask(volume, outline_of(volume, item))
+    outlines = [(item.slice_index - first, outline_of(volume, item)) for item in placed]
+    for k, outline in outlines:
+        mask[k] ^= plane_mask(volume, outline)
+    for k, outline in outlines:  # afterwards, since the edge of a hole is traced along pixels around it
+        mask[k] |= traced_mask(volume, outline)
     for k in range(first, last + 1):
         if k not in slices:
             mask[k - first] = mask[min(slices, key=lambda n: (abs(n - k), n)) - first]
