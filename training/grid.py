@@ -9,12 +9,14 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from training import arrays
 from training.train import Trainer, TrainSettings, logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from multiprocessing.sharedctypes import Synchronized
     from pathlib import Path
 
     import numpy.typing as npt
@@ -80,7 +82,7 @@ def train(
         tasks: what to train.
         work: where checkpoints and scores are kept.
         report: called after each network.
-        processes: networks trained side by side; 0 trains them here, one after another.
+        processes: networks trained side by side, on the GPUs in turn where there are several; 0 trains them here, one after another.
     """
     todo = [task for task in tasks if not task.finished(work)]
     for _ in range(len(tasks) - len(todo)):
@@ -92,10 +94,24 @@ def train(
         return
     if not todo:
         return
-    with ProcessPoolExecutor(min(processes, len(todo)), mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(todo)), spawn, take_gpu, (spawn.Value("i", 0),)) as pool:
         for done in as_completed([pool.submit(_train, data, task, work) for task in todo]):
             done.result()
             report()
+
+
+def take_gpu(taken: Synchronized[int]) -> None:
+    """Work on the next GPU from now on.
+
+    One network fits on one GPU many times over: whole networks side by side need no exchange of gradients, and give the same
+    weights as one after another.
+    """
+    with taken.get_lock():
+        number = taken.value
+        taken.value += 1
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def _train(data: Callable[[int], Parts], task: Task, work: Path) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_both_classes_are_drawn_alike() -> None:
     assert len(order) == 50
     assert malignant[order].sum() == 25
     assert set(order[malignant[order]]) == set(range(5))
+
+
+def test_networks_side_by_side_take_the_gpus_in_turn(monkeypatch) -> None:
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    taken = get_context("spawn").Value("i", 0)
+    for _ in range(3):
+        grid.take_gpu(taken)
+    assert chosen == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("crop", "keeps_size"), [(Crop.FSC, True), (Crop.ASC, False)])
