@@ -10,14 +10,16 @@ from alnnode.records import Crop
 ROTATION = 0.35  # radians, at most
 SHIFT = 0.06  # of the half side, at most
 SCALE = 0.12  # ASC only
-BRIGHTNESS, CONTRAST, NOISE = 0.05, 0.1, 0.02
+BRIGHTNESS, CONTRAST = 0.05, 0.1
+NOISE = 0.03  # standard deviation, at most
 
 
 def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
     """Return the batch (N, C, S, S) mirrored, turned, moved, and with other brightness and noise.
 
     Mirroring left to right makes a left axilla of a right one. Mirroring front to back makes no anatomy, but without it heatmaps
-    leaned towards the front of the node.
+    leaned towards the front of the node. Each crop gets its own strength of noise, from none: with the same for all, batch normalisation
+    learned it as a property of every image, and a crop as it is, with air or lung cut to black, was one that the network had never seen.
     """
     count = len(batch)
 
@@ -38,4 +40,5 @@ def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torc
     moved = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
     view = (count, 1, 1, 1)
     lit = (moved - 0.5) * (1 + uniform(CONTRAST)).view(view) + 0.5 + uniform(BRIGHTNESS).view(view)
-    return (lit + torch.randn(lit.shape, generator=generator) * NOISE).clamp(0, 1)
+    noise = torch.rand(count, generator=generator) * NOISE
+    return (lit + torch.randn(lit.shape, generator=generator) * noise.view(view)).clamp(0, 1)

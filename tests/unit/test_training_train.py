@@ -127,6 +127,15 @@ def test_both_classes_are_drawn_alike() -> None:
     assert set(order[malignant[order]]) == set(range(5))
 
 
+@pytest.mark.parametrize("crop", Crop)
+def test_crops_get_more_and_less_noise_down_to_none(crop) -> None:
+    """With one strength for all, batch normalisation took the noise for granted and knew no crop that had none."""
+    strengths = augment(torch.full((400, 1, 24, 24), 0.5), crop, torch.Generator().manual_seed(1)).std((1, 2, 3))
+    assert strengths.min() < 0.001
+    assert strengths.max() == pytest.approx(0.03, rel=0.1)
+    assert strengths.median() == pytest.approx(0.015, rel=0.2)
+
+
 def test_networks_side_by_side_take_the_gpus_in_turn(monkeypatch) -> None:
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
