@@ -1,0 +1,121 @@
+"""What the networks see of a node and say of it, and which model they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alnnode.records.arrays import FloatArray
+    from alnnode.records.nodes import Node
+
+
+class Crop(StrEnum):
+    """The two crops of the method: fixed-size and adjustable-square."""
+
+    FSC = "fsc"
+    ASC = "asc"
+
+
+@dataclass(frozen=True, slots=True)
+class CropGeometry:
+    """A square crop of one slice: pure geometry, invertible.
+
+    The crop's pixel (v, u) (row, column; integers at pixel centres) shows the voxel position
+    ``(slice_index, top + v * step_row, left + u * step_column)``.
+    """
+
+    kind: Crop
+    slice_index: int
+    top: float
+    left: float
+    step_row: float
+    step_column: float
+    size: int  # pixels along each side
+
+
+@dataclass(frozen=True, slots=True)
+class CropPair:
+    """What the two networks see of one node.
+
+    ``fsc`` and ``asc`` have shape (channels, size, size), float32, scaled as the bundle's crop settings say.
+    """
+
+    fsc: FloatArray
+    asc: FloatArray
+    fsc_geometry: CropGeometry
+    asc_geometry: CropGeometry
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Probability of metastasis, 0 to 1: of the ensemble, and of each member by crop."""
+
+    probability: float
+    members: dict[Crop, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """Grad-CAM of one member on one node: values 0 to 1, shape (size, size) in crop pixels."""
+
+    crop: Crop
+    values: FloatArray
+    geometry: CropGeometry
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Threshold on the ensemble probability, with what it was measured to give and on what.
+
+    The figures are None at a threshold that the site set itself: nobody measured them there.
+    """
+
+    threshold: float
+    sensitivity: Interval | None
+    specificity: Interval | None
+    data_set: str  # "held-out synthetic phantoms, n = 480 nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model said so: all of it is written into every result object."""
+
+    name: str
+    version: str
+    digest: str  # sha256 of the manifest, hex
+    demonstration: bool
+    training_data: str
+    operating_point: OperatingPoint
+    manufacturer: str = "alnnode"
+
+    @property
+    def banner(self) -> str:
+        """The words that every capture, report and series description carries."""
+        if self.demonstration:
+            return "DEMONSTRATION MODEL - SYNTHETIC TRAINING DATA - NOT FOR CLINICAL USE"
+        return "RESEARCH USE ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A node with what the ensemble says of it and why."""
+
+    node: Node
+    prediction: Prediction
+    heatmaps: tuple[Heatmap, ...]
+    crops: CropPair
+
+    def suspicious(self, operating_point: OperatingPoint) -> bool:
+        """Whether the probability reaches the operating point."""
+        return self.prediction.probability >= operating_point.threshold

@@ -1,0 +1,96 @@
+"""Lymph nodes, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from alnnode.records.images import Box
+
+
+class Side(StrEnum):
+    """The patient's side (never the viewer's)."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Level(StrEnum):
+    """Axillary level: lateral to, behind, medial to the pectoralis minor."""
+
+    I = "I"  # noqa: E741 - the field's own name
+    II = "II"
+    III = "III"
+
+
+class NodeSource(StrEnum):
+    """Who located a node."""
+
+    ALGORITHM = "algorithm"
+    READER = "reader"
+    TRUTH = "truth"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A measured diameter on one slice; the ends are image coordinates (column, row)."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    length_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attenuation:
+    """Statistics of the voxels inside a node, HU."""
+
+    mean: float
+    maximum: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One axillary lymph node (or candidate that passed as one).
+
+    Attributes:
+        number: 1-based, in the order of the report.
+        box: bounding box in voxels.
+        slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
+        contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
+        score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
+        hilum_fraction: part of the volume that is fat of the hilum, 0 to 1; None where no hilum can be told.
+        cortex_mm: thickness of the cortex beside that hilum.
+        mask: the node's voxels, of the box's shape; None when only the outline is known.
+    """
+
+    number: int
+    box: Box
+    side: Side
+    slice_index: int
+    contour: tuple[tuple[float, float], ...]
+    long_axis: Axis
+    short_axis: Axis
+    attenuation: Attenuation
+    volume_mm3: float
+    score: float = 1.0
+    source: NodeSource = NodeSource.ALGORITHM
+    level: Level | None = None
+    tracking_uid: str | None = None  # of the reader's mark, or of the same node in an earlier report
+    hilum_fraction: float | None = None
+    cortex_mm: float | None = None
+    mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AxillaCoverage:
+    """How much of one axilla the series shows."""
+
+    side: Side
+    covered: bool
+    remark: str = ""  # e.g. "cut off at the side of the field of view"
