@@ -12,6 +12,7 @@ SHIFT = 0.06  # of the half side, at most
 SCALE = 0.12  # ASC only
 BRIGHTNESS, CONTRAST = 0.05, 0.1
 NOISE = 0.03  # standard deviation, at most
+STILL = 0.25  # of the crops are only mirrored
 
 
 def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
@@ -20,19 +21,21 @@ def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torc
     Mirroring left to right makes a left axilla of a right one. Mirroring front to back makes no anatomy, but without it heatmaps
     leaned towards the front of the node. Each crop gets its own strength of noise, from none: with the same for all, batch normalisation
     learned it as a property of every image, and a crop as it is, with air or lung cut to black, was one that the network had never seen.
+    For the same reason some crops are neither turned nor moved: interpolation smooths, and no crop that a node judges is smoothed.
     """
     count = len(batch)
 
     def uniform(reach: float) -> torch.Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * reach
 
-    angle, scale = uniform(ROTATION), 1 + (uniform(SCALE) if crop is Crop.ASC else torch.zeros(count))
+    moving = (torch.rand(count, generator=generator) >= STILL).float()
+    angle, scale = moving * uniform(ROTATION), 1 + moving * (uniform(SCALE) if crop is Crop.ASC else torch.zeros(count))
     mirror, turn = (torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) for _ in range(2))
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack(
         [
-            torch.stack([cosine * mirror, -sine * turn, uniform(SHIFT)], 1),
-            torch.stack([sine * mirror, cosine * turn, uniform(SHIFT)], 1),
+            torch.stack([cosine * mirror, -sine * turn, moving * uniform(SHIFT)], 1),
+            torch.stack([sine * mirror, cosine * turn, moving * uniform(SHIFT)], 1),
         ],
         1,
     )

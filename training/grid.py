@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from training import arrays
-from training.train import Trainer, TrainSettings, logits
+from training.train import Trainer, TrainSettings, code, logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class Task:
         return self.folder(work) / f"{self.crop.value}-scores.npz"
 
     def finished(self, work: Path) -> bool:
-        """Whether its scores are there; those of a network with other settings are not taken for its own."""
+        """Whether its scores are there; those of a network of other settings or other code are not taken for its own."""
         if not self.file(work).exists():
             return False
         with np.load(self.file(work), allow_pickle=False) as kept:
@@ -63,8 +63,8 @@ class Task:
 
     @property
     def described(self) -> str:
-        """Its settings as text."""
-        return json.dumps(asdict(self.settings), sort_keys=True)
+        """Its settings, and the digest of the code that trains it, as text."""
+        return json.dumps(asdict(self.settings) | {"code": code()}, sort_keys=True)
 
     def scores(self, work: Path) -> dict[str, Scores]:
         """Return its logits on "validation" and "test"."""

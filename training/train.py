@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import log_loss, roc_auc_score
 from torch.nn import functional
 
+from alnnode.errors import AlnnodeError
+from alnnode.model import network
 from alnnode.records import Crop
+from training import augment as augmentation
 from training import networks
 from training.augment import augment
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from training.cohort import Cohort
 
     Logits = npt.NDArray[np.float64]
+
+
+class DivergedError(AlnnodeError):
+    """A training loss is not a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,12 @@ def images(cohort: Cohort, crop: Crop) -> npt.NDArray[np.uint8]:
     return cohort.fsc if crop is Crop.FSC else cohort.asc
 
 
+def code() -> str:
+    """Return the digest (hex) of the code that decides what a network becomes: what other code trained is not gone on with."""
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (augmentation, network, networks))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 class Trainer:
     """One member on its way through the epochs; every random number comes from (seed, epoch), so that a resumed run repeats."""
 
@@ -81,23 +94,31 @@ class Trainer:
         self.model = networks.build(settings.architecture, images(train, crop).shape[2], settings.output_stride, initial)
         self.model.to(settings.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        self.batch = min(settings.batch, len(train))  # a smaller cohort is one batch, not none
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=max(len(train) // settings.batch, 1)
+            self.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=len(train) // self.batch
         )
         self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
         # A checkpoint of other settings or other data is not this run's.
         arrays = (images(train, crop), self.targets, images(validation, crop), validation.malignant)
         data = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        self.run = asdict(settings) | {"crop": crop.value, "data": data}
+        self.run = asdict(settings) | {"crop": crop.value, "data": data, "code": code()}
         folder.mkdir(parents=True, exist_ok=True)
 
     def fit(self, progress: Callable[[], None]) -> dict[str, torch.Tensor]:
-        """Return the weights of the best epoch; goes on from where an earlier run of the same settings and data stopped."""
+        """Return the weights of the best epoch; goes on from where an earlier run of the same settings, data and code stopped.
+
+        Raises:
+            DivergedError: the loss is not a number.
+        """
         self._resume()
         for _ in range(self.next_epoch):
             progress()
         while self.next_epoch < self.settings.epochs and self.next_epoch - self.best_epoch <= self.settings.patience:
             loss = self._epoch(self.next_epoch)
+            if not np.isfinite(loss):
+                told = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
+                raise DivergedError(f"{told} gave no finite loss; train with another --seed, or without this family")
             scores = logits(self.model, self.validation, self.crop, self.settings.device)
             validation_loss = float(log_loss(self.validation.malignant, 1 / (1 + np.exp(-scores)), labels=[False, True]))
             if validation_loss < self.best:
@@ -135,9 +156,10 @@ class Trainer:
     def _epoch(self, epoch: int) -> float:
         rng = np.random.default_rng([self.settings.seed, epoch, 7])
         generator = torch.Generator().manual_seed(self.settings.seed * 1000 + epoch)
+        torch.manual_seed(self.settings.seed * 1000 + epoch)  # dropout has no generator of its own
         order = balanced(self.train.malignant, rng)
         self.model.train()
-        size = self.settings.batch
+        size = self.batch
         losses = [
             self._step(order[start : start + size], rng, generator) for start in range(0, len(order) // size * size, size)
         ]

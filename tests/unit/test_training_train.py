@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from alnnode.records import Crop
+from training import augment as augmentation
 from training import auroc, grid
 from training.augment import augment
 from training.cohort import Cohort
-from training.train import Trainer, TrainSettings, balanced, logits
+from training.train import DivergedError, Trainer, TrainSettings, balanced, logits
 
 SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
 SHUFFLED = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=4, output_stride=16)
@@ -44,16 +45,18 @@ def rows(path) -> list[dict[str, str]]:
         return list(csv.DictReader(source))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, parts) -> None:
-    whole = Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "whole").fit(lambda: None)
+@pytest.mark.parametrize("architecture", ["densenet121", "efficientnet-b0"])  # the second drops features and layers at random
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, parts, architecture) -> None:
+    settings = dataclasses.replace(SETTINGS, architecture=architecture)
+    whole = Trainer(Crop.FSC, *parts, settings, tmp_path / "whole").fit(lambda: None)
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "halved").fit(stop)
+        Trainer(Crop.FSC, *parts, settings, tmp_path / "halved").fit(stop)
     steps: list[int] = []
-    resumed = Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "halved").fit(lambda: steps.append(1))
+    resumed = Trainer(Crop.FSC, *parts, settings, tmp_path / "halved").fit(lambda: steps.append(1))
     assert len(steps) == 2
     assert rows(tmp_path / "halved" / "fsc.csv") == rows(tmp_path / "whole" / "fsc.csv")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
@@ -108,7 +111,23 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path, parts) -> None:
     assert other.next_epoch == 0
 
 
-def test_scores_of_a_network_with_other_settings_are_not_taken_up(tmp_path, parts) -> None:
+def test_a_cohort_smaller_than_a_batch_is_trained_on_all_the_same(tmp_path, parts) -> None:
+    _, few = parts
+    trainer = Trainer(Crop.FSC, few, few, dataclasses.replace(SETTINGS, batch=32), tmp_path)
+    before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
+    trainer.fit(lambda: None)
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in trainer.model.named_parameters() if tensor.ndim > 1)
+
+
+def test_a_training_that_diverges_says_so_and_keeps_nothing(tmp_path, parts) -> None:
+    train, validation = parts
+    trainer = Trainer(Crop.FSC, train, validation, SETTINGS, tmp_path, np.full(len(train), np.nan, np.float32))
+    with pytest.raises(DivergedError, match="densenet121 under FSC: epoch 1 gave no finite loss"):
+        trainer.fit(lambda: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_a_network_with_other_settings_or_code_are_not_taken_up(tmp_path, parts, monkeypatch) -> None:
     train, validation = parts
     task = grid.Task("resnet18", Crop.FSC, 0, dataclasses.replace(SHUFFLED, epochs=1))
     other = dataclasses.replace(task, settings=dataclasses.replace(task.settings, output_stride=32))
@@ -117,6 +136,9 @@ def test_scores_of_a_network_with_other_settings_are_not_taken_up(tmp_path, part
         grid.train(lambda _: grid.Parts(train, validation, validation), [asked], tmp_path, lambda: None, processes=0)
         found.append(asked.file(tmp_path).stat().st_mtime_ns)
     assert found[0] == found[1] < found[2]
+    assert other.finished(tmp_path)
+    monkeypatch.setattr(grid, "code", lambda: "other code")
+    assert not other.finished(tmp_path)
 
 
 def test_both_classes_are_drawn_alike() -> None:
@@ -134,6 +156,17 @@ def test_crops_get_more_and_less_noise_down_to_none(crop) -> None:
     assert strengths.min() < 0.001
     assert strengths.max() == pytest.approx(0.03, rel=0.1)
     assert strengths.median() == pytest.approx(0.015, rel=0.2)
+
+
+@pytest.mark.parametrize("crop", Crop)
+def test_a_quarter_of_the_crops_are_not_smoothed_by_interpolation(crop, monkeypatch) -> None:
+    for name in ("NOISE", "BRIGHTNESS", "CONTRAST"):
+        monkeypatch.setattr(augmentation, name, 0.0)
+    rough = torch.rand((1, 1, 32, 32), generator=torch.Generator().manual_seed(2))
+    found = augment(rough.expand(400, -1, -1, -1), crop, torch.Generator().manual_seed(1))
+    mirrored = torch.cat([rough.flip(dims) for dims in ((), (2,), (3,), (2, 3))])
+    nearest = (found[:, None] - mirrored[None]).abs().amax((2, 3, 4)).amin(1)
+    assert (nearest < 1e-4).float().mean() == pytest.approx(0.25, abs=0.07)
 
 
 def test_networks_side_by_side_take_the_gpus_in_turn(monkeypatch) -> None:
