@@ -166,6 +166,7 @@ def lidc(
     """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under each crop."""
     families = tuple(family or lidc_nodules.FAMILIES)
     wanted = lidc_nodules.tasks(families, seed, epochs)
+    work = work / lidc_nodules.digest(data)[:12]
     with bars() as report:
         grid.train(partial(lidc_nodules.parts, data, seed), wanted, work, report("networks", len(wanted)), processes)
         nodules = lidc_nodules.read(data)

@@ -110,11 +110,5 @@ def bootstrap(labels: Labels, scores: Scores, patients: Patients, seed: int = 0)
     return np.asarray(won / total[both], np.float64)
 
 
-def bootstrap_interval(labels: Labels, scores: Scores, patients: Patients, seed: int = 0) -> Interval:
-    """Return the AUROC with the percentile interval of a bootstrap over patients (Rutter, Acad Radiol 2000)."""
-    low, high = np.quantile(bootstrap(labels, scores, patients, seed), [0.025, 0.975])
-    return Interval(float(order(labels, scores).mean()), float(low), float(high))
-
-
 def _unbias(clusters: int) -> float:
     return clusters / (clusters - 1) if clusters > 1 else 1.0

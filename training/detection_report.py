@@ -57,9 +57,9 @@ def _classified(examined: Examined, found: list[Target], threshold: float) -> di
     )
     out: dict[str, Any] = {}
     if 0 < labels.sum() < len(labels):
-        out["auroc_found_nodes"] = _triple(auroc.bootstrap_interval(labels, scores, patients))
+        out["auroc_found_nodes"] = _triple(auroc.interval(labels, scores, patients))
     if 0 < involved.sum() < len(involved):
-        out["auroc_patients"] = _triple(auroc.bootstrap_interval(involved, highest, np.array([str(n) for n in indices])))
+        out["auroc_patients"] = _triple(auroc.interval(involved, highest, np.array([str(n) for n in indices])))
     return out
 
 

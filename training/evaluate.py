@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of one evaluation; every proportion and AUROC with its 95 % interval."""
+    """The figures of one evaluation, with 95 % intervals: AUROCs' by DeLong with clusters of patients, proportions' as `statistics.at`."""
 
     nodes: int
     malignant: int
@@ -50,7 +50,7 @@ def evaluate(
     member_logits = {crop: logits(model, cohort, crop, device) for crop, model in models.items()}
     probability = np.round(statistics.mean_probability(statistics.stack(member_logits), temperature), 4)
     shifted = statistics.stack({crop: logits(model, cohort, crop, device, variant=1) for crop, model in models.items()})
-    called = probability >= threshold
+    point = statistics.at(labels, probability, patients, threshold)
     rows = {"ensemble": probability, **{crop.value: member_logits[crop] for crop in Crop}}
     rows["ensemble, boxes as a detector might give them"] = statistics.mean_probability(shifted, temperature)
     rows["short axis alone"] = cohort.short_axis.astype(np.float64)
@@ -58,11 +58,11 @@ def evaluate(
         nodes=len(cohort),
         malignant=int(labels.sum()),
         patients=len(cohort.patients),
-        auroc={name: auroc.bootstrap_interval(labels, scores, patients) for name, scores in rows.items()},
+        auroc={name: auroc.interval(labels, scores, patients) for name, scores in rows.items()},
         threshold=threshold,
-        sensitivity=statistics.proportion(int((called & labels).sum()), int(labels.sum())),
-        specificity=statistics.proportion(int((~called & ~labels).sum()), int((~labels).sum())),
-        accuracy=statistics.proportion(int((called == labels).sum()), len(labels)),
+        sensitivity=point.sensitivity,
+        specificity=point.specificity,
+        accuracy=point.accuracy,
         expected_calibration_error=statistics.expected_calibration_error(labels, probability),
         brier=statistics.brier(labels, probability),
     )
@@ -73,7 +73,7 @@ def table(figures: Figures) -> str:
     lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
     lines += [f"| AUROC, {name} | {_row(value)} |" for name, value in figures.auroc.items()]
     for name in ("sensitivity", "specificity", "accuracy"):
-        lines.append(f"| {name} at {figures.threshold:.2f} | {_row(getattr(figures, name))} |")
+        lines.append(f"| {name} at {figures.threshold:g} | {_row(getattr(figures, name))} |")
     lines.append(f"| expected calibration error | {figures.expected_calibration_error:.3f} | |")
     lines.append(f"| Brier score | {figures.brier:.3f} | |")
     return "\n".join(lines)

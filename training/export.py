@@ -124,7 +124,7 @@ def with_detection(text: str, figures: dict[str, Any]) -> str:
     section = f"""{LOCATED}
 {figures["volumes"]} phantoms of seed {figures["seed"]}, which was used for nothing else; {figures["nodes"]} nodes with a short axis of 5 mm or more. A node counts
 as found when a mark shares a quarter of the union of both; any other mark, a second one on a node too, is a false positive. Intervals
-come from a bootstrap over phantoms, those of parts are Wilson intervals. Real axillae hold more that looks like a node than phantoms do.
+come from a bootstrap over phantoms, of AUROCs from DeLong with clusters of phantoms, of parts from Wilson. Real axillae hold more that looks like a node than phantoms do.
 
 {detection_table(figures)}
 

@@ -65,7 +65,7 @@ def _fold(
     found += [_mean(f"{family}, both", labels, [probability[family, crop] for crop in Crop]) for family in families]
     best = selection.combinations(labels, {member: kept["validation"] for member, kept in scores.items()})[0]
     parts = [best.apply({member: kept[name] for member, kept in scores.items()}) for name in ("validation", "test")]
-    found.append(row(CHOSEN, labels, parts[0], parts[1]))
+    found.append(row(CHOSEN, labels, *_calibrated(labels, _logit(parts[0]), _logit(parts[1]))))
     found.append(_mean(ALL, labels, list(probability.values())))
     together = [
         np.stack([_logit(np.mean([p[n] for p in probability.values()], axis=0)), np.log(diameter[name])], 1)
@@ -77,7 +77,8 @@ def _fold(
 
 
 def _calibrated(labels: npt.NDArray[np.bool_], validation: Scores, test: Scores) -> tuple[Scores, Scores]:
-    return selection.platt(labels, validation, validation), selection.platt(labels, validation, test)
+    scale = selection.platt(labels, validation)
+    return 1 / (1 + np.exp(-scale.apply(validation))), 1 / (1 + np.exp(-scale.apply(test)))
 
 
 def _mean(name: str, labels: npt.NDArray[np.bool_], members: Sequence[tuple[Scores, Scores]]) -> Row:

@@ -135,7 +135,7 @@ def _points(evaluation: Evaluation, probability: Scores) -> list[tuple[str, ...]
     for name, threshold in points.items():
         point = statistics.at(labels, probability, patients, threshold)
         figures = (point.sensitivity, point.specificity, point.accuracy)
-        found.append((f"{threshold:.2f}", name, *(tables.cell(figure) for figure in figures)))
+        found.append((f"{threshold:g}", name, *(tables.cell(figure) for figure in figures)))
     return found
 
 

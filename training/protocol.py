@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
 from alnnode.model import network
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    import torch
 
     from alnnode.imaging.crop import CropSettings
     from training.cohort import Cohort
     from training.evaluate import Figures
     from training.grid import Task
-    from training.selection import Combination, Member
+    from training.selection import Combination, Member, Scale
     from training.tables import Row
 
     Scores = npt.NDArray[np.floating[Any]]
@@ -58,7 +58,8 @@ class Judgement:
 
     Attributes:
         labels: of the validation nodes of all folds.
-        validation, tested: logits of each network.
+        validation, tested: logits of each network on the scale that was fitted on its validation nodes.
+        scales: those of the networks of the first fold.
         best: of all combinations, on validation; ``pair`` is the one that a node serves, the mean of one FSC and one ASC network
             (`selection.served`).
         rows: single networks, both crops of each family, the paper's pair where it was trained, the chosen combination.
@@ -68,6 +69,7 @@ class Judgement:
     labels: Labels
     validation: Mapping[Member, Scores]
     tested: Mapping[Member, Scores]
+    scales: Mapping[Member, Scale]
     best: Combination
     pair: Combination
     rows: list[Row]
@@ -128,12 +130,14 @@ def judge(
     """
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     families = tuple(dict.fromkeys(task.family for task in tasks))
-    # The network of the first fold is the one that is shipped, so it is the one that is tested.
+    # Every fold's network has a scale of its own.
     validation = {
-        member: np.concatenate([t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
+        member: _pooled(labels, [t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
         for member in first
     }
-    tested = {member: task.scores(work)["test"] for member, task in first.items()}
+    # The network of the first fold is the one that is shipped, so it is the one that is tested.
+    scales = {member: _scale(labels, task.scores(work)["validation"]) for member, task in first.items()}
+    tested = {member: scales[member].apply(task.scores(work)["test"]) for member, task in first.items()}
     ranked = selection.combinations(labels, validation)
     best = ranked[0]
     rows = _singles(labels, validation, tested, families)
@@ -143,7 +147,19 @@ def judge(
         rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
     rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
     pair = selection.served(labels, patients, validation, costs)
-    return Judgement(labels, validation, tested, best, pair, rows, single)
+    return Judgement(labels, validation, tested, scales, best, pair, rows, single)
+
+
+def _pooled(labels: Labels, folds: Sequence[Scores]) -> Scores:
+    """Return the logits of fold after fold, each on the scale fitted on it."""
+    ends = np.cumsum([len(scores) for scores in folds])
+    parts = zip(folds, np.split(labels, ends[:-1]), strict=True)
+    return np.concatenate([selection.platt(of_fold, scores).apply(scores) for scores, of_fold in parts])
+
+
+def _scale(labels: Labels, scores: Scores) -> Scale:
+    """Return the scale of the first fold's network."""
+    return selection.platt(labels[: len(scores)], scores)
 
 
 def costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
@@ -191,11 +207,17 @@ def chance(family: str, cohort: Cohort, rows: Rows, scores: Mapping[str, Scores]
     return tables.row(f"{family} FSC, {SHUFFLED}", cohort.malignant[rows.validation], scores["validation"], scores["test"])
 
 
-def restore(task: Task, work: Path, channels: int) -> torch.nn.Module:
-    """Return a trained network as the node would run it: from weights in half precision."""
-    weights = export.halved(load_file(task.folder(work) / f"{task.crop.value}-best.safetensors"))
+def restore(task: Task, work: Path, channels: int, scale: Scale) -> torch.nn.Module:
+    """Return a trained network as the node would run it: from weights in half precision, its scale part of its last layer."""
+    weights = load_file(task.folder(work) / f"{task.crop.value}-best.safetensors")
     family = next(a for a in network.ARCHITECTURES if a == task.family)
-    return network.restore(channels, task.settings.output_stride, weights, family).to(task.settings.device)
+    model = network.restore(channels, task.settings.output_stride, weights, family)
+    *_, last = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    with torch.no_grad():
+        last.weight.mul_(scale.slope)
+        last.bias.mul_(scale.slope).add_(scale.intercept)
+    halves = export.halved(model.state_dict())
+    return network.restore(channels, task.settings.output_stride, halves, family).to(task.settings.device)
 
 
 def calibrate(

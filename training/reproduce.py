@@ -144,7 +144,7 @@ def _judge(plan: Plan, nodes: Described, harder: Cohort, tasks: list[Task], chan
     rows = [*judged.rows, *_baselines(nodes, splits[0])]
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     used = sorted({*best.members, *mean.members, *pair.members})
-    models = {member: protocol.restore(first[member], work, len(plan.crops.windows)) for member in used}
+    models = {member: protocol.restore(first[member], work, len(plan.crops.windows), judged.scales[member]) for member in used}
     apart = {member: logits(models[member], harder, member[1], plan.device) for member in used}
     shifted = [
         tables.Row(PAPER[1], mean.apply(apart), mean.apply(apart) >= statistics.youden(labels, mean.apply(validation))),

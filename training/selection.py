@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from alnnode.records import Crop
 from training import auroc
+from training.statistics import soft_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 RULES: Final = ("mean", "weighted", "stacked")
 KEPT: Final = 2  # families of each crop
 TOLD_APART: Final = 0.05  # p below which validation tells two from each other
+MAX_LOSS: Final = 0.01  # of AUROC on validation: with few nodes nothing is told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def served(labels: Labels, patients: Patients, validation: Mapping[Member, Score
     """Return the pair that a node serves: the cheapest of those that validation cannot tell from the best (docs/adr/0005).
 
     A pair is the mean of one FSC and one ASC network. Each of its networks must be one that validation cannot tell from the best of its
-    crop, or a network that learned nothing would do beside a good one; and so must the pair itself, of the best pair.
+    crop, or a network that learned nothing would do beside a good one; and so must the pair itself, of the best pair, and its AUROC
+    may not be more than `MAX_LOSS` below.
 
     Args:
         labels: (N,) of the validation nodes.
@@ -86,7 +89,9 @@ def served(labels: Labels, patients: Patients, validation: Mapping[Member, Score
         members = [member for member in validation if member[1] is crop]
         kept.append([members[n] for n in _like_the_best(labels, patients, [validation[member] for member in members])])
     pairs = [fit(labels, validation, members, "mean") for members in product(*kept)]
-    good = [pairs[n] for n in _like_the_best(labels, patients, [pair.apply(validation) for pair in pairs])]
+    alike = [pairs[n] for n in _like_the_best(labels, patients, [pair.apply(validation) for pair in pairs])]
+    best = max(pair.validation_auroc for pair in pairs)
+    good = [pair for pair in alike if pair.validation_auroc >= best - MAX_LOSS]
     return min(good, key=lambda pair: (sum(costs[family] for family, _ in pair.members), -pair.validation_auroc))
 
 
@@ -113,10 +118,30 @@ def fit(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Memb
     return Combination(members, rule, combination.weights, intercept, area)
 
 
-def platt(labels: Labels, validation: Scores, scores: Scores) -> npt.NDArray[np.float64]:
-    """Return probabilities of scores on a scale fitted on validation (Platt 1999), so that folds can be pooled."""
-    model = LogisticRegression(C=1e3, max_iter=1000).fit(validation[:, None], labels)
-    return np.asarray(model.predict_proba(scores[:, None])[:, 1])
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What turns the logits of one network into those of a calibrated one: ``slope`` x logit + ``intercept``."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def apply(self, logits: Scores) -> npt.NDArray[np.float64]:
+        """Return the logits on the calibrated scale."""
+        return np.asarray(self.slope * logits + self.intercept, dtype=np.float64)
+
+
+def platt(labels: Labels, scores: Scores) -> Scale:
+    """Return the scale fitted on the scores of one network or baseline (Platt 1999, with his targets).
+
+    Networks are trained on as many malignant as benign nodes: the intercept gives back how many of each there are. And networks of
+    several folds, each on its own scale, can be pooled afterwards. What ranks no better than chance keeps its scale.
+    """
+    target = soft_targets(labels)
+    twice, once = np.concatenate([scores, scores])[:, None], np.ones(len(labels), dtype=int)
+    weights = np.concatenate([target, 1 - target])
+    model = LogisticRegression(C=1e3, max_iter=1000).fit(twice, np.concatenate([once, 1 - once]), weights)
+    slope = float(model.coef_[0, 0])
+    return Scale(slope, float(model.intercept_[0])) if slope > 0 else Scale()
 
 
 def _sigmoid(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.bool_]
     Patients = npt.NDArray[np.str_]
 
-SMALLEST_SUBGROUP = 5  # of either class; an AUROC of fewer says nothing
+SMALLEST_SUBGROUP = 5  # nodes of either class, and patients; an AUROC of fewer says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def proportion(hits: int, of: int) -> Interval:
 def clustered_proportion(hits: Labels, patients: Patients) -> Interval:
     """Return the share of hits with the Wilson interval of as many nodes as they are worth (Rao & Scott, Biometrics 1992).
 
-    Nodes of one patient are right or wrong together; the design effect, never taken below 1, says how much less they tell.
+    Nodes of one patient are right or wrong together; the design effect, never taken below 1, says how much less they tell. Where all
+    are hits, or none, it cannot be estimated: they are worth no more than their patients.
     """
     count, rate = len(hits), float(hits.mean())
     _, cluster = np.unique(patients, return_inverse=True)
@@ -70,7 +71,7 @@ def clustered_proportion(hits: Labels, patients: Patients) -> Interval:
     groups = len(residual)
     plain = rate * (1 - rate) / count
     clustered = groups / max(groups - 1, 1) * float((residual**2).sum()) / count**2
-    worth = count / max(clustered / plain, 1.0) if plain > 0 else float(count)
+    worth = count / max(clustered / plain, 1.0) if plain > 0 else float(groups)
     z2 = auroc.Z**2
     middle = (rate + z2 / (2 * worth)) / (1 + z2 / worth)
     reach = auroc.Z / (1 + z2 / worth) * float(np.sqrt(rate * (1 - rate) / worth + z2 / (4 * worth**2)))
@@ -102,10 +103,12 @@ def youden(labels: Labels, scores: Scores) -> float:
 
 
 def threshold_for(labels: Labels, scores: Scores, sensitivity: float) -> float:
-    """Return the highest threshold, rounded down to 0.01, at which at least so many of the positives are found."""
+    """Return the highest threshold, rounded down to 0.01 (below that, to 0.0001), at which at least so many of the positives are found."""
     positives = np.sort(scores[labels])
     allowed_misses = int(np.floor((1 - sensitivity) * len(positives) + 1e-9))  # 1 - 0.98 is a little less than 0.02
-    return float(np.clip(np.floor(positives[allowed_misses] * 100) / 100, 0.01, 0.99))
+    lowest = float(positives[allowed_misses])
+    steps = 100 if lowest >= 0.01 else 10_000
+    return float(np.clip(np.floor(lowest * steps) / steps, 0.0001, 0.99))
 
 
 def average_precision(labels: Labels, scores: Scores, patients: Patients, seed: int = 0, resamples: int = 500) -> Interval:
@@ -124,6 +127,8 @@ def average_precision(labels: Labels, scores: Scores, patients: Patients, seed: 
 
 def temperature_for(labels: Labels, logits: Scores) -> float:
     """Return the temperature that minimises the log loss of the members' mean probability (Guo et al., ICML 2017).
+
+    The loss is that to Platt's targets (`soft_targets`): a few nodes that are ranked without a fault give no certainty.
 
     Args:
         labels: (N,).
@@ -175,12 +180,19 @@ def subgroups(labels: Labels, scores: Scores, patients: Patients, groups: Mappin
         for value in np.unique(values):
             rows = values == value
             positive = int(labels[rows].sum())
-            enough = min(positive, int(rows.sum()) - positive) >= SMALLEST_SUBGROUP
+            enough = min(positive, int(rows.sum()) - positive, len(np.unique(patients[rows]))) >= SMALLEST_SUBGROUP
             area = auroc.interval(labels[rows], scores[rows], patients[rows]) if enough else None
             found.append(Subgroup(f"{attribute}: {value}", int(rows.sum()), positive, area))
     return found
 
 
+def soft_targets(labels: Labels) -> npt.NDArray[np.float64]:
+    """Return what labels are worth as probabilities: not 0 and 1 but (n + 1) / (n + 2) of n of a class (Platt 1999)."""
+    positives = int(labels.sum())
+    return np.where(labels, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
+
+
 def _log_loss(labels: Labels, scores: Scores) -> float:
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
-    return float(-np.mean(np.where(labels, np.log(clipped), np.log(1 - clipped))))
+    target = soft_targets(labels)
+    return float(-np.mean(target * np.log(clipped) + (1 - target) * np.log(1 - clipped)))

@@ -4,11 +4,23 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from alnnode.model import bundle
 from alnnode.records import Crop
 from training import cohort as cohorts
-from training import described, networks, reproduce, reproduce_report, reproduction, selection
+from training import (
+    described,
+    grid,
+    networks,
+    protocol,
+    reproduce,
+    reproduce_report,
+    reproduction,
+    selection,
+    statistics,
+)
 from training.protocol import PAPER
 
 
@@ -138,10 +150,55 @@ def test_a_rule_gives_probabilities_that_rank_better_than_one_member(rule) -> No
         assert sum(combination.weights) == pytest.approx(1)
 
 
-def test_platt_puts_folds_on_one_scale() -> None:
+def test_with_few_nodes_no_cheap_pair_that_is_plainly_worse_is_served(monkeypatch) -> None:
+    """Sixty nodes tell nothing apart; what is more than a hundredth worse on them is not served all the same."""
+    rng = np.random.default_rng(2)
+    labels, patients = np.arange(60) % 2 == 0, np.arange(60).astype(str)
+    validation = {
+        (family, crop): gain * labels + rng.normal(0, 1, 60)
+        for family, gain in {"good": 2.0, "lean": 1.5}.items()
+        for crop in Crop
+    }
+    costs = {"good": 9.0, "lean": 1.0}
+    served = selection.served(labels, patients, validation, costs)
+    monkeypatch.setattr(selection, "MAX_LOSS", 1.0)
+    cheap = selection.served(labels, patients, validation, costs)
+    assert {family for family, _ in cheap.members} == {"lean"}
+    assert cheap.validation_auroc < served.validation_auroc - 0.01
+
+
+def test_platt_puts_the_networks_of_folds_on_one_scale() -> None:
     labels, validation = members()
     scores = validation["good", Crop.FSC]
+    expected = selection.platt(labels, scores).apply(scores)
     for factor, shift in ((1, 0), (5, 3)):
-        found = selection.platt(labels, factor * scores + shift, factor * scores + shift)
-        assert found.mean() == pytest.approx(labels.mean(), abs=0.01)
-        np.testing.assert_allclose(found, selection.platt(labels, scores, scores), atol=1e-2)
+        found = protocol._pooled(np.tile(labels, 2), [scores, factor * scores + shift])
+        np.testing.assert_allclose(found, np.tile(expected, 2), rtol=0.01, atol=0.01)
+
+
+def test_probabilities_are_those_of_the_cohort_though_training_draws_both_classes_alike() -> None:
+    rng = np.random.default_rng(4)
+    labels = rng.random(4000) < 0.15
+    logits = 2 * (2 * labels - 1) + rng.normal(0, 2, 4000)  # a perfect judge where both classes are as frequent
+    scale = selection.platt(labels, logits)
+    told = statistics.mean_probability(scale.apply(logits)[None], 1.0)
+    assert told.mean() == pytest.approx(labels.mean(), abs=0.01)
+    assert statistics.expected_calibration_error(labels, told) < 0.02
+    assert statistics.expected_calibration_error(labels, statistics.mean_probability(logits[None], 1.0)) > 0.1
+    assert selection.platt(labels, -logits) == selection.Scale()
+
+
+@pytest.mark.parametrize("family", ["resnet18", "densenet121", "efficientnet-b0"])
+def test_the_scale_becomes_part_of_the_network_that_is_shipped(tmp_path, family) -> None:
+    torch.manual_seed(1)
+    settings = protocol.settings(family, 1, 8, 32, 1, "cpu")
+    task = grid.Task(family, Crop.FSC, 0, settings)
+    task.folder(tmp_path).mkdir(parents=True)
+    plain = networks.build(family, 1, 32).eval()
+    save_file({k: t.contiguous() for k, t in plain.state_dict().items()}, task.folder(tmp_path) / "fsc-best.safetensors")
+    crops = torch.rand(6, 1, 32, 32)
+    with torch.inference_mode():
+        before, after = (
+            protocol.restore(task, tmp_path, 1, scale)(crops) for scale in (selection.Scale(), selection.Scale(0.5, -1.75))
+        )
+    np.testing.assert_allclose(after, 0.5 * before - 1.75, atol=2e-3)

@@ -27,6 +27,9 @@ def test_nodes_that_are_right_or_wrong_together_count_less() -> None:
     as_few = statistics.proportion(32, 40)
     assert (together.low, together.high) == pytest.approx((as_few.low, as_few.high), abs=5e-3)
     assert statistics.clustered_proportion(np.ones(30, bool), np.arange(30).astype(str)).low == pytest.approx(0.886, abs=1e-3)
+    # Where all are hits the design effect cannot be seen: thirty nodes of three patients are three.
+    few = statistics.clustered_proportion(np.ones(30, bool), np.repeat(["a", "b", "c"], 10))
+    assert few.low == pytest.approx(statistics.proportion(3, 3).low)
 
 
 def test_the_figures_at_a_threshold_are_those_of_the_table() -> None:
@@ -69,6 +72,14 @@ def test_reliability_and_its_error() -> None:
     assert statistics.brier(labels, scores) == pytest.approx(np.mean((scores - labels) ** 2))
 
 
+def test_subgroups_of_a_handful_of_patients_have_no_interval() -> None:
+    labels, scores, _ = labelled(80)
+    for patients, judged in ((4, False), (5, True)):
+        names = (np.arange(80) % patients).astype(str)
+        (found,) = statistics.subgroups(labels, scores, names, {"side": np.full(80, "left")})
+        assert (found.auroc is not None) == judged
+
+
 def test_subgroups_are_judged_where_both_classes_are_there() -> None:
     labels, scores, patients = labelled()
     side = np.where(np.arange(len(labels)) < 200, "L", "R")
@@ -89,6 +100,13 @@ def test_the_threshold_reaches_the_sensitivity_and_no_higher_one_does(target: fl
     assert (probability[labels] >= threshold + 0.02).mean() < max(target, 0.999)
 
 
+def test_a_threshold_below_a_hundredth_is_not_rounded_up() -> None:
+    labels = np.arange(200) < 100
+    probability = np.where(labels, 0.6, 0.001)
+    probability[:10] = 0.00425
+    assert statistics.threshold_for(labels, probability, 0.98) == pytest.approx(0.0042)
+
+
 def test_the_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(1)
     honest = rng.normal(0, 2, 20000)
@@ -98,6 +116,12 @@ def test_the_temperature_undoes_overconfidence() -> None:
     before, after = (statistics.mean_probability(overconfident, t) for t in (1.0, 3.0))
     assert statistics.expected_calibration_error(labels, after) < 0.02 < statistics.expected_calibration_error(labels, before)
     assert statistics.brier(labels, after) < statistics.brier(labels, before)
+
+
+def test_a_few_nodes_without_a_fault_give_no_certainty() -> None:
+    labels, logits = np.array([False] * 4 + [True] * 4), np.array([[-9.0] * 4 + [9.0] * 4])
+    told = statistics.mean_probability(logits, statistics.temperature_for(labels, logits))
+    assert 0.8 < told.max() < 0.86  # (4 + 1) / (4 + 2)
 
 
 def test_members_are_stacked_in_the_order_of_their_enumeration() -> None:

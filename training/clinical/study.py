@@ -180,7 +180,9 @@ def run(plan: Plan, nodes: Nodes, report: Report, out: Path) -> Outcome:
     judged.rows.extend([protocol.short_axis(nodes.cohort, splits[0]), chance])
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     channels = len(plan.crops.windows)
-    models = {crop: protocol.restore(first[family, crop], place, channels) for family, crop in judged.pair.members}
+    models = {
+        member[1]: protocol.restore(first[member], place, channels, judged.scales[member]) for member in judged.pair.members
+    }
     test = crops.take(nodes, splits[0].test)
     temperature, figures = protocol.calibrate(judged, models, test.cohort, plan.device)
     digest = export.write(_export(plan, nodes, splits[0], judged, models, temperature, figures), out)
