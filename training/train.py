@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     Logits = npt.NDArray[np.float64]
 
 
+WARMING = 0.3  # of the steps: the learning rate rises, then falls by a cosine
+
+
 class DivergedError(AlnnodeError):
     """A training loss is not a number."""
 
@@ -42,7 +45,8 @@ class TrainSettings:
     Attributes:
         architecture: one of `alnnode.model.network.ARCHITECTURES`, or `networks.LITE`.
         weights: safetensors to start from; empty for weights drawn from the seed.
-        patience: epochs without a lower validation loss before training stops.
+        patience: epochs without a lower validation loss before training stops, once the learning rate has fallen below half of its highest:
+            before, the loss swings, and the cosine is still to come.
         bf16: autocast to bfloat16; three times as fast on processors that have it.
         threads: of one member; both are trained side by side. 0 leaves it to torch.
     """
@@ -96,8 +100,15 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self.batch = min(settings.batch, len(train))  # a smaller cohort is one batch, not none
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=len(train) // self.batch
+            self.optimizer,
+            settings.learning_rate,
+            epochs=settings.epochs,
+            steps_per_epoch=len(train) // self.batch,
+            pct_start=WARMING,
         )
+        # Both classes count alike, as in training: else the rarer one would have little say in which epoch is the best.
+        counts = np.bincount(validation.malignant, minlength=2)
+        self.balance = len(validation) / 2 / np.maximum(counts, 1)[validation.malignant.astype(int)]
         self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
         # A checkpoint of other settings or other data is not this run's.
         arrays = (images(train, crop), self.targets, images(validation, crop), validation.malignant)
@@ -114,13 +125,16 @@ class Trainer:
         self._resume()
         for _ in range(self.next_epoch):
             progress()
-        while self.next_epoch < self.settings.epochs and self.next_epoch - self.best_epoch <= self.settings.patience:
+        while self.next_epoch < self.settings.epochs and not self._stalled:
             loss = self._epoch(self.next_epoch)
             if not np.isfinite(loss):
                 told = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
                 raise DivergedError(f"{told} gave no finite loss; train with another --seed, or without this family")
             scores = logits(self.model, self.validation, self.crop, self.settings.device)
-            validation_loss = float(log_loss(self.validation.malignant, 1 / (1 + np.exp(-scores)), labels=[False, True]))
+            probability = 1 / (1 + np.exp(-scores))
+            validation_loss = float(
+                log_loss(self.validation.malignant, probability, sample_weight=self.balance, labels=[False, True])
+            )
             if validation_loss < self.best:
                 self.best, self.best_epoch = validation_loss, self.next_epoch
                 save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, self._weights)
@@ -129,6 +143,11 @@ class Trainer:
             self._keep()
             progress()
         return dict(load_file(self._weights))
+
+    @property
+    def _stalled(self) -> bool:
+        half = self.next_epoch >= self.settings.epochs * (1 + WARMING) / 2
+        return half and self.next_epoch - self.best_epoch > self.settings.patience
 
     @property
     def _weights(self) -> Path:

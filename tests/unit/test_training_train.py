@@ -15,8 +15,9 @@ import torch
 from alnnode.records import Crop
 from training import augment as augmentation
 from training import auroc, grid
+from training import train as training_code
 from training.augment import augment
-from training.cohort import Cohort
+from training.cohort import Cohort, take
 from training.train import DivergedError, Trainer, TrainSettings, balanced, logits
 
 SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
@@ -125,6 +126,27 @@ def test_a_training_that_diverges_says_so_and_keeps_nothing(tmp_path, parts) -> 
     with pytest.raises(DivergedError, match="densenet121 under FSC: epoch 1 gave no finite loss"):
         trainer.fit(lambda: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_both_classes_count_alike_in_the_choice_of_the_epoch(tmp_path, parts) -> None:
+    train, validation = parts
+    rare = take(validation, np.r_[np.flatnonzero(~validation.malignant), np.flatnonzero(validation.malignant)[:1]])
+    trainer = Trainer(Crop.FSC, train, rare, SETTINGS, tmp_path)
+    trainer.fit(lambda: None)
+    last = logits(trainer.model, rare, Crop.FSC)
+    loss = np.logaddexp(0, np.where(rare.malignant, -last, last))
+    expected = (loss[rare.malignant].mean() + loss[~rare.malignant].mean()) / 2
+    assert float(rows(tmp_path / "fsc.csv")[-1]["validation_loss"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_training_does_not_stop_while_the_learning_rate_is_high(tmp_path, parts, monkeypatch) -> None:
+    """The loss swings there; what no later epoch betters stops training only when the cosine has fallen to its half."""
+    train, validation = parts
+    settings = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=10, patience=1)
+    losses = iter([0.1] + [0.9] * 9)
+    monkeypatch.setattr(training_code, "log_loss", lambda *_, **__: next(losses))
+    Trainer(Crop.FSC, train, validation, settings, tmp_path).fit(lambda: None)
+    assert len(rows(tmp_path / "fsc.csv")) == 7  # of 10: three rise, seven fall, half of them is at 6.5
 
 
 def test_scores_of_a_network_with_other_settings_or_code_are_not_taken_up(tmp_path, parts, monkeypatch) -> None:
