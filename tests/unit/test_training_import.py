@@ -164,7 +164,7 @@ def test_a_mapping_knows_whole_texts_only() -> None:
 def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
     path = tmp_path / "pathology.csv"
     path.write_text(
-        "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,reactive\n",
+        "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,Metastatic\n",
         encoding="utf-8",
     )
     # A reader's own class gives way to pathology, and stays where there is none.
@@ -173,10 +173,17 @@ def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
     found = labels.apply(joined, labels.mapping([]))
     assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
     assert {r.label for r in found if r.patient != "H-0"} == {""}
-    assert [(p.row, "contradicts row 2" in p.what, "no node" in p.what) for p in problems] == [
-        (4, False, True),
-        (5, True, False),
-    ]
+    assert [(p.row, p.what) for p in problems] == [(4, "belongs to no node that was marked")]
+
+
+def test_rows_that_contradict_each_other_label_nothing(tmp_path, rows) -> None:
+    path = tmp_path / "pathology.csv"
+    path.write_text("patient,label\nH-0,malignant\nH-1,Benign\nH-0,benign\nH-1,benign\nH-0,malignant\n", encoding="utf-8")
+    joined, problems = labels.join([replace(row, pathology="metastatic") for row in rows.values()], path)
+    found = labels.apply(joined, labels.mapping([]))
+    told = {name: {row.label for row in found if row.patient == name} for name in ("H-0", "H-1")}
+    assert told == {"H-0": {""}, "H-1": {"benign"}}
+    assert [(p.row, p.what) for p in problems] == [(2, "contradicts row 4"), (4, "contradicts row 2"), (6, "contradicts row 4")]
 
 
 def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> None:
