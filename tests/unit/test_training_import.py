@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import hospitals
 import nibabel
@@ -282,6 +283,65 @@ def test_pieces_of_a_mask_of_one_value_are_nodes(tmp_path, hospital, lying) -> N
     mask = (one.masks.transpose(2, 1, 0) > 0).astype(np.uint8)
     nibabel.save(nibabel.Nifti1Image(mask, affine), tmp_path / f"{one.volume.header.SeriesInstanceUID}.nii")
     assert len(importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN).rows) == len(one.nodes)
+
+
+def masked(one: hospitals.Patient, folder_: Path, values: dict[int, int]) -> Path:
+    """Write a mask in NIfTI in which each node has one of these values."""
+    affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+    mask = np.zeros_like(one.masks)
+    for number, value in values.items():
+        mask[one.masks == number] = value
+    path = folder_ / f"{one.name}.nii"
+    nibabel.save(nibabel.Nifti1Image(mask.transpose(2, 1, 0), affine), path)
+    return path
+
+
+def test_far_pieces_of_a_value_that_is_a_class_are_nodes(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    values = {node.number: 1 + bad for node, bad in zip(one.nodes, one.malignant, strict=True)}
+    found = nifti.read(masked(one, tmp_path, values), lying)
+    truth = [hospitals.row_of(*node) for node in hospital.nodes if node[0] is one]
+    assert boxes(found.rows) == boxes(truth)
+    assert ["value 1" in line and "2 pieces" in line for line in found.left_out] == [True, False]
+    # The value stays what a table of labels is joined by.
+    (tmp_path / "classes.csv").write_text("source_uid,label\n1,benign\n2,malignant\n")
+    joined, problems = labels.join(found.rows, tmp_path / "classes.csv")
+    assert not problems
+    assert sorted((r.left, r.label) for r in joined) == sorted((r.left, r.label) for r in truth)
+
+
+def test_near_pieces_of_a_value_are_one_node_and_that_is_said(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    found = nifti.read(masked(one, tmp_path, {1: 1, 2: 1, 3: 2, 4: 3}), lying)
+    assert len(found.rows) == 3
+    (line,) = found.left_out
+    assert "value 1" in line
+    assert "taken as one node" in line
+
+
+@pytest.mark.parametrize("others", [{}, {1: 2}])
+def test_a_piece_that_is_longer_than_a_node_is_left_out(tmp_path, hospital, lying, others) -> None:
+    one = hospital.patients[0]
+    masks = one.masks.copy()
+    masks[6, 60, 30:180] = 9
+    found = nifti.read(masked(replace(one, masks=masks), tmp_path, {9: 5, **others}), lying)
+    assert len(found.rows) == len(others)
+    (line,) = found.left_out
+    assert "reaches over 120 mm, which is no node" in line
+
+
+def test_a_nifti_mask_without_an_orientation_is_refused(tmp_path, hospital, lying) -> None:
+    path = masked(hospital.patients[0], tmp_path, {1: 1, 2: 2})
+    image = nibabel.load(path)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    nibabel.save(image, bare / path.name)
+    found = nifti.read(bare / path.name, lying)
+    assert not found.rows
+    assert "sform_code and qform_code are 0" in found.left_out[0]
+    assert "save it again with the geometry of the CT" in found.left_out[0]
 
 
 def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospital, lying, rows) -> None:
