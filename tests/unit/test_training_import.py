@@ -373,6 +373,21 @@ def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospita
     assert isinstance(empty.exception, AlnnodeError)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_nodes_of_one_class_are_refused_before_any_image_is_read(tmp_path, hospital, rows, command) -> None:
+    path, work = tmp_path / "table.csv", tmp_path / "work"
+    table.write([replace(row, label="benign" if row.label == "benign" else "") for row in rows.values()], path)
+    options = {
+        "evaluate": ["--bundle", "demo", "--out", str(tmp_path / "page.html"), "--work", str(work)],
+        "train": ["--out", str(work)],
+    }
+    given = ["cohort", command, "--table", str(path), "--data", str(hospital.folder), "--processes", "0", *options[command]]
+    done = CliRunner().invoke(app, given)
+    assert isinstance(done.exception, TableError), done.exception
+    assert "8 nodes are benign and 0 malignant: label nodes of both classes" in str(done.exception)
+    assert not work.exists()
+
+
 def test_the_truth_of_phantoms_is_a_table(tmp_path) -> None:
     settings = PhantomSettings(min_nodes_per_side=2, max_nodes_per_side=3, slices=(16, 16))
     phantom.make_cohort(tmp_path, 1, 5, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from training.clinical.table import LABELS, TEST, NodeRow, Problem, TableError
+from training.clinical.table import BENIGN, LABELS, MALIGNANT, TEST, NodeRow, Problem, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +43,18 @@ def refuse(found: Sequence[Problem], what: str) -> None:
         lines = [str(problem) for problem in found[:SHOWN]]
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise TableError("\n".join([f"{what}: {len(found)} problem(s)", *lines, *more]))
+
+
+def both_classes(rows: Mapping[int, NodeRow], what: str) -> None:
+    """Raise when the labelled rows are not of both classes: there is nothing to tell apart.
+
+    Raises:
+        TableError: says how many there are of each.
+    """
+    labels = [row.label for row in labelled(rows).values()]
+    benign, malignant = labels.count(BENIGN), labels.count(MALIGNANT)
+    if not (benign and malignant):
+        raise TableError(f"{what}: {benign} nodes are benign and {malignant} malignant: label nodes of both classes")
 
 
 def labelled(rows: Mapping[int, NodeRow]) -> Rows:

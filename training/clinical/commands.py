@@ -121,10 +121,11 @@ def _folder(data: Path) -> Folder:
 
 
 def _refused(table_: Path, data: Path, by_patient_id: bool) -> tuple[Rows, Folder]:
-    """Return the rows and the folder; a table with anything wrong in it is not trained on."""
+    """Return the rows and the folder; a table with anything wrong in it, or with one class, is not trained on or evaluated."""
     rows, problems = table.read(table_)
     lying = _folder(data)
     checks.refuse([*problems, *checks.problems(rows, lying, by_patient_id=by_patient_id)], table_.name)
+    checks.both_classes(rows, table_.name)
     console.print(_summary(rows), markup=False, highlight=False, soft_wrap=True)
     return rows, lying
 
