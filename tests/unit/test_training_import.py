@@ -187,6 +187,17 @@ def test_rows_that_contradict_each_other_label_nothing(tmp_path, rows) -> None:
     assert [(p.row, p.what) for p in problems] == [(2, "contradicts row 4"), (4, "contradicts row 2"), (6, "contradicts row 4")]
 
 
+@pytest.mark.parametrize("lines", ["H-0,left\nH-0,right,reactive\n", "H-0,right,reactive\nH-0,left\n"])
+def test_a_short_row_has_empty_cells_which_say_nothing(tmp_path, rows, lines) -> None:
+    path = tmp_path / "pathology.csv"
+    path.write_text(f"patient,side,pathology\n{lines}H-0,left,metastatic\nH-1,left\n", encoding="utf-8")
+    joined, problems = labels.join([replace(row, label="") for row in rows.values()], path)
+    found = labels.apply(joined, labels.mapping([]))
+    assert not problems
+    assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
+    assert {r.label for r in found if r.patient != "H-0"} == {""}
+
+
 def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> None:
     """The same boxes, on the same slice or the next: a box does not tell which of two slices shows more of the node."""
     assert len(found) == len(truth)

@@ -60,7 +60,7 @@ def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Probl
     told: dict[tuple[str, ...], list[tuple[int, dict[str, str]]]] = {}
     for number, cell in enumerate(cells, HEADER_ROW + 1):
         told.setdefault(tuple(cell[name] for name in keys), []).append((number, {name: cell[name] for name in texts}))
-    disputed = {key for key, lines in told.items() if len({_meant(said) for _, said in lines}) > 1}
+    disputed = {key for key, lines in told.items() if len({_meant(said) for _, said in lines} - {""}) > 1}
     found = [problem for key in disputed for problem in _disputes(told[key], keys[0])]
     used = set()
     joined = []
@@ -71,7 +71,8 @@ def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Probl
             # Nor does what the mark said count: pathology was asked, and gave no answer.
             joined.append(replace(row, label="", pathology=""))
         else:
-            joined.append(_said(row, told[key][0][1]) if key in told else row)
+            said = (said for _, said in told.get(key, ()) if _meant(said))
+            joined.append(_said(row, next(said, {})))
     advice = f"is the {' and '.join(keys)} spelled as in the other table?"
     found += [
         Problem(lines[0][0], keys[0], "belongs to no node that was marked", advice)
@@ -84,13 +85,14 @@ def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Probl
 def _disputes(lines: Sequence[tuple[int, dict[str, str]]], column: str) -> Iterator[Problem]:
     """Yield each row with the first that says something else of the same nodes."""
     advice = f"neither labels a node: say it once, or add a column that tells both apart ({', '.join(KEYS)})"
-    for number, said in lines:
-        other = next(n for n, words in lines if _meant(words) != _meant(said))
+    told = [(number, meant) for number, said in lines if (meant := _meant(said))]
+    for number, meant in told:
+        other = next(n for n, words in told if words != meant)
         yield Problem(number, column, f"contradicts row {other}", advice)
 
 
 def _meant(said: Mapping[str, str]) -> str:
-    """Return what a row says, as it is compared: its label, or the text that one may be mapped from."""
+    """Return what a row says, as it is compared: its label, or the text that one may be mapped from; empty where it says nothing."""
     label = said.get("label", "").casefold()
     return label if label in LABELS else plain(said.get("pathology") or label)
 
