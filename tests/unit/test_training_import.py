@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import ct_series
 import hospitals
 import nibabel
 import numpy as np
@@ -150,6 +151,19 @@ def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) ->
     assert (merged[0].sop_uid, merged[0].above) == (rows[2].sop_uid, max(rows[2].above, 1))
 
 
+def test_frames_stored_from_the_head_down_count_from_the_feet(tmp_path) -> None:
+    image = ct_series.enhanced()
+    ct_series.write([image], tmp_path)
+    lying = folder.read(tmp_path)
+    one = NodeRow("A", "", image.SeriesInstanceUID, image.SOPInstanceUID, 2, 10, 10, 20, 20)
+    boxes_ = [one, replace(one, frame=3, right=19), replace(one, frame=4, right=18)]
+    (merged,) = merge.slices(boxes_, lying)
+    assert (merged.frame, merged.below, merged.above) == (2, 2, 0)
+    undescribed = ct_series.enhanced(PerFrameFunctionalGroupsSequence=None)
+    ct_series.write([undescribed], tmp_path)
+    assert folder.read(tmp_path).series[one.series_uid].slice_of(one.sop_uid, 2) is None
+
+
 def test_a_mapping_knows_whole_texts_only() -> None:
     known = labels.mapping(["Invasive ductal carcinoma=malignant", "pN0=benign"])
     row = NodeRow("A", "", "1", "2", None, 0, 0, 1, 1)
@@ -203,10 +217,10 @@ def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> N
     assert len(found) == len(truth)
     for one in truth:
         series = lying.series[one.series_uid]
-        here = series.ranks[one.sop_uid]
+        here = series.slice_of(one.sop_uid, None)
         twins = [r for r in found if r.series_uid == one.series_uid and (r.left, r.top) == (one.left, one.top)]
         assert [(r.right, r.bottom) for r in twins] == [(one.right, one.bottom)]
-        there = series.ranks[twins[0].sop_uid]
+        there = series.slice_of(twins[0].sop_uid, None)
         assert abs(there - here) <= 1
         assert (there - twins[0].below, there + twins[0].above) == (here - one.below, here + one.above)
 
