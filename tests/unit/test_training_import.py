@@ -151,6 +151,61 @@ def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) ->
     assert (merged[0].sop_uid, merged[0].above) == (rows[2].sop_uid, max(rows[2].above, 1))
 
 
+def thin(step_mm: float = 1.0) -> folder.Folder:
+    """A folder of one series with a slice "1.n" at each n-th step."""
+    images = {f"1.{n}": folder.Image(Path("x"), 64, 64, 1, {None: n * step_mm}) for n in range(40)}
+    return folder.Folder(Path(), {"1": folder.Series("1", "2", "A", "CT", is_ct=True, images=images)}, {}, 0)
+
+
+def stack(*slices: int, left: float = 10, tracking_uid: str = "") -> list[NodeRow]:
+    """One box on each of these slices."""
+    return [NodeRow("A", "", "1", f"1.{n}", None, left, 10, left + 9, 20, tracking_uid=tracking_uid) for n in slices]
+
+
+@pytest.mark.parametrize(
+    ("rows_", "expected"),
+    [
+        # Drawn on every third slice, with one more left out.
+        (stack(3, 6, 9, 15) + stack(24, 27, 30), [(3, 15), (24, 30)]),
+        # Drawn on every slice: a gap is one, though it is small.
+        (stack(3, 4, 5, 6) + stack(11, 12, 13), [(3, 6), (11, 13)]),
+        # Further apart than a node's slices can be; beside each other.
+        (stack(3, 15), [(3, 3), (15, 15)]),
+        (stack(3, 6) + stack(4, 7, left=30), [(3, 6), (4, 7)]),
+        # Told to be two.
+        (stack(3, tracking_uid="a") + stack(6, tracking_uid="b"), [(3, 3), (6, 6)]),
+    ],
+)
+def test_boxes_on_some_slices_only_are_joined_by_their_distance(rows_, expected) -> None:
+    merged = merge.slices(rows_, thin())
+    at = [int(row.sop_uid[2:]) for row in merged]
+    assert sorted((k - row.below, k + row.above) for k, row in zip(at, merged, strict=True)) == expected
+
+
+def test_two_rows_that_may_be_one_node_are_told_and_not_refused(tmp_path, hospital, rows) -> None:
+    lying_ = thin()
+    one, near = stack(3, 10)
+    (said,) = check.warnings({2: one, 3: near}, lying_)
+    assert said.row == 3
+    assert "may be the node of row 2, 7 mm from it" in str(said)
+    assert "a tracking_uid of its own" in str(said)
+    assert not check.problems({2: one, 3: near}, lying_)
+    told = {2: replace(one, tracking_uid="a"), 3: replace(near, tracking_uid="b")}
+    whole = {2: replace(one, above=2), 3: replace(near, below=2)}
+    far = dict(enumerate(stack(3, 14), 2))
+    beside = dict(enumerate([*stack(3), *stack(10, left=30)], 2))
+    assert [check.warnings(some, lying_) for some in (told, whole, far, beside)] == [[], [], [], []]
+    # Slices of 2 mm; the command names it, and takes the table.
+    volume = hospital.patients[0].volume
+    at = [s.sop_instance_uid for s in volume.slices].index(rows[2].sop_uid)
+    above = replace(rows[2], sop_uid=volume.slices[at + 4].sop_instance_uid, below=0, above=0)
+    table.write([replace(rows[2], below=0, above=0), above], tmp_path / "table.csv")
+    command = ["cohort", "check", "--table", str(tmp_path / "table.csv"), "--data", str(hospital.folder)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "warning: row 3, sop_uid: may be the node of row 2, 8 mm from it" in done.output
+
+
 def test_frames_stored_from_the_head_down_count_from_the_feet(tmp_path) -> None:
     image = ct_series.enhanced()
     ct_series.write([image], tmp_path)

@@ -72,6 +72,11 @@ class Series:
         """Return a number that is one more for the next slice towards the head; None where the header does not tell."""
         return self._ranks.get((sop_uid, frame))
 
+    def height_of(self, sop_uid: str, frame: int | None) -> float | None:
+        """Return how high a slice lies, mm; None where the header does not tell."""
+        image = self.images.get(sop_uid)
+        return image.heights.get(frame) if image else None
+
 
 @dataclass(frozen=True)
 class Folder:
