@@ -131,8 +131,17 @@ def images(one: Patient) -> list[Dataset]:
     return [dcmread(io.BytesIO(data)) for data in ct_files(one.volume)]
 
 
-def report(one: Patient, path: Path, said: dict[int, str], maker: str = "Reader's workstation") -> None:
-    """Write a TID 1500 report by highdicom as a reader's: outlines, and where ``said`` has words for a node, these as a text."""
+def report(
+    one: Patient,
+    path: Path,
+    said: dict[int, str],
+    maker: str = "Reader's workstation",
+    evaluated: dict[int, list[tuple[Code, Code]]] | None = None,
+) -> None:
+    """Write a TID 1500 report by highdicom as a reader's: outlines, and where ``said`` has words for a node, these as a text.
+
+    ``evaluated`` has a node's qualitative evaluations: what was asked, and the answer.
+    """
     groups = []
     for node in one.nodes:
         at = one.volume.slices[node.slice_index]
@@ -146,6 +155,9 @@ def report(one: Patient, path: Path, said: dict[int, str], maker: str = "Reader'
                 "POLYLINE", points, hd.sr.SourceImageForRegion(at.sop_class_uid, at.sop_instance_uid)
             ),
             finding_type=Code("59441001", "SCT", "Lymph node"),
+            qualitative_evaluations=[
+                hd.sr.QualitativeEvaluation(asked, answer) for asked, answer in (evaluated or {}).get(node.number, ())
+            ],
         )
         if node.number in said:
             text = hd.sr.TextContentItem(

@@ -55,10 +55,10 @@ class Drawing:
     """One graphic of a mark.
 
     Attributes:
-        points: image coordinates (column, row); or patient coordinates (x, y, z), mm, where there is a frame of reference.
+        points: image coordinates (column, row); or patient coordinates (x, y, z), mm.
         sop_instance_uid: the image it lies on; empty when only the patient coordinates are given.
         frame_number: 1-based; None for a single-frame image.
-        frame_of_reference: its UID; empty for image coordinates.
+        frame_of_reference: its UID; empty for image coordinates, and where it is that of the image.
     """
 
     shape: Shape

@@ -19,7 +19,7 @@ from alnnode.locate.marks.placing import Placed
 from alnnode.locate.measure import node_from_mask
 from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings, Position
-from alnnode.records import NodeSource, Shape, Side
+from alnnode.records import Drawing, NodeSource, Shape, Side
 from alnnode.report import modules
 
 UID = "2.25.4711"
@@ -228,6 +228,45 @@ def test_contours_in_the_same_frame_of_reference_are_mapped_onto_another_reconst
     assert found[0].side is node.side
 
 
+def test_contours_that_name_no_frame_of_reference_take_that_of_the_set_or_of_their_image(made, tmp_path) -> None:
+    volume, ((_, mask), *_) = made
+    drawn = outlines(volume, mask)
+
+    own = volume.header.FrameOfReferenceUID
+
+    def unnamed(*frames: str, imaged: bool):
+        """The structure set lists these frames of reference, its ROI none."""
+        written = marked.structures(volume, [("Node", drawn)])
+        written.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = ""
+        studies = written.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
+        written.ReferencedFrameOfReferenceSequence = [
+            marked.item(FrameOfReferenceUID=uid, RTReferencedStudySequence=studies) for uid in frames
+        ]
+        for (k, _), contour in zip(drawn, written.ROIContourSequence[0].ContourSequence, strict=True):
+            if imaged:
+                contour.ContourImageSequence = [marked.image(volume, k)]
+        return located(volume, tmp_path, written)
+
+    for found, remarks in (unnamed("", imaged=True), unnamed(own, imaged=False), unnamed(own, "9.9", imaged=True)):
+        assert dice(volume, found[0], mask) > 0.9
+        assert not remarks
+    for found, remarks in (unnamed("", imaged=False), unnamed(own, "9.9", imaged=False)):
+        assert not found
+        assert "names no frame of reference and no image of this series" in str(remarks)
+    found, remarks = unnamed("9.9", imaged=True)
+    assert not found
+    assert "another frame of reference" in str(remarks)
+
+
+def test_points_in_space_are_never_taken_for_pixels(made) -> None:
+    volume, _ = made
+    corners = ((10.0, 10.0, 10.0), (20.0, 10.0, 15.0), (20.0, 20.0, 20.0))
+    with pytest.raises(placing.MisplacedError, match="does not lie in a slice"):
+        placing.place(volume, Drawing(Shape.OUTLINE, corners, volume.slices[3].sop_instance_uid))
+    with pytest.raises(placing.MisplacedError, match="names no frame of reference"):
+        placing.place(volume, Drawing(Shape.OUTLINE, corners))
+
+
 def test_the_place_counts_where_the_stated_side_differs(made, tmp_path) -> None:
     volume, ((node, _), *_) = made
     wrong = {Side.RIGHT: ("G-A101", "Left"), Side.LEFT: ("G-A100", "Right")}[node.side]
@@ -332,6 +371,7 @@ def test_damaged_objects_never_raise(made, tmp_path_factory, changes) -> None:
         path.write_bytes(damage(marked.encoded(item), changes, head=2000))
         for found in (marks.read(path),):
             assert isinstance(found.remarks, tuple)
+            marks.nodes(volume, [found], chart=chart_of(volume))
             for mark in found.marks:
                 assert all(len(drawing.points) for drawing in mark.drawings)
                 assert all(isinstance(drawing.shape, Shape) for drawing in mark.drawings)

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import ct_series
 import hospitals
 import nibabel
 import numpy as np
@@ -149,6 +151,74 @@ def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) ->
     assert (merged[0].sop_uid, merged[0].above) == (rows[2].sop_uid, max(rows[2].above, 1))
 
 
+def thin(step_mm: float = 1.0) -> folder.Folder:
+    """A folder of one series with a slice "1.n" at each n-th step."""
+    images = {f"1.{n}": folder.Image(Path("x"), 64, 64, 1, {None: n * step_mm}) for n in range(40)}
+    return folder.Folder(Path(), {"1": folder.Series("1", "2", "A", "CT", is_ct=True, images=images)}, {}, 0)
+
+
+def stack(*slices: int, left: float = 10, tracking_uid: str = "") -> list[NodeRow]:
+    """One box on each of these slices."""
+    return [NodeRow("A", "", "1", f"1.{n}", None, left, 10, left + 9, 20, tracking_uid=tracking_uid) for n in slices]
+
+
+@pytest.mark.parametrize(
+    ("rows_", "expected"),
+    [
+        # Drawn on every third slice, with one more left out.
+        (stack(3, 6, 9, 15) + stack(24, 27, 30), [(3, 15), (24, 30)]),
+        # Drawn on every slice: a gap is one, though it is small.
+        (stack(3, 4, 5, 6) + stack(11, 12, 13), [(3, 6), (11, 13)]),
+        # Further apart than a node's slices can be; beside each other.
+        (stack(3, 15), [(3, 3), (15, 15)]),
+        (stack(3, 6) + stack(4, 7, left=30), [(3, 6), (4, 7)]),
+        # Told to be two.
+        (stack(3, tracking_uid="a") + stack(6, tracking_uid="b"), [(3, 3), (6, 6)]),
+    ],
+)
+def test_boxes_on_some_slices_only_are_joined_by_their_distance(rows_, expected) -> None:
+    merged = merge.slices(rows_, thin())
+    at = [int(row.sop_uid[2:]) for row in merged]
+    assert sorted((k - row.below, k + row.above) for k, row in zip(at, merged, strict=True)) == expected
+
+
+def test_two_rows_that_may_be_one_node_are_told_and_not_refused(tmp_path, hospital, rows) -> None:
+    lying_ = thin()
+    one, near = stack(3, 10)
+    (said,) = check.warnings({2: one, 3: near}, lying_)
+    assert said.row == 3
+    assert "may be the node of row 2, 7 mm from it" in str(said)
+    assert "a tracking_uid of its own" in str(said)
+    assert not check.problems({2: one, 3: near}, lying_)
+    told = {2: replace(one, tracking_uid="a"), 3: replace(near, tracking_uid="b")}
+    whole = {2: replace(one, above=2), 3: replace(near, below=2)}
+    far = dict(enumerate(stack(3, 14), 2))
+    beside = dict(enumerate([*stack(3), *stack(10, left=30)], 2))
+    assert [check.warnings(some, lying_) for some in (told, whole, far, beside)] == [[], [], [], []]
+    # Slices of 2 mm; the command names it, and takes the table.
+    volume = hospital.patients[0].volume
+    at = [s.sop_instance_uid for s in volume.slices].index(rows[2].sop_uid)
+    above = replace(rows[2], sop_uid=volume.slices[at + 4].sop_instance_uid, below=0, above=0)
+    table.write([replace(rows[2], below=0, above=0), above], tmp_path / "table.csv")
+    command = ["cohort", "check", "--table", str(tmp_path / "table.csv"), "--data", str(hospital.folder)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "warning: row 3, sop_uid: may be the node of row 2, 8 mm from it" in done.output
+
+
+def test_frames_stored_from_the_head_down_count_from_the_feet(tmp_path) -> None:
+    image = ct_series.enhanced()
+    ct_series.write([image], tmp_path)
+    lying = folder.read(tmp_path)
+    one = NodeRow("A", "", image.SeriesInstanceUID, image.SOPInstanceUID, 2, 10, 10, 20, 20)
+    boxes_ = [one, replace(one, frame=3, right=19), replace(one, frame=4, right=18)]
+    (merged,) = merge.slices(boxes_, lying)
+    assert (merged.frame, merged.below, merged.above) == (2, 2, 0)
+    undescribed = ct_series.enhanced(PerFrameFunctionalGroupsSequence=None)
+    ct_series.write([undescribed], tmp_path)
+    assert folder.read(tmp_path).series[one.series_uid].slice_of(one.sop_uid, 2) is None
+
+
 def test_a_mapping_knows_whole_texts_only() -> None:
     known = labels.mapping(["Invasive ductal carcinoma=malignant", "pN0=benign"])
     row = NodeRow("A", "", "1", "2", None, 0, 0, 1, 1)
@@ -164,7 +234,7 @@ def test_a_mapping_knows_whole_texts_only() -> None:
 def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
     path = tmp_path / "pathology.csv"
     path.write_text(
-        "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,reactive\n",
+        "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,Metastatic\n",
         encoding="utf-8",
     )
     # A reader's own class gives way to pathology, and stays where there is none.
@@ -173,10 +243,28 @@ def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
     found = labels.apply(joined, labels.mapping([]))
     assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
     assert {r.label for r in found if r.patient != "H-0"} == {""}
-    assert [(p.row, "contradicts row 2" in p.what, "no node" in p.what) for p in problems] == [
-        (4, False, True),
-        (5, True, False),
-    ]
+    assert [(p.row, p.what) for p in problems] == [(4, "belongs to no node that was marked")]
+
+
+def test_rows_that_contradict_each_other_label_nothing(tmp_path, rows) -> None:
+    path = tmp_path / "pathology.csv"
+    path.write_text("patient,label\nH-0,malignant\nH-1,Benign\nH-0,benign\nH-1,benign\nH-0,malignant\n", encoding="utf-8")
+    joined, problems = labels.join([replace(row, pathology="metastatic") for row in rows.values()], path)
+    found = labels.apply(joined, labels.mapping([]))
+    told = {name: {row.label for row in found if row.patient == name} for name in ("H-0", "H-1")}
+    assert told == {"H-0": {""}, "H-1": {"benign"}}
+    assert [(p.row, p.what) for p in problems] == [(2, "contradicts row 4"), (4, "contradicts row 2"), (6, "contradicts row 4")]
+
+
+@pytest.mark.parametrize("lines", ["H-0,left\nH-0,right,reactive\n", "H-0,right,reactive\nH-0,left\n"])
+def test_a_short_row_has_empty_cells_which_say_nothing(tmp_path, rows, lines) -> None:
+    path = tmp_path / "pathology.csv"
+    path.write_text(f"patient,side,pathology\n{lines}H-0,left,metastatic\nH-1,left\n", encoding="utf-8")
+    joined, problems = labels.join([replace(row, label="") for row in rows.values()], path)
+    found = labels.apply(joined, labels.mapping([]))
+    assert not problems
+    assert {(r.side, r.label) for r in found if r.patient == "H-0"} == {("left", "malignant"), ("right", "benign")}
+    assert {r.label for r in found if r.patient != "H-0"} == {""}
 
 
 def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> None:
@@ -184,10 +272,10 @@ def alike(found: list[NodeRow], truth: list[NodeRow], lying: folder.Folder) -> N
     assert len(found) == len(truth)
     for one in truth:
         series = lying.series[one.series_uid]
-        here = series.ranks[one.sop_uid]
+        here = series.slice_of(one.sop_uid, None)
         twins = [r for r in found if r.series_uid == one.series_uid and (r.left, r.top) == (one.left, one.top)]
         assert [(r.right, r.bottom) for r in twins] == [(one.right, one.bottom)]
-        there = series.ranks[twins[0].sop_uid]
+        there = series.slice_of(twins[0].sop_uid, None)
         assert abs(there - here) <= 1
         assert (there - twins[0].below, there + twins[0].above) == (here - one.below, here + one.above)
 
@@ -277,6 +365,65 @@ def test_pieces_of_a_mask_of_one_value_are_nodes(tmp_path, hospital, lying) -> N
     assert len(importing.read(importing.Kind.NIFTI, tmp_path, lying, labels.KNOWN).rows) == len(one.nodes)
 
 
+def masked(one: hospitals.Patient, folder_: Path, values: dict[int, int]) -> Path:
+    """Write a mask in NIfTI in which each node has one of these values."""
+    affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+    mask = np.zeros_like(one.masks)
+    for number, value in values.items():
+        mask[one.masks == number] = value
+    path = folder_ / f"{one.name}.nii"
+    nibabel.save(nibabel.Nifti1Image(mask.transpose(2, 1, 0), affine), path)
+    return path
+
+
+def test_far_pieces_of_a_value_that_is_a_class_are_nodes(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    values = {node.number: 1 + bad for node, bad in zip(one.nodes, one.malignant, strict=True)}
+    found = nifti.read(masked(one, tmp_path, values), lying)
+    truth = [hospitals.row_of(*node) for node in hospital.nodes if node[0] is one]
+    assert boxes(found.rows) == boxes(truth)
+    assert ["value 1" in line and "2 pieces" in line for line in found.left_out] == [True, False]
+    # The value stays what a table of labels is joined by.
+    (tmp_path / "classes.csv").write_text("source_uid,label\n1,benign\n2,malignant\n")
+    joined, problems = labels.join(found.rows, tmp_path / "classes.csv")
+    assert not problems
+    assert sorted((r.left, r.label) for r in joined) == sorted((r.left, r.label) for r in truth)
+
+
+def test_near_pieces_of_a_value_are_one_node_and_that_is_said(tmp_path, hospital, lying) -> None:
+    one = hospital.patients[0]
+    found = nifti.read(masked(one, tmp_path, {1: 1, 2: 1, 3: 2, 4: 3}), lying)
+    assert len(found.rows) == 3
+    (line,) = found.left_out
+    assert "value 1" in line
+    assert "taken as one node" in line
+
+
+@pytest.mark.parametrize("others", [{}, {1: 2}])
+def test_a_piece_that_is_longer_than_a_node_is_left_out(tmp_path, hospital, lying, others) -> None:
+    one = hospital.patients[0]
+    masks = one.masks.copy()
+    masks[6, 60, 30:180] = 9
+    found = nifti.read(masked(replace(one, masks=masks), tmp_path, {9: 5, **others}), lying)
+    assert len(found.rows) == len(others)
+    (line,) = found.left_out
+    assert "reaches over 120 mm, which is no node" in line
+
+
+def test_a_nifti_mask_without_an_orientation_is_refused(tmp_path, hospital, lying) -> None:
+    path = masked(hospital.patients[0], tmp_path, {1: 1, 2: 2})
+    image = nibabel.load(path)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    nibabel.save(image, bare / path.name)
+    found = nifti.read(bare / path.name, lying)
+    assert not found.rows
+    assert "sform_code and qform_code are 0" in found.left_out[0]
+    assert "save it again with the geometry of the CT" in found.left_out[0]
+
+
 def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospital, lying, rows) -> None:
     hospitals.coco(hospital, tmp_path / "boxes.json")
     (tmp_path / "truth.csv").write_text("patient,label\nH-7,benign\n")
@@ -304,6 +451,21 @@ def test_the_command_writes_the_table_and_says_what_is_missing(tmp_path, hospita
         app, ["import", "nifti", "--from", str(tmp_path), "--data", str(hospital.folder), "--out", "x.csv"]
     )
     assert isinstance(empty.exception, AlnnodeError)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_nodes_of_one_class_are_refused_before_any_image_is_read(tmp_path, hospital, rows, command) -> None:
+    path, work = tmp_path / "table.csv", tmp_path / "work"
+    table.write([replace(row, label="benign" if row.label == "benign" else "") for row in rows.values()], path)
+    options = {
+        "evaluate": ["--bundle", "demo", "--out", str(tmp_path / "page.html"), "--work", str(work)],
+        "train": ["--out", str(work)],
+    }
+    given = ["cohort", command, "--table", str(path), "--data", str(hospital.folder), "--processes", "0", *options[command]]
+    done = CliRunner().invoke(app, given)
+    assert isinstance(done.exception, TableError), done.exception
+    assert "8 nodes are benign and 0 malignant: label nodes of both classes" in str(done.exception)
+    assert not work.exists()
 
 
 def test_the_truth_of_phantoms_is_a_table(tmp_path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from programs import system
 from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
 from sources import ct_files
 from typer.testing import CliRunner
 
@@ -95,6 +96,39 @@ def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hos
     by_node = {int(r.tracking_uid[-1]): r.label for r in found.rows}
     assert by_node == {1: "malignant", 2: "malignant", 3: "", 4: ""}
     assert {r.source for r in found.rows} == {"SR"}
+
+
+def asked(question: str, answer: str) -> tuple[Code, Code]:
+    """One qualitative evaluation in a site's own codes."""
+    return Code(question.upper(), "99SITE", question), Code(answer.upper(), "99SITE", answer)
+
+
+def test_only_statements_on_the_class_become_the_label(tmp_path, hospital) -> None:
+    one = hospital.patients[0]
+    coded = Code("111042", "DCM", "Pathologie"), Code("N1", "99SITE", "Carcinoma")
+    evaluated = {
+        1: [asked("Fatty hilum", "normal")],
+        2: [asked("HER2 status", "negative"), asked("Node", "malignant")],
+        3: [coded, asked("Margin", "normal")],
+        4: [asked("Histology", "malignant"), asked("Assessment of  lymph node", "benign")],
+    }
+    hospitals.report(one, tmp_path / "sr.dcm", {}, evaluated=evaluated)
+    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), labels.mapping(["carcinoma=malignant"]))
+    done = labels.apply(found.rows, labels.mapping(["carcinoma=malignant"]))
+    assert {int(r.tracking_uid[-1]): r.label for r in done} == {1: "", 2: "malignant", 3: "malignant", 4: ""}
+    disputed, unasked = found.left_out
+    assert "mark 4 of its object: its class, finding and name contradict" in disputed
+    assert "the label of 1 mark(s) of one series: a known word stands under a question that is not" in unasked
+
+
+def test_a_name_and_a_class_that_contradict_each_other_leave_the_label_empty(tmp_path, hospital) -> None:
+    one = hospital.patients[0]
+    evaluated = {1: [asked("Class", "benign")], 2: [asked("Class", "malignant")]}
+    hospitals.report(one, tmp_path / "sr.dcm", dict.fromkeys((1, 2), "malignant"), evaluated=evaluated)
+    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), KNOWN)
+    done = labels.apply(found.rows, KNOWN)
+    assert {int(r.tracking_uid[-1]): r.label for r in done} == {1: "", 2: "malignant", 3: "", 4: ""}
+    assert len(found.left_out) == 1
 
 
 def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_path, hospital) -> None:

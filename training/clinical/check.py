@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from training.clinical.table import LABELS, TEST, NodeRow, Problem, TableError
+from training.clinical.table import BENIGN, LABELS, MALIGNANT, TEST, NodeRow, Problem, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SAME_NODE: Final = 0.5  # of both boxes
 NEAR: Final = 2  # slices
+NEAR_MM: Final = 10.0  # as of contours, `alnnode.locate.marks.placing.MAX_GAP_MM`
 SHOWN: Final = 20  # problems in an error message
 
 Rows = dict[int, NodeRow]
@@ -33,6 +34,21 @@ def problems(rows: Rows, folder: Folder, *, by_patient_id: bool = True) -> list[
     return sorted(found, key=lambda problem: problem.row)
 
 
+def warnings(rows: Rows, folder: Folder) -> list[Problem]:
+    """Return the rows that may be of one node: their boxes overlap, and lie further apart than `NEAR` slices, and no more than `NEAR_MM`.
+
+    Lymph nodes do lie so above each other, so such a table is not refused. Rows that both say how far they reach are known to be whole nodes.
+    """
+    found = []
+    for uid, numbers in _by_series(rows).items():
+        series = folder.series.get(uid)
+        for place, second in enumerate(numbers):
+            said = (_maybe_double(first, second, rows, series) for first in numbers[:place] if series)
+            if problem := next(filter(None, said), None):
+                found.append(problem)
+    return sorted(found, key=lambda problem: problem.row)
+
+
 def refuse(found: Sequence[Problem], what: str) -> None:
     """Raise when anything is wrong.
 
@@ -43,6 +59,18 @@ def refuse(found: Sequence[Problem], what: str) -> None:
         lines = [str(problem) for problem in found[:SHOWN]]
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise TableError("\n".join([f"{what}: {len(found)} problem(s)", *lines, *more]))
+
+
+def both_classes(rows: Mapping[int, NodeRow], what: str) -> None:
+    """Raise when the labelled rows are not of both classes: there is nothing to tell apart.
+
+    Raises:
+        TableError: says how many there are of each.
+    """
+    labels = [row.label for row in labelled(rows).values()]
+    benign, malignant = labels.count(BENIGN), labels.count(MALIGNANT)
+    if not (benign and malignant):
+        raise TableError(f"{what}: {benign} nodes are benign and {malignant} malignant: label nodes of both classes")
 
 
 def labelled(rows: Mapping[int, NodeRow]) -> Rows:
@@ -110,11 +138,15 @@ def _parts(rows: Rows) -> Iterator[Problem]:
             )
 
 
-def _doubles(rows: Rows, folder: Folder) -> Iterator[Problem]:
-    by_series: dict[str, list[int]] = {}
+def _by_series(rows: Rows) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
     for number, row in rows.items():
-        by_series.setdefault(row.series_uid, []).append(number)
-    for uid, numbers in by_series.items():
+        found.setdefault(row.series_uid, []).append(number)
+    return found
+
+
+def _doubles(rows: Rows, folder: Folder) -> Iterator[Problem]:
+    for uid, numbers in _by_series(rows).items():
         series = folder.series.get(uid)
         for place, second in enumerate(numbers):
             found = (_double(first, second, rows, series) for first in numbers[:place])
@@ -138,6 +170,25 @@ def _double(first: int, second: int, rows: Rows, series: Series | None) -> Probl
         advice = "keep the row of its largest section and count the other slices in below and above, or use `import table`"
         return Problem(second, "sop_uid", f"is another slice of the node of row {first}", advice)
     return None
+
+
+def _maybe_double(first: int, second: int, rows: Rows, series: Series) -> Problem | None:
+    one, other = rows[first], rows[second]
+    told_apart = bool(one.tracking_uid and other.tracking_uid)  # one UID for both is a problem, not a warning
+    whole = all(row.below or row.above for row in (one, other))
+    apart = apart_mm(one, other, series)
+    if told_apart or whole or apart is None or apart > NEAR_MM or overlap(one, other, of_smaller=True) <= SAME_NODE:
+        return None
+    if _double(first, second, rows, series):
+        return None
+    advice = "keep the row of its largest section and count the other slices in below and above; two nodes: give each a tracking_uid of its own"
+    return Problem(second, "sop_uid", f"may be the node of row {first}, {apart:.0f} mm from it", advice)
+
+
+def apart_mm(one: NodeRow, other: NodeRow, series: Series) -> float | None:
+    """Return how far the slices of two rows lie from each other, mm; None where the header does not tell."""
+    heights = [series.height_of(row.sop_uid, row.frame) for row in (one, other)]
+    return None if heights[0] is None or heights[1] is None else abs(heights[0] - heights[1])
 
 
 def overlap(one: NodeRow, other: NodeRow, *, of_smaller: bool = False) -> float:

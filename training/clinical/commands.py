@@ -37,11 +37,12 @@ Processes = Annotated[int, typer.Option(help="Series read, and networks trained,
 
 @app.command()
 def check(table_: Table, data: Data, by_patient_id: ByPatientId = True) -> None:
-    """Name every row of the table that is wrong, with what to do; exit code 1 when there is one."""
+    """Name every row of the table that is wrong, with what to do, and warn of what may be; exit code 1 when one is wrong."""
     rows, problems = table.read(table_)
-    problems = sorted([*problems, *checks.problems(rows, _folder(data), by_patient_id=by_patient_id)], key=lambda p: p.row)
-    for problem in problems:
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    lying = _folder(data)
+    problems = sorted([*problems, *checks.problems(rows, lying, by_patient_id=by_patient_id)], key=lambda p: p.row)
+    for line in [*map(str, problems), *(f"warning: {problem}" for problem in checks.warnings(rows, lying))]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(_summary(rows), markup=False, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
@@ -121,10 +122,11 @@ def _folder(data: Path) -> Folder:
 
 
 def _refused(table_: Path, data: Path, by_patient_id: bool) -> tuple[Rows, Folder]:
-    """Return the rows and the folder; a table with anything wrong in it is not trained on."""
+    """Return the rows and the folder; a table with anything wrong in it, or with one class, is not trained on or evaluated."""
     rows, problems = table.read(table_)
     lying = _folder(data)
     checks.refuse([*problems, *checks.problems(rows, lying, by_patient_id=by_patient_id)], table_.name)
+    checks.both_classes(rows, table_.name)
     console.print(_summary(rows), markup=False, highlight=False, soft_wrap=True)
     return rows, lying
 

@@ -11,11 +11,11 @@ from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import part10
-from alnnode.imaging.frames import BAD_VALUE, CT_STORAGE, text
+from alnnode.imaging.frames import BAD_VALUE, CT_STORAGE, read_frames, text
 from alnnode.imaging.series import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pydicom import Dataset
@@ -31,14 +31,14 @@ class Image:
     """One instance of a series.
 
     Attributes:
-        place: along the normal of the slice, mm; None where the header does not say (multi-frame).
+        heights: of each frame (1-based; None in a single-frame image) along its normal towards the head, mm; none where the header does not say.
     """
 
     path: Path
     rows: int
     columns: int
     frames: int
-    place: float | None
+    heights: dict[int | None, float]
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,20 @@ class Series:
         return [image.path for image in self.images.values()]
 
     @cached_property
-    def ranks(self) -> dict[str, int]:
-        """SOP Instance UID to the place of its slice from the feet, for single-frame instances."""
-        placed = sorted((image.place, uid) for uid, image in self.images.items() if image.place is not None)
-        return {uid: rank for rank, (_, uid) in enumerate(placed)}
+    def _ranks(self) -> dict[tuple[str, int | None], int]:
+        """SOP Instance UID and frame to the place of the slice from the feet."""
+        # Not by frame number: scanners also store from the head down.
+        placed = [(height, uid, frame) for uid, image in self.images.items() for frame, height in image.heights.items()]
+        return {(uid, frame): rank for rank, (_, uid, frame) in enumerate(sorted(placed, key=lambda one: one[:2]))}
 
     def slice_of(self, sop_uid: str, frame: int | None) -> int | None:
-        """Return a number that is one more for the next slice; None where the header does not tell."""
-        return frame if frame is not None else self.ranks.get(sop_uid)
+        """Return a number that is one more for the next slice towards the head; None where the header does not tell."""
+        return self._ranks.get((sop_uid, frame))
+
+    def height_of(self, sop_uid: str, frame: int | None) -> float | None:
+        """Return how high a slice lies, mm; None where the header does not tell."""
+        image = self.images.get(sop_uid)
+        return image.heights.get(frame) if image else None
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def read(root: Path, progress: Callable[[], None] | None = None) -> Folder:
                     kind in CT_STORAGE,
                 ),
             )
-            known.images[sop] = Image(path, *_raster(header), _place(header))
+            rows, columns, frames = _raster(header)
+            known.images[sop] = Image(path, rows, columns, frames, _heights(header, path, frames))
     return Folder(root, series, others, unread)
 
 
@@ -132,10 +139,20 @@ def _raster(header: Dataset) -> tuple[int, int, int]:
         return 0, 0, 1
 
 
-def _place(header: Dataset) -> float | None:
+def _heights(header: Dataset, path: Path, frames: int) -> dict[int | None, float]:
     try:
-        cosines, position = np.array(header.ImageOrientationPatient, float), np.array(header.ImagePositionPatient, float)
-        normal = np.cross(cosines[:3], cosines[3:])
-        return float(position @ (normal if normal[2] >= 0 else -normal))
-    except BAD_VALUE:
-        return None
+        if frames == 1 and "ImagePositionPatient" in header:
+            return {None: _height(header.ImageOrientationPatient, header.ImagePositionPatient)}
+        if text(header, "SOPClassUID") not in CT_STORAGE:
+            return {}
+        # Only now: the groups of a long segmentation take seconds to read.
+        described, _ = read_frames(part10.read(path, pixels=False), path)
+        return {frame.number if frames > 1 else None: _height(frame.orientation, frame.position) for frame in described}
+    except (NotAnalysable, *BAD_VALUE):
+        return {}
+
+
+def _height(orientation: Sequence[float], position: Sequence[float]) -> float:
+    cosines = np.array(orientation, float)
+    normal = np.cross(cosines[:3], cosines[3:])
+    return float(np.array(position, float) @ (normal if normal[2] >= 0 else -normal))

@@ -66,8 +66,9 @@ def import_nodes(
     table.write(rows, out)
     for line in [*found.left_out, *(f"{pathology.name if pathology else ''}, {problem}" for problem in problems)]:
         console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
-    for problem in check.problems(dict(enumerate(rows, table.HEADER_ROW + 1)), lying):
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    numbered = dict(enumerate(rows, table.HEADER_ROW + 1))
+    for line in [*map(str, check.problems(numbered, lying)), *(f"warning: {one}" for one in check.warnings(numbered, lying))]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     labelled = [row for row in rows if row.label]
     malignant = sum(row.label == table.MALIGNANT for row in labelled)
     console.print(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from training.clinical.table import BENIGN, HEADER_ROW, LABELS, MALIGNANT, Problem, TableError, read_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from training.clinical.table import NodeRow
@@ -46,6 +46,7 @@ def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Probl
     """Return the rows with the label or pathology that a second table gives them, and the rows of that table that are of no use.
 
     The tables are joined by every column of `KEYS` that the second one has; a row of it may be of several nodes ("all of this side are benign").
+    Rows that contradict each other label nothing, as in `training.clinical.merge`: nobody can tell which of them is right.
 
     Raises:
         TableError: the second table has no column to join by, or no label and no pathology.
@@ -56,29 +57,44 @@ def join(rows: Sequence[NodeRow], path: Path) -> tuple[list[NodeRow], list[Probl
     texts = [name for name in TEXTS if name in columns]
     if not keys or not texts:
         raise TableError(f"{path.name}: needs one column at least of {', '.join(KEYS)}, and one of {', '.join(TEXTS)}")
-    told: dict[tuple[str, ...], tuple[int, dict[str, str]]] = {}
-    found = []
+    told: dict[tuple[str, ...], list[tuple[int, dict[str, str]]]] = {}
     for number, cell in enumerate(cells, HEADER_ROW + 1):
-        key = tuple(cell[name] for name in keys)
-        said: dict[str, str] = {name: cell[name] for name in texts}
-        if key in told and told[key][1] != said:
-            advice = f"say it once, or add a column that tells both apart ({', '.join(KEYS)})"
-            found.append(Problem(number, keys[0], f"contradicts row {told[key][0]}", advice))
-            continue
-        told.setdefault(key, (number, said))
+        told.setdefault(tuple(cell[name] for name in keys), []).append((number, {name: cell[name] for name in texts}))
+    disputed = {key for key, lines in told.items() if len({_meant(said) for _, said in lines} - {""}) > 1}
+    found = [problem for key in disputed for problem in _disputes(told[key], keys[0])]
     used = set()
     joined = []
     for row in rows:
         key = tuple(getattr(row, name) for name in keys)
         used.add(key)
-        joined.append(_said(row, told[key][1]) if key in told else row)
+        if key in disputed:
+            # Nor does what the mark said count: pathology was asked, and gave no answer.
+            joined.append(replace(row, label="", pathology=""))
+        else:
+            said = (said for _, said in told.get(key, ()) if _meant(said))
+            joined.append(_said(row, next(said, {})))
     advice = f"is the {' and '.join(keys)} spelled as in the other table?"
     found += [
-        Problem(number, keys[0], "belongs to no node that was marked", advice)
-        for key, (number, _) in told.items()
+        Problem(lines[0][0], keys[0], "belongs to no node that was marked", advice)
+        for key, lines in told.items()
         if key not in used
     ]
     return joined, sorted(found, key=lambda problem: problem.row)
+
+
+def _disputes(lines: Sequence[tuple[int, dict[str, str]]], column: str) -> Iterator[Problem]:
+    """Yield each row with the first that says something else of the same nodes."""
+    advice = f"neither labels a node: say it once, or add a column that tells both apart ({', '.join(KEYS)})"
+    told = [(number, meant) for number, said in lines if (meant := _meant(said))]
+    for number, meant in told:
+        other = next(n for n, words in told if words != meant)
+        yield Problem(number, column, f"contradicts row {other}", advice)
+
+
+def _meant(said: Mapping[str, str]) -> str:
+    """Return what a row says, as it is compared: its label, or the text that one may be mapped from; empty where it says nothing."""
+    label = said.get("label", "").casefold()
+    return label if label in LABELS else plain(said.get("pathology") or label)
 
 
 def _said(row: NodeRow, said: Mapping[str, str]) -> NodeRow:

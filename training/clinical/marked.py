@@ -13,8 +13,8 @@ from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
 from alnnode.records import Level, MarkKind, MarkObject
 from training.clinical.imported import Imported, patient_of
-from training.clinical.labels import plain
-from training.clinical.table import LABELS, NodeRow, of_node
+from training.clinical.statements import Said, of_mark
+from training.clinical.table import NodeRow, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -86,16 +86,26 @@ def _of_series(
     objects = [_alone(mark, name) for name, mark in named.items()]
     nodes, remarks = marks.nodes(volume, objects)
     found.left_out += remarks
+    unasked = 0
     for node in nodes:
         mark = named[node.tracking_uid or ""]
         # An algorithm that learns what it said itself learns nothing.
-        label, text = ("", "") if mark.source_uid in made_here else _said(mark, known)
+        said = Said("", "") if mark.source_uid in made_here else of_mark(mark, known)
+        unasked += said.unasked
+        if said.disputed:
+            found.left_out.append(
+                f"the label of {_called(mark)}: its class, finding and name contradict each other; fill it in by what is right"
+            )
         origin = NodeRow(
             patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0,
-            label=label, pathology=text, source=kind.value.upper(), source_uid=mark.source_uid,
+            label=said.label, pathology=said.text, source=kind.value.upper(), source_uid=mark.source_uid,
         )  # fmt: skip
         row = of_node(replace(node, tracking_uid=mark.tracking_uid), volume, origin)
         found.rows.append(replace(row, level=row.level or _level(mark)))
+    if unasked:
+        found.left_out.append(
+            f"the label of {unasked} mark(s) of one series: a known word stands under a question that is not after the class; fill it in where it is one"
+        )
 
 
 def _alone(mark: Mark, name: str) -> MarkObject:
@@ -112,17 +122,6 @@ def _series_of(mark: Mark, folder: Folder) -> Series | str:
     if len(choice) > 1:
         return f"it refers to {len(choice)} CT series and does not say on which it lies"
     return folder.series[choice.pop()]
-
-
-def _said(mark: Mark, known: Mapping[str, str]) -> tuple[str, str]:
-    """Return the label and the text that it comes from: the first of class, code, name and finding that means one."""
-    said = [text for _, value in mark.evaluations for text in (value.meaning, value.code)]
-    said += [mark.label, *([mark.finding.meaning, mark.finding.code] if mark.finding else [])]
-    for text in said:
-        label = known.get(plain(text), "")
-        if text and label in LABELS:
-            return label, text
-    return "", mark.label
 
 
 def _level(mark: Mark) -> str:

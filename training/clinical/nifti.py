@@ -1,7 +1,7 @@
 """Masks in NIfTI (voxels to millimetres in RAS), brought to the series' own voxels (LPS): any flip, order of axes or spacing of the file will do.
 
-A file belongs to the series whose Series or Study Instance UID, Patient ID or folder has its name. One value in the file: each connected piece
-is a node. Several: each value is one.
+A file belongs to the series whose Series or Study Instance UID, Patient ID or folder has its name. What in it is one node `training.clinical.pieces`
+tells.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from scipy import ndimage
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_volume
+from alnnode.locate.marks.placing import MAX_EXTENT_MM
 from alnnode.locate.measure import node_from_mask
+from training.clinical import pieces
 from training.clinical.imported import Imported, patient_of, side_of
 from training.clinical.table import NodeRow, of_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -57,13 +58,27 @@ def read(path: Path, folder: Folder) -> Imported:
     if values.ndim != 3:
         found.left_out.append(f"{path.name}: has {values.ndim} axes; a mask has 3")
         return found
+    # nibabel makes up a place for such a file, and a mask of the other side can lie in the series by it.
+    if not (image.header["sform_code"] or image.header["qform_code"]):
+        found.left_out.append(
+            f"{path.name}: has no orientation (sform_code and qform_code are 0); save it again with the geometry of the CT that it was drawn on"
+        )
+        return found
+    spacing = tuple(float(step) for step in np.linalg.norm(image.affine[:3, :3], axis=0))
     of_voxel = np.linalg.inv(LPS_OF_RAS @ image.affine) @ volume.affine  # (k, j, i, 1) of the series to a voxel of the file
-    for name, mask in _nodes(values):
-        row = _row(mask, of_voxel, volume, series, name)
+    remarks: list[str] = []
+    for name, mask in pieces.nodes(values, spacing, remarks):
+        reach = pieces.extent_mm(mask, spacing)
+        row = (
+            f"reaches over {reach:.0f} mm, which is no node"
+            if reach > MAX_EXTENT_MM
+            else _row(mask, of_voxel, volume, series, name)
+        )
         if isinstance(row, str):
             found.left_out.append(f"{path.name}, node {name}: {row}")
         else:
             found.rows.append(row)
+    found.left_out += [f"{path.name}, {remark}" for remark in remarks]
     return found
 
 
@@ -86,18 +101,6 @@ def _series_of(path: Path, folder: Folder) -> Series | str:
     return f"{len(matching)} CT series have its name; name it after its Series Instance UID"
 
 
-def _nodes(values: npt.NDArray[Any]) -> Iterator[tuple[str, Mask]]:
-    rounded = np.rint(np.nan_to_num(values)).astype(np.int64)
-    present = [int(value) for value in np.unique(rounded) if value > 0]
-    if len(present) == 1:
-        labels, count = ndimage.label(rounded == present[0], structure=np.ones((3, 3, 3)))
-        for number in range(1, count + 1):
-            yield str(number), labels == number
-    else:
-        for value in present:
-            yield str(value), rounded == value
-
-
 def _row(mask: Mask, of_voxel: Matrix, volume: Volume, series: Series, name: str) -> NodeRow | str:
     size = float(mask.sum()) * abs(float(np.linalg.det(volume.affine[:3, :3]))) / abs(float(np.linalg.det(of_voxel[:3, :3])))
     if size > LARGEST_MM3:
@@ -109,9 +112,11 @@ def _row(mask: Mask, of_voxel: Matrix, volume: Volume, series: Series, name: str
     middle = ndimage.center_of_mass(placed)
     k, j, i = (o + m for o, m in zip(offset, middle, strict=True))
     node = node_from_mask(volume, placed, offset, side_of(volume, round(k), j, i), 1)
+    # Of several pieces the value, which may be a class: a table of labels is joined by it.
     origin = NodeRow(
-        patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0, source="NIfTI", source_uid=name
-    )
+        patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0,
+        source="NIfTI", source_uid=name.partition(".")[0],
+    )  # fmt: skip
     return of_node(node, volume, origin)
 
 

@@ -160,7 +160,9 @@ def read_cells(path: Path) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise TableError(f"{path.name} is not UTF-8; save it as CSV UTF-8") from error
     first = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    # A row that ends early has empty cells there.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
     return [
         {(name or "").strip(): (value or "").strip() for name, value in row.items() if isinstance(value, str)} for row in reader
     ]

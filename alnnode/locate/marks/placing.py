@@ -50,12 +50,12 @@ def frame_of_reference(volume: Volume) -> str:
 def place(volume: Volume, drawing: Drawing) -> Placed:
     """Find the slice and the voxels of a graphic.
 
-    Patient coordinates count wherever they were drawn, when their frame of reference is the volume's.
+    Patient coordinates, points of three numbers, count wherever they were drawn, when their frame of reference is the volume's.
 
     Raises:
-        MisplacedError: it lies on another image, in another frame of reference, or outside.
+        MisplacedError: it lies on another image, in another frame of reference or in none, or outside.
     """
-    if drawing.frame_of_reference:
+    if drawing.frame_of_reference or len(drawing.points[0]) == 3:
         return _in_patient(volume, drawing)
     for k, reference in enumerate(volume.slices):
         if reference.sop_instance_uid == drawing.sop_instance_uid and drawing.frame_number in {None, reference.frame_number, 1}:
@@ -67,8 +67,11 @@ def place(volume: Volume, drawing: Drawing) -> Placed:
 
 
 def _in_patient(volume: Volume, drawing: Drawing) -> Placed:
-    if drawing.frame_of_reference != frame_of_reference(volume):
-        raise MisplacedError("it is in another frame of reference")
+    if drawing.frame_of_reference:
+        if drawing.frame_of_reference != frame_of_reference(volume):
+            raise MisplacedError("it is in another frame of reference")
+    elif drawing.sop_instance_uid not in {at.sop_instance_uid for at in volume.slices}:
+        raise MisplacedError("it names no frame of reference and no image of this series; export it again with either")
     voxels = to_voxels(volume, np.array(drawing.points, dtype=np.float64))
     k = round(float(np.median(voxels[:, 0])))
     if np.abs(voxels[:, 0] - k).max() > OFF_SLICE:

@@ -21,13 +21,14 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     contours = {items.integer(roi, "ReferencedROINumber"): roi for roi in children(dataset, "ROIContourSequence")}
     observations = {items.integer(item, "ReferencedROINumber"): item for item in children(dataset, "RTROIObservationsSequence")}
+    stated = _frame(dataset)
     marks, remarks = [], []
     for place, roi in enumerate(children(dataset, "StructureSetROISequence"), start=1):
         if place > items.MAX_MARKS:
             remarks.append(f"only the first {items.MAX_MARKS} ROIs were read")
             break
         number = items.integer(roi, "ROINumber")
-        frame = text(roi, "ReferencedFrameOfReferenceUID")
+        frame = text(roi, "ReferencedFrameOfReferenceUID") or stated
         drawings, other = _drawings(contours.get(number), frame)
         if other:
             remarks.append(f"ROI {place}: {other} contours left out (open, damaged, or too many)")
@@ -48,6 +49,12 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
             )
         )
     return marks, remarks or ([] if marks else ["the structure set holds no ROIs"])
+
+
+def _frame(dataset: Dataset) -> str:
+    """Return the frame of reference of the whole structure set; empty where it has none or several."""
+    listed = {text(item, "FrameOfReferenceUID") for item in children(dataset, "ReferencedFrameOfReferenceSequence")} - {""}
+    return listed.pop() if len(listed) == 1 else ""
 
 
 def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int]:
