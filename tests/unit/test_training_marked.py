@@ -31,8 +31,9 @@ from alnnode.records import (
     SliceRef,
     Volume,
 )
+from alnnode.report import codes
 from training.__main__ import app
-from training.clinical import crops, folder, importing, labels, table
+from training.clinical import crops, folder, importing, labels, statements, table
 from training.clinical.importing import Kind
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "sr"
@@ -101,6 +102,10 @@ def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hos
 def asked(question: str, answer: str) -> tuple[Code, Code]:
     """One qualitative evaluation in a site's own codes."""
     return Code(question.upper(), "99SITE", question), Code(answer.upper(), "99SITE", answer)
+
+
+def test_the_question_of_the_nodes_own_reports_is_one_after_the_class() -> None:
+    assert (codes.ASSESSMENT.value, codes.SCHEME) in statements.CLASS_CODES
 
 
 def test_only_statements_on_the_class_become_the_label(tmp_path, hospital) -> None:

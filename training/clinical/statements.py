@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from alnnode.report import codes
 from training.clinical.labels import plain
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from alnnode.records import Concept, Mark
 
 CLASS_CODES: Final = {
-    (codes.ASSESSMENT.value, codes.SCHEME),
+    ("ASSESSMENT", "99ALNNODE"),  # as the node's own reports ask (alnnode.report.codes, which training does not import)
     # Finding, Impression, Conclusion, Pathology, Pathology Results, Malignancy Type, Assessment Category, Overall Assessment.
     *((code, "DCM") for code in ("121071", "121073", "121077", "111042", "111468", "111388", "111005", "111413")),
     # Diagnosis, Finding, Classification, Histopathology, Histology, Metastasis.
