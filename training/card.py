@@ -76,7 +76,7 @@ def card(export: Export) -> str:
 | method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
 | networks | {export.architectures[Crop.FSC]} on the fixed-size crop (FSC), {export.architectures[Crop.ASC]} on the adjustable-square crop (ASC), both of output stride {export.output_stride}; mean of the calibrated probabilities |
 | crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
-| calibration | temperature {export.temperature:g}, fitted on validation; where another share of the nodes than {figures.malignant / figures.nodes:.0%} is malignant, the probabilities are too high or too low |
+| calibration | temperature {export.temperature:g}, fitted on validation, where {export.prevalence:.0%} of the nodes are malignant; where fewer are, the probabilities are too high |
 | training data | {export.training_data} |
 | test data | {export.test_set} |
 | locating | {words.locating} |

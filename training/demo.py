@@ -110,6 +110,7 @@ def make(plan: Plan, detector: export.Detector | None, report: Callable[[str, in
         architectures=dict.fromkeys(Crop, "densenet121"),
         members=members,
         temperature=temperature,
+        prevalence=float(parts["validation"].malignant.mean()),
         figures=figures,
         test_set=f"held-out synthetic phantoms, seed {plan.seed + 2}, n = {figures.nodes} nodes of {figures.patients} phantoms",
         detector=detector,

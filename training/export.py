@@ -32,7 +32,11 @@ Detector = tuple[bytes, dict[str, Any]]  # safetensors bytes, settings
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What a bundle is made of."""
+    """What a bundle is made of.
+
+    Attributes:
+        prevalence: share of malignant nodes among those that the probabilities were fitted on, 0 to 1.
+    """
 
     name: str
     version: str
@@ -43,6 +47,7 @@ class Export:
     architectures: dict[Crop, Architecture]
     members: dict[Crop, Weights]
     temperature: float
+    prevalence: float
     figures: Figures
     test_set: str
     detector: Detector | None

@@ -30,7 +30,7 @@ def made(detector: export.Detector | None = None) -> export.Export:
     members = {crop: export.halved(network.build(3, 8).state_dict()) for crop in Crop}
     words = {"training_data": "synthetic phantoms only: 9 nodes", "test_set": "held-out synthetic phantoms, n = 40 nodes"}
     return export.Export(
-        "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, architectures=dict.fromkeys(Crop, "densenet121"), members=members, temperature=1.5, figures=FIGURES,
+        "t", "1", demonstration=True, crops=CropSettings(), output_stride=8, architectures=dict.fromkeys(Crop, "densenet121"), members=members, temperature=1.5, prevalence=0.3, figures=FIGURES,
         detector=detector, command="python -m training demo --seed 3", provenance={"seed": 3}, **words,
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ def test_what_is_exported_loads_with_its_identity(exported: Path) -> None:
     assert "not for clinical use" in card
     assert "python -m training demo --seed 3" in card
     assert "| AUROC, short axis alone | 0.900 | 0.800 to 0.950 |" in card
+    assert "fitted on validation, where 30% of the nodes are malignant" in card
 
 
 def test_the_same_export_is_the_same_bundle(exported: Path, tmp_path: Path) -> None:

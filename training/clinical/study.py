@@ -251,6 +251,7 @@ def _export(
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in judged.pair.members},
         members={crop: dict(model.state_dict()) for crop, model in models.items()},
         temperature=temperature,
+        prevalence=float(judged.labels.mean()),
         figures=figures,
         test_set=f"held-out patients of cohort {digest[:12]}, n = {figures.nodes} nodes of {figures.patients} patients",
         detector=(giver.contents[export.DETECTOR], giver.detector_settings),
