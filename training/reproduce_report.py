@@ -22,6 +22,18 @@ DRAWN = "logistic regression on the generator's parameters"
 PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity": 0.903}
 
 
+def _covers(plan: Plan) -> str:
+    """Say what the digest covers where figures of nodes that were found are in the card."""
+    if not plan.detection:
+        return ""
+    return (
+        "It covers the model card with the figures of `python -m training evaluate-detector --bundle runs/reproduction/bundle "
+        f"--seed {plan.detection['seed']} --patients {plan.detection['volumes']} --out found.json`, put in by "
+        f"`python -m training reproduce --profile {plan.profile.name} --figures found.json`; without that step the networks are the same, the card "
+        "and so the digest are not. "
+    )
+
+
 def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
     """Return the document."""
     profile, test = plan.profile, outcome.test
@@ -30,6 +42,7 @@ def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
     best = rows[outcome.best]
     harder, shifted = outcome.shifted
     return _TEXT.format(
+        covers=_covers(plan),
         profile=profile.name,
         whole=_whole(plan),
         seed=plan.seed,
@@ -112,7 +125,7 @@ def _paper(outcome: Outcome, best: Row) -> str:
 
 
 def _group(group: statistics.Subgroup) -> str:
-    figure = tables.cell(group.auroc) if group.auroc else "too few of a class"
+    figure = tables.cell(group.auroc) if group.auroc else "too few of a class, or patients"
     return f"| {group.name} | {group.nodes} | {group.malignant} | {figure} |"
 
 
@@ -164,7 +177,7 @@ The operating points are those of the first cohort; the short axis is called at 
 
 ## The bundle
 
-Exported: {exported}, digest `{digest}`. `alnnode check` shows the digest of the bundle that a node runs.
+Exported: {exported}, digest `{digest}`. {covers}`alnnode check` shows the digest of the bundle that a node runs.
 
 A node serves the mean of one network of each crop. Of these pairs the bundle holds the cheapest that validation cannot tell from the best
 ([adr/0005](adr/0005-the-cheapest-pair-that-validation-cannot-tell-from-the-best.md)): {choice}.

@@ -127,10 +127,10 @@ class Trainer:
             progress()
         while self.next_epoch < self.settings.epochs and not self._stalled:
             loss = self._epoch(self.next_epoch)
-            if not np.isfinite(loss):
+            scores = logits(self.model, self.validation, self.crop, self.settings.device)
+            if not np.isfinite(loss) or not np.isfinite(scores).all():
                 told = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
                 raise DivergedError(f"{told} gave no finite loss; train with another --seed, or without this family")
-            scores = logits(self.model, self.validation, self.crop, self.settings.device)
             probability = 1 / (1 + np.exp(-scores))
             validation_loss = float(
                 log_loss(self.validation.malignant, probability, sample_weight=self.balance, labels=[False, True])

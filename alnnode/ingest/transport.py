@@ -325,8 +325,12 @@ class Entity(AE):
 
     @property
     def active_associations(self) -> list[Association]:
-        """The associations that hold a place. The state leaves `_HOLDING` before a release is answered, so no peer is faster."""
-        return [one for one in super().active_associations if one.dul.state_machine.current_state in _HOLDING]
+        """The associations that hold a place, and that which asks, whose thread can be ahead of its state.
+
+        The state leaves `_HOLDING` before a release is answered, so no peer is faster.
+        """
+        asking = threading.current_thread()
+        return [one for one in super().active_associations if one is asking or one.dul.state_machine.current_state in _HOLDING]
 
 
 class Server(ThreadedAssociationServer):

@@ -161,6 +161,19 @@ def test_a_contour_traced_along_the_outermost_pixels_holds_them(made) -> None:
     assert (rest[0] == mask).all()
 
 
+def test_a_contour_along_the_very_edge_of_the_image_breaks_nothing(made) -> None:
+    volume, _ = made
+    rows, columns = volume.voxels.shape[1:]
+    for outline in (
+        [(-1, 5), (-1, 9), (-1, 7)],
+        [(rows, 5), (rows, 9), (rows, 7)],
+        [(4, columns), (9, columns)],
+        [(4, 4), (9, 4)],
+    ):
+        mask, _ = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, np.array(outline, float))])
+        assert 0 < mask.sum() < 9
+
+
 def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tmp_path) -> None:
     """In uniform tissue with thin slices its neighbours are as large."""
     volume, _ = made

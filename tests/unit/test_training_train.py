@@ -149,6 +149,13 @@ def test_training_does_not_stop_while_the_learning_rate_is_high(tmp_path, parts,
     assert len(rows(tmp_path / "fsc.csv")) == 7  # of 10: three rise, seven fall, half of them is at 6.5
 
 
+def test_a_last_step_that_diverges_is_said_too(tmp_path, parts, monkeypatch) -> None:
+    train, validation = parts
+    monkeypatch.setattr(training_code, "logits", lambda *_: np.full(len(validation), np.nan))
+    with pytest.raises(DivergedError, match="epoch 1"):
+        Trainer(Crop.FSC, train, validation, SETTINGS, tmp_path).fit(lambda: None)
+
+
 def test_scores_of_a_network_with_other_settings_or_code_are_not_taken_up(tmp_path, parts, monkeypatch) -> None:
     train, validation = parts
     task = grid.Task("resnet18", Crop.FSC, 0, dataclasses.replace(SHUFFLED, epochs=1))

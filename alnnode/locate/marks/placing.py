@@ -143,7 +143,8 @@ def traced_mask(volume: Volume, outline: Floats) -> Mask:
     """
     mask = np.zeros(volume.voxels.shape[1:], dtype=bool)
     corners = np.rint(outline).astype(int)
-    if np.abs(outline - corners).max() < ON_CENTRE:
+    outside = (corners.max(axis=0) < 0).any() or (corners.min(axis=0) >= mask.shape).any()
+    if len(corners) > 2 and not outside and np.abs(outline - corners).max() < ON_CENTRE:
         mask[polygon_perimeter(*corners.T, shape=mask.shape, clip=True)] = True
     return mask
 
