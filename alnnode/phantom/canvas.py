@@ -39,13 +39,15 @@ class Canvas:
     spacing: float
     thickness: float
 
-    def patch(self, centre: Point, reach: float) -> Patch | None:
-        """Return the box of voxels within ``reach`` mm of a point; None when it leaves the volume."""
+    def patch(self, centre: Point, reach: float | Point) -> Patch | None:
+        """Return the box of voxels within ``reach`` mm (one for all, or along x, y and z) of a point; None outside the volume."""
+        reaches = reach if isinstance(reach, tuple) else (reach, reach, reach)
+        steps = (self.thickness, self.spacing, self.spacing)
         low, high = [], []
-        for c, o, step, count in zip(
-            reversed(centre), reversed(self.origin), (self.thickness, self.spacing, self.spacing), self.hu.shape, strict=True
+        for c, r, o, step, count in zip(
+            reversed(centre), reversed(reaches), reversed(self.origin), steps, self.hu.shape, strict=True
         ):
-            first, last = int(np.floor((c - reach - o) / step)), int(np.ceil((c + reach - o) / step))
+            first, last = int(np.floor((c - r - o) / step)), int(np.ceil((c + r - o) / step))
             if last < 0 or first >= count:
                 return None
             low.append(max(first, 0))

@@ -36,6 +36,30 @@ class NodePlan:
     cortex_hu: float
     mottle: float
     seed: int
+    fatty: bool = False  # replaced by fat but for a rim that is ``cortex`` thick
+    opening: float = 0.0  # half angle of the gap in the rim of a fatty node, rad: 0 = a closed ring, else a C
+
+
+def plan_fatty_node(rng: np.random.Generator, habit: Habit) -> NodePlan:
+    """Draw the properties of a benign node that fat has replaced: a rim of 0.8 to 2 mm, closed or C-shaped, short axis 6 to 16 mm."""
+    short = float(np.clip(rng.lognormal(np.log(9.0), 0.28), 6.0, 16.0))
+    ratio = float(np.clip(rng.normal(1.6, 0.3), 1.05, 2.4))
+    enhancement = {Phase.NONE: 0.0, Phase.ARTERIAL: 18.0, Phase.VENOUS: 28.0}[habit.phase]
+    return NodePlan(
+        malignant=False,
+        semi=(short * ratio / 2, short * (1 + (ratio - 1) * float(rng.uniform(0.2, 0.9))) / 2, short / 2),
+        hilum=True,
+        cortex=float(rng.uniform(0.8, 2.0)),
+        eccentric=float(rng.uniform(0, 0.8)),
+        lobulation=abs(float(rng.normal(0.035, 0.03))),
+        spiculation=0.0,
+        stranding=float(rng.uniform(0.2, 0.6)) if rng.random() < 0.10 else 0.0,
+        cortex_hu=float(rng.normal(36, 9)) + enhancement,
+        mottle=abs(float(rng.normal(4, 2))),
+        seed=int(rng.integers(2**31)),
+        fatty=True,
+        opening=0.0 if rng.random() < 0.40 else float(rng.uniform(0.6, 1.8)),
+    )
 
 
 def plan_node(rng: np.random.Generator, malignant: bool, habit: Habit) -> NodePlan:
@@ -78,8 +102,8 @@ def draw_orientation(rng: np.random.Generator) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Local:
-    """A node's own coordinates over a patch, mm, shape (sub-slices, rows, columns) each."""
+class Local:
+    """A node's own coordinates, mm: over a patch (sub-slices, rows, columns), or of single points."""
 
     p: FloatArray  # along the long axis
     q: FloatArray
@@ -92,10 +116,11 @@ class _Local:
         return r
 
 
-def _localise(patch: Patch, centre: Point, rotation: FloatArray) -> _Local:
+def localise(patch: Patch, centre: Point, rotation: FloatArray) -> Local:
+    """Return the coordinates of a node with this centre and rotation over a patch."""
     dx, dy, dz = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1]), patch.z - np.float32(centre[2])
     p, q, s = (row[0] * dx + row[1] * dy + row[2] * dz for row in rotation)
-    return _Local(p, q, s)
+    return Local(p, q, s)
 
 
 def draw_node(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray, soft: float) -> tuple[Patch, FloatArray]:
@@ -108,18 +133,12 @@ def draw_node(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArra
     patch = canvas.patch(centre, plan.semi[0] * 1.35 + 9)
     if patch is None:
         raise ValueError("the node lies outside the canvas")
-    local = _localise(patch, centre, rotation)
+    local = localise(patch, centre, rotation)
     radius = local.radius
-    depth = _outer_depth(local, radius, plan, rng)
+    depth = outer_depth(local, radius, plan, rng)
     _strand(canvas, patch, plan, depth, local, rng)
     cover = np.clip(0.5 + depth / soft, 0, 1).astype(np.float32)
-    wave = _waves(local, rng, 5, 2.2 / plan.semi[2])
-    value = plan.cortex_hu + plan.mottle * wave
-    if plan.hilum:
-        fat = np.clip(0.5 + _hilum_depth(local, plan) / soft, 0, 1)
-        value = value + fat * (float(rng.uniform(-95, -55)) - value)
-    elif plan.malignant and plan.semi[2] > 7 and rng.random() < 0.3:  # necrosis
-        value = value - 26 * np.clip((depth - 0.55 * plan.semi[2]) / 3, 0, 1)
+    value = substance(local, plan, depth, soft, rng)
     outline = patch.average(cover)
     body = patch.average(cover * value.astype(np.float32))
     box = canvas.hu[patch.where]
@@ -127,22 +146,41 @@ def draw_node(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArra
     return patch, outline
 
 
-def _outer_depth(local: _Local, radius: FloatArray, plan: NodePlan, rng: np.random.Generator) -> FloatArray:
-    """Return the depth (mm, positive inside) under the node's surface."""
+def substance(local: Local, plan: NodePlan, depth: FloatArray, soft: float, rng: np.random.Generator) -> FloatArray:
+    """Return HU of cortex, hilum and necrosis at each point inside a node; `outer_depth` has been drawn from ``rng``."""
+    wave = _waves(local, rng, 5, 2.2 / plan.semi[2])
+    value = plan.cortex_hu + plan.mottle * wave
+    if plan.fatty:
+        fat = np.clip(0.5 + _fatty_depth(local, plan, depth) / soft, 0, 1)
+        inner = float(rng.uniform(-108, -85)) + 8 * _waves(local, rng, 4, 0.5)
+        if rng.random() < 0.5:  # a vessel along the hilum
+            away = (local.q**2 + (local.s - np.float32(0.2 * plan.semi[2])) ** 2) / np.float32(0.7)
+            inner = inner + 70 * np.exp(-away)
+        value = value + fat * (inner - value)
+    elif plan.hilum:
+        fat = np.clip(0.5 + _hilum_depth(local, plan) / soft, 0, 1)
+        value = value + fat * (float(rng.uniform(-95, -55)) - value)
+    elif plan.malignant and plan.semi[2] > 7 and rng.random() < 0.3:  # necrosis
+        value = value - 26 * np.clip((depth - 0.55 * plan.semi[2]) / 3, 0, 1)
+    return np.asarray(value, np.float32)
+
+
+def outer_depth(local: Local, radius: FloatArray, plan: NodePlan, rng: np.random.Generator) -> FloatArray:
+    """Return the depth (mm, positive inside) under the node's surface; ``rng`` is fresh from the seed of ``plan``."""
     a, b, c = (np.float32(v) for v in plan.semi)
     r = np.sqrt((local.p / a) ** 2 + (local.q / b) ** 2 + (local.s / c) ** 2) + np.float32(1e-3)
-    unit = _Local(local.p / radius, local.q / radius, local.s / radius)
+    unit = Local(local.p / radius, local.q / radius, local.s / radius)
     bumps = 1 + plan.lobulation * _waves(unit, rng, 5, 3.5)
     if plan.spiculation:
         bumps = bumps + 0.30 * plan.spiculation * np.clip(_waves(unit, rng, 8, 9.0) - 0.9, 0, 1.5)
     depth = radius * (np.clip(bumps, 0.6, 1.6) / r - 1)
-    if plan.hilum:  # reniform: the surface is drawn in where the hilum opens
+    if plan.hilum and (plan.opening or not plan.fatty):  # reniform: the surface is drawn in where the hilum opens
         notch = np.exp(-((local.p / (0.45 * a)) ** 2) - (local.q / (0.6 * b)) ** 2 - ((local.s - c) / (0.5 * c)) ** 2)
         depth = depth - notch * 0.35 * c
     return np.asarray(depth, np.float32)
 
 
-def _hilum_depth(local: _Local, plan: NodePlan) -> FloatArray:
+def _hilum_depth(local: Local, plan: NodePlan) -> FloatArray:
     """Return the depth inside the fatty hilum, which opens towards +short axis."""
     a, b, c = plan.semi
     t = plan.cortex
@@ -153,18 +191,38 @@ def _hilum_depth(local: _Local, plan: NodePlan) -> FloatArray:
     return np.asarray((1 - r) * min(ra, rb, rc), np.float32)
 
 
-def _strand(canvas: Canvas, patch: Patch, plan: NodePlan, depth: FloatArray, local: _Local, rng: np.random.Generator) -> None:
+def _fatty_depth(local: Local, plan: NodePlan, depth: FloatArray) -> FloatArray:
+    """Return the depth inside the fat of a fatty node: what lies under its rim, which is open towards +short axis in a C."""
+    a, b, c = (np.float32(v) for v in plan.semi)
+    p, q, s = local.p / a, local.q / b, local.s / c
+    r = np.sqrt(p * p + q * q + s * s) + np.float32(1e-3)
+    # ``depth`` runs towards the centre: the rim is measured at right angles to the surface.
+    steep = r * r / (local.radius * np.sqrt((p / a) ** 2 + (q / b) ** 2 + (s / c) ** 2) + np.float32(1e-3))
+    up = s / r
+    rim = np.clip(plan.cortex * (1 - 0.5 * plan.eccentric * up), 0.8, 2.0)
+    if plan.opening:
+        rim = rim * (1 - np.clip((up - np.cos(plan.opening)) * 5, 0, 1))
+    return np.asarray(depth * steep - rim, np.float32)
+
+
+def _strand(canvas: Canvas, patch: Patch, plan: NodePlan, depth: FloatArray, local: Local, rng: np.random.Generator) -> None:
     """Paint the fat around an infiltrating node: hazy, with fine strands."""
     if not plan.stranding:
         return
-    near = np.exp(np.minimum(depth, 0) / np.float32(3.2)) * (depth < 0.5)
-    web = np.clip(1 - np.abs(_waves(local, rng, 6, 0.9)) * 2.2, 0, 1)
-    haze = patch.average((near * (0.45 + 0.9 * web)).astype(np.float32)) * (52 * plan.stranding)
+    haze = patch.average(haze_around(local, depth, rng)) * (52 * plan.stranding)
     box = canvas.hu[patch.where]
     box += haze * np.clip((-30 - box) / 60, 0, 1)
 
 
-def _waves(local: _Local, rng: np.random.Generator, count: int, frequency: float) -> FloatArray:
+def haze_around(local: Local, depth: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Return the density, from 0 up, of what an infiltrating node leaves in the fat around it."""
+    near = np.exp(np.minimum(depth, 0) / np.float32(3.2)) * (depth < 0.5)
+    web = np.clip(1 - np.abs(_waves(local, rng, 6, 0.9)) * 2.2, 0, 1)
+    haze: FloatArray = (near * (0.45 + 0.9 * web)).astype(np.float32)
+    return haze
+
+
+def _waves(local: Local, rng: np.random.Generator, count: int, frequency: float) -> FloatArray:
     """Return a smooth random field of zero mean and about unit deviation: a sum of cosines."""
     total = np.zeros(np.broadcast_shapes(local.p.shape, local.q.shape, local.s.shape), np.float32)
     for _ in range(count):
