@@ -123,6 +123,11 @@ def localise(patch: Patch, centre: Point, rotation: FloatArray) -> Local:
     return Local(p, q, s)
 
 
+def drawing_reach(plan: NodePlan) -> float:
+    """Return how far from its centre `draw_node` may paint, mm."""
+    return plan.semi[0] * 1.35 + 9
+
+
 def draw_node(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray, soft: float) -> tuple[Patch, FloatArray]:
     """Paint a node and return its patch and coverage (hilum included), shape of the patch's box.
 
@@ -130,7 +135,7 @@ def draw_node(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArra
         ValueError: the node lies outside the canvas.
     """
     rng = np.random.default_rng(plan.seed)
-    patch = canvas.patch(centre, plan.semi[0] * 1.35 + 9)
+    patch = canvas.patch(centre, drawing_reach(plan))
     if patch is None:
         raise ValueError("the node lies outside the canvas")
     local = localise(patch, centre, rotation)

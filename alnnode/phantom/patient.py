@@ -9,23 +9,21 @@ import numpy as np
 
 from alnnode.phantom.anatomy import Chest
 from alnnode.phantom.canvas import Canvas
-from alnnode.phantom.frame import Frame, level
 from alnnode.phantom.measure import diameters
-from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation, plan_node
 from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
+from alnnode.phantom.placing import place_nodes
 from alnnode.phantom.settings import Habit, PhantomSettings, Position, draw_habit
-from alnnode.phantom.vessels import draw_vessels, walls
+from alnnode.phantom.vessels import draw_vessels
 from alnnode.records import Box, Level, Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.phantom.canvas import Patch, Point
+    from alnnode.phantom.placing import PlacedNode
     from alnnode.records import AffineMatrix, FloatArray, HounsfieldArray
 
     LabelArray = npt.NDArray[np.uint16]
 
-_TRIES = 90
 _PADDING_HU = -1024
 
 
@@ -80,16 +78,6 @@ class Phantom:
     habit: Habit
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    plan: NodePlan
-    side: Side
-    level: Level
-    patch: Patch
-    mask: npt.NDArray[np.bool_]
-    centre: Point
-
-
 def make_patient(seed: int, index: int, settings: PhantomSettings | None = None) -> Phantom:
     """Make patient ``index`` of the cohort ``seed``: the same arguments give the same arrays.
 
@@ -104,7 +92,7 @@ def make_patient(seed: int, index: int, settings: PhantomSettings | None = None)
     canvas = _draw_chest(habit, settings, rng)
     for side in (Side.RIGHT, Side.LEFT):
         draw_vessels(canvas, habit, side, rng)
-    drawn = [node for side in (Side.RIGHT, Side.LEFT) for node in _draw_side(canvas, habit, settings, side, rng)]
+    drawn = [node for side in (Side.RIGHT, Side.LEFT) for node in place_nodes(canvas, habit, settings, side, rng)]
     labels = np.zeros(canvas.hu.shape, np.uint16)
     for number, node in enumerate(drawn, 1):
         labels[node.patch.where][node.mask] = number
@@ -149,93 +137,6 @@ def _interleave(source: FloatArray, out: FloatArray) -> None:
     out[0], out[-1] = source[0], source[-1]
 
 
-def _node_count(rng: np.random.Generator, settings: PhantomSettings, involved: bool) -> int:
-    drawn = rng.poisson(5.2 if involved else 3.0)
-    return int(np.clip(drawn, settings.min_nodes_per_side, settings.max_nodes_per_side))
-
-
-def _draw_side(canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator) -> list[_Drawn]:
-    """Place and paint the nodes of one axilla, from the head down."""
-    involved = _involvement(habit, side, settings.sides, rng)
-    count = _node_count(rng, settings, involved > 0.5) if side in settings.sides else 0
-    plans = [plan_node(rng, bool(rng.random() < involved), habit) for _ in range(count)]
-    drawn = []
-    # Large ones first: small ones still find room afterwards.
-    for plan in sorted(plans, key=lambda p: -p.semi[0]):
-        node = _place(canvas, habit, plan, side, rng)
-        if node is not None:
-            drawn.append(node)
-    return sorted(drawn, key=lambda n: -n.centre[2])
-
-
-def _involvement(habit: Habit, side: Side, sides: tuple[Side, ...], rng: np.random.Generator) -> float:
-    """Return the chance that a node of this side is metastatic."""
-    spread = float(rng.beta(6, 1.6))
-    if not habit.metastatic:
-        return 0.0
-    if side is habit.primary or habit.bilateral or len(sides) == 1:
-        return spread
-    return 0.08
-
-
-def _place(canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, rng: np.random.Generator) -> _Drawn | None:
-    """Find room in the fat for a node and paint it; None when there is none."""
-    wanted = Level(rng.choice(list(Level), p=[0.70, 0.19, 0.11]))
-    for attempt in range(_TRIES):
-        found = _position(habit, side, wanted, rng)
-        rotation = draw_orientation(rng)
-        if found is None:
-            continue
-        centre, where = found
-        if where is not wanted and attempt < _TRIES // 2:
-            continue
-        if not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(canvas, plan, centre, rotation):
-            continue
-        patch, cover = draw_node(canvas, plan, centre, rotation, habit.psf)
-        # In thick slices a small node may nowhere fill half a voxel: it still has an outline.
-        return _Drawn(plan, side, where, patch, cover > min(0.5, 0.6 * float(cover.max())), centre)
-    return None
-
-
-def _position(habit: Habit, side: Side, wanted: Level, rng: np.random.Generator) -> tuple[Point, Level] | None:
-    """Return a position between the walls of the axilla and its level; more often than not the level ``wanted``."""
-    middle, spread = {Level.I: (-12, 32), Level.II: (18, 22), Level.III: (46, 12)}[wanted]
-    z = float(np.clip(rng.normal(middle, spread), -82, 62))
-    lv = level(z, habit)
-    medial, minor = 0.78 * lv.a, lv.minor
-    ends = {
-        Level.I: (max(medial, minor[0] + 0.5 * minor[1]), lv.lateral + 12),
-        Level.II: (max(medial, minor[0] - minor[1]), minor[0] + minor[1]),
-        Level.III: (medial, max(medial + 6, minor[0] - minor[1])),
-    }[wanted]
-    if ends[1] <= ends[0]:
-        return None
-    u = float(rng.uniform(*ends))
-    front, back = walls(habit, u, z)
-    share = float(rng.uniform(0.04, 0.96))
-    if back - front < 8:
-        return None
-    centre, half, thick = lv.minor
-    where = Level.I
-    if thick > 1.5 and half > 2:
-        where = Level.I if u > centre + half else Level.II if u > centre - half else Level.III
-    return Frame.of(habit).to_patient(side, u, front + share * (back - front), z), where
-
-
-def _is_free(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray) -> bool:
-    """Return whether a node would lie in fat, clear of vessels, muscles, skin and other nodes."""
-    patch = canvas.patch(centre, plan.semi[0] + 3)
-    if patch is None:
-        return False
-    z = patch.z[1::3]
-    dx, dy, dz = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1]), z - np.float32(centre[2])
-    margin = 0.8 + 2.5 * plan.lobulation
-    r = sum(((row[0] * dx + row[1] * dy + row[2] * dz) / (s + margin)) ** 2 for row, s in zip(rotation, plan.semi, strict=True))
-    inside = canvas.hu[patch.where][np.asarray(r) < 1]
-    # A twig may end at a node; nothing else may touch it.
-    return inside.size > 0 and float(np.mean((inside > -45) | (inside < -160))) < 0.015
-
-
 def _expose(canvas: Canvas, habit: Habit, rng: np.random.Generator) -> HounsfieldArray:
     """Add noise and quantise."""
     slices, size, _ = canvas.hu.shape
@@ -275,7 +176,7 @@ def _turn_prone(
 
 
 def _measure(
-    number: int, node: _Drawn, hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix, habit: Habit
+    number: int, node: PlacedNode, hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix, habit: Habit
 ) -> TruthNode:
     ks, js, iss = node.patch.where
     if habit.position is Position.HFP:

@@ -111,6 +111,12 @@ def _shell(mask: np.ndarray) -> np.ndarray:
     return grown & ~mask
 
 
+def test_every_node_keeps_voxels_of_its_own_where_a_small_one_would_lie_in_the_hilum_of_a_large_one() -> None:
+    made = make_patient(990001, 15, PhantomSettings(min_nodes_per_side=7, slices=(60, 60)))
+    assert len(made.nodes) > 10
+    assert set(np.unique(made.labels)) == set(range(len(made.nodes) + 1))
+
+
 def test_what_is_asked_for_is_kept() -> None:
     made = make_patient(
         1,
