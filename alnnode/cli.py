@@ -217,6 +217,7 @@ def phantom(
         12,
     ),
     sides: Annotated[Sides, typer.Option("--sides", help="Which axillae may hold nodes.")] = Sides.BOTH,
+    axilla: Annotated[bool, typer.Option("--axilla", help="Strands, clusters, contact and metal as in patients.")] = False,
 ) -> None:
     """Make synthetic axillary CT with its truth: test input and training data, not anatomy to learn from."""
     from alnnode import phantom as phantoms  # noqa: PLC0415
@@ -228,7 +229,12 @@ def phantom(
             out,
             patients=patients,
             seed=seed,
-            settings=phantoms.PhantomSettings(min_nodes_per_side=nodes[0], max_nodes_per_side=nodes[1], sides=sides.chosen),
+            settings=phantoms.PhantomSettings(
+                min_nodes_per_side=nodes[0],
+                max_nodes_per_side=nodes[1],
+                sides=sides.chosen,
+                surroundings=phantoms.Surroundings.AXILLA if axilla else phantoms.Surroundings.PLAIN,
+            ),
             progress=lambda: progress.advance(task),
         )
     console.print(f"{patients} synthetic patient(s) and truth.json in {out}", markup=False)

@@ -5,7 +5,7 @@ Nothing in it comes from a person. docs/phantom.md says what is modelled and whe
 
 from alnnode.phantom.dicom import instance_uid, series_uid, write_series
 from alnnode.phantom.patient import Phantom, TruthNode, make_patient
-from alnnode.phantom.settings import Arms, PhantomError, PhantomSettings, Phase, Position
+from alnnode.phantom.settings import Arms, PhantomError, PhantomSettings, Phase, Position, Surroundings
 from alnnode.phantom.truth import make_cohort, patient_truth, write_masks, write_truth
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PhantomSettings",
     "Phase",
     "Position",
+    "Surroundings",
     "TruthNode",
     "instance_uid",
     "make_cohort",

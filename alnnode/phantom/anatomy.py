@@ -14,10 +14,15 @@ from alnnode.phantom.frame import Frame, Section, level, pectoral_floor, scapula
 from alnnode.phantom.settings import Arms
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from alnnode.phantom.settings import Habit
     from alnnode.records import FloatArray
 
-_AIR, _LUNG, _SKIN, _BONE, _DISC = -1000.0, -860.0, 25.0, 620.0, 80.0
+    DoubleArray = npt.NDArray[np.float64]
+
+BONE_HU = 620.0
+_AIR, _LUNG, _SKIN, _DISC = -1000.0, -860.0, 25.0, 80.0
 
 
 class Chest:
@@ -48,7 +53,7 @@ class Chest:
         """Return HU without noise of the slice at patient height ``z`` mm, shape (rows, columns)."""
         habit = self._habit
         height = z / habit.scale
-        lv = level(height, habit)
+        lv = self._section(height)
         hu = np.full((self._v.shape[0], self._u.shape[1]), _AIR, np.float32)
         grain = self._grain(z)
         depth = self._body(lv)
@@ -66,6 +71,27 @@ class Chest:
         hu += skin * (_SKIN - hu)
         self._couch(hu)
         return hu
+
+    # What surroundings of another kind draw otherwise.
+
+    def _section(self, height: float) -> Section:
+        return level(height, self._habit)
+
+    def _armpit(self, lv: Section) -> float:
+        """Return the depth of the armpit, mm."""
+        if not self._up or not -95 < lv.z < 30:
+            return 0.0
+        return float(26 * np.sqrt(max(0.0, 1 - ((lv.z + 32) / 62) ** 2)))
+
+    def _serratus(self, lv: Section, rib: DoubleArray) -> FloatArray:  # noqa: ARG002 - digitations follow the ribs
+        """Return the thickness of the serratus anterior, mm; ``rib`` is 0.5 in the middle of a rib."""
+        return np.asarray(np.interp(lv.z, [-120, -60, 30, 60], [5, 7, 6, 2]) * self._habit.muscle, np.float32)
+
+    def _rib_bone(self, depth: FloatArray, rib: DoubleArray) -> FloatArray:
+        """Return the depth inside the ribs."""
+        along = 6.8 - np.abs(rib - 0.5) * 27
+        bone: FloatArray = np.minimum(np.minimum(depth - 0.8, 8.6 - depth), along * np.float32(0.8))
+        return bone
 
     # What follows paints one structure each.
 
@@ -106,10 +132,9 @@ class Chest:
         if lv.z < 35:
             depth = np.maximum(depth, self._breast(lv))
         depth = np.maximum(depth, self._arm(lv, 0))
-        if self._up and -95 < lv.z < 30:
-            deep = 26 * np.sqrt(max(0.0, 1 - ((lv.z + 32) / 62) ** 2))
-            if deep > 2:
-                depth = np.minimum(depth, -self._ellipse(lv.outer + 16, -4, 6 + deep, 26))
+        deep = self._armpit(lv)
+        if deep > 2:
+            depth = np.minimum(depth, -self._ellipse(lv.outer + 16, -4, 6 + deep, 26))
         return depth
 
     def _breast(self, lv: Section) -> FloatArray:
@@ -188,7 +213,7 @@ class Chest:
             bone = np.minimum(
                 plate - np.abs(v - line - 2) * np.float32(0.78), np.minimum(u - 70 - reach, lv.lateral - 4 - reach - u)
             )
-            self._lay(hu, bone, _BONE)
+            self._lay(hu, bone, BONE_HU)
             self._lay(hu, bone - 1.9, self._habit.marrow_hu)
 
     def _pectorals(self, hu: FloatArray, lv: Section) -> None:
@@ -214,13 +239,11 @@ class Chest:
         reach = np.hypot(self._u, dv)
         depth = reach * (1 / r - 1)
         beside = np.clip((self._u / (reach + 1) - 0.55) * 5, 0, 1) * np.clip((lv.yc + 62 - self._v) / 20, 0, 1)
-        serratus = np.float32(np.interp(lv.z, [-120, -60, 30, 60], [5, 7, 6, 2]) * habit.muscle)
-        self._lay(hu, depth + serratus * beside - 0.5, habit.muscle_hu)
         rib = np.float32(1) * ((lv.z + 0.55 * dv * -1 - 8 * habit.rib_phase) / 27 + habit.rib_phase) % 1
-        along = 6.8 - np.abs(rib - 0.5) * 27
-        bone = np.minimum(np.minimum(depth - 0.8, 8.6 - depth), along * np.float32(0.8))
+        self._lay(hu, depth + self._serratus(lv, rib) * beside - 0.5, habit.muscle_hu)
+        bone = self._rib_bone(depth, rib)
         bone = np.where((dv < -0.45 * lv.b) & (self._u < 45), bone - 3, bone)
-        self._lay(hu, bone, _BONE + 60)
+        self._lay(hu, bone, BONE_HU + 60)
         self._lay(hu, bone - 2.2, habit.marrow_hu)
         self._mediastinum(hu, lv, depth, grain)
         self._spine(hu, lv)
@@ -302,7 +325,7 @@ class Chest:
             return
         v0 = lv.yc - lv.b + 2 + 0.12 * centre
         bone = self._ellipse(float(centre), float(v0), 26, 6.5, 0.15)
-        self._lay(hu, bone, _BONE + 100)
+        self._lay(hu, bone, BONE_HU + 100)
         self._lay(hu, bone - 2.2, self._habit.marrow_hu)
 
     def _couch(self, hu: FloatArray) -> None:

@@ -53,13 +53,17 @@ class PlannedNode:
     offset: Point
 
 
-def plan_group(rng: np.random.Generator, habit: Habit, clusters: float = _CLUSTERS) -> tuple[PlannedNode, ...]:
+def plan_group(
+    rng: np.random.Generator, habit: Habit, clusters: float = _CLUSTERS, involved: float | None = None
+) -> tuple[PlannedNode, ...]:
     """Draw a group: one node, or, in the share ``clusters`` of groups, two to six that touch.
 
     Members meet with an overlap of 0.2 to 0.8 mm, or of up to 2.5 mm where they are matted; their centre is the middle of all.
+    ``involved`` is the chance that a member is malignant; None draws 0, one half or 1 for the group.
     """
     count = int(rng.choice(_SIZES[0], p=_SIZES[1])) if rng.random() < clusters else 1
-    involved = float(rng.choice([0.0, 0.5, 1.0], p=[0.45, 0.20, 0.35]))
+    usual = float(rng.choice([0.0, 0.5, 1.0], p=[0.45, 0.20, 0.35]))
+    involved = usual if involved is None else involved
     members: list[PlannedNode] = []
     for _ in range(count):
         plan = _plan_member(rng, habit, involved)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alnnode.phantom.anatomy import Chest
+from alnnode.phantom.axilla import AxillaChest, Terrain, draw_terrain
 from alnnode.phantom.canvas import Canvas
+from alnnode.phantom.clutter import draw_clutter
+from alnnode.phantom.devices import draw_devices
 from alnnode.phantom.measure import diameters
 from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
-from alnnode.phantom.placing import place_nodes
-from alnnode.phantom.settings import Habit, PhantomSettings, Position, draw_habit
+from alnnode.phantom.placing import place_groups, place_nodes
+from alnnode.phantom.settings import Habit, PhantomSettings, Position, Surroundings, draw_habit
 from alnnode.phantom.vessels import draw_vessels
 from alnnode.records import Box, Level, Side
 
@@ -89,10 +92,19 @@ def make_patient(seed: int, index: int, settings: PhantomSettings | None = None)
     settings = settings or PhantomSettings()
     rng = np.random.default_rng([seed, index])
     habit = draw_habit(rng, settings)
-    canvas = _draw_chest(habit, settings, rng)
-    for side in (Side.RIGHT, Side.LEFT):
+    wild = np.random.default_rng([seed, index, 16])  # of its own: plain surroundings stay as they are
+    terrain = draw_terrain(wild, habit) if settings.surroundings is Surroundings.AXILLA else None
+    canvas = _draw_chest(habit, settings, rng, terrain)
+    sides = (Side.RIGHT, Side.LEFT)
+    for side in sides:
         draw_vessels(canvas, habit, side, rng)
-    drawn = [node for side in (Side.RIGHT, Side.LEFT) for node in place_nodes(canvas, habit, settings, side, rng)]
+    if terrain is None:
+        drawn = [node for side in sides for node in place_nodes(canvas, habit, settings, side, rng)]
+    else:
+        for side in sides:
+            draw_clutter(canvas, habit, terrain, side, wild)
+        drawn = [node for side in sides for node in place_groups(canvas, habit, settings, side, wild)]
+        draw_devices(canvas, habit, terrain, wild)
     labels = np.zeros(canvas.hu.shape, np.uint16)
     for number, node in enumerate(drawn, 1):
         labels[node.patch.where][node.mask] = number
@@ -106,7 +118,7 @@ def make_patient(seed: int, index: int, settings: PhantomSettings | None = None)
     return Phantom(seed, index, hu, (habit.thickness, habit.spacing, habit.spacing), affine, labels, nodes, habit)
 
 
-def _draw_chest(habit: Habit, settings: PhantomSettings, rng: np.random.Generator) -> Canvas:
+def _draw_chest(habit: Habit, settings: PhantomSettings, rng: np.random.Generator, terrain: Terrain | None) -> Canvas:
     size, spacing = settings.size, habit.spacing
     half = size // 2
     first = -(size - 1) / 2 * spacing
@@ -115,7 +127,8 @@ def _draw_chest(habit: Habit, settings: PhantomSettings, rng: np.random.Generato
     body_back = (88 + 40 + 0.5 * habit.fat + 4) * habit.scale + habit.shift[1]
     body_front = -(96 + 22 + 0.8 * habit.fat + habit.breast + 12) * habit.scale + habit.shift[1]
     table = (body_front, -1) if prone else (body_back, 1)
-    chest = Chest(habit, coarse, coarse, tissue_tile(rng), table)
+    texture = tissue_tile(rng)
+    chest = AxillaChest(habit, coarse, texture, table, terrain) if terrain else Chest(habit, coarse, coarse, texture, table)
     hu = np.empty((habit.slices, size, size), np.float32)
     for k in range(habit.slices):
         _double(chest.paint(habit.lowest + k * habit.thickness), hu[k])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alnnode.phantom.frame import Frame, level
-from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation, drawing_reach, plan_node
+from alnnode.phantom.groups import PlannedNode, draw_group, group_extent, plan_group
+from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation, drawing_reach, localise, plan_node
 from alnnode.phantom.vessels import walls
 from alnnode.records import Level, Side
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from alnnode.phantom.settings import Habit, PhantomSettings
     from alnnode.records import FloatArray
 
+    Where = tuple[slice, slice, slice]
+
 _TRIES = 90
+_NOT_FAT = (-160.0, -45.0)  # below and above: air, and anything denser than fat with its noise
+_BONE_HU = 400.0
+_TOUCHING = 0.35  # share of groups that may lie on a muscle, the chest wall or a vessel
+_ROOM = (0.06, 0.22)  # share of a group's place that may be something else than fat: apart, and touching
+_CLUSTERS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,7 @@ def _all_visible(drawn: list[PlacedNode]) -> bool:
     for n, node in enumerate(order):
         left = node.mask.copy()
         for other in order[n + 1 :]:
-            low = [max(a.start, b.start) for a, b in zip(node.patch.where, other.patch.where, strict=True)]
-            high = [max(o, min(a.stop, b.stop)) for o, a, b in zip(low, node.patch.where, other.patch.where, strict=True)]
-            mine, theirs = (
-                tuple(slice(o - part.start, h - part.start) for o, h, part in zip(low, high, one.patch.where, strict=True))
-                for one in (node, other)
-            )
+            mine, theirs = _shared(node.patch.where, other.patch.where)
             left[mine] &= ~other.mask[theirs]
         if not left.any():
             return False
@@ -132,11 +135,15 @@ def _position(habit: Habit, side: Side, wanted: Level, rng: np.random.Generator)
     share = float(rng.uniform(0.04, 0.96))
     if back - front < 8:
         return None
-    centre, half, thick = lv.minor
-    where = Level.I
-    if thick > 1.5 and half > 2:
-        where = Level.I if u > centre + half else Level.II if u > centre - half else Level.III
-    return Frame.of(habit).to_patient(side, u, front + share * (back - front), z), where
+    return Frame.of(habit).to_patient(side, u, front + share * (back - front), z), _level_at(habit, u, z)
+
+
+def _level_at(habit: Habit, u: float, z: float) -> Level:
+    """Return the level of a canonical place: lateral to, behind or medial to the pectoralis minor."""
+    centre, half, thick = level(z, habit).minor
+    if thick <= 1.5 or half <= 2:
+        return Level.I
+    return Level.I if u > centre + half else Level.II if u > centre - half else Level.III
 
 
 def _is_free(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray) -> bool:
@@ -150,4 +157,89 @@ def _is_free(canvas: Canvas, plan: NodePlan, centre: Point, rotation: FloatArray
     r = sum(((row[0] * dx + row[1] * dy + row[2] * dz) / (s + margin)) ** 2 for row, s in zip(rotation, plan.semi, strict=True))
     inside = canvas.hu[patch.where][np.asarray(r) < 1]
     # A twig may end at a node; nothing else may touch it.
-    return inside.size > 0 and float(np.mean((inside > -45) | (inside < -160))) < 0.015
+    return inside.size > 0 and _not_fat(inside) < 0.015
+
+
+def _not_fat(values: FloatArray) -> float:
+    """Return the share of HU values that are no fat."""
+    return float(np.mean((values > _NOT_FAT[1]) | (values < _NOT_FAT[0])))
+
+
+# Groups: nodes that touch each other and what lies around.
+
+
+def place_groups(
+    canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator
+) -> list[PlacedNode]:
+    """Place and paint the nodes of one axilla in groups, from the head down."""
+    involved = _involvement(habit, side, settings.sides, rng)
+    count = _node_count(rng, settings, involved > 0.5) if side in settings.sides else 0
+    drawn: list[PlacedNode] = []
+    for _ in range(2 * count):
+        if len(drawn) >= count:
+            break
+        group = plan_group(rng, habit, _CLUSTERS, involved)[: count - len(drawn)]
+        drawn += _place_group(canvas, habit, group, side, drawn, rng)
+    return _numbered(drawn)
+
+
+def _place_group(
+    canvas: Canvas,
+    habit: Habit,
+    group: tuple[PlannedNode, ...],
+    side: Side,
+    drawn: list[PlacedNode],
+    rng: np.random.Generator,
+) -> list[PlacedNode]:
+    wanted = Level(rng.choice(list(Level), p=[0.70, 0.19, 0.11]))
+    most = _ROOM[int(rng.random() < _TOUCHING)]
+    reach = max(group_extent(group))
+    for attempt in range(_TRIES):
+        found = _position(habit, side, wanted, rng)
+        if found is None or (found[1] is not wanted and attempt < _TRIES // 2) or not canvas.holds(found[0], reach):
+            continue
+        centre = found[0]
+        places = [_inside(canvas, node, centre) for node in group]
+        values = np.concatenate([canvas.hu[where][inside] for where, inside in places])
+        if not values.size or _not_fat(values) > most or values.max() > _BONE_HU:
+            continue
+        if any(_meets(where, inside, node) for where, inside in places for node in drawn):
+            continue
+        return [
+            _placed(habit, side, node, centre, painted)
+            for node, painted in zip(group, draw_group(canvas, group, centre, habit.psf), strict=True)
+        ]
+    return []
+
+
+def _inside(canvas: Canvas, node: PlannedNode, centre: Point) -> tuple[Where, npt.NDArray[np.bool_]]:
+    """Return the box around a member of a group at ``centre``, and which of its voxels the member takes."""
+    at = (centre[0] + node.offset[0], centre[1] + node.offset[1], centre[2] + node.offset[2])
+    patch = canvas.patch(at, node.plan.semi[0] + 2)
+    if patch is None:
+        return (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool)
+    local = localise(replace(patch, z=patch.z[1::3]), at, node.rotation)
+    a, b, c = (np.float32(1 / (semi + 0.8)) for semi in node.plan.semi)
+    return patch.where, np.asarray((local.p * a) ** 2 + (local.q * b) ** 2 + (local.s * c) ** 2 < 1)
+
+
+def _meets(where: Where, inside: npt.NDArray[np.bool_], node: PlacedNode) -> bool:
+    """Return whether voxels of a box belong to a node that is painted."""
+    mine, theirs = _shared(where, node.patch.where)
+    return bool((inside[mine] & node.mask[theirs]).any())
+
+
+def _shared(one: Where, other: Where) -> tuple[Where, Where]:
+    """Return where the common part of two boxes lies in each of them."""
+    low = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
+    high = [max(o, min(a.stop, b.stop)) for o, a, b in zip(low, one, other, strict=True)]
+    mine, theirs = ([slice(o - p.start, h - p.start) for o, h, p in zip(low, high, box, strict=True)] for box in (one, other))
+    return (mine[0], mine[1], mine[2]), (theirs[0], theirs[1], theirs[2])
+
+
+def _placed(habit: Habit, side: Side, node: PlannedNode, centre: Point, painted: tuple[Patch, FloatArray]) -> PlacedNode:
+    at = (centre[0] + node.offset[0], centre[1] + node.offset[1], centre[2] + node.offset[2])
+    u, _, _ = Frame.of(habit).from_patient(np.array([at[0]], np.float32), np.array([at[1]], np.float32))
+    patch, cover = painted
+    mask = cover > min(0.5, 0.6 * float(cover.max()))
+    return PlacedNode(node.plan, side, _level_at(habit, float(u[0]), at[2] / habit.scale), patch, mask, at)

@@ -38,6 +38,13 @@ class Phase(StrEnum):
     VENOUS = "venous"
 
 
+class Surroundings(StrEnum):
+    """What lies around the nodes: a plain drawing, or axillae as in patients (docs/phantom.md)."""
+
+    PLAIN = "plain"
+    AXILLA = "axilla"
+
+
 @dataclass(frozen=True, slots=True)
 class PhantomSettings:
     """Options of a phantom; ``None`` is drawn from the seed.
@@ -56,6 +63,7 @@ class PhantomSettings:
         noise_hu: standard deviation of the noise in soft tissue, HU.
         metastatic: whether the patient has metastatic nodes at all.
         padding: whether voxels outside the circular field of view hold the padding value.
+        surroundings: what the nodes lie in, and whether they may touch it and each other.
     """
 
     size: int = 512
@@ -71,6 +79,7 @@ class PhantomSettings:
     noise_hu: float | None = None
     metastatic: bool | None = None
     padding: bool | None = None
+    surroundings: Surroundings = Surroundings.PLAIN
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made.

@@ -38,10 +38,10 @@ def draw_vessels(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Genera
     jitter = rng.normal(0, 0.04, 4)
     size = float(rng.uniform(0.85, 1.15))
     depth = 0.42 + float(jitter[0])
-    trunk = _trunk(habit, depth)
-    _draw(canvas, frame, side, _through(habit, trunk), (3.6 * size, 3.0 * size), artery, habit.psf)
+    trunk = trunk_path(habit, depth)
+    draw_path(canvas, frame, side, through(habit, trunk), (3.6 * size, 3.0 * size), artery, habit.psf)
     below = [(u, v - 0.22, z - 7) for u, v, z in trunk]
-    _draw(canvas, frame, side, _through(habit, below), (5.6 * size, 4.4 * size), vein, habit.psf)
+    draw_path(canvas, frame, side, through(habit, below), (5.6 * size, 4.4 * size), vein, habit.psf)
     branches = (
         [(112, 0.30, 34), (116, 0.25, 5), (121, 0.22, -30), (126, 0.25, -70), (129, 0.3, -105)],  # lateral thoracic
         [(132, 0.55, 28), (134, 0.72, 5), (138, 0.80, -25), (140, 0.80, -60), (142, 0.8, -85)],  # thoracodorsal
@@ -51,15 +51,15 @@ def draw_vessels(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Genera
     for path in branches:
         moved = [(u + float(rng.normal(0, 3)), v + float(rng.normal(0, 0.06)), z) for u, v, z in path]
         radius = float(rng.uniform(1.0, 1.7))
-        points = _through(habit, moved)
-        _draw(canvas, frame, side, points, (radius, 0.6 * radius), artery, habit.psf)
+        points = through(habit, moved)
+        draw_path(canvas, frame, side, points, (radius, 0.6 * radius), artery, habit.psf)
         beside = points + np.array([2.5 + radius, 1.5, 0.0])
-        _draw(canvas, frame, side, beside, (1.3 * radius, 0.7 * radius), vein, habit.psf)
+        draw_path(canvas, frame, side, beside, (1.3 * radius, 0.7 * radius), vein, habit.psf)
         for _ in range(int(rng.integers(1, 4))):
             _twig(canvas, frame, side, points[int(rng.integers(len(points)))], habit, rng)
 
 
-def _trunk(habit: Habit, depth: float) -> list[tuple[float, float, float]]:
+def trunk_path(habit: Habit, depth: float) -> list[tuple[float, float, float]]:
     """Return the trunk as (u, share of the way from the front to the back wall, z)."""
     medial = [(58.0, 0.30, 76.0), (78.0, depth, 66.0), (98.0, depth, 52.0), (120.0, depth, 40.0)]
     if habit.arms is Arms.UP:
@@ -67,7 +67,7 @@ def _trunk(habit: Habit, depth: float) -> list[tuple[float, float, float]]:
     return [*medial, (138.0, depth, 22.0), (154.0, 0.5, -15.0), (166.0, 0.5, -60.0), (172.0, 0.5, -110.0)]
 
 
-def _through(habit: Habit, path: Sequence[tuple[float, float, float]]) -> FloatArray:
+def through(habit: Habit, path: Sequence[tuple[float, float, float]]) -> FloatArray:
     """Return canonical points (n, 3), about 7 mm apart, on a smooth curve through ``path``."""
     points = []
     for u, share, z in path:
@@ -80,9 +80,10 @@ def _through(habit: Habit, path: Sequence[tuple[float, float, float]]) -> FloatA
     return smooth
 
 
-def _draw(
+def draw_path(
     canvas: Canvas, frame: Frame, side: Side, points: FloatArray, radii: tuple[float, float], value: float, soft: float
 ) -> None:
+    """Paint a tube along canonical ``points`` (n, 3), mm; its radius goes from the first to the second of ``radii``."""
     placed = [frame.to_patient(side, *map(float, p)) for p in points]
     along = np.linspace(radii[0], radii[1], len(placed))
     for i in range(len(placed) - 1):
@@ -100,4 +101,4 @@ def _twig(canvas: Canvas, frame: Frame, side: Side, start: FloatArray, habit: Ha
         points.append(points[-1] + 6 * heading)
     value = habit.vein_hu if rng.random() < 0.5 else habit.artery_hu
     radius = float(rng.uniform(0.5, 1.1))
-    _draw(canvas, frame, side, np.array(points), (radius, 0.4 * radius), value, habit.psf)
+    draw_path(canvas, frame, side, np.array(points), (radius, 0.4 * radius), value, habit.psf)
