@@ -37,12 +37,14 @@ from training import lidc as lidc_nodules
 from training import reproduce as reproducing
 from training.clinical import commands
 from training.clinical.importing import import_nodes
+from training.detection.evaluate import evaluate_real
 from training.evaluate_detector import evaluate_detector
 from training.progress import bars, console
 from training.train import TrainSettings, logits
 
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("evaluate-detector")(evaluate_detector)
+app.command("evaluate-real")(evaluate_real)
 app.command("import")(import_nodes)
 app.add_typer(commands.app, name="cohort")
 

@@ -32,7 +32,7 @@ class Words:
 PHANTOMS: Final = Words(
     notice="**Demonstration model, synthetic training data, not for clinical use.** Every figure below was measured on drawings made by "
     "`alnnode phantom`. They say nothing about patients and must not be set beside figures that do.",
-    locating="a separate small network, `detector.safetensors`, trained by `python -m training.detector`",
+    locating="a separate 3D network, `detector.safetensors`, trained by `python -m training.detection train`",
     made_with=", then `python -m training evaluate --seed SEED` on any seed that is not one of the above",
     intended_use="showing that the node works, and as a starting point for training on one's own nodes",
     held_out="phantoms",

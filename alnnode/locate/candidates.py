@@ -6,7 +6,6 @@ fatty hilum is whole only when its notch is filled. Which reading is right is le
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,18 @@ from skimage.segmentation import watershed
 from alnnode.locate import anatomy
 from alnnode.locate.grid import resample
 from alnnode.locate.reach import depth_of, thicker, within
-from alnnode.locate.shape import Shape, describe, fat_contacts, filled_notch
-from alnnode.locate.site import Site
+from alnnode.locate.shape import describe, fat_contacts, filled_notch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
     from alnnode.locate.anatomy import Axilla
     from alnnode.locate.grid import Coarse, FloatVolume, Frame, Mask
     from alnnode.locate.level import Landmarks
-    from alnnode.records import AxillaCoverage, Side, Volume
+    from alnnode.locate.site import Site
+    from alnnode.records import AxillaCoverage, Side
 
     Labels = npt.NDArray[np.int32]
 
@@ -40,12 +39,14 @@ SHELL_HU = -55.0  # a cortex of 1 mm, blurred
 SHELL_MM = 2.5  # half of what is no longer a thin cortex
 HILUM_MM = 4.0  # half the width of a hilum that is closed over
 NEAR_STEPS = 8  # grid steps around the search region in which tissue is taken apart
+ROOM_STEPS = 7  # around that: what filters and closings reach
 MIN_VOLUME_MM3 = 30.0  # a 4 mm sphere has 33
 MAX_VOLUME_MM3 = 22000.0  # a 35 mm sphere
 MAX_ELONGATION = 2.6  # of principal extents: a vessel is a tube
 MAX_FLATNESS = 3.2  # a muscle end is a plate
 MIN_FILL = 0.4  # of the ellipsoid: a tangle of strands fills little
 MIN_FAT_CONTACT = 0.45
+CLEAR_CONTACT = 0.6  # of what may have a hilum that opens into fat
 FAT_BELOW_HU = -40.0
 FAT_BOX_MM = 25
 MIN_FAT = 0.2  # of the box around a candidate
@@ -76,6 +77,12 @@ class SearchGrid:
     frame: Frame
     landmarks: Landmarks
 
+    @property
+    def ramps(self) -> npt.NDArray[np.float64]:
+        """Where its points lie in the chest (`alnnode.locate.level.Landmarks.ramps`), shape (3, 2)."""
+        z, y, x = (GRID_MM / d for d in self.frame.spacing)
+        return self.landmarks.ramps(self.start, (z, y, x), left=self.side == "left")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -85,14 +92,17 @@ class Candidate:
         mask: (z, y, x) on the search grid, cut to its bounding box.
         offset: grid point of ``mask[0, 0, 0]``.
         threshold: HU at which it was read.
-        shape: its description, part of what the scorer sees.
     """
 
     grid: SearchGrid
     mask: Mask
     offset: tuple[int, int, int]
     threshold: float
-    shape: Shape
+
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the mask."""
+        return float(self.mask.sum()) * GRID_MM**3
 
     @property
     def centre(self) -> tuple[float, float, float]:
@@ -120,26 +130,21 @@ class Candidate:
         return int(np.count_nonzero(mine & theirs))
 
 
-def propose(volume: Volume) -> list[Candidate]:
-    """All candidates of both axillae; none where no lungs are seen."""
-    return survey(Site(volume))[0]
-
-
-def survey(site: Site) -> tuple[list[Candidate], tuple[AxillaCoverage, AxillaCoverage]]:
-    """Candidates of both axillae, and what the series shows of each (right, left)."""
-    axillae, landmarks = site.axillae, site.landmarks
-    if axillae is None or landmarks is None:
-        return [], anatomy.unseen()
-    frame, coarse = site.frame, site.coarse
+def search_grids(site: Site) -> list[SearchGrid]:
+    """The surroundings of each axilla that the series shows, right first; none where no lungs are seen."""
+    if site.axillae is None or site.landmarks is None:
+        return []
+    frame, coarse, landmarks = site.frame, site.coarse, site.landmarks
     canonical = frame.canonical(site.volume.voxels)
+    return [_search_grid(canonical, frame, coarse, axilla, landmarks) for axilla in site.axillae if axilla.mask.any()]
 
-    def read(axilla: Axilla) -> list[Candidate]:
-        return _read(_search_grid(canonical, frame, coarse, axilla, landmarks)) if axilla.mask.any() else []
 
-    # The filters of SciPy release the GIL: both sides at once take little longer than one.
-    with ThreadPoolExecutor(2) as pool:
-        right, left = pool.map(read, axillae)
-    return right + left, (axillae[0].coverage, axillae[1].coverage)
+def coverage(site: Site) -> tuple[AxillaCoverage, AxillaCoverage]:
+    """What the series shows of each axilla (right, left)."""
+    if site.axillae is None:
+        return anatomy.unseen()
+    right, left = site.axillae
+    return right.coverage, left.coverage
 
 
 def _search_grid(
@@ -171,19 +176,33 @@ def _search_grid(
     return SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame, landmarks)
 
 
-def _read(grid: SearchGrid) -> list[Candidate]:
-    """All distinct readings of one axilla."""
-    low = [max(0, int(np.flatnonzero(grid.region.any(axis=other))[0]) - NEAR_STEPS) for other in ((1, 2), (0, 2), (0, 1))]
-    high = [int(np.flatnonzero(grid.region.any(axis=other))[-1]) + 1 + NEAR_STEPS for other in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    near = ndimage.binary_dilation(grid.region[box], iterations=NEAR_STEPS)
+def read(grid: SearchGrid, where: Mask | None = None) -> list[Candidate]:
+    """All distinct readings of one axilla, or of the places in it that ``where`` names (a mask on the same grid)."""
+    places = grid.region if where is None else where & grid.region
+    if not places.any():
+        return []
+    near = within(places, NEAR_STEPS)
+    # What lies far apart is taken apart by itself: most of the box around an axilla is none of it.
+    labels, _ = ndimage.label(near)
     found: list[Candidate] = []
-    for partition in _partitions(grid.hu[box], grid.smooth[box], near):
-        for candidate in _pieces(grid, partition, (low[0], low[1], low[2])):
-            if not any(_same(candidate, other) for other in found):
-                found.append(candidate)
-    whole = [_with_hilum(candidate) for candidate in found]
-    return found + [candidate for candidate in whole if candidate is not None]
+    for number, inner in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(max(0, s.start - ROOM_STEPS), s.stop + ROOM_STEPS) for s in inner)
+        origin = (box[0].start, box[1].start, box[2].start)
+        found += distinct(
+            candidate
+            for partition in _partitions(grid.hu[box], grid.smooth[box], labels[box] == number)
+            for candidate in _pieces(grid, partition, origin)
+        )
+    return found
+
+
+def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Leave out what is nearly the same as one before it."""
+    kept: list[Candidate] = []
+    for candidate in candidates:
+        if not any(_same(candidate, other) for other in kept):
+            kept.append(candidate)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,15 +290,18 @@ def _pieces(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]
         box = boxes[label - 1]
         offset = (box[0].start + origin[0], box[1].start + origin[1], box[2].start + origin[2])
         mask = labels[box] == label
-        shape = describe(grid.smooth, mask, offset, float(contacts[label]), GRID_MM)
+        shape = describe(mask)
         if shape.elongation <= MAX_ELONGATION and shape.flatness <= MAX_FLATNESS and shape.fill >= MIN_FILL:
-            yield Candidate(grid, mask, offset, partition.threshold, shape)
+            candidate = Candidate(grid, mask, offset, partition.threshold)
+            yield candidate
+            if contacts[label] >= CLEAR_CONTACT and (whole := _with_hilum(candidate)):
+                yield whole
 
 
 def _with_hilum(candidate: Candidate) -> Candidate | None:
     """The reading with its notch filled, where that makes a difference of a tenth."""
     grid, offset = candidate.grid, candidate.offset
-    if candidate.threshold == max(THRESHOLDS_HU) or candidate.shape.fat_contact < 0.6:
+    if candidate.threshold == max(THRESHOLDS_HU):
         return None
     box = tuple(slice(o, o + n) for o, n in zip(offset, candidate.mask.shape, strict=True))
     soft = grid.smooth[box] > candidate.threshold
@@ -287,12 +309,11 @@ def _with_hilum(candidate: Candidate) -> Candidate | None:
     filled = candidate.mask | (filled_notch(candidate.mask) & ~soft)
     if filled.sum() < 1.1 * candidate.mask.sum():
         return None
-    shape = describe(grid.smooth, filled, offset, candidate.shape.fat_contact, GRID_MM)
-    return Candidate(grid, filled, offset, candidate.threshold, shape)
+    return Candidate(grid, filled, offset, candidate.threshold)
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
-    a, b = one.shape.volume_mm3, other.shape.volume_mm3
+    a, b = one.volume_mm3, other.volume_mm3
     if min(a, b) < SAME_READING * max(a, b):
         return False
     shared = one.overlap(other) * GRID_MM**3

@@ -1,7 +1,6 @@
-"""A small 3D network that says which candidates are lymph nodes, and which reading of a node is the good one.
+"""The trained detector: a 3D network looks at each axilla once, and its maps say which readings of soft tissue are lymph nodes.
 
-It sees a patch of CT around the candidate, the candidate's mask, and the figures of `shape.Shape`. Trained by
-``training.detector``; the weights travel in the bundle as ``detector.safetensors``.
+Trained by ``training.detection``; the weights travel in the bundle as ``detector.safetensors``.
 """
 
 from __future__ import annotations
@@ -11,21 +10,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
 from alnnode.locate.level import LevelModel
+from alnnode.locate.network import AxillaNet, Block, inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-    from alnnode.locate.candidates import Candidate
-    from alnnode.records import FloatArray
+    from alnnode.locate.candidates import SearchGrid
 
-FEATURES = 7
-BATCH = 32  # fixed: the result of a candidate must not depend on how many others there are
+SLAB = 64  # grid points along z that are looked at together
+HALO = 16  # further ones on all sides: what the network sees of the surroundings
+FAT_HU = -100.0  # stands for what lies beyond the image
 
 
 class HoldsDetector(Protocol):
@@ -41,21 +41,16 @@ class HoldsDetector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """How the scorer looks, as written in the manifest.
+    """What the manifest says of the detector.
 
     Attributes:
-        patch: edge of the cubic patch, grid points of 1 mm.
-        window_low, window_high: HU shown as 0 and 1.
-        threshold: operating point on the score, chosen on validation phantoms.
-        channels: of the three stages.
+        channels: of the network, from its finest to its coarsest grid.
+        threshold: operating point on the score.
         levels: tells the axillary level from the place; None: no level is told.
     """
 
-    patch: int = 32
-    window_low: float = -160.0
-    window_high: float = 240.0
-    threshold: float = 0.5
-    channels: tuple[int, int, int] = (12, 24, 40)
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+    threshold: float = 0.3
     levels: LevelModel | None = None
 
     @classmethod
@@ -68,14 +63,15 @@ class DetectorSettings:
         try:
             chosen = dict(values)
             if "channels" in chosen:
-                a, b, c = (int(n) for n in chosen["channels"])
-                chosen["channels"] = (a, b, c)
+                chosen["channels"] = tuple(int(n) for n in chosen["channels"])
             if chosen.get("levels") is not None:
                 chosen["levels"] = LevelModel.from_dict(chosen["levels"])
             settings = cls(**chosen)
+            fits = 2 <= len(settings.channels) <= 6 and all(1 <= n <= 1024 for n in settings.channels)
+            fits = fits and 0 <= settings.threshold <= 1
         except (TypeError, ValueError) as error:
             raise BundleError(f"the bundle's detector settings cannot be used ({error}); fetch the bundle again") from error
-        if not (8 <= settings.patch <= 64 and settings.window_low < settings.window_high and 0 <= settings.threshold <= 1):
+        if not fits:
             raise BundleError("the bundle's detector settings are out of range; fetch the bundle again")
         return settings
 
@@ -84,39 +80,21 @@ class DetectorSettings:
         return {**asdict(self), "channels": list(self.channels)}
 
 
-class ScoreNet(nn.Module):
-    """Three strided stages, global mean and maximum, then the shape figures and two dense layers: logit of "node"."""
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What the network says of each point of a search grid, (z, y, x) float32 from 0 to 1.
 
-    def __init__(self, channels: tuple[int, int, int]) -> None:
-        super().__init__()
-        a, b, c = channels
-        self.body = nn.Sequential(
-            nn.Conv3d(2, a, 3, stride=2, padding=1),
-            nn.BatchNorm3d(a),
-            nn.ReLU(inplace=True),
-            nn.Conv3d(a, b, 3, stride=2, padding=1),
-            nn.BatchNorm3d(b),
-            nn.ReLU(inplace=True),
-            nn.Conv3d(b, c, 3, padding=1),
-            nn.BatchNorm3d(c),
-            nn.ReLU(inplace=True),
-            nn.MaxPool3d(2),
-            nn.Conv3d(c, c, 3, padding=1),
-            nn.BatchNorm3d(c),
-            nn.ReLU(inplace=True),
-        )
-        self.head = nn.Sequential(nn.Linear(2 * c + FEATURES, 48), nn.ReLU(inplace=True), nn.Linear(48, 1))
+    Attributes:
+        node: probability of "lymph node, its hilum included".
+        depth: how deep inside a node: 1 at its core, 0 at its surface and outside.
+    """
 
-    def forward(self, patches: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (n,), of patches (n, 2, s, s, s) and shape figures (n, 7)."""
-        maps = self.body(patches)
-        pooled = torch.cat([maps.mean(dim=(2, 3, 4)), maps.amax(dim=(2, 3, 4)), shapes], dim=1)
-        logits: torch.Tensor = self.head(pooled).squeeze(1)
-        return logits
+    node: npt.NDArray[np.float32]
+    depth: npt.NDArray[np.float32]
 
 
 class Detector:
-    """The trained scorer."""
+    """The trained network."""
 
     def __init__(
         self, state: Mapping[str, torch.Tensor], settings: DetectorSettings, device: torch.device | str = "cpu"
@@ -128,13 +106,13 @@ class Detector:
         """
         self.settings = settings
         self.device = torch.device(device)
-        network = ScoreNet(settings.channels)
+        network = AxillaNet(settings.channels)
         expected = network.state_dict()
         try:
             network.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
         except (KeyError, RuntimeError) as error:
             raise BundleError("the detector's weights do not fit its settings; fetch the bundle again") from error
-        self.network = network.eval().to(self.device)
+        self.network = _fused(network.eval()).to(self.device).to(memory_format=torch.channels_last_3d)
 
     @classmethod
     def from_bundle(cls, bundle: HoldsDetector, device: torch.device | str = "cpu") -> Detector:
@@ -148,43 +126,66 @@ class Detector:
             raise BundleError("the bundle has no detector; export one with a detector (python -m training …)")
         return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
 
-    def score(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """Confidence of every candidate, shape (n,), 0 to 1."""
-        scores = np.zeros(len(candidates), dtype=np.float32)
-        for first in range(0, len(candidates), BATCH):
-            part = candidates[first : first + BATCH]
-            patches = np.zeros((BATCH, 2, *(self.settings.patch,) * 3), dtype=np.float32)
-            shapes = np.zeros((BATCH, FEATURES), dtype=np.float32)
-            for n, candidate in enumerate(part):
-                patches[n] = patch_of(candidate, self.settings)
-                shapes[n] = candidate.shape.features()
-            with torch.inference_mode():
-                logits = self.network(torch.from_numpy(patches).to(self.device), torch.from_numpy(shapes).to(self.device))
-                values = torch.sigmoid(logits.float()).cpu().numpy()
-            scores[first : first + len(part)] = values[: len(part)]
-        return scores
+    def maps(self, grid: SearchGrid) -> Maps:
+        """Look at one axilla; outside its search region the maps are 0."""
+        # Left axillae are mirrored: the network knows right ones.
+        turn = slice(None, None, -1 if grid.side == "left" else 1)
+        hu, region = grid.hu[..., turn], grid.region[..., turn]
+        ramps = grid.ramps.copy()
+        if grid.side == "left":
+            ramps[2] = ramps[2, 0] + (hu.shape[2] - 1) * ramps[2, 1], -ramps[2, 1]
+        found = np.zeros((2, *hu.shape), dtype=np.float32)
+        for core, box in slabs(region, self.network.multiple):
+            values = self._look(hu, ramps, box)
+            inner = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(core, box, strict=True))
+            found[(slice(None), *core)] = values[(slice(None), *inner)]
+        found *= region
+        return Maps(*(np.ascontiguousarray(part[..., turn]) for part in found))
+
+    def _look(
+        self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], box: tuple[slice, ...]
+    ) -> npt.NDArray[np.float32]:
+        """Both maps (2, z, y, x) of a box, which may reach beyond the grid."""
+        cut = tuple(slice(max(0, s.start), min(n, s.stop)) for s, n in zip(box, hu.shape, strict=True))
+        beyond = [(c.start - s.start, s.stop - c.stop) for s, c in zip(box, cut, strict=True)]
+        part = np.pad(hu[cut], beyond, constant_values=FAT_HU)
+        lines = [
+            np.broadcast_to(
+                (at + by * np.arange(s.start, s.stop)).reshape([-1 if n == axis else 1 for n in range(3)]), part.shape
+            )
+            for axis, ((at, by), s) in enumerate(zip(ramps, box, strict=True))
+        ]
+        seen = torch.from_numpy(np.stack([part, *lines]).astype(np.float32))[None].to(self.device)
+        with torch.inference_mode():
+            given = inputs(seen[:, :1], seen[:, 1:]).contiguous(memory_format=torch.channels_last_3d)
+            values: npt.NDArray[np.float32] = torch.sigmoid(self.network(given)[0].float()).cpu().numpy()
+        return values
 
 
-def patch_of(candidate: Candidate, settings: DetectorSettings) -> npt.NDArray[np.float32]:
-    """CT (windowed) and mask around a candidate's centre, shape (2, s, s, s); beyond the grid fat and no mask.
+def slabs(region: npt.NDArray[np.bool_], multiple: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Boxes that hold a region, `SLAB` points thick: each with a box around it whose edges are multiples of ``multiple``.
 
-    Left axillae are mirrored, so that the network sees one kind of axilla.
+    The outer box has `HALO` points more on all sides and may reach beyond the region's array.
     """
-    size = settings.patch
-    grid = candidate.grid
-    corner = [round(c) - size // 2 for c in candidate.centre]
-    patch = np.zeros((2, size, size, size), dtype=np.float32)
-    scale = settings.window_high - settings.window_low
-    patch[0] = (-100.0 - settings.window_low) / scale
-    low = [max(0, c) for c in corner]
-    high = [min(n, c + size) for n, c in zip(grid.hu.shape, corner, strict=True)]
-    to = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True))
-    part = grid.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    patch[0][to] = np.clip((part - settings.window_low) / scale, 0, 1)
-    at = [o - c for o, c in zip(candidate.offset, corner, strict=True)]
-    inner = [max(0, a) for a in at]
-    outer = [min(size, a + n) for a, n in zip(at, candidate.mask.shape, strict=True)]
-    if all(b > a for a, b in zip(inner, outer, strict=True)):
-        into = tuple(slice(a, b) for a, b in zip(inner, outer, strict=True))
-        patch[1][into] = candidate.mask[tuple(slice(a - o, b - o) for a, b, o in zip(inner, outer, at, strict=True))]
-    return np.ascontiguousarray(patch[..., ::-1]) if grid.side == "left" else patch
+    for first in range(0, region.shape[0], SLAB):
+        part = region[first : first + SLAB]
+        if not part.any():
+            continue
+        used = [np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        low = [first + int(used[0][0]), int(used[1][0]), int(used[2][0])]
+        high = [first + int(used[0][-1]) + 1, int(used[1][-1]) + 1, int(used[2][-1]) + 1]
+        core = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        edges = [-(-(b - a + 2 * HALO) // multiple) * multiple for a, b in zip(low, high, strict=True)]
+        yield core, tuple(slice(a - HALO, a - HALO + n) for a, n in zip(low, edges, strict=True))
+
+
+def _fused(network: AxillaNet) -> AxillaNet:
+    """Fold the batch norms into the convolutions before them: the same function in fewer steps."""
+    for sequence in (network.stem, *network.down):
+        sequence[0], sequence[1] = fuse_conv_bn_eval(sequence[0], sequence[1]), torch.nn.Identity()
+    for block in network.modules():
+        if isinstance(block, Block):
+            for conv, norm in (("first", "norm_first"), ("second", "norm_second")):
+                setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                setattr(block, norm, torch.nn.Identity())
+    return network

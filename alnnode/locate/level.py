@@ -44,6 +44,27 @@ class Landmarks:
         columns = [np.flatnonzero(plane.any(axis=0)) for plane in chest.thorax[self._low : chest.apex + 1]]
         self._half = max((float(c[-1] - c[0]) / 2 for c in columns if c.size), default=1.0)
 
+    def ramps(self, start: tuple[int, int, int], step: tuple[float, float, float], *, left: bool) -> Floats:
+        """Where the points of a grid lie between the landmarks, as straight lines along its axes, shape (3, 2): value at 0, slope.
+
+        dm below the lung apex along z; depth from the front (0) to the back (1) of the chest along y; distance from the midline by
+        half the breadth of the chest, growing towards the arm, along x.
+
+        Args:
+            start: canonical voxel (z, y, x) of the source at grid point 0.
+            step: source voxels from one grid point to the next, of each axis.
+            left: of the left side, not the right.
+        """
+        at, by = ([v / s for v, s in zip(values, self._step, strict=True)] for values in (start, step))
+        dm, depth, away = self._spacing[0] / 100, max(1, self._back - self._front), 1 if left else -1
+        return np.array(
+            [
+                [(self._chest.apex - at[0]) * dm, -by[0] * dm],
+                [(at[1] - self._front) / depth, by[1] / depth],
+                [away * (at[2] - self._chest.midline) / self._half, away * by[2] / self._half],
+            ]
+        )
+
     def place(self, z: float, y: float, x: float) -> Floats:
         """Describe a canonical voxel position of the source, shape (`PLACES`,).
 

@@ -79,10 +79,16 @@ def node_from_mask(
     )
 
 
-def short_axis_mm(mask: Mask, spacing: tuple[float, float, float]) -> float:
-    """Short axis of a mask (slices, rows, columns) on its largest cross-section; spacing in mm in the same order."""
+def axes_mm(mask: Mask, spacing: tuple[float, float, float]) -> tuple[float, float]:
+    """Long and short axis of a mask (slices, rows, columns) on its largest cross-section; spacing in mm in the same order."""
     k = int(np.argmax(mask.sum(axis=(1, 2))))
-    return _axes(_outline(mask[k]), spacing[1:])[1].length_mm
+    long_axis, short_axis = _axes(_outline(mask[k]), spacing[1:])
+    return long_axis.length_mm, short_axis.length_mm
+
+
+def short_axis_mm(mask: Mask, spacing: tuple[float, float, float]) -> float:
+    """Short axis of a mask on its largest cross-section, as `axes_mm`."""
+    return axes_mm(mask, spacing)[1]
 
 
 def _box(mask: Mask, offset: tuple[int, int, int], shape: tuple[int, ...]) -> Box:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from alnnode.locate import candidates as proposals
+from alnnode.locate import rank
 from alnnode.locate.measure import node_from_mask
+from alnnode.locate.outline import outlines
 from alnnode.locate.refine import source_mask
 from alnnode.locate.site import Site
 from alnnode.records import Side
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from alnnode.locate.detector import Detector
     from alnnode.records import AxillaCoverage, FloatArray, Node, Volume
 
+WORTH_READING = 0.5  # of the least score of a node: where the network sees less, no reading of soft tissue can reach it
 SAME_PLACE = 0.25  # of the smaller mask: two candidates that share more are one node
 
 
@@ -48,10 +54,11 @@ def find(
     """
     tell = progress or (lambda _: None)
     tell("anatomy")
-    found, coverage = proposals.survey(site or Site(volume))
-    tell("score")
+    site = site or Site(volume)
     least = detector.settings.threshold if threshold is None else threshold
-    kept = suppress(found, detector.score(found), least)
+    tell("score")
+    found, scores = _scored(site, detector, least)
+    kept = suppress(found, scores, least)
     tell("measure")
     nodes = []
     for candidate, score in kept:
@@ -64,7 +71,23 @@ def find(
             nodes.append(node if levels is None else replace(node, level=levels.level(candidate.place)))
         if len(nodes) == max_nodes:
             break
-    return numbered(nodes), coverage
+    return numbered(nodes), proposals.coverage(site)
+
+
+def _scored(site: Site, detector: Detector, least: float) -> tuple[list[Candidate], FloatArray]:
+    """Readings of the places where the network sees a node, of both sides, and their scores."""
+    grids = proposals.search_grids(site)
+    maps = [detector.maps(grid) for grid in grids]
+
+    def read(side: int) -> list[Candidate]:
+        grid, seen = grids[side], maps[side]
+        return proposals.distinct([*proposals.read(grid, seen.node > WORTH_READING * least), *outlines(grid, seen)])
+
+    # The filters of SciPy release the GIL: both sides at once take little longer than one.
+    with ThreadPoolExecutor(2) as pool:
+        sides = list(pool.map(read, range(len(grids))))
+    found = [candidate for side in sides for candidate in side]
+    return found, np.concatenate([np.zeros(0, np.float32), *map(rank.scores, sides, maps)])
 
 
 def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:

@@ -12,65 +12,37 @@ from skimage.draw import polygon2mask
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.locate.grid import FloatVolume, Mask
+    from alnnode.locate.grid import Mask
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the scorer is told besides the patch.
+    """How far a mask is from a ball.
 
     Attributes:
-        volume_mm3: of the mask.
         elongation: longest by middle principal extent (a tube has much, a plate and a ball little).
         flatness: middle by shortest principal extent.
-        fat_contact: part of the surface that borders on fat, 0 to 1.
         fill: volume by volume of the ellipsoid with the same principal extents, about 1 for nodes.
-        mean_hu: mean attenuation.
-        thickness_mm: shortest axis of that ellipsoid.
     """
 
-    volume_mm3: float
     elongation: float
     flatness: float
-    fat_contact: float
     fill: float
-    mean_hu: float
-    thickness_mm: float
-
-    def features(self) -> npt.NDArray[np.float32]:
-        """Scaled to about -1..1 for a network, shape (7,)."""
-        return np.array(
-            [
-                np.log10(self.volume_mm3) - 2.5,
-                np.log2(self.elongation) - 0.7,
-                np.log2(self.flatness) - 0.7,
-                2 * self.fat_contact - 1,
-                2 * self.fill - 1.5,
-                (self.mean_hu - 20) / 60,
-                self.thickness_mm / 10 - 0.7,
-            ],
-            dtype=np.float32,
-        )
 
 
-def describe(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int], fat_contact: float, grid_mm: float) -> Shape:
-    """Describe a mask (cut to its box at ``offset``) on a grid of HU."""
+def describe(mask: Mask) -> Shape:
+    """Describe a mask on an isotropic grid."""
     points = np.argwhere(mask).astype(np.float64)
     points -= points.mean(axis=0)
     # A twelfth of a squared step: the extent of a voxel itself; keeps single-slice masks finite.
     variances = np.linalg.eigvalsh(points.T @ points / len(points) + np.eye(3) / 12)
     extents = np.sqrt(variances[::-1])
-    box = tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
     # A solid ellipsoid of semi-axis a has the variance a^2 / 5 along it.
     semi_axes = extents * np.sqrt(5)
     return Shape(
-        volume_mm3=len(points) * grid_mm**3,
         elongation=float(extents[0] / extents[1]),
         flatness=float(extents[1] / extents[2]),
-        fat_contact=fat_contact,
         fill=len(points) / float(4 / 3 * np.pi * np.prod(semi_axes)),
-        mean_hu=float(hu[box][mask].mean()),
-        thickness_mm=2 * grid_mm * float(semi_axes[2]),
     )
 
 

@@ -22,7 +22,8 @@ from listening import wait_for
 from processes import children
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.locate.detector import DetectorSettings, ScoreNet
+from alnnode.locate.detector import DetectorSettings
+from alnnode.locate.network import AxillaNet
 from alnnode.records import JobState
 from alnnode.store.tables import DeliveryState
 from chaos import faults, studies
@@ -111,8 +112,8 @@ class Run:
         self.archive = Pacs(lambda _: self.signs.saw(faults.REPORTED))
         self.network = Network(self.pacs.port)
         torch.manual_seed(0)
-        settings = DetectorSettings()
-        bundle = write_bundle(folder / "bundle", (dict(ScoreNet(settings.channels).state_dict()), settings.to_dict()))
+        settings = DetectorSettings(channels=(4, 6, 8), threshold=0.1)
+        bundle = write_bundle(folder / "bundle", (dict(AxillaNet(settings.channels).state_dict()), settings.to_dict()))
         ports = {"pacs": self.network.port, "archive": self.archive.port}
         self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb)
         self.pacs.node_port = self.rig.port

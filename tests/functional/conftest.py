@@ -79,11 +79,14 @@ def bundle(tmp_path_factory) -> Path:
     torch = pytest.importorskip("torch")
     from bundles import write_bundle
 
-    from alnnode.locate.detector import DetectorSettings, ScoreNet
+    from alnnode.locate.detector import DetectorSettings
+    from alnnode.locate.network import AxillaNet
 
     torch.manual_seed(0)
-    settings = DetectorSettings()
-    return write_bundle(tmp_path_factory.mktemp("bundle"), (dict(ScoreNet(settings.channels).state_dict()), settings.to_dict()))
+    settings = DetectorSettings(channels=(4, 6, 8), threshold=0.1)
+    return write_bundle(
+        tmp_path_factory.mktemp("bundle"), (dict(AxillaNet(settings.channels).state_dict()), settings.to_dict())
+    )
 
 
 @pytest.fixture(scope="session")

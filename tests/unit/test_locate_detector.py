@@ -1,4 +1,4 @@
-"""The scorer's form: settings, weights, patches; not its skill."""
+"""The detector's form: settings, weights, what it looks at; not its skill."""
 
 from __future__ import annotations
 
@@ -7,58 +7,116 @@ import pytest
 import torch
 
 from alnnode.errors import BundleError
+from alnnode.locate import rank
 from alnnode.locate.candidates import Candidate, SearchGrid
-from alnnode.locate.detector import Detector, DetectorSettings, ScoreNet, patch_of
+from alnnode.locate.detector import HALO, Detector, DetectorSettings, Maps, slabs
 from alnnode.locate.grid import Frame
-from alnnode.locate.shape import describe
+from alnnode.locate.network import AxillaNet, inputs
 from alnnode.records import Side
 
-SETTINGS = DetectorSettings()
+SETTINGS = DetectorSettings(channels=(4, 6, 8))
+
+
+class Chest:
+    """Landmarks of a chest 40 grid points deep, symmetric about the plane x = 19.5."""
+
+    def ramps(self, start, step, *, left):
+        away = 1 if left else -1
+        return np.array([[0.4, -0.01], [0.1, 0.02], [away * (start[2] - 19.5) / 20, away * step[2] / 20]])
 
 
 def weights(seed=0):
     torch.manual_seed(seed)
-    return ScoreNet(SETTINGS.channels).state_dict()
+    return AxillaNet(SETTINGS.channels).state_dict()
 
 
-def candidate(side=Side.RIGHT, offset=(20, 20, 10), seed=0):
-    hu = np.random.default_rng(seed).normal(-90, 20, (50, 50, 50)).astype(np.float32)
-    mask = np.zeros((6, 6, 9), bool)
-    mask[1:5, 1:5, 1:8] = True
-    box = tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))
-    hu[box][mask] = 50
-    everywhere = np.ones(hu.shape, bool)
-    grid = SearchGrid(side, hu, hu, everywhere, ~everywhere, (0, 0, 0), Frame(False, False, False, (1.0, 1.0, 1.0)), None)
-    return Candidate(grid, mask, offset, -20.0, describe(hu, mask, offset, 1.0, 1.0))
+def grid_of(hu, side=Side.RIGHT, region=None):
+    everywhere = np.ones(hu.shape, bool) if region is None else region
+    frame = Frame(False, False, False, (1.0, 1.0, 1.0))
+    return SearchGrid(side, hu, hu, everywhere, np.zeros(hu.shape, bool), (0, 0, 0), frame, Chest())
 
 
-def test_scores_do_not_depend_on_the_company():
-    detector = Detector(weights(), SETTINGS)
-    all_of_them = [candidate(offset=(n % 30, 20, 10), seed=n) for n in range(40)]
-    together = detector.score(all_of_them)
-    assert together.shape == (40,)
-    assert ((together > 0) & (together < 1)).all()
-    assert len(set(together.tolist())) > 1
-    alone = np.concatenate([detector.score([c]) for c in all_of_them[35:]])
-    np.testing.assert_allclose(together[35:], alone, atol=1e-6)
-    assert detector.score([]).shape == (0,)
+def noise(shape=(30, 36, 40), seed=0):
+    return np.random.default_rng(seed).normal(-90, 60, shape).astype(np.float32)
 
 
-def test_patch_is_centred_and_left_is_the_mirror_of_right():
-    right, left = patch_of(candidate(Side.RIGHT), SETTINGS), patch_of(candidate(Side.LEFT), SETTINGS)
-    np.testing.assert_array_equal(left, right[..., ::-1])
-    assert right.shape == (2, 32, 32, 32)
-    middle = np.argwhere(right[1] > 0).mean(axis=0)
-    assert np.abs(middle - 16).max() <= 1
-    assert right[0][right[1] > 0].mean() == pytest.approx((50 + 160) / 400, abs=0.01)
+def test_the_same_axilla_gives_the_same_maps_and_its_mirror_image_the_mirrored_ones():
+    detector, hu = Detector(weights(), SETTINGS), noise()
+    right, again = detector.maps(grid_of(hu)), detector.maps(grid_of(hu))
+    left = detector.maps(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT))
+    assert np.array_equal(right.node, again.node)
+    assert right.node.shape == hu.shape
+    assert len(np.unique(right.node)) > 100
+    np.testing.assert_allclose(left.node[..., ::-1], right.node, atol=1e-5)
+    np.testing.assert_allclose(left.depth[..., ::-1], right.depth, atol=1e-5)
 
 
-@pytest.mark.parametrize("offset", [(0, 0, 0), (44, 44, 41)])
-def test_patch_at_a_corner_is_filled_with_fat(offset):
-    patch = patch_of(candidate(offset=offset), SETTINGS)
-    assert patch[1].sum() == 4 * 4 * 7
-    far = patch[0, 0, 0, 0] if offset[0] == 0 else patch[0, -1, -1, -1]
-    assert far == pytest.approx((-100 + 160) / 400)
+def test_nothing_is_seen_outside_the_search_region():
+    region = np.zeros((150, 36, 40), bool)
+    region[10:20, 5:30, 8:20] = region[100:140, 10:30, 2:30] = True
+    maps = Detector(weights(), SETTINGS).maps(grid_of(noise(region.shape), region=region))
+    assert (maps.node[~region] == 0).all()
+    assert (maps.node[region] > 0).all()
+
+
+def test_slabs_hold_the_whole_region_once_and_what_surrounds_it():
+    region = np.zeros((200, 50, 60), bool)
+    region[3:190, 10:20, 30:41] = True
+    seen = np.zeros(region.shape, int)
+    for core, box in slabs(region, 16):
+        seen[core] += 1
+        for inner, outer in zip(core, box, strict=True):
+            assert outer.start == inner.start - HALO
+            assert outer.stop >= inner.stop + HALO
+            assert (outer.stop - outer.start) % 16 == 0
+    assert (seen[region] == 1).all()
+    assert seen.max() == 1
+
+
+def test_folding_the_batch_norms_changes_nothing():
+    state = weights()
+    for name in state:
+        if name.endswith("running_mean"):
+            state[name] = torch.linspace(-0.2, 0.3, len(state[name]))
+        if name.endswith("running_var"):
+            state[name] = torch.linspace(0.5, 2.0, len(state[name]))
+    whole = AxillaNet(SETTINGS.channels)
+    whole.load_state_dict(state)
+    seen = inputs(torch.from_numpy(noise((16, 16, 16)))[None, None], torch.zeros(1, 3, 16, 16, 16))
+    with torch.inference_mode():
+        ours, theirs = Detector(state, SETTINGS).network(seen), whole.eval()(seen)
+    assert ours.shape == (1, 2, 16, 16, 16)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def candidate(mask, offset, grid):
+    return Candidate(grid, mask, offset, -20.0)
+
+
+def ball(radius):
+    squares = sum(g**2 for g in np.ogrid[tuple(slice(-radius, radius + 1) for _ in range(3))])
+    return np.asarray(squares) <= radius**2
+
+
+def test_the_reading_that_the_network_outlines_scores_highest():
+    grid = grid_of(noise())
+    node = np.zeros(grid.hu.shape, np.float32)
+    node[6:17, 6:17, 6:17][ball(5)] = 0.9
+    node[6:17, 18:29, 6:17][ball(5)] = 0.9  # a second node beside it
+    maps = Maps(node, node)
+    one = candidate(ball(5), (6, 6, 6), grid)
+    half = candidate(ball(3), (8, 8, 8), grid)
+    union = np.zeros((11, 23, 11), bool)
+    union[:, :11], union[:, 12:] = ball(5), ball(5)
+    union[4:7, 11] = True
+    both = candidate(union, (6, 6, 6), grid)
+    elsewhere = candidate(ball(3), (20, 5, 30), grid)
+    found = rank.scores([one, half, both, elsewhere], maps)
+    assert found.shape == (4,)
+    assert found[0] > 0.75
+    assert found[0] > found[1] + 0.2
+    assert found[3] == 0
+    assert rank.scores([], maps).shape == (0,)
 
 
 class Bundle:
@@ -73,9 +131,10 @@ class Bundle:
 
 def test_a_bundle_gives_its_detector_in_half_precision_too():
     state = {name: t.half() if t.is_floating_point() else t for name, t in weights().items()}
-    detector = Detector.from_bundle(Bundle(DetectorSettings(threshold=0.3).to_dict(), state))
-    assert detector.settings.threshold == 0.3
-    assert detector.score([candidate()]).dtype == np.float32
+    settings = DetectorSettings(channels=SETTINGS.channels, threshold=0.3)
+    detector = Detector.from_bundle(Bundle(settings.to_dict(), state))
+    assert detector.settings == settings
+    assert detector.maps(grid_of(noise())).node.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -86,7 +145,7 @@ def test_a_bundle_gives_its_detector_in_half_precision_too():
         (SETTINGS.to_dict(), {"unknown": torch.zeros(3)}),
         ({**SETTINGS.to_dict(), "channels": [8, 8, 8]}, weights()),
         ({**SETTINGS.to_dict(), "channels": "many"}, weights()),
-        ({**SETTINGS.to_dict(), "patch": 4000}, weights()),
+        ({**SETTINGS.to_dict(), "channels": [4000, 6, 8]}, weights()),
         ({**SETTINGS.to_dict(), "threshold": 7}, weights()),
         ({**SETTINGS.to_dict(), "surprise": 1}, weights()),
     ],

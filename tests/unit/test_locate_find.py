@@ -10,24 +10,25 @@ from pydicom import Dataset
 
 from alnnode import locate, phantom
 from alnnode.locate import anatomy, candidates
-from alnnode.locate.detector import DetectorSettings
+from alnnode.locate.detector import DetectorSettings, Maps
 from alnnode.locate.grid import coarsen
 from alnnode.locate.site import Site
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
 from alnnode.records import Side, SliceRef, Volume
-from training.detector import overlaps
+from training.detection.crops import truth_on
 
 
 class Oracle:
-    """Scores candidates by their overlap with the truth."""
+    """Sees the truth."""
 
     settings = DetectorSettings(threshold=0.4)
 
     def __init__(self, labels):
         self.labels = labels
 
-    def score(self, found):
-        return overlaps(list(found), self.labels)[0]
+    def maps(self, grid):
+        node = (truth_on(grid, self.labels) > 0).astype(np.float32)
+        return Maps(node, node)
 
 
 def volume_of(hu, affine, spacing) -> Volume:
@@ -157,7 +158,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
     affine = made.affine.copy()
     affine[:3, 3] += affine[:3, 2] * cut
     volume = volume_of(np.ascontiguousarray(made.hu[:, :, cut:]), affine, made.spacing)
-    _, (right, left) = candidates.survey(Site(volume))
+    right, left = candidates.coverage(Site(volume))
     assert not right.covered
     assert "side" in right.remark
     assert "side" not in left.remark
@@ -165,7 +166,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
 
 def test_a_short_stack_says_what_is_missing(made):
     volume = volume_of(made.hu[20:32].copy(), made.affine, made.spacing)
-    _, coverage = candidates.survey(Site(volume))
+    coverage = candidates.coverage(Site(volume))
     assert all(not c.covered and "below" in c.remark and "above" in c.remark for c in coverage)
 
 
@@ -180,7 +181,7 @@ def test_without_lungs_nothing_is_claimed():
 
 def test_suppression_keeps_the_best_reading_of_a_place(made):
     volume = volume_of(made.hu, made.affine, made.spacing)
-    found = candidates.propose(volume)
+    found = candidates.read(candidates.search_grids(Site(volume))[0])
     double = [found[0], replace(found[0], threshold=1.0), found[-1]]
     from alnnode.locate.search import suppress
 

@@ -1,0 +1,90 @@
+"""Everything that a detector learns from, made in parallel: axillae of patients, the same with drawn nodes, axillae of phantoms."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from alnnode import phantom
+from alnnode.locate import candidates as proposals
+from alnnode.locate.site import Site
+from alnnode.phantom import PhantomSettings
+from alnnode.records import Side
+from training.cohort import as_volume
+from training.detection.crops import HIGH_HU, LOW_HU, AxillaCrop, mirrored_ramps, truth_on
+from training.detection.implants import Ground
+from training.detection.samples import Axilla, Kind, axilla
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+GROUPS = (4, 10)  # drawn into one axilla: at least, at most
+DISTRACTORS = (2, 7)
+
+
+def axillae(
+    files: Sequence[Path], copies: int, phantoms: int, seed: int, processes: int, settings: PhantomSettings
+) -> Iterator[Axilla]:
+    """Each crop as it is and with drawings in ``copies`` ways, then both axillae of ``phantoms`` phantoms; in order."""
+    torch.set_num_threads(1)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_single) as pool:
+        blocks = [
+            (path, seed + 1000 * n + first, min(4, copies - first))
+            for n, path in enumerate(files)
+            for first in range(0, copies, 4)
+        ]
+        drawn = pool.map(_drawn, *zip(*blocks, strict=True)) if blocks else iter(())
+        made = pool.map(partial(_phantom, seed, settings), range(phantoms))
+        for path in files:
+            crop = AxillaCrop.from_bytes(path.read_bytes())
+            yield axilla(crop, crop.hu, crop.nodes, Kind.REAL)
+        for block in drawn:
+            yield from block
+        for both in made:
+            yield from both
+
+
+def _single() -> None:
+    torch.set_num_threads(1)
+
+
+def _drawn(path: Path, seed: int, copies: int) -> list[Axilla]:
+    crop = AxillaCrop.from_bytes(path.read_bytes())
+    ground, rng = Ground(crop), np.random.default_rng([seed, 5])
+    painted = [
+        ground.implant(
+            seed + n, int(rng.integers(GROUPS[0], GROUPS[1] + 1)), int(rng.integers(DISTRACTORS[0], DISTRACTORS[1] + 1))
+        )
+        for n in range(copies)
+    ]
+    return [axilla(crop, one.hu, one.nodes, Kind.DRAWN) for one in painted]
+
+
+def _phantom(seed: int, settings: PhantomSettings, index: int) -> list[Axilla]:
+    # Every third plain: isolated nodes in clear fat occur, too.
+    made = phantom.make_patient(seed, index, settings if index % 3 else PhantomSettings())
+    return [axilla(crop, crop.hu, crop.nodes, Kind.PHANTOM) for crop in phantom_crops(made)]
+
+
+def phantom_crops(made: phantom.Phantom) -> list[AxillaCrop]:
+    """Both axillae of a phantom, its nodes known."""
+    found = []
+    for grid in proposals.search_grids(Site(as_volume(made))):
+        labels = truth_on(grid, made.labels)
+        turn = slice(None, None, -1 if grid.side is Side.LEFT else 1)
+        hu, region, nodes = (
+            np.ascontiguousarray(np.clip(grid.hu, LOW_HU, HIGH_HU)[..., turn]),
+            np.ascontiguousarray(grid.region[..., turn]),
+            np.ascontiguousarray(labels.astype(np.uint8)[..., turn]),
+        )
+        ramps = mirrored_ramps(grid.ramps, hu.shape[2]) if grid.side is Side.LEFT else grid.ramps
+        if region.any():
+            none = np.zeros((0, 4), np.float32)
+            found.append(AxillaCrop("", grid.side, hu, region, ramps, nodes, none, none[:, :3], made.habit.thickness))
+    return found
