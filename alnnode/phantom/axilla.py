@@ -28,7 +28,7 @@ class Terrain:
 
     Attributes:
         bulk: of the shoulder muscles, 1 = usual.
-        strands: density of strands and septa, 0.35 to 1.
+        strands: density of strands and septa, 0.45 to 1.
         tail: of the axillary tail of the breast, 0 = none.
         clefts: width of the fat between muscles, mm.
         pit: depth of the armpit, mm.
@@ -53,7 +53,7 @@ def draw_terrain(rng: np.random.Generator, habit: Habit) -> Terrain:
     """Draw what is particular to one patient's axillae."""
     return Terrain(
         bulk=float(np.clip(rng.lognormal(0.0, 0.16), 0.75, 1.4)) * float(np.clip(habit.muscle, 0.8, 1.2)),
-        strands=0.35 + 0.65 * float(rng.beta(1.8, 1.8)),
+        strands=0.45 + 0.55 * float(rng.beta(1.8, 1.8)),
         tail=float(rng.uniform(0.4, 1.0)) if habit.breast > 12 and rng.random() < 0.6 else 0.0,
         clefts=float(rng.uniform(0.6, 2.2)),
         pit=float(rng.uniform(0, 16)),
@@ -120,7 +120,7 @@ class AxillaChest(Chest):
         away = -self._ribs(lv)
         inner = self._body(lv) - (5 + 0.5 * habit.fat)
         room = np.minimum(away - 3.5 - 5.0 * habit.muscle - cleft, inner)
-        size = float(np.interp(lv.z, [-130, -90, -40, 20, 50, 70], [0.55, 0.8, 1.0, 1.0, 0.85, 0.5]))
+        size = float(np.interp(lv.z, [-130, -90, -40, 20, 50, 70], [0.6, 0.9, 1.0, 1.0, 0.85, 0.5]))
         blade = float(np.interp(lv.z, [-90, -65, 60, 74], [0, 1, 1, 0]))
         if lv.z < 62:  # latissimus dorsi and teres major
             thin = float(np.interp(lv.z, [-120, -70, -20], [0.55, 0.8, 1.0]))
@@ -134,7 +134,7 @@ class AxillaChest(Chest):
         if not blade:
             return
         reach = 76 * blade
-        front = 31 * size * bulk * np.sqrt(np.clip((along + 9) / 22, 0, 1)) * np.clip((reach + 6 - along) / 42, 0, 1)
+        front = 33 * size * bulk * np.sqrt(np.clip((along + 9) / 22, 0, 1) * np.clip((reach + 8 - along) / 42, 0, 1))
         subscapularis = np.minimum(across + front, -across)
         self._lay(hu, np.minimum(subscapularis * np.float32(0.9), np.minimum(room, along + 9)), m)
         rear = 22 * size * bulk * np.sqrt(np.clip((along + 4) / 16, 0, 1) * np.clip((reach + 4 - along) / 34, 0, 1))

@@ -28,7 +28,7 @@ def draw_clutter(canvas: Canvas, habit: Habit, terrain: Terrain, side: Side, rng
         blood = habit.vein_hu if rng.random() < 0.7 else habit.artery_hu
         radius = float(rng.uniform(0.8, 2.0))
         draw_path(canvas, frame, side, path, (radius, 0.5 * radius), blood, habit.psf)
-    for _ in range(int(40 + 280 * terrain.strands)):
+    for _ in range(int(60 + 280 * terrain.strands)):
         path = _wander(_start(habit, rng), rng, flat=0.6, step=4.0, count=int(rng.integers(3, 9)))
         path = _to_the_muscle(canvas, frame, side, path)
         radius = float(rng.uniform(0.4, 1.1))

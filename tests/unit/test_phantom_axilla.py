@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
+from alnnode.cli import app
 from alnnode.phantom import Phantom, PhantomSettings, Surroundings, make_patient
 from alnnode.phantom.axilla import Terrain, draw_terrain
 from alnnode.phantom.canvas import Canvas
@@ -16,6 +19,9 @@ from alnnode.phantom.settings import draw_habit
 from alnnode.records import Side
 from training.cohort import as_volume
 from training.surroundings import strand_shares
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL = PhantomSettings(
     size=256, slices=(50, 50), thickness_mm=(2.0, 2.0), spacing_mm=(1.4, 1.5), surroundings=Surroundings.AXILLA
@@ -96,3 +102,12 @@ def test_a_port_and_clips_cast_streaks_in_their_own_slices() -> None:
     near = np.array(ndimage.binary_dilation(slices, iterations=2), ndmin=1)
     assert not dark[~near].any()
     assert not slices.all()
+
+
+def test_the_command_draws_them_when_asked(tmp_path: Path) -> None:
+    made = CliRunner().invoke(app, ["phantom", str(tmp_path / "out"), "--seed", "21", "--axilla", "--nodes", "1", "2"])
+    assert made.exit_code == 0, made.output
+    (patient,) = json.loads((tmp_path / "out" / "truth.json").read_text())["patients"]
+    settings = PhantomSettings(min_nodes_per_side=1, max_nodes_per_side=2, surroundings=Surroundings.AXILLA)
+    drawn = make_patient(21, 0, settings)
+    assert [node["centre_mm"] for node in patient["nodes"]] == [list(node.centre_mm) for node in drawn.nodes]
