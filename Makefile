@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools format clean
+.PHONY: demo reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -31,6 +31,13 @@ demo: $(VENV)/.worker
 PROFILE ?= reduced
 reproduce: $(VENV)/.dev
 	$(BIN)/python -m training reproduce --profile $(PROFILE)
+
+# Trains the detector at full settings on one H100-class GPU (about 12 minutes: one network to ship, and one without each patient to judge it on that patient)
+# and runs the tests that need a GPU. It needs the crops of `python -m training.detection cut`. GPU_PYTHON: a Python with PyTorch for CUDA.
+GPU_PYTHON ?= $(BIN)/python
+gpu:
+	$(GPU_PYTHON) -m training.detection train --crops runs/crops --out runs/folds --leave-one-out --parallel 5
+	$(GPU_PYTHON) -m pytest tests/gpu
 
 test: $(VENV)/.dev tools lint types layers unit
 

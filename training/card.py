@@ -29,10 +29,14 @@ class Words:
     limits: str
 
 
+LOCATING: Final = (
+    "a separate 3D network, `detector.safetensors`, trained by `python -m training.detection train` on phantoms, and on the axillae of public CT series "
+    "(TCIA, CC BY) with two lay readers' marks and drawn nodes; docs/detection.md names the series"
+)
 PHANTOMS: Final = Words(
     notice="**Demonstration model, synthetic training data, not for clinical use.** Every figure below was measured on drawings made by "
     "`alnnode phantom`. They say nothing about patients and must not be set beside figures that do.",
-    locating="a separate 3D network, `detector.safetensors`, trained by `python -m training.detection train`",
+    locating=LOCATING,
     made_with=", then `python -m training evaluate --seed SEED` on any seed that is not one of the above",
     intended_use="showing that the node works, and as a starting point for training on one's own nodes",
     held_out="phantoms",

@@ -9,7 +9,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from alnnode import phantom
 from training import auroc, statistics
-from training.froc import BANDS, LEAST_MM, RATES, Examined, Target, false_positives, sensitivity_at, sensitivity_at_rate
+from training.froc import (
+    BANDS,
+    LEAST_MM,
+    RATES,
+    Examined,
+    Target,
+    false_positives,
+    sensitivity_at,
+    sensitivity_at_rate,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,6 +46,7 @@ def figures(examined: Examined, threshold: float) -> dict[str, Any]:
         "bands": {
             name: [sum(t.score >= threshold for t in group), len(group)] for name, group in _groups(examined).items() if group
         },
+        "told_apart": list(told_apart(examined, threshold)),
         "median_dice": _median(t.dice for t in found),
         "median_distance_mm": _median(t.distance_mm for t in found),
         "median_short_axis_error_mm": _median(abs(t.short_axis_error_mm or 0.0) for t in found),
@@ -94,6 +105,12 @@ def table(found: dict[str, Any]) -> str:
     for name, (hits, of) in found["bands"].items():
         value = statistics.proportion(hits, of)
         lines.append(f"| … {name} ({hits} of {of}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |")
+    apart, pairs = found["told_apart"]
+    if pairs:
+        value = statistics.proportion(apart, pairs)
+        lines.append(
+            f"| touching pairs told apart ({apart} of {pairs}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |"
+        )
     lines += [
         f"| Dice of found nodes, median | {found['median_dice']:.3f} | |",
         f"| distance of the centres, median | {found['median_distance_mm']:.2f} mm | |",

@@ -13,8 +13,9 @@ from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_volume
 from alnnode.locate.detector import Detector
 from alnnode.model import bundle as bundles
-from alnnode.phantom import PhantomSettings
+from alnnode.phantom import PhantomSettings, Surroundings
 from training import detection_report, examine, froc
+from training.implant import Groups
 from training.progress import bars, console
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def evaluate_detector(
         list[Path] | None, typer.Option(help="Folder of a real CT series: phantom nodes are put into it. May be repeated.")
     ] = None,
     per_side: Annotated[int, typer.Option(help="With --ct: nodes that are put into each axilla.")] = 4,
+    hard: Annotated[
+        bool,
+        typer.Option(
+            "--hard",
+            help="Phantoms with the surroundings of patients; with --ct: groups of nodes of all kinds, contact allowed.",
+        ),
+    ] = False,
     threshold: Annotated[float | None, typer.Option(help="Least score of a node; left out: the bundle's own.")] = None,
     processes: Annotated[int, typer.Option()] = 2,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON, too.")] = None,
@@ -37,14 +45,15 @@ def evaluate_detector(
     """Locate and classify on phantoms of a fresh seed: free-response figures, measures, and AUROC of what was found."""
     loaded = bundles.load(bundles.resolve(bundle))
     detector = Detector.from_bundle(loaded)
-    plan = examine.Plan(detector, seed, PhantomSettings(), bundle)
+    phantoms = PhantomSettings(surroundings=Surroundings.AXILLA if hard else Surroundings.PLAIN)
+    plan = examine.Plan(detector, seed, phantoms, bundle)
     volumes = [_read(folder) for folder in ct or []]
     count = patients * max(1, len(volumes))
     with bars() as report:
         step = report("volumes", count)
         parts = []
         made = (
-            examine.examine_implants(plan, volumes, patients, per_side)
+            examine.examine_implants(plan, volumes, patients, per_side, Groups() if hard else None)
             if volumes
             else examine.examine(plan, patients, processes)
         )

@@ -19,7 +19,7 @@ from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import Ensemble
 from training.cohort import as_volume
 from training.froc import LEAST_MM, Examined, Mark, Target
-from training.implant import implant
+from training.implant import Prepared, implant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alnnode.locate.detector import Detector
     from alnnode.phantom import Phantom, PhantomSettings
     from alnnode.records import AffineMatrix, Level, Node, Side, Volume
+    from training.implant import Groups
 
 HIT_OVERLAP = 0.25  # intersection over union of a mark with the true node that it hits
 LEAST_SCORE = 0.05
@@ -118,12 +119,14 @@ def examine_patient(plan: Plan, index: int) -> Examined:
     return _examined(plan, index, volume, Truth.of(made))
 
 
-def examine_implants(plan: Plan, sources: Sequence[Volume], repetitions: int, per_side: int) -> Iterator[Examined]:
-    """One result per real CT and repetition: phantom nodes are put into it anew each time, then located and classified."""
+def examine_implants(
+    plan: Plan, sources: Sequence[Volume], repetitions: int, per_side: int, groups: Groups | None = None
+) -> Iterator[Examined]:
+    """One result per real CT and repetition: phantom nodes, or groups of them, are put into it anew each time, then located."""
+    prepared = [Prepared.of(source) for source in sources]
     for index in range(repetitions * len(sources)):
-        source = sources[index % len(sources)]
-        made = implant(source, plan.seed + index, per_side)
-        truth = Truth(made.labels, made.volume.affine, made.nodes, source.spacing[0], "real CT")
+        made = implant(prepared[index % len(sources)], plan.seed + index, per_side, groups)
+        truth = Truth(made.labels, made.volume.affine, made.nodes, made.volume.spacing[0], "real CT")
         yield _examined(plan, index, made.volume, truth)
 
 
@@ -172,7 +175,17 @@ def compare(truth: Truth, index: int, nodes: list[Node], probabilities: list[flo
                 level_is_right=None if None in {hit.node.level, true.level} else hit.node.level is true.level,
                 probability=probability,
             )
-    return Examined(1, tuple(marks), tuple(targets.values()))
+    return Examined(1, tuple(marks), tuple(targets.values()), tuple((index, *pair) for pair in touching(truth.labels)))
+
+
+def touching(labels: npt.NDArray[np.uint16]) -> list[tuple[int, int]]:
+    """Numbers of the nodes that share a voxel's face, each pair once."""
+    pairs: set[tuple[int, int]] = set()
+    for axis in range(3):
+        one, other = (np.take(labels, range(a, labels.shape[axis] + a - 1), axis=axis) for a in (0, 1))
+        meet = (one != other) & (one > 0) & (other > 0)
+        pairs |= {(int(min(a, b)), int(max(a, b))) for a, b in zip(one[meet], other[meet], strict=True)}
+    return sorted(pairs)
 
 
 def _hit(truth: Truth, node: Node, sizes: npt.NDArray[np.int64]) -> _Hit | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from safetensors.torch import save
 import alnnode
 from alnnode.model import bundle
 from alnnode.records import Crop
-from training.card import LIMITS, card
+from training.card import LIMITS, LOCATING, card
 from training.detection_report import table as detection_table
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ def attach(loaded: bundle.Bundle, detector: Detector, folder: Path, figures: dic
     """
     weights, settings = detector
     files = loaded.contents | {DETECTOR: weights}
+    if loaded.manifest.demonstration:
+        files[CARD] = re.sub(
+            r"^\| locating \|.*$", f"| locating | {LOCATING} |", files[CARD].decode(), flags=re.MULTILINE
+        ).encode()
     if figures is not None:
         files[CARD] = with_detection(files[CARD].decode(), figures).encode()
     entry = bundle.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)

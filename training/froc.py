@@ -68,6 +68,7 @@ class Examined:
     volumes: int
     marks: tuple[Mark, ...]
     targets: tuple[Target, ...]
+    touching: tuple[tuple[int, int, int], ...] = ()  # patient, and the numbers of two nodes that touch
 
     def counted(self) -> list[Target]:
         """Nodes that are large enough to count."""
@@ -84,7 +85,19 @@ def join(parts: Sequence[Examined]) -> Examined:
         sum(part.volumes for part in parts),
         tuple(mark for part in parts for mark in part.marks),
         tuple(target for part in parts for target in part.targets),
+        tuple(pair for part in parts for pair in part.touching),
     )
+
+
+def told_apart(examined: Examined, threshold: float) -> tuple[int, int]:
+    """Of the pairs of nodes that touch: how many were both found, each with an overlap (intersection over union) of a half; and all."""
+    fits = {
+        (target.patient, target.number)
+        for target in examined.targets
+        if target.score >= threshold and (target.dice or 0.0) >= 2 / 3
+    }
+    apart = [(patient, one) in fits and (patient, other) in fits for patient, one, other in examined.touching]
+    return sum(apart), len(apart)
 
 
 def sensitivity_at_rate(examined: Examined, rate: float, seed: int = 0) -> Interval:

@@ -10,9 +10,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bundles import write_bundle
 
+from alnnode.locate.candidates import SearchGrid
+from alnnode.locate.detector import Detector
+from alnnode.locate.grid import Frame
 from alnnode.model import bundle, saliency
 from alnnode.model.ensemble import Ensemble
-from alnnode.records import Crop, CropGeometry, CropPair
+from alnnode.records import Crop, CropGeometry, CropPair, Side
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,6 +41,23 @@ def test_predictions_repeat_and_agree_with_the_processor(folder: Path, crops) ->
     assert found == Ensemble(loaded, "cuda").predict(crops)
     for ours, theirs in zip(found, Ensemble(loaded, "cpu").predict(crops), strict=True):
         assert ours.probability == pytest.approx(theirs.probability, abs=0.02)  # bfloat16 has three digits
+
+
+def test_the_detector_repeats_and_agrees_with_the_processor() -> None:
+    loaded = bundle.load(bundle.resolve("demo"))
+    rng = np.random.default_rng(4)
+    hu = rng.normal(-60, 60, (80, 70, 64)).astype(np.float32)
+    frame = Frame(transposed=False, flip_y=False, flip_x=False, spacing=(1.0, 1.0, 1.0))
+    everywhere = np.ones(hu.shape, bool)
+    grid = SearchGrid(Side.RIGHT, hu, hu, everywhere, ~everywhere, (0, 0, 0), frame, Chest())
+    found = Detector.from_bundle(loaded, "cuda").maps(grid).node
+    np.testing.assert_array_equal(found, Detector.from_bundle(loaded, "cuda").maps(grid).node)
+    np.testing.assert_allclose(found, Detector.from_bundle(loaded, "cpu").maps(grid).node, atol=0.02)
+
+
+class Chest:
+    def ramps(self, start, step, *, left):
+        return np.array([[0.4, -0.01], [0.1, 0.02], [0.5, 0.05]])
 
 
 def test_heatmaps_repeat(folder: Path, crops) -> None:

@@ -244,3 +244,24 @@ def test_a_case_whose_images_are_not_there_is_named(tmp_path):
         find_cases(tmp_path / "marks", tmp_path / "data", {})
     with pytest.raises(reference.MarksError, match="no case with marks of both readers"):
         find_cases(tmp_path / "data", tmp_path / "data", {})
+
+
+def test_training_needs_only_what_a_rented_gpu_has():
+    """PyTorch, SciPy, scikit-image and pydicom; none of what the node and the other commands need besides."""
+    import subprocess
+    import sys
+
+    absent = [
+        "pydantic",
+        "structlog",
+        "rich",
+        "monai",
+        "highdicom",
+        "pytorch_grad_cam",
+        "sqlalchemy",
+        "celery",
+        "sklearn",
+        "matplotlib",
+    ]
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import training.detection.train"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""

@@ -77,7 +77,7 @@ def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path)
 def test_the_figures_of_a_detector_stand_in_the_card_once(exported: Path, tmp_path: Path) -> None:
     figures = {
         "volumes": 3, "seed": 42, "nodes": 20, "threshold": 0.4, "false_positives_per_volume": 0.33, "sensitivity": [0.9, 0.8, 1.0],
-        "sensitivity_at_rate": {"1": [0.95, 0.9, 1.0]}, "bands": {}, "median_dice": 0.8, "median_distance_mm": 0.5,
+        "sensitivity_at_rate": {"1": [0.95, 0.9, 1.0]}, "bands": {}, "told_apart": [8, 10], "median_dice": 0.8, "median_distance_mm": 0.5,
         "median_short_axis_error_mm": 0.4, "side_right": [18, 18], "level_right": [17, 18],
     }  # fmt: skip
     detector = (save({"w": torch.ones(2)}), {"patch": 32})
@@ -87,6 +87,7 @@ def test_the_figures_of_a_detector_stand_in_the_card_once(exported: Path, tmp_pa
     assert "3 phantoms of seed 43" in after
     assert "seed 42" not in after
     assert "| sensitivity (short axis ≥ 5 mm) at ≤ 1 false positives per volume | 0.950 | 0.900 to 1.000 |" in after
+    assert "| touching pairs told apart (8 of 10) | 0.800 |" in after
     assert after.startswith(before.split("## Limits")[0])
     assert after.endswith(before.split("## Limits")[1])
 

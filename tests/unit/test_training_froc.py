@@ -10,7 +10,7 @@ import pytest
 from alnnode import phantom
 from alnnode.locate.measure import node_from_mask
 from alnnode.phantom import PhantomSettings
-from training import detection_report
+from training import detection_report, examine, froc
 from training.cohort import as_volume
 from training.examine import Truth, compare
 from training.froc import Examined, Mark, Target, false_positives, operating_threshold, sensitivity_at, sensitivity_at_rate
@@ -88,3 +88,15 @@ def test_the_table_and_the_picture_of_misses(tmp_path) -> None:
     missed = detection_report.draw_misses(found, 0.5, 77, settings, tmp_path / "missed.png")
     assert missed == figures["nodes"] > 0
     assert (tmp_path / "missed.png").stat().st_size > 1000
+
+
+def test_touching_nodes_count_as_told_apart_when_each_has_its_own_mark():
+    labels = np.zeros((4, 6, 8), np.uint16)
+    labels[1:3, 1:4, 1:4], labels[1:3, 1:4, 4:7], labels[3, 5, 0] = 1, 2, 3
+    assert examine.touching(labels) == [(1, 2)]
+    targets = tuple(Target(0, n, 8.0, False, 1.0, "HFS", score=0.9, dice=dice) for n, dice in ((1, 0.8), (2, 0.7), (3, 0.9)))
+    found = Examined(1, (), targets, ((0, 1, 2), (0, 2, 3)))
+    assert froc.told_apart(found, 0.5) == (2, 2)
+    assert froc.told_apart(found, 0.95) == (0, 2)
+    poor = Examined(1, (), (targets[0], replace(targets[1], dice=0.5), targets[2]), ((0, 1, 2), (0, 2, 3)))
+    assert froc.told_apart(poor, 0.5) == (0, 2)
