@@ -173,6 +173,8 @@ def _search_grid(
 
 def _read(grid: SearchGrid) -> list[Candidate]:
     """All distinct readings of one axilla."""
+    if not grid.region.any():  # no fat
+        return []
     low = [max(0, int(np.flatnonzero(grid.region.any(axis=other))[0]) - NEAR_STEPS) for other in ((1, 2), (0, 2), (0, 1))]
     high = [int(np.flatnonzero(grid.region.any(axis=other))[-1]) + 1 + NEAR_STEPS for other in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
