@@ -44,6 +44,10 @@ class Landmarks:
         columns = [np.flatnonzero(plane.any(axis=0)) for plane in chest.thorax[self._low : chest.apex + 1]]
         self._half = max((float(c[-1] - c[0]) / 2 for c in columns if c.size), default=1.0)
 
+    def level(self, model: LevelModel, place: Floats) -> Level | None:
+        """Tell the level of a place; None where two are about as likely, or where the images do not hold the landmarks."""
+        return model.level(place) if self._chest.sight.landmarks else None
+
     def place(self, z: float, y: float, x: float) -> Floats:
         """Describe a canonical voxel position of the source, shape (`PLACES`,).
 
