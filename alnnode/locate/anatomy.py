@@ -37,6 +37,7 @@ REACH_MM = (
     (LATERAL_MM, 62.0),
 )  # how far nodes lie from the chest wall, by mm below the apex: low down arms lie there
 OUTSIDE_HU = -960.0  # the median of air outside the patient is lower, of lung (as low as -940) higher
+MIN_INSIDE = 0.9  # of such a lung, within the hull of the patient
 OPEN_LUNG_MM2 = (1000.0, 20000.0)  # cross-section of a lung that is open to the edge of the image
 
 
@@ -118,7 +119,8 @@ def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:
         fits[0] = False
         for label in np.unique(labels[edge & fits[labels]]):
             piece = labels == label
-            if np.median(coarse.hu[z][piece]) > OUTSIDE_HU:
+            # Padding of a couch holds more than air, too, but lies behind the patient, not between the walls of the chest.
+            if np.median(coarse.hu[z][piece]) > OUTSIDE_HU and (piece & _convex(body[z])).sum() > MIN_INSIDE * piece.sum():
                 filled[z] |= piece
     return filled
 
@@ -150,10 +152,15 @@ def _hull(lung: Mask, midline: float, spacing: tuple[float, float, float]) -> Ma
         both = lung | mirrored
     if both.sum() * spacing[1] * spacing[2] < 100.0:
         return both
-    rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
+    return _convex(both)
+
+
+def _convex(mask: Mask) -> Mask:
+    """The convex hull of a slice's mask, which must not be empty; looked for in its box alone."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    hull = np.zeros_like(both)
-    hull[box] = convex_hull_image(both[box])
+    hull = np.zeros_like(mask)
+    hull[box] = convex_hull_image(mask[box])
     return hull
 
 

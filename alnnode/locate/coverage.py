@@ -30,7 +30,7 @@ MIN_MEDIAL_MM = 100.0  # from the chest wall towards the other side: levels II a
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The outermost pixels of the field of view, as masks (rows, columns), by the side of the images to which they are nearer."""
+    """The outermost pixels of the field of view, as masks (rows, columns), by where they lie."""
 
     right: Mask
     left: Mask
@@ -44,9 +44,12 @@ class Edge:
         rows, columns = view.shape
         y, x = np.ogrid[:rows, :columns]
         down, across = (2 * y + 1 - rows) / rows, (2 * x + 1 - columns) / columns
-        beside = edge & (np.abs(across) >= np.abs(down))
-        across_it = edge & ~beside
-        return cls(beside & (across < 0), beside & (across >= 0), across_it & (down < 0), across_it & (down >= 0))
+        # Of a circle, what lies beside the chest is lateral; of a square, what lies in its first and last columns.
+        beside = edge & np.where(
+            (y == 0) | (y == rows - 1), np.abs(across) >= np.abs(down), np.abs(across) >= 0.5 * np.abs(down)
+        )
+        along = edge & ~beside
+        return cls(beside & (across < 0), beside & (across >= 0), along & (down < 0), along & (down >= 0))
 
     def lateral(self, side: Side) -> Mask:
         """The edge lateral of one axilla."""

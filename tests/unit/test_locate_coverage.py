@@ -153,6 +153,14 @@ def test_what_is_missing_is_said(supine: Patient) -> None:
             assert remark in axilla.remark
 
 
+def test_the_padding_of_a_couch_between_cut_arms_is_no_lung() -> None:
+    made = phantom.make_patient(9001, 3, PhantomSettings(size=SIZE, spacing_mm=(2.4, 3.6)))
+    site = Site(volume_of(made.hu, made.affine, made.spacing))
+    assert made.habit.arms is Arms.DOWN
+    assert {axilla.remark for axilla in shown(site)} == {"cut off at the side of the image"}
+    assert site.chest.sight.landmarks
+
+
 def test_a_side_that_is_not_in_the_image_is_not_searched(supine: Patient) -> None:
     site = supine.cut(*WHOLE[:2], (0, 64))
     right, left = shown(site)
