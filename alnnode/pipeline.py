@@ -107,7 +107,7 @@ def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, m
     certain = sorted(marks_room.merge(marked, found), key=lambda node: (node.source is not NodeSource.READER, -node.score))
     nodes = tuple(locate.numbered(certain[: settings.max_nodes]))
     reason = None
-    if not nodes and not any(side.covered for side in coverage):
+    if not nodes and not any(side.shown for side in coverage):
         reason = "neither axilla is within these images: " + "; ".join(f"{side.side}: {side.remark}" for side in coverage)
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 

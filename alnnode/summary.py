@@ -29,7 +29,9 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         "not_analysed": analysis.not_analysed,
         "model": _model(analysis.model),
         "geometry": None if analysis.volume is None else _geometry(analysis.volume),
-        "coverage": [{"side": c.side.value, "covered": c.covered, "remark": c.remark} for c in analysis.coverage],
+        "coverage": [
+            {"side": c.side.value, "covered": c.covered, "shown": c.shown, "remark": c.remark} for c in analysis.coverage
+        ],
         "remarks": list(analysis.remarks),
         "more_found": analysis.more_found,
         "comparison": None if analysis.comparison is None else _comparison(analysis.comparison),

@@ -243,7 +243,7 @@ def variants() -> dict[str, Analysis]:
             partial,
             coverage=(
                 AxillaCoverage(Side.RIGHT, True),
-                AxillaCoverage(Side.LEFT, False, "cut off at the side of the field of view"),
+                AxillaCoverage(Side.LEFT, False, "cut off at the side of the image"),
             ),
         ),
         "not-analysed": Analysis(

@@ -12,12 +12,16 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from alnnode.records import AxillaCoverage, Side
+from alnnode.locate.coverage import Sight, coverage_of, nothing_shown, outside
+from alnnode.locate.planes import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
+from alnnode.records import Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.grid import Coarse, FloatVolume, Mask
+    from alnnode.locate.planes import Gaps, Spacing
+    from alnnode.records import AxillaCoverage
 
 AIR_HU = -300.0  # half way between skin and air, a little low: keeps thin skin folds
 LUNG_HU = -400.0
@@ -28,9 +32,13 @@ BREAST_BELOW_APEX_MM = 125.0  # from here down what lies in front is breast
 AXILLA_ABOVE_APEX_MM = 5.0
 SHOULDER_MM = 35.0  # below the apex the rib cage is wide: what lies medial of it higher up is neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
-VISIBLE_LATERAL_MM = 50.0  # less than this between chest wall and image edge: cut off
-OPEN_TOP_MM2 = 4500.0  # lung of one side in the uppermost slice: above it there is still axilla
-MIN_EXTENT_MM = 70.0  # of the axilla's height that must lie in the series
+REACH_MM = (
+    (60.0, 110.0),
+    (LATERAL_MM, 62.0),
+)  # how far nodes lie from the chest wall, by mm below the apex: low down arms lie there
+OUTSIDE_HU = -960.0  # the median of air outside the patient is lower, of lung (as low as -940) higher
+MIN_INSIDE = 0.9  # of such a lung, within the hull of the patient
+OPEN_LUNG_MM2 = (1000.0, 20000.0)  # cross-section of a lung that is open to the edge of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +59,33 @@ class Chest:
         thorax: per slice, the hull of both lungs (one lung mirrored where the other is collapsed).
         midline: x index of the mid-sagittal plane.
         apex: z index of the highest lung slice.
+        sight: where the images end inside the chest.
     """
 
     body: Mask
     thorax: Mask
     midline: float
     apex: int
+    sight: Sight
 
 
 def body_mask(hu: FloatVolume, spacing: tuple[float, float, float]) -> Mask:
     """The patient: the largest thing denser than air that a 6 mm opening leaves, holes (lungs) filled per slice."""
-    disk = _disk(6.0 / spacing[1])
-    dense = hu > AIR_HU
-    opened = np.stack([ndimage.binary_opening(plane, disk) for plane in dense])
-    labels, count = ndimage.label(opened)
+    brush = disk_brush(6.0 / spacing[1])
+    labels, count = ndimage.label(np.stack([opened(plane, brush) for plane in hu > AIR_HU]))
     if count == 0:
         return np.zeros(hu.shape, dtype=bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     body = labels == int(sizes.argmax())
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    return np.stack([without_holes(plane) for plane in body])
 
 
 def lung_mask(hu: FloatVolume, body: Mask, spacing: tuple[float, float, float]) -> Mask:
     """Air inside the body, in pieces of at least `MIN_LUNG_ML`; the trachea is cut off by a 5 mm opening."""
     air = body & (hu < LUNG_HU)
-    opened = np.stack([ndimage.binary_opening(plane, _disk(5.0 / spacing[1])) for plane in air])
-    labels, _ = ndimage.label(opened)
+    brush = disk_brush(5.0 / spacing[1])
+    labels, _ = ndimage.label(np.stack([opened(plane, brush) for plane in air]))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.isin(labels, np.flatnonzero(sizes * np.prod(spacing) / 1000 >= MIN_LUNG_ML))
@@ -85,7 +93,8 @@ def lung_mask(hu: FloatVolume, body: Mask, spacing: tuple[float, float, float]) 
 
 def find_chest(coarse: Coarse) -> Chest | None:
     """Find the landmarks, or None when no lungs can be seen."""
-    body = body_mask(coarse.hu, coarse.spacing)
+    view = field_of_view(coarse)
+    body = _with_open_lungs(body_mask(coarse.hu, coarse.spacing), coarse, view)
     lungs = lung_mask(coarse.hu, body, coarse.spacing)
     area = lungs.sum(axis=(1, 2)) * coarse.spacing[1] * coarse.spacing[2]
     present = np.flatnonzero(area > 300.0)
@@ -95,7 +104,25 @@ def find_chest(coarse: Coarse) -> Chest | None:
     thorax = np.zeros_like(body)
     for z in present:
         thorax[z] = _hull(lungs[z], midline, coarse.spacing) & body[z]
-    return Chest(body, thorax, midline, int(present[-1]))
+    apex = int(present[-1])
+    return Chest(body, thorax, midline, apex, Sight.of(thorax, view, coarse.spacing, apex, AXILLA_BELOW_APEX_MM))
+
+
+def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:
+    """Add the lungs that are open to the edge of the image: they are no holes of the body, but hold more than air."""
+    edge = view & ~ndimage.binary_erosion(view)
+    filled = body.copy()
+    for z in np.flatnonzero((body & edge).any(axis=(1, 2))):
+        labels, _ = ndimage.label(view & ~body[z])
+        sizes = np.bincount(labels.ravel()) * coarse.spacing[1] * coarse.spacing[2]
+        fits = (sizes >= OPEN_LUNG_MM2[0]) & (sizes <= OPEN_LUNG_MM2[1])
+        fits[0] = False
+        for label in np.unique(labels[edge & fits[labels]]):
+            piece = labels == label
+            # Padding of a couch holds more than air, too, but lies behind the patient, not between the walls of the chest.
+            if np.median(coarse.hu[z][piece]) > OUTSIDE_HU and (piece & _convex(body[z])).sum() > MIN_INSIDE * piece.sum():
+                filled[z] |= piece
+    return filled
 
 
 def _midline(body: Mask, lungs: Mask, area: npt.NDArray[np.float64]) -> float:
@@ -125,30 +152,60 @@ def _hull(lung: Mask, midline: float, spacing: tuple[float, float, float]) -> Ma
         both = lung | mirrored
     if both.sum() * spacing[1] * spacing[2] < 100.0:
         return both
-    hull: Mask = convex_hull_image(both)
+    return _convex(both)
+
+
+def _convex(mask: Mask) -> Mask:
+    """The convex hull of a slice's mask, which must not be empty; looked for in its box alone."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    hull = np.zeros_like(mask)
+    hull[box] = convex_hull_image(mask[box])
     return hull
 
 
 def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
     """Search regions and coverage, right then left."""
-    dz = coarse.spacing[0]
+    dz, plane = coarse.spacing[0], coarse.spacing[1:]
     first = max(0, chest.apex - round(AXILLA_BELOW_APEX_MM / dz))
     last = min(coarse.hu.shape[0] - 1, chest.apex + round(AXILLA_ABOVE_APEX_MM / dz))
-    region = np.zeros_like(chest.body)
-    front, back = thorax_depth(chest, first)
+    region, zone = np.zeros_like(chest.body), np.zeros_like(chest.body)
+    depth = thorax_depth(chest, first)
     visible = inner_field_of_view(coarse)
     for z in range(first, last + 1):
         # Above the apex the last hull stands in for the chest wall.
         thorax = chest.thorax[min(z, chest.apex)]
         cage = chest.thorax[max(first, min(z, chest.apex - round(SHOULDER_MM / dz)))]
         height = float(np.clip(1 - (chest.apex - z) * dz / BREAST_BELOW_APEX_MM, 0, 1))
-        region[z] = _slice_region(coarse, chest.body[z], thorax, (front, back), height, z) & _lateral(cage) & visible
+        if thorax.any():
+            wall = gaps(thorax)
+            trunk = _trunk(chest.body[z], thorax, plane)
+            space = trunk & _band(depth, height, thorax.shape[0]) & _lateral(cage)
+            region[z] = space & visible & _compartment(coarse.hu[z], chest.body[z], thorax, wall, plane)
+            zone[z] = space & near(wall, round_brush(np.interp((chest.apex - z) * dz, *REACH_MM), plane))
     xs = np.arange(coarse.hu.shape[2])
     axillae = []
     for side, half in ((Side.RIGHT, xs < chest.midline), (Side.LEFT, xs >= chest.midline)):
-        mask = region & half[None, None, :]
-        axillae.append(Axilla(side, mask, _coverage(coarse, chest, side, half, (first, last))))
+        here = zone & half
+        mask = region & half & ~chest.sight.wall_cut(side)[:, None, None]
+        if outside(side, chest, here):
+            mask[:] = False
+        axillae.append(Axilla(side, mask, coverage_of(side, chest, here, mask, coarse.spacing)))
     return axillae[0], axillae[1]
+
+
+def _band(depth: tuple[int, int], height: float, rows: int) -> npt.NDArray[np.bool_]:
+    """Rows between the front and the back of the axilla, shape (rows, 1).
+
+    ``height`` is 1 at the lung apex and 0 from `BREAST_BELOW_APEX_MM` down.
+    """
+    front, back = depth
+    # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
+    limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.12, 0.08, 0.0)) * (back - front)
+    limit_back = front + 0.76 * (back - front)
+    at = np.arange(rows)
+    band: npt.NDArray[np.bool_] = ((at >= limit_front) & (at <= limit_back))[:, None]
+    return band
 
 
 def thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
@@ -157,31 +214,23 @@ def thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
     return int(rows[0]), int(rows[-1])
 
 
-def _slice_region(coarse: Coarse, body: Mask, thorax: Mask, depth: tuple[int, int], height: float, z: int) -> Mask:
+def _compartment(hu: FloatVolume, body: Mask, thorax: Mask, wall: Gaps, spacing: Spacing) -> Mask:
     """The axillary compartment of one slice: what muscle encloses, lateral of the ribs, away from the skin.
 
-    ``height`` is 1 at the lung apex and 0 from `BREAST_BELOW_APEX_MM` down.
+    ``wall`` are the gaps to the thorax.
     """
-    spacing = coarse.spacing[1:]
-    if not thorax.any():
-        return np.zeros_like(body)
-    front, back = depth
-    from_thorax = ndimage.distance_transform_edt(~thorax, spacing)
-    # A border of the image is not skin: pad with body, so that a cut-off patient keeps the axilla.
-    from_skin = ndimage.distance_transform_edt(np.pad(body, 1, mode="edge"), spacing)[1:-1, 1:-1]
-    muscle = body & ~thorax & (coarse.hu[z] > SOFT_HU) & (from_skin > 6.0)
-    muscle = ndimage.binary_opening(muscle, _disk(4.0 / spacing[0]))
-    enclosed = _closing(muscle, 34.0, spacing)
+    # A border of the image is not skin: a cut-off patient keeps the axilla.
+    skin = gaps(~body)
+    muscle = body & ~thorax & (hu > SOFT_HU) & ~near(skin, round_brush(6.0, spacing))
+    enclosed = closed(opened(muscle, disk_brush(4.0 / spacing[0])), round_brush(34.0, spacing))
     # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
-    compartment = (ndimage.distance_transform_edt(~enclosed, spacing) < 28.0) | (from_thorax < 30.0)
-    # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
-    limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.12, 0.08, 0.0)) * (back - front)
-    limit_back = front + 0.76 * (back - front)
-    rows = np.arange(body.shape[0])
-    band = ((rows >= limit_front) & (rows <= limit_back))[:, None]
-    reach = (from_thorax > 4.0) & (from_thorax < LATERAL_MM) & (from_skin > 4.0)
-    region: Mask = compartment & _trunk(body, thorax, spacing) & band & reach
-    return region
+    inside = near(gaps(enclosed), below(28.0, spacing)) | near(wall, below(30.0, spacing))
+    return (
+        inside
+        & ~near(wall, round_brush(4.0, spacing))
+        & near(wall, below(LATERAL_MM, spacing))
+        & ~near(skin, round_brush(4.0, spacing))
+    )
 
 
 def _lateral(cage: Mask) -> Mask:
@@ -194,57 +243,19 @@ def _lateral(cage: Mask) -> Mask:
     return np.broadcast_to((xs < columns[0] + margin) | (xs > columns[-1] - margin), cage.shape)
 
 
-def _trunk(body: Mask, thorax: Mask, spacing: tuple[float, ...]) -> Mask:
+def _trunk(body: Mask, thorax: Mask, spacing: Spacing) -> Mask:
     """The slice's body without arms that lie beside it, even when they touch."""
-    labels, count = ndimage.label(ndimage.binary_opening(body, _disk(8.0 / spacing[0])))
+    labels, count = ndimage.label(opened(body, disk_brush(8.0 / spacing[0])))
     if count < 2:
         return body
     core = np.isin(labels, np.unique(labels[thorax & (labels > 0)]))
-    trunk: Mask = ndimage.binary_dilation(core, _disk(10.0 / spacing[0])) & body & (core | (labels == 0))
+    trunk: Mask = near(gaps(core), disk_brush(10.0 / spacing[0])) & body & (core | (labels == 0))
     return trunk
 
 
 def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:
     """Coverage of a series without lungs."""
-    remark = "no lungs found: the chest is not shown, or cannot be recognised"
-    return AxillaCoverage(Side.RIGHT, covered=False, remark=remark), AxillaCoverage(Side.LEFT, covered=False, remark=remark)
-
-
-def _coverage(coarse: Coarse, chest: Chest, side: Side, half: npt.NDArray[np.bool_], span: tuple[int, int]) -> AxillaCoverage:
-    """Say whether the series shows this axilla: sideways, above and below."""
-    remarks = []
-    dz = coarse.spacing[0]
-    if _cut_sideways(coarse, chest, side, span):
-        remarks.append("cut off at the side of the field of view")
-    lung = chest.thorax & half[None, None, :]
-    area = lung.sum(axis=(1, 2)) * coarse.spacing[1] * coarse.spacing[2]
-    top = coarse.hu.shape[0] - 1
-    if chest.apex >= top and area[top] > OPEN_TOP_MM2:
-        remarks.append("upper part above the first slice")
-    if (chest.apex + 1) * dz < MIN_EXTENT_MM:
-        remarks.append("lower part below the last slice")
-    return AxillaCoverage(side, not remarks, "; ".join(remarks))
-
-
-def _cut_sideways(coarse: Coarse, chest: Chest, side: Side, span: tuple[int, int]) -> bool:
-    """Whether, in a quarter of the slices, skin is not reached within reach of the chest wall."""
-    inside = field_of_view(coarse)
-    cut, seen = 0, 0
-    # The uppermost 40 mm show shoulders, which are wider than any field of view and hold no axilla at the side.
-    last = max(span[0], chest.apex - round(40.0 / coarse.spacing[0]))
-    for z in range(span[0], last + 1):
-        columns = np.flatnonzero(chest.thorax[z].any(axis=0))
-        if columns.size == 0:
-            continue
-        seen += 1
-        wall = columns[0] if side is Side.RIGHT else columns[-1]
-        rows = np.flatnonzero(chest.thorax[z][:, wall])
-        row = int(rows[rows.size // 2])
-        visible = np.flatnonzero(inside[row])
-        edge = visible[0] if side is Side.RIGHT else visible[-1]
-        if chest.body[z, row, edge] and abs(edge - wall) * coarse.spacing[2] < VISIBLE_LATERAL_MM:
-            cut += 1
-    return seen > 0 and cut > 0.25 * seen
+    return nothing_shown()
 
 
 def field_of_view(coarse: Coarse) -> Mask:
@@ -264,21 +275,3 @@ def inner_field_of_view(coarse: Coarse, margin_mm: float = 5.0) -> Mask:
     distance = ndimage.distance_transform_edt(np.pad(field_of_view(coarse), 1), coarse.spacing[1:])[1:-1, 1:-1]
     inner: Mask = distance > margin_mm
     return inner
-
-
-def _closing(mask: Mask, radius: float, spacing: tuple[float, ...]) -> Mask:
-    """Morphological closing by distance transforms (radius in mm); the border is treated as background."""
-    if not mask.any():
-        return mask
-    pad = int(radius / min(spacing)) + 1
-    padded = np.pad(mask, pad)
-    dilated = ndimage.distance_transform_edt(~padded, spacing) <= radius
-    closed: Mask = ndimage.distance_transform_edt(dilated, spacing) > radius
-    return closed[pad:-pad, pad:-pad]
-
-
-def _disk(radius: float) -> Mask:
-    r = max(1, round(radius))
-    y, x = np.ogrid[-r : r + 1, -r : r + 1]
-    disk: Mask = y * y + x * x <= r * r + 0.5
-    return disk

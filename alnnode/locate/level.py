@@ -65,6 +65,10 @@ class Landmarks:
             ]
         )
 
+    def level(self, model: LevelModel, place: Floats) -> Level | None:
+        """Tell the level of a place; None where two are about as likely, or where the images do not hold the landmarks."""
+        return model.level(place) if self._chest.sight.landmarks else None
+
     def place(self, z: float, y: float, x: float) -> Floats:
         """Describe a canonical voxel position of the source, shape (`PLACES`,).
 

@@ -68,7 +68,9 @@ def find(
         node = node_from_mask(volume, mask, offset, candidate.grid.side, 0, score)
         if node.short_axis.length_mm >= min_short_axis_mm:
             levels = detector.settings.levels
-            nodes.append(node if levels is None else replace(node, level=levels.level(candidate.place)))
+            nodes.append(
+                node if levels is None else replace(node, level=candidate.grid.landmarks.level(levels, candidate.place))
+            )
         if len(nodes) == max_nodes:
             break
     return numbered(nodes), proposals.coverage(site)

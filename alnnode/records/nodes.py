@@ -89,8 +89,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class AxillaCoverage:
-    """How much of one axilla the series shows."""
+    """How much of one axilla the series shows.
+
+    Attributes:
+        covered: the series shows all that is searched for nodes.
+        remark: what is missing, e.g. "cut off at the side of the image".
+        shown: the series shows some of it.
+    """
 
     side: Side
     covered: bool
-    remark: str = ""  # e.g. "cut off at the side of the field of view"
+    remark: str = ""
+    shown: bool = True

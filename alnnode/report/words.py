@@ -57,20 +57,26 @@ def operating_point(point: OperatingPoint) -> str:
 
 
 def sides(analysis: Analysis) -> list[str]:
-    """Return one sentence per axilla: searched and covered or not, how many nodes, the largest, the most probable."""
+    """Return one sentence per axilla: how much of it is shown, how many nodes, the largest, the most probable."""
     return [_side(analysis, side) for side in (Side.RIGHT, Side.LEFT)]
 
 
 def _side(analysis: Analysis, side: Side) -> str:
     name = f"{side.value.capitalize()} axilla"
     coverage = next((c for c in analysis.coverage if c.side is side), None)
-    missing = "" if coverage is None or coverage.covered else f" not fully covered ({coverage.remark})"
     mine = [finding for finding in analysis.findings if finding.node.side is side]
     if not mine and coverage is None:
         return f"{name}: no node marked; the algorithm did not search"
-    if not mine:
-        return f"{name}{missing}: no node found"
-    return f"{name}{missing}: {_counted(mine, 'node')}, {_extremes(mine, lambda finding: f'node {finding.node.number}')}"
+    found = (
+        f"{_counted(mine, 'node')}, {_extremes(mine, lambda finding: f'node {finding.node.number}')}"
+        if mine
+        else "no node found"
+    )
+    if coverage is None or coverage.covered:
+        return f"{name}: {found}"
+    if not coverage.shown:
+        return f"{name}: not shown ({coverage.remark})" + (f"; {found}" if mine else "")
+    return f"{name}: not fully shown ({coverage.remark}); {found}" + ("" if mine else " in what is shown")
 
 
 def _counted(findings: Sequence[Finding], noun: str) -> str:
@@ -112,7 +118,8 @@ def headline(analysis: Analysis) -> tuple[str, bool]:
     if analysis.not_analysed is not None:
         return "Axillary lymph nodes: not analysed", False
     if not analysis.findings:
-        return "Axillary lymph nodes: no node found", False
+        whole = all(coverage.covered for coverage in analysis.coverage)
+        return f"Axillary lymph nodes: no node found{'' if whole else ' in what is shown'}", False
     suspicious = [finding for finding in by_probability(analysis.findings) if finding.suspicious(point)]
     if not suspicious:
         return f"{'Axillary' if analysis.coverage else 'Marked'} lymph nodes: none suspicious", False
@@ -123,8 +130,10 @@ def headline(analysis: Analysis) -> tuple[str, bool]:
 
 
 def _limits(analysis: Analysis) -> str:
-    missing = [coverage.side.value for coverage in analysis.coverage if not coverage.covered]
-    return f"; not fully covered: {' and '.join(missing)} axilla" if missing else ""
+    partly = [coverage.side.value for coverage in analysis.coverage if coverage.shown and not coverage.covered]
+    hidden = [coverage.side.value for coverage in analysis.coverage if not coverage.shown]
+    said = (("not fully shown", partly), ("not shown", hidden))
+    return "".join(f"; {what}: {' and '.join(sides)} axilla" for what, sides in said if sides)
 
 
 def by_probability(findings: Sequence[Finding]) -> list[Finding]:

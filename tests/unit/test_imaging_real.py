@@ -1,6 +1,7 @@
 """Real CT series: what is read, and what is refused in which words."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from alnnode import locate
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_volume
 from alnnode.locate.detector import Detector
+from alnnode.locate.level import ORDER, PLACES, TERMS, LevelModel
 from alnnode.model import bundle
 from alnnode.records import Side
 
@@ -82,7 +84,7 @@ def test_nodes_of_a_feet_first_stack_lie_on_their_side_and_what_it_does_not_show
     detector = Detector.from_bundle(bundle.load(bundle.resolve("demo")))
     nodes, coverage = locate.find(volume, detector, min_short_axis_mm=4, max_nodes=20)
     assert [c.side for c in coverage] == [Side.RIGHT, Side.LEFT]
-    assert all(not c.covered and "above the first slice" in c.remark and "below the last slice" in c.remark for c in coverage)
+    assert all(not c.covered and "above the top slice" in c.remark and "below the bottom slice" in c.remark for c in coverage)
     # Patient coordinates grow to the left (PS3.3 C.7.6.2.1.1); the middle of the bone is near the spine.
     _, _, column = np.argwhere(volume.voxels > 300).mean(axis=0)
     middle = volume.patient_point(0, 0, column)[0]
@@ -91,3 +93,40 @@ def test_nodes_of_a_feet_first_stack_lie_on_their_side_and_what_it_does_not_show
         x = volume.patient_point(*node.box.centre)[0]
         assert abs(x - middle) > 40, "beside the chest"
         assert node.side is (Side.LEFT if x > middle else Side.RIGHT)
+
+
+def coverage(volume):
+    return [(axilla.coverage.covered, axilla.coverage.remark) for axilla in locate.Site(volume).axillae]
+
+
+@pytest.mark.parametrize("folder", ["ct_acrin_nsclc_042_M", "ct_4dlung_113_M", "ct_lidc_0314_F"])
+def test_whole_axillae_are_covered_and_those_without_a_chest_wall_are_not(folder):
+    volume = read_volume(only_series(folder))
+    assert coverage(volume) == [(True, ""), (True, "")]
+    if folder == "ct_lidc_0314_F":
+        return
+    for cut in (136, 184):
+        right, left = coverage(replace(volume, voxels=volume.voxels[:, :, :-cut]))
+        assert right in {(True, ""), (False, "the chest is not shown from side to side")}
+        assert left == (False, "cut off at the side of the image")
+
+
+@pytest.mark.parametrize(
+    ("folder", "right", "left"),
+    [
+        ("ct_acrin_flt_breast_001_F", "lower part below the bottom slice", "lower part below the bottom slice"),
+        ("ct_nlst_101287_F", "cut off at the side of the image", "cut off at the side of the image"),
+        ("ct_lidc_0001_F", "cut off at the side of the image", ""),
+    ],
+)
+def test_what_a_series_does_not_show_of_the_axillae_is_said(folder, right, left):
+    assert coverage(read_volume(only_series(folder))) == [(not right, right), (not left, left)]
+
+
+def test_the_levels_of_a_series_that_begins_in_the_axilla_are_not_determined():
+    """Node 6 of ACRIN-FLT-Breast_001, far to the side in the lowest slice, was told to be of level III."""
+    site = locate.Site(read_volume(only_series("ct_acrin_flt_breast_001_F")))
+    sure = LevelModel((0.0,) * PLACES, (1.0,) * PLACES, ((9.0, *(0.0,) * (TERMS - 1)), *((0.0,) * TERMS,) * 2))
+    place = site.landmarks.place(0, 246.5, 77.5)
+    assert sure.level(place) is ORDER[0]
+    assert site.landmarks.level(sure, place) is None

@@ -18,7 +18,7 @@ from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, hea
 
 from alnnode import report
 from alnnode.errors import ReportError
-from alnnode.records import Analysis, Crop, NodeSource, ObjectRole, Prediction, Side
+from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, Side
 from alnnode.report import canvas, drawing, record, words
 from alnnode.report.canvas import View
 from alnnode.report.uids import uid
@@ -198,8 +198,23 @@ def test_negative_reports_do_not_use_the_root_that_ends_viewers() -> None:
 
 
 def test_an_axilla_that_is_not_covered_is_said() -> None:
-    assert "Left axilla not fully covered (cut off at the side of the field of view)" in texts(
-        objects(variants()["partial"])[0]
+    said = texts(objects(variants()["partial"])[0])
+    assert "Left axilla: not fully shown (cut off at the side of the image); no node found in what is shown" in said
+
+
+def test_no_node_is_claimed_only_for_what_is_shown() -> None:
+    hidden = AxillaCoverage(Side.LEFT, False, "above the top slice", shown=False)
+    partly = AxillaCoverage(Side.RIGHT, False, "lower part below the bottom slice")
+    said = replace(analysis(0), coverage=(partly, hidden))
+    assert words.sides(said) == [
+        "Right axilla: not fully shown (lower part below the bottom slice); no node found in what is shown",
+        "Left axilla: not shown (above the top slice)",
+    ]
+    assert words.headline(said) == ("Axillary lymph nodes: no node found in what is shown", False)
+    assert words.patient(said).endswith("; not fully shown: right axilla; not shown: left axilla")
+    found = replace(analysis(1), coverage=(partly, hidden))
+    assert words.sides(found)[0].startswith(
+        "Right axilla: not fully shown (lower part below the bottom slice); 1 node, largest short axis"
     )
 
 
@@ -358,7 +373,7 @@ def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn
 
 def test_an_axilla_that_is_cut_off_is_said_in_the_conclusion() -> None:
     said = words.patient(variants()["partial"])
-    assert said.endswith("not fully covered: left axilla")
+    assert said.endswith("not fully shown: left axilla")
 
 
 @pytest.mark.parametrize("name", ["one", "twelve", "prone", "enhanced"])

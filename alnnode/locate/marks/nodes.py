@@ -69,7 +69,7 @@ class Chart:
         landmarks = self._site.landmarks
         if self._levels is None or landmarks is None:
             return node
-        return replace(node, level=self._levels.level(landmarks.place(*self._canonical(node))))
+        return replace(node, level=landmarks.level(self._levels, landmarks.place(*self._canonical(node))))
 
     def _canonical(self, node: Node) -> tuple[float, float, float]:
         k, j, i = node.box.centre

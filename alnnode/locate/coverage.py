@@ -1,0 +1,187 @@
+"""What a series shows of the chest and of each axilla: whether the images end before the axilla does, on any side.
+
+An axilla is covered when the images hold all that would be searched. Where that cannot be told, it is not covered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from alnnode.records import AxillaCoverage, Side
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from alnnode.locate.anatomy import Chest
+    from alnnode.locate.grid import Mask
+
+MIN_CUT_MM = 5.0  # height over which the edge must cut something off before it counts
+OPEN_TOP_MM2 = 1500.0  # lung of one side in the uppermost slice: above it there is still axilla
+MAX_CUT_SHARE = 0.25  # of the lungs' slices without a chest wall: more, and the midline is wrong
+LUNG_BASE_MM = 120.0  # above the lower end of the lungs the axilla begins
+LANDMARKS_MM = 140.0  # below the apex the rib cage is as broad as it gets: higher up the levels cannot be told by it
+MIN_BREADTH_MM = 150.0  # of a chest: one lung alone is narrower
+MIN_MEDIAL_MM = 100.0  # from the chest wall towards the other side: levels II and III lie within
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The outermost pixels of the field of view, as masks (rows, columns), by where they lie."""
+
+    right: Mask
+    left: Mask
+    front: Mask
+    back: Mask
+
+    @classmethod
+    def of(cls, view: Mask) -> Edge:
+        """Find and split the edge of a field of view."""
+        edge = view & ~ndimage.binary_erosion(view)
+        rows, columns = view.shape
+        y, x = np.ogrid[:rows, :columns]
+        down, across = (2 * y + 1 - rows) / rows, (2 * x + 1 - columns) / columns
+        # Of a circle, what lies beside the chest is lateral; of a square, what lies in its first and last columns.
+        beside = edge & np.where(
+            (y == 0) | (y == rows - 1), np.abs(across) >= np.abs(down), np.abs(across) >= 0.5 * np.abs(down)
+        )
+        along = edge & ~beside
+        return cls(beside & (across < 0), beside & (across >= 0), along & (down < 0), along & (down >= 0))
+
+    def lateral(self, side: Side) -> Mask:
+        """The edge lateral of one axilla."""
+        return self.right if side is Side.RIGHT else self.left
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Where the images end inside the chest. What is measured from a wall that is outside the images is wrong.
+
+    Attributes:
+        edge: of the field of view.
+        cut: slices in which the chest reaches the edge, shape (4, z): right, left, front, back; of the searched height.
+        height: number of slices of the searched height that show lung.
+        shallow: the series shows less than `LANDMARKS_MM` below the lung apex.
+        narrow: the chest is deeper than broad, or no broader than one lung: one lung, or a part of it, may be taken for both.
+        open_top: the uppermost slice shows so much lung that the lung apex, and axilla, must lie above it.
+        open_bottom: the series begins inside what would be searched.
+        base: the series ends so near to the lower end of the lungs that it shows nothing of the axillae.
+    """
+
+    edge: Edge
+    cut: npt.NDArray[np.bool_]
+    height: int
+    shallow: bool
+    narrow: bool
+    open_top: bool
+    open_bottom: bool
+    base: bool
+
+    @classmethod
+    def of(cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: float) -> Sight:
+        """Look where the chest reaches the edge of the images.
+
+        Args:
+            thorax: hull of the lungs (z, y, x), canonical orientation.
+            view: the field of view (y, x).
+            spacing: of these grids, mm.
+            apex: z index of the highest lung slice.
+            searched_mm: height below the apex that is searched for nodes.
+        """
+        edge = Edge.of(view)
+        dz, dy, dx = spacing
+        lowest = apex - round(searched_mm / dz)
+        part = thorax[max(0, lowest) : apex + 1]
+        cut = np.zeros((4, len(thorax)), dtype=bool)
+        cut[:, max(0, lowest) : apex + 1] = [_touches(part, mask) for mask in (edge.right, edge.left, edge.front, edge.back)]
+        breadth, depth = (np.ptp(np.flatnonzero(part.any(axis=axes))) + 1 for axes in ((0, 1), (0, 2)))
+        area = thorax[apex].sum() * dy * dx / 2
+        open_top = apex >= thorax.shape[0] - 1 and area > OPEN_TOP_MM2
+        seen = np.flatnonzero(thorax.any(axis=(1, 2)))
+        base = open_top and seen[0] > 0 and (apex - seen[0]) * dz < LUNG_BASE_MM
+        return cls(
+            edge,
+            cut,
+            int(part.any(axis=(1, 2)).sum()),
+            apex * dz < LANDMARKS_MM,
+            bool(breadth * dx < max(depth * dy, MIN_BREADTH_MM)),
+            bool(open_top),
+            lowest < 0,
+            bool(base),
+        )
+
+    @property
+    def landmarks(self) -> bool:
+        """Whether apex, midline, breadth and depth of the chest are within the images."""
+        return not (self.open_top or self.shallow or self.narrow or bool(self.cut.any()))
+
+    def wall_cut(self, side: Side) -> npt.NDArray[np.bool_]:
+        """Slices (z,) in which the chest wall of one side lies outside the images."""
+        slices: npt.NDArray[np.bool_] = self.cut[0 if side is Side.RIGHT else 1]
+        return slices
+
+
+def nothing_shown() -> tuple[AxillaCoverage, AxillaCoverage]:
+    """Return the coverage of a series without lungs."""
+    remark = "no lungs found: the chest is not shown, or cannot be recognised"
+    return AxillaCoverage(Side.RIGHT, False, remark, shown=False), AxillaCoverage(Side.LEFT, False, remark, shown=False)
+
+
+def outside(side: Side, chest: Chest, zone: Mask) -> bool:
+    """Return whether the images end medial of an axilla, or below it: nothing is searched there.
+
+    Where the chest wall of one side is missing the midline is guessed, and what lies beyond it may be the other side.
+    """
+    sight = chest.sight
+    beyond = sight.wall_cut(side).sum() > MAX_CUT_SHARE * sight.height
+    return sight.base or bool(beyond or (sight.narrow and _touches(zone, sight.edge.lateral(side)).any()))
+
+
+def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: tuple[float, float, float]) -> AxillaCoverage:
+    """Say whether a series shows one axilla.
+
+    Args:
+        side: of the patient.
+        chest: the landmarks.
+        zone: trunk (z, y, x) on this side that can hold nodes, up to the edge of the images.
+        searched: the search region of this side.
+        spacing: of these grids, mm.
+    """
+    sight = chest.sight
+    if sight.base:
+        return AxillaCoverage(side, False, "above the top slice", shown=False)
+    front, back = sight.cut[2], sight.cut[3]
+    beside = _touches(zone, sight.edge.lateral(side)) | sight.wall_cut(side)
+    said = [
+        (_long(beside, spacing[0]) or _cut_medially(side, chest, spacing), "cut off at the side of the image"),
+        (_long(_touches(zone, sight.edge.front) | front, spacing[0]), "cut off at the front of the image"),
+        (_long(_touches(zone, sight.edge.back) | back, spacing[0]), "cut off at the back of the image"),
+        (sight.open_top, "upper part above the top slice"),
+        (sight.open_bottom, "lower part below the bottom slice"),
+    ]
+    remarks = [remark for true, remark in said if true]
+    if not remarks and (sight.narrow or not searched.any()):
+        remarks = ["the chest is not shown from side to side"]
+    return AxillaCoverage(side, not remarks, "; ".join(remarks), shown=bool(searched.any()))
+
+
+def _cut_medially(side: Side, chest: Chest, spacing: tuple[float, float, float]) -> bool:
+    """Return whether the images end so near beyond the chest wall that the medial levels of the axilla are cut off."""
+    columns = np.flatnonzero(chest.thorax.any(axis=(0, 1)))
+    far = np.flatnonzero(chest.sight.edge.lateral(Side.LEFT if side is Side.RIGHT else Side.RIGHT).any(axis=0))
+    wall = columns[0] if side is Side.RIGHT else columns[-1]
+    edge = far[-1] if side is Side.RIGHT else far[0]
+    return bool(abs(edge - wall) * spacing[2] < MIN_MEDIAL_MM)
+
+
+def _touches(zone: Mask, edge: Mask) -> npt.NDArray[np.bool_]:
+    """Return, for each slice, whether a zone reaches an edge."""
+    return np.asarray((zone & edge).any(axis=(1, 2)))
+
+
+def _long(slices: npt.NDArray[np.bool_], dz: float) -> bool:
+    """Return whether what is found in slices ``dz`` mm apart counts: in all but one of the series, or over `MIN_CUT_MM`."""
+    return bool(slices.sum() * dz >= MIN_CUT_MM or slices.sum() >= max(1, slices.size - 1))
