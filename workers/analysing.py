@@ -115,6 +115,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
         earlier=earlier,
+        zone=settings.node.zone,
     )
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from pydicom import Dataset
 
@@ -111,13 +111,14 @@ class ReportContext:
     Attributes:
         input_digest: sha256 (hex) over the sorted digests of the input instances.
         settings_digest: sha256 (hex) over the settings that change the result.
-        created: the moment all dates and times inside the objects are taken from (DESIGN section 1).
+        created: the moment all dates and times inside the objects are taken from (DESIGN section 1); aware, or in the source's own time.
         station: AE title of the node, written as Station Name.
         revision: 1 for the first result of a series, one more for each later input.
         predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
         window: (centre, width) in HU of the captures and of the presentation state.
         options: which objects, in which form.
         earlier: what was found of earlier results; None: the site follows nothing up.
+        zone: of the site, for sources that do not tell their offset from UTC; None: the site does not tell it either.
     """
 
     input_digest: str
@@ -129,6 +130,7 @@ class ReportContext:
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
     earlier: Earlier | None = None
+    zone: tzinfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

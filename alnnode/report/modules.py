@@ -14,6 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
+from alnnode.report.times import moment
 from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ REQUIRED = (
     "AccessionNumber", "ReferringPhysicianName", "StudyID",
 )  # fmt: skip
 OPTIONAL = (
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
+    "SpecificCharacterSet", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
     "PatientBirthTime", "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified",
     "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "ReferencedRequestSequence", "InstitutionName",
 )  # fmt: skip
@@ -123,8 +124,7 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
 
 def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
     """Set the patient, study, equipment and time attributes of an object and return its bytes."""
-    moment = context.created
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+    date, time, offset = moment(analysis.header, context)
     dataset.InstanceCreationDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = time
     if role is not ObjectRole.PRESENTATION_STATE:  # it has the Presentation Creation Date instead
@@ -140,6 +140,8 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         del dataset.SpecificCharacterSet
     for element in source_header(analysis):
         dataset.add(element)
+    if offset is not None:
+        dataset.TimezoneOffsetFromUTC = offset
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
