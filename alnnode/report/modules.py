@@ -15,7 +15,7 @@ from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESUL
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.report.times import moment
-from alnnode.report.uids import uid
+from alnnode.report.uids import content_uid, uid
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, ReportContext, SliceRef, Volume
@@ -123,7 +123,7 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
 
 
 def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
-    """Set the patient, study, equipment and time attributes of an object and return its bytes."""
+    """Set the patient, study, equipment and time attributes of an object, name it by its content, and return its bytes."""
     date, time, offset = moment(analysis.header, context)
     dataset.InstanceCreationDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = time
@@ -149,8 +149,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(content_uid(dataset.SOPInstanceUID, _encoded(dataset)))
     return ResultObject(
         role=role,
         sop_class_uid=str(dataset.SOPClassUID),
@@ -158,8 +157,15 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         series_instance_uid=str(dataset.SeriesInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
-        data=buffer.getvalue(),
+        data=_encoded(dataset),
     )
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    """Return the bytes of a Part 10 file."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
 
 
 def drop_library(dataset: Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, select, update
@@ -66,7 +67,7 @@ def take(
     ).all()
     extra = marks.of_job(connection, job["series_uid"], job["revision"]) if marked else []
     digests = Digests(digest_of(digest for _, digest in (*inputs, *extra)), bundle, settings)
-    model = _same_job(connection, job["series_uid"], job["revision"], digests) or job
+    identity = _identity(connection, job, digests)
     connection.execute(
         update(Job)
         .where(Job.job_id == job_id, free)
@@ -80,7 +81,7 @@ def take(
             input_digest=digests.input,
             bundle_digest=bundle,
             settings_digest=settings,
-            content_at=model["content_at"],
+            content_at=identity.created,
             reason=None,
         )
     )
@@ -91,11 +92,35 @@ def take(
         attempt=job["attempts"] + 1,
         paths=tuple(path for path, _ in inputs),
         input_digest=digests.input,
-        created=model["content_at"],
-        revision=model["revision"],
-        predecessor=_predecessor(connection, job["series_uid"], model["revision"], digests),
+        created=identity.created,
+        revision=identity.revision,
+        predecessor=identity.predecessor,
         marks=tuple(path for path, _ in extra),
     )
+
+
+def identify(connection: Connection, claim: Claim, input_digest: str) -> Claim | None:
+    """See `alnnode.store.jobs.Jobs.identify`."""
+    held = and_(Job.job_id == claim.job_id, Job.state == JobState.RUNNING, Job.attempts == claim.attempt)
+    job = connection.execute(select(Job.__table__).where(held).with_for_update()).mappings().one_or_none()
+    if job is None:
+        return None
+    identity = _identity(connection, job, Digests(input_digest, job["bundle_digest"], job["settings_digest"]))
+    connection.execute(update(Job).where(held).values(input_digest=input_digest, content_at=identity.created))
+    return replace(claim, input_digest=input_digest, **identity._asdict())
+
+
+class _Identity(NamedTuple):
+    created: datetime
+    revision: int
+    predecessor: Predecessor | None
+
+
+def _identity(connection: Connection, job: RowMapping, digests: Digests) -> _Identity:
+    """Return what a report says of itself: as the first job with these digests said it, else as this job's own."""
+    same = _same_job(connection, job["series_uid"], job["revision"], digests)
+    created, revision = (job["created_at"], job["revision"]) if same is None else (same["content_at"], same["revision"])
+    return _Identity(created, revision, _predecessor(connection, job["series_uid"], revision, digests))
 
 
 def _has_report() -> ColumnElement[bool]:

@@ -78,7 +78,7 @@ class Claim:
             over cannot write over the one that took it.
         paths: of the input instances, relative to the spool, in the order of their SOP Instance UIDs.
         marks: paths of the objects with a reader's marks on them, likewise.
-        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks.
+        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks; after `Jobs.identify` what that was given.
         created: the moment all dates and times inside the result objects are taken from (UTC).
         revision: of the report. Both are those of an earlier job when that had the same input, bundle and settings.
         predecessor: the report that this one replaces.
