@@ -26,6 +26,16 @@ class Moment(NamedTuple):
     offset: str | None
 
 
+def content_moment(dataset: Dataset) -> str:
+    """Return the content date and time of an object as "YYYYMMDDhhmmss", in UTC where it tells its offset; empty where it has none."""
+    clock = str(dataset.get("ContentTime") or "").partition(".")[0]
+    try:
+        at = datetime.strptime(str(dataset.get("ContentDate") or "") + clock.ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+        return (at - (_offset_of(dataset) or timedelta())).strftime("%Y%m%d%H%M%S").zfill(14)
+    except (ValueError, OverflowError):
+        return ""
+
+
 def moment(header: Dataset, context: ReportContext) -> Moment:
     """Return the moment of the job as the result objects of this source write it.
 

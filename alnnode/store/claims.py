@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, func, select, update
 
 from alnnode.records import JobState, ObjectRole
 from alnnode.store import marks
@@ -132,8 +132,13 @@ def _is(digests: Digests) -> ColumnElement[bool]:
 
 
 def _same_job(connection: Connection, series_uid: str, revision: int, digests: Digests) -> RowMapping | None:
-    """Return the first job with the same input, bundle and settings: the new one must give the same bytes under the same UIDs."""
-    query = select(Job.__table__).where(Job.series_uid == series_uid, Job.revision < revision, _is(digests), _has_report())
+    """Return the first job whose report the new one must give again, in the same bytes under the same UIDs; None where there is none.
+
+    That is one with the same digests, unless another report has replaced it since.
+    """
+    earlier = and_(Job.series_uid == series_uid, Job.revision < revision, _has_report())
+    other = select(func.coalesce(func.max(Job.revision), 0)).where(earlier, ~_is(digests)).scalar_subquery()
+    query = select(Job.__table__).where(earlier, _is(digests), Job.revision > other)
     return connection.execute(query.order_by(Job.revision).limit(1)).mappings().one_or_none()
 
 

@@ -351,6 +351,21 @@ def test_not_analysed_is_reported_and_ends_failed(jobs) -> None:
     assert (jobs.get(job_id).state, jobs.get(job_id).reason) == (JobState.FAILED, "slices are 8 mm apart")
 
 
+def test_a_version_that_comes_back_replaces_the_one_in_between(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, settings="old")
+    for number, (version, revision, predecessor) in enumerate(
+        (("new", 2, "2.25.1.0"), ("new", 2, "2.25.1.0"), ("old", 4, "2.25.3.0"))
+    ):
+        job_id = jobs.anew(job_id, at(100 * (number + 1)))
+        assert ready(jobs, 100 * (number + 1) + 1) == job_id
+        taken = claim(jobs, job_id, 100 * (number + 1) + 2, settings=version)
+        assert (taken.revision, taken.predecessor[1]) == (revision, predecessor)
+        results = [result(0, ObjectRole.SR, uid=f"2.25.{number + 2}")]
+        assert jobs.analysed(job_id, taken.attempt, results, {}, now=at(100 * (number + 1) + 3))
+
+
 def test_a_retry_after_results_were_sent_opens_a_revision_that_names_them(jobs) -> None:
     receive(jobs)
     first = ready(jobs)
