@@ -89,8 +89,16 @@ class Settings(BaseSettings):
         """sha256 (hex) over this version and the keys that change a result or are written in it: part of every result's UID."""
         chosen = self.analysis.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
         chosen["node"] = [__version__, self.node.ae_title, self.node.time_zone]
-        chosen["report"] = {**self.report.model_dump(mode="json"), "kinds": sorted(self.report.kinds)}
+        chosen["report"] = {
+            **self.report.model_dump(mode="json", exclude={"prior_timeout"}),
+            "kinds": sorted(self.report.kinds),
+        }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def prior_seconds(self) -> float:
+        """Seconds that the look for earlier reports in archives may take before an analysis begins."""
+        return self.report.prior_timeout if self.report.follow_up == "archives" else 0.0
 
     @property
     def database_url(self) -> str:

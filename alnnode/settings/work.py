@@ -78,6 +78,7 @@ class Report(Section):
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
     follow_up: Literal["off", "own", "archives"] = "own"
+    prior_timeout: Annotated[float, Field(ge=1, le=600)] = 30  # s, for all archives together, before the analysis
 
     @property
     def options(self) -> ReportOptions:
