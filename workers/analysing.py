@@ -125,6 +125,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
         earlier=earlier,
+        superseded=claim.superseded,
         zone=settings.node.zone,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
@@ -40,6 +40,7 @@ class ObjectRole(StrEnum):
     KEY_OBJECTS = "ko"
     PRESENTATION_STATE = "pr"
     RESULTS_TREE = "tree"
+    REJECTION = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,16 @@ class ReportOptions:
     map_frames: MapFrames = MapFrames.NODES
 
 
+class ResultReference(NamedTuple):
+    """A result object of an earlier report."""
+
+    role: ObjectRole
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReportContext:
     """What belongs to the job rather than to the series: identical on every re-run.
@@ -118,6 +129,7 @@ class ReportContext:
         window: (centre, width) in HU of the captures and of the presentation state.
         options: which objects, in which form.
         earlier: what was found of earlier results; None: the site follows nothing up.
+        superseded: result objects of this series that these replace, the oldest first.
         zone: of the site, for sources that do not tell their offset from UTC; None: the site does not tell it either.
     """
 
@@ -130,6 +142,7 @@ class ReportContext:
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
     earlier: Earlier | None = None
+    superseded: tuple[ResultReference, ...] = ()
     zone: tzinfo | None = None
 
 

@@ -41,6 +41,7 @@ CONTENT = {
     ObjectRole.KEY_OBJECTS: ", key",
     ObjectRole.PRESENTATION_STATE: ", boxes",
     ObjectRole.RESULTS_TREE: ", list",
+    ObjectRole.REJECTION: ", replaced",
 }  # with the notice within 64 characters
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
 SPELLINGS = str.maketrans(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, func, select, update
 
-from alnnode.records import JobState, ObjectRole
+from alnnode.records import JobState, ObjectRole, ResultReference
 from alnnode.store import marks
 from alnnode.store.rows import Claim
 from alnnode.store.tables import Instance, Job, Result
@@ -95,6 +95,7 @@ def take(
         created=identity.created,
         revision=identity.revision,
         predecessor=identity.predecessor,
+        superseded=identity.superseded,
         marks=tuple(path for path, _ in extra),
     )
 
@@ -114,13 +115,15 @@ class _Identity(NamedTuple):
     created: datetime
     revision: int
     predecessor: Predecessor | None
+    superseded: tuple[ResultReference, ...]
 
 
 def _identity(connection: Connection, job: RowMapping, digests: Digests) -> _Identity:
     """Return what a report says of itself: as the first job with these digests said it, else as this job's own."""
     same = _same_job(connection, job["series_uid"], job["revision"], digests)
     created, revision = (job["created_at"], job["revision"]) if same is None else (same["content_at"], same["revision"])
-    return _Identity(created, revision, _predecessor(connection, job["series_uid"], revision, digests))
+    replaced = and_(Job.series_uid == job["series_uid"], Job.revision < revision, ~_is(digests))
+    return _Identity(created, revision, _predecessor(connection, replaced), _superseded(connection, replaced))
 
 
 def _has_report() -> ColumnElement[bool]:
@@ -142,12 +145,26 @@ def _same_job(connection: Connection, series_uid: str, revision: int, digests: D
     return connection.execute(query.order_by(Job.revision).limit(1)).mappings().one_or_none()
 
 
-def _predecessor(connection: Connection, series_uid: str, revision: int, digests: Digests) -> Predecessor | None:
-    """Return the newest earlier report of the series that is not this very report."""
+def _superseded(connection: Connection, replaced: ColumnElement[bool]) -> tuple[ResultReference, ...]:
+    """Return all results of the jobs that a report replaces, each once, the oldest first; not the notes that withdrew others."""
+    query = (
+        select(
+            Result.role, Result.sop_class_uid, Result.sop_instance_uid, Result.series_instance_uid, Result.study_instance_uid
+        )
+        .join(Job, Job.job_id == Result.job_id)
+        .where(replaced, Result.role != ObjectRole.REJECTION)
+        .order_by(Job.revision, Result.position)
+    )
+    rows = connection.execute(query).all()
+    return tuple({row.sop_instance_uid: ResultReference(ObjectRole(row.role), *row[1:]) for row in rows}.values())
+
+
+def _predecessor(connection: Connection, replaced: ColumnElement[bool]) -> Predecessor | None:
+    """Return the newest report that a report replaces: of the same series, and not this very one."""
     query = (
         select(Result.sop_class_uid, Result.sop_instance_uid, Result.series_instance_uid, Result.study_instance_uid)
         .join(Job, Job.job_id == Result.job_id)
-        .where(Job.series_uid == series_uid, Job.revision < revision, ~_is(digests), Result.role == ObjectRole.SR)
+        .where(replaced, Result.role == ObjectRole.SR)
         .order_by(Job.revision.desc(), Result.position)
         .limit(1)
     )

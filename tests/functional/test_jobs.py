@@ -387,6 +387,20 @@ def test_a_retry_after_results_were_sent_opens_a_revision_that_names_them(jobs) 
     assert (other.revision, other.created, other.predecessor[1]) == (2, at(64), "2.25.1.0")
 
 
+def test_a_report_knows_all_objects_that_it_replaces_but_no_rejection_note(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    assert finish(jobs, job_id, settings="a").superseded == ()
+    for number, version in enumerate(("b", "b", "c"), start=1):
+        job_id = jobs.anew(job_id, at(100 * number))
+        ready(jobs, 100 * number + 1)
+        mine = [result(0, ObjectRole.SR, f"2.25.7{version}"), result(1, ObjectRole.REJECTION, f"2.25.8{version}")]
+        taken = finish(jobs, job_id, 100 * number + 2, mine, settings=version)
+        old = [one.sop_instance_uid for one in taken.superseded]
+        assert old == ["2.25.1.0", "2.25.1.1", *(["2.25.7b.0"] if version == "c" else [])]
+        assert {one.role for one in taken.superseded} <= {ObjectRole.SR, ObjectRole.CAPTURE}
+
+
 def test_a_retry_does_not_end_the_reception_of_a_later_revision(jobs) -> None:
     receive(jobs)
     first = ready(jobs)
