@@ -105,7 +105,7 @@ class Catalogue:
         held = _held(None, series, None)
         query = select(held.c.series_uid, func.count(held.c.sop_instance_uid.distinct())).group_by(held.c.series_uid)
         with self._reader.connect() as connection:
-            return dict(connection.execute(query).tuples())
+            return dict(connection.execute(query).all())
 
     def instances(
         self,
