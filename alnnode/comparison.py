@@ -74,7 +74,12 @@ class Record(_Frozen):
 
 
 class Prior(_Frozen):
-    """An earlier report of the same patient."""
+    """An earlier report of the same patient.
+
+    Attributes:
+        made: its content date and time, "YYYYMMDDhhmmss", in UTC as far as it tells its offset: which of two reports is the newer.
+        supersedes: SOP Instance UIDs of the reports that it replaces.
+    """
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -82,6 +87,8 @@ class Prior(_Frozen):
     study_instance_uid: UID
     study_date: date
     record: Record
+    made: Annotated[str, Field(pattern=r"^([0-9]{14})?$")] = ""
+    supersedes: Annotated[tuple[UID, ...], Field(max_length=MAX_NODES)] = ()
 
     @property
     def digest(self) -> str:
@@ -114,14 +121,15 @@ def thickness(header: Dataset) -> float:
 
 
 def choose(known: Iterable[Prior], study_uid: str, today: date, slice_mm: float) -> Prior | None:
-    """Return the report to compare with: of the newest earlier study, the series whose slices lie about as far apart.
+    """Return the report to compare with: of the newest earlier study, the series whose slices lie about as far apart, its newest report.
 
-    Later studies never count, so that a series that is analysed again gives what it gave before.
+    Later studies never count, so that a series that is analysed again gives what it gave before; nor does what another report of its study replaced.
     """
     before = [prior for prior in known if prior.study_date < today and prior.study_instance_uid != study_uid]
+    superseded = {(prior.study_instance_uid, uid) for prior in before for uid in prior.supersedes}
     return max(
-        before,
-        key=lambda prior: (prior.study_date, -abs(prior.record.slice_mm - slice_mm), prior.sop_instance_uid),
+        (prior for prior in before if (prior.study_instance_uid, prior.sop_instance_uid) not in superseded),
+        key=lambda prior: (prior.study_date, -abs(prior.record.slice_mm - slice_mm), prior.made, prior.sop_instance_uid),
         default=None,
     )
 

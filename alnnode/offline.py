@@ -138,6 +138,7 @@ def offline_context(
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
         earlier=earlier,
+        zone=settings.node.zone,
     )
 
 

@@ -41,13 +41,13 @@ def celery_options(settings: Settings) -> dict[str, object]:
     Acknowledged late and rejected when the worker is lost, so that a killed worker costs no job; one message at a time, so
     that no job waits behind a long one; JSON only, so that a broker that others can write to cannot run code.
     """
-    hard = settings.broker.time_limit
+    before, hard = settings.prior_seconds, settings.broker.time_limit  # the look for earlier reports has its own time
     transport = _transport(settings)
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": transport,
         "result_backend_transport_options": transport,
-        "visibility_timeout": hard + VISIBILITY_MARGIN,
+        "visibility_timeout": before + hard + VISIBILITY_MARGIN,
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
@@ -62,8 +62,8 @@ def celery_options(settings: Settings) -> dict[str, object]:
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_time_limit": hard,
-        "task_soft_time_limit": SOFT_SHARE * hard,
+        "task_time_limit": before + hard,
+        "task_soft_time_limit": before + SOFT_SHARE * hard,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # a result is worth more than its message
         "worker_enable_remote_control": False,
@@ -81,7 +81,7 @@ def _queue(name: str) -> Queue:
 
 def _transport(settings: Settings) -> dict[str, object]:
     return {
-        "visibility_timeout": settings.broker.time_limit + VISIBILITY_MARGIN,
+        "visibility_timeout": settings.prior_seconds + settings.broker.time_limit + VISIBILITY_MARGIN,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
     }

@@ -220,6 +220,8 @@ def variants() -> dict[str, Analysis]:
     frames.NumberOfFrames = 12
     for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"):
         del frames[keyword]
+    japanese = header("Yamada^Hanako=山田^花子=やまだ^はなこ", "ISO_IR 192")
+    japanese.TimezoneOffsetFromUTC = "+0900"
     partial = analysis(1)
     marked = analysis(2)
     by_reader = tuple(
@@ -238,7 +240,7 @@ def variants() -> dict[str, Analysis]:
         "enhanced": analysis(2, frames, frames=True),
         "bare": analysis(2, bare),
         "greek": analysis(2, header("Παπαδοπούλου^Μαρία")),
-        "japanese": analysis(1, header("Yamada^Hanako=山田^花子=やまだ^はなこ", "ISO_IR 192")),
+        "japanese": analysis(1, japanese),
         "partial": replace(
             partial,
             coverage=(

@@ -24,7 +24,8 @@ def on_crop(mask: npt.NDArray[np.bool_], geometry: CropGeometry) -> npt.NDArray[
     columns = np.rint(geometry.left + steps * geometry.step_column).astype(int)
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))[None, :]
     seen = mask[np.clip(rows, 0, mask.shape[0] - 1)[:, None], np.clip(columns, 0, mask.shape[1] - 1)[None, :]]
-    return np.asarray(seen & inside)
+    shown = np.asarray(seen & inside)
+    return shown.T if geometry.transposed else shown
 
 
 def regions(node: npt.NDArray[np.bool_], pixel_mm: float) -> npt.NDArray[np.intp]:

@@ -78,7 +78,11 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
     header = priors.header_of(paths[0]) if paths else None
-    context = _context(claim, runtime, priors.find(settings, runtime.spool.root, header, runtime.held))
+    earlier = priors.find(settings, runtime.spool.root, header, runtime.held)
+    known = runtime.jobs.identify(claim, _function_of(claim, earlier, runtime.analyst.arithmetic))
+    if known is None:
+        raise LeaseLostError(f"job {claim.job_id} was taken over")
+    context = _context(known, runtime, earlier)
     marks = [runtime.spool.path(name) for name in claim.marks]
     objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)
@@ -103,10 +107,16 @@ def enqueue_deliveries(job_id: str, runtime: Runtime) -> None:
         log.warning("deliveries_not_enqueued", job=job_id, error=str(error))
 
 
+def _function_of(claim: Claim, earlier: Earlier | None, arithmetic: str) -> str:
+    """Return the digest of all that this job's results are a function of, but for bundle and settings."""
+    joined = claim.input_digest if earlier is None else earlier.joined(claim.input_digest)
+    return hashlib.sha256(f"{joined}\n{arithmetic}".encode()).hexdigest()
+
+
 def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportContext:
     settings = runtime.settings
     return ReportContext(
-        input_digest=claim.input_digest if earlier is None else earlier.joined(claim.input_digest),
+        input_digest=claim.input_digest,
         settings_digest=settings.result_digest,
         created=claim.created,
         station=settings.node.ae_title,
@@ -115,6 +125,8 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         window=(settings.analysis.window_center, settings.analysis.window_width),
         options=settings.report.options,
         earlier=earlier,
+        superseded=claim.superseded,
+        zone=settings.node.zone,
     )
 
 

@@ -1,7 +1,13 @@
-"""Earlier reports of a job's patient: those that this node made, and where the site asks for it those in its archives."""
+"""Earlier reports of a job's patient: those that this node made, and where the site asks for it those in its archives.
+
+Looked for before the device is taken, in a time of its own, and at no cost to the analysis: whatever an archive does, or does not do, it can
+only cost the comparison.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -9,20 +15,23 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from alnnode import logs
 from alnnode.comparison import Earlier, Prior, choose, study_date, thickness
 from alnnode.errors import ServiceError
 from alnnode.records import ObjectRole
 from alnnode.send.archive import Archive
 from alnnode.send.earlier import DicomArchive
-from alnnode.store.memory import Memory, patient_of
+from alnnode.store.memory import Memory, Patient, patient_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from datetime import date
     from pathlib import Path
 
     from pydicom import Dataset
 
     from alnnode.records import ResultObject
+    from alnnode.settings import Archive as ArchiveSettings
     from alnnode.settings import Settings
 
 TAGS = ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyInstanceUID", "SliceThickness"]
@@ -49,36 +58,79 @@ def find(
     """Return what a series with this header is compared with; None when the site follows nothing up.
 
     ``held`` tells the files that the node holds of a series, by SOP Instance UID: what an archive moves here comes through its listener.
-    An archive that does not answer costs the comparison, never the analysis.
-
-    Raises:
-        OSError: the spool cannot be read.
+    All archives are asked at once, and have ``[report] prior_timeout`` together.
     """
     if settings.report.follow_up == "off":
         return None
     patient, today = (None, None) if header is None else (patient_of(header), study_date(header))
     if header is None or patient is None or today is None:
         return Earlier()
-    known = [prior for data in Memory(spool).recall(patient) if (prior := _kept(data)) is not None]
-    trouble = None
+    try:
+        known = [prior for data in Memory(spool).recall(patient) if (prior := _kept(data)) is not None]
+        trouble = None
+    except OSError as error:
+        log.warning("earlier_reports_not_read", error=type(error).__name__, errno=error.errno)
+        known, trouble = [], "the reports that this node keeps could not be read"
     if settings.report.follow_up == "archives":
-        from alnnode.report import record  # noqa: PLC0415 - highdicom is slow to import, and only this needs it
-
-        for archive in settings.archives:
-            try:
-                asked = (
-                    Archive(archive)
-                    if archive.kind == "dicomweb"
-                    else DicomArchive(archive, settings.node.ae_title, held, {prior.sop_instance_uid for prior in known})
-                )
-                found = asked.reports(patient.number, today.strftime("%Y%m%d"))
-            except ServiceError as error:
-                log.warning("archive_not_asked", archive=archive.name, error=str(error))
-                trouble = f"archive {archive.name} could not be asked"
-                continue
-            known += [prior for one in found if patient_of(one) == patient and (prior := record.read(one)) is not None]
+        have = {prior.sop_instance_uid for prior in known}
+        inquiries = [_Inquiry(archive, settings, patient, today, held, have) for archive in settings.archives]
+        for inquiry in inquiries:
+            inquiry.start()
+        for inquiry in inquiries:
+            found, problem = inquiry.answer()
+            known += found
+            trouble = problem or trouble
     prior = choose(known, str(header.get("StudyInstanceUID", "")), today, thickness(header))
     return Earlier(prior, None if prior is not None else trouble)
+
+
+class _Inquiry(threading.Thread):
+    """One question to one archive, in a thread that nobody waits for longer than the site says."""
+
+    def __init__(
+        self,
+        archive: ArchiveSettings,
+        settings: Settings,
+        patient: Patient,
+        today: date,
+        held: Callable[[str], dict[str, Path]],
+        known: Collection[str],
+    ) -> None:
+        super().__init__(name=f"archive {archive.name}", daemon=True)
+        self._until = time.monotonic() + settings.report.prior_timeout
+        # No single wait is longer than all together, so that the thread ends soon after nobody listens.
+        self._archive = archive.model_copy(update={"timeout": min(archive.timeout, settings.report.prior_timeout)})
+        self._ae_title, self._held, self._known = settings.node.ae_title, held, frozenset(known)
+        self._patient, self._today = patient, today
+        self._found: list[Prior] | None = None
+
+    def run(self) -> None:
+        """Ask."""
+        try:
+            self._found = self._ask()
+        except ServiceError as error:
+            log.warning("archive_not_asked", archive=self._archive.name, error=str(error))
+        except Exception as error:  # noqa: BLE001 - what a stranger's archive brings about must not end an analysis
+            log.warning("archive_not_asked", archive=self._archive.name, error=type(error).__name__, where=logs.where(error))
+
+    def answer(self) -> tuple[list[Prior], str | None]:
+        """Return what was found, and why something may be missing; wait for it as long as there is time."""
+        self.join(max(0.0, self._until - time.monotonic()))
+        if self.is_alive():
+            log.warning("archive_not_asked", archive=self._archive.name, error="it did not answer in time")
+            return [], f"archive {self._archive.name} did not answer in time"
+        return (self._found, None) if self._found is not None else ([], f"archive {self._archive.name} could not be asked")
+
+    def _ask(self) -> list[Prior]:
+        from alnnode.report import record  # noqa: PLC0415 - highdicom is slow to import, and only this needs it
+
+        asked = (
+            Archive(self._archive, until=self._until)
+            if self._archive.kind == "dicomweb"
+            else DicomArchive(self._archive, self._ae_title, self._held, self._known, until=self._until)
+        )
+        found = asked.reports(self._patient.number, self._today.strftime("%Y%m%d"))
+        return [prior for one in found if patient_of(one) == self._patient and (prior := record.read(one)) is not None]
 
 
 def remember(settings: Settings, spool: Path, header: Dataset | None, objects: Sequence[ResultObject]) -> None:

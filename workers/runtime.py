@@ -52,6 +52,10 @@ class Analyst(Protocol):
     def digest(self) -> str:
         """sha256 (hex) of the bundle."""
 
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits of a result beside input and weights: the device, in words."""
+
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
     ) -> tuple[list[ResultObject], str | None]:
@@ -78,6 +82,13 @@ class ModelAnalyst:
         if self._digest is None:
             self._digest = self._opened().digest
         return self._digest
+
+    @property
+    def arithmetic(self) -> str:
+        """See `Analyst.arithmetic`; loads the networks."""
+        from alnnode.model.ensemble import arithmetic  # noqa: PLC0415 - only the process that analyses loads torch
+
+        return arithmetic(self._load()[0].device)
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()

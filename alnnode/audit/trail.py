@@ -86,7 +86,7 @@ class Trail:
 
     def _keep(self, message: Message, find_patient: FindPatient | None) -> None:
         assert self._waiting is not None
-        if find_patient is not None and (person := find_patient()) is not None:
+        if find_patient is not None and (person := self._patient(find_patient)) is not None:
             message = replace(message, things=(*message.things, person))
         try:
             kept = self._waiting.put(message.xml(self._source, self._site))
@@ -94,6 +94,15 @@ class Trail:
             kept = False
         if not kept:
             self._lose()
+
+    @staticmethod
+    def _patient(find_patient: FindPatient) -> Thing | None:
+        """Ask for the patient; a message without one is better than none, and than the end of this thread."""
+        try:
+            return find_patient()
+        except Exception as error:  # noqa: BLE001 - it asks the database, the disk, and pydicom
+            log.warning("audit_patient_not_found", error=type(error).__name__)
+            return None
 
     def _lose(self) -> None:
         """Count a message that could not be kept, and say so now and then."""

@@ -4,7 +4,7 @@ Park et al. (Curr Oncol 2024;31:2278) name the crops but give no sizes: every nu
 *FSC*, the fixed-size crop, shows a square of constant millimetres with the node in its centre, so size is kept and context varies.
 *ASC*, the adjustable-square crop, shows a square around the node's box plus a margin, resized, so shape is kept and size is lost.
 Both are turned so that the patient's front is up and the patient's right is on the left, as a reader looks at an axial slice: a prone
-series gives the networks the same picture as a supine one.
+or decubitus series gives the networks the same picture as a supine one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.imaging import window
+from alnnode.imaging.orientation import in_plane
 from alnnode.records import Crop, CropGeometry, CropPair
 
 if TYPE_CHECKING:
@@ -59,25 +60,27 @@ def asc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSetti
 
 def _square(volume: Volume, box: Box, slice_index: int, kind: Crop, side_mm: float, pixels: int) -> CropGeometry:
     _, row, column = box.centre
-    # The rows of the raster run to the patient's back and its columns to the left in a supine series; elsewhere step backwards.
-    down = 1.0 if volume.affine[1, 1] >= 0 else -1.0
-    right = 1.0 if volume.affine[0, 2] >= 0 else -1.0
-    step_row = down * side_mm / pixels / volume.spacing[1]
-    step_column = right * side_mm / pixels / volume.spacing[2]
+    # The rows of the raster run to the patient's back and its columns to the left in a supine series; elsewhere step backwards, or across.
+    turned = in_plane(volume.affine)
+    down, right = -1.0 if turned.flip_y else 1.0, -1.0 if turned.flip_x else 1.0
+    along_rows, along_columns = (right, down) if turned.transposed else (down, right)
+    step_row = along_rows * side_mm / pixels / volume.spacing[1]
+    step_column = along_columns * side_mm / pixels / volume.spacing[2]
     middle = (pixels - 1) / 2
-    return CropGeometry(
-        kind, slice_index, row - middle * step_row, column - middle * step_column, step_row, step_column, pixels
-    )
+    top, left = row - middle * step_row, column - middle * step_column
+    return CropGeometry(kind, slice_index, top, left, step_row, step_column, pixels, turned.transposed)
 
 
 def to_voxel(geometry: CropGeometry, v: float, u: float) -> tuple[float, float]:
     """Return the (row, column) of the slice that the crop's pixel (v, u) shows."""
-    return geometry.top + v * geometry.step_row, geometry.left + u * geometry.step_column
+    down, across = (u, v) if geometry.transposed else (v, u)
+    return geometry.top + down * geometry.step_row, geometry.left + across * geometry.step_column
 
 
 def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float, float]:
     """Return the crop's pixel (v, u) of a position on the slice: the inverse of `to_voxel`."""
-    return (row - geometry.top) / geometry.step_row, (column - geometry.left) / geometry.step_column
+    down, across = (row - geometry.top) / geometry.step_row, (column - geometry.left) / geometry.step_column
+    return (across, down) if geometry.transposed else (down, across)
 
 
 def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...]) -> FloatArray:
@@ -99,6 +102,7 @@ def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, f
         patch = ndimage.gaussian_filter(patch, blur, mode="nearest")
     grid = np.meshgrid(rows - j0, columns - i0, indexing="ij")
     hu = ndimage.map_coordinates(patch, grid, order=1, mode="constant", cval=AIR_HU, prefilter=False)
+    hu = hu.T if geometry.transposed else hu
     levels = np.stack([np.rint(window.apply(hu, centre, width) * 255) for centre, width in windows])
     return levels.astype(np.float32) / np.float32(255)
 

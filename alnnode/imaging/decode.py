@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pydicom.encaps import generate_frames
@@ -15,7 +15,7 @@ from alnnode.imaging import panics, part10
 from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
     from pydicom import FileDataset
@@ -56,29 +56,45 @@ def hounsfield(frames: Sequence[Frame]) -> Iterator[Hounsfield]:
 def hounsfield_of(dataset: FileDataset, frames: Sequence[Frame]) -> Iterator[Hounsfield]:
     """Decode frames of an instance that is already read; otherwise as `hounsfield`."""
     try:
-        check_pixel_data(dataset, frames[0])
-        native_shift = _misplaced_bits(dataset)
-        syntax = dataset.file_meta.TransferSyntaxUID
-        decoder = get_decoder(syntax)
-        arrays = decoder.iter_array(
-            dataset,
-            indices=[(frame.number or 1) - 1 for frame in frames],
-            raw=True,
-            correct_unused_bits=native_shift is None,
-            decoding_plugin=_plugin(syntax),
-        )
+        check_pixel_data(dataset, Size(frames[0].rows, frames[0].columns))
         padding = _padding(dataset)
-        with panics.caught():
-            for frame, (array, _) in zip(frames, arrays, strict=True):
-                raw = array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
-                if raw.shape != (frame.rows, frame.columns):
-                    raise NotAnalysable(_DAMAGED)
-                yield _rescale(raw, frame, padding)
+        values = stored_values(dataset, [(frame.number or 1) - 1 for frame in frames])
+        for frame, raw in zip(frames, values, strict=True):
+            if raw.shape != (frame.rows, frame.columns):
+                raise NotAnalysable(_DAMAGED)
+            yield _rescale(raw, frame, padding)
     except _UNDECODABLE:
         raise NotAnalysable(_DAMAGED) from None  # the cause may quote header values
 
 
-def check_pixel_data(dataset: FileDataset, frame: Frame) -> None:
+def stored_values(dataset: FileDataset, indices: Iterable[int]) -> Iterator[Raw]:
+    """Decode frames, by their indices from 0, to stored values (PS3.3 C.11.1.1): what the modality LUT is applied to.
+
+    Raises:
+        RuntimeError, and what pydicom raises: the pixel data are damaged. Ask `check_pixel_data` first.
+    """
+    native_shift = _misplaced_bits(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    arrays = get_decoder(syntax).iter_array(
+        dataset,
+        indices=list(indices),
+        raw=True,
+        correct_unused_bits=native_shift is None,
+        decoding_plugin=_plugin(syntax),
+    )
+    with panics.caught():
+        for array, _ in arrays:
+            yield array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
+
+
+class Size(NamedTuple):
+    """Of one frame, as the header gives it."""
+
+    rows: int
+    columns: int
+
+
+def check_pixel_data(dataset: FileDataset, frame: Size) -> None:
     """Compare the pixel data with the header before a decoder believes either.
 
     Raises:
@@ -115,7 +131,7 @@ def _plugin(syntax: str) -> str:
     return "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
 
 
-def _check_codestream(codestream: bytes, syntax: str, frame: Frame) -> None:
+def _check_codestream(codestream: bytes, syntax: str, frame: Size) -> None:
     if syntax == RLELossless:
         # PackBits makes at most 128 bytes of 2: the input's own length bounds the output.
         return

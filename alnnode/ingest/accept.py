@@ -7,6 +7,7 @@ the database follows within some 0.2 s (`alnnode.ingest.recorder`).
 from __future__ import annotations
 
 import errno
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from alnnode.ingest.recorder import Pending, Recorder, Release, instance
 from alnnode.ingest.status import STUDY_MISMATCH, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from alnnode.settings import Settings
@@ -39,6 +40,7 @@ class Acceptor:
         self._jobs, self._spool = jobs, spool
         self._recorder = Recorder(jobs, spool)
         self._facts: dict[tuple[str, str], SeriesFacts] = {}
+        self._comparing = threading.Lock()  # two files are in memory for it, decoded
         self._min_free_mb = settings.retention.min_free_mb
         self._max_bytes = settings.listener.max_object_mb << 20
 
@@ -53,7 +55,7 @@ class Acceptor:
         """Take one encoded data set (without File Meta Information) and return its Series Instance UID.
 
         The two UIDs are what the sender's command says of the object; None when the protocol has no command. An object that is
-        here already with the same bytes is taken without a change.
+        here already with the same bytes, or the same image in another encoding, is taken without a change.
 
         Raises:
             RejectedObject: it is not kept; the status says why.
@@ -119,34 +121,59 @@ class Acceptor:
         meta = part10.head(row.sop_class_uid, row.sop_instance_uid, row.transfer_syntax_uid, row.facts.calling_ae, row.sha256)
         path = self._spool.put_pending(row.sop_instance_uid, [meta, content])
         if path is None:
-            self._compare_pending(row)
+            self._compare_pending(row, [meta, content])
             return
         # In this order: an object leaves the journal only after it has its name and its row.
-        if self._spool.is_published(row.path):
-            self._compare_recorded(row, path)
+        if self._spool.is_published(row.path) and not self._is_recorded_alike(row, path):
+            return
         # Also when it is here already: a clean-up that was cut off may have left the row without its file.
         self._recorder.put(Pending(path, row))
 
-    def _compare_recorded(self, row: NewInstance, path: Path) -> None:
+    def _is_recorded_alike(self, row: NewInstance, path: Path) -> bool:
+        """Whether what is recorded has the same bytes; when it is the same image in another encoding, the first is kept, and there is no more to do.
+
+        Raises:
+            RejectedObject: it is another object.
+        """
         try:
             known = self._jobs.digest(row.sop_instance_uid)
-        except SQLAlchemyError:
+            if known in {None, row.sha256}:
+                return True
+            self._check_same(self._spool.path(row.path), path)
+        except BaseException:
             self._spool.settle([path])
             raise
-        if known not in {None, row.sha256}:
-            self._spool.settle([path])
-            raise _conflict()
+        self._spool.settle([path])
+        return False
 
-    def _compare_pending(self, row: NewInstance) -> None:
+    def _compare_pending(self, row: NewInstance, parts: Sequence[bytes | memoryview]) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)
         uid = row.sop_instance_uid
         known = self._jobs.digest(uid) or part10.digest_of(path) or self._jobs.digest(uid)
         if known is None:
             # It was there, was refused, and is gone: the sender's next try meets a settled state.
             raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender sends this object just now")
-        if known != row.sha256:
-            raise _conflict()
+        if known == row.sha256:
+            return
+        with self._spool.scratch(parts) as sent:
+            try:
+                self._check_same(path, sent)
+            except FileNotFoundError:  # recorded meanwhile
+                self._check_same(self._spool.path(row.path), sent)
 
+    def _check_same(self, held: Path, sent: Path) -> None:
+        """Let the same image in another encoding pass.
 
-def _conflict() -> RejectedObject:
-    return RejectedObject(Status.CONFLICT, "another object with this SOP Instance UID is here already")
+        Raises:
+            RejectedObject: it is another object.
+            FileNotFoundError: the first is no longer under this name.
+            OSError: the spool does not do its part.
+        """
+        from alnnode.imaging.same import same  # noqa: PLC0415 - decoders are slow to import, and few senders need them
+
+        with self._comparing:
+            alike = same(held, sent)
+        if not alike:
+            held.stat()
+            raise RejectedObject(Status.CONFLICT, "another object with this SOP Instance UID is here already")
+        log.info("same_image_in_another_encoding")

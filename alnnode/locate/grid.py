@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from alnnode.imaging.orientation import in_plane
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -37,13 +39,10 @@ class Frame:
 
     @classmethod
     def of(cls, volume: Volume) -> Frame:
-        """Read the frame off the affine (PS3.3 C.7.6.2.1.1: +x left, +y back, +z head)."""
-        rows, columns = volume.affine[:3, 1], volume.affine[:3, 2]
-        transposed = bool(abs(columns[0]) < abs(rows[0]))
-        along_x, along_y = (rows, columns) if transposed else (columns, rows)
+        """Read the frame off the affine."""
+        turned = in_plane(volume.affine)
         dz, dj, di = volume.spacing
-        spacing = (dz, di, dj) if transposed else (dz, dj, di)
-        return cls(transposed, bool(along_y[1] < 0), bool(along_x[0] < 0), spacing)
+        return cls(*turned, (dz, di, dj) if turned.transposed else (dz, dj, di))
 
     def canonical(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View of a source-ordered array (k, j, i) in canonical order (z, y, x); no copy."""

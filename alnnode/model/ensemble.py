@@ -45,6 +45,13 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
+def arithmetic(device: torch.device) -> str:
+    """Return what decides the last bits of a result beside input and weights: the device, its instructions, its number format."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, bfloat16, torch {torch.__version__}"
+    return f"CPU {torch.backends.cpu.get_cpu_capability()}, float32, torch {torch.__version__}"
+
+
 def device_memory() -> dict[str, float]:
     """Return bytes of GPU memory: all of the device, and the most that this process ever held; nothing without CUDA."""
     if not torch.cuda.is_available():

@@ -32,6 +32,7 @@ from alnnode.records.results import (
     ReportContext,
     ReportOptions,
     ResultObject,
+    ResultReference,
     SRClass,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "ReportContext",
     "ReportOptions",
     "ResultObject",
+    "ResultReference",
     "SRClass",
     "Shape",
     "Side",

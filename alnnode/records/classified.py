@@ -23,7 +23,8 @@ class CropGeometry:
     """A square crop of one slice: pure geometry, invertible.
 
     The crop's pixel (v, u) (row, column; integers at pixel centres) shows the voxel position
-    ``(slice_index, top + v * step_row, left + u * step_column)``.
+    ``(slice_index, top + v * step_row, left + u * step_column)``; where ``transposed``, of a patient who lies on the side,
+    ``(slice_index, top + u * step_row, left + v * step_column)``.
     """
 
     kind: Crop
@@ -33,6 +34,7 @@ class CropGeometry:
     step_row: float
     step_column: float
     size: int  # pixels along each side
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Heatmap:
     crop: Crop
     values: FloatArray
     geometry: CropGeometry
+
+    @property
+    def on_slice(self) -> FloatArray:
+        """The values with their first axis along the rows of the slice, and the second along its columns."""
+        return self.values.T if self.geometry.transposed else self.values
 
 
 @dataclass(frozen=True, slots=True)

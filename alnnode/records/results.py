@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from pydicom import Dataset
 
@@ -40,6 +40,7 @@ class ObjectRole(StrEnum):
     KEY_OBJECTS = "ko"
     PRESENTATION_STATE = "pr"
     RESULTS_TREE = "tree"
+    REJECTION = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,16 @@ class ReportOptions:
     map_frames: MapFrames = MapFrames.NODES
 
 
+class ResultReference(NamedTuple):
+    """A result object of an earlier report."""
+
+    role: ObjectRole
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReportContext:
     """What belongs to the job rather than to the series: identical on every re-run.
@@ -111,13 +122,15 @@ class ReportContext:
     Attributes:
         input_digest: sha256 (hex) over the sorted digests of the input instances.
         settings_digest: sha256 (hex) over the settings that change the result.
-        created: the moment all dates and times inside the objects are taken from (DESIGN section 1).
+        created: the moment all dates and times inside the objects are taken from (DESIGN section 1); aware, or in the source's own time.
         station: AE title of the node, written as Station Name.
         revision: 1 for the first result of a series, one more for each later input.
         predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
         window: (centre, width) in HU of the captures and of the presentation state.
         options: which objects, in which form.
         earlier: what was found of earlier results; None: the site follows nothing up.
+        superseded: result objects of this series that these replace, the oldest first.
+        zone: of the site, for sources that do not tell their offset from UTC; None: the site does not tell it either.
     """
 
     input_digest: str
@@ -129,6 +142,8 @@ class ReportContext:
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
     earlier: Earlier | None = None
+    superseded: tuple[ResultReference, ...] = ()
+    zone: tzinfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import capture, key_objects, parametric_map, presentation_state, results_tree, segmentation, sr
+from alnnode.report import capture, key_objects, parametric_map, presentation_state, rejection, results_tree, segmentation, sr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,4 +40,6 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
             made += build_kind(analysis, context)
     if ObjectRole.RESULTS_TREE in context.options.kinds:
         made += results_tree.build(analysis, context, made)
+    if ObjectRole.REJECTION in context.options.kinds:
+        made += rejection.build(analysis, context)
     return made

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from alnnode.imaging.orientation import in_plane
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -80,7 +82,7 @@ class View:
         j0, j1 = _extent(tissue.mean(axis=1))
         i0, i1 = _extent(tissue.mean(axis=0))
         tall, wide = (j1 - j0) * volume.spacing[1], (i1 - i0) * volume.spacing[2]
-        if _on_the_side(volume):
+        if in_plane(volume.affine).transposed:
             tall, wide = wide, tall
         pitch = max(tall / height, wide / width)
         return cls._around(volume, slice_index, ((j0 + j1 - 1) / 2, (i0 + i1 - 1) / 2), pitch, (height, width))
@@ -127,17 +129,13 @@ def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int,
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
 
 
-def _on_the_side(volume: Volume) -> bool:
-    """Whether the patient's left-right axis runs along the columns of the source (lateral decubitus)."""
-    return bool(abs(volume.affine[0, 1]) > abs(volume.affine[0, 2]))
-
-
 def _steps(volume: Volume, pitch_mm: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return (row, column) steps of one view pixel to the back and to the patient's left (LPS: +y and +x)."""
-    row, column = pitch_mm / volume.spacing[1], pitch_mm / volume.spacing[2]
-    if _on_the_side(volume):
-        return (0.0, column if volume.affine[1, 2] >= 0 else -column), (row if volume.affine[0, 1] >= 0 else -row, 0.0)
-    return (row if volume.affine[1, 1] >= 0 else -row, 0.0), (0.0, column if volume.affine[0, 2] >= 0 else -column)
+    turned = in_plane(volume.affine)
+    down, right = -pitch_mm if turned.flip_y else pitch_mm, -pitch_mm if turned.flip_x else pitch_mm
+    if turned.transposed:
+        return (0.0, down / volume.spacing[2]), (right / volume.spacing[1], 0.0)
+    return (down / volume.spacing[1], 0.0), (0.0, right / volume.spacing[2])
 
 
 def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
@@ -157,7 +155,9 @@ def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
     g = heatmap.geometry
     rows, columns = view.grid()
     grid = (rows - g.top) / g.step_row, (columns - g.left) / g.step_column
-    values = np.clip(ndimage.map_coordinates(heatmap.values, grid, order=1, mode="constant", cval=0.0), 0, 1).astype(np.float32)
+    values = np.clip(ndimage.map_coordinates(heatmap.on_slice, grid, order=1, mode="constant", cval=0.0), 0, 1).astype(
+        np.float32
+    )
     inside = (grid[0] >= -0.5) & (grid[0] <= g.size - 0.5) & (grid[1] >= -0.5) & (grid[1] <= g.size - 0.5)
     return blend(picture, values, inside)
 

@@ -10,6 +10,7 @@ from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, Seconda
 
 from alnnode.records import CaptureForm, ObjectRole
 from alnnode.report import modules, pages, summary_page
+from alnnode.report.times import moment
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _image(page: Page, analysis: Analysis, context: ReportContext) -> Dataset:
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit, image.PixelRepresentation = 7, 0
     image.LossyImageCompression = "00"
-    image.DateOfSecondaryCapture = context.created.strftime("%Y%m%d")
-    image.TimeOfSecondaryCapture = context.created.strftime("%H%M%S")
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture, _ = moment(analysis.header, context)
     image.SecondaryCaptureDeviceManufacturer = modules.MANUFACTURER
     image.SecondaryCaptureDeviceManufacturerModelName = modules.MODEL_NAME
     return image

@@ -52,6 +52,9 @@ SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
 NO_UNITS = Code("1", "UCUM", "no units")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
+OTHER_FAILURE = Code("111220", "DCM", "Other failure")  # CID 7011
 ENGLISH = Code("en", "RFC5646", "English")
 
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")

@@ -147,7 +147,7 @@ def prior_reference(analysis: Analysis) -> list[ContentItem]:
 def prior_evidence(analysis: Analysis) -> list[Dataset]:
     """Return what the evidence needs of it: of another study, so it goes to the Pertinent Other Evidence (PS3.3 C.17.2)."""
     return [
-        _evidence(prior.study_instance_uid, prior.series_instance_uid, prior.sop_class_uid, prior.sop_instance_uid)
+        evidence(prior.study_instance_uid, prior.series_instance_uid, prior.sop_class_uid, prior.sop_instance_uid)
         for prior in _priors(analysis)
     ]
 
@@ -159,10 +159,11 @@ def _priors(analysis: Analysis) -> list[Prior]:
 
 def stand_in(item: ResultObject) -> Dataset:
     """Return what the evidence needs of another result object."""
-    return _evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
+    return evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
 
 
-def _evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
+def evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
+    """Return what the evidence needs of an object."""
     made = Dataset()
     for keyword in modules.REQUIRED:
         setattr(made, keyword, None)

@@ -14,7 +14,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole, ResultObject
-from alnnode.report.uids import uid
+from alnnode.report.times import moment
+from alnnode.report.uids import content_uid, uid
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, ReportContext, SliceRef, Volume
@@ -25,7 +26,7 @@ REQUIRED = (
     "AccessionNumber", "ReferringPhysicianName", "StudyID",
 )  # fmt: skip
 OPTIONAL = (
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
+    "SpecificCharacterSet", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
     "PatientBirthTime", "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified",
     "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "ReferencedRequestSequence", "InstitutionName",
 )  # fmt: skip
@@ -40,6 +41,7 @@ CONTENT = {
     ObjectRole.KEY_OBJECTS: ", key",
     ObjectRole.PRESENTATION_STATE: ", boxes",
     ObjectRole.RESULTS_TREE: ", list",
+    ObjectRole.REJECTION: ", replaced",
 }  # with the notice within 64 characters
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
 SPELLINGS = str.maketrans(
@@ -122,9 +124,8 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
 
 
 def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
-    """Set the patient, study, equipment and time attributes of an object and return its bytes."""
-    moment = context.created
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+    """Set the patient, study, equipment and time attributes of an object, name it by its content, and return its bytes."""
+    date, time, offset = moment(analysis.header, context)
     dataset.InstanceCreationDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = time
     if role is not ObjectRole.PRESENTATION_STATE:  # it has the Presentation Creation Date instead
@@ -140,6 +141,8 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         del dataset.SpecificCharacterSet
     for element in source_header(analysis):
         dataset.add(element)
+    if offset is not None:
+        dataset.TimezoneOffsetFromUTC = offset
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
@@ -147,8 +150,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(content_uid(dataset.SOPInstanceUID, _encoded(dataset)))
     return ResultObject(
         role=role,
         sop_class_uid=str(dataset.SOPClassUID),
@@ -156,8 +158,15 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         series_instance_uid=str(dataset.SeriesInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
-        data=buffer.getvalue(),
+        data=_encoded(dataset),
     )
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    """Return the bytes of a Part 10 file."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
 
 
 def drop_library(dataset: Dataset) -> None:

@@ -116,6 +116,6 @@ def on_raster(heatmap: Heatmap, raster: tuple[int, int]) -> npt.NDArray[np.float
         (np.arange(raster[0]) - g.top) / g.step_row, (np.arange(raster[1]) - g.left) / g.step_column, indexing="ij"
     )
     inside = (rows >= -0.5) & (rows <= g.size - 0.5) & (columns >= -0.5) & (columns <= g.size - 0.5)
-    values = ndimage.map_coordinates(heatmap.values, (rows, columns), order=1, mode="nearest")
+    values = ndimage.map_coordinates(heatmap.on_slice, (rows, columns), order=1, mode="nearest")
     clipped: npt.NDArray[np.float32] = np.where(inside, np.clip(values, 0.0, 1.0), 0.0).astype(np.float32)
     return clipped

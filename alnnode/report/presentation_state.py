@@ -23,6 +23,7 @@ from highdicom.pr import (
 from alnnode import __version__
 from alnnode.records import ObjectRole
 from alnnode.report import modules, words
+from alnnode.report.times import moment
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def _state(
         voi_lut_transformations=[SoftcopyVOILUTTransformation(window_center=centre, window_width=width)],
     )
     modules.drop_library(state)
-    state.PresentationCreationDate = context.created.strftime("%Y%m%d")
-    state.PresentationCreationTime = context.created.strftime("%H%M%S")
+    state.PresentationCreationDate, state.PresentationCreationTime, _ = moment(analysis.header, context)
     state.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
     return modules.finish(state, analysis, context, ObjectRole.PRESENTATION_STATE)
 

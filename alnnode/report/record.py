@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
+from pydicom.sequence import Sequence
 
 from alnnode.comparison import EarlierNode, Prior, Record, place, study_date
+from alnnode.report.times import content_moment
 from alnnode.report.uids import tracking_uid
 
 if TYPE_CHECKING:
@@ -68,6 +70,24 @@ def read(dataset: Dataset) -> Prior | None:
             study_instance_uid=str(dataset.get("StudyInstanceUID", "")),
             study_date=today,
             record=Record.model_validate_json(text),
+            made=content_moment(dataset),
+            supersedes=_superseded(dataset),
         )
     except ValidationError:
         return None
+
+
+def _superseded(dataset: Dataset) -> tuple[str, ...]:
+    """Return the SOP Instance UIDs that the Predecessor Documents Sequence names (PS3.3 C.17.2)."""
+    return tuple(
+        str(instance.get("ReferencedSOPInstanceUID", ""))
+        for study in _items(dataset, "PredecessorDocumentsSequence")
+        for series in _items(study, "ReferencedSeriesSequence")
+        for instance in _items(series, "ReferencedSOPSequence")
+    )
+
+
+def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Return the items of a sequence; none where a stranger wrote something else there."""
+    found = dataset.get(keyword)
+    return tuple(found) if isinstance(found, Sequence) else ()

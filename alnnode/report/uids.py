@@ -1,12 +1,19 @@
-"""UIDs that follow from what they name: the same input, model and settings give the same objects (DESIGN section 1).
+"""UIDs that follow from what they name: one UID, one content (DESIGN section 1).
+
+The UID of an instance follows from all of its bytes, so that two objects that differ in anything differ in their UID, whatever made the
+difference: another version, node, device or library. That of a series follows from all that the job is a function of, and from what came out.
 
 Form: ``2.25.`` and the decimal value of a name-based UUID (PS3.5 B.2; RFC 9562 version 5).
 """
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import TYPE_CHECKING
+
+from alnnode import __version__
+from alnnode.report.times import moment
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, Node, ReportContext
@@ -20,8 +27,33 @@ def uid(*parts: str) -> str:
 
 
 def result_uid(analysis: Analysis, context: ReportContext, *role: str) -> str:
-    """Return the UID of a result object or of its series."""
-    return uid(context.input_digest, analysis.model.digest, context.settings_digest, str(context.revision), *role)
+    """Return the UID of a series of results, or that which an instance has until `content_uid` can name it."""
+    return uid(
+        context.input_digest,
+        analysis.model.digest,
+        context.settings_digest,
+        str(context.revision),
+        __version__,
+        context.station,
+        *(part or "" for part in moment(analysis.header, context)),
+        *(context.predecessor or ()),
+        _outcome(analysis),
+        *role,
+    )
+
+
+def content_uid(provisional: str, content: bytes) -> str:
+    """Return the UID of an instance: of what it is, and of all that is written in it under its provisional UID."""
+    return uid(provisional, hashlib.sha256(content).hexdigest())
+
+
+def _outcome(analysis: Analysis) -> str:
+    """Return a digest of what the device computed: two devices that come to other figures make other series."""
+    figures = [
+        (tuple(finding.node.box.low), finding.prediction.probability, sorted(finding.prediction.members.items()))
+        for finding in analysis.findings
+    ]
+    return hashlib.sha256(repr((figures, analysis.not_analysed)).encode()).hexdigest()
 
 
 def tracking_uid(analysis: Analysis, node: Node) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import time
 from email.message import Message
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,11 @@ UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 class Archive:
     """A DICOMweb origin server that is asked, never written to."""
 
-    def __init__(self, settings: ArchiveSettings, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, settings: ArchiveSettings, transport: httpx.BaseTransport | None = None, until: float = math.inf
+    ) -> None:
+        """Take whom to ask, and until when (monotonic time, s) in all."""
+        self._until = until
         self.name = settings.name
         self._url = (settings.url or "").rstrip("/")
         self._timeout, self._tls = settings.timeout, settings.tls
@@ -90,12 +96,16 @@ class Archive:
                 continue
 
     def _get(self, client: httpx.Client, path: str, asked: dict[str, str], accept: str) -> tuple[int, str, bytes]:
+        if time.monotonic() > self._until:
+            raise ServiceError(f"archive {self.name}: it takes too long")
         with client.stream("GET", f"{self._url}/{path}", params=asked, headers={"Accept": accept}) as answer:
             if answer.status_code not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
                 raise ServiceError(f"archive {self.name}: HTTP {answer.status_code}")
             body = bytearray()
             for piece in answer.iter_bytes():
                 body += piece
+                if time.monotonic() > self._until:
+                    raise ServiceError(f"archive {self.name}: it takes too long")
                 if len(body) > LARGEST:
                     raise ServiceError(f"archive {self.name}: an answer is larger than {LARGEST >> 20} MiB")
             return answer.status_code, answer.headers.get("Content-Type", ""), bytes(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import TYPE_CHECKING
@@ -33,9 +34,18 @@ class DicomArchive:
     """
 
     def __init__(
-        self, settings: Archive, ae_title: str, held: Callable[[str], dict[str, Path]], known: Collection[str] = ()
+        self,
+        settings: Archive,
+        ae_title: str,
+        held: Callable[[str], dict[str, Path]],
+        known: Collection[str] = (),
+        until: float = math.inf,
     ) -> None:
-        """Take what tells the files that this node holds of a series, by SOP Instance UID, and the reports that need not come."""
+        """Take what tells the files that this node holds of a series, by SOP Instance UID, the reports that need not come, and until when to ask.
+
+        ``until`` is monotonic time, s, and bounds all questions together.
+        """
+        self._until = until
         self.name = settings.name
         self._retriever, self._timeout = Retriever(settings, ae_title), settings.timeout
         self._held, self._known = held, frozenset(known)
@@ -49,7 +59,7 @@ class DicomArchive:
         if PATTERN.search(patient_id):
             raise ServiceError(f"archive {self.name}: C-FIND would take this Patient ID for a pattern")
         keys = {"PatientID": patient_id, "StudyDate": f"-{until}", "ModalitiesInStudy": "SR", "StudyInstanceUID": ""}
-        studies = self._retriever.find("STUDY", **keys)
+        studies = self._find("STUDY", **keys)
         studies.sort(key=lambda found: (found["StudyDate"], found["StudyInstanceUID"]), reverse=True)
         return [report for study in studies[:NEWEST] for report in self._of_study(study["StudyInstanceUID"])]
 
@@ -57,16 +67,16 @@ class DicomArchive:
         if not UID.fullmatch(study):
             return
         keys = {"StudyInstanceUID": study, "Modality": "SR", "SeriesInstanceUID": "", "SeriesDescription": ""}
-        for found in self._retriever.find("SERIES", **keys):
+        for found in self._find("SERIES", **keys):
             series = found["SeriesInstanceUID"]
             if found["Modality"] == "SR" and found["SeriesDescription"].startswith(RESULTS) and UID.fullmatch(series):
                 yield from self._of_series(study, series)
 
     def _of_series(self, study: str, series: str) -> Iterator[Dataset]:
-        found = self._retriever.find("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID="")
+        found = self._find("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID="")
         wanted = {one["SOPInstanceUID"] for one in found} - self._known
         if wanted - self._held(series).keys():
-            self._retriever.move(study, series)
+            self._retriever.move(study, series, stopped=self._is_over)
         for uid, path in self._arrived(series, wanted).items():
             try:
                 if uid in wanted and path.stat().st_size <= LARGEST:
@@ -74,9 +84,17 @@ class DicomArchive:
             except (InvalidDicomError, OSError, ValueError, NotImplementedError, EOFError):
                 continue
 
+    def _find(self, level: str, **keys: str) -> list[dict[str, str]]:
+        if self._is_over():
+            raise ServiceError(f"archive {self.name}: it takes too long")
+        return self._retriever.find(level, self._is_over, **keys)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until
+
     def _arrived(self, series: str, wanted: Collection[str]) -> dict[str, Path]:
         """Wait until the listener recorded what was sent to it."""
-        until = time.monotonic() + self._timeout
+        until = min(time.monotonic() + self._timeout, self._until)
         while not (held := self._held(series)).keys() >= set(wanted):
             if time.monotonic() > until:
                 raise ServiceError(f"archive {self.name}: a report that it says it sent did not come to this node's listener")

@@ -51,8 +51,10 @@ class Retriever(ServiceUser):
         super().__init__(peer_of(settings), ae_title)
         self._ae_title = ae_title
 
-    def find(self, level: str, **keys: str) -> list[dict[str, str]]:
+    def find(self, level: str, stopped: Callable[[], bool] = lambda: False, **keys: str) -> list[dict[str, str]]:
         """Search at a level ("STUDY", "SERIES", "IMAGE"); of each match the values of the asked keywords, empty where there is none.
+
+        ``stopped`` is asked after each answer whether to give up.
 
         Raises:
             ServiceError: the archive does not answer as it should; the text holds nothing of the patient.
@@ -65,6 +67,8 @@ class Retriever(ServiceUser):
                 status = self.status(answer)
                 if status in PENDING and match is not None:
                     found.append({keyword: _value(match, keyword) for keyword in keys})
+                if status in PENDING and stopped():
+                    raise ServiceError(f"archive {self.name}: given up before all matches were here")
                 if len(found) > MOST:
                     raise ServiceError(f"archive {self.name}: a search has more than {MOST} matches")
         if status != SUCCESS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +17,20 @@ class Node(Section):
 
     ae_title: AETitle = "ALNNODE"
     data_dir: Path = Path("alnnode-data")
+    time_zone: str = ""  # IANA name; empty: the machine's, which is not written
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            return value and ZoneInfo(value).key
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError('no time zone of the IANA database; use a name like "Europe/Athens"') from error
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The same, for the room that writes dates and times."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
 
 class Database(Section):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from alnnode import __version__
 from alnnode.settings.http import Web
 from alnnode.settings.keeping import Audit, Broker, Database, Logging, Node, Retention
 from alnnode.settings.peers import Archive, Commitment, Destination, Listener
@@ -85,10 +86,19 @@ class Settings(BaseSettings):
 
     @property
     def result_digest(self) -> str:
-        """sha256 (hex) over the keys that change a result: part of every result's UID."""
+        """sha256 (hex) over this version and the keys that change a result or are written in it: part of every result's UID."""
         chosen = self.analysis.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
-        chosen["report"] = {**self.report.model_dump(mode="json"), "kinds": sorted(self.report.kinds)}
+        chosen["node"] = [__version__, self.node.ae_title, self.node.time_zone]
+        chosen["report"] = {
+            **self.report.model_dump(mode="json", exclude={"prior_timeout"}),
+            "kinds": sorted(self.report.kinds),
+        }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def prior_seconds(self) -> float:
+        """Seconds that the look for earlier reports in archives may take before an analysis begins."""
+        return self.report.prior_timeout if self.report.follow_up == "archives" else 0.0
 
     @property
     def database_url(self) -> str:

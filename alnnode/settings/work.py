@@ -75,9 +75,10 @@ class Report(Section):
 
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
-    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "reject"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
     follow_up: Literal["off", "own", "archives"] = "own"
+    prior_timeout: Annotated[float, Field(ge=1, le=600)] = 30  # s, for all archives together, before the analysis
 
     @property
     def options(self) -> ReportOptions:

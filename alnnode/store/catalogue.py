@@ -93,22 +93,19 @@ class Catalogue:
             ]
         rows.sort(key=itemgetter(1))
         rows.sort(key=itemgetter(3), reverse=True)
-        return tuple(map(HeldSeries._make, rows))
+        # Results that a PACS sent back are held twice, as received objects too; the series is one.
+        alone: dict[tuple[str, str], Any] = {}
+        for row in rows:
+            alone.setdefault((row[0], row[1]), row)
+        return tuple(map(HeldSeries._make, alone.values()))
 
     def counts(self, series: Collection[str]) -> dict[str, int]:
         """How many objects each of these series has."""
-        received = (
-            select(Instance.series_uid, func.count()).where(Instance.series_uid.in_(series)).group_by(Instance.series_uid)
-        )
-        # Jobs with the same input have the same results.
-        results = (
-            select(Result.series_instance_uid, func.count(Result.sop_instance_uid.distinct()))
-            .join(Job, Job.job_id == Result.job_id)
-            .where(Job.purged_at.is_(None), Result.series_instance_uid.in_(series))
-            .group_by(Result.series_instance_uid)
-        )
+        # Jobs with the same input have the same results, and a PACS may send them back.
+        held = _held(None, series, None)
+        query = select(held.c.series_uid, func.count(held.c.sop_instance_uid.distinct())).group_by(held.c.series_uid)
         with self._reader.connect() as connection:
-            return {uid: count for query in (received, results) for uid, count in connection.execute(query)}
+            return dict(connection.execute(query).all())
 
     def instances(
         self,

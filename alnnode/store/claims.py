@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, func, select, update
 
-from alnnode.records import JobState, ObjectRole
+from alnnode.records import JobState, ObjectRole, ResultReference
 from alnnode.store import marks
 from alnnode.store.rows import Claim
 from alnnode.store.tables import Instance, Job, Result
@@ -66,7 +67,7 @@ def take(
     ).all()
     extra = marks.of_job(connection, job["series_uid"], job["revision"]) if marked else []
     digests = Digests(digest_of(digest for _, digest in (*inputs, *extra)), bundle, settings)
-    model = _same_job(connection, job["series_uid"], job["revision"], digests) or job
+    identity = _identity(connection, job, digests)
     connection.execute(
         update(Job)
         .where(Job.job_id == job_id, free)
@@ -80,7 +81,7 @@ def take(
             input_digest=digests.input,
             bundle_digest=bundle,
             settings_digest=settings,
-            content_at=model["content_at"],
+            content_at=identity.created,
             reason=None,
         )
     )
@@ -91,11 +92,38 @@ def take(
         attempt=job["attempts"] + 1,
         paths=tuple(path for path, _ in inputs),
         input_digest=digests.input,
-        created=model["content_at"],
-        revision=model["revision"],
-        predecessor=_predecessor(connection, job["series_uid"], model["revision"], digests),
+        created=identity.created,
+        revision=identity.revision,
+        predecessor=identity.predecessor,
+        superseded=identity.superseded,
         marks=tuple(path for path, _ in extra),
     )
+
+
+def identify(connection: Connection, claim: Claim, input_digest: str) -> Claim | None:
+    """See `alnnode.store.jobs.Jobs.identify`."""
+    held = and_(Job.job_id == claim.job_id, Job.state == JobState.RUNNING, Job.attempts == claim.attempt)
+    job = connection.execute(select(Job.__table__).where(held).with_for_update()).mappings().one_or_none()
+    if job is None:
+        return None
+    identity = _identity(connection, job, Digests(input_digest, job["bundle_digest"], job["settings_digest"]))
+    connection.execute(update(Job).where(held).values(input_digest=input_digest, content_at=identity.created))
+    return replace(claim, input_digest=input_digest, **identity._asdict())
+
+
+class _Identity(NamedTuple):
+    created: datetime
+    revision: int
+    predecessor: Predecessor | None
+    superseded: tuple[ResultReference, ...]
+
+
+def _identity(connection: Connection, job: RowMapping, digests: Digests) -> _Identity:
+    """Return what a report says of itself: as the first job with these digests said it, else as this job's own."""
+    same = _same_job(connection, job["series_uid"], job["revision"], digests)
+    created, revision = (job["created_at"], job["revision"]) if same is None else (same["content_at"], same["revision"])
+    replaced = and_(Job.series_uid == job["series_uid"], Job.revision < revision, ~_is(digests))
+    return _Identity(created, revision, _predecessor(connection, replaced), _superseded(connection, replaced))
 
 
 def _has_report() -> ColumnElement[bool]:
@@ -107,17 +135,36 @@ def _is(digests: Digests) -> ColumnElement[bool]:
 
 
 def _same_job(connection: Connection, series_uid: str, revision: int, digests: Digests) -> RowMapping | None:
-    """Return the first job with the same input, bundle and settings: the new one must give the same bytes under the same UIDs."""
-    query = select(Job.__table__).where(Job.series_uid == series_uid, Job.revision < revision, _is(digests), _has_report())
+    """Return the first job whose report the new one must give again, in the same bytes under the same UIDs; None where there is none.
+
+    That is one with the same digests, unless another report has replaced it since.
+    """
+    earlier = and_(Job.series_uid == series_uid, Job.revision < revision, _has_report())
+    other = select(func.coalesce(func.max(Job.revision), 0)).where(earlier, ~_is(digests)).scalar_subquery()
+    query = select(Job.__table__).where(earlier, _is(digests), Job.revision > other)
     return connection.execute(query.order_by(Job.revision).limit(1)).mappings().one_or_none()
 
 
-def _predecessor(connection: Connection, series_uid: str, revision: int, digests: Digests) -> Predecessor | None:
-    """Return the newest earlier report of the series that is not this very report."""
+def _superseded(connection: Connection, replaced: ColumnElement[bool]) -> tuple[ResultReference, ...]:
+    """Return all results of the jobs that a report replaces, each once, the oldest first; not the notes that withdrew others."""
+    query = (
+        select(
+            Result.role, Result.sop_class_uid, Result.sop_instance_uid, Result.series_instance_uid, Result.study_instance_uid
+        )
+        .join(Job, Job.job_id == Result.job_id)
+        .where(replaced, Result.role != ObjectRole.REJECTION)
+        .order_by(Job.revision, Result.position)
+    )
+    rows = connection.execute(query).all()
+    return tuple({row.sop_instance_uid: ResultReference(ObjectRole(row.role), *row[1:]) for row in rows}.values())
+
+
+def _predecessor(connection: Connection, replaced: ColumnElement[bool]) -> Predecessor | None:
+    """Return the newest report that a report replaces: of the same series, and not this very one."""
     query = (
         select(Result.sop_class_uid, Result.sop_instance_uid, Result.series_instance_uid, Result.study_instance_uid)
         .join(Job, Job.job_id == Result.job_id)
-        .where(Job.series_uid == series_uid, Job.revision < revision, ~_is(digests), Result.role == ObjectRole.SR)
+        .where(replaced, Result.role == ObjectRole.SR)
         .order_by(Job.revision.desc(), Result.position)
         .limit(1)
     )

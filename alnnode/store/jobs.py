@@ -147,6 +147,19 @@ class Jobs:
                 marked=marked,
             )
 
+    def identify(self, claim: Claim, input_digest: str) -> Claim | None:
+        """Say what else than bundle and settings the report is a function of, now that it is known: its moment, revision and predecessor follow.
+
+        Args:
+            claim: of a running job.
+            input_digest: sha256 (hex) over the claim's own, the earlier report that is compared with, and the device.
+
+        Returns:
+            The claim as it is now; None when the job is no longer this attempt's.
+        """
+        with self._writer.begin() as connection:
+            return claims.identify(connection, claim, input_digest)
+
     def renew(self, job_id: str, lease: timedelta, attempt: int, now: datetime | None = None) -> bool:
         """Prolong the lease of a running job; False when the job is no longer this attempt's."""
         until = (now or _now()) + lease
@@ -282,8 +295,9 @@ class Jobs:
     def retry(self, job_id: str, now: datetime | None = None) -> JobState:
         """Run an ended job again, as little of it as is needed; its new state.
 
-        Failed deliveries are made again; a delivered job sends the same bytes again; everything else is analysed again. A job
-        that is still on its way is only hurried. Works while everything runs.
+        Failed deliveries are made again; a delivered job sends the same bytes again; everything else is analysed again: in a revision of its
+        own where results were made before, because these are sent and cannot be changed. A job that is still on its way is only hurried.
+        Works while everything runs.
 
         Raises:
             JobNotFound: no job has that id.

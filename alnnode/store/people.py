@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
 from alnnode.store import deliveries, receiving
 from alnnode.store.steps import move
-from alnnode.store.tables import DeliveryState, Job
+from alnnode.store.tables import DeliveryState, Job, Result
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,6 +33,11 @@ def again(connection: Connection, job_id: str, state: JobState, now: datetime) -
     if deliveries.again(connection, job_id, states, now):
         move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
         return JobState.ANALYSED
+    if connection.execute(select(Result.job_id).where(Result.job_id == job_id).limit(1)).first() is not None:
+        following, opened = anew(connection, job_id, now), and_(Job.predecessor_id == job_id, Job.created_at == now)
+        # A person asks: nothing is waited for, and no route is asked. A revision that is being received goes its own way.
+        move(connection, following, JobState.RECEIVING, JobState.READY, opened, due_at=now, enqueues=0)
+        return JobState.READY
     move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
     return JobState.READY
 

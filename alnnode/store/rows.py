@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alnnode.records import JobState, ObjectRole
+    from alnnode.records import JobState, ObjectRole, ResultReference
     from alnnode.store.tables import DeliveryState
 
 Predecessor = tuple[str, str, str, str]  # SOP class, SOP instance, series and study UID, as in records.ReportContext
@@ -78,10 +78,11 @@ class Claim:
             over cannot write over the one that took it.
         paths: of the input instances, relative to the spool, in the order of their SOP Instance UIDs.
         marks: paths of the objects with a reader's marks on them, likewise.
-        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks.
+        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks; after `Jobs.identify` what that was given.
         created: the moment all dates and times inside the result objects are taken from (UTC).
         revision: of the report. Both are those of an earlier job when that had the same input, bundle and settings.
         predecessor: the report that this one replaces.
+        superseded: all result objects of the series that its results replace.
     """
 
     job_id: str
@@ -94,6 +95,7 @@ class Claim:
     revision: int
     predecessor: Predecessor | None
     marks: tuple[str, ...] = ()
+    superseded: tuple[ResultReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

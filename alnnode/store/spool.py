@@ -121,6 +121,12 @@ class Spool:
             _sync(self._pending)
         return final if first else None
 
+    @contextmanager
+    def scratch(self, parts: Sequence[bytes | memoryview]) -> Iterator[Path]:
+        """Write a file for as long as the block lasts."""
+        with self._temporary(parts) as (temporary, _):
+            yield Path(temporary)
+
     def pending_path(self, sop_instance_uid: str) -> Path:
         """Return where an object of this UID waits for its row."""
         return self._pending / f"{name_of(sop_instance_uid)}.dcm"

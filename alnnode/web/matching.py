@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
+from alnnode.web import moments
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -131,6 +133,8 @@ def _test(condition: Filter) -> Test:
     if vr in {"UI", "CS"}:  # no value of these holds a comma; viewers ask for several modalities so, too
         alternatives = [_like(one) for one in re.split(r"[,\\]", wanted)]
         return lambda value: any(alike(str(value)) for alike in alternatives)
+    if vr == "DT":
+        return moments.matcher(wanted)
     if vr in RANGES:
         return lambda value: _in_range(str(value), wanted, vr)
     if vr in NUMBERS:
@@ -163,7 +167,6 @@ def _like(pattern: str) -> Callable[[str], bool]:
 
 
 def _in_range(value: str, wanted: str, vr: str) -> bool:
-    # In DT a hyphen may also begin the zone: only one between two values, or at an end, divides.
     low, dash, high = wanted.partition("-")
     if vr == "DA":
         value, low, high = (part.replace(".", "") for part in (value, low, high))

@@ -143,7 +143,7 @@ class Performer:
         if job is None or not job.kept or not self._fetcher.is_whole(item):
             self._fetcher.step(item, wanted)
             return
-        if self._is_outdated(job):
+        if self._is_outdated(job) or (job.state is JobState.FAILED and job.not_analysed is not None):
             self._performing.attach(item.workitem_uid, self._opened.jobs.anew(job.job_id), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._start(item, job)  # asked for now, whatever was before

@@ -64,7 +64,8 @@ async def store(request: Request) -> Response:
     except ClientDisconnect:
         log.info("stow_cut_off", stored=len(outcome.stored))
         return PlainTextResponse("cut off", 400)
-    services(request).acceptor.released({row.series_uid for row in outcome.stored})
+    if outcome.fault is None:  # a body that ended early is no released association: what is missing may come yet
+        services(request).acceptor.released({row.series_uid for row in outcome.stored})
     return _answer(request, study, outcome)
 
 

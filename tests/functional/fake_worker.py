@@ -32,6 +32,7 @@ class FakeAnalyst:
     """Small objects whose UIDs and bytes follow from the input."""
 
     digest = "0" * 64
+    arithmetic = "none"
 
     def __init__(self, orders: Path) -> None:
         self._orders = orders

@@ -349,7 +349,85 @@ def test_not_analysed_is_reported_and_ends_failed(jobs) -> None:
     jobs.claim_delivery(delivery, LEASE, at(62))
     jobs.delivered(delivery, at(63))
     assert (jobs.get(job_id).state, jobs.get(job_id).reason) == (JobState.FAILED, "slices are 8 mm apart")
-    assert jobs.retry(job_id, at(64)) is JobState.READY
+
+
+def test_a_version_that_comes_back_replaces_the_one_in_between(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    finish(jobs, job_id, settings="old")
+    for number, (version, revision, predecessor) in enumerate(
+        (("new", 2, "2.25.1.0"), ("new", 2, "2.25.1.0"), ("old", 4, "2.25.3.0"))
+    ):
+        job_id = jobs.anew(job_id, at(100 * (number + 1)))
+        assert ready(jobs, 100 * (number + 1) + 1) == job_id
+        taken = claim(jobs, job_id, 100 * (number + 1) + 2, settings=version)
+        assert (taken.revision, taken.predecessor[1]) == (revision, predecessor)
+        results = [result(0, ObjectRole.SR, uid=f"2.25.{number + 2}")]
+        assert jobs.analysed(job_id, taken.attempt, results, {}, now=at(100 * (number + 1) + 3))
+
+
+def test_a_retry_after_results_were_sent_opens_a_revision_that_names_them(jobs) -> None:
+    receive(jobs)
+    first = ready(jobs)
+    claim(jobs, first)
+    jobs.analysed(first, 1, REPORT[:1], {}, "slices are 8 mm apart", now=at(62))
+    assert jobs.get(first).state is JobState.FAILED
+    assert jobs.retry(first, at(64)) is JobState.READY
+    newest = jobs.list()[0]
+    assert (newest.revision, newest.predecessor_id, newest.state) == (2, first, JobState.READY)
+    assert jobs.lost(at(64)) == (newest.job_id,)
+    assert jobs.get(first).state is JobState.FAILED, "what was sent stays as it is"
+    assert jobs.retry(first, at(65)) is JobState.READY
+    assert len(jobs.list()) == 2
+    # With the same version it is the same report, with another one the first is its predecessor.
+    same = claim(jobs, newest.job_id, 66)
+    assert (same.revision, same.created, same.predecessor) == (1, START, None)
+    jobs.postpone(newest.job_id, same.attempt, at(67))
+    other = claim(jobs, newest.job_id, 68, settings="of another version")
+    assert (other.revision, other.created, other.predecessor[1]) == (2, at(64), "2.25.1.0")
+
+
+def test_a_report_knows_all_objects_that_it_replaces_but_no_rejection_note(jobs) -> None:
+    receive(jobs)
+    job_id = ready(jobs)
+    assert finish(jobs, job_id, settings="a").superseded == ()
+    for number, version in enumerate(("b", "b", "c"), start=1):
+        job_id = jobs.anew(job_id, at(100 * number))
+        ready(jobs, 100 * number + 1)
+        mine = [result(0, ObjectRole.SR, f"2.25.7{version}"), result(1, ObjectRole.REJECTION, f"2.25.8{version}")]
+        taken = finish(jobs, job_id, 100 * number + 2, mine, settings=version)
+        old = [one.sop_instance_uid for one in taken.superseded]
+        assert old == ["2.25.1.0", "2.25.1.1", *(["2.25.7b.0"] if version == "c" else [])]
+        assert {one.role for one in taken.superseded} <= {ObjectRole.SR, ObjectRole.CAPTURE}
+
+
+def test_a_retry_does_not_end_the_reception_of_a_later_revision(jobs) -> None:
+    receive(jobs)
+    first = ready(jobs)
+    finish(jobs, first)
+    receive(jobs, [3], second=70)
+    jobs.retry(first, at(71))
+    newest = jobs.list()[0]
+    assert (newest.revision, newest.state) == (2, JobState.RECEIVING)
+
+
+def test_what_is_known_after_the_claim_belongs_to_the_identity_of_the_report(jobs) -> None:
+    receive(jobs)
+    first = ready(jobs)
+    taken = jobs.identify(claim(jobs, first), "input, and no earlier report")
+    assert (taken.revision, taken.predecessor, taken.created) == (1, None, START)
+    jobs.analysed(first, taken.attempt, REPORT, {}, now=at(62))
+    jobs.anew(first, at(100))
+    second = ready(jobs, 160)
+    again = claim(jobs, second, 161)
+    same = jobs.identify(again, "input, and no earlier report")
+    assert (same.revision, same.predecessor, same.created) == (1, None, START)
+    other = jobs.identify(again, "input, and an earlier report")
+    assert (other.input_digest, other.paths) == ("input, and an earlier report", again.paths)
+    assert (other.revision, other.predecessor[1], other.created) == (2, "2.25.1.0", at(100))
+    # Who lost the job is told so.
+    assert claim(jobs, second, 300).attempt == 2
+    assert jobs.identify(again, "input") is None
 
 
 def test_retry_of_a_delivered_job_sends_the_same_objects_again(jobs) -> None:

@@ -5,14 +5,15 @@ import re
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import dicom_objects
 import pytest
 from listening import Listener, wait_for
-from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
 from alnnode.ingest.recorder import replay
@@ -86,6 +87,33 @@ def test_a_compressed_object_is_taken_as_it_is(make, tmp_path) -> None:
     assert dcmread(path).file_meta.TransferSyntaxUID == JPEG2000Lossless
 
 
+def test_senders_that_share_a_study_in_several_encodings_all_succeed(make) -> None:
+    """At once, so that some images meet their twin in the journal, and then again, so that all meet it in the database."""
+    listener = make(processes=2)
+    images, syntaxes = range(6), (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless)
+    answers: list[int] = []
+
+    def sender(syntax: str) -> None:
+        association = listener.associate([(CTImageStorage, [syntax])])
+        for number in images:
+            dataset = dicom_objects.ct(number)
+            if syntax == JPEG2000Lossless:
+                dataset.compress(syntax, generate_instance_uid=False)
+            dataset.file_meta.TransferSyntaxUID = syntax
+            plain = Dataset(dataset)
+            plain.file_meta = dataset.file_meta
+            answers.append(send(association, plain))
+        association.release()
+
+    for _ in range(2):
+        with ThreadPoolExecutor(len(syntaxes)) as pool:
+            list(pool.map(sender, syntaxes))
+        wait_for(lambda: listener.recorded() == len(images) and not list(listener.spool.pending()))
+    assert answers == [0] * len(images) * len(syntaxes) * 2
+    assert not (listener.spool.root / "conflicts").exists()
+    assert len(listener.paths()) == len(images)
+
+
 def test_one_bad_object_never_costs_the_association(make) -> None:
     listener = make("max_object_mb = 1")
     association = listener.associate()
@@ -98,7 +126,7 @@ def test_one_bad_object_never_costs_the_association(make) -> None:
         "path as study": dicom_objects.ct(2, StudyInstanceUID="../../etc/passwd"),
         "other class": dicom_objects.ct(2, SOPClassUID=MRImageStorage),
         "too large": dicom_objects.ct(2, side=1024),
-        "other pixels": dicom_objects.ct(1, SeriesDescription="changed"),
+        "other pixels": dicom_objects.ct(1, PixelData=dicom_objects.ct(2).PixelData),
     }.items():
         if name == "other class":
             dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage

@@ -3,18 +3,21 @@
 import hashlib
 import os
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from analyses import CONTEXT, analysis, header
+from analyses import CONTEXT, analysis, header, prior
 from programs import system
+from pydicom import Dataset
 from sources import ct_files
 from viewers import orthanc, post
 
 from alnnode import report
-from alnnode.comparison import Earlier
+from alnnode.comparison import Earlier, choose
 from alnnode.errors import ServiceError, SettingsError
+from alnnode.report.times import content_moment
 from alnnode.send.archive import Archive
 from alnnode.settings import Archive as ArchiveSettings
 from alnnode.settings import Report, Retention, Settings, load
@@ -51,6 +54,34 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
         other.StudyInstanceUID, other.StudyDate = "2.25.555", "20260901"
         setattr(other, keyword, value)
         assert priors.find(OWN, tmp_path, other) == Earlier(), keyword
+
+
+def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
+    """Whatever UIDs the two have: of four pairs some have the greater one on the report that was replaced."""
+    for number in range(4):
+        context = replace(CONTEXT, input_digest=f"{number}" * 64)
+        first = report.build(analysis(0), context)[0]
+        named = (first.sop_class_uid, first.sop_instance_uid, first.series_instance_uid, first.study_instance_uid)
+        later = replace(context, revision=2, predecessor=named, created=CONTEXT.created + timedelta(days=1))
+        second = report.build(analysis(0), later)[0]
+        for order in ((first, second), (second, first)):
+            spool = tmp_path / f"{number}{order[0] is first}"
+            for item in order:
+                priors.remember(OWN, spool, header(), [item])
+            found = priors.find(OWN, spool, TODAY).prior
+            assert found.sop_instance_uid == second.sop_instance_uid
+            assert (found.made, found.supersedes) == ("20260505030201", (first.sop_instance_uid,))
+
+
+def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -> None:
+    one = prior().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
+    two = prior().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
+    assert choose([one, two], "2.25.4", date(2026, 5, 4), 2.0) == choose([two, one], "2.25.4", date(2026, 5, 4), 2.0) == two
+    # The moment counts, not its spelling.
+    tokyo, utc = Dataset(), Dataset()
+    tokyo.ContentDate, tokyo.ContentTime, tokyo.TimezoneOffsetFromUTC = "20260504", "083000.5", "+0900"
+    utc.ContentDate, utc.ContentTime, utc.TimezoneOffsetFromUTC = "20260504", "0100", "+0000"
+    assert (content_moment(tokyo), content_moment(utc), content_moment(Dataset())) == ("20260503233000", "20260504010000", "")
 
 
 def test_a_site_that_follows_nothing_up_keeps_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from alnnode import report
-from alnnode.records import Analysis, ObjectRole
+from alnnode.records import Analysis, ObjectRole, ResultReference
 
 SR_ROLES = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.KEY_OBJECTS}
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
@@ -168,6 +169,21 @@ def test_tid1500reader_reads_every_group(written, tmp_path: Path) -> None:
     assert code == 0, output
     assert not complaints("tid1500reader", output)
     assert target.read_text().count("TrackingUniqueIdentifier") == sr.read_bytes().count(b"Measurement Group")
+
+
+@pytest.mark.parametrize("validator", ["dciodvfy", "dsrdump"])
+@pytest.mark.dcmtk
+def test_a_rejection_note_is_valid(validator: str, tmp_path: Path) -> None:
+    old = tuple(
+        ResultReference(i.role, i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, i.study_instance_uid)
+        for i in report.build(variants()["one"], EVERYTHING)
+    )
+    note = report.build(variants()["one"], replace(EVERYTHING, revision=2, superseded=old))[-1]
+    assert note.role is ObjectRole.REJECTION
+    path = tmp_path / "reject.dcm"
+    path.write_bytes(note.data)
+    _, output = said(tool(validator), str(path))
+    assert not complaints(validator, output)
 
 
 @pytest.mark.timeout(900)

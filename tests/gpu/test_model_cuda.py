@@ -1,6 +1,8 @@
 """On a CUDA device: results repeat, do not depend on the batch, and agree with the processor's."""
 
 import sys
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,15 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from analyses import CONTEXT, analysis
 from bundles import write_bundle
 
+from alnnode import report
 from alnnode.locate.candidates import SearchGrid
 from alnnode.locate.detector import Detector
 from alnnode.locate.grid import Frame
 from alnnode.model import bundle, saliency
-from alnnode.model.ensemble import Ensemble
+from alnnode.model.ensemble import Ensemble, arithmetic
 from alnnode.records import Crop, CropGeometry, CropPair, Side
 
 pytestmark = [
@@ -65,3 +69,17 @@ def test_heatmaps_repeat(folder: Path, crops) -> None:
     for ours, theirs in zip(saliency.explain(ensemble, crops), saliency.explain(ensemble, crops), strict=True):
         for one, two in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_results_of_both_devices_share_no_uid_with_two_contents(folder: Path, crops) -> None:
+    loaded, contents, kinds = bundle.load(folder), defaultdict(set), set()
+    for device in ("cuda", "cpu"):
+        ensemble = Ensemble(loaded, device)
+        kinds.add(arithmetic(ensemble.device))
+        of = analysis(2)
+        found = zip(of.findings, ensemble.predict(crops[:2]), saliency.explain(ensemble, crops[:2]), strict=True)
+        findings = tuple(replace(one, prediction=prediction, heatmaps=maps) for one, prediction, maps in found)
+        for item in report.build(replace(of, findings=findings), CONTEXT):
+            contents[item.sop_instance_uid].add(item.data)
+    assert {uid: len(data) for uid, data in contents.items() if len(data) > 1} == {}
+    assert len(kinds) == 2, "and the job knows which device it ran on"

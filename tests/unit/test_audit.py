@@ -11,6 +11,7 @@ import dicom_objects
 import pytest
 from audits import Read
 from lxml import etree
+from sqlalchemy.exc import OperationalError
 
 from alnnode.audit import codes, spool, trail
 from alnnode.audit.codes import Outcome
@@ -150,6 +151,20 @@ def test_a_disk_that_takes_nothing_is_a_loss_and_no_exception(tmp_path, monkeypa
     written.put(EVENTS.application(started=True))
     written.close()
     assert Waiting(tmp_path, 100).lost() == 1
+
+
+def test_a_database_that_fails_costs_a_patient_and_not_the_thread(tmp_path) -> None:
+    def away() -> None:
+        raise OperationalError("SELECT", {"patient": "DOE^JANE"}, Exception())
+
+    settings = configured(tmp_path, identity=True)
+    written = Trail(settings)
+    written.put(written.events.received("CT1", "", study("1.2.1")), away)
+    written.put(written.events.received("CT1", "", study("1.2.2")))
+    written.close()
+    Sender(settings).close()
+    assert [read.study for read in lines(tmp_path)] == ["1.2.1", "1.2.2"]
+    assert b"DOE" not in (tmp_path / "audit.xml").read_bytes()
 
 
 def test_a_file_on_a_full_disk_keeps_whole_lines(tmp_path) -> None:

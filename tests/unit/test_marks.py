@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import marked
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hostile import damage, edits
 from hypothesis import given, settings
+from pydicom import Dataset
 from scipy.ndimage import binary_erosion
 
 from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER, phantom
@@ -19,7 +21,7 @@ from alnnode.locate.marks.placing import Placed
 from alnnode.locate.measure import node_from_mask
 from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings, Position
-from alnnode.records import Drawing, NodeSource, Shape, Side
+from alnnode.records import Drawing, MaskPlane, NodeSource, Shape, Side, Volume
 from alnnode.report import modules
 
 UID = "2.25.4711"
@@ -388,3 +390,34 @@ def test_damaged_objects_never_raise(made, tmp_path_factory, changes) -> None:
             for mark in found.marks:
                 assert all(len(drawing.points) for drawing in mark.drawings)
                 assert all(isinstance(drawing.shape, Shape) for drawing in mark.drawings)
+
+
+def test_a_large_segment_needs_no_more_memory_than_a_few_copies_of_itself() -> None:
+    """A ball of 90 mm on slices of 1 mm: coordinates of all its voxels at once would be 2.3 GB."""
+    side, slices, spacing = 160, 100, (1.0, 0.7, 0.7)
+    affine = np.eye(4)
+    affine[:3] = [[0, 0, spacing[2], -56], [0, spacing[1], 0, -56], [spacing[0], 0, 0, -50]]
+    header = Dataset()
+    header.FrameOfReferenceUID = "2.25.13"
+    volume = Volume(np.zeros((slices, side, side), np.int16), affine, (), header, spacing, 1.0)
+    k, j, i = np.mgrid[0:slices, 0:side, 0:side]
+    ball = ((k - 50) * 1.0) ** 2 + ((j - 80) * 0.7) ** 2 + ((i - 80) * 0.7) ** 2 < 45**2
+    planes = []
+    for number in np.flatnonzero(ball.any(axis=(1, 2))):
+        origin = tuple(affine[:3, 3] + number * affine[:3, 0])
+        planes.append(MaskPlane(ball[number], origin, (0.0, 0.7, 0.0), (0.7, 0.0, 0.0), "2.25.13"))
+    tracemalloc.start()
+    # Cut to what is set in it, as the reader of segmentations does.
+    mask, offset = placing.segment(volume, [_cut(plane) for plane in planes])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    whole = np.zeros_like(ball)
+    whole[tuple(slice(start, start + size) for start, size in zip(offset, mask.shape, strict=True))] = mask
+    assert (whole == ball).all()
+    assert peak < 60 * 2**20
+
+
+def _cut(plane: MaskPlane) -> MaskPlane:
+    rows, columns = np.flatnonzero(plane.pixels.any(axis=1)), np.flatnonzero(plane.pixels.any(axis=0))
+    origin = np.array(plane.origin) + rows[0] * np.array(plane.along_rows) + columns[0] * np.array(plane.along_columns)
+    return replace(plane, pixels=plane.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], origin=tuple(origin))

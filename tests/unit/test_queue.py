@@ -7,7 +7,7 @@ from celery import Celery
 
 from alnnode.errors import ServiceError
 from alnnode.queue import ANALYSE, Producer, celery_options, ping
-from alnnode.settings import Broker, Node, Settings
+from alnnode.settings import Archive, Broker, Node, Report, Settings
 
 
 def options(limit: float = 900) -> dict:
@@ -23,6 +23,14 @@ def test_redis_hands_no_task_out_twice_within_its_limit(limit) -> None:
     assert app.conf.visibility_timeout > limit
     assert app.conf.broker_transport_options["visibility_timeout"] > limit
     assert app.conf.result_backend_transport_options["visibility_timeout"] > limit
+
+
+def test_the_look_for_earlier_reports_takes_nothing_from_the_time_of_an_analysis() -> None:
+    archives = (Archive(name="vna", url="http://127.0.0.1/dicom-web"),)
+    report = Report(follow_up="archives", prior_timeout=100)
+    set_up = celery_options(Settings(broker=Broker(time_limit=900), report=report, archives=archives))
+    assert (set_up["task_soft_time_limit"], set_up["task_time_limit"]) == (910, 1000)
+    assert set_up["visibility_timeout"] > 1000
 
 
 def test_a_lost_worker_gives_its_task_back_and_nothing_but_json_is_taken() -> None:

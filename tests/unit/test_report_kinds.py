@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from analyses import CONTEXT, EVERYTHING, analysis, variants
 from pydicom import Dataset, dcmread
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, KeyObjectSelectionDocumentStorage
 
 from alnnode import report
-from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions
+from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions, ResultReference
 from alnnode.report.uids import tracking_uid
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
@@ -227,3 +227,41 @@ def test_every_kind_is_of_the_patient_and_says_that_it_is_not_for_clinical_use(n
             assert "NOT FOR CLINICAL USE" in item.SeriesDescription
             assert len(item.SeriesDescription) <= 64
             assert item.InstanceCreationDate == item.SeriesDate == "20260504"
+
+
+def test_a_rejection_note_withdraws_every_object_that_is_replaced() -> None:
+    """IHE IOCM: the title, its required reason first (TID 2010, CID 7011), and each object once, as image or as document."""
+    first = report.build(analysis(2), EVERYTHING)
+    old = tuple(
+        ResultReference(i.role, i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, i.study_instance_uid) for i in first
+    )
+    second = report.build(analysis(2), replace(EVERYTHING, revision=2, superseded=old))
+    note = dcmread(io.BytesIO(second[-1].data))
+    assert second[-1].role is ObjectRole.REJECTION
+    assert note.SOPClassUID == KeyObjectSelectionDocumentStorage
+    assert note.SeriesInstanceUID not in {item.series_instance_uid for item in (*first, *second[:-1])}
+    assert (note.ConceptNameCodeSequence[0].CodeValue, note.StudyInstanceUID) == ("113001", "2.25.11")
+    reason = note.ContentSequence[0]
+    assert (reason.RelationshipType, reason.ConceptNameCodeSequence[0].CodeValue) == ("HAS CONCEPT MOD", "113011")
+    assert reason.ConceptCodeSequence[0].CodeValue == "111220"
+    named = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID: i.ValueType for i in walk(note) if "ReferencedSOPSequence" in i
+    }
+    images = {ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP}
+    assert named == {one.sop_instance_uid: "IMAGE" if one.role in images else "COMPOSITE" for one in old}
+    evidence = {
+        (series.SeriesInstanceUID, i.ReferencedSOPClassUID, i.ReferencedSOPInstanceUID)
+        for study in note.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for i in series.ReferencedSOPSequence
+    }
+    assert evidence == {(one.series_instance_uid, one.sop_class_uid, one.sop_instance_uid) for one in old}
+    assert set(named).isdisjoint(item.sop_instance_uid for item in second)
+
+
+def test_there_is_no_rejection_note_where_nobody_asks_for_it_or_nothing_is_replaced() -> None:
+    old = (ResultReference(ObjectRole.SR, str(ComprehensiveSRStorage), "2.25.5", "2.25.6", "2.25.11"),)
+    assert ObjectRole.REJECTION not in made(analysis(0), replace(CONTEXT, superseded=old))
+    assert ObjectRole.REJECTION not in made(analysis(0), EVERYTHING)
+    withdrawing = replace(CONTEXT, superseded=old, options=ReportOptions(kinds=frozenset({ObjectRole.REJECTION})))
+    assert ObjectRole.REJECTION in made(variants()["not-analysed"], withdrawing)

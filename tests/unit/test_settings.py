@@ -219,7 +219,7 @@ def test_derived_addresses(tmp_path):
     assert settings.calling_ae_titles == ()
 
 
-def test_digest_follows_what_changes_a_result():
+def test_digest_follows_what_changes_a_result(monkeypatch):
     settings = load()
 
     def digest(section: str, **values: object) -> str:
@@ -230,6 +230,12 @@ def test_digest_follows_what_changes_a_result():
     assert digest("analysis", device="cpu", threads=4) == settings.result_digest
     assert digest("analysis", min_short_axis_mm=6) != settings.result_digest
     assert digest("report", captures=CaptureForm.MULTIFRAME) != settings.result_digest
+    # What is written in the objects.
+    assert digest("node", ae_title="OTHER") != settings.result_digest
+    assert digest("node", time_zone="Asia/Tokyo") != settings.result_digest
+    present = settings.result_digest
+    monkeypatch.setattr("alnnode.settings.whole.__version__", "99.0")
+    assert settings.result_digest != present
     assert digest("report", kinds=("seg", "ko")) == digest("report", kinds=("ko", "seg")) != settings.result_digest
 
 

@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 
 from alnnode import store
 from alnnode.audit.sender import Sender
+from alnnode.comparison import Earlier
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.queue import ANALYSE_TASK
-from alnnode.records import JobState, ObjectRole, ResultObject
+from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.send.destination import InMemoryDestination
 from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
 from alnnode.store.rows import NewInstance, SeriesFacts
@@ -28,6 +29,7 @@ PATIENT = "DOE^JANE"
 
 class ScriptedAnalyst:
     digest = "b" * 64
+    arithmetic = "pencil"
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -100,6 +102,25 @@ def test_a_job_becomes_results_and_deliveries_even_without_a_broker(bench) -> No
     assert context.settings_digest == bench.runtime.settings.result_digest
     for row in bench.jobs.results(job):
         assert hashlib.sha256(bench.runtime.spool.path(row.path).read_bytes()).hexdigest() == row.sha256
+
+
+def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_before(bench, monkeypatch) -> None:
+    def again() -> ReportContext:
+        bench.jobs.anew(bench.jobs.list()[0].job_id)
+        (job,) = bench.jobs.complete_due(bench.runtime.settings.completion, lambda _: None)
+        analysing.analyse(job, bench.runtime)
+        return bench.analyst.contexts[-1]
+
+    bench.analysed_job()
+    (first,) = bench.analyst.contexts
+    assert again() == first, "the same report, in every word"
+    bench.analyst.arithmetic = "ink"
+    ink = again()
+    assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
+    monkeypatch.setattr(analysing.priors, "find", lambda *_: Earlier(trouble="archive vna could not be asked"))
+    compared = again()
+    assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
+    assert len({one.input_digest for one in (first, ink, compared)}) == 3
 
 
 def test_a_duplicate_task_does_nothing(bench) -> None:

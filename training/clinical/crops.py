@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from alnnode.imaging import crop, window
+from alnnode.imaging import crop, orientation, window
 from alnnode.records import Crop
 from training import arrays
 from training import cohort as cohorts
@@ -141,7 +141,7 @@ def _place(row: NodeRow) -> tuple[str, int, float, float, float, float]:
 
 def _key(paths: Sequence[Path], rows: Sequence[NodeRow], settings: CropSettings) -> str:
     """Return a name for the crops: other images, places, settings or code are another one."""
-    code = [inspect.getsource(module) for module in (crop, window, cohorts, cropping)]
+    code = [inspect.getsource(module) for module in (crop, orientation, window, cohorts, cropping)]
     images = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     places = [(*_place(row), row.below, row.above, row.contour, row.short_axis_mm, row.side, row.level) for row in rows]
     return hashlib.sha256(repr((code, images, places, settings)).encode()).hexdigest()[:32]

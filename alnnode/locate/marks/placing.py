@@ -204,19 +204,29 @@ def segment(volume: Volume, planes: Sequence[MaskPlane]) -> tuple[Mask, tuple[in
         raise MisplacedError("it lies outside the images")
     if ((high - low) * np.array(volume.spacing)).max() > MAX_EXTENT_MM:
         raise MisplacedError("it is too large for a lymph node")
-    grid = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), axis=-1)
-    patient = grid.reshape(-1, 3) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    mask = _sampled(patient, planes, heights, normal, reach).reshape(tuple(high - low))
+    mask = np.zeros(tuple(high - low), dtype=bool)
+    in_plane = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low[1:], high[1:], strict=True)), indexing="ij"), axis=-1)
+    for n in range(len(mask)):  # one slice at a time: coordinates of all voxels of a large segment are gigabytes
+        voxels = np.insert(in_plane.reshape(-1, 2), 0, low[0] + n, axis=1)
+        patient = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        mask[n] = _sampled(patient, planes, heights, normal, reach).reshape(mask.shape[1:])
     return mask, (int(low[0]), int(low[1]), int(low[2]))
 
 
 def _sampled(patient: Floats, planes: Sequence[MaskPlane], heights: Floats, normal: Floats, reach: float) -> Mask:
     """Look every point up in its nearest frame."""
     level = patient @ normal
-    nearest = np.abs(level[:, None] - heights[None, :]).argmin(axis=1)
-    near = np.abs(level - heights[nearest]) <= reach + 1e-3
+    nearest, distance = np.zeros(len(patient), dtype=int), np.full(len(patient), np.inf)
+    low, high = float(level.min()) - reach - 1e-3, float(level.max()) + reach + 1e-3
+    close = [number for number, height in enumerate(heights) if low <= height <= high]
+    for number in close:
+        here = np.abs(level - heights[number])
+        nearest[here < distance] = number
+        np.minimum(distance, here, out=distance)
+    near = distance <= reach + 1e-3
     found = np.zeros(len(patient), dtype=bool)
-    for number, plane in enumerate(planes):
+    for number in close:
+        plane = planes[number]
         # Two frames at one height (a segment in pieces) both count.
         mine = near & (np.abs(heights[nearest] - heights[number]) < 1e-3)
         steps = np.array(plane.along_rows), np.array(plane.along_columns)

@@ -1,0 +1,83 @@
+"""When a result was made, told in the offset from UTC that the other dates and times in the object have (PS3.3 C.12.1.1.8)."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from pydicom import Dataset
+
+    from alnnode.records import ReportContext
+
+# From -1200 to +1400; "-0000" is not allowed.
+OFFSET = re.compile(r"(?!-0000)([+-])(0\d|1[0-4])([0-5]\d)")
+EARLIEST, LATEST = timedelta(hours=-12), timedelta(hours=14)
+
+
+class Moment(NamedTuple):
+    """A date (DA), a time (TM), and their Timezone Offset From UTC; None where nobody says what it is."""
+
+    date: str
+    time: str
+    offset: str | None
+
+
+def content_moment(dataset: Dataset) -> str:
+    """Return the content date and time of an object as "YYYYMMDDhhmmss", in UTC where it tells its offset; empty where it has none."""
+    clock = str(dataset.get("ContentTime") or "").partition(".")[0]
+    try:
+        at = datetime.strptime(str(dataset.get("ContentDate") or "") + clock.ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+        return (at - (_offset_of(dataset) or timedelta())).strftime("%Y%m%d%H%M%S").zfill(14)
+    except (ValueError, OverflowError):
+        return ""
+
+
+def moment(header: Dataset, context: ReportContext) -> Moment:
+    """Return the moment of the job as the result objects of this source write it.
+
+    The source's own offset counts; else that of the site's zone on the day of the study, because Study Date and Study Time are copied and one
+    object has one offset. Where neither is known, the time is that of this machine's zone, and no offset is written. A moment without a zone is
+    the source's own time and stays as it is.
+    """
+    offset = _offset_of(header)
+    if offset is None and context.zone is not None:
+        offset = _offset_at(header, context.created, context.zone)
+    at = context.created
+    if at.tzinfo is not None:
+        at = at.astimezone(None if offset is None else timezone(offset))
+    return Moment(at.strftime("%Y%m%d"), at.strftime("%H%M%S"), None if offset is None else _spelt(offset))
+
+
+def _offset_of(header: Dataset) -> timedelta | None:
+    """Return the source's Timezone Offset From UTC; None where it has none, or none that the standard knows."""
+    found = OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC") or "").strip())
+    if found is None:
+        return None
+    sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    offset = -offset if sign == "-" else offset
+    return offset if EARLIEST <= offset <= LATEST else None
+
+
+def _offset_at(header: Dataset, created: datetime, zone: tzinfo) -> timedelta:
+    """Return the offset of a zone at the time of the study, in whole minutes; at the job's where the study has no date."""
+    day, clock = str(header.get("StudyDate") or ""), str(header.get("StudyTime") or "").partition(".")[0]
+    for text, form in ((day + clock, "%Y%m%d%H%M%S"), (f"{day}12", "%Y%m%d%H")):
+        try:
+            of_study = datetime.strptime(text, form).replace(tzinfo=zone)
+        except ValueError:
+            continue
+        break
+    else:
+        of_study = created.astimezone(zone) if created.tzinfo else created.replace(tzinfo=zone)
+    offset = of_study.utcoffset() or timedelta()
+    return timedelta(minutes=round(offset.total_seconds() / 60))
+
+
+def _spelt(offset: timedelta) -> str:
+    minutes = round(offset.total_seconds() / 60)
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"

@@ -1,0 +1,91 @@
+"""One SOP Instance UID, one content: over nodes, versions, devices, moments and revisions, in every kind of object."""
+
+import hashlib
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from analyses import EVERYTHING, MODEL, analysis, header
+from pydicom import dcmread
+
+from alnnode import report
+from alnnode.records import Analysis, Finding, ReportContext, ResultObject
+from alnnode.report import modules, uids
+
+HERE = replace(EVERYTHING, created=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC))
+REPORT = ("1.2.840.10008.5.1.4.1.1.88.33", "2.25.5", "2.25.6", "2.25.11")
+NOT_ANALYSED = Analysis(header(), MODEL, None, not_analysed="the slices are 8 mm apart; the analysis needs 5 mm or less")
+
+
+def on_another_device(of: Analysis) -> Analysis:
+    """Return the analysis as bfloat16 rounds it: another last digit of a probability, or of a heatmap only."""
+
+    def rounded(finding: Finding) -> Finding:
+        maps = tuple(replace(one, values=one.values * 0.998) for one in finding.heatmaps)
+        return replace(finding, prediction=replace(finding.prediction, probability=0.9101), heatmaps=maps)
+
+    first, *others = of.findings
+    return replace(of, findings=(rounded(first), *others))
+
+
+def contexts(of: Analysis) -> Iterator[ReportContext]:
+    yield HERE
+    yield replace(HERE, station="OTHERNODE")
+    if of.findings:  # drawing takes its time
+        return
+    yield replace(HERE, created=datetime(2026, 5, 4, 3, 2, 2, tzinfo=UTC))
+    yield replace(HERE, zone=ZoneInfo("Asia/Tokyo"))
+    yield replace(HERE, predecessor=REPORT)
+    yield replace(HERE, revision=2)
+
+
+def made(monkeypatch: pytest.MonkeyPatch, of: Analysis) -> list[ResultObject]:
+    found = [item for context in contexts(of) for item in report.build(of, context)]
+    with monkeypatch.context() as patch:
+        for module in (modules, uids):
+            patch.setattr(module, "__version__", "99.0", raising=False)
+        return found + report.build(of, HERE)
+
+
+@pytest.mark.parametrize("of", [NOT_ANALYSED, analysis(1)], ids=["not-analysed", "one-node"])
+def test_no_uid_has_two_contents(monkeypatch: pytest.MonkeyPatch, of: Analysis) -> None:
+    items = made(monkeypatch, of)
+    if of.findings:
+        items += report.build(on_another_device(of), HERE)
+    contents = defaultdict(set)
+    for item in items:
+        contents[item.sop_instance_uid].add(hashlib.sha256(item.data).hexdigest())
+    assert {uid: len(hashes) for uid, hashes in contents.items() if len(hashes) > 1} == {}
+    # Nor has a series two descriptions, dates or makers.
+    series = defaultdict(set)
+    for item in items:
+        found = dcmread(io.BytesIO(item.data), stop_before_pixels=True)
+        told = ("SeriesDate", "SeriesTime", "SeriesDescription", "StationName", "SoftwareVersions", "TimezoneOffsetFromUTC")
+        series[item.series_instance_uid].add(repr([found.get(keyword) for keyword in told]))
+    assert {uid: told for uid, told in series.items() if len(told) > 1} == {}
+
+
+def test_results_of_another_device_are_in_series_of_their_own() -> None:
+    first, second = (report.build(one, HERE) for one in (analysis(1), on_another_device(analysis(1))))
+    assert {item.series_instance_uid for item in first}.isdisjoint(item.series_instance_uid for item in second)
+
+
+def test_references_name_the_objects_as_they_were_sent() -> None:
+    items = report.build(analysis(1), HERE)
+    ours = {item.sop_instance_uid for item in items}
+    foreign = {reference.sop_instance_uid for reference in analysis(1).volume.slices}
+    for item in items:
+        found = dcmread(io.BytesIO(item.data))
+        assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID == item.sop_instance_uid
+        for element in found.iterall():
+            if element.keyword == "ReferencedSOPInstanceUID":
+                assert element.value in ours | foreign
+    tree = dcmread(io.BytesIO(items[-1].data))
+    named = {element.value for element in tree.iterall() if element.keyword == "ReferencedSOPInstanceUID"}
+    assert ours - {items[-1].sop_instance_uid} <= named
+    assert all(re.fullmatch(r"2\.25\.\d+", uid) for uid in ours)
