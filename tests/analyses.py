@@ -41,6 +41,9 @@ POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
+# The same as a bundle that says that it was validated on patients, and as one that was trained on patients and says nothing of the kind.
+VALIDATED = replace(MODEL, demonstration=False, validated_on="patients of two hospitals, n = 310 nodes")
+UNVALIDATED = replace(MODEL, demonstration=False)
 CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1), earlier=Earlier())
 # Everything that a site can ask for.
 ALL_KINDS = ReportOptions(

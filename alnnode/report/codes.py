@@ -55,8 +55,8 @@ OF_INTEREST = Code("113000", "DCM", "Of Interest")
 ENGLISH = Code("en", "RFC5646", "English")
 
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
-SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating point")
-NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
+SUSPICIOUS = Code("AT-OR-ABOVE", SCHEME, "Probability at or above the operating point")
+NOT_SUSPICIOUS = Code("BELOW", SCHEME, "Probability below the operating point")
 CORTICAL_THICKNESS = Code("CORTEX-THICKNESS", SCHEME, "Cortical thickness of lymph node")
 DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
 LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
@@ -94,6 +94,8 @@ RESULT = {
     ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
     ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
 }
+# What a model gives that was trained on drawings: no probability of cancer.
+PROBABILITY_OF_DEMONSTRATION = Code("PROBABILITY-DEMO", SCHEME, "Probability, demonstration model")
 MEMBER_PROBABILITY = {
     Crop.FSC: Code("PROBABILITY-FSC", SCHEME, "Probability, fixed-size crop network"),
     Crop.ASC: Code("PROBABILITY-ASC", SCHEME, "Probability, adjustable-square crop network"),

@@ -18,7 +18,7 @@ def measurements(finding: Finding, analysis: Analysis) -> list[Measurement]:
     """Return probabilities, attenuation, volume, hilum and cortex where they are known, and what changed since an earlier report."""
     node, prediction = finding.node, finding.prediction
     measured = [
-        Measurement(codes.PROBABILITY_OF_CANCER, words.percent(prediction.probability), codes.PERCENT),
+        probability(finding, analysis),
         *(Measurement(codes.MEMBER_PROBABILITY[crop], words.percent(prediction.members[crop]), codes.PERCENT) for crop in Crop),
         Measurement(codes.ATTENUATION, round(node.attenuation.mean, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
         Measurement(codes.ATTENUATION, round(node.attenuation.maximum, 1), codes.HOUNSFIELD, derivation=codes.MAXIMUM),
@@ -28,11 +28,18 @@ def measurements(finding: Finding, analysis: Analysis) -> list[Measurement]:
         Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
     ]
     if node.hilum_fraction is not None and node.cortex_mm is not None:
-        measured.append(Measurement(codes.FAT_FRACTION, words.percent(node.hilum_fraction), codes.PERCENT))
+        measured.append(Measurement(codes.FAT_FRACTION, round(100 * node.hilum_fraction, 1), codes.PERCENT))
         measured.append(Measurement(codes.CORTICAL_THICKNESS, node.cortex_mm, codes.MILLIMETRE))
     if node.source is NodeSource.ALGORITHM:
         measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
     return measured + _changes(finding, analysis)
+
+
+def probability(finding: Finding, analysis: Analysis) -> Measurement:
+    """Return the ensemble's probability, in whole per cent; of a demonstration model under a name that says so."""
+    name = codes.PROBABILITY_OF_DEMONSTRATION if analysis.model.demonstration else codes.PROBABILITY_OF_CANCER
+    value = words.percent(finding.prediction.probability, analysis.model.operating_point.threshold)
+    return Measurement(name, value, codes.PERCENT)
 
 
 def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:

@@ -30,7 +30,7 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
     ink = drawing.ink(finding, analysis)
     drawing.notice(pen, analysis)
     canvas.text(pen, (GAP, 50), words.title(finding), 44, ink)
-    canvas.text(pen, (SIDE - GAP, 50), f"p {words.percent(finding.prediction.probability):g} %", 44, ink, "ra")
+    canvas.text(pen, (SIDE - GAP, 50), f"probability {words.of_ensemble(finding, analysis)}", 44, ink, "ra")
     said = "at or above" if finding.suspicious(analysis.model.operating_point) else "below"
     node = finding.node
     line = (
@@ -102,9 +102,9 @@ def _overview(
 
 def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: int) -> None:
     members = finding.prediction.members
-    text = f"FSC network {words.percent(members[Crop.FSC]):g} %, ASC network {words.percent(members[Crop.ASC]):g} %, ensemble (mean) "
+    text = f"FSC network {words.probability(members[Crop.FSC])}, ASC network {words.probability(members[Crop.ASC])}, ensemble (mean) "
     located = "; located by reader" if finding.node.source is NodeSource.READER else ""
-    canvas.text(pen, (GAP, y), text + f"{words.percent(finding.prediction.probability):g} %{located}", 24)
+    canvas.text(pen, (GAP, y), text + f"{words.of_ensemble(finding, analysis)} ({analysis.model.kind}){located}", 24)
     y += 34
     more = [said for said in (words.hilum(finding.node), changes.of_node(finding, analysis)) if said is not None]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:

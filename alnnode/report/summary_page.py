@@ -42,9 +42,8 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
         _largest_view(page, pen, volume, window, y + 12)
     else:
         threshold = f"{100 * analysis.model.operating_point.threshold:g} %"
-        canvas.text(
-            pen, (GAP, y), f"Orange: probability at or above the operating point ({threshold}). Blue: below it.", 20, QUIET
-        )
+        legend = f"Orange: probability at or above the operating point ({threshold}). Blue: below it."
+        canvas.text(pen, (GAP, y), legend if analysis.model.clinical else f"{legend} {_kind(analysis)}", 20, QUIET)
         # What the table does not need goes to the pictures.
         rows = min(len(ranked), LEAST_ROWS)
         height = min(max(SIDE - 190 - y - ROW * len(ranked), GALLERY[0]), GALLERY[1], SIDE - 190 - y - ROW * rows)
@@ -52,6 +51,10 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
         _table(pen, analysis, volume, y + 34 + height + 36)
     drawing.footer(pen, analysis)
     return np.asarray(page)
+
+
+def _kind(analysis: Analysis) -> str:
+    return f"{analysis.model.kind.capitalize()}."
 
 
 def _gallery(
@@ -107,8 +110,8 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
     image = volume.slices[node.slice_index].image_number
     return [
         words.title(finding),
-        f"{words.percent(finding.prediction.probability):g} %",
-        f"{words.percent(members[Crop.FSC]):g} / {words.percent(members[Crop.ASC]):g} %",
+        words.of_ensemble(finding, analysis),
+        f"{words.percent(members[Crop.FSC])} / {words.percent(members[Crop.ASC])} %",
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if changes.heading(analysis) is None else [changes.cell(finding, analysis)]),
         f"{node.attenuation.mean:.0f}",

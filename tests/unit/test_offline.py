@@ -76,7 +76,7 @@ def test_the_page_shows_the_report_and_every_capture_and_escapes_what_it_shows()
     assert text.count("data:image/png;base64,") == len(captures) == 3
     assert "&lt;notice&gt;" in text
     assert "one &amp; only" in text
-    assert "Probability of cancer" in text
+    assert "Probability, demonstration model" in text
     assert "91" in text
     assert "<script" not in text
 

@@ -14,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, header, variants, volume
+from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, UNVALIDATED, VALIDATED, analysis, finding, header, variants, volume
 
 from alnnode import report
 from alnnode.errors import ReportError
@@ -147,7 +147,9 @@ def test_side_site_probability_and_reference_of_a_node() -> None:
         assert site.ConceptCodeSequence[0].CodeValue == "68171009"
         side = site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning
         assert side.lower() == one.node.side.value
-        probability = next(c for c in group.ContentSequence if meaning(c) == "Probability of cancer").MeasuredValueSequence[0]
+        probability = next(
+            c for c in group.ContentSequence if meaning(c) == "Probability, demonstration model"
+        ).MeasuredValueSequence[0]
         assert float(probability.NumericValue) == pytest.approx(100 * one.prediction.probability)
         assert probability.MeasurementUnitsCodeSequence[0].CodeValue == "%"
         image = next(c for c in walk(group) if c.get("ValueType") == "IMAGE").ReferencedSOPSequence[0]
@@ -155,8 +157,44 @@ def test_side_site_probability_and_reference_of_a_node() -> None:
 
 
 def test_a_probability_of_zero_is_never_blank() -> None:
-    assert words.percent(0.0) == 0.1
-    assert words.percent(1.0) == 100.0
+    assert words.percent(0.0) == 1
+    assert words.percent(1.0) == 100
+
+
+def test_probabilities_have_no_decimals_and_stay_on_their_side_of_the_threshold() -> None:
+    assert [words.probability(p) for p in (0.0, 0.004, 0.794, 0.955, 0.996)] == [
+        "below 1 %",
+        "below 1 %",
+        "79 %",
+        "96 %",
+        "above 99 %",
+    ]
+    assert [words.percent(p, 0.18) for p in (0.176, 0.18, 0.184)] == [17, 18, 18]
+    assert [words.percent(p, 0.175) for p in (0.1749, 0.175)] == [17, 18]
+    assert words.percent(0.29, 0.29) == 29
+
+
+@pytest.mark.parametrize("model", [MODEL, UNVALIDATED], ids=["demonstration", "not validated"])
+def test_a_model_that_was_not_validated_on_patients_gives_no_verdict(model) -> None:
+    """Neither in the headline nor in a sentence, a label or a title; its probabilities say whose they are."""
+    of = replace(analysis(4), model=model)
+    assert words.headline(of) == ("4 axillary lymph nodes located: 2 right, 2 left", False)
+    for item in report.build(of, EVERYTHING):
+        for element in dcmread(io.BytesIO(item.data)).iterall():
+            if element.VR in {"LO", "SH", "ST", "LT", "UC", "UT"}:
+                assert "suspicious" not in str(element.value).lower(), element
+    sr = objects(of)[0]
+    assert f"R node 1: probability 91 % ({model.kind})" in texts(sr)
+    names = {meaning(item) for item in walk(sr)}
+    assert ("Probability of cancer" in names) == (not model.demonstration)
+    assert ("Probability, demonstration model" in names) == model.demonstration
+
+
+def test_a_model_that_was_validated_on_patients_gives_the_verdict() -> None:
+    of = replace(analysis(4), model=VALIDATED)
+    assert words.headline(of) == ("Suspicious: right axilla; R node 1, probability 91 %", True)
+    assert "R node 1: suspicious, probability 91 % (research use only)" in texts(objects(of)[0])
+    assert "Probability of cancer" in {meaning(item) for item in walk(objects(of)[0])}
 
 
 def test_evidence_lists_exactly_what_the_tree_references_once() -> None:
@@ -404,7 +442,7 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     first, change = of.findings[0], of.comparison.nodes[1]
     sr = objects(of)[0]
     assert "(+2.1 mm, +23 %)" in texts(sr)
-    assert "R node 1: suspicious, p 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
+    assert "R node 1: probability 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
     assert "largest growth of a short axis +2.1 mm (R node 1; error 1.4 mm)" in texts(sr)
     assert "Measurement error of the change of a short axis: 1.4 mm" in texts(sr)
     (error,) = [item for item in walk(sr) if meaning(item) == "Measurement error of change of short axis, 95 %"]
@@ -436,13 +474,13 @@ def test_what_the_search_left_out_is_told() -> None:
 
 def test_nodes_that_a_reader_marked_are_not_called_found() -> None:
     of = analysis(2)
-    assert words.patient(of).startswith("Analysed: 2 axillary lymph nodes found, 1 at")
+    assert words.patient(of).startswith("Analysed: 2 axillary lymph nodes found; largest")
     first, second = of.findings
     by_reader = replace(first, node=replace(first.node, source=NodeSource.READER))
     mixed = replace(of, findings=(by_reader, second))
-    assert words.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader), 1 at")
-    assert words.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader, largest")
-    assert words.sides(mixed)[1].startswith("Left axilla: 1 node, largest")
+    assert words.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader); largest")
+    assert words.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader (level I 1); largest")
+    assert words.sides(mixed)[1].startswith("Left axilla: 1 node; largest")
 
 
 def test_probabilities_of_two_models_are_not_compared() -> None:
@@ -507,9 +545,9 @@ def test_a_record_that_is_not_sound_is_none(change) -> None:
 
 
 def test_the_summarys_first_line_is_the_answer() -> None:
-    assert words.headline(analysis(1)) == ("Suspicious: right axilla; R node 1, p 91 %", True)
     assert words.headline(analysis(0)) == ("Axillary lymph nodes: no node found", False)
-    quiet = analysis(2)
+    assert words.headline(analysis(1)) == ("1 axillary lymph node located: 1 right", False)
+    quiet = replace(analysis(2), model=VALIDATED)
     quiet = replace(quiet, findings=(replace(quiet.findings[1], node=replace(quiet.findings[1].node, number=1)),))
     assert words.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
 
@@ -518,7 +556,8 @@ def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
     """Where only a reader locates nodes, nobody looked for others."""
     marked = replace(analysis(1), coverage=())
     assert words.sides(marked)[1] == "Left axilla: no node marked; the algorithm did not search"
-    benign = replace(marked, findings=(analysis(2).findings[1],))
+    assert words.headline(marked)[0] == "1 axillary lymph node marked by the reader: 1 right"
+    benign = replace(marked, findings=(analysis(2).findings[1],), model=VALIDATED)
     assert words.headline(benign) == ("Marked lymph nodes: none suspicious", False)
     assert words.sides(analysis(1))[1] == "Left axilla: no node found"
 
