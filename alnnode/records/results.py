@@ -40,6 +40,7 @@ class ObjectRole(StrEnum):
     KEY_OBJECTS = "ko"
     PRESENTATION_STATE = "pr"
     RESULTS_TREE = "tree"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)

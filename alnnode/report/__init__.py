@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import capture, key_objects, parametric_map, presentation_state, results_tree, segmentation, sr
+from alnnode.report import (
+    capture,
+    key_objects,
+    parametric_map,
+    presentation_state,
+    results_tree,
+    segmentation,
+    sr,
+    text_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +28,7 @@ KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]]
     ObjectRole.PARAMETRIC_MAP: parametric_map.build,
     ObjectRole.KEY_OBJECTS: key_objects.build,
     ObjectRole.PRESENTATION_STATE: presentation_state.build,
+    ObjectRole.TEXT: text_report.build,
 }
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Page = npt.NDArray[np.uint8]
 
-SERIES_NUMBER = 9002
-
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return the summary and one page per node, in the order of the report; nothing when there is no volume to draw.
@@ -66,7 +64,7 @@ def _multi_frame(drawn: list[Page], analysis: Analysis, context: ReportContext) 
 def _image(page: Page, analysis: Analysis, context: ReportContext) -> Dataset:
     image = Dataset()
     image.SeriesInstanceUID = result_uid(analysis, context, "capture", "series")
-    image.SeriesNumber = SERIES_NUMBER
+    image.SeriesNumber = modules.series_number(analysis, ObjectRole.CAPTURE)
     image.Modality = "OT"
     image.ConversionType = "WSD"
     # Both axillae can be on one page: the chest is not a paired part, so Laterality stays away.

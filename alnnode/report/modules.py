@@ -13,7 +13,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
-from alnnode.records import ObjectRole, ResultObject
+from alnnode.records import Crop, ObjectRole, ResultObject
+from alnnode.report import words
 from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
@@ -33,14 +34,27 @@ MANUFACTURER, MODEL_NAME = "alnnode", "alnnode axillary lymph node analysis"
 CREATOR = "alnnode^"  # a Person Name with one component
 
 CONTENT = {
-    ObjectRole.SR: "",
-    ObjectRole.CAPTURE: ", heatmaps",
-    ObjectRole.SEGMENTATION: ", masks",
-    ObjectRole.PARAMETRIC_MAP: ", CAM",
-    ObjectRole.KEY_OBJECTS: ", key",
-    ObjectRole.PRESENTATION_STATE: ", boxes",
-    ObjectRole.RESULTS_TREE: ", list",
-}  # with the notice within 64 characters
+    ObjectRole.SR: "report",
+    ObjectRole.CAPTURE: "captures",
+    ObjectRole.SEGMENTATION: "masks",
+    ObjectRole.PARAMETRIC_MAP: "Grad-CAM",
+    ObjectRole.KEY_OBJECTS: "key images",
+    ObjectRole.PRESENTATION_STATE: "boxes",
+    ObjectRole.RESULTS_TREE: "list",
+    ObjectRole.TEXT: "text",
+}
+# Last figure of the Series Number; the map of the second network has the next one.
+PLACE = {
+    ObjectRole.SR: 1,
+    ObjectRole.CAPTURE: 2,
+    ObjectRole.SEGMENTATION: 3,
+    ObjectRole.PARAMETRIC_MAP: 4,
+    ObjectRole.KEY_OBJECTS: 6,
+    ObjectRole.PRESENTATION_STATE: 7,
+    ObjectRole.RESULTS_TREE: 8,
+    ObjectRole.TEXT: 9,
+}
+SERIES_NUMBERS = 200_000  # above it ten thousand times the number would be no Integer String (PS3.5 6.2)
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
 SPELLINGS = str.maketrans(
     {"\u00b0": " degrees", "\u00b1": "+/-", "\u00b5": "u", "\u00d7": "x", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2264": "<=", "\u2265": ">=",
@@ -121,7 +135,9 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
             setattr(image, keyword, value)
 
 
-def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
+def finish(
+    dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole, crop: Crop | None = None
+) -> ResultObject:
     """Set the patient, study, equipment and time attributes of an object and return its bytes."""
     moment = context.created
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
@@ -134,7 +150,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     dataset.SoftwareVersions = [f"alnnode {__version__}", f"{analysis.model.name} {analysis.model.version}"[:64]]
     dataset.DeviceSerialNumber = analysis.model.digest[:16]
     dataset.StationName = context.station
-    dataset.SeriesDescription = series_description(analysis, role)
+    dataset.SeriesDescription = series_description(analysis, role, crop)
     _plain(dataset)
     if "SpecificCharacterSet" in dataset:
         del dataset.SpecificCharacterSet
@@ -179,7 +195,44 @@ def ascii_words(text: str) -> str:
     return "".join(c for c in spelt if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
 
 
-def series_description(analysis: Analysis, role: ObjectRole) -> str:
-    """Return the Series Description (LO, 64 characters): what it is, and that it is not for clinical use."""
-    what = f"{RESULTS}{CONTENT[role]}"
-    return f"{what} - {'DEMO MODEL, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"
+def series_description(analysis: Analysis, role: ObjectRole, crop: Crop | None = None) -> str:
+    """Return "AI nodes of series 4: Grad-CAM FSC - DEMO, NOT FOR CLINICAL USE" (LO, 64 characters).
+
+    Of which series, what, of which network, and that it is not for clinical use.
+    """
+    number = _source_number(analysis)
+    notice = f" - {'DEMO, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"
+    what = CONTENT[role] if crop is None else f"{CONTENT[role]} {crop.value.upper()}"
+    head = f"{RESULTS[0]} {'?' if number is None else number}: "
+    return head + what.replace("Grad-CAM", "CAM" if len(head + what + notice) > 64 else "Grad-CAM") + notice
+
+
+def series_number(analysis: Analysis, role: ObjectRole, crop: Crop | None = None) -> int:
+    """Return the Series Number of a result: 49001 is the report of series 4, 9001 that of a series without number.
+
+    So the results of several series of a study differ, and come after what they are of.
+    """
+    place = 9000 + PLACE[role] + int(crop is Crop.ASC)
+    number = _source_number(analysis) or 0
+    return place + (number if number > SERIES_NUMBERS else 10_000 * number)
+
+
+def _source_number(analysis: Analysis) -> int | None:
+    """Return the Series Number of the source; None where it has none, or one that no result could be numbered after."""
+    try:
+        number = int(str(analysis.header.get("SeriesNumber", "")))
+    except ValueError:
+        return None
+    return number if 0 <= number < 10**9 else None
+
+
+def main_image(analysis: Analysis) -> Dataset:
+    """Return the stand-in of the image that a text report refers to.
+
+    That of the most probable node, else the middle slice, or the header's own instance where no volume could be built.
+    """
+    volume = analysis.volume
+    if volume is None:
+        return source_image(analysis, None)
+    top = next(iter(words.by_probability(analysis.findings)), None)
+    return source_image(analysis, volume.slices[len(volume.slices) // 2 if top is None else top.node.slice_index])

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Heatmap, ReportContext, ResultObject
 
-SERIES_NUMBER = {Crop.FSC: 9004, Crop.ASC: 9005}
-
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return one object per network, a frame for every slice on which a node was classified; nothing where there is none."""
@@ -58,7 +56,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
         source_images=planes.sources,
         pixel_array=pixels,
         series_instance_uid=series,
-        series_number=SERIES_NUMBER[crop],
+        series_number=modules.series_number(analysis, ObjectRole.PARAMETRIC_MAP, crop),
         sop_instance_uid=result_uid(analysis, context, "pmap", crop.value, "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
@@ -92,7 +90,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     _order_along_normal(dataset)
     dataset.ImageComments = analysis.model.banner
     dataset.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
-    return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP)
+    return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP, crop)
 
 
 def _order_along_normal(dataset: Dataset) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject
 
-SERIES_NUMBER = 9008
-
 
 def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultObject]) -> list[ResultObject]:
     """Return the report that names the others, in their order."""
@@ -30,7 +28,7 @@ def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultOb
         evidence=[documents.stand_in(item) for item in results],
         series_uid=result_uid(analysis, context, "tree", "series"),
         instance_uid=result_uid(analysis, context, "tree", "instance"),
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.RESULTS_TREE),
     )
     made.ContentTemplateSequence = [documents.template("2000")]
     return [modules.finish(made, analysis, context, ObjectRole.RESULTS_TREE)]

@@ -91,7 +91,15 @@ def _gallery(
 def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int) -> None:
     since = changes.heading(analysis)
     places = (GAP, 150, 320, 520, 700, 840) if since is None else (GAP, 132, 270, 424, 574, 764, 874)
-    heads = ("node", "probability", "FSC / ASC", "axes, mm", *([] if since is None else [since]), "mean HU", "slice / image")
+    heads = (
+        "node",
+        "probability",
+        "FSC / ASC",
+        "axes, mm",
+        *([] if since is None else [since]),
+        "mean HU",
+        "image" if words.is_numbered(volume) else "slice",
+    )
     for head, x in zip(heads, places, strict=True):
         canvas.text(pen, (x, y), head, 20, QUIET)
     ranked = words.by_probability(analysis.findings)
@@ -107,7 +115,6 @@ def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int)
 
 def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
     node, members = finding.node, finding.prediction.members
-    image = volume.slices[node.slice_index].image_number
     return [
         words.title(finding),
         words.of_ensemble(finding, analysis),
@@ -115,7 +122,7 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if changes.heading(analysis) is None else [changes.cell(finding, analysis)]),
         f"{node.attenuation.mean:.0f}",
-        f"{node.slice_index + 1} / {'-' if image is None else image}",
+        str(words.slice_number(volume, node.slice_index)),
     ]
 
 

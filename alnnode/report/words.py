@@ -61,9 +61,24 @@ def hilum(node: Node) -> str | None:
 
 
 def slice_name(volume: Volume, slice_index: int) -> str:
-    """Return "slice 47 of 83 from the feet, image 37": the second is the number that viewers show."""
-    image = volume.slices[slice_index].image_number
-    return f"slice {slice_index + 1} of {len(volume.slices)} from the feet{'' if image is None else f', image {image}'}"
+    """Return "image 104": the Instance Number, or the number of the frame, which viewers show.
+
+    Where images of the series have no number or share one, "slice 172 of 275 from the feet". One series is counted one way.
+    """
+    number = slice_number(volume, slice_index)
+    return f"image {number}" if is_numbered(volume) else f"slice {number} of {len(volume.slices)} from the feet"
+
+
+def slice_number(volume: Volume, slice_index: int) -> int:
+    """Return the number that `slice_name` gives the slice."""
+    number = volume.slices[slice_index].image_number
+    return number if number is not None and is_numbered(volume) else slice_index + 1
+
+
+def is_numbered(volume: Volume) -> bool:
+    """Whether every image of the series has a number of its own."""
+    numbers = {reference.image_number for reference in volume.slices}
+    return None not in numbers and len(numbers) == len(volume.slices)
 
 
 def operating_point(point: OperatingPoint) -> str:

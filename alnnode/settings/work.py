@@ -75,7 +75,7 @@ class Report(Section):
 
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
-    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree"], ...] = ()
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
     follow_up: Literal["off", "own", "archives"] = "own"
 

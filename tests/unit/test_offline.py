@@ -16,7 +16,7 @@ from analyses import CONTEXT, analysis, variants
 from alnnode import report
 from alnnode.demo import page
 from alnnode.offline import DATELESS, offline_context
-from alnnode.report import record
+from alnnode.report import answer, record
 from alnnode.settings import Settings
 from alnnode.summary import as_dict
 
@@ -27,6 +27,7 @@ def test_every_analysis_becomes_json(name: str) -> None:
     said = json.loads(json.dumps(as_dict(of)))
     assert len(said["nodes"]) == len(of.findings)
     assert said["notice"] == of.model.banner
+    assert said["text"] == answer.lines(of)
     assert "PHANTOM^REPORT" not in json.dumps(said)
 
 

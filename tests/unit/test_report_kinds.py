@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from analyses import CONTEXT, EVERYTHING, analysis, variants
 from pydicom import Dataset, dcmread
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from alnnode import report
 from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions
@@ -193,7 +193,16 @@ def test_kinds_are_made_only_when_asked_for() -> None:
     assert set(made(of, CONTEXT)) == {ObjectRole.SR, ObjectRole.CAPTURE}
     only = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.KEY_OBJECTS})))
     assert set(made(of, only)) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.KEY_OBJECTS}
-    assert set(made(analysis(0))) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.RESULTS_TREE}
+    assert set(made(analysis(0))) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.RESULTS_TREE, ObjectRole.TEXT}
+
+
+@pytest.mark.parametrize("name", ["one", "none", "not-analysed", "enhanced"])
+def test_the_text_is_a_basic_text_report_of_sentences(name: str) -> None:
+    (text,) = made(variants()[name])[ObjectRole.TEXT]
+    assert text.SOPClassUID == BasicTextSRStorage
+    assert {item.ValueType for item in walk(text)} <= {"CONTAINER", "TEXT", "CODE", "UIDREF", "IMAGE"}
+    (container, *_) = [item for item in text.ContentSequence if item.ValueType == "CONTAINER"]
+    assert container.ConceptNameCodeSequence[0].CodeMeaning == "Conclusions"
 
 
 def test_multi_frame_captures_hold_the_same_pages() -> None:

@@ -135,7 +135,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
         "() => window.services.measurementService.getMeasurements()"
         ".map(m => ({tool: m.toolName, label: m.label, points: m.points, source: m.SOPInstanceUID}))"
     )
-    for finding, shown in zip(of.findings, measurements, strict=True):
+    for finding, shown in zip(words.by_probability(of.findings), measurements, strict=True):
         node = finding.node
         assert shown["tool"] == "Bidirectional"
         assert shown["label"].startswith(f"{node.side.value[0].upper()} node {node.number}: ")
