@@ -103,6 +103,7 @@ class ReportOptions:
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: frozenset[ObjectRole] = frozenset()
     map_frames: MapFrames = MapFrames.NODES
+    compressed: bool = True  # captures in JPEG-LS Lossless
 
 
 @dataclass(frozen=True, slots=True)

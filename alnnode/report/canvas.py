@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ class View:
         j0, j1 = _extent(tissue.mean(axis=1))
         i0, i1 = _extent(tissue.mean(axis=0))
         tall, wide = (j1 - j0) * volume.spacing[1], (i1 - i0) * volume.spacing[2]
-        if _on_the_side(volume):
+        if on_the_side(volume):
             tall, wide = wide, tall
         pitch = max(tall / height, wide / width)
         return cls._around(volume, slice_index, ((j0 + j1 - 1) / 2, (i0 + i1 - 1) / 2), pitch, (height, width))
@@ -127,15 +128,15 @@ def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int,
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
 
 
-def _on_the_side(volume: Volume) -> bool:
-    """Whether the patient's left-right axis runs along the columns of the source (lateral decubitus)."""
+def on_the_side(volume: Volume) -> bool:
+    """Return whether the patient's left-right axis runs along the columns of the source (lateral decubitus)."""
     return bool(abs(volume.affine[0, 1]) > abs(volume.affine[0, 2]))
 
 
 def _steps(volume: Volume, pitch_mm: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return (row, column) steps of one view pixel to the back and to the patient's left (LPS: +y and +x)."""
     row, column = pitch_mm / volume.spacing[1], pitch_mm / volume.spacing[2]
-    if _on_the_side(volume):
+    if on_the_side(volume):
         return (0.0, column if volume.affine[1, 2] >= 0 else -column), (row if volume.affine[0, 1] >= 0 else -row, 0.0)
     return (row if volume.affine[1, 1] >= 0 else -row, 0.0), (0.0, column if volume.affine[0, 2] >= 0 else -column)
 
@@ -185,7 +186,9 @@ def text(
 def wrap(words: str, size: int, width: int) -> list[str]:
     """Break a sentence into lines that fit ``width`` pixels."""
     lines: list[str] = []
-    for word in words.split():
+    # A unit stays with its number.
+    for glued in re.sub(r" (%|mm|HU)", r"\0\1", words).split():
+        word = glued.replace("\0", " ")
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:

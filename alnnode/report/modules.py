@@ -136,9 +136,14 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
 
 
 def finish(
-    dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole, crop: Crop | None = None
+    dataset: Dataset,
+    analysis: Analysis,
+    context: ReportContext,
+    role: ObjectRole,
+    crop: Crop | None = None,
+    syntax: UID = ExplicitVRLittleEndian,
 ) -> ResultObject:
-    """Set the patient, study, equipment and time attributes of an object and return its bytes."""
+    """Set the patient, study, equipment and time attributes of an object and return its bytes; ``syntax`` is that of its pixel data."""
     moment = context.created
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     dataset.InstanceCreationDate = dataset.SeriesDate = date
@@ -159,7 +164,7 @@ def finish(
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
@@ -171,7 +176,7 @@ def finish(
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
-        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        transfer_syntax_uid=str(syntax),
         data=buffer.getvalue(),
     )
 

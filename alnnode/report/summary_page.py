@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from alnnode.records import Crop, Side
-from alnnode.report import canvas, changes, drawing, words
+from alnnode.report import canvas, changes, drawing, node_map, words
 from alnnode.report.canvas import INK, QUIET, SUSPICIOUS, View
 from alnnode.report.drawing import GAP, SIDE
 
@@ -65,27 +65,32 @@ def _gallery(
     window: tuple[float, float],
     place: tuple[int, int],
 ) -> None:
-    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts; ``place`` is (top, height)."""
+    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts, and the map; ``place`` is (top, height)."""
     (y, height) = place
-    tops = [
-        next((f for f in words.by_probability(analysis.findings) if f.node.side is side), None)
-        for side in (Side.RIGHT, Side.LEFT)
-    ]
-    shown = [finding.node for finding in tops if finding is not None]
-    width = (SIDE - (len(shown) + 1) * GAP) // len(shown)
-    for number, top in enumerate(shown):
+    shown = shown_slices(analysis)
+    width = (SIDE - (len(shown) + 2) * GAP) // (len(shown) + 1)
+    for number, (slice_index, tops) in enumerate(shown):
         x = GAP + number * (width + GAP)
-        view = View.whole(volume, top.slice_index, width, height)
+        view = View.whole(volume, slice_index, width, height)
         page.paste(Image.fromarray(canvas.grey(volume, view, window)), (x, y))
         drawing.letters(pen, x, y, volume, view)
-        cut = [
-            finding
-            for finding in words.by_probability(analysis.findings)
-            if finding.node.box.k0 <= top.slice_index < finding.node.box.k1
-        ]
+        cut = [f for f in words.by_probability(analysis.findings) if f.node.box.k0 <= slice_index < f.node.box.k1]
         drawing.boxes(pen, [(finding, drawing.ink(finding, analysis)) for finding in cut], view, (x, y))
-        caption = f"{top.side.value}, node {top.number}: {words.slice_name(volume, top.slice_index)}"
-        canvas.text(pen, (x + width / 2, y + height + 4), caption, 20, QUIET, "ma")
+        named = " and ".join(words.title(top) for top in tops)
+        canvas.text(pen, (x + width / 2, y + height + 4), f"{named}: {words.slice_name(volume, slice_index)}", 18, QUIET, "ma")
+    x = GAP + len(shown) * (width + GAP)
+    node_map.draw(page, pen, analysis, words.by_probability(analysis.findings), (x, y, width, height))
+    canvas.text(pen, (x + width / 2, y + height + 4), "all nodes, seen from the front", 18, QUIET, "ma")
+
+
+def shown_slices(analysis: Analysis) -> list[tuple[int, list[Finding]]]:
+    """Return the slice of each side's most probable node, with the nodes that it is shown for; a slice that both sides share once."""
+    found: dict[int, list[Finding]] = {}
+    for side in (Side.RIGHT, Side.LEFT):
+        top = next((f for f in words.by_probability(analysis.findings) if f.node.side is side), None)
+        if top is not None:
+            found.setdefault(top.node.slice_index, []).append(top)
+    return list(found.items())
 
 
 def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int) -> None:

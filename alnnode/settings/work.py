@@ -77,9 +77,16 @@ class Report(Section):
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text"], ...] = ()
     map_frames: MapFrames = MapFrames.NODES
+    compress_captures: bool = True
     follow_up: Literal["off", "own", "archives"] = "own"
 
     @property
     def options(self) -> ReportOptions:
         """The same for the room that writes the objects."""
-        return ReportOptions(self.sr_class, self.captures, frozenset(ObjectRole(kind) for kind in self.kinds), self.map_frames)
+        return ReportOptions(
+            self.sr_class,
+            self.captures,
+            frozenset(ObjectRole(kind) for kind in self.kinds),
+            self.map_frames,
+            self.compress_captures,
+        )
