@@ -205,6 +205,62 @@ def followed(of: Analysis) -> Analysis:
     return replace(of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, gone, unseen))
 
 
+def deidentified() -> Dataset:
+    """Return the header of a de-identified image of a trial that was compressed with loss on its way."""
+    found = header()
+    found.PatientIdentityRemoved = "YES"
+    found.DeidentificationMethodCodeSequence = [coded("113100", "DCM", "Basic Application Confidentiality Profile")]
+    found.LongitudinalTemporalInformationModified = "REMOVED"
+    found.ClinicalTrialSponsorName, found.ClinicalTrialProtocolID, found.ClinicalTrialProtocolName = "Sponsor", "T-7", ""
+    found.ClinicalTrialSiteID, found.ClinicalTrialSiteName, found.ClinicalTrialSubjectID = "04", "", "S-12"
+    found.ClinicalTrialTimePointID, found.ClinicalTrialCoordinatingCenterName = "T0", ""
+    found.LossyImageCompression, found.LossyImageCompressionRatio = "01", "9.5"
+    found.LossyImageCompressionMethod = "ISO_10918_1"
+    return found
+
+
+def ordered() -> Dataset:
+    """Return the header of an image that answers two orders of a hospital with issuers of its numbers."""
+    found = header()
+    found.SeriesNumber, found.AdmissionID, found.IssuerOfPatientID = 4, "ADM-9", "HOSPITAL"
+    found.IssuerOfAccessionNumberSequence = [issuer("RIS")]
+    found.IssuerOfAdmissionIDSequence = [issuer("HIS")]
+    qualifiers = Dataset()
+    qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = "1.2.3.4", "ISO"
+    found.IssuerOfPatientIDQualifiersSequence = [qualifiers]
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID, other.TypeOfPatientID = "OLD-1", "FORMER", "TEXT"
+    found.OtherPatientIDsSequence = [other]
+    orders = []
+    for number in ("A1", "A2"):
+        order = Dataset()
+        order.StudyInstanceUID, order.AccessionNumber = "2.25.11", number
+        order.IssuerOfAccessionNumberSequence = [issuer("RIS")]
+        order.RequestedProcedureID, order.RequestedProcedureDescription = f"RP-{number}", "CT chest"
+        order.ScheduledProcedureStepID = f"SPS-{number}"
+        orders.append(order)
+    found.RequestAttributesSequence = orders
+    return found
+
+
+def coded(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def issuer(name: str) -> Dataset:
+    item = Dataset()
+    item.LocalNamespaceEntityID = name
+    return item
+
+
+def own_frames(of: Analysis) -> Analysis:
+    """Return the analysis of a series in which every image has a Frame of Reference of its own, as in LIDC-IDRI-0314."""
+    slices = tuple(replace(s, frame_of_reference=f"2.25.13{k}") for k, s in enumerate(of.volume.slices))
+    return replace(of, volume=replace(of.volume, slices=slices))
+
+
 def variants() -> dict[str, Analysis]:
     """Return one analysis of each kind that a report must survive."""
     bare = header()
@@ -254,6 +310,9 @@ def variants() -> dict[str, Analysis]:
         ),
         "follow-up": followed(analysis(3)),
         "follow-up-none": followed(analysis(0)),
+        "de-identified": analysis(2, deidentified()),
+        "ordered": analysis(2, ordered()),
+        "own-frames": own_frames(analysis(2)),
         "own-threshold": replace(
             analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))
         ),

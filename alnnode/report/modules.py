@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
 from alnnode.records import Crop, ObjectRole, ResultObject
-from alnnode.report import words
+from alnnode.report import carried, words
 from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
@@ -28,7 +28,17 @@ REQUIRED = (
 OPTIONAL = (
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
     "PatientBirthTime", "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified",
-    "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "ReferencedRequestSequence", "InstitutionName",
+    "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "InstitutionName", "DeidentificationMethodCodeSequence",
+    "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "IssuerOfAccessionNumberSequence", "AdmissionID",
+    "IssuerOfAdmissionIDSequence", "ClinicalTrialProtocolEthicsCommitteeName", "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointDescription", "LongitudinalTemporalOffsetFromEvent", "LongitudinalTemporalEventType",
+    "ConsentForClinicalTrialUseSequence", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+)  # fmt: skip
+# Type 2 of the Clinical Trial modules (PS3.3 C.7.1.3, C.7.2.3, C.7.3.2): as the source has them, empty or not.
+TRIAL = (
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialTimePointID",
+    "ClinicalTrialCoordinatingCenterName",
 )  # fmt: skip
 MANUFACTURER, MODEL_NAME = "alnnode", "alnnode axillary lymph node analysis"
 CREATOR = "alnnode^"  # a Person Name with one component
@@ -69,6 +79,9 @@ def source_header(analysis: Analysis) -> Dataset:
         header.add(deepcopy(source[keyword])) if keyword in source else setattr(header, keyword, None)
     for keyword in OPTIONAL:
         if keyword in source and source[keyword].value not in (None, ""):
+            header.add(deepcopy(source[keyword]))
+    for keyword in TRIAL:
+        if keyword in source:
             header.add(deepcopy(source[keyword]))
     header.StudyInstanceUID = _identity(source, "StudyInstanceUID")
     return header
@@ -111,6 +124,8 @@ def source_image(analysis: Analysis, reference: SliceRef | None) -> Dataset:
     image.SOPInstanceUID = reference.sop_instance_uid if reference else str(source.get("SOPInstanceUID") or "")
     if not (image.SOPClassUID and image.SOPInstanceUID):
         raise ReportError("the source has no SOP Class UID or no SOP Instance UID: no result can refer to it")
+    if reference and reference.frame_of_reference:
+        image.FrameOfReferenceUID = reference.frame_of_reference
     if reference:
         image.ImagePositionPatient = [round(p, 6) for p in reference.position]
     _complete_geometry(image, analysis.volume)
@@ -159,7 +174,7 @@ def finish(
     _plain(dataset)
     if "SpecificCharacterSet" in dataset:
         del dataset.SpecificCharacterSet
-    for element in source_header(analysis):
+    for element in (*source_header(analysis), *carried.request(analysis, role), *carried.loss(analysis, role)):
         dataset.add(element)
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"

@@ -23,7 +23,7 @@ INSET = 236
 FIELD_MM = 110.0
 CROP_NAMES = {Crop.FSC: "FSC: fixed square", Crop.ASC: "ASC: fitted square"}
 LEGEND = "FSC: network that sees a square of fixed size around the node. ASC: network that sees a square fitted to it."
-FLAT = 0.05  # of a map's range: with less no place stands out
+FLAT = 0.05  # of a map's range: with less nothing stands out
 
 
 def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
@@ -69,7 +69,7 @@ def _what(finding: Finding) -> str:
 def caption(heatmap: Heatmap) -> str:
     """Return "Grad-CAM FSC", or that the map is flat: a picture without colours would look like a fault."""
     name = f"Grad-CAM {heatmap.crop.value.upper()}"
-    return f"{name}: flat, no place stands out" if float(np.ptp(heatmap.values)) < FLAT else name
+    return f"{name}: nothing stands out" if float(np.ptp(heatmap.values)) < FLAT else name
 
 
 def _scale_bar(pen: ImageDraw.ImageDraw, x: float, y: float, pixels_per_mm: float) -> None:

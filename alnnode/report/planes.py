@@ -37,8 +37,10 @@ class Planes:
             if reference.sop_instance_uid not in found:
                 found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
         self.sources = list(found.values())
+        common = {str(source.get("FrameOfReferenceUID") or "") for source in self.sources}
         for source in self.sources:
-            if not source.get("FrameOfReferenceUID"):
+            # One object has one Frame of Reference: where the images have none, or several, one that follows from their series.
+            if len(common) > 1 or not source.get("FrameOfReferenceUID"):
                 source.FrameOfReferenceUID = uid("FrameOfReferenceUID", source.SeriesInstanceUID)
             # The library would look for the functional groups of a multi-frame source; `refer` writes the class as it is.
             source.SOPClassUID = CTImageStorage

@@ -32,7 +32,7 @@ EXPLAINED = {
         "Missing attribute or value that would be needed to build DICOMDIR - Study (ID|Time)$",
     ),
     "dcentvfy": (
-        "Different information entities for attribute - Element=<AccessionNumber> IE <(Series> versus <Study|Study> versus <Series)>",
+        "Different information entities for attribute - Element=<(AccessionNumber|IssuerOfAccessionNumberSequence)> IE <(Series> versus <Study|Study> versus <Series)>",
         "Attribute present in one instance but not the other - Element=<(AccessionNumber|PatientBirthDate|PatientSex|ReferringPhysicianName|StudyID|StudyTime)>",
     ),
     "dsrdump": ("character set: ISO_IR 192$", "Check for template constraints not yet supported$"),

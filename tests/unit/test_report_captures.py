@@ -96,7 +96,7 @@ def test_a_flat_map_says_so_in_words(written) -> None:
     flat = replace(first, heatmaps=(first.heatmaps[0], replace(first.heatmaps[1], values=np.zeros((64, 64), np.float32))))
     pages.node_page(flat, of.volume, of, WINDOW)
     assert "Grad-CAM FSC" in written
-    assert "Grad-CAM ASC: flat, no place stands out" in written
+    assert "Grad-CAM ASC: nothing stands out" in written
 
 
 def test_a_slice_that_both_axillae_share_is_shown_once(written) -> None:

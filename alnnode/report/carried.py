@@ -1,0 +1,65 @@
+"""What a result carries on from its source beyond patient and study: the orders that it answers, and a loss that stays for ever."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from pydicom import Dataset
+
+from alnnode.records import ObjectRole
+
+if TYPE_CHECKING:
+    from alnnode.records import Analysis
+
+# Of an item of the Referenced Request Sequence (PS3.3 C.17.2): type 2, and those that a RIS may match by besides.
+REQUEST = (
+    "AccessionNumber", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest", "RequestedProcedureID",
+    "RequestedProcedureDescription", "RequestedProcedureCodeSequence", "ReferencedStudySequence",
+)  # fmt: skip
+REQUEST_OPTIONAL = (
+    "IssuerOfAccessionNumberSequence", "OrderPlacerIdentifierSequence", "OrderFillerIdentifierSequence",
+    "ReasonForTheRequestedProcedure", "ReasonForRequestedProcedureCodeSequence",
+)  # fmt: skip
+DOCUMENTS = frozenset({ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.TEXT, ObjectRole.KEY_OBJECTS})
+PICTURES = frozenset({ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP})
+LOSS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+def request(analysis: Analysis, role: ObjectRole) -> Dataset:
+    """Return what a RIS matches a result by: the orders of the source, in the attribute that the kind of object has for them."""
+    source, made = analysis.header, Dataset()
+    orders = source.get("RequestAttributesSequence") or []
+    if orders and role in DOCUMENTS:
+        made.ReferencedRequestSequence = [_referenced_request(order, source) for order in orders]
+    elif orders:
+        made.add(deepcopy(source["RequestAttributesSequence"]))
+    return made
+
+
+def _referenced_request(order: Dataset, source: Dataset) -> Dataset:
+    """Return an item of the Referenced Request Sequence: what the item of the Request Attributes says, else the study's own."""
+    item = Dataset()
+    for keyword in REQUEST:
+        holder = (
+            order if keyword in order or keyword in {"RequestedProcedureCodeSequence", "ReferencedStudySequence"} else source
+        )
+        if keyword in holder:
+            item.add(deepcopy(holder[keyword]))
+        else:
+            setattr(item, keyword, [] if keyword.endswith("Sequence") else None)
+    for keyword in REQUEST_OPTIONAL:
+        if keyword in order:
+            item.add(deepcopy(order[keyword]))
+    item.StudyInstanceUID = str(order.get("StudyInstanceUID") or source.get("StudyInstanceUID") or "")
+    return item
+
+
+def loss(analysis: Analysis, role: ObjectRole) -> Dataset:
+    """Return that the source was compressed with loss: what is derived from it says so for ever (PS3.3 C.7.6.1.1.5)."""
+    source, made = analysis.header, Dataset()
+    if role in PICTURES and str(source.get("LossyImageCompression", "")) == "01":
+        for keyword in LOSS:
+            if keyword in source:
+                made.add(deepcopy(source[keyword]))
+    return made
