@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from datetime import date, datetime
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from alnnode.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
 from alnnode.imaging.crop import CropSettings, crop_box
@@ -241,6 +243,19 @@ def ordered() -> Dataset:
         orders.append(order)
     found.RequestAttributesSequence = orders
     return found
+
+
+def as_sent(source: Dataset) -> Dataset:
+    """Return the header as it comes from a file: undecoded, values unchecked."""
+    source.file_meta = FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
+        source.SOPClassUID,
+        source.SOPInstanceUID,
+    )
+    buffer = io.BytesIO()
+    source.save_as(buffer, enforce_file_format=True)
+    return dcmread(io.BytesIO(buffer.getvalue()))
 
 
 def coded(value: str, scheme: str, meaning: str) -> Dataset:

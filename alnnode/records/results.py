@@ -102,8 +102,9 @@ class ReportOptions:
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: frozenset[ObjectRole] = frozenset()
-    map_frames: MapFrames = MapFrames.NODES
+    map_frames: MapFrames = MapFrames.ALL
     compressed: bool = True  # captures in JPEG-LS Lossless
+    unicode: bool = False  # results in ISO_IR 192, whatever the character set of the source
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from alnnode.records import ObjectRole
 
@@ -63,3 +64,27 @@ def loss(analysis: Analysis, role: ObjectRole) -> Dataset:
             if keyword in source:
                 made.add(deepcopy(source[keyword]))
     return made
+
+
+def has_several_character_sets(dataset: Dataset) -> bool:
+    """Return whether Specific Character Set has several values: code extensions (ISO 2022), which a common viewer cannot read in a map."""
+    return isinstance(dataset.get("SpecificCharacterSet"), MultiValue)
+
+
+def to_unicode(dataset: Dataset) -> None:
+    """Let the text of a data set be written in ISO_IR 192 (PS3.3 C.12.1.1.2): values are decoded already, and are encoded when it is saved."""
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _forget_character_set(item)
+
+
+def _forget_character_set(item: Dataset) -> None:
+    """Let an item have the character set of the data set that holds it."""
+    if "SpecificCharacterSet" in item:
+        del item.SpecificCharacterSet
+    for element in item:
+        if element.VR == "SQ":
+            for inner in element.value:
+                _forget_character_set(inner)

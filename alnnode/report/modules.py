@@ -176,6 +176,8 @@ def finish(
         del dataset.SpecificCharacterSet
     for element in (*source_header(analysis), *carried.request(analysis, role), *carried.loss(analysis, role)):
         dataset.add(element)
+    if context.options.unicode or (role is ObjectRole.PARAMETRIC_MAP and carried.has_several_character_sets(dataset)):
+        carried.to_unicode(dataset)
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID

@@ -81,7 +81,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
         content_label=f"GRADCAM_{crop.value.upper()}",
         content_description=f"Grad-CAM of the {crop.value.upper()} network",
         content_creator_name=modules.CREATOR,
-        pixel_measures=planes.measures,
+        pixel_measures=planes.measures if planes.contiguous else planes.measures_of_a_slice,
         plane_orientation=planes.orientation,
         plane_positions=planes.positions,
         derivation=codes.GRAD_CAM,

@@ -76,17 +76,19 @@ class Report(Section):
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text"], ...] = ()
-    map_frames: MapFrames = MapFrames.NODES
+    map_frames: MapFrames = MapFrames.ALL
     compress_captures: bool = True
+    character_set: Literal["source", "utf-8"] = "source"
     follow_up: Literal["off", "own", "archives"] = "own"
 
     @property
     def options(self) -> ReportOptions:
         """The same for the room that writes the objects."""
         return ReportOptions(
-            self.sr_class,
-            self.captures,
-            frozenset(ObjectRole(kind) for kind in self.kinds),
-            self.map_frames,
-            self.compress_captures,
+            sr_class=self.sr_class,
+            captures=self.captures,
+            kinds=frozenset(ObjectRole(kind) for kind in self.kinds),
+            map_frames=self.map_frames,
+            compressed=self.compress_captures,
+            unicode=self.character_set == "utf-8",
         )

@@ -11,11 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import DataElement, Dataset, config, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, UNVALIDATED, VALIDATED, analysis, finding, header, variants, volume
+from analyses import (
+    CONTEXT,
+    COVERED,
+    EVERYTHING,
+    MODEL,
+    UNVALIDATED,
+    VALIDATED,
+    analysis,
+    as_sent,
+    finding,
+    header,
+    variants,
+    volume,
+)
 
 from alnnode import report
 from alnnode.errors import ReportError
@@ -427,19 +439,6 @@ def test_the_box_is_drawn_where_the_node_is() -> None:
     assert whole.place(node.box.centre[2], node.box.centre[1])[0] < 200  # a right node, on the left of the picture
 
 
-def sent(source: Dataset) -> Dataset:
-    """Return the header as it comes from a file: undecoded, values unchecked."""
-    source.file_meta = FileMetaDataset()
-    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
-        source.SOPClassUID,
-        source.SOPInstanceUID,
-    )
-    buffer = io.BytesIO()
-    source.save_as(buffer, enforce_file_format=True)
-    return dcmread(io.BytesIO(buffer.getvalue()))
-
-
 @pytest.mark.parametrize(
     ("person", "charset"),
     [
@@ -453,7 +452,7 @@ def sent(source: Dataset) -> Dataset:
 )
 def test_names_survive_in_the_character_sets_of_hospitals(person: str, charset: str | list[str]) -> None:
     source = header(person, charset)
-    came = sent(source)
+    came = as_sent(source)
     for item in objects(analysis(1, came)):
         assert str(item.PatientName) == person
         assert item.SpecificCharacterSet == charset

@@ -1,13 +1,15 @@
 """What results carry on from their source: identity, orders, a loss of quality, frames of reference."""
 
 import io
+from dataclasses import replace
 
 import pytest
-from analyses import CONTEXT, EVERYTHING, Analysis, deidentified, variants
+from analyses import CONTEXT, EVERYTHING, Analysis, analysis, as_sent, deidentified, header, variants
 from pydicom import Dataset, dcmread
 
 from alnnode import report
-from alnnode.records import ObjectRole
+from alnnode.records import MapFrames, ObjectRole, ReportOptions
+from alnnode.settings.work import Report
 
 PICTURES = {ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP}
 DOCUMENTS = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.TEXT, ObjectRole.KEY_OBJECTS}
@@ -70,6 +72,59 @@ def test_numbers_come_with_their_issuers(keyword: str) -> None:
     of = variants()["ordered"]
     for role, item in made(of, CONTEXT):
         assert item[keyword].value == of.header[keyword].value, role
+
+
+JAPANESE = ("Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"])
+
+
+@pytest.mark.parametrize(
+    ("person", "charset"),
+    [
+        JAPANESE,
+        ("Hong^Gildong=洪^吉洞=홍^길동", ["", "ISO 2022 IR 149"]),
+        ("Wang^XiaoDong=王^小东", "GB18030"),
+        ("Buc^Jérôme", "ISO_IR 100"),
+    ],
+)
+def test_results_are_in_unicode_where_the_site_wants_them_so(person: str, charset) -> None:
+    of = analysis(1, as_sent(header(person, charset)))
+    for role, item in made(of, replace(EVERYTHING, options=replace(EVERYTHING.options, unicode=True))):
+        assert item.SpecificCharacterSet == "ISO_IR 192", role
+        assert str(item.PatientName) == person
+
+
+def test_a_map_of_several_character_sets_is_in_unicode_and_nothing_else_is() -> None:
+    """OHIF 3.13 cannot decode code extensions in a map, and leaves its colours on the CT."""
+    of = analysis(1, as_sent(header(*JAPANESE)))
+    for role, item in made(of):
+        assert (item.SpecificCharacterSet == "ISO_IR 192") == (role is ObjectRole.PARAMETRIC_MAP), role
+        assert str(item.PatientName) == JAPANESE[0]
+
+
+def test_the_default_map_has_a_frame_for_every_slice() -> None:
+    of = analysis(3)
+    maps = [
+        item
+        for role, item in made(of, replace(CONTEXT, options=Report(kinds=("pmap",)).options))
+        if role is ObjectRole.PARAMETRIC_MAP
+    ]
+    assert [int(item.NumberOfFrames) for item in maps] == [12, 12]
+
+
+def test_a_map_of_some_slices_states_no_spacing_but_its_own() -> None:
+    options = ReportOptions(kinds=frozenset({ObjectRole.PARAMETRIC_MAP}), map_frames=MapFrames.NODES)
+
+    def measures(of: Analysis) -> Dataset:
+        item = next(item for role, item in made(of, replace(CONTEXT, options=options)) if role is ObjectRole.PARAMETRIC_MAP)
+        return item.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+
+    def on(*chosen: int) -> Analysis:
+        of = analysis(4)  # on the slices 4, 5, 6 and 7, 2 mm apart
+        return replace(of, findings=tuple(of.findings[n] for n in chosen))
+
+    assert "SpacingBetweenSlices" not in measures(on(0, 1, 3))
+    assert measures(on(0, 3)).SpacingBetweenSlices == 6.0
+    assert measures(on(0, 1, 2)).SpacingBetweenSlices == 2.0
 
 
 def test_each_image_in_the_library_has_its_own_frame_of_reference() -> None:
