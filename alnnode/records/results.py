@@ -41,6 +41,7 @@ class ObjectRole(StrEnum):
     PRESENTATION_STATE = "pr"
     RESULTS_TREE = "tree"
     TEXT = "text"
+    PDF = "pdf"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from alnnode.report import (
     capture,
     key_objects,
     parametric_map,
+    pdf,
     presentation_state,
     results_tree,
     segmentation,
@@ -29,6 +30,7 @@ KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]]
     ObjectRole.KEY_OBJECTS: key_objects.build,
     ObjectRole.PRESENTATION_STATE: presentation_state.build,
     ObjectRole.TEXT: text_report.build,
+    ObjectRole.PDF: pdf.build,
 }
 
 

@@ -94,6 +94,7 @@ RESULT = {
     ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
     ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
     ObjectRole.TEXT: Code("RESULT-TEXT", SCHEME, "Report in words"),
+    ObjectRole.PDF: Code("RESULT-PDF", SCHEME, "Report as PDF"),
 }
 # What a model gives that was trained on drawings: no probability of cancer.
 PROBABILITY_OF_DEMONSTRATION = Code("PROBABILITY-DEMO", SCHEME, "Probability, demonstration model")

@@ -52,8 +52,9 @@ CONTENT = {
     ObjectRole.PRESENTATION_STATE: "boxes",
     ObjectRole.RESULTS_TREE: "list",
     ObjectRole.TEXT: "text",
+    ObjectRole.PDF: "PDF",
 }
-# Last figure of the Series Number; the map of the second network has the next one.
+# What is added to the Series Number; the map of the second network has the next one.
 PLACE = {
     ObjectRole.SR: 1,
     ObjectRole.CAPTURE: 2,
@@ -63,6 +64,7 @@ PLACE = {
     ObjectRole.PRESENTATION_STATE: 7,
     ObjectRole.RESULTS_TREE: 8,
     ObjectRole.TEXT: 9,
+    ObjectRole.PDF: 10,
 }
 SERIES_NUMBERS = 200_000  # above it ten thousand times the number would be no Integer String (PS3.5 6.2)
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")

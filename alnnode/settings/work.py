@@ -75,7 +75,7 @@ class Report(Section):
 
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
-    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text"], ...] = ()
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text", "pdf"], ...] = ()
     map_frames: MapFrames = MapFrames.ALL
     compress_captures: bool = True
     character_set: Literal["source", "utf-8"] = "source"

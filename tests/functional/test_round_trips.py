@@ -24,7 +24,9 @@ from alnnode.settings import Destination
 # What neither the default nor the other has.
 FURTHER = replace(
     EVERYTHING,
-    options=replace(EVERYTHING.options, sr_class=SRClass.COMPREHENSIVE, captures=CaptureForm.SINGLE, map_frames=MapFrames.NODES),
+    options=replace(
+        EVERYTHING.options, sr_class=SRClass.COMPREHENSIVE, captures=CaptureForm.SINGLE, map_frames=MapFrames.NODES
+    ),
 )
 
 

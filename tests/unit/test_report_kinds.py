@@ -1,6 +1,7 @@
 """Segmentation, parametric map, key objects, presentation state, results tree, multi-frame captures: right place, right references."""
 
 import io
+import re
 from dataclasses import replace
 
 import highdicom
@@ -12,6 +13,7 @@ from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, Comprehens
 
 from alnnode import report
 from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions
+from alnnode.report import answer, modules, pdf
 from alnnode.report.uids import tracking_uid
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
@@ -193,7 +195,35 @@ def test_kinds_are_made_only_when_asked_for() -> None:
     assert set(made(of, CONTEXT)) == {ObjectRole.SR, ObjectRole.CAPTURE}
     only = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.KEY_OBJECTS})))
     assert set(made(of, only)) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.KEY_OBJECTS}
-    assert set(made(analysis(0))) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.RESULTS_TREE, ObjectRole.TEXT}
+    assert set(made(analysis(0))) == {
+        ObjectRole.SR,
+        ObjectRole.CAPTURE,
+        ObjectRole.RESULTS_TREE,
+        ObjectRole.TEXT,
+        ObjectRole.PDF,
+    }
+
+
+@pytest.mark.parametrize("name", ["one", "forty", "not-analysed"])
+def test_the_pdf_says_the_answer_and_every_node(name: str) -> None:
+    of = variants()[name]
+    context = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.PDF})))
+    (item,) = made(of, context)[ObjectRole.PDF]
+    assert (item.Modality, item.MIMETypeOfEncapsulatedDocument) == ("DOC", "application/pdf")
+    data = item.EncapsulatedDocument[: item.EncapsulatedDocumentLength]
+    # Every object is where the table of cross-references says.
+    table = re.search(rb"xref\n0 (\d+)\n(.*?)trailer", data, re.DOTALL)
+    places = [int(line[:10]) for line in table[2].splitlines()[1:]]
+    assert [data[place:].split(b" ", 1)[0] for place in places] == [b"%d" % (n + 1) for n in range(int(table[1]) - 1)]
+    assert int(re.search(rb"startxref\n(\d+)", data)[1]) == data.index(b"xref")
+    shown = [re.sub(rb"\\(.)", rb"\1", line).decode() for line in re.findall(rb"^\((.*)\) \'$", data, re.MULTILINE)]
+    words_shown = " ".join(" ".join(shown).split())
+    for line in answer.lines(of):
+        assert " ".join(modules.ascii_words(line).split()) in words_shown
+    for finding in of.findings:
+        assert words_shown.count(f"node {finding.node.number}: level") + words_shown.count(f"node {finding.node.number}: slice")
+    assert max(map(len, shown)) <= pdf.COLUMNS
+    assert data.count(b"/Type /Page ") == -(-len(shown) // pdf.ROWS)
 
 
 @pytest.mark.parametrize("name", ["one", "none", "not-analysed", "enhanced"])
