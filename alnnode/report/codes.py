@@ -50,7 +50,6 @@ ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
 SOURCE_IMAGE = Code("121322", "DCM", "Source Image for Image Processing Operation")
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
-NO_UNITS = Code("1", "UCUM", "no units")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
 ENGLISH = Code("en", "RFC5646", "English")
 

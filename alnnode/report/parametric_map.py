@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Heatmap, ReportContext, ResultObject
 
 
+FULL = 100.0  # per cent: OHIF 3.13 shows every map in the window 0 to 100, and so one from 0 to 1 as nothing
+
+
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return one object per network, a frame for every slice on which a node was classified; nothing where there is none."""
     volume = analysis.volume
@@ -50,7 +53,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     pixels = np.zeros((len(planes.slices), *raster), np.float32)
     for heatmap in heatmaps:
         frame = pixels[planes.slices.index(heatmap.geometry.slice_index)]
-        np.maximum(frame, on_raster(heatmap, (raster[0], raster[1])), out=frame)
+        np.maximum(frame, FULL * on_raster(heatmap, (raster[0], raster[1])), out=frame)
     series = result_uid(analysis, context, "pmap", crop.value, "series")
     dataset = ParametricMap(
         source_images=planes.sources,
@@ -68,14 +71,14 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
             RealWorldValueMapping(
                 lut_label=f"CAM_{crop.value.upper()}",
                 lut_explanation=f"Grad-CAM of the {crop.value.upper()} network",
-                unit=codes.NO_UNITS,
-                value_range=(0.0, 1.0),
+                unit=codes.PERCENT,
+                value_range=(0.0, FULL),
                 slope=1.0,
                 intercept=0.0,
                 quantity_definition=codes.GRAD_CAM,
             )
         ],
-        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        voi_lut_transformations=[VOILUTTransformation(window_center=FULL / 2, window_width=FULL)],
         image_flavor=ImageFlavorValues.VOLUME,
         derived_pixel_contrast=DerivedPixelContrastValues.QUANTITY,
         content_label=f"GRADCAM_{crop.value.upper()}",

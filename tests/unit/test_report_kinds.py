@@ -107,7 +107,7 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
         check_references(of, item)
         pixels = np.frombuffer(item.FloatPixelData, np.float32).reshape(-1, item.Rows, item.Columns)
         assert pixels.min() == 0
-        assert 0.9 < pixels.max() <= 1
+        assert 90 < pixels.max() <= 100
         frames = {slice_of(of, groups): n for n, groups in enumerate(item.PerFrameFunctionalGroupsSequence)}
         for finding in of.findings:
             (heatmap,) = [h for h in finding.heatmaps if h.crop is crop]
@@ -121,6 +121,9 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
             assert abs(column - (g.left + u * g.step_column)) <= 1
         meaning = item.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
         assert (meaning.RealWorldValueSlope, meaning.RealWorldValueIntercept) == (1, 0)
+        assert meaning.MeasurementUnitsCodeSequence[0].CodeValue == "%"
+        window = item.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+        assert (window.WindowCenter, window.WindowWidth) == (50, 100)
 
 
 def test_key_objects_are_the_suspicious_slices_most_probable_first() -> None:
