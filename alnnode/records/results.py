@@ -105,6 +105,7 @@ class ReportOptions:
     kinds: frozenset[ObjectRole] = frozenset()
     map_frames: MapFrames = MapFrames.ALL
     compressed: bool = True  # captures in JPEG-LS Lossless
+    measurement_root: bool = False  # of the results tree: TID 1500 instead of TID 2000
     unicode: bool = False  # results in ISO_IR 192, whatever the character set of the source
 
 

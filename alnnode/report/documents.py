@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
     CodedConcept,
     CompositeContentItem,
     Comprehensive3DSR,
@@ -15,9 +16,13 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     ImageContentItem,
+    ImageLibrary,
     LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     RelationshipTypeValues,
     TextContentItem,
 )
@@ -178,6 +183,48 @@ def _evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dat
     made.StudyInstanceUID, made.SeriesInstanceUID = study, series
     made.SOPClassUID, made.SOPInstanceUID = sop_class, sop_instance
     return made
+
+
+def measurement_report(
+    analysis: Analysis,
+    station: str,
+    images: Sequence[Dataset],
+    groups: Sequence[PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations],
+    references: Sequence[ContentItem],
+) -> Dataset:
+    """Return the root of a TID 1500 report: the answer before the first container, then images, groups and references.
+
+    What reads a report from the top has the answer on the first screen. Without groups there is no container for them: TID 1500 has no
+    empty one.
+    """
+    summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
+    summary.ContentSequence = ContentSequence([*parameters(analysis), *references])
+    if groups:
+        # Only with groups does the library make the whole; the answer and what follows are put around its containers.
+        root: Dataset = MeasurementReport(
+            observation_context=ObservationContext(observer_device_context=device_observer(analysis, station)),
+            procedure_reported=codes.CT_PROCEDURE,
+            imaging_measurements=groups,
+            title=codes.IMAGING_REPORT,
+            language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+            referenced_images=images,
+        )[0]
+        items = list(root.ContentSequence)
+    else:
+        root = ContainerContentItem(name=codes.IMAGING_REPORT, template_id="1500")
+        items = [
+            *LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+            *_device_items(analysis, station),
+            CodeContentItem(
+                name=standard.DCM.ProcedureReported,
+                value=codes.CT_PROCEDURE,
+                relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD,
+            ),
+            *(ImageLibrary(images) if images else []),
+        ]
+    first = next((n for n, item in enumerate(items) if item.ValueType == "CONTAINER"), len(items))
+    root.ContentSequence = ContentSequence([*items[:first], *statements(analysis), *items[first:], summary])
+    return root
 
 
 def text_root(analysis: Analysis, station: str) -> tuple[ContainerContentItem, ContainerContentItem]:

@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom.sr import (
-    CodedConcept,
-    ContainerContentItem,
-    ContentSequence,
     CoordinatesForMeasurement,
     FindingSite,
     ImageRegion,
-    LanguageOfContentItemAndDescendants,
     Measurement,
-    MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
@@ -51,7 +45,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
     """Return the report of an analysis, whatever came out of it. It references its captures."""
     if analysis.findings:
         images = _images(analysis)
-        content: Dataset = _measurements(analysis, context, images, captures)[0]
+        content = _measurements(analysis, context, images, captures)
     else:
         images = [modules.main_image(analysis)]
         content = _negative(analysis, context, images[0], captures)
@@ -74,36 +68,14 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
 
 def _measurements(
     analysis: Analysis, context: ReportContext, images: list[Dataset], captures: Sequence[ResultObject]
-) -> ContentSequence:
+) -> Dataset:
     groups = [
         group
         for finding in words.by_probability(analysis.findings)
         for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
-    report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=documents.device_observer(analysis, context.station)),
-        procedure_reported=codes.CT_PROCEDURE,
-        imaging_measurements=groups,
-        title=codes.IMAGING_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
-        referenced_images=images,
-    )
-    summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
-    summary.ContentSequence = ContentSequence()
-    summary.ContentSequence.extend(documents.parameters(analysis))
-    for item in captures:
-        summary.ContentSequence.append(documents.reference(item))
-    summary.ContentSequence.extend(documents.prior_reference(analysis))
-    report[0].ContentSequence.append(summary)
-    _answer_first(report[0], analysis)
-    return report
-
-
-def _answer_first(root: Dataset, analysis: Analysis) -> None:
-    """Put the answer before the first container: what reads a report from the top has it on the first screen."""
-    items = list(root.ContentSequence)
-    first = next(n for n, item in enumerate(items) if item.ValueType == "CONTAINER")
-    root.ContentSequence = ContentSequence([*items[:first], *documents.statements(analysis), *items[first:]])
+    references = [*(documents.reference(item) for item in captures), *documents.prior_reference(analysis)]
+    return documents.measurement_report(analysis, context.station, images, groups, references)
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:

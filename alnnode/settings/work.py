@@ -73,6 +73,7 @@ class Analysis(Section):
 class Report(Section):
     """Which result objects are made, and in which form. The report and the captures always are."""
 
+    profile: Literal["viewers", "air"] = "viewers"
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text", "pdf"], ...] = ()
@@ -84,11 +85,14 @@ class Report(Section):
     @property
     def options(self) -> ReportOptions:
         """The same for the room that writes the objects."""
+        air = self.profile == "air"
+        kinds = {ObjectRole(kind) for kind in self.kinds} | ({ObjectRole.RESULTS_TREE} if air else set())
         return ReportOptions(
-            sr_class=self.sr_class,
+            sr_class=SRClass.COMPREHENSIVE_3D if air else self.sr_class,
             captures=self.captures,
-            kinds=frozenset(ObjectRole(kind) for kind in self.kinds),
+            kinds=frozenset(kinds),
             map_frames=self.map_frames,
             compressed=self.compress_captures,
+            measurement_root=air,
             unicode=self.character_set == "utf-8",
         )

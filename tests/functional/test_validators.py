@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from alnnode import report
 from alnnode.records import Analysis, ObjectRole
+from alnnode.settings.work import Report
 
 SR_ROLES = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.KEY_OBJECTS, ObjectRole.TEXT}
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
@@ -76,6 +78,18 @@ def written(request, tmp_path_factory) -> tuple[Analysis, list[tuple[ObjectRole,
         path.write_bytes(item.data)
         files.append((item.role, path))
     return of, files
+
+
+@pytest.mark.parametrize("name", ["one", "none", "not-analysed"])
+def test_the_root_of_ihe_ai_results_is_sound(name: str, tmp_path: Path) -> None:
+    context = replace(CONTEXT, options=Report(profile="air").options)
+    root = report.build(variants()[name], context)[-1]
+    path = tmp_path / "tree.dcm"
+    path.write_bytes(root.data)
+    assert not complaints("dciodvfy", said(tool("dciodvfy"), str(path))[1])
+    code, output = said(tool("dsrdump"), str(path))
+    assert code == 0
+    assert not complaints("dsrdump", output)
 
 
 def sources(of: Analysis, folder: Path) -> list[Path]:

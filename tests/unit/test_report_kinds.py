@@ -15,6 +15,7 @@ from alnnode import report
 from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions
 from alnnode.report import answer, modules, pdf
 from alnnode.report.uids import tracking_uid
+from alnnode.settings.work import Report
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
 
@@ -269,3 +270,23 @@ def test_every_kind_is_of_the_patient_and_says_that_it_is_not_for_clinical_use(n
             assert "NOT FOR CLINICAL USE" in item.SeriesDescription
             assert len(item.SeriesDescription) <= 64
             assert item.InstanceCreationDate == item.SeriesDate == "20260504"
+
+
+@pytest.mark.parametrize("name", ["one", "none", "not-analysed", "enhanced"])
+def test_one_setting_gives_what_ihe_ai_results_lists(name: str) -> None:
+    found = made(variants()[name], replace(CONTEXT, options=Report(profile="air").options))
+    ((report_of,), (root,)) = found[ObjectRole.SR], found[ObjectRole.RESULTS_TREE]
+    assert report_of.SOPClassUID == root.SOPClassUID == Comprehensive3DSRStorage
+    assert root.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert root.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    named = {i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in walk(root) if "ReferencedSOPSequence" in i}
+    others = {item.SOPInstanceUID for role, items in found.items() for item in items if role is not ObjectRole.RESULTS_TREE}
+    assert others <= named
+    evidence = {
+        i.ReferencedSOPInstanceUID
+        for study in root.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for i in series.ReferencedSOPSequence
+    }
+    assert evidence == named
+    assert Report().options.measurement_root is False
