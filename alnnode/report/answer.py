@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, ModelIdentity
 
 MOST_RELEVANT = 3  # nodes that are told one by one
+UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
 OUTSIDE = "Not covered: lymph nodes outside the axillae, and nodes below the size limit of the settings"
 
 
@@ -46,7 +47,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     if analysis.volume is not None:
         found = [*words.sides(analysis), *_most_relevant(analysis), *changes.sentences(analysis)]
         said += [Statement(Kind.FINDING, text) for text in found]
-    comments = [OUTSIDE] if analysis.not_analysed is None else []
+    comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
     comments.append(model(analysis.model))
     if analysis.findings:
         comments.append(words.operating_point(analysis.model.operating_point))

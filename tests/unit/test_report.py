@@ -679,6 +679,8 @@ def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
     """Where only a reader locates nodes, nobody looked for others."""
     marked = replace(analysis(1), coverage=())
     assert words.sides(marked)[1] == "Left axilla: no node marked; the algorithm did not search"
+    assert answer.UNMARKED in answer.lines(marked)
+    assert answer.OUTSIDE not in answer.lines(marked)
     assert words.headline(marked)[0] == "1 axillary lymph node marked by the reader: 1 right"
     benign = replace(marked, findings=(analysis(2).findings[1],), model=VALIDATED)
     assert words.headline(benign) == ("Marked lymph nodes: none suspicious", False)
