@@ -49,7 +49,7 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
         drawing.contour(pen, finding, view, x, y)
         if not number:
             drawing.boxes(pen, [(finding, ink)], view, (x, y))
-        canvas.text(pen, (x + PANEL / 2, y + PANEL + 4), said, 22, QUIET, "ma")
+        canvas.text(pen, (x + PANEL / 2, y + PANEL + 4), said, 20, QUIET, "ma")
     _scale_bar(pen, GAP + 20, 142 + PANEL - 16, PANEL / FIELD_MM)
     for number, heatmap in enumerate(finding.heatmaps):
         _crop(page, pen, finding, heatmap, volume, (GAP + number * (INSET + GAP), 516))
