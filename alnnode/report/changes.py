@@ -79,6 +79,8 @@ def title(finding: Finding, analysis: Analysis) -> str | None:
     found = of(finding, analysis)
     if found is None:
         return None
+    if found[1].change is Change.UNCERTAIN:
+        return f"not determined whether seen on {_date(found[0])}"
     axis = "" if found[1].earlier is None else "short axis "
     return f"{axis}{cell(finding, analysis)} {heading(analysis)}"
 

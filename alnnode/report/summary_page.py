@@ -22,7 +22,7 @@ HEAD = 96  # of the headline, pixels: below what viewers write into the corners 
 ROW = 28  # of the table, pixels
 GALLERY = (230, 400)  # lowest and greatest height of the pictures
 LEAST_ROWS = 8  # that the table keeps, whatever there is to say above it
-LINES = 9  # of sentences
+LINES = 11  # of sentences
 
 
 def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]) -> npt.NDArray[np.uint8]:

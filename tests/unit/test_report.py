@@ -32,7 +32,7 @@ from analyses import (
 from alnnode import report
 from alnnode.errors import ReportError
 from alnnode.records import Analysis, Crop, NodeSource, ObjectRole, Prediction, Side
-from alnnode.report import answer, canvas, drawing, modules, record, words
+from alnnode.report import answer, canvas, changes, drawing, modules, record, words
 from alnnode.report.canvas import View
 from alnnode.report.uids import tracking_identifier, tracking_uid, uid
 
@@ -566,7 +566,8 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     of = variants()["follow-up"]
     first, change = of.findings[0], of.comparison.nodes[1]
     sr = objects(of)[0]
-    assert "(+2.1 mm, +23 %)" in texts(sr)
+    assert changes.of_node(first, of).endswith("(+2.1 mm, +23 %), probability +49 points")
+    assert "R node 3: probability 66 % (demonstration model), not determined whether seen on 2025-11-02" in texts(sr)
     assert "R node 1: probability 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
     assert "largest growth of a short axis +2.1 mm (R node 1; error 1.4 mm)" in texts(sr)
     assert "Measurement error of the change of a short axis: 1.4 mm" in texts(sr)
@@ -583,7 +584,7 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
         (said,) = [item for item in walk(sr) if meaning(item) == "Short axis compared with prior report"]
         assert said.ConceptCodeSequence[0].CodeValue == size
         within = size == "WITHIN-ERROR"
-        assert ("(within the measurement error of 1.4 mm)" in texts(sr)) == within
+        assert ("(within the measurement error of 1.4 mm)" in changes.of_node(first, other)) == within
         assert ("short axis within error since 2025-11-02" in texts(sr)) == within
         assert (f"{millimetres:+.1f} mm" in texts(sr)) == (not within)
         assert ("no short axis grew by more than the measurement error (1.4 mm)" in texts(sr)) == (size != "LARGER")
