@@ -8,5 +8,5 @@ IMPLEMENTATION_VERSION_NAME = f"ALNNODE_{__version__}"[:16]
 
 # Manufacturer (0008,0070) of every object that this software makes: by it, its own results are told from a reader's marks.
 MANUFACTURER = "alnnode"
-# How the Series Description (0008,103E) of each of them begins: what is to be seen of it in searches.
-RESULTS = "AI axillary nodes"
+# How the Series Description (0008,103E) of each of them begins: what is to be seen of it in searches. The second is that of version 0.1.0.
+RESULTS = ("AI nodes of series", "AI axillary nodes")

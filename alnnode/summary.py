@@ -5,25 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
+from alnnode.report import answer, words
 from alnnode.report.uids import tracking_uid
 
 if TYPE_CHECKING:
     from alnnode.comparison import Comparison, NodeChange
     from alnnode.records import Analysis, Axis, Finding, Interval, ModelIdentity, Volume
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:
     """Return the analysis as JSON-ready data.
 
-    Boxes are half-open; ``box_voxels`` is in (slice, row, column) with slices counted from the feet, ``box_mm`` in patient
-    coordinates (LPS); probabilities are 0 to 1; lengths mm; attenuation HU.
+    ``text`` is the answer as the reports give it. Boxes are half-open; ``box_voxels`` are indices of the volume (slice, row, column),
+    from 0 at the feet, ``box_mm`` patient coordinates (LPS); probabilities are 0 to 1; lengths mm; attenuation HU.
     """
     header = analysis.header
     return {
         "schema": SCHEMA,
         "notice": analysis.model.banner,
+        "text": answer.lines(analysis),
         "study_instance_uid": str(header.get("StudyInstanceUID", "")),
         "series_instance_uid": str(header.get("SeriesInstanceUID", "")),
         "not_analysed": analysis.not_analysed,
@@ -71,6 +73,7 @@ def _model(model: ModelIdentity) -> dict[str, Any]:
         "version": model.version,
         "digest": model.digest,
         "demonstration": model.demonstration,
+        "validated_on": model.validated_on or None,
         "training_data": model.training_data,
         "operating_point": {
             "threshold": point.threshold,
@@ -115,7 +118,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "box_voxels": [[box.k0, box.j0, box.i0], [box.k1, box.j1, box.i1]],
         "box_mm": [[round(pick(c[a] for c in corners), 2) for a in range(3)] for pick in (min, max)],
         "slice": {
-            "index_from_feet": node.slice_index,
+            "name": words.slice_name(volume, node.slice_index),
             "sop_instance_uid": reference.sop_instance_uid,
             "frame_number": reference.frame_number,
         },

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from datetime import date, datetime
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from alnnode.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
 from alnnode.imaging.crop import CropSettings, crop_box
@@ -41,6 +43,9 @@ POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
 )
 MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phantoms", POINT)
+# The same as a bundle that says that it was validated on patients, and as one that was trained on patients and says nothing of the kind.
+VALIDATED = replace(MODEL, demonstration=False, validated_on="patients of two hospitals, n = 310 nodes")
+UNVALIDATED = replace(MODEL, demonstration=False)
 CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1), earlier=Earlier())
 # Everything that a site can ask for.
 ALL_KINDS = ReportOptions(
@@ -202,6 +207,75 @@ def followed(of: Analysis) -> Analysis:
     return replace(of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, gone, unseen))
 
 
+def deidentified() -> Dataset:
+    """Return the header of a de-identified image of a trial that was compressed with loss on its way."""
+    found = header()
+    found.PatientIdentityRemoved = "YES"
+    found.DeidentificationMethodCodeSequence = [coded("113100", "DCM", "Basic Application Confidentiality Profile")]
+    found.LongitudinalTemporalInformationModified = "REMOVED"
+    found.ClinicalTrialSponsorName, found.ClinicalTrialProtocolID, found.ClinicalTrialProtocolName = "Sponsor", "T-7", ""
+    found.ClinicalTrialSiteID, found.ClinicalTrialSiteName, found.ClinicalTrialSubjectID = "04", "", "S-12"
+    found.ClinicalTrialTimePointID, found.ClinicalTrialCoordinatingCenterName = "T0", ""
+    found.LossyImageCompression, found.LossyImageCompressionRatio = "01", "9.5"
+    found.LossyImageCompressionMethod = "ISO_10918_1"
+    return found
+
+
+def ordered() -> Dataset:
+    """Return the header of an image that answers two orders of a hospital with issuers of its numbers."""
+    found = header()
+    found.SeriesNumber, found.AdmissionID, found.IssuerOfPatientID = 4, "ADM-9", "HOSPITAL"
+    found.IssuerOfAccessionNumberSequence = [issuer("RIS")]
+    found.IssuerOfAdmissionIDSequence = [issuer("HIS")]
+    qualifiers = Dataset()
+    qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = "1.2.3.4", "ISO"
+    found.IssuerOfPatientIDQualifiersSequence = [qualifiers]
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID, other.TypeOfPatientID = "OLD-1", "FORMER", "TEXT"
+    found.OtherPatientIDsSequence = [other]
+    orders = []
+    for number in ("A1", "A2"):
+        order = Dataset()
+        order.StudyInstanceUID, order.AccessionNumber = "2.25.11", number
+        order.IssuerOfAccessionNumberSequence = [issuer("RIS")]
+        order.RequestedProcedureID, order.RequestedProcedureDescription = f"RP-{number}", "CT chest"
+        order.ScheduledProcedureStepID = f"SPS-{number}"
+        orders.append(order)
+    found.RequestAttributesSequence = orders
+    return found
+
+
+def as_sent(source: Dataset) -> Dataset:
+    """Return the header as it comes from a file: undecoded, values unchecked."""
+    source.file_meta = FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
+        source.SOPClassUID,
+        source.SOPInstanceUID,
+    )
+    buffer = io.BytesIO()
+    source.save_as(buffer, enforce_file_format=True)
+    return dcmread(io.BytesIO(buffer.getvalue()))
+
+
+def coded(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def issuer(name: str) -> Dataset:
+    item = Dataset()
+    item.LocalNamespaceEntityID = name
+    return item
+
+
+def own_frames(of: Analysis) -> Analysis:
+    """Return the analysis of a series in which every image has a Frame of Reference of its own, as in LIDC-IDRI-0314."""
+    slices = tuple(replace(s, frame_of_reference=f"2.25.13{k}") for k, s in enumerate(of.volume.slices))
+    return replace(of, volume=replace(of.volume, slices=slices))
+
+
 def variants() -> dict[str, Analysis]:
     """Return one analysis of each kind that a report must survive."""
     bare = header()
@@ -253,6 +327,9 @@ def variants() -> dict[str, Analysis]:
         ),
         "follow-up": followed(analysis(3)),
         "follow-up-none": followed(analysis(0)),
+        "de-identified": analysis(2, deidentified()),
+        "ordered": analysis(2, ordered()),
+        "own-frames": own_frames(analysis(2)),
         "own-threshold": replace(
             analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))
         ),

@@ -95,6 +95,19 @@ def attach(
 
 
 @app.command()
+def validated(
+    statement: Annotated[
+        str, typer.Argument(help="On which patients, with what result: one sentence that every report quotes.")
+    ],
+    bundle: Annotated[str, typer.Option(help="The folder of a bundle that is no demonstration.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the old one.")],
+) -> None:
+    """Write into a bundle that it was validated on patients: only then do its results say "suspicious"."""
+    digest = export.declare_validated(bundles.load(bundles.resolve(bundle)), statement, out)
+    console.print(f"bundle {digest[:12]} in {out}", markup=False)
+
+
+@app.command()
 def evaluate(
     bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
     seed: Annotated[int, typer.Option(help="A seed that was never trained on.")] = 9001,

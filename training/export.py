@@ -9,9 +9,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 
 import alnnode
+from alnnode.errors import BundleError
 from alnnode.model import bundle
 from alnnode.records import Crop
 from training.card import LIMITS, LOCATING, card
@@ -122,6 +124,25 @@ def attach(loaded: bundle.Bundle, detector: Detector, folder: Path, figures: dic
     entry = bundle.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)
     described = bundle.FileEntry(file=CARD, sha256=hashlib.sha256(files[CARD]).hexdigest())
     return _write(loaded.manifest.model_copy(update={"detector": entry, "model_card": described}), files, folder)
+
+
+def declare_validated(loaded: bundle.Bundle, statement: str, folder: Path) -> str:
+    """Write the bundle again with the statement on which patients it was validated, and return the new digest.
+
+    Args:
+        loaded: any bundle but a demonstration.
+        statement: the patients and the result, one sentence: it is written into every report.
+        folder: of the new bundle.
+
+    Raises:
+        BundleError: it is a demonstration bundle, or the statement is empty or longer than 400 characters.
+    """
+    described = loaded.manifest.model_dump() | {"validated_on_patients": statement}
+    try:
+        manifest = bundle.Manifest.model_validate(described)
+    except ValidationError as error:
+        raise BundleError(f"cannot declare the bundle validated: {error.errors(include_url=False)[0]['msg']}") from error
+    return _write(manifest, loaded.contents, folder)
 
 
 def with_detection(text: str, figures: dict[str, Any]) -> str:

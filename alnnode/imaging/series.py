@@ -56,6 +56,7 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         voxels = _decode(shown)
         dropped = _drop_doubles(stack, voxels)
         header = part10.header_of(part10.read(shown[0].path, pixels=False))
+        _tell_loss(header, shown)
     if dropped:
         notes.append(f"{dropped} duplicate {'image' if dropped == 1 else 'images'} left out")
     if any(frame.lossy for frame in shown):
@@ -69,6 +70,17 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         slice_thickness=geometry.thickness(shown),
         notes=(*notes, *stack.notes),
     )
+
+
+def _tell_loss(header: Dataset, shown: Sequence[Frame]) -> None:
+    """Let the header say that images were compressed with loss where any was (PS3.3 C.7.6.1.1.5), not only the first."""
+    lossy = next((frame for frame in shown if frame.lossy), None)
+    if lossy is None or text(header, "LossyImageCompression") == "01":
+        return
+    told = part10.read(lossy.path, pixels=False)
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if keyword in told:
+            header.add(told[keyword])
 
 
 def read_header(paths: Sequence[Path]) -> Dataset:
@@ -201,5 +213,11 @@ def _drop_doubles(stack: Stack, voxels: Hounsfield) -> int:
 def _reference(frame: Frame) -> SliceRef:
     x, y, z = frame.position
     return SliceRef(
-        frame.sop_class_uid, frame.sop_instance_uid, frame.number, (x, y, z), (frame.slope, frame.intercept), frame.image_number
+        frame.sop_class_uid,
+        frame.sop_instance_uid,
+        frame.number,
+        (x, y, z),
+        (frame.slope, frame.intercept),
+        frame.image_number,
+        frame.frame_of_reference,
     )

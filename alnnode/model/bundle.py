@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alnnode.errors import BundleError
 from alnnode.imaging.crop import CropSettings
@@ -101,6 +101,14 @@ class Manifest(Part):
     detector: DetectorEntry | None
     model_card: FileEntry
     provenance: dict[str, Any]  # seeds, library versions, reference figures: for people and audits, read by no code
+    # On which patients the bundle was validated, in words; without it no result is headed by a verdict.
+    validated_on_patients: Annotated[str, Field(min_length=1, max_length=400)] | None = None
+
+    @model_validator(mode="after")
+    def _a_demonstration_is_validated_on_nobody(self) -> Self:
+        if self.demonstration and self.validated_on_patients is not None:
+            raise ValueError("a demonstration bundle cannot say validated_on_patients")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,7 @@ class Bundle:
                 Interval(point.specificity.value, point.specificity.low, point.specificity.high),
                 point.data_set,
             ),
+            validated_on=written.validated_on_patients or "",
         )
 
     @property
@@ -206,8 +215,11 @@ def load(folder: Path) -> Bundle:
 
 
 def dump(manifest: Manifest) -> bytes:
-    """Return the manifest's one and only byte form."""
-    return (json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """Return the manifest's one and only byte form. What no validation is said of has no line for it, as before there was such a line."""
+    written = manifest.model_dump(mode="json")
+    if manifest.validated_on_patients is None:
+        del written["validated_on_patients"]
+    return (json.dumps(written, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _verified(folder: Path, entry: FileEntry) -> bytes:

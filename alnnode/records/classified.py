@@ -96,7 +96,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model said so: all of it is written into every result object."""
+    """Which model said so: all of it is written into every result object.
+
+    ``validated_on`` names the patients that the bundle was validated on, in the words of its manifest; empty where nobody did.
+    """
 
     name: str
     version: str
@@ -105,6 +108,19 @@ class ModelIdentity:
     training_data: str
     operating_point: OperatingPoint
     manufacturer: str = "alnnode"
+    validated_on: str = ""
+
+    @property
+    def clinical(self) -> bool:
+        """Whether its results may be headed by a verdict: only those of a bundle that was validated on patients."""
+        return bool(self.validated_on) and not self.demonstration
+
+    @property
+    def kind(self) -> str:
+        """What a reader must know of the model wherever a probability of it stands."""
+        if self.demonstration:
+            return "demonstration model"
+        return "research use only" if self.clinical else "model not validated on patients"
 
     @property
     def banner(self) -> str:

@@ -21,6 +21,7 @@ class SliceRef:
     position: tuple[float, float, float]  # Image Position (Patient), mm LPS
     rescale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to HU
     image_number: int | None = None  # Instance Number, or the frame's number: what a viewer shows; never used for sorting
+    frame_of_reference: str = ""  # its UID; empty: that of the header
 
 
 @dataclass(frozen=True, slots=True)

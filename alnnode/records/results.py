@@ -41,6 +41,8 @@ class ObjectRole(StrEnum):
     PRESENTATION_STATE = "pr"
     RESULTS_TREE = "tree"
     REJECTION = "reject"
+    TEXT = "text"
+    PDF = "pdf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ class ReportOptions:
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: frozenset[ObjectRole] = frozenset()
-    map_frames: MapFrames = MapFrames.NODES
+    map_frames: MapFrames = MapFrames.ALL
+    compressed: bool = True  # captures in JPEG-LS Lossless
+    measurement_root: bool = False  # of the results tree: TID 1500 instead of TID 2000
+    unicode: bool = False  # results in ISO_IR 192, whatever the character set of the source
 
 
 class ResultReference(NamedTuple):

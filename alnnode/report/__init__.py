@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import capture, key_objects, parametric_map, presentation_state, rejection, results_tree, segmentation, sr
+from alnnode.report import (
+    capture,
+    key_objects,
+    parametric_map,
+    pdf,
+    presentation_state,
+    rejection,
+    results_tree,
+    segmentation,
+    sr,
+    text_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +30,8 @@ KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]]
     ObjectRole.PARAMETRIC_MAP: parametric_map.build,
     ObjectRole.KEY_OBJECTS: key_objects.build,
     ObjectRole.PRESENTATION_STATE: presentation_state.build,
+    ObjectRole.TEXT: text_report.build,
+    ObjectRole.PDF: pdf.build,
 }
 
 

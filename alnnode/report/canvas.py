@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,9 @@ def text(
 def wrap(words: str, size: int, width: int) -> list[str]:
     """Break a sentence into lines that fit ``width`` pixels."""
     lines: list[str] = []
-    for word in words.split():
+    # A unit stays with its number.
+    for glued in re.sub(r" (%|mm|HU)", r"\0\1", words).split():
+        word = glued.replace("\0", " ")
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:

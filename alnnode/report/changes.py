@@ -30,13 +30,13 @@ def growth_percent(finding: Finding, earlier: EarlierNode) -> float | None:
     return round(100 * grown / earlier.short_axis_mm) if earlier.short_axis_mm else None
 
 
-def risk_points(finding: Finding, earlier: EarlierNode) -> float:
+def risk_points(finding: Finding, earlier: EarlierNode) -> int:
     """Return by how many percentage points the probability rose."""
-    return round(100 * (finding.prediction.probability - earlier.probability), 1)
+    return round(100 * (finding.prediction.probability - earlier.probability))
 
 
 def of_node(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), p +12 points"; None where nothing was compared.
+    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), probability +12 points"; None where nothing was compared.
 
     A change within the measurement error is called that, and has no figures of growth.
     """
@@ -53,7 +53,7 @@ def of_node(finding: Finding, analysis: Analysis) -> str | None:
     else:
         said = f"{growth_mm(now, change.earlier):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'}"
     text = f"short axis {change.earlier.short_axis_mm:.1f} to {now:.1f} mm in {comparison.days} days ({said})"
-    return f"{text}, p {risk_points(finding, change.earlier):+g} points" if comparison.same_model else text
+    return f"{text}, probability {risk_points(finding, change.earlier):+d} points" if comparison.same_model else text
 
 
 def heading(analysis: Analysis) -> str | None:
@@ -79,6 +79,8 @@ def title(finding: Finding, analysis: Analysis) -> str | None:
     found = of(finding, analysis)
     if found is None:
         return None
+    if found[1].change is Change.UNCERTAIN:
+        return f"not determined whether seen on {_date(found[0])}"
     axis = "" if found[1].earlier is None else "short axis "
     return f"{axis}{cell(finding, analysis)} {heading(analysis)}"
 

@@ -50,7 +50,6 @@ ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical structure")
 SOURCE_IMAGE = Code("121322", "DCM", "Source Image for Image Processing Operation")
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
-NO_UNITS = Code("1", "UCUM", "no units")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
@@ -58,8 +57,8 @@ OTHER_FAILURE = Code("111220", "DCM", "Other failure")  # CID 7011
 ENGLISH = Code("en", "RFC5646", "English")
 
 ASSESSMENT = Code("ASSESSMENT", SCHEME, "Assessment of lymph node")
-SUSPICIOUS = Code("SUSPICIOUS", SCHEME, "Probability at or above the operating point")
-NOT_SUSPICIOUS = Code("NOT-SUSPICIOUS", SCHEME, "Probability below the operating point")
+SUSPICIOUS = Code("AT-OR-ABOVE", SCHEME, "Probability at or above the operating point")
+NOT_SUSPICIOUS = Code("BELOW", SCHEME, "Probability below the operating point")
 CORTICAL_THICKNESS = Code("CORTEX-THICKNESS", SCHEME, "Cortical thickness of lymph node")
 DETECTOR_SCORE = Code("DETECTOR-SCORE", SCHEME, "Confidence of the detector")
 LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
@@ -96,7 +95,11 @@ RESULT = {
     ObjectRole.PARAMETRIC_MAP: Code("RESULT-PMAP", SCHEME, "Grad-CAM as parametric map"),
     ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
     ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
+    ObjectRole.TEXT: Code("RESULT-TEXT", SCHEME, "Report in words"),
+    ObjectRole.PDF: Code("RESULT-PDF", SCHEME, "Report as PDF"),
 }
+# What a model gives that was trained on drawings: no probability of cancer.
+PROBABILITY_OF_DEMONSTRATION = Code("PROBABILITY-DEMO", SCHEME, "Probability, demonstration model")
 MEMBER_PROBABILITY = {
     Crop.FSC: Code("PROBABILITY-FSC", SCHEME, "Probability, fixed-size crop network"),
     Crop.ASC: Code("PROBABILITY-ASC", SCHEME, "Probability, adjustable-square crop network"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
     CodedConcept,
     CompositeContentItem,
     Comprehensive3DSR,
@@ -15,9 +16,13 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     ImageContentItem,
+    ImageLibrary,
     LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     RelationshipTypeValues,
     TextContentItem,
 )
@@ -26,17 +31,22 @@ from pydicom.sr.codedict import codes as standard
 
 from alnnode import IMPLEMENTATION_CLASS_UID
 from alnnode.records import ObjectRole, SRClass
-from alnnode.report import changes, codes, modules, words
+from alnnode.report import answer, codes, modules
+from alnnode.report.answer import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pydicom.sr.coding import Code
 
     from alnnode.comparison import Prior
     from alnnode.records import Analysis, ReportContext, ResultObject
 
 CONTAINS = RelationshipTypeValues.CONTAINS
+CONCEPTS = {
+    Kind.NOTICE: codes.COMMENT,
+    Kind.CONCLUSION: codes.CONCLUSION,
+    Kind.FINDING: codes.FINDING,
+    Kind.COMMENT: codes.COMMENT,
+}
 IMAGES = frozenset({ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP})
 
 
@@ -75,17 +85,12 @@ def template(identifier: str) -> Dataset:
     return item
 
 
-def sentences(analysis: Analysis) -> list[tuple[Code, str]]:
-    """Return the summary: what it is not for, the patient, each axilla, the operating point, the geometry."""
-    texts: list[tuple[Code, str]] = [(codes.COMMENT, analysis.model.banner), (codes.CONCLUSION, words.patient(analysis))]
-    if analysis.volume is not None:
-        texts += [(codes.FINDING, sentence) for sentence in words.sides(analysis)]
-        texts += [(codes.FINDING, sentence) for sentence in changes.sentences(analysis)]
-        texts += [(codes.COMMENT, sentence) for sentence in changes.error(analysis)]
-        texts += [(codes.COMMENT, f"Geometry: {note}") for note in analysis.volume.notes]
-    texts += [(codes.COMMENT, f"Marks: {remark}") for remark in analysis.remarks]
-    texts.append((codes.COMMENT, words.operating_point(analysis.model.operating_point)))
-    return texts
+def statements(analysis: Analysis) -> list[ContentItem]:
+    """Return the answer (`answer.statements`) as items of the root, for a report of measurements."""
+    return [
+        TextContentItem(name=CONCEPTS[statement.kind], value=statement.text, relationship_type=CONTAINS)
+        for statement in answer.statements(analysis)
+    ]
 
 
 def device_observer(analysis: Analysis, name: str) -> ObserverContext:
@@ -103,21 +108,20 @@ def device_observer(analysis: Analysis, name: str) -> ObserverContext:
 
 
 def algorithm(analysis: Analysis) -> AlgorithmIdentification:
-    """Return TID 4019. Without the optional manufacturer, which a common validator does not know."""
+    """Return TID 4019. Without the optional manufacturer, which a common validator does not know; `parameters` stand once in the report."""
     model = analysis.model
-    return AlgorithmIdentification(
-        name=model.name, version=model.version, family=codes.ARTIFICIAL_INTELLIGENCE, parameters=_parameters(analysis)
+    return AlgorithmIdentification(name=model.name, version=model.version, family=codes.ARTIFICIAL_INTELLIGENCE)
+
+
+def parameters(analysis: Analysis) -> list[ContentItem]:
+    """Return the whole of the bundle's digest and the model's name and version: once in a report, for people and programs."""
+    model = analysis.model
+    said = (
+        (standard.DCM.AlgorithmName, model.name),
+        (standard.DCM.AlgorithmVersion, model.version),
+        (standard.DCM.AlgorithmParameters, f"bundle sha256 {model.digest}"),
     )
-
-
-def _parameters(analysis: Analysis) -> list[str]:
-    model = analysis.model
-    return [
-        f"bundle sha256 {model.digest}",
-        words.operating_point(model.operating_point),
-        f"training data: {model.training_data}",
-        model.banner,
-    ]
+    return [TextContentItem(name=name, value=text, relationship_type=CONTAINS) for name, text in said]
 
 
 def reference(item: ResultObject) -> ContentItem:
@@ -127,6 +131,16 @@ def reference(item: ResultObject) -> ContentItem:
         name=codes.RESULT[item.role],
         referenced_sop_class_uid=item.sop_class_uid,
         referenced_sop_instance_uid=item.sop_instance_uid,
+        relationship_type=CONTAINS,
+    )
+
+
+def source_reference(image: Dataset) -> ContentItem:
+    """Return the item that points at the source image which a text report is about."""
+    return ImageContentItem(
+        name=standard.DCM.SourceImage,
+        referenced_sop_class_uid=image.SOPClassUID,
+        referenced_sop_instance_uid=image.SOPInstanceUID,
         relationship_type=CONTAINS,
     )
 
@@ -172,30 +186,67 @@ def evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Data
     return made
 
 
+def measurement_report(
+    analysis: Analysis,
+    station: str,
+    images: Sequence[Dataset],
+    groups: Sequence[PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations],
+    references: Sequence[ContentItem],
+) -> Dataset:
+    """Return the root of a TID 1500 report: the answer before the first container, then images, groups and references.
+
+    What reads a report from the top has the answer on the first screen. Without groups there is no container for them: TID 1500 has no
+    empty one.
+    """
+    summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
+    summary.ContentSequence = ContentSequence([*parameters(analysis), *references])
+    if groups:
+        # Only with groups does the library make the whole; the answer and what follows are put around its containers.
+        root: Dataset = MeasurementReport(
+            observation_context=ObservationContext(observer_device_context=device_observer(analysis, station)),
+            procedure_reported=codes.CT_PROCEDURE,
+            imaging_measurements=groups,
+            title=codes.IMAGING_REPORT,
+            language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+            referenced_images=images,
+        )[0]
+        items = list(root.ContentSequence)
+    else:
+        root = ContainerContentItem(name=codes.IMAGING_REPORT, template_id="1500")
+        items = [
+            *LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+            *_device_items(analysis, station),
+            CodeContentItem(
+                name=standard.DCM.ProcedureReported,
+                value=codes.CT_PROCEDURE,
+                relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD,
+            ),
+            *(ImageLibrary(images) if images else []),
+        ]
+    first = next((n for n, item in enumerate(items) if item.ValueType == "CONTAINER"), len(items))
+    root.ContentSequence = ContentSequence([*items[:first], *statements(analysis), *items[first:], summary])
+    return root
+
+
 def text_root(analysis: Analysis, station: str) -> tuple[ContainerContentItem, ContainerContentItem]:
-    """Return a TID 2000 report in words, and its container of findings to add to."""
+    """Return a TID 2000 report in words, conclusions first, and its container of findings to add to."""
     root = ContainerContentItem(name=codes.DIAGNOSTIC_IMAGING_REPORT, template_id="2000")
     root.ContentSequence = ContentSequence(is_root=False)
     root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
     for item in _device_items(analysis, station):
         root.ContentSequence.append(item)
-    findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
-    findings.ContentSequence = ContentSequence()
     conclusions = ContainerContentItem(name=codes.CONCLUSIONS, relationship_type=CONTAINS)
     conclusions.ContentSequence = ContentSequence()
-    for name, text in sentences(analysis):
-        section, concept = (conclusions, codes.CONCLUSION) if name is codes.CONCLUSION else (findings, codes.FINDING)
-        section.ContentSequence.append(TextContentItem(name=concept, value=text, relationship_type=CONTAINS))
+    findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
+    findings.ContentSequence = ContentSequence()
+    for statement in answer.statements(analysis):
+        first = statement.kind in {Kind.NOTICE, Kind.CONCLUSION}
+        section, concept = (conclusions, codes.CONCLUSION) if first else (findings, codes.FINDING)
+        section.ContentSequence.append(TextContentItem(name=concept, value=statement.text, relationship_type=CONTAINS))
     # TID 2000 has no place for TID 4019; the same concepts, as text.
-    model = analysis.model
-    for name, text in (
-        (standard.DCM.AlgorithmName, model.name),
-        (standard.DCM.AlgorithmVersion, model.version),
-        *((standard.DCM.AlgorithmParameters, parameter) for parameter in _parameters(analysis)),
-    ):
-        findings.ContentSequence.append(TextContentItem(name=name, value=text, relationship_type=CONTAINS))
-    root.ContentSequence.append(findings)
+    findings.ContentSequence.extend(parameters(analysis))
     root.ContentSequence.append(conclusions)
+    root.ContentSequence.append(findings)
     return root, findings
 
 

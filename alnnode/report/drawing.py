@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alnnode.report.canvas import View
 
     Ink = tuple[int, int, int]
+    Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 SIDE = 1024  # pixels: half of it, 512, must still be legible
 GAP = 13
@@ -46,30 +47,35 @@ def letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: 
 
 
 def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], view: View, corner: tuple[float, float]) -> None:
-    """Draw boxes with their numbers beside them, where nothing is written yet; a number without room is left out, its box is not."""
-    taken = [_box(pen, finding, view, corner, colour) for finding, colour in findings]
-    for (finding, colour), box in zip(findings, list(taken), strict=True):
-        words = str(finding.node.number)
-        width = canvas.font(LABEL).getlength(words)
+    """Draw boxes with their numbers beside them."""
+    drawn = [_box(pen, finding, view, corner, colour) for finding, colour in findings]
+    area = (corner[0], corner[1], corner[0] + view.width, corner[1] + view.height)
+    numbers(pen, [(finding.node.number, colour) for finding, colour in findings], drawn, area, LABEL)
+
+
+def numbers(
+    pen: ImageDraw.ImageDraw, named: Sequence[tuple[int, Ink]], boxes: Sequence[Rectangle], area: Rectangle, size: int
+) -> None:
+    """Write each number beside its box, where nothing is written yet; a number without room in the area is left out."""
+    taken = list(boxes)
+    for (number, colour), box in zip(named, boxes, strict=True):
+        words = str(number)
+        width = canvas.font(size).getlength(words)
         for x, y in (
             (box[2] + 5, box[1] - 2),
             (box[0] - 5 - width, box[1] - 2),
-            (box[0], box[1] - LABEL - 5),
+            (box[0], box[1] - size - 5),
             (box[0], box[3] + 1),
         ):
-            place = (x, y, x + width, y + LABEL)
-            inside = (
-                corner[0] <= x and place[2] <= corner[0] + view.width and corner[1] <= y and place[3] <= corner[1] + view.height
-            )
+            place = (x, y, x + width, y + size)
+            inside = area[0] <= x and place[2] <= area[2] and area[1] <= y and place[3] <= area[3]
             if inside and not any(_overlap(place, other) for other in taken):
-                canvas.text(pen, (x, y), words, LABEL, colour)
+                canvas.text(pen, (x, y), words, size, colour)
                 taken.append(place)
                 break
 
 
-def _box(
-    pen: ImageDraw.ImageDraw, finding: Finding, view: View, corner: tuple[float, float], colour: Ink
-) -> tuple[float, float, float, float]:
+def _box(pen: ImageDraw.ImageDraw, finding: Finding, view: View, corner: tuple[float, float], colour: Ink) -> Rectangle:
     box = finding.node.box
     ends = [view.place(box.i0, box.j0), view.place(box.i1, box.j1)]
     columns, rows = sorted(e[0] for e in ends), sorted(e[1] for e in ends)
@@ -78,7 +84,7 @@ def _box(
     return drawn
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -1,38 +1,69 @@
-"""What the planar group of a node holds beside its outline: figures (TID 300) and evaluations."""
+"""What the groups of a node hold beside what is drawn: figures (TID 300) and evaluations."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from highdicom.sr import Measurement, QualitativeEvaluation
+from skimage.draw import polygon2mask
 
 from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
-from alnnode.records import Crop, NodeSource
+from alnnode.records import Attenuation, Crop, NodeSource
 from alnnode.report import changes, codes, words
 
 if TYPE_CHECKING:
-    from alnnode.records import Analysis, Finding
+    import numpy.typing as npt
+
+    from alnnode.records import Analysis, Finding, Node, Volume
 
 
-def measurements(finding: Finding, analysis: Analysis) -> list[Measurement]:
-    """Return probabilities, attenuation, volume, hilum and cortex where they are known, and what changed since an earlier report."""
+def of_node(finding: Finding, analysis: Analysis) -> list[Measurement]:
+    """Return what is true of the whole node: probabilities, attenuation, volume, hilum and cortex where they are known, and what changed."""
     node, prediction = finding.node, finding.prediction
     measured = [
-        Measurement(codes.PROBABILITY_OF_CANCER, words.percent(prediction.probability), codes.PERCENT),
+        probability(finding, analysis),
         *(Measurement(codes.MEMBER_PROBABILITY[crop], words.percent(prediction.members[crop]), codes.PERCENT) for crop in Crop),
-        Measurement(codes.ATTENUATION, round(node.attenuation.mean, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
-        Measurement(codes.ATTENUATION, round(node.attenuation.maximum, 1), codes.HOUNSFIELD, derivation=codes.MAXIMUM),
-        Measurement(
-            codes.ATTENUATION, round(node.attenuation.deviation, 1), codes.HOUNSFIELD, derivation=codes.STANDARD_DEVIATION
-        ),
+        *_attenuation(node.attenuation),
         Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
     ]
     if node.hilum_fraction is not None and node.cortex_mm is not None:
-        measured.append(Measurement(codes.FAT_FRACTION, words.percent(node.hilum_fraction), codes.PERCENT))
+        measured.append(Measurement(codes.FAT_FRACTION, round(100 * node.hilum_fraction, 1), codes.PERCENT))
         measured.append(Measurement(codes.CORTICAL_THICKNESS, node.cortex_mm, codes.MILLIMETRE))
     if node.source is NodeSource.ALGORITHM:
         measured.append(Measurement(codes.DETECTOR_SCORE, words.percent(node.score), codes.PERCENT))
     return measured + _changes(finding, analysis)
+
+
+def of_slice(finding: Finding, volume: Volume) -> list[Measurement]:
+    """Return the attenuation inside the outline, on its slice alone; of a node without a pixel centre inside its outline nothing."""
+    inside = volume.voxels[finding.node.slice_index][planar_mask(finding.node, volume)]
+    if not inside.size:
+        return []
+    return _attenuation(Attenuation(float(inside.mean()), float(inside.max()), float(inside.std())))
+
+
+def planar_mask(node: Node, volume: Volume) -> npt.NDArray[np.bool_]:
+    """Return the node's pixels on the slice of its outline, shape (rows, columns)."""
+    raster = volume.voxels.shape[1:]
+    if node.mask is None:
+        drawn: npt.NDArray[np.bool_] = polygon2mask(raster, [(row - 0.5, column - 0.5) for column, row in node.contour])
+        return drawn
+    pixels, box = np.zeros(raster, bool), node.box
+    pixels[box.j0 : box.j1, box.i0 : box.i1] = node.mask[node.slice_index - box.k0]
+    return pixels
+
+
+def _attenuation(found: Attenuation) -> list[Measurement]:
+    values = ((found.mean, codes.MEAN), (found.maximum, codes.MAXIMUM), (found.deviation, codes.STANDARD_DEVIATION))
+    return [Measurement(codes.ATTENUATION, round(value, 1), codes.HOUNSFIELD, derivation=how) for value, how in values]
+
+
+def probability(finding: Finding, analysis: Analysis) -> Measurement:
+    """Return the ensemble's probability, in whole per cent; of a demonstration model under a name that says so."""
+    name = codes.PROBABILITY_OF_DEMONSTRATION if analysis.model.demonstration else codes.PROBABILITY_OF_CANCER
+    value = words.percent(finding.prediction.probability, analysis.model.operating_point.threshold)
+    return Measurement(name, value, codes.PERCENT)
 
 
 def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:

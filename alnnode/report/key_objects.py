@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject, SliceRef
 
-SERIES_NUMBER = 9006
-
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return the slices of the nodes at or above the operating point, most probable first; of the first node where there is none."""
@@ -42,7 +40,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         evidence=list({image.SOPInstanceUID: image for image in images}.values()),
         content=content,
         series_instance_uid=result_uid(analysis, context, "ko", "series"),
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.KEY_OBJECTS),
         sop_instance_uid=result_uid(analysis, context, "ko", "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,

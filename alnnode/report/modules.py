@@ -13,7 +13,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
-from alnnode.records import ObjectRole, ResultObject
+from alnnode.records import Crop, ObjectRole, ResultObject
+from alnnode.report import carried, words
 from alnnode.report.times import moment
 from alnnode.report.uids import content_uid, uid
 
@@ -28,21 +29,47 @@ REQUIRED = (
 OPTIONAL = (
     "SpecificCharacterSet", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
     "PatientBirthTime", "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified",
-    "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "ReferencedRequestSequence", "InstitutionName",
+    "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "InstitutionName", "DeidentificationMethodCodeSequence",
+    "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "IssuerOfAccessionNumberSequence", "AdmissionID",
+    "IssuerOfAdmissionIDSequence", "ClinicalTrialProtocolEthicsCommitteeName", "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointDescription", "LongitudinalTemporalOffsetFromEvent", "LongitudinalTemporalEventType",
+    "ConsentForClinicalTrialUseSequence", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+)  # fmt: skip
+# Type 2 of the Clinical Trial modules (PS3.3 C.7.1.3, C.7.2.3, C.7.3.2): as the source has them, empty or not.
+TRIAL = (
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialTimePointID",
+    "ClinicalTrialCoordinatingCenterName",
 )  # fmt: skip
 MANUFACTURER, MODEL_NAME = "alnnode", "alnnode axillary lymph node analysis"
 CREATOR = "alnnode^"  # a Person Name with one component
 
 CONTENT = {
-    ObjectRole.SR: "",
-    ObjectRole.CAPTURE: ", heatmaps",
-    ObjectRole.SEGMENTATION: ", masks",
-    ObjectRole.PARAMETRIC_MAP: ", CAM",
-    ObjectRole.KEY_OBJECTS: ", key",
-    ObjectRole.PRESENTATION_STATE: ", boxes",
-    ObjectRole.RESULTS_TREE: ", list",
-    ObjectRole.REJECTION: ", replaced",
-}  # with the notice within 64 characters
+    ObjectRole.SR: "report",
+    ObjectRole.CAPTURE: "captures",
+    ObjectRole.SEGMENTATION: "masks",
+    ObjectRole.PARAMETRIC_MAP: "Grad-CAM",
+    ObjectRole.KEY_OBJECTS: "key images",
+    ObjectRole.PRESENTATION_STATE: "boxes",
+    ObjectRole.RESULTS_TREE: "list",
+    ObjectRole.TEXT: "text",
+    ObjectRole.PDF: "PDF",
+    ObjectRole.REJECTION: "replaced",
+}
+# What is added to the Series Number; the map of the second network has the next one.
+PLACE = {
+    ObjectRole.SR: 1,
+    ObjectRole.CAPTURE: 2,
+    ObjectRole.SEGMENTATION: 3,
+    ObjectRole.PARAMETRIC_MAP: 4,
+    ObjectRole.KEY_OBJECTS: 6,
+    ObjectRole.PRESENTATION_STATE: 7,
+    ObjectRole.RESULTS_TREE: 8,
+    ObjectRole.TEXT: 9,
+    ObjectRole.PDF: 10,
+    ObjectRole.REJECTION: 11,
+}
+SERIES_NUMBERS = 200_000  # above it ten thousand times the number would be no Integer String (PS3.5 6.2)
 TEXT_VRS = ("LO", "SH", "ST", "LT", "UC", "UT")
 SPELLINGS = str.maketrans(
     {"\u00b0": " degrees", "\u00b1": "+/-", "\u00b5": "u", "\u00d7": "x", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2264": "<=", "\u2265": ">=",
@@ -57,6 +84,9 @@ def source_header(analysis: Analysis) -> Dataset:
         header.add(deepcopy(source[keyword])) if keyword in source else setattr(header, keyword, None)
     for keyword in OPTIONAL:
         if keyword in source and source[keyword].value not in (None, ""):
+            header.add(deepcopy(source[keyword]))
+    for keyword in TRIAL:
+        if keyword in source:
             header.add(deepcopy(source[keyword]))
     header.StudyInstanceUID = _identity(source, "StudyInstanceUID")
     return header
@@ -99,6 +129,8 @@ def source_image(analysis: Analysis, reference: SliceRef | None) -> Dataset:
     image.SOPInstanceUID = reference.sop_instance_uid if reference else str(source.get("SOPInstanceUID") or "")
     if not (image.SOPClassUID and image.SOPInstanceUID):
         raise ReportError("the source has no SOP Class UID or no SOP Instance UID: no result can refer to it")
+    if reference and reference.frame_of_reference:
+        image.FrameOfReferenceUID = reference.frame_of_reference
     if reference:
         image.ImagePositionPatient = [round(p, 6) for p in reference.position]
     _complete_geometry(image, analysis.volume)
@@ -123,8 +155,18 @@ def _complete_geometry(image: Dataset, volume: Volume | None) -> None:
             setattr(image, keyword, value)
 
 
-def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: ObjectRole) -> ResultObject:
-    """Set the patient, study, equipment and time attributes of an object, name it by its content, and return its bytes."""
+def finish(
+    dataset: Dataset,
+    analysis: Analysis,
+    context: ReportContext,
+    role: ObjectRole,
+    crop: Crop | None = None,
+    syntax: UID = ExplicitVRLittleEndian,
+) -> ResultObject:
+    """Set the patient, study, equipment and time attributes of an object, name it by its content, and return its bytes.
+
+    ``syntax`` is that of its pixel data.
+    """
     date, time, offset = moment(analysis.header, context)
     dataset.InstanceCreationDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = time
@@ -135,18 +177,20 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
     dataset.SoftwareVersions = [f"alnnode {__version__}", f"{analysis.model.name} {analysis.model.version}"[:64]]
     dataset.DeviceSerialNumber = analysis.model.digest[:16]
     dataset.StationName = context.station
-    dataset.SeriesDescription = series_description(analysis, role)
+    dataset.SeriesDescription = series_description(analysis, role, crop)
     _plain(dataset)
     if "SpecificCharacterSet" in dataset:
         del dataset.SpecificCharacterSet
-    for element in source_header(analysis):
+    for element in (*source_header(analysis), *carried.request(analysis, role), *carried.loss(analysis, role)):
         dataset.add(element)
     if offset is not None:
         dataset.TimezoneOffsetFromUTC = offset
+    if context.options.unicode or (role is ObjectRole.PARAMETRIC_MAP and carried.has_several_character_sets(dataset)):
+        carried.to_unicode(dataset)
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
@@ -157,7 +201,7 @@ def finish(dataset: Dataset, analysis: Analysis, context: ReportContext, role: O
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
-        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        transfer_syntax_uid=str(syntax),
         data=_encoded(dataset),
     )
 
@@ -188,7 +232,44 @@ def ascii_words(text: str) -> str:
     return "".join(c for c in spelt if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
 
 
-def series_description(analysis: Analysis, role: ObjectRole) -> str:
-    """Return the Series Description (LO, 64 characters): what it is, and that it is not for clinical use."""
-    what = f"{RESULTS}{CONTENT[role]}"
-    return f"{what} - {'DEMO MODEL, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"
+def series_description(analysis: Analysis, role: ObjectRole, crop: Crop | None = None) -> str:
+    """Return "AI nodes of series 4: Grad-CAM FSC - DEMO, NOT FOR CLINICAL USE" (LO, 64 characters).
+
+    Of which series, what, of which network, and that it is not for clinical use.
+    """
+    number = _source_number(analysis)
+    notice = f" - {'DEMO, ' if analysis.model.demonstration else ''}NOT FOR CLINICAL USE"
+    what = CONTENT[role] if crop is None else f"{CONTENT[role]} {crop.value.upper()}"
+    head = f"{RESULTS[0]} {'?' if number is None else number}: "
+    return head + what.replace("Grad-CAM", "CAM" if len(head + what + notice) > 64 else "Grad-CAM") + notice
+
+
+def series_number(analysis: Analysis, role: ObjectRole, crop: Crop | None = None) -> int:
+    """Return the Series Number of a result: 49001 is the report of series 4, 9001 that of a series without number.
+
+    So the results of several series of a study differ, and come after what they are of.
+    """
+    place = 9000 + PLACE[role] + int(crop is Crop.ASC)
+    number = _source_number(analysis) or 0
+    return place + (number if number > SERIES_NUMBERS else 10_000 * number)
+
+
+def _source_number(analysis: Analysis) -> int | None:
+    """Return the Series Number of the source; None where it has none, or one that no result could be numbered after."""
+    try:
+        number = int(str(analysis.header.get("SeriesNumber", "")))
+    except ValueError:
+        return None
+    return number if 0 <= number < 10**9 else None
+
+
+def main_image(analysis: Analysis) -> Dataset:
+    """Return the stand-in of the image that a text report refers to.
+
+    That of the most probable node, else the middle slice, or the header's own instance where no volume could be built.
+    """
+    volume = analysis.volume
+    if volume is None:
+        return source_image(analysis, None)
+    top = next(iter(words.by_probability(analysis.findings)), None)
+    return source_image(analysis, volume.slices[len(volume.slices) // 2 if top is None else top.node.slice_index])

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Heatmap, ReportContext, ResultObject
 
-SERIES_NUMBER = {Crop.FSC: 9004, Crop.ASC: 9005}
+
+FULL = 100.0  # per cent: OHIF 3.13 shows every map in the window 0 to 100, and so one from 0 to 1 as nothing
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
@@ -52,13 +53,13 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     pixels = np.zeros((len(planes.slices), *raster), np.float32)
     for heatmap in heatmaps:
         frame = pixels[planes.slices.index(heatmap.geometry.slice_index)]
-        np.maximum(frame, on_raster(heatmap, (raster[0], raster[1])), out=frame)
+        np.maximum(frame, FULL * on_raster(heatmap, (raster[0], raster[1])), out=frame)
     series = result_uid(analysis, context, "pmap", crop.value, "series")
     dataset = ParametricMap(
         source_images=planes.sources,
         pixel_array=pixels,
         series_instance_uid=series,
-        series_number=SERIES_NUMBER[crop],
+        series_number=modules.series_number(analysis, ObjectRole.PARAMETRIC_MAP, crop),
         sop_instance_uid=result_uid(analysis, context, "pmap", crop.value, "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
@@ -70,20 +71,20 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
             RealWorldValueMapping(
                 lut_label=f"CAM_{crop.value.upper()}",
                 lut_explanation=f"Grad-CAM of the {crop.value.upper()} network",
-                unit=codes.NO_UNITS,
-                value_range=(0.0, 1.0),
+                unit=codes.PERCENT,
+                value_range=(0.0, FULL),
                 slope=1.0,
                 intercept=0.0,
                 quantity_definition=codes.GRAD_CAM,
             )
         ],
-        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        voi_lut_transformations=[VOILUTTransformation(window_center=FULL / 2, window_width=FULL)],
         image_flavor=ImageFlavorValues.VOLUME,
         derived_pixel_contrast=DerivedPixelContrastValues.QUANTITY,
         content_label=f"GRADCAM_{crop.value.upper()}",
         content_description=f"Grad-CAM of the {crop.value.upper()} network",
         content_creator_name=modules.CREATOR,
-        pixel_measures=planes.measures,
+        pixel_measures=planes.measures if planes.contiguous else planes.measures_of_a_slice,
         plane_orientation=planes.orientation,
         plane_positions=planes.positions,
         derivation=codes.GRAD_CAM,
@@ -92,7 +93,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     _order_along_normal(dataset)
     dataset.ImageComments = analysis.model.banner
     dataset.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
-    return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP)
+    return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP, crop)
 
 
 def _order_along_normal(dataset: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
@@ -37,8 +38,10 @@ class Planes:
             if reference.sop_instance_uid not in found:
                 found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
         self.sources = list(found.values())
+        common = {str(source.get("FrameOfReferenceUID") or "") for source in self.sources}
         for source in self.sources:
-            if not source.get("FrameOfReferenceUID"):
+            # One object has one Frame of Reference: where the images have none, or several, one that follows from their series.
+            if len(common) > 1 or not source.get("FrameOfReferenceUID"):
                 source.FrameOfReferenceUID = uid("FrameOfReferenceUID", source.SeriesInstanceUID)
             # The library would look for the functional groups of a multi-frame source; `refer` writes the class as it is.
             source.SOPClassUID = CTImageStorage
@@ -59,12 +62,24 @@ class Planes:
 
     @property
     def measures(self) -> PixelMeasuresSequence:
-        """Pixel Spacing, Slice Thickness and Spacing Between Slices of the source."""
+        """Pixel Spacing and Slice Thickness of the source, and Spacing Between Slices."""
         return PixelMeasuresSequence(
             pixel_spacing=[float(s) for s in self.sources[0].PixelSpacing],
             slice_thickness=self._thickness,
             spacing_between_slices=self._distance,
         )
+
+    @property
+    def measures_of_a_slice(self) -> PixelMeasuresSequence:
+        """Return the same without Spacing Between Slices: frames that are not neighbours have another, or none, which highdicom finds."""
+        return PixelMeasuresSequence(
+            pixel_spacing=[float(s) for s in self.sources[0].PixelSpacing], slice_thickness=self._thickness
+        )
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether each frame but the first lies on the neighbour of the one before."""
+        return all(after - before == 1 for before, after in pairwise(self.slices))
 
     def refer(self, dataset: Dataset, series_uid: str, derivation: Code) -> None:
         """Write into every frame which source image it lies on (PS3.3 C.7.6.16.2.6), and take out what would not repeat."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, ReportContext, ResultObject, Volume
 
-SERIES_NUMBER = 9007
 LAYER = "AXILLARY_NODES"
 GAP = 3.0  # pixels between node and box
 
@@ -77,7 +76,7 @@ def _state(
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
         series_instance_uid=result_uid(analysis, context, "pr", "series"),
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.PRESENTATION_STATE),
         sop_instance_uid=result_uid(analysis, context, "pr", str(number)),
         instance_number=number,
         manufacturer=modules.MANUFACTURER,

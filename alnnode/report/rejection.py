@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject, ResultReference
 
-SERIES_NUMBER = 9009
-
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return the note on the results that this report replaces; nothing where it replaces none."""
@@ -41,7 +39,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         evidence=objects,
         content=content,
         series_instance_uid=result_uid(analysis, context, "reject", "series"),
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.REJECTION),
         sop_instance_uid=result_uid(analysis, context, "reject", "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,

@@ -9,20 +9,17 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
-from skimage.draw import polygon2mask
 
 from alnnode import __version__
 from alnnode.records import NodeSource, ObjectRole
-from alnnode.report import canvas, codes, modules, words
+from alnnode.report import canvas, codes, figures, modules, words
 from alnnode.report.planes import Planes
-from alnnode.report.uids import result_uid, tracking_uid
+from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.records import Analysis, Finding, Node, ReportContext, ResultObject
-
-SERIES_NUMBER = 9003
+    from alnnode.records import Analysis, Finding, Node, ReportContext, ResultObject, Volume
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
@@ -35,11 +32,11 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     series = result_uid(analysis, context, "seg", "series")
     dataset = Segmentation(
         source_images=planes.sources,
-        pixel_array=_pixels(nodes, planes.slices, volume.voxels.shape[1:]),
+        pixel_array=_pixels(nodes, planes.slices, volume),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(number, f, analysis) for number, f in enumerate(analysis.findings, start=1)],
         series_instance_uid=series,
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.SEGMENTATION),
         sop_instance_uid=result_uid(analysis, context, "seg", "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
@@ -62,15 +59,14 @@ def _slices(node: Node) -> range:
     return range(node.box.k0, node.box.k1) if node.mask is not None else range(node.slice_index, node.slice_index + 1)
 
 
-def _pixels(nodes: list[Node], slices: tuple[int, ...], raster: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _pixels(nodes: list[Node], slices: tuple[int, ...], volume: Volume) -> npt.NDArray[np.bool_]:
     """Return the masks as highdicom takes overlapping segments: (frames, rows, columns, segments)."""
     place = {k: n for n, k in enumerate(slices)}
-    pixels = np.zeros((len(slices), *raster, len(nodes)), bool)
+    pixels = np.zeros((len(slices), *volume.voxels.shape[1:], len(nodes)), bool)
     for segment, node in enumerate(nodes):
         box = node.box
         if node.mask is None:
-            outline = [(row - 0.5, column - 0.5) for column, row in node.contour]
-            pixels[place[node.slice_index], :, :, segment] = polygon2mask(raster, outline)
+            pixels[place[node.slice_index], :, :, segment] = figures.planar_mask(node, volume)
             continue
         for n, k in enumerate(range(box.k0, box.k1)):
             pixels[place[k], box.j0 : box.j1, box.i0 : box.i1, segment] = node.mask[n]
@@ -91,7 +87,7 @@ def _segment(number: int, finding: Finding, analysis: Analysis) -> SegmentDescri
             name=model.name, family=codes.ARTIFICIAL_INTELLIGENCE, version=model.version
         ),
         tracking_uid=tracking_uid(analysis, node),
-        tracking_id=f"Node {node.number}",
+        tracking_id=tracking_identifier(tracking_uid(analysis, node)),
         anatomic_regions=[codes.AXILLARY_LYMPH_NODE],
         display_color=CIELabColor.from_rgb(*(canvas.SUSPICIOUS if suspicious else canvas.NOT_SUSPICIOUS)),
     )

@@ -1,7 +1,8 @@
 """The structured report: Comprehensive SR (PS3.3 A.35.3) after TID 1500, or TID 2000 when there is nothing to measure.
 
-Per node two measurement groups share one tracking UID: first a bidirectional one (TID 1501/300) that OHIF restores as an editable
-measurement, then a planar one (TID 1410) with the outline and the figures. docs/reporting.md gives the reason of each item.
+The answer comes first, in words. Then two measurement groups for each node, most probable first, that share one tracking UID: a group
+(TID 1501/300) with all that is true of the node, whose axes OHIF restores as an editable measurement, and a planar one (TID 1410) with the
+outline and what is true inside it. docs/reporting.md gives the reason of each item.
 """
 
 from __future__ import annotations
@@ -10,18 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom.sr import (
-    CodedConcept,
-    ContainerContentItem,
-    ContentSequence,
     CoordinatesForMeasurement,
     FindingSite,
-    ImageContentItem,
     ImageRegion,
-    LanguageOfContentItemAndDescendants,
     Measurement,
-    MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
@@ -30,12 +24,11 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from pydicom import Dataset
-from pydicom.sr.codedict import codes as standard
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
 from alnnode.report import changes, codes, documents, figures, modules, record, words
-from alnnode.report.uids import result_uid, tracking_uid
+from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +37,6 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
 
-SERIES_NUMBER = 9001
 OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
 CONTAINS = RelationshipTypeValues.CONTAINS
 
@@ -53,9 +45,9 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
     """Return the report of an analysis, whatever came out of it. It references its captures."""
     if analysis.findings:
         images = _images(analysis)
-        content: Dataset = _measurements(analysis, context, images, captures)[0]
+        content = _measurements(analysis, context, images, captures)
     else:
-        images = [_negative_image(analysis)]
+        images = [modules.main_image(analysis)]
         content = _negative(analysis, context, images[0], captures)
     report = documents.document(
         context,
@@ -63,7 +55,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         evidence=[*images, *(documents.stand_in(item) for item in captures), *documents.prior_evidence(analysis)],
         series_uid=result_uid(analysis, context, "sr", "series"),
         instance_uid=result_uid(analysis, context, "sr", "instance"),
-        series_number=SERIES_NUMBER,
+        series_number=modules.series_number(analysis, ObjectRole.SR),
     )
     if not analysis.findings:
         report.ContentTemplateSequence = [documents.template("2000")]
@@ -76,43 +68,32 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
 
 def _measurements(
     analysis: Analysis, context: ReportContext, images: list[Dataset], captures: Sequence[ResultObject]
-) -> ContentSequence:
+) -> Dataset:
     groups = [
-        group for finding in analysis.findings for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
+        group
+        for finding in words.by_probability(analysis.findings)
+        for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
-    report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=documents.device_observer(analysis, context.station)),
-        procedure_reported=codes.CT_PROCEDURE,
-        imaging_measurements=groups,
-        title=codes.IMAGING_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
-        referenced_images=images,
-    )
-    summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
-    summary.ContentSequence = ContentSequence()
-    for name, text in documents.sentences(analysis):
-        summary.ContentSequence.append(TextContentItem(name=name, value=text, relationship_type=CONTAINS))
-    for item in captures:
-        summary.ContentSequence.append(documents.reference(item))
-    summary.ContentSequence.extend(documents.prior_reference(analysis))
-    report[0].ContentSequence.append(summary)
-    return report
+    references = [*(documents.reference(item) for item in captures), *documents.prior_reference(analysis)]
+    return documents.measurement_report(analysis, context.station, images, groups, references)
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
+    """Return the group that says all of a node: its axes, drawn, and what is true of it as a whole."""
     node = finding.node
     reference = _reference(analysis, finding)
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=tracking_uid(analysis, node), identifier=f"{OHIF_BIDIRECTIONAL}:Node {node.number}"
-        ),
+        tracking_identifier=_tracking(finding, analysis, f"{OHIF_BIDIRECTIONAL}:"),
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
         algorithm_id=documents.algorithm(analysis),
         measurements=[
+            # OHIF takes the place of the measurement from the first number: the axes stay in front.
             _axis(codes.LONG_AXIS, node.long_axis, reference, analysis),
             _axis(codes.SHORT_AXIS, node.short_axis, reference, analysis),
+            *figures.of_node(finding, analysis),
         ],
+        qualitative_evaluations=figures.evaluations(finding, analysis),
         source_images=[
             SourceImageForMeasurementGroup(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference)),
         ],
@@ -127,32 +108,26 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
     return group
 
 
+def _tracking(finding: Finding, analysis: Analysis, tool: str = "") -> TrackingIdentifier:
+    uid = tracking_uid(analysis, finding.node)
+    return TrackingIdentifier(uid=uid, identifier=f"{tool}{tracking_identifier(uid)}")
+
+
 def _title(finding: Finding, analysis: Analysis) -> str:
     change = changes.title(finding, analysis)
     return words.verdict(finding, analysis) if change is None else f"{words.verdict(finding, analysis)}, {change}"
 
 
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    node = finding.node
-    group = PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=tracking_uid(analysis, node), identifier=f"Node {node.number}"),
+    """Return the group of one slice: the outline, and what is true inside it."""
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(finding, analysis),
         referenced_region=_region(finding, analysis),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
-        algorithm_id=documents.algorithm(analysis),
-        measurements=figures.measurements(finding, analysis),
-        qualitative_evaluations=figures.evaluations(finding, analysis),
+        measurements=figures.of_slice(finding, _volume(analysis)),
     )
-    said = [words.verdict(finding, analysis), f"Located by {node.source.value}"]
-    if node.level is not None:
-        said.append(f"axillary level {node.level.value}")
-    if (hilum := words.hilum(node)) is not None:
-        said.append(hilum)
-    if (change := changes.of_node(finding, analysis)) is not None:
-        said.append(change)
-    group[0].ContentSequence.append(TextContentItem(name=codes.COMMENT, value="; ".join(said), relationship_type=CONTAINS))
-    return group
 
 
 def _region(finding: Finding, analysis: Analysis) -> ImageRegion:
@@ -208,24 +183,10 @@ def _images(analysis: Analysis) -> list[Dataset]:
     return list(found.values())
 
 
-def _negative_image(analysis: Analysis) -> Dataset:
-    """Return the middle slice, or the header's own instance where no volume could be built."""
-    if analysis.volume is None:
-        return modules.source_image(analysis, None)
-    return modules.source_image(analysis, analysis.volume.slices[len(analysis.volume.slices) // 2])
-
-
 def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captures: Sequence[ResultObject]) -> Dataset:
     """Return a text report about one image. A TID 1500 report without measurements ends some viewers' image view."""
     root, findings = documents.text_root(analysis, context.station)
-    findings.ContentSequence.append(
-        ImageContentItem(
-            name=standard.DCM.SourceImage,
-            referenced_sop_class_uid=image.SOPClassUID,
-            referenced_sop_instance_uid=image.SOPInstanceUID,
-            relationship_type=CONTAINS,
-        )
-    )
+    findings.ContentSequence.append(documents.source_reference(image))
     for item in captures:
         findings.ContentSequence.append(documents.reference(item))
     findings.ContentSequence.extend(documents.prior_reference(analysis))

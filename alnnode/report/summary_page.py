@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from alnnode.records import Crop, Side
-from alnnode.report import canvas, changes, drawing, words
+from alnnode.report import canvas, changes, drawing, node_map, words
 from alnnode.report.canvas import INK, QUIET, SUSPICIOUS, View
 from alnnode.report.drawing import GAP, SIDE
 
@@ -22,7 +22,7 @@ HEAD = 96  # of the headline, pixels: below what viewers write into the corners 
 ROW = 28  # of the table, pixels
 GALLERY = (230, 400)  # lowest and greatest height of the pictures
 LEAST_ROWS = 8  # that the table keeps, whatever there is to say above it
-LINES = 9  # of sentences
+LINES = 11  # of sentences
 
 
 def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
@@ -42,9 +42,8 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
         _largest_view(page, pen, volume, window, y + 12)
     else:
         threshold = f"{100 * analysis.model.operating_point.threshold:g} %"
-        canvas.text(
-            pen, (GAP, y), f"Orange: probability at or above the operating point ({threshold}). Blue: below it.", 20, QUIET
-        )
+        legend = f"Orange: probability at or above the operating point ({threshold}). Blue: below it."
+        canvas.text(pen, (GAP, y), legend if analysis.model.clinical else f"{legend} {_kind(analysis)}", 20, QUIET)
         # What the table does not need goes to the pictures.
         rows = min(len(ranked), LEAST_ROWS)
         height = min(max(SIDE - 190 - y - ROW * len(ranked), GALLERY[0]), GALLERY[1], SIDE - 190 - y - ROW * rows)
@@ -52,6 +51,10 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
         _table(pen, analysis, volume, y + 34 + height + 36)
     drawing.footer(pen, analysis)
     return np.asarray(page)
+
+
+def _kind(analysis: Analysis) -> str:
+    return f"{analysis.model.kind.capitalize()}."
 
 
 def _gallery(
@@ -62,33 +65,46 @@ def _gallery(
     window: tuple[float, float],
     place: tuple[int, int],
 ) -> None:
-    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts; ``place`` is (top, height)."""
+    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts, and the map; ``place`` is (top, height)."""
     (y, height) = place
-    tops = [
-        next((f for f in words.by_probability(analysis.findings) if f.node.side is side), None)
-        for side in (Side.RIGHT, Side.LEFT)
-    ]
-    shown = [finding.node for finding in tops if finding is not None]
-    width = (SIDE - (len(shown) + 1) * GAP) // len(shown)
-    for number, top in enumerate(shown):
+    shown = shown_slices(analysis)
+    width = (SIDE - (len(shown) + 2) * GAP) // (len(shown) + 1)
+    for number, (slice_index, tops) in enumerate(shown):
         x = GAP + number * (width + GAP)
-        view = View.whole(volume, top.slice_index, width, height)
+        view = View.whole(volume, slice_index, width, height)
         page.paste(Image.fromarray(canvas.grey(volume, view, window)), (x, y))
         drawing.letters(pen, x, y, volume, view)
-        cut = [
-            finding
-            for finding in words.by_probability(analysis.findings)
-            if finding.node.box.k0 <= top.slice_index < finding.node.box.k1
-        ]
+        cut = [f for f in words.by_probability(analysis.findings) if f.node.box.k0 <= slice_index < f.node.box.k1]
         drawing.boxes(pen, [(finding, drawing.ink(finding, analysis)) for finding in cut], view, (x, y))
-        caption = f"{top.side.value}, node {top.number}: {words.slice_name(volume, top.slice_index)}"
-        canvas.text(pen, (x + width / 2, y + height + 4), caption, 20, QUIET, "ma")
+        named = " and ".join(words.title(top) for top in tops)
+        canvas.text(pen, (x + width / 2, y + height + 4), f"{named}: {words.slice_name(volume, slice_index)}", 18, QUIET, "ma")
+    x = GAP + len(shown) * (width + GAP)
+    node_map.draw(page, pen, analysis, words.by_probability(analysis.findings), (x, y, width, height))
+    canvas.text(pen, (x + width / 2, y + height + 4), "all nodes, seen from the front", 18, QUIET, "ma")
+
+
+def shown_slices(analysis: Analysis) -> list[tuple[int, list[Finding]]]:
+    """Return the slice of each side's most probable node, with the nodes that it is shown for; a slice that both sides share once."""
+    found: dict[int, list[Finding]] = {}
+    for side in (Side.RIGHT, Side.LEFT):
+        top = next((f for f in words.by_probability(analysis.findings) if f.node.side is side), None)
+        if top is not None:
+            found.setdefault(top.node.slice_index, []).append(top)
+    return list(found.items())
 
 
 def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int) -> None:
     since = changes.heading(analysis)
     places = (GAP, 150, 320, 520, 700, 840) if since is None else (GAP, 132, 270, 424, 574, 764, 874)
-    heads = ("node", "probability", "FSC / ASC", "axes, mm", *([] if since is None else [since]), "mean HU", "slice / image")
+    heads = (
+        "node",
+        "probability",
+        "FSC / ASC",
+        "axes, mm",
+        *([] if since is None else [since]),
+        "mean HU",
+        "image" if words.is_numbered(volume) else "slice",
+    )
     for head, x in zip(heads, places, strict=True):
         canvas.text(pen, (x, y), head, 20, QUIET)
     ranked = words.by_probability(analysis.findings)
@@ -104,15 +120,14 @@ def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int)
 
 def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
     node, members = finding.node, finding.prediction.members
-    image = volume.slices[node.slice_index].image_number
     return [
         words.title(finding),
-        f"{words.percent(finding.prediction.probability):g} %",
-        f"{words.percent(members[Crop.FSC]):g} / {words.percent(members[Crop.ASC]):g} %",
+        words.of_ensemble(finding, analysis),
+        f"{words.percent(members[Crop.FSC])} / {words.percent(members[Crop.ASC])} %",
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if changes.heading(analysis) is None else [changes.cell(finding, analysis)]),
         f"{node.attenuation.mean:.0f}",
-        f"{node.slice_index + 1} / {'-' if image is None else image}",
+        str(words.slice_number(volume, node.slice_index)),
     ]
 
 

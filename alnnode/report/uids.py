@@ -8,6 +8,7 @@ Form: ``2.25.`` and the decimal value of a name-based UUID (PS3.5 B.2; RFC 9562 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import uuid
 from typing import TYPE_CHECKING
@@ -54,6 +55,15 @@ def _outcome(analysis: Analysis) -> str:
         for finding in analysis.findings
     ]
     return hashlib.sha256(repr((figures, analysis.not_analysed)).encode()).hexdigest()
+
+
+def tracking_identifier(tracking: str) -> str:
+    """Return "Lymph node 7KQ2FD": the Tracking Identifier (PS3.16 TID 1501) of a Tracking UID, the same in every report that has the UID.
+
+    A node's number is not in it: in a follow-up the node may have another.
+    """
+    digest = hashlib.sha256(tracking.encode()).digest()
+    return f"Lymph node {base64.b32encode(digest).decode()[:6]}"
 
 
 def tracking_uid(analysis: Analysis, node: Node) -> str:

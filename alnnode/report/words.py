@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from alnnode.records import NodeSource, Side
+from alnnode.records import Level, NodeSource, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
-LEAST_PERCENT = 0.1  # a value of 0 is shown as blank by a common viewer
+LEAST_PERCENT = 1  # a value of 0 is shown as blank by a common viewer
 
 
-def percent(probability: float) -> float:
-    """Return a probability as a percentage with one decimal, never 0."""
-    return max(round(100 * probability, 1), LEAST_PERCENT)
+def percent(probability: float, threshold: float | None = None) -> int:
+    """Return a probability in whole per cent, never 0, and on the side of ``threshold`` on which the probability is."""
+    whole = round(100 * probability)
+    if threshold is not None:
+        edge = math.ceil(round(100 * threshold, 6))
+        whole = max(whole, edge) if probability >= threshold else min(whole, edge - 1)
+    return max(whole, LEAST_PERCENT)
+
+
+def probability(value: float, threshold: float | None = None) -> str:
+    """Return "79 %", "below 1 %" or "above 99 %": the one form of a probability in words."""
+    if value < 0.005:
+        return "below 1 %"
+    return "above 99 %" if value >= 0.995 else f"{percent(value, threshold)} %"
+
+
+def of_ensemble(finding: Finding, analysis: Analysis) -> str:
+    """Return the ensemble's probability of a node: "79 %"."""
+    return probability(finding.prediction.probability, analysis.model.operating_point.threshold)
 
 
 def title(finding: Finding) -> str:
@@ -25,10 +42,15 @@ def title(finding: Finding) -> str:
 
 
 def verdict(finding: Finding, analysis: Analysis) -> str:
-    """Return "R node 1: suspicious, p 91 % (demonstration model)"."""
-    said = "suspicious" if finding.suspicious(analysis.model.operating_point) else "not suspicious"
-    kind = "demonstration model" if analysis.model.demonstration else "research use only"
-    return f"{title(finding)}: {said}, p {percent(finding.prediction.probability):g} % ({kind})"
+    """Return "R node 1: suspicious, probability 91 % (research use only)".
+
+    Of a model that was not validated on patients no verdict: "R node 1: probability 91 % (demonstration model)".
+    """
+    said = "suspicious, " if finding.suspicious(analysis.model.operating_point) else "not suspicious, "
+    return (
+        f"{title(finding)}: {said if analysis.model.clinical else ''}probability {of_ensemble(finding, analysis)} "
+        f"({analysis.model.kind})"
+    )
 
 
 def hilum(node: Node) -> str | None:
@@ -39,9 +61,24 @@ def hilum(node: Node) -> str | None:
 
 
 def slice_name(volume: Volume, slice_index: int) -> str:
-    """Return "slice 47 of 83 from the feet, image 37": the second is the number that viewers show."""
-    image = volume.slices[slice_index].image_number
-    return f"slice {slice_index + 1} of {len(volume.slices)} from the feet{'' if image is None else f', image {image}'}"
+    """Return "image 104": the Instance Number, or the number of the frame, which viewers show.
+
+    Where images of the series have no number or share one, "slice 172 of 275 from the feet". One series is counted one way.
+    """
+    number = slice_number(volume, slice_index)
+    return f"image {number}" if is_numbered(volume) else f"slice {number} of {len(volume.slices)} from the feet"
+
+
+def slice_number(volume: Volume, slice_index: int) -> int:
+    """Return the number that `slice_name` gives the slice."""
+    number = volume.slices[slice_index].image_number
+    return number if number is not None and is_numbered(volume) else slice_index + 1
+
+
+def is_numbered(volume: Volume) -> bool:
+    """Whether every image of the series has a number of its own."""
+    numbers = {reference.image_number for reference in volume.slices}
+    return None not in numbers and len(numbers) == len(volume.slices)
 
 
 def operating_point(point: OperatingPoint) -> str:
@@ -67,16 +104,24 @@ def _side(analysis: Analysis, side: Side) -> str:
     mine = [finding for finding in analysis.findings if finding.node.side is side]
     if not mine and coverage is None:
         return f"{name}: no node marked; the algorithm did not search"
-    found = (
-        f"{_counted(mine, 'node')}, {_extremes(mine, lambda finding: f'node {finding.node.number}')}"
-        if mine
-        else "no node found"
-    )
+    found = "no node found"
+    if mine:
+        found = f"{_counted(mine, 'node')}{levels(mine)}; {_extremes(mine, analysis, lambda finding: f'node {finding.node.number}')}"
     if coverage is None or coverage.covered:
         return f"{name}: {found}"
     if not coverage.shown:
         return f"{name}: not shown ({coverage.remark})" + (f"; {found}" if mine else "")
     return f"{name}: not fully shown ({coverage.remark}); {found}" + ("" if mine else " in what is shown")
+
+
+def levels(findings: Sequence[Finding]) -> str:
+    """Return " (level I 3, level II 1, not determined 2)"; nothing where no level is known."""
+    known = [finding.node.level for finding in findings if finding.node.level is not None]
+    if not known:
+        return ""
+    counts = [f"level {level.value} {known.count(level)}" for level in Level if level in known]
+    unknown = [f"not determined {len(findings) - len(known)}"] if len(known) < len(findings) else []
+    return f" ({', '.join([*counts, *unknown])})"
 
 
 def _counted(findings: Sequence[Finding], noun: str) -> str:
@@ -88,12 +133,16 @@ def _counted(findings: Sequence[Finding], noun: str) -> str:
     return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
 
 
-def _extremes(findings: Sequence[Finding], name: Callable[[Finding], str] = title) -> str:
-    largest = max(findings, key=lambda finding: finding.node.short_axis.length_mm)
-    highest = by_probability(findings)[0]
+def largest(findings: Sequence[Finding]) -> Finding:
+    """Return the finding with the largest short axis."""
+    return max(findings, key=lambda finding: (finding.node.short_axis.length_mm, -finding.node.number))
+
+
+def _extremes(findings: Sequence[Finding], analysis: Analysis, name: Callable[[Finding], str] = title) -> str:
+    biggest, highest = largest(findings), by_probability(findings)[0]
     return (
-        f"largest short axis {largest.node.short_axis.length_mm:.1f} mm ({name(largest)}), "
-        f"highest probability {percent(highest.prediction.probability):g} % ({name(highest)})"
+        f"largest short axis {biggest.node.short_axis.length_mm:.1f} mm ({name(biggest)}), "
+        f"highest probability {of_ensemble(highest, analysis)} ({name(highest)})"
     )
 
 
@@ -103,30 +152,46 @@ def patient(analysis: Analysis) -> str:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
         return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
-    count = sum(finding.suspicious(analysis.model.operating_point) for finding in analysis.findings)
+    point = analysis.model.operating_point
+    count = sum(finding.suspicious(point) for finding in analysis.findings)
     more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
     found = "" if any(finding.node.source is NodeSource.READER for finding in analysis.findings) else " found"
+    whose = "" if analysis.model.clinical else f" ({analysis.model.kind})"
     return (
-        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}, {count} at or above the operating point; "
-        f"{_extremes(analysis.findings)}{more}{_limits(analysis)}"
+        f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}; {_extremes(analysis.findings, analysis)}; "
+        f"{count} at or above the operating point of {100 * point.threshold:g} %{whose}{more}{_limits(analysis)}"
     )
 
 
 def headline(analysis: Analysis) -> tuple[str, bool]:
-    """Return the answer in a few words, and whether something is suspicious: the side, the node, the probability."""
-    point = analysis.model.operating_point
+    """Return the answer in a few words, and whether something is suspicious: the side, the node, the probability.
+
+    Only a model that was validated on patients calls a node suspicious, or none; of any other the answer is what was located.
+    """
     if analysis.not_analysed is not None:
         return "Axillary lymph nodes: not analysed", False
     if not analysis.findings:
         whole = all(coverage.covered for coverage in analysis.coverage)
         return f"Axillary lymph nodes: no node found{'' if whole else ' in what is shown'}", False
+    if not analysis.model.clinical:
+        return _located(analysis), False
+    point = analysis.model.operating_point
     suspicious = [finding for finding in by_probability(analysis.findings) if finding.suspicious(point)]
     if not suspicious:
         return f"{'Axillary' if analysis.coverage else 'Marked'} lymph nodes: none suspicious", False
     sides = [side.value for side in (Side.RIGHT, Side.LEFT) if any(finding.node.side is side for finding in suspicious)]
     top = suspicious[0]
     axilla = f"{' and '.join(sides)} axilla"
-    return f"Suspicious: {axilla}; {title(top)}, p {percent(top.prediction.probability):g} %", True
+    return f"Suspicious: {axilla}; {title(top)}, probability {of_ensemble(top, analysis)}", True
+
+
+def _located(analysis: Analysis) -> str:
+    """Return "14 axillary lymph nodes located: 7 right, 7 left"."""
+    total = len(analysis.findings)
+    counts = [(side, sum(finding.node.side is side for finding in analysis.findings)) for side in (Side.RIGHT, Side.LEFT)]
+    where = ", ".join(f"{count} {side.value}" for side, count in counts if count)
+    done = "located" if analysis.coverage else "marked by the reader"
+    return f"{total} axillary lymph node{'s' if total > 1 else ''} {done}: {where}"
 
 
 def _limits(analysis: Analysis) -> str:

@@ -1,6 +1,7 @@
 """C-STORE SCU (PS3.4 Annex B): one association per batch, the files' data sets sent byte for byte.
 
-A peer that takes nothing but the default transfer syntax (PS3.5 10.1) gets the same data set in that.
+A peer that takes nothing but the default transfer syntax (PS3.5 10.1) gets the same data set in that, and one that does not take
+JPEG-LS the captures uncompressed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 from pynetdicom import _config, build_context
 
 from alnnode.errors import DeliveryError
@@ -18,6 +19,7 @@ from alnnode.send.scu import Peer, ServiceUser
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydicom import Dataset
     from pynetdicom.association import Association
 
     from alnnode.send.destination import StoredObject
@@ -50,6 +52,21 @@ def peer_of(settings: DestinationSettings | Archive) -> Peer:
     return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
 
 
+def fallbacks(transfer_syntax: str) -> tuple[UID, ...]:
+    """Return the transfer syntaxes in which the same data set can be sent to a peer that does not take the one it is stored in."""
+    if transfer_syntax == ExplicitVRLittleEndian:
+        return (ImplicitVRLittleEndian,)
+    return (ExplicitVRLittleEndian, ImplicitVRLittleEndian) if transfer_syntax == JPEGLSLossless else ()
+
+
+def _uncompressed(item: StoredObject) -> Dataset:
+    """Return the data set, its pixels decoded: the SOP Instance UID stays, as nothing is lost (PS3.5 8.2.3)."""
+    dataset = dcmread(item.path)
+    if item.transfer_syntax_uid == JPEGLSLossless:
+        dataset.decompress(generate_instance_uid=False)
+    return dataset
+
+
 class CStoreDestination:
     """A Storage SCP."""
 
@@ -66,16 +83,14 @@ class CStoreDestination:
         pairs = {(item.sop_class_uid, item.transfer_syntax_uid) for item in objects}
         if not pairs:
             return
-        default = {(sop_class, ImplicitVRLittleEndian) for sop_class, syntax in pairs if syntax == ExplicitVRLittleEndian}
+        default = {(sop_class, syntax) for sop_class, stored in pairs for syntax in fallbacks(stored)}
         failures = Failures(self.name)
         with self._user.associate([build_context(*pair) for pair in sorted(pairs | default)]) as association:
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for item in objects:
                 as_stored = (item.sop_class_uid, item.transfer_syntax_uid) in accepted
-                if not as_stored and (
-                    item.transfer_syntax_uid != ExplicitVRLittleEndian
-                    or (item.sop_class_uid, ImplicitVRLittleEndian) not in accepted
-                ):
+                possible = [(item.sop_class_uid, syntax) for syntax in fallbacks(item.transfer_syntax_uid)]
+                if not as_stored and accepted.isdisjoint(possible):
                     failures.refused.append(
                         f"takes no SOP class {item.sop_class_uid} in transfer syntax {item.transfer_syntax_uid}"
                     )
@@ -86,7 +101,7 @@ class CStoreDestination:
     def _store(self, association: Association, item: StoredObject, *, as_stored: bool) -> int:
         try:
             # A data set that was read is encoded in what was accepted, a file goes as it is.
-            answer = association.send_c_store(item.path if as_stored else dcmread(item.path))
+            answer = association.send_c_store(item.path if as_stored else _uncompressed(item))
         except (RuntimeError, ValueError, AttributeError, OSError) as error:
             # A lost association, or an outbox file that is gone: the class name says which; the text may hold a path.
             raise DeliveryError(f"{self.name}: an object could not be sent ({type(error).__name__})") from error

@@ -90,7 +90,7 @@ class Destination(Section):
     host: str | None = None
     port: Port | None = None
     url: str | None = None  # the DICOMweb service root, for kind = "stow"
-    objects: tuple[ResultKind, ...] = ("sr", "capture", "seg", "pmap", "ko", "pr", "tree", "reject")
+    objects: tuple[ResultKind, ...] = ("sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject")
     timeout: Seconds = 30
     retry_first: Seconds = 5
     retry_ceiling: Seconds = 900

@@ -28,7 +28,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "reject"]
+ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject"]
 
 
 class Section(BaseModel):

@@ -73,14 +73,27 @@ class Analysis(Section):
 class Report(Section):
     """Which result objects are made, and in which form. The report and the captures always are."""
 
+    profile: Literal["viewers", "air"] = "viewers"
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
-    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "reject"], ...] = ()
-    map_frames: MapFrames = MapFrames.NODES
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject"], ...] = ()
+    map_frames: MapFrames = MapFrames.ALL
+    compress_captures: bool = True
+    character_set: Literal["source", "utf-8"] = "source"
     follow_up: Literal["off", "own", "archives"] = "own"
     prior_timeout: Annotated[float, Field(ge=1, le=600)] = 30  # s, for all archives together, before the analysis
 
     @property
     def options(self) -> ReportOptions:
         """The same for the room that writes the objects."""
-        return ReportOptions(self.sr_class, self.captures, frozenset(ObjectRole(kind) for kind in self.kinds), self.map_frames)
+        air = self.profile == "air"
+        kinds = {ObjectRole(kind) for kind in self.kinds} | ({ObjectRole.RESULTS_TREE} if air else set())
+        return ReportOptions(
+            sr_class=SRClass.COMPREHENSIVE_3D if air else self.sr_class,
+            captures=self.captures,
+            kinds=frozenset(kinds),
+            map_frames=self.map_frames,
+            compressed=self.compress_captures,
+            measurement_root=air,
+            unicode=self.character_set == "utf-8",
+        )

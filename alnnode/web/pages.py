@@ -22,7 +22,7 @@ from alnnode.model import bundle
 from alnnode.records import JobState, ObjectRole
 from alnnode.store.overview import Overview
 from alnnode.store.people import CANCELLABLE
-from alnnode.web import plots
+from alnnode.web import answer, plots
 from alnnode.web.access import COOKIE
 from alnnode.web.services import principal, services
 
@@ -153,6 +153,7 @@ def _job(opened: Services, job_id: str) -> dict[str, Any]:
         "job": found,
         "line": line,
         "results": results,
+        "answer": next((answer.read(opened.spool.path(row.path)) for row in results if row.role is ObjectRole.SR), []),
         "captures": [row for row in results if row.role is ObjectRole.CAPTURE],
         "steps": sorted(((text, at) for text, at in steps if at is not None), key=lambda step: step[1]),
         "cancellable": found.state in CANCELLABLE,

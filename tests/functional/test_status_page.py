@@ -1,5 +1,6 @@
 """The status page: what it shows, what its forms may do, and how it looks and reads in a real Chromium."""
 
+import html
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from web_service import part10, server, service
 from alnnode import report
 from alnnode.model import bundle as bundles
 from alnnode.records import JobState, ObjectRole
+from alnnode.report import answer
 from alnnode.settings import Web, WebToken
 from alnnode.store.tables import Job
 
@@ -90,6 +92,9 @@ def test_the_page_says_what_is_there_and_nothing_of_patients(node) -> None:
     detail = client.get(f"/jobs/{job}").text
     assert detail.count("<img") == 1 + sum(row.role is ObjectRole.CAPTURE for row in opened.jobs.results(job))
     assert "delivered to archive" in detail
+    assert html.unescape(re.search('<ul class="results">(.*?)</ul>', detail, re.DOTALL)[1]).count("<li>") > 8
+    for line in answer.lines(analysis(2)):
+        assert f"<li>{html.escape(line)}</li>" in detail
     assert "Retry" not in detail, "a reader cannot retry"
     for text in (page, detail, client.get(f"/jobs/{failed}").text):
         assert not re.search("SECRET|PHANTOM\\^REPORT|P-1", text)

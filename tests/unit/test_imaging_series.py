@@ -135,6 +135,19 @@ def test_header_has_what_a_report_copies_and_nothing_else(tmp_path):
     assert not [e for e in header if e.tag.is_private or e.tag.group in {2, 0x6000, 0x7FE0} or e.keyword == "IconImageSequence"]
 
 
+def test_every_slice_keeps_its_frame_of_reference_and_one_lossy_image_marks_the_series(tmp_path):
+    slices = [ct_slice(k) for k in range(6)]
+    for k, dataset in enumerate(slices):
+        dataset.FrameOfReferenceUID = f"{ROOT}.5.{k}"
+    slices[3].LossyImageCompression, slices[3].LossyImageCompressionRatio = "01", "8"
+    slices[3].LossyImageCompressionMethod = "ISO_15444_1"
+    volume = read_volume(write(slices, tmp_path))
+    assert [s.frame_of_reference for s in volume.slices] == [f"{ROOT}.5.{k}" for k in range(6)]
+    header = volume.header
+    assert (header.LossyImageCompression, header.LossyImageCompressionRatio) == ("01", 8)
+    assert header.LossyImageCompressionMethod == "ISO_15444_1"
+
+
 def test_header_of_a_series_that_cannot_be_analysed(tmp_path):
     paths = write([ct_slice(1), ct_slice(0)], tmp_path)
     (tmp_path / "noise").write_bytes(b"noise")

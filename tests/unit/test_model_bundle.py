@@ -45,6 +45,18 @@ def test_an_altered_file_is_refused(folder: Path) -> None:
         bundle.load(folder)
 
 
+def test_only_a_bundle_that_says_so_was_validated_on_patients(folder: Path) -> None:
+    assert bundle.load(folder).identity.validated_on == ""
+    edit(folder, demonstration=False)
+    assert not bundle.load(folder).identity.clinical
+    edit(folder, validated_on_patients="held-out patients of two hospitals, n = 310 nodes")
+    identity = bundle.load(folder).identity
+    assert (identity.validated_on, identity.clinical) == ("held-out patients of two hospitals, n = 310 nodes", True)
+    edit(folder, demonstration=True)
+    with pytest.raises(BundleError, match="a demonstration bundle cannot say validated_on_patients"):
+        bundle.load(folder)
+
+
 def test_the_digest_covers_the_manifest(folder: Path) -> None:
     before = bundle.load(folder).digest
     edit(folder, version="1")

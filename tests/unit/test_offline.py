@@ -16,7 +16,7 @@ from analyses import CONTEXT, analysis, variants
 from alnnode import report
 from alnnode.demo import page
 from alnnode.offline import DATELESS, offline_context
-from alnnode.report import record
+from alnnode.report import answer, record
 from alnnode.settings import Settings
 from alnnode.summary import as_dict
 
@@ -27,6 +27,7 @@ def test_every_analysis_becomes_json(name: str) -> None:
     said = json.loads(json.dumps(as_dict(of)))
     assert len(said["nodes"]) == len(of.findings)
     assert said["notice"] == of.model.banner
+    assert said["text"] == answer.lines(of)
     assert "PHANTOM^REPORT" not in json.dumps(said)
 
 
@@ -76,7 +77,7 @@ def test_the_page_shows_the_report_and_every_capture_and_escapes_what_it_shows()
     assert text.count("data:image/png;base64,") == len(captures) == 3
     assert "&lt;notice&gt;" in text
     assert "one &amp; only" in text
-    assert "Probability of cancer" in text
+    assert "Probability, demonstration model" in text
     assert "91" in text
     assert "<script" not in text
 

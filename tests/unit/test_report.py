@@ -1,6 +1,7 @@
 """Reports and captures: what they say, that they repeat, what viewers need of them."""
 
 import io
+import re
 import subprocess
 import sys
 import warnings
@@ -10,18 +11,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import DataElement, Dataset, config, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from analyses import CONTEXT, COVERED, EVERYTHING, MODEL, analysis, finding, header, variants, volume
+from analyses import (
+    CONTEXT,
+    COVERED,
+    EVERYTHING,
+    MODEL,
+    UNVALIDATED,
+    VALIDATED,
+    analysis,
+    as_sent,
+    finding,
+    header,
+    variants,
+    volume,
+)
 
 from alnnode import report
 from alnnode.errors import ReportError
 from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, Side
-from alnnode.report import canvas, drawing, record, words
+from alnnode.report import answer, canvas, changes, drawing, modules, record, words
 from alnnode.report.canvas import View
-from alnnode.report.uids import uid
+from alnnode.report.uids import tracking_identifier, tracking_uid, uid
 
 
 def objects(of: Analysis, context=CONTEXT) -> list[Dataset]:
@@ -40,6 +53,20 @@ def meaning(item: Dataset) -> str:
 
 def groups(sr: Dataset) -> list[Dataset]:
     return [item for item in walk(sr) if meaning(item) == "Measurement Group"]
+
+
+def of_nodes(sr: Dataset) -> dict[int, tuple[Dataset, Dataset]]:
+    """Both groups of every node by its number, in the order of the report."""
+    found = groups(sr)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return {
+        int(re.search(r"node (\d+)", next(c.TextValue for c in p[0].ContentSequence if meaning(c) == "Comment"))[1]): p
+        for p in pairs
+    }
+
+
+def numbers(group: Dataset) -> list[tuple[str, float]]:
+    return [(meaning(c), float(c.MeasuredValueSequence[0].NumericValue)) for c in group.ContentSequence if c.ValueType == "NUM"]
 
 
 def texts(sr: Dataset) -> str:
@@ -111,8 +138,7 @@ def test_every_object_says_that_it_is_not_for_clinical_use() -> None:
         sr, *captures = objects(of)
         assert MODEL.banner in texts(sr), name
         for item in (sr, *captures):
-            assert "NOT FOR CLINICAL USE" in item.SeriesDescription
-            assert "DEMO" in item.SeriesDescription
+            assert "DEMO, NOT FOR CLINICAL USE" in item.SeriesDescription
         for capture in captures:
             assert capture.ImageComments == MODEL.banner
             # The band with the words, in the pixels.
@@ -124,14 +150,18 @@ def test_each_node_has_both_groups_with_one_tracking_uid() -> None:
     sr = objects(analysis(3))[0]
     found = groups(sr)
     assert len(found) == 6
-    for first, second in zip(found[::2], found[1::2], strict=True):
+    assert list(of_nodes(sr)) == [1, 3, 2]  # most probable first: 0.91, 0.66, 0.12
+    for first, second in of_nodes(sr).values():
         uids = [next(c.UID for c in g.ContentSequence if c.ValueType == "UIDREF") for g in (first, second)]
         assert uids[0] == uids[1]
-        tracking = next(c.TextValue for c in first.ContentSequence if meaning(c) == "Tracking Identifier")
-        assert tracking.startswith("Cornerstone3DTools@^0.1.0:Bidirectional")
-        numbers = [c for c in first.ContentSequence if c.ValueType == "NUM"]
-        assert [meaning(c) for c in numbers] == ["Long Axis", "Short Axis"]
-        for number in numbers:
+        tracking, plain = (
+            next(c.TextValue for c in group.ContentSequence if meaning(c) == "Tracking Identifier") for group in (first, second)
+        )
+        assert tracking == f"Cornerstone3DTools@^0.1.0:Bidirectional:{plain}"
+        assert plain == tracking_identifier(uids[0])
+        drawn = [c for c in first.ContentSequence if c.ValueType == "NUM"]
+        assert [meaning(c) for c in drawn[:2]] == ["Long Axis", "Short Axis"]
+        for number in drawn[:2]:
             (line,) = number.ContentSequence
             assert (line.ValueType, line.GraphicType, len(line.GraphicData)) == ("SCOORD", "POLYLINE", 4)
         outline = next(c for c in second.ContentSequence if c.ValueType == "SCOORD")
@@ -141,13 +171,16 @@ def test_each_node_has_both_groups_with_one_tracking_uid() -> None:
 
 def test_side_site_probability_and_reference_of_a_node() -> None:
     of = analysis(2)
-    first, second = groups(objects(of)[0])[1::2]
-    for group, one in zip((first, second), of.findings, strict=True):
+    found = of_nodes(objects(of)[0])
+    for one in of.findings:
+        group = found[one.node.number][0]
         site = next(c for c in group.ContentSequence if meaning(c) == "Finding Site")
         assert site.ConceptCodeSequence[0].CodeValue == "68171009"
         side = site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning
         assert side.lower() == one.node.side.value
-        probability = next(c for c in group.ContentSequence if meaning(c) == "Probability of cancer").MeasuredValueSequence[0]
+        probability = next(
+            c for c in group.ContentSequence if meaning(c) == "Probability, demonstration model"
+        ).MeasuredValueSequence[0]
         assert float(probability.NumericValue) == pytest.approx(100 * one.prediction.probability)
         assert probability.MeasurementUnitsCodeSequence[0].CodeValue == "%"
         image = next(c for c in walk(group) if c.get("ValueType") == "IMAGE").ReferencedSOPSequence[0]
@@ -155,8 +188,44 @@ def test_side_site_probability_and_reference_of_a_node() -> None:
 
 
 def test_a_probability_of_zero_is_never_blank() -> None:
-    assert words.percent(0.0) == 0.1
-    assert words.percent(1.0) == 100.0
+    assert words.percent(0.0) == 1
+    assert words.percent(1.0) == 100
+
+
+def test_probabilities_have_no_decimals_and_stay_on_their_side_of_the_threshold() -> None:
+    assert [words.probability(p) for p in (0.0, 0.004, 0.794, 0.955, 0.996)] == [
+        "below 1 %",
+        "below 1 %",
+        "79 %",
+        "96 %",
+        "above 99 %",
+    ]
+    assert [words.percent(p, 0.18) for p in (0.176, 0.18, 0.184)] == [17, 18, 18]
+    assert [words.percent(p, 0.175) for p in (0.1749, 0.175)] == [17, 18]
+    assert words.percent(0.29, 0.29) == 29
+
+
+@pytest.mark.parametrize("model", [MODEL, UNVALIDATED], ids=["demonstration", "not validated"])
+def test_a_model_that_was_not_validated_on_patients_gives_no_verdict(model) -> None:
+    """Neither in the headline nor in a sentence, a label or a title; its probabilities say whose they are."""
+    of = replace(analysis(4), model=model)
+    assert words.headline(of) == ("4 axillary lymph nodes located: 2 right, 2 left", False)
+    for item in report.build(of, EVERYTHING):
+        for element in dcmread(io.BytesIO(item.data)).iterall():
+            if element.VR in {"LO", "SH", "ST", "LT", "UC", "UT"}:
+                assert "suspicious" not in str(element.value).lower(), element
+    sr = objects(of)[0]
+    assert f"R node 1: probability 91 % ({model.kind})" in texts(sr)
+    names = {meaning(item) for item in walk(sr)}
+    assert ("Probability of cancer" in names) == (not model.demonstration)
+    assert ("Probability, demonstration model" in names) == model.demonstration
+
+
+def test_a_model_that_was_validated_on_patients_gives_the_verdict() -> None:
+    of = replace(analysis(4), model=VALIDATED)
+    assert words.headline(of) == ("Suspicious: right axilla; R node 1, probability 91 %", True)
+    assert "R node 1: suspicious, probability 91 % (research use only)" in texts(objects(of)[0])
+    assert "Probability of cancer" in {meaning(item) for item in walk(objects(of)[0])}
 
 
 def test_evidence_lists_exactly_what_the_tree_references_once() -> None:
@@ -177,6 +246,114 @@ def test_frames_are_referenced_by_number() -> None:
     sr = objects(of)[0]
     frames = {int(r.ReferencedFrameNumber) for g in groups(sr) for c in walk(g) for r in c.get("ReferencedSOPSequence", [])}
     assert frames == {one.node.slice_index + 1 for one in of.findings}
+
+
+def test_what_stands_in_a_planar_group_is_of_its_slice() -> None:
+    """The brightest voxel of a node on another slice is in the figures of the node, and not in those of the outline."""
+    of = analysis(2)
+    node = of.findings[0].node
+    box, k = node.box, node.slice_index
+    volume_of = of.volume
+    volume_of.voxels[k + 1, 90, 25] = 751
+    whole = replace(node, attenuation=replace(node.attenuation, maximum=751.0))
+    of = replace(of, findings=(replace(of.findings[0], node=whole), of.findings[1]))
+    first, second = of_nodes(objects(of)[0])[1]
+    inside = volume_of.voxels[k, box.j0 : box.j1, box.i0 : box.i1][node.mask[k - box.k0]]
+    assert [value for name, value in numbers(second)] == pytest.approx([inside.mean(), inside.max(), inside.std()], abs=0.06)
+    assert {name for name, _ in numbers(second)} == {"Attenuation Coefficient"}
+    assert ("Attenuation Coefficient", 751.0) in numbers(first)
+
+
+def test_the_answer_is_the_first_thing_in_every_report() -> None:
+    """The same statements in the same order in each report in words or figures, and before any detail."""
+    for name in ("one", "none", "not-analysed", "follow-up"):
+        of = variants()[name]
+        for item in objects(of, EVERYTHING):
+            if item.Modality != "SR":
+                continue
+            said = answer.lines(of)
+            lines = [c.TextValue for c in walk(item) if c.get("ValueType") == "TEXT" and c.RelationshipType == "CONTAINS"]
+            assert lines[: len(said)] == [modules.ascii_words(line) for line in said], (name, item.SOPClassUID.name)
+            items = list(walk(item))
+            place = next(n for n, c in enumerate(items) if meaning(c) == "Conclusion" and c.ValueType == "TEXT")
+            assert place < min(
+                (n for n, c in enumerate(items) if meaning(c) in {"Image Library", "Measurement Group"}), default=999
+            )
+
+
+def test_the_notice_stands_once_in_a_report_and_the_parameters_too() -> None:
+    for item in objects(analysis(4), EVERYTHING):
+        if item.Modality == "SR":
+            assert texts(item).count(MODEL.banner) == 1
+            assert texts(item).count(MODEL.digest) == 1
+            assert texts(item).count("sensitivity 0.95") == 1
+
+
+def test_a_series_without_an_answer_quotes_no_sensitivity() -> None:
+    for name in ("not-analysed", "none"):
+        for item in objects(variants()[name], EVERYTHING):
+            if item.Modality == "SR":
+                assert "sensitivity" not in texts(item)
+                assert "operating point" not in texts(item)
+
+
+def test_the_first_screen_answers_side_place_size_certainty_model_and_coverage() -> None:
+    of = analysis(12)
+    said = answer.lines(of)
+    assert len(said) <= 15
+    assert said[:3] == [
+        MODEL.banner,
+        "12 axillary lymph nodes located: 6 right, 6 left",
+        words.patient(of),
+    ]
+    assert (
+        said[5] == "1. R node 1: level I, slice 5 of 12 from the feet, 16.0 x 11.2 mm, probability 91 % (demonstration model)"
+    )
+    assert "and 9 less probable nodes: see the measurements" in said
+    assert answer.OUTSIDE in said
+    assert f"Model: alnnode-demo 0.1.0, bundle {'ab' * 6}; trained on synthetic phantoms; not validated on patients" in said
+
+
+def test_slices_are_counted_one_way() -> None:
+    """By the numbers that viewers show where every image has one; else from the feet, for the whole series."""
+    of = volume()
+    assert words.slice_name(of, 4) == "slice 5 of 12 from the feet"
+    numbered = replace(of, slices=tuple(replace(s, image_number=12 - k) for k, s in enumerate(of.slices)))
+    assert words.slice_name(numbered, 4) == "image 8"
+    twice = replace(of, slices=tuple(replace(s, image_number=max(k, 1)) for k, s in enumerate(of.slices)))
+    assert words.slice_name(twice, 4) == "slice 5 of 12 from the feet"
+
+
+def test_results_name_the_series_that_they_are_of_and_their_network() -> None:
+    described, series_numbers = [], []
+    for number in ("4", "12"):
+        source = header()
+        source.SeriesNumber, source.SeriesInstanceUID = number, f"2.25.12{number}"
+        made = objects(analysis(1, source), EVERYTHING)
+        described += [item.SeriesDescription for item in made]
+        series_numbers += [int(item.SeriesNumber) for item in made]
+    assert described[0] == "AI nodes of series 4: report - DEMO, NOT FOR CLINICAL USE"
+    assert "AI nodes of series 12: Grad-CAM FSC - DEMO, NOT FOR CLINICAL USE" in described
+    assert "AI nodes of series 12: Grad-CAM ASC - DEMO, NOT FOR CLINICAL USE" in described
+    assert len(set(described)) == len(set(series_numbers)) == len(described)
+    assert all(len(text) <= 64 for text in described)
+    assert min(series_numbers) > 12
+
+
+def test_the_tracking_identifier_of_a_node_stays_in_a_follow_up() -> None:
+    before, after = analysis(2), variants()["follow-up"]
+    uid_before = tracking_uid(before, before.findings[0].node)
+    moved = replace(after.findings[2].node, tracking_uid=uid_before)
+    after = replace(after, findings=(*after.findings[:2], replace(after.findings[2], node=moved)))
+
+    def identifiers(sr: Dataset) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for group in groups(sr):
+            said = next(c.TextValue for c in group.ContentSequence if meaning(c) == "Tracking Identifier")
+            found.setdefault(next(c.UID for c in group.ContentSequence if c.ValueType == "UIDREF"), set()).add(said)
+        return found
+
+    assert identifiers(objects(before)[0])[uid_before] == identifiers(objects(after)[0])[uid_before]
 
 
 def test_coordinates_stay_inside_the_image() -> None:
@@ -277,19 +454,6 @@ def test_the_box_is_drawn_where_the_node_is() -> None:
     assert whole.place(node.box.centre[2], node.box.centre[1])[0] < 200  # a right node, on the left of the picture
 
 
-def sent(source: Dataset) -> Dataset:
-    """Return the header as it comes from a file: undecoded, values unchecked."""
-    source.file_meta = FileMetaDataset()
-    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
-        source.SOPClassUID,
-        source.SOPInstanceUID,
-    )
-    buffer = io.BytesIO()
-    source.save_as(buffer, enforce_file_format=True)
-    return dcmread(io.BytesIO(buffer.getvalue()))
-
-
 @pytest.mark.parametrize(
     ("person", "charset"),
     [
@@ -303,7 +467,7 @@ def sent(source: Dataset) -> Dataset:
 )
 def test_names_survive_in_the_character_sets_of_hospitals(person: str, charset: str | list[str]) -> None:
     source = header(person, charset)
-    came = sent(source)
+    came = as_sent(source)
     for item in objects(analysis(1, came)):
         assert str(item.PatientName) == person
         assert item.SpecificCharacterSet == charset
@@ -388,11 +552,10 @@ def test_nodes_are_drawn_on_the_side_that_the_report_names(name: str) -> None:
 def test_a_comparison_is_in_report_and_evidence() -> None:
     of = variants()["follow-up"]
     sr = objects(of)[0]
-    first, second, third = groups(sr)[1::2]
+    first, second, third = (of_nodes(sr)[number][0] for number in (1, 2, 3))
 
     def said(group: Dataset) -> dict[str, float]:
-        numbers = [c for c in group.ContentSequence if c.ValueType == "NUM"]
-        return {meaning(c): float(c.MeasuredValueSequence[0].NumericValue) for c in numbers}
+        return dict(numbers(group))
 
     assert said(first)["Change of short axis"] == pytest.approx(2.1)
     assert said(first)["Relative change of short axis"] == 23
@@ -418,8 +581,9 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     of = variants()["follow-up"]
     first, change = of.findings[0], of.comparison.nodes[1]
     sr = objects(of)[0]
-    assert "(+2.1 mm, +23 %)" in texts(sr)
-    assert "R node 1: suspicious, p 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
+    assert changes.of_node(first, of).endswith("(+2.1 mm, +23 %), probability +49 points")
+    assert "R node 3: probability 66 % (demonstration model), not determined whether seen on 2025-11-02" in texts(sr)
+    assert "R node 1: probability 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
     assert "largest growth of a short axis +2.1 mm (R node 1; error 1.4 mm)" in texts(sr)
     assert "Measurement error of the change of a short axis: 1.4 mm" in texts(sr)
     (error,) = [item for item in walk(sr) if meaning(item) == "Measurement error of change of short axis, 95 %"]
@@ -435,7 +599,7 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
         (said,) = [item for item in walk(sr) if meaning(item) == "Short axis compared with prior report"]
         assert said.ConceptCodeSequence[0].CodeValue == size
         within = size == "WITHIN-ERROR"
-        assert ("(within the measurement error of 1.4 mm)" in texts(sr)) == within
+        assert ("(within the measurement error of 1.4 mm)" in changes.of_node(first, other)) == within
         assert ("short axis within error since 2025-11-02" in texts(sr)) == within
         assert (f"{millimetres:+.1f} mm" in texts(sr)) == (not within)
         assert ("no short axis grew by more than the measurement error (1.4 mm)" in texts(sr)) == (size != "LARGER")
@@ -451,13 +615,13 @@ def test_what_the_search_left_out_is_told() -> None:
 
 def test_nodes_that_a_reader_marked_are_not_called_found() -> None:
     of = analysis(2)
-    assert words.patient(of).startswith("Analysed: 2 axillary lymph nodes found, 1 at")
+    assert words.patient(of).startswith("Analysed: 2 axillary lymph nodes found; largest")
     first, second = of.findings
     by_reader = replace(first, node=replace(first.node, source=NodeSource.READER))
     mixed = replace(of, findings=(by_reader, second))
-    assert words.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader), 1 at")
-    assert words.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader, largest")
-    assert words.sides(mixed)[1].startswith("Left axilla: 1 node, largest")
+    assert words.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader); largest")
+    assert words.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader (level I 1); largest")
+    assert words.sides(mixed)[1].startswith("Left axilla: 1 node; largest")
 
 
 def test_probabilities_of_two_models_are_not_compared() -> None:
@@ -469,11 +633,8 @@ def test_probabilities_of_two_models_are_not_compared() -> None:
 
 
 def test_hilum_and_cortex_are_told_where_they_are_known() -> None:
-    first, second = groups(objects(analysis(2))[0])[1::2]
-    figures = [
-        {meaning(c): float(c.MeasuredValueSequence[0].NumericValue) for c in group.ContentSequence if c.ValueType == "NUM"}
-        for group in (first, second)
-    ]
+    found = of_nodes(objects(analysis(2))[0])
+    figures = [dict(numbers(found[number][0])) for number in (1, 2)]
     assert (figures[0]["Fat fraction"], figures[0]["Cortical thickness of lymph node"]) == (12.4, 2.3)
     assert "Fat fraction" not in figures[1]
 
@@ -490,7 +651,8 @@ def test_a_report_says_what_the_next_one_needs(implicit: bool) -> None:
     prior = record.read(sr)
     assert (prior.sop_instance_uid, prior.study_date.isoformat()) == (sr.SOPInstanceUID, "2026-05-04")
     assert prior.record.surface == of.surface
-    for one, node, group in zip(of.findings, prior.record.nodes, groups(sr)[1::2], strict=True):
+    for one, node in zip(of.findings, prior.record.nodes, strict=True):
+        group = of_nodes(sr)[node.number][0]
         assert node.tracking_uid == next(c.UID for c in group.ContentSequence if c.ValueType == "UIDREF")
         assert node.centre == pytest.approx(of.volume.patient_point(*one.node.box.centre), abs=0.1)
         assert (node.side, node.short_axis_mm) == (one.node.side, 11.2)
@@ -522,9 +684,9 @@ def test_a_record_that_is_not_sound_is_none(change) -> None:
 
 
 def test_the_summarys_first_line_is_the_answer() -> None:
-    assert words.headline(analysis(1)) == ("Suspicious: right axilla; R node 1, p 91 %", True)
     assert words.headline(analysis(0)) == ("Axillary lymph nodes: no node found", False)
-    quiet = analysis(2)
+    assert words.headline(analysis(1)) == ("1 axillary lymph node located: 1 right", False)
+    quiet = replace(analysis(2), model=VALIDATED)
     quiet = replace(quiet, findings=(replace(quiet.findings[1], node=replace(quiet.findings[1].node, number=1)),))
     assert words.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
 
@@ -533,7 +695,10 @@ def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
     """Where only a reader locates nodes, nobody looked for others."""
     marked = replace(analysis(1), coverage=())
     assert words.sides(marked)[1] == "Left axilla: no node marked; the algorithm did not search"
-    benign = replace(marked, findings=(analysis(2).findings[1],))
+    assert answer.UNMARKED in answer.lines(marked)
+    assert answer.OUTSIDE not in answer.lines(marked)
+    assert words.headline(marked)[0] == "1 axillary lymph node marked by the reader: 1 right"
+    benign = replace(marked, findings=(analysis(2).findings[1],), model=VALIDATED)
     assert words.headline(benign) == ("Marked lymph nodes: none suspicious", False)
     assert words.sides(analysis(1))[1] == "Left axilla: no node found"
 

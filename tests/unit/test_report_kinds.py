@@ -1,6 +1,7 @@
 """Segmentation, parametric map, key objects, presentation state, results tree, multi-frame captures: right place, right references."""
 
 import io
+import re
 from dataclasses import replace
 
 import highdicom
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from analyses import CONTEXT, EVERYTHING, analysis, variants
 from pydicom import Dataset, dcmread
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, KeyObjectSelectionDocumentStorage
+from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, KeyObjectSelectionDocumentStorage
 
 from alnnode import report
 from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions, ResultReference
+from alnnode.report import answer, modules, pdf
 from alnnode.report.uids import tracking_uid
+from alnnode.settings.work import Report
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
 
@@ -105,7 +108,7 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
         check_references(of, item)
         pixels = np.frombuffer(item.FloatPixelData, np.float32).reshape(-1, item.Rows, item.Columns)
         assert pixels.min() == 0
-        assert 0.9 < pixels.max() <= 1
+        assert 90 < pixels.max() <= 100
         frames = {slice_of(of, groups): n for n, groups in enumerate(item.PerFrameFunctionalGroupsSequence)}
         for finding in of.findings:
             (heatmap,) = [h for h in finding.heatmaps if h.crop is crop]
@@ -119,6 +122,9 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
             assert abs(column - (g.left + u * g.step_column)) <= 1
         meaning = item.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
         assert (meaning.RealWorldValueSlope, meaning.RealWorldValueIntercept) == (1, 0)
+        assert meaning.MeasurementUnitsCodeSequence[0].CodeValue == "%"
+        window = item.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+        assert (window.WindowCenter, window.WindowWidth) == (50, 100)
 
 
 def test_key_objects_are_the_suspicious_slices_most_probable_first() -> None:
@@ -193,7 +199,44 @@ def test_kinds_are_made_only_when_asked_for() -> None:
     assert set(made(of, CONTEXT)) == {ObjectRole.SR, ObjectRole.CAPTURE}
     only = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.KEY_OBJECTS})))
     assert set(made(of, only)) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.KEY_OBJECTS}
-    assert set(made(analysis(0))) == {ObjectRole.SR, ObjectRole.CAPTURE, ObjectRole.RESULTS_TREE}
+    assert set(made(analysis(0))) == {
+        ObjectRole.SR,
+        ObjectRole.CAPTURE,
+        ObjectRole.RESULTS_TREE,
+        ObjectRole.TEXT,
+        ObjectRole.PDF,
+    }
+
+
+@pytest.mark.parametrize("name", ["one", "forty", "not-analysed"])
+def test_the_pdf_says_the_answer_and_every_node(name: str) -> None:
+    of = variants()[name]
+    context = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.PDF})))
+    (item,) = made(of, context)[ObjectRole.PDF]
+    assert (item.Modality, item.MIMETypeOfEncapsulatedDocument) == ("DOC", "application/pdf")
+    data = item.EncapsulatedDocument[: item.EncapsulatedDocumentLength]
+    # Every object is where the table of cross-references says.
+    table = re.search(rb"xref\n0 (\d+)\n(.*?)trailer", data, re.DOTALL)
+    places = [int(line[:10]) for line in table[2].splitlines()[1:]]
+    assert [data[place:].split(b" ", 1)[0] for place in places] == [b"%d" % (n + 1) for n in range(int(table[1]) - 1)]
+    assert int(re.search(rb"startxref\n(\d+)", data)[1]) == data.index(b"xref")
+    shown = [re.sub(rb"\\(.)", rb"\1", line).decode() for line in re.findall(rb"^\((.*)\) \'$", data, re.MULTILINE)]
+    words_shown = " ".join(" ".join(shown).split())
+    for line in answer.lines(of):
+        assert " ".join(modules.ascii_words(line).split()) in words_shown
+    for finding in of.findings:
+        assert words_shown.count(f"node {finding.node.number}: level") + words_shown.count(f"node {finding.node.number}: slice")
+    assert max(map(len, shown)) <= pdf.COLUMNS
+    assert data.count(b"/Type /Page ") == -(-len(shown) // pdf.ROWS)
+
+
+@pytest.mark.parametrize("name", ["one", "none", "not-analysed", "enhanced"])
+def test_the_text_is_a_basic_text_report_of_sentences(name: str) -> None:
+    (text,) = made(variants()[name])[ObjectRole.TEXT]
+    assert text.SOPClassUID == BasicTextSRStorage
+    assert {item.ValueType for item in walk(text)} <= {"CONTAINER", "TEXT", "CODE", "UIDREF", "IMAGE"}
+    (container, *_) = [item for item in text.ContentSequence if item.ValueType == "CONTAINER"]
+    assert container.ConceptNameCodeSequence[0].CodeMeaning == "Conclusions"
 
 
 def test_multi_frame_captures_hold_the_same_pages() -> None:
@@ -265,3 +308,23 @@ def test_there_is_no_rejection_note_where_nobody_asks_for_it_or_nothing_is_repla
     assert ObjectRole.REJECTION not in made(analysis(0), EVERYTHING)
     withdrawing = replace(CONTEXT, superseded=old, options=ReportOptions(kinds=frozenset({ObjectRole.REJECTION})))
     assert ObjectRole.REJECTION in made(variants()["not-analysed"], withdrawing)
+
+
+@pytest.mark.parametrize("name", ["one", "none", "not-analysed", "enhanced"])
+def test_one_setting_gives_what_ihe_ai_results_lists(name: str) -> None:
+    found = made(variants()[name], replace(CONTEXT, options=Report(profile="air").options))
+    ((report_of,), (root,)) = found[ObjectRole.SR], found[ObjectRole.RESULTS_TREE]
+    assert report_of.SOPClassUID == root.SOPClassUID == Comprehensive3DSRStorage
+    assert root.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert root.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    named = {i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in walk(root) if "ReferencedSOPSequence" in i}
+    others = {item.SOPInstanceUID for role, items in found.items() for item in items if role is not ObjectRole.RESULTS_TREE}
+    assert others <= named
+    evidence = {
+        i.ReferencedSOPInstanceUID
+        for study in root.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for i in series.ReferencedSOPSequence
+    }
+    assert evidence == named
+    assert Report().options.measurement_root is False

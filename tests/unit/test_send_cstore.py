@@ -3,13 +3,18 @@
 import socket
 import threading
 from contextlib import contextmanager
+from io import BytesIO
 
 import pytest
+from analyses import CONTEXT, analysis
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
@@ -17,7 +22,9 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
 
+from alnnode import report
 from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.records import ObjectRole
 from alnnode.send.cstore import CStoreDestination
 from alnnode.send.destination import OutboxFile
 from alnnode.settings import Destination
@@ -87,6 +94,22 @@ def test_bytes_arrive_as_they_lie_on_the_disk(make) -> None:
     with scp(contexts=contexts) as (destination, received):
         destination.send(objects)
     assert received == [(item.sop_instance_uid, data_set_bytes(item.path)) for item in objects]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_capture_goes_uncompressed_to_who_does_not_take_jpeg_ls(tmp_path, syntax) -> None:
+    item = next(item for item in report.build(analysis(1), CONTEXT) if item.role is ObjectRole.CAPTURE)
+    assert item.transfer_syntax_uid == JPEGLSLossless
+    path = tmp_path / "capture.dcm"
+    path.write_bytes(item.data)
+    stored = [OutboxFile(item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid, path)]
+    with scp(contexts=[(SecondaryCaptureImageStorage, syntax)]) as (destination, received):
+        destination.send(stored)
+    ((uid, data),) = received
+    assert uid == item.sop_instance_uid
+    got = read_dataset(BytesIO(data), is_implicit_VR=syntax == ImplicitVRLittleEndian, is_little_endian=True)
+    assert got.SOPInstanceUID == item.sop_instance_uid
+    assert got.PixelData == dcmread(path).pixel_array.tobytes()
 
 
 def test_one_association_and_no_nagle(make, monkeypatch) -> None:

@@ -62,6 +62,20 @@ def test_the_same_export_is_the_same_bundle(exported: Path, tmp_path: Path) -> N
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
+def test_a_bundle_is_declared_validated_on_patients_and_a_demonstration_is_not(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="a demonstration bundle cannot say"):
+        export.declare_validated(bundle.load(exported), "patients of two hospitals", tmp_path / "no")
+    export.write(replace(made(), demonstration=False), tmp_path / "own")
+    before = bundle.load(tmp_path / "own")
+    digest = export.declare_validated(before, "patients of two hospitals, n = 310 nodes", tmp_path / "validated")
+    after = bundle.load(tmp_path / "validated")
+    assert digest == after.digest != before.digest
+    assert after.identity.validated_on == "patients of two hospitals, n = 310 nodes"
+    assert after.contents == before.contents
+    with pytest.raises(BundleError, match="at least 1 character"):
+        export.declare_validated(before, "", tmp_path / "no")
+
+
 def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle")
     before = bundle.load(folder)

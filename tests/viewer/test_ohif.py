@@ -135,7 +135,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
         "() => window.services.measurementService.getMeasurements()"
         ".map(m => ({tool: m.toolName, label: m.label, points: m.points, source: m.SOPInstanceUID}))"
     )
-    for finding, shown in zip(of.findings, measurements, strict=True):
+    for finding, shown in zip(words.by_probability(of.findings), measurements, strict=True):
         node = finding.node
         assert shown["tool"] == "Bidirectional"
         assert shown["label"].startswith(f"{node.side.value[0].upper()} node {node.number}: ")
@@ -146,7 +146,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
     rows = " ".join(study.panel())
     for finding in of.findings:
         assert f"node {finding.node.number}: " in rows
-        assert f"p {words.percent(finding.prediction.probability):g} %" in rows
+        assert f"probability {words.of_ensemble(finding, of)}" in rows
     assert not study.errors
 
 

@@ -150,7 +150,7 @@ def test_nodes_drawn_in_ohif_become_classified_nodes_under_their_tracking_uids(b
         for tool, uid in marks.items():
             assert tracked(second)[uid] == {"READER"}
             text = str(found[uid])
-            assert "Probability of cancer" in text
+            assert "Probability, demonstration model" in text
             assert volume.slices[tools[tool].slice_index].sop_instance_uid in text
 
         page = browser.new_page(viewport={"width": 1600, "height": 950})

@@ -39,15 +39,15 @@ def test_a_study_with_report_and_captures_opens_from_the_node_alone(browser, pha
             page = browser.new_page(viewport={"width": 1600, "height": 950})
             study = Study(page, url, opened.jobs.get(job).study_uid)
             listed = study.listed()
-            assert {"CT 1", "SR 9001", "OT 9002"} <= set(listed)
+            assert {"CT 1", "SR 19001", "OT 19002"} <= set(listed)
             assert not any(unsupported for _, unsupported in listed.values())
-            study.open("S:9001")
+            study.open("S:19001")
             study.accept()
             study.until("([n]) => window.services.measurementService.getMeasurements().length === n", nodes)
             assert len(study.panel()) >= nodes
             page.locator("[data-cy=data-row]").first.click(timeout=10_000)
             study.picture("ohif-node.png")
-            study.open("S:9002")
+            study.open("S:19002")
             study.until(
                 "() => window.services.cornerstoneViewportService.getRenderingEngine().getViewports()"
                 ".some(v => v.getImageIds?.().some(id => id.includes('/instances/')) && v.getImageData?.()?.dimensions?.[0] === 1024)"

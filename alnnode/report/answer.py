@@ -1,0 +1,92 @@
+"""The answer on one screen: the same statements, in the same order, in every report, on the job page and in ``result.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from alnnode.records import NodeSource
+from alnnode.report import changes, words
+
+if TYPE_CHECKING:
+    from alnnode.records import Analysis, Finding, ModelIdentity
+
+MOST_RELEVANT = 3  # nodes that are told one by one
+UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
+OUTSIDE = "Not covered: lymph nodes outside the axillae, and nodes below the size limit of the settings"
+
+
+class Kind(StrEnum):
+    """What a statement is for."""
+
+    NOTICE = "notice"
+    CONCLUSION = "conclusion"
+    FINDING = "finding"
+    COMMENT = "comment"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One sentence of the answer."""
+
+    kind: Kind
+    text: str
+
+
+def statements(analysis: Analysis) -> list[Statement]:
+    """Return the answer, most important first.
+
+    What the result is not for; the conclusion; each axilla; the most relevant nodes; the comparison with an earlier report; what was
+    not covered; the model and its limits; remarks on geometry and marks. Nothing of the patient.
+    """
+    said = [Statement(Kind.NOTICE, analysis.model.banner)]
+    if analysis.findings:
+        said.append(Statement(Kind.CONCLUSION, words.headline(analysis)[0]))
+    said.append(Statement(Kind.CONCLUSION, words.patient(analysis)))
+    if analysis.volume is not None:
+        found = [*words.sides(analysis), *_most_relevant(analysis), *changes.sentences(analysis)]
+        said += [Statement(Kind.FINDING, text) for text in found]
+    comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
+    comments.append(model(analysis.model))
+    if analysis.findings:
+        comments.append(words.operating_point(analysis.model.operating_point))
+    comments += changes.error(analysis)
+    comments += [f"Geometry: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
+    comments += [f"Marks: {remark}" for remark in analysis.remarks]
+    return said + [Statement(Kind.COMMENT, text) for text in comments]
+
+
+def lines(analysis: Analysis) -> list[str]:
+    """Return the text of the answer, a line for each statement."""
+    return [statement.text for statement in statements(analysis)]
+
+
+def model(identity: ModelIdentity) -> str:
+    """Return which model said so, what it was trained on, and on whom it was validated."""
+    validated = f"validated on {identity.validated_on}" if identity.clinical else "not validated on patients"
+    return (
+        f"Model: {identity.name} {identity.version}, bundle {identity.digest[:12]}; "
+        f"trained on {identity.training_data}; {validated}"
+    )
+
+
+def _most_relevant(analysis: Analysis) -> list[str]:
+    ranked = words.by_probability(analysis.findings)
+    said = [f"{place}. {node(finding, analysis)}" for place, finding in enumerate(ranked[:MOST_RELEVANT], start=1)]
+    rest = len(ranked) - len(said)
+    return [*said, f"and {rest} less probable node{'s' if rest > 1 else ''}: see the measurements"] if rest else said
+
+
+def node(finding: Finding, analysis: Analysis) -> str:
+    """Return "R node 4: level II, image 104, 11.8 x 9.5 mm, probability 96 % (demonstration model)"."""
+    of, volume = finding.node, analysis.volume
+    said = [] if of.level is None else [f"level {of.level.value}"]
+    if volume is not None:
+        said.append(words.slice_name(volume, of.slice_index))
+    said.append(f"{of.long_axis.length_mm:.1f} x {of.short_axis.length_mm:.1f} mm")
+    if of.source is NodeSource.READER:
+        said.append("marked by the reader")
+    title, verdict = words.verdict(finding, analysis).split(": ", 1)
+    change = changes.title(finding, analysis)
+    return f"{title}: {', '.join([*said, verdict, *([] if change is None else [change])])}"
