@@ -15,6 +15,7 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from alnnode.locate import anatomy
+from alnnode.locate.extent import LEAST, axillary
 from alnnode.locate.grid import resample
 from alnnode.locate.reach import depth_of, thicker, within
 from alnnode.locate.shape import describe, fat_contacts, filled_notch
@@ -173,7 +174,10 @@ def _search_grid(
     # Between shoulder muscles there are only planes of fat; the axilla is a space full of it.
     edge = np.broadcast_to(~anatomy.inner_field_of_view(coarse)[np.ix_(*nearest[1:])], hu.shape)
     region = axilla.mask[np.ix_(*nearest)] & (ndimage.uniform_filter(fat, int(FAT_BOX_MM / GRID_MM)) > MIN_FAT)
-    return SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame, landmarks)
+    grid = SearchGrid(axilla.side, hu, smooth, region, edge, (start[0], start[1], start[2]), frame, landmarks)
+    below, depth = (at + by * np.arange(n) for (at, by), n in zip(grid.ramps[:2], hu.shape[:2], strict=True))
+    region &= (axillary(below[:, None], depth[None]) > LEAST)[..., None]
+    return grid
 
 
 def read(grid: SearchGrid, where: Mask | None = None) -> list[Candidate]:

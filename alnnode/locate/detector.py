@@ -1,4 +1,4 @@
-"""The trained detector: a 3D network looks at each axilla once, and its maps say which readings of soft tissue are lymph nodes.
+"""The trained detector: a 3D network looks at each axilla once, and its map says which readings of soft tissue are lymph nodes.
 
 Trained by ``training.detection``; the weights travel in the bundle as ``detector.safetensors``.
 """
@@ -14,17 +14,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
 from alnnode.locate.level import LevelModel
-from alnnode.locate.network import AxillaNet, Block, inputs
+from alnnode.locate.network import NODE, AxillaNet, Block, inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
     from alnnode.locate.candidates import SearchGrid
 
-SLAB = 64  # grid points along z that are looked at together
-HALO = 16  # further ones on all sides: what the network sees of the surroundings
+HALO = 16  # grid points around the search region: what the network sees of its surroundings
 FAT_HU = -100.0  # stands for what lies beyond the image
 
 
@@ -80,19 +79,6 @@ class DetectorSettings:
         return {**asdict(self), "channels": list(self.channels)}
 
 
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """What the network says of each point of a search grid, (z, y, x) float32 from 0 to 1.
-
-    Attributes:
-        node: probability of "lymph node, its hilum included".
-        depth: how deep inside a node: 1 at its core, 0 at its surface and outside.
-    """
-
-    node: npt.NDArray[np.float32]
-    depth: npt.NDArray[np.float32]
-
-
 class Detector:
     """The trained network."""
 
@@ -126,26 +112,24 @@ class Detector:
             raise BundleError("the bundle has no detector; export one with a detector (python -m training …)")
         return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
 
-    def maps(self, grid: SearchGrid) -> Maps:
-        """Look at one axilla; outside its search region the maps are 0."""
+    def look(self, grid: SearchGrid) -> npt.NDArray[np.float32]:
+        """Return the probability of "lymph node, its hilum included" at each point of a search grid, (z, y, x); 0 outside its region."""
         # Left axillae are mirrored: the network knows right ones.
         turn = slice(None, None, -1 if grid.side == "left" else 1)
-        hu, region = grid.hu[..., turn], grid.region[..., turn]
-        ramps = grid.ramps.copy()
+        hu, region, ramps = grid.hu[..., turn], grid.region[..., turn], grid.ramps
         if grid.side == "left":
-            ramps[2] = ramps[2, 0] + (hu.shape[2] - 1) * ramps[2, 1], -ramps[2, 1]
-        found = np.zeros((2, *hu.shape), dtype=np.float32)
-        for core, box in slabs(region, self.network.multiple):
-            values = self._look(hu, ramps, box)
+            ramps = mirrored_ramps(ramps, hu.shape[2])
+        found = np.zeros(hu.shape, dtype=np.float32)
+        if region.any():
+            core, box = boxes(region, self.network.multiple)
             inner = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(core, box, strict=True))
-            found[(slice(None), *core)] = values[(slice(None), *inner)]
-        found *= region
-        return Maps(*(np.ascontiguousarray(part[..., turn]) for part in found))
+            found[core] = self._look(hu, ramps, box)[inner]
+        return np.ascontiguousarray((found * region)[..., turn])
 
     def _look(
         self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], box: tuple[slice, ...]
     ) -> npt.NDArray[np.float32]:
-        """Both maps (2, z, y, x) of a box, which may reach beyond the grid."""
+        """The map of a box, which may reach beyond the grid."""
         cut = tuple(slice(max(0, s.start), min(n, s.stop)) for s, n in zip(box, hu.shape, strict=True))
         beyond = [(c.start - s.start, s.stop - c.stop) for s, c in zip(box, cut, strict=True)]
         part = np.pad(hu[cut], beyond, constant_values=FAT_HU)
@@ -158,25 +142,27 @@ class Detector:
         seen = torch.from_numpy(np.stack([part, *lines]).astype(np.float32))[None].to(self.device)
         with torch.inference_mode():
             given = inputs(seen[:, :1], seen[:, 1:]).contiguous(memory_format=torch.channels_last_3d)
-            values: npt.NDArray[np.float32] = torch.sigmoid(self.network(given)[0].float()).cpu().numpy()
+            logits = self.network(given)[0, NODE].float()
+            values: npt.NDArray[np.float32] = torch.sigmoid(logits).cpu().numpy()
         return values
 
 
-def slabs(region: npt.NDArray[np.bool_], multiple: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Boxes that hold a region, `SLAB` points thick: each with a box around it whose edges are multiples of ``multiple``.
+def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:
+    """Return the ramps (`alnnode.locate.level.Landmarks.ramps`) of a grid of so many columns that has been mirrored."""
+    turned = ramps.copy()
+    turned[2] = ramps[2, 0] + (columns - 1) * ramps[2, 1], -ramps[2, 1]
+    return turned
 
-    The outer box has `HALO` points more on all sides and may reach beyond the region's array.
+
+def boxes(region: npt.NDArray[np.bool_], multiple: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the box of a region that is not empty, and the box around it that the network is given.
+
+    The outer box has `HALO` points more on all sides, edges that are multiples of ``multiple``, and may reach beyond the region's array.
     """
-    for first in range(0, region.shape[0], SLAB):
-        part = region[first : first + SLAB]
-        if not part.any():
-            continue
-        used = [np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        low = [first + int(used[0][0]), int(used[1][0]), int(used[2][0])]
-        high = [first + int(used[0][-1]) + 1, int(used[1][-1]) + 1, int(used[2][-1]) + 1]
-        core = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        edges = [-(-(b - a + 2 * HALO) // multiple) * multiple for a, b in zip(low, high, strict=True)]
-        yield core, tuple(slice(a - HALO, a - HALO + n) for a, n in zip(low, edges, strict=True))
+    used = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    core = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    edges = [-(-(c.stop - c.start + 2 * HALO) // multiple) * multiple for c in core]
+    return core, tuple(slice(c.start - HALO, c.start - HALO + n) for c, n in zip(core, edges, strict=True))
 
 
 def _fused(network: AxillaNet) -> AxillaNet:

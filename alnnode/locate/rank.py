@@ -7,42 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from alnnode.locate.extent import axillary
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from alnnode.locate.candidates import Candidate
-    from alnnode.locate.detector import Maps
     from alnnode.records import FloatArray
 
 RING_STEPS = 3  # grid steps around a reading that count against it where the network sees node there
-# Where the axilla ends towards the feet, dm below the lung apex: in front lies the breast, further back the axilla reaches lower.
-# Two readers drew its lower edge 0.86 to 1.34 dm below the apex in nine patients.
-LOWER_END_DM = (1.0, 1.3)
-FRONT, BACK = 0.25, 0.45  # depth in the chest to which these belong
-SOFT_DM = 0.05
 
 
-def scores(candidates: Sequence[Candidate], maps: Maps) -> FloatArray:
-    """Score of each candidate of one axilla, shape (n,), 0 to 1: what the network sees, by whether an axillary node can lie there."""
-    return np.array([agreement(c.mask, c.offset, maps.node) * _in_axilla(c) for c in candidates], dtype=np.float32)
+def scores(candidates: Sequence[Candidate], node: npt.NDArray[np.float32]) -> FloatArray:
+    """Score of each candidate of one axilla, shape (n,), 0 to 1: what the network sees, by whether an axillary node can lie there.
+
+    Args:
+        candidates: readings of one axilla.
+        node: the network's map of it (`Detector.look`).
+    """
+    return np.array([agreement(c.mask, c.offset, node) * _in_axilla(c) for c in candidates], dtype=np.float32)
 
 
 def _in_axilla(candidate: Candidate) -> float:
     ramps, (z, y, _) = candidate.grid.ramps, candidate.centre
-    return axillary(float(ramps[0] @ (1, z)), float(ramps[1] @ (1, y)))
-
-
-def axillary(below_apex_dm: float, depth: float) -> float:
-    """How likely a place is still axilla, not breast or chest wall below it, 0 to 1.
-
-    Args:
-        below_apex_dm: of the place below the lung apex.
-        depth: from the front (0) to the back (1) of the chest.
-    """
-    end = np.interp(depth, (FRONT, BACK), LOWER_END_DM)
-    return float(1 / (1 + np.exp((below_apex_dm - end) / SOFT_DM)))
+    return float(axillary(ramps[0] @ (1, z), ramps[1] @ (1, y)))
 
 
 def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], node: npt.NDArray[np.float32]) -> float:

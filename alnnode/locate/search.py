@@ -11,7 +11,6 @@ import numpy as np
 from alnnode.locate import candidates as proposals
 from alnnode.locate import rank
 from alnnode.locate.measure import node_from_mask
-from alnnode.locate.outline import outlines
 from alnnode.locate.refine import source_mask
 from alnnode.locate.site import Site
 from alnnode.records import Side
@@ -79,11 +78,10 @@ def find(
 def _scored(site: Site, detector: Detector, least: float) -> tuple[list[Candidate], FloatArray]:
     """Readings of the places where the network sees a node, of both sides, and their scores."""
     grids = proposals.search_grids(site)
-    maps = [detector.maps(grid) for grid in grids]
+    maps = [detector.look(grid) for grid in grids]
 
     def read(side: int) -> list[Candidate]:
-        grid, seen = grids[side], maps[side]
-        return proposals.distinct([*proposals.read(grid, seen.node > WORTH_READING * least), *outlines(grid, seen)])
+        return proposals.read(grids[side], maps[side] > WORTH_READING * least)
 
     # The filters of SciPy release the GIL: both sides at once take little longer than one.
     with ThreadPoolExecutor(2) as pool:

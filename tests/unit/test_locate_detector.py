@@ -9,7 +9,8 @@ import torch
 from alnnode.errors import BundleError
 from alnnode.locate import rank
 from alnnode.locate.candidates import Candidate, SearchGrid
-from alnnode.locate.detector import HALO, Detector, DetectorSettings, Maps, slabs
+from alnnode.locate.detector import HALO, Detector, DetectorSettings, boxes
+from alnnode.locate.extent import axillary
 from alnnode.locate.grid import Frame
 from alnnode.locate.network import AxillaNet, inputs
 from alnnode.records import Side
@@ -40,37 +41,35 @@ def noise(shape=(30, 36, 40), seed=0):
     return np.random.default_rng(seed).normal(-90, 60, shape).astype(np.float32)
 
 
-def test_the_same_axilla_gives_the_same_maps_and_its_mirror_image_the_mirrored_ones():
+def test_the_same_axilla_gives_the_same_map_and_its_mirror_image_the_mirrored_one():
     detector, hu = Detector(weights(), SETTINGS), noise()
-    right, again = detector.maps(grid_of(hu)), detector.maps(grid_of(hu))
-    left = detector.maps(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT))
-    assert np.array_equal(right.node, again.node)
-    assert right.node.shape == hu.shape
-    assert len(np.unique(right.node)) > 100
-    np.testing.assert_allclose(left.node[..., ::-1], right.node, atol=1e-5)
-    np.testing.assert_allclose(left.depth[..., ::-1], right.depth, atol=1e-5)
+    right, again = detector.look(grid_of(hu)), detector.look(grid_of(hu))
+    left = detector.look(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT))
+    assert np.array_equal(right, again)
+    assert right.shape == hu.shape
+    assert len(np.unique(right)) > 100
+    np.testing.assert_allclose(left[..., ::-1], right, atol=1e-5)
 
 
 def test_nothing_is_seen_outside_the_search_region():
-    region = np.zeros((150, 36, 40), bool)
-    region[10:20, 5:30, 8:20] = region[100:140, 10:30, 2:30] = True
-    maps = Detector(weights(), SETTINGS).maps(grid_of(noise(region.shape), region=region))
-    assert (maps.node[~region] == 0).all()
-    assert (maps.node[region] > 0).all()
+    region = np.zeros((100, 36, 40), bool)
+    region[10:20, 5:30, 8:20] = region[60:90, 10:30, 2:30] = True
+    detector = Detector(weights(), SETTINGS)
+    found = detector.look(grid_of(noise(region.shape), region=region))
+    assert (found[~region] == 0).all()
+    assert (found[region] > 0).all()
+    assert not detector.look(grid_of(noise(region.shape), region=np.zeros_like(region))).any()
 
 
-def test_slabs_hold_the_whole_region_once_and_what_surrounds_it():
+def test_the_network_is_given_the_region_and_what_surrounds_it():
     region = np.zeros((200, 50, 60), bool)
     region[3:190, 10:20, 30:41] = True
-    seen = np.zeros(region.shape, int)
-    for core, box in slabs(region, 16):
-        seen[core] += 1
-        for inner, outer in zip(core, box, strict=True):
-            assert outer.start == inner.start - HALO
-            assert outer.stop >= inner.stop + HALO
-            assert (outer.stop - outer.start) % 16 == 0
-    assert (seen[region] == 1).all()
-    assert seen.max() == 1
+    core, box = boxes(region, 16)
+    assert core == (slice(3, 190), slice(10, 20), slice(30, 41))
+    for inner, outer in zip(core, box, strict=True):
+        assert outer.start == inner.start - HALO
+        assert outer.stop >= inner.stop + HALO
+        assert (outer.stop - outer.start) % 16 == 0
 
 
 def test_folding_the_batch_norms_changes_nothing():
@@ -103,7 +102,6 @@ def test_the_reading_that_the_network_outlines_scores_highest():
     node = np.zeros(grid.hu.shape, np.float32)
     node[6:17, 6:17, 6:17][ball(5)] = 0.9
     node[6:17, 18:29, 6:17][ball(5)] = 0.9  # a second node beside it
-    maps = Maps(node, node)
     one = candidate(ball(5), (6, 6, 6), grid)
     half = candidate(ball(3), (8, 8, 8), grid)
     union = np.zeros((11, 23, 11), bool)
@@ -111,12 +109,20 @@ def test_the_reading_that_the_network_outlines_scores_highest():
     union[4:7, 11] = True
     both = candidate(union, (6, 6, 6), grid)
     elsewhere = candidate(ball(3), (20, 5, 30), grid)
-    found = rank.scores([one, half, both, elsewhere], maps)
+    found = rank.scores([one, half, both, elsewhere], node)
     assert found.shape == (4,)
     assert found[0] > 0.75
     assert found[0] > found[1] + 0.2
     assert found[3] == 0
-    assert rank.scores([], maps).shape == (0,)
+    assert rank.scores([], node).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("below_dm", "depth", "least", "most"),
+    [(0.3, 0.2, 0.99, 1), (0.95, 0.4, 0.99, 1), (1.2, 0.2, 0, 0.05), (1.2, 0.5, 0.8, 1), (1.6, 0.5, 0, 0.01)],
+)
+def test_in_front_the_axilla_ends_higher_than_further_back(below_dm, depth, least, most):
+    assert least <= float(axillary(below_dm, depth)) <= most
 
 
 class Bundle:
@@ -134,7 +140,7 @@ def test_a_bundle_gives_its_detector_in_half_precision_too():
     settings = DetectorSettings(channels=SETTINGS.channels, threshold=0.3)
     detector = Detector.from_bundle(Bundle(settings.to_dict(), state))
     assert detector.settings == settings
-    assert detector.maps(grid_of(noise())).node.dtype == np.float32
+    assert detector.look(grid_of(noise())).dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from alnnode import locate, phantom
 from alnnode.locate import anatomy, candidates
-from alnnode.locate.detector import DetectorSettings, Maps
+from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.grid import coarsen
 from alnnode.locate.site import Site
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
@@ -26,9 +26,8 @@ class Oracle:
     def __init__(self, labels):
         self.labels = labels
 
-    def maps(self, grid):
-        node = (truth_on(grid, self.labels) > 0).astype(np.float32)
-        return Maps(node, node)
+    def look(self, grid):
+        return (truth_on(grid, self.labels) > 0).astype(np.float32)
 
 
 def volume_of(hu, affine, spacing) -> Volume:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from alnnode.locate.detector import mirrored_ramps
 from alnnode.records import Side
 from training.detection import reference, samples, score
-from training.detection.crops import AxillaCrop, ball, ignored, mirrored_ramps
+from training.detection.crops import AxillaCrop, ball, ignored
 from training.detection.fit import FitSettings, Learner
 from training.detection.implants import Ground
 from training.detection.samples import Kind, Store, axilla

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.locate import candidates as proposals
+from alnnode.locate.detector import mirrored_ramps
 from alnnode.locate.measure import axes_mm
 from alnnode.records import Side
 from training.detection.reference import READERS
@@ -165,13 +166,6 @@ def _crop(site: Site, case: str, reference: Reference, grid: SearchGrid, reading
         places[1],
         reference.spacing[0],
     )
-
-
-def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:
-    """Return the ramps of a grid of so many columns that has been mirrored."""
-    turned = ramps.copy()
-    turned[2] = ramps[2, 0] + (columns - 1) * ramps[2, 1], -ramps[2, 1]
-    return turned
 
 
 def _inside(site: Site, grid: SearchGrid, marks: Sequence[MarkedPlace]) -> list[tuple[MarkedPlace, npt.NDArray[np.float64]]]:

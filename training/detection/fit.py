@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from alnnode.locate.network import AxillaNet, inputs
+from alnnode.locate.network import DEPTH, NODE, AxillaNet, inputs
 from training.detection.samples import Kind
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def loss_of(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Cross-entropy and Dice of "node", cross-entropy of the depth; voxels of weight 0 do not count."""
     weight = batch.weight
     total = weight.sum().clamp(min=1)
-    node, depth = logits[:, 0].float(), logits[:, 1].float()
+    node, depth = logits[:, NODE].float(), logits[:, DEPTH].float()
     entropy = functional.binary_cross_entropy_with_logits(node, batch.node, reduction="none")
     deep = functional.binary_cross_entropy_with_logits(depth, batch.depth, reduction="none")
     heavier = weight * (1 + 3 * batch.node)
