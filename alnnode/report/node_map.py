@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from alnnode.imaging.orientation import in_plane
 from alnnode.report import canvas, drawing
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Frontal:
 
 def frontal(volume: Volume, width: int, height: int) -> tuple[Frontal, canvas.Rgb]:
     """Return the view that fits the patient into width x height, and its picture."""
-    axis = 1 if canvas.on_the_side(volume) else 2
+    axis = 1 if in_plane(volume.affine).transposed else 2
     through = 2 if axis == 1 else 1
     seen = _projection(volume, through)
     patient = np.flatnonzero(seen.max(axis=0) > TISSUE)
