@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from alnnode.web.attributes import Json
+    from alnnode.web.dicom_json import Json
 
     Test = Callable[[Any], bool]
 

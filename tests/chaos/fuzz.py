@@ -49,7 +49,7 @@ from alnnode.ingest.scp import silence
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.store.spool import Spool
-from alnnode.web import attributes, matching, multipart, stow, wado
+from alnnode.web import attributes, dicom_json, matching, multipart, stow, wado
 from chaos.bodies import BodyTries, MarkSeeds
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Tries(BodyTries):
         """Parameters of a search, matched against an object."""
         text = self.spoilt(QUERY.encode()).decode("latin-1")
         query = matching.parse([part.partition("=")[::2] for part in text.split("&")])
-        matching.matches(attributes.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
+        matching.matches(dicom_json.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
 
     def volume(self) -> None:
         """A series with one spoilt file, or a multi-frame object."""
