@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alnnode.settings.section import Port, Section
+from alnnode.settings.section import Port, Seconds, Section
 
 
 def _loopback(host: str) -> bool:
@@ -61,7 +61,10 @@ class Web(Section):
     certificate: Path | None = None  # PEM chain and key: HTTPS
     key: Path | None = None
     max_request_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 16384
-    max_connections: Annotated[int, Field(ge=1, le=10000)] = 100
+    max_connections: Annotated[int, Field(ge=2, le=10000)] = 100  # requests under way
+    max_peer_connections: Annotated[int, Field(ge=1, le=10000)] = 50  # of one address
+    header_timeout: Seconds = 10
+    body_timeout: Seconds = 30
     max_rate: Annotated[float, Field(gt=0, le=100000)] = 500  # requests of one client in a second
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12
 

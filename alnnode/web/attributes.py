@@ -80,7 +80,7 @@ class Attributes:
 
     def further(self, path: str, tags: Sequence[str]) -> Json:
         """Return attributes that are not noted, as far as the object has them; nothing where it cannot be read."""
-        wanted: list[BaseTag | int | str] = ["SpecificCharacterSet", *(int(tag, 16) for tag in tags)]
+        wanted: list[BaseTag] = [Tag("SpecificCharacterSet"), *(Tag(int(tag, 16)) for tag in tags)]
         try:
             dataset = dcmread(self._spool.path(path), specific_tags=wanted, stop_before_pixels=True, force=True)
             found = as_json(dataset, tags=tags, most=CONVERTED)
