@@ -73,6 +73,7 @@ class Connection(HttpToolsProtocol):
         self._door, self._tls = door, tls
         self._raw: asyncio.Transport | None = None
         self._handshake: asyncio.Task[None] | None = None
+        self._open = False  # with TLS not before the handshake is made
         self._early = b""  # came with the end of the handshake
         self._head: _Head | None = _Head()
         self._unframed = 0  # bytes since the last that were part of a body or ended a head
@@ -84,7 +85,7 @@ class Connection(HttpToolsProtocol):
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
         self._door.wait(self, self.loop)
         if self._tls is None:
-            super().connection_made(transport)
+            self._enter(transport)
         else:
             self._handshake = self.loop.create_task(self._shake_hands(transport, self._tls))
 
@@ -98,19 +99,23 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         self._since = self.loop.time()
-        super().connection_made(secure)
+        self._enter(secure)
         early, self._early = self._early, b""
         self.data_received(early)
+
+    def _enter(self, transport: asyncio.Transport) -> None:
+        self._open = True
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave."""
         self._door.leave(self)
-        if self.transport is not None:
+        if self._open:
             super().connection_lost(exc)
 
     def close(self) -> None:
         """Close at once."""
-        if self.transport is not None:
+        if self._open:
             self.transport.abort()
         elif self._raw is not None:
             if self._handshake is not None:
@@ -148,7 +153,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Measure a head before it is parsed."""
-        if self.transport is None:
+        if not self._open:
             self._early += data
             return
         try:
