@@ -74,6 +74,11 @@ class Web(Section):
             raise ValueError(
                 'host reaches beyond this machine, so [[web.tokens]] or [web.oidc] are needed; "alnnode token" makes one'
             )
+        if self.max_peer_connections >= self.max_connections:
+            raise ValueError(
+                "max_peer_connections must be below max_connections, or one address could take every place; "
+                "lower it, or raise max_connections"
+            )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together; give both or neither")
         names = [token.name for token in self.tokens]

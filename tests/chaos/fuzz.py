@@ -300,9 +300,7 @@ def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         store.migrate(url)
-        bounds = (
-            "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_peer_connections = 2000\n"
-        )
+        bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
         node = Listener(Path(folder), url, bounds)
         process = node.start()
         threads = Path(f"/proc/{process.pid}/task")
