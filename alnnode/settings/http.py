@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -57,6 +57,7 @@ class Web(Section):
     tokens: tuple[WebToken, ...] = ()
     oidc: Oidc | None = None
     public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$")] = ""  # as clients see it, behind a proxy
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For tells the client
     cors_origins: tuple[str, ...] = ()
     certificate: Path | None = None  # PEM chain and key: HTTPS
     key: Path | None = None

@@ -192,7 +192,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         address = (scope.get("client") or ("",))[0]
-        answer = self._closed(scope, headers, address)
+        answer = self._wrong_name(headers)
         if answer is None:
             # An issuer's keys may have to be fetched.
             identify = self._access.identify
@@ -207,12 +207,10 @@ class Guard:
         else:
             await answer(scope, receive, send)
 
-    def _closed(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
+    def _wrong_name(self, headers: Headers) -> ASGIApp | None:
         """Refuse whatever the request holds."""
         if self._access.open and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
             return PlainTextResponse("this name is not served; set [[web.tokens]] or [web.oidc] to be reached by another", 421)
-        if not scope["path"].startswith(PUBLIC) and self._throttle.blocked(address):
-            return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
         return None
 
     def _too_fast(self, principal: Principal | None, address: str) -> ASGIApp | None:
@@ -223,9 +221,11 @@ class Guard:
         return PlainTextResponse("more requests in a second than this node takes of one client", 429, {"Retry-After": "1"})
 
     def _unknown(self, scope: Scope, headers: Headers, address: str, principal: Principal | None) -> ASGIApp | None:
-        """Refuse who is not known."""
+        """Refuse who is not known. A right token passes, however many wrong ones came from its address: others share it."""
         if principal is not None or scope["path"].startswith(PUBLIC):
             return None
+        if self._throttle.blocked(address):
+            return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
         if "authorization" in headers:
             self._throttle.wrong(address)
         elif scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):

@@ -18,6 +18,7 @@ from alnnode.store.overview import Overview
 from alnnode.web import frames, health, openapi, pages, qido, stow, subscribers, wado, workitems
 from alnnode.web.access import Guard
 from alnnode.web.auditing import Audited
+from alnnode.web.forwarded import Forwarded
 from alnnode.web.health import Readiness
 from alnnode.web.indexer import Indexer
 from alnnode.web.metrics import Metrics, metrics
@@ -58,6 +59,7 @@ def create(opened: Services) -> Starlette:
         routes=_routes(),
         middleware=[
             Middleware(_Answers),
+            Middleware(Forwarded, proxies=settings.trusted_proxies),
             *([cors] if settings.cors_origins else []),
             Middleware(Audited, opened=opened),
             Middleware(Guard, access=opened.access),

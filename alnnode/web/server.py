@@ -83,7 +83,9 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
     except OSError as error:
         raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
     # The handshake is made by the connection itself, which is counted and bounded before.
-    door = Door(Limits(web.max_connections, web.max_peer_connections, web.header_timeout, web.body_timeout))
+    door = Door(
+        Limits(web.max_connections, web.max_peer_connections, web.header_timeout, web.body_timeout, web.trusted_proxies)
+    )
     config.http_protocol_class = partial(Connection, door, config.ssl)  # type: ignore[assignment]  # uvicorn only calls it
     config.ssl = None
     return config

@@ -122,6 +122,21 @@ FLOODS = {
 }
 
 
+def test_a_login_form_without_end_is_not_kept(process) -> None:
+    port, pid = process
+    head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    before, highest = memory(pid), 0.0
+
+    def pieces():
+        nonlocal highest
+        for piece in repeated(head, b"10000\r\n" + b"a" * 65536 + b"\r\n", 60):
+            highest = max(highest, memory(pid))
+            yield piece
+
+    assert flood(port, pieces())[:12] in {b"HTTP/1.1 403", b""}
+    assert highest - before < 30
+
+
 @pytest.mark.parametrize("kind", FLOODS)
 def test_heads_without_end_are_refused_in_bounded_memory(process, kind) -> None:
     port, pid = process

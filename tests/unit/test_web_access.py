@@ -81,6 +81,37 @@ def test_wrong_tokens_are_throttled(tmp_path):
         assert answers[-1] == 429
 
 
+def test_a_right_token_passes_however_many_wrong_ones_came_from_its_address(tmp_path):
+    right = "s" * 20
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        for _ in range(25):
+            client.get("/metrics", headers={"Authorization": "Bearer no"})
+        assert client.get("/metrics", headers={"Authorization": "Bearer no"}).status_code == 429
+        assert client.get("/metrics").status_code == 429
+        assert client.get("/metrics", headers={"Authorization": f"Bearer {right}"}).status_code == 200
+        assert client.post("/login", data={"token": "no"}).status_code == 429
+        assert client.post("/login", data={"token": right}, follow_redirects=False).status_code == 303
+
+
+def test_wrong_tokens_behind_a_trusted_proxy_are_those_of_their_client(tmp_path):
+    web = Web(tokens=(token(),), trusted_proxies=("10.0.0.0/8", "::1/128"))
+    with service(tmp_path, web=web) as (client, _):
+
+        def ask(peer, forwarded=None):
+            client._transport.client = (peer, 1)
+            headers = {"Authorization": "Bearer no"} | ({"X-Forwarded-For": forwarded} if forwarded else {})
+            return client.get("/metrics", headers=headers).status_code
+
+        assert [ask("10.0.0.1", "192.0.2.1") for _ in range(25)][-1] == 429
+        assert ask("10.0.0.1", "192.0.2.2") == 401, "another client of the same proxy"
+        assert ask("::1", "192.0.2.1:4711, 10.3.3.3") == 429, "by way of two proxies"
+        assert ask("10.0.0.1", "192.0.2.2, 192.0.2.1") == 429, "what the client itself says is not believed"
+        assert ask("10.0.0.1") == 401
+        assert ask("192.0.2.9", "192.0.2.1") == 401, "nobody else may say for whom it asks"
+        assert ask("10.0.0.1", "[2001:db8::1]:443") == 401
+        assert ask("10.0.0.1", "none") == 401
+
+
 def test_without_tokens_only_a_loopback_name_is_served(tmp_path):
     with service(tmp_path) as (client, _):
         assert client.get("/metrics").status_code == 200
