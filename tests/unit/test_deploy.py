@@ -1,6 +1,8 @@
 """What deploy/ promises agrees with the code."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,18 @@ def test_units_run_commands_that_exist(unit: Path) -> None:
     called = re.findall(r"^Exec\w+=/opt/alnnode/venv/bin/alnnode (\w+)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(called) == 2
     assert set(called) <= COMMANDS
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.name)
+def test_units_are_bounded_and_closed(unit: Path) -> None:
+    """``systemd-analyze security`` says below 3 (0: closed, 10: open), and memory has a bound."""
+    assert re.search(r"^MemoryMax=\d+G$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("NO SYSTEMD: systemd-analyze is not here")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=29", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "Overall exposure level" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["listener", "worker"])
