@@ -99,8 +99,9 @@ class Receiver:
         try:
             status, comment = self._take(event)
         finally:
-            if isinstance(event.request.DataSet, Spilled):
-                event.request.DataSet.close()
+            data_set = getattr(event.request, "DataSet", None)
+            if isinstance(data_set, Spilled):
+                data_set.close()
         answer = Dataset()
         answer.Status = int(status)
         if comment:

@@ -61,6 +61,7 @@ class Access:
         self._tokens = {_digest(token): token for token in settings.tokens}
         self._seconds = settings.session_hours * 3600
         self._key = secrets.token_bytes(32)  # a restart ends the sessions
+        self._ended: dict[str, float] = {}  # sessions that were left, until they would have ended by themselves
         self.throttle = Throttle()
         self.open = not settings.tokens and settings.oidc is None
         self.oidc = None if settings.oidc is None else Verifier(settings.oidc)
@@ -83,6 +84,13 @@ class Access:
         """Return the cookie of a new session."""
         value = f"{name}.{int(time.time() + self._seconds)}.{secrets.token_hex(8)}"
         return f"{value}.{self._sign('session', value)}"
+
+    def end(self, session: str) -> None:
+        """End a session: its cookie is good for nothing from now on, wherever a copy of it lies."""
+        if self._name_of(session) is not None:
+            now = time.time()
+            self._ended = {one: ends for one, ends in self._ended.items() if ends > now}
+            self._ended[session] = now + self._seconds
 
     def csrf(self, session: str) -> str:
         """Return what every form of this session must send along."""
@@ -107,7 +115,7 @@ class Access:
         if not hmac.compare_digest(self._sign("session", value), signature):
             return None
         name, ends, _ = value.split(".")
-        return name if int(ends) > time.time() else None
+        return name if int(ends) > time.time() and session not in self._ended else None
 
     def _sign(self, purpose: str, value: str) -> str:
         return hmac.new(self._key, f"{purpose}:{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

@@ -227,6 +227,7 @@ async def logout(request: Request) -> Response:
     """End the session."""
     if await _form(request) is None:
         return _stale()
+    services(request).access.end(principal(request).session)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE)
     return answer

@@ -148,6 +148,18 @@ def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
     assert access.identify(headers) is None
 
 
+def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, opened):
+        client.post("/login", data={"token": "s" * 20}, follow_redirects=False)
+        cookie = {"Cookie": f"alnnode_session={client.cookies['alnnode_session']}"}
+        session = client.cookies["alnnode_session"]
+        client.cookies.clear()
+        assert client.get("/metrics", headers=cookie).status_code == 200
+        form = {"csrf": opened.access.csrf(session)}
+        assert client.post("/logout", data=form, headers=cookie, follow_redirects=False).status_code == 303
+        assert client.get("/metrics", headers=cookie).status_code == 401
+
+
 def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):
     with service(tmp_path, web=Web(cors_origins=("https://viewer.example",))) as (client, _):
         answer = client.get("/metrics", headers={"Origin": "https://viewer.example"})
