@@ -6,6 +6,8 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
+log = structlog.get_logger()
+
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -64,6 +68,7 @@ def create(opened: Services) -> Starlette:
             Middleware(Audited, opened=opened),
             Middleware(Guard, access=opened.access),
         ],
+        exception_handlers={SQLAlchemyError: _no_database},
         lifespan=_lifespan,
     )
     app.state.services = opened
@@ -83,6 +88,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     yield
     await run_in_threadpool(performer.close)
     await run_in_threadpool(indexer.close)
+
+
+def _no_database(_request: Request, error: Exception) -> Response:
+    """Say that the database is away or damaged; what it said may hold UIDs, and is neither answered nor logged."""
+    log.error("database_failed", error=type(error).__name__)
+    words = "the database does not answer or is damaged; the administrator finds more with `alnnode check`"
+    return PlainTextResponse(words, 503, {"Retry-After": "30"})
 
 
 def _routes() -> list[BaseRoute]:

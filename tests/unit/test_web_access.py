@@ -160,6 +160,21 @@ def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path)
         assert client.get("/metrics", headers=cookie).status_code == 401
 
 
+def test_a_damaged_database_is_503_with_words_and_says_nothing_of_it(tmp_path):
+    with service(tmp_path) as (client, opened):
+        opened.engine.dispose()
+        path = tmp_path / "alnnode.db"
+        path.write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        for url in ("/dicom-web/studies", "/dicom-web/workitems", "/", "/dicom-web/studies/1.2.3/metadata"):
+            answer = client.get(url)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "30"), url
+            assert "database" in answer.text
+            assert "SELECT" not in answer.text
+        assert client.get("/health/live").status_code == 200
+
+
 def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):
     with service(tmp_path, web=Web(cors_origins=("https://viewer.example",))) as (client, _):
         answer = client.get("/metrics", headers={"Origin": "https://viewer.example"})
