@@ -4,10 +4,11 @@ import re
 from hashlib import sha256
 
 import pytest
+from dicom_objects import STUDY, ct
 from pydantic import ValidationError
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
-from web_service import service
+from web_service import part10, service, stow
 
 from alnnode.errors import SettingsError
 from alnnode.settings import Web, WebToken
@@ -173,6 +174,19 @@ def test_a_damaged_database_is_503_with_words_and_says_nothing_of_it(tmp_path):
             assert "database" in answer.text
             assert "SELECT" not in answer.text
         assert client.get("/health/live").status_code == 200
+
+
+def test_links_are_of_the_node_and_not_of_the_host_that_the_client_names(tmp_path):
+    headers = {"Host": "evil.example:99", "Authorization": f"Bearer {'s' * 20}"}
+    for url, expected in (("", "http://127.0.0.1:8124"), ("https://ai.example.org", "https://ai.example.org")):
+        folder = tmp_path / str(len(url))
+        with service(folder, web=Web(tokens=(token("a", "admin"),), public_url=url)) as (client, _):
+            answer = stow(client, part10(ct(1)), headers=headers)
+            assert answer.json()["00081190"]["Value"] == [f"{expected}/dicom-web/studies/{STUDY}"]
+            assert "evil" not in answer.text
+    with service(tmp_path / "local") as (client, _):
+        answer = stow(client, part10(ct(1)), headers={"Host": "localhost:8124"})
+        assert answer.json()["00081190"]["Value"] == [f"http://localhost:8124/dicom-web/studies/{STUDY}"]
 
 
 def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):
