@@ -3,6 +3,9 @@
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -47,4 +50,55 @@ def test_images_run_commands_that_exist(name: str) -> None:
     text = (DEPLOY / f"Containerfile.{name}").read_text(encoding="utf-8")
     (command,) = re.findall(r'^CMD \["(\w+)"\]$', text, re.MULTILINE)
     assert command in COMMANDS
-    assert ("[worker]" in text) == (name == "worker")
+    assert re.findall(r"--require-hashes -r (\S+)", text) == [f"requirements-{name}.lock", "requirements-build.lock"]
+    installs = re.findall(r"pip (?:install|wheel) [^&\n]*", text)
+    assert len(installs) == 4
+    assert all("--require-hashes" in one or "--no-deps" in one for one in installs), "everything else is pinned by digest"
+
+
+def allowed(path: str) -> bool:
+    """Whether .dockerignore lets a file pass to the builder (the last line that matches decides)."""
+    passes = True
+    for line in (DEPLOY.parent / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pattern = line.removeprefix("!")
+            parts = Path(path).parts
+            starts = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+            inside = pattern.startswith("**/") and pattern[3:] in parts
+            if inside or any(fnmatch(start, pattern) for start in starts if "/" not in start or "/" in pattern):
+                passes = line.startswith("!")
+    return passes
+
+
+def test_secrets_data_and_history_do_not_reach_the_builder() -> None:
+    kept_back = [
+        "deploy/secrets.env",
+        ".git/config",
+        "alnnode-data/alnnode.db",
+        "config.toml",
+        ".env",
+        "tests/conftest.py",
+        "alnnode/__pycache__/x.pyc",
+    ]
+    assert [path for path in kept_back if allowed(path)] == []
+    assert allowed("alnnode/cli.py")
+
+
+@pytest.mark.parametrize("name", ["listener", "worker"])
+def test_what_an_image_is_built_from_is_enough_for_the_package(name: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"Containerfile.{name}").read_text(encoding="utf-8")
+    sources = [word for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert "." not in sources
+    for source in sources:
+        path = DEPLOY.parent / source
+        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        for file in files:
+            relative = file.relative_to(DEPLOY.parent)
+            if allowed(str(relative)):
+                (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, tmp_path / relative)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as found:
+        assert {"alnnode/cli.py", "workers/app.py"} <= set(found.namelist())
