@@ -165,6 +165,7 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
 
 def _start_redis(redis: Part, socket: Path, stop: threading.Event) -> None:
     """Start it before the others; when it cannot read its file, which holds nothing that is missed, without that file."""
+    log.info("private_redis", server=broker.server().words)
     try:
         _start([redis], stop)
     except ServiceError:
