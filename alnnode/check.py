@@ -84,9 +84,15 @@ def _database(settings: Settings) -> str:
 def _broker(settings: Settings) -> str:
     from alnnode.queue import ping  # noqa: PLC0415
 
-    if not settings.broker.url and not settings.redis_socket.exists():
-        return "private Redis, started by `alnnode serve`"
-    return ping(settings.broker_url)
+    if settings.broker.url:
+        return ping(settings.broker_url)
+
+    from alnnode import broker  # noqa: PLC0415
+
+    words = f"private {broker.server().words}"
+    if not settings.redis_socket.exists():
+        return f"{words}, started by `alnnode serve`"
+    return f"{words}: {ping(settings.broker_url)}"
 
 
 def _bundle(settings: Settings) -> str:

@@ -113,11 +113,12 @@ def study_date(header: Dataset) -> date | None:
 
 
 def thickness(header: Dataset) -> float:
-    """Return the Slice Thickness, mm; 0 where it is missing or no number."""
+    """Return the Slice Thickness, mm; 0 where it is missing, no number, or none of a slice."""
     try:
-        return float(header.get("SliceThickness") or 0)
-    except (TypeError, ValueError):
+        value = float(header.get("SliceThickness") or 0)
+    except (ArithmeticError, TypeError, ValueError):
         return 0.0
+    return value if 0 < value < 1000 else 0.0
 
 
 def choose(known: Iterable[Prior], study_uid: str, today: date, slice_mm: float) -> Prior | None:

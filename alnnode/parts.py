@@ -32,6 +32,7 @@ class Part:
         command: the command line; or what returns it anew for every start, already bound to this process by `alnnode.child`.
         environment: of the child.
         ready: asks whether the part serves; None: the part says so itself with `say_ready`.
+        needed: whether the node must not start without it. One that is not is tried again, as when it dies later.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Part:
         environment: Mapping[str, str],
         *,
         ready: Callable[[], bool] | None = None,
+        needed: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self.needed = name, needed
         self._command, self._environment = command, dict(environment)
         self._ready_asked = ready
         self._process: subprocess.Popen[bytes] | None = None

@@ -41,6 +41,7 @@ STOP_LIMIT = 6.0  # seconds for a part to stop by itself; an analysis under way 
 BROKER_STOP_LIMIT = 2.0
 POLL, START_POLL = 0.2, 0.05  # seconds
 LOCK = "serve.lock"
+REFUSED = 1  # exit code of a worker that refuses to start (`workers.__main__`); other codes are faults of the settings or of this program
 
 log = structlog.get_logger()
 
@@ -121,7 +122,11 @@ def _web(settings: Settings, config: Path | None, *, always: bool = False) -> li
 
 def _workers(config: Path | None) -> list[Part]:
     environment = _environment(config)
-    return [Part(f"worker-{queue}", [sys.executable, "-m", "workers", queue], environment) for queue in (ANALYSE, DELIVER)]
+    # A bundle that was altered stops the analysis, and neither receiving nor delivering.
+    return [
+        Part(f"worker-{queue}", [sys.executable, "-m", "workers", queue], environment, needed=queue != ANALYSE)
+        for queue in (ANALYSE, DELIVER)
+    ]
 
 
 def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweeps: bool) -> int:
@@ -160,6 +165,7 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
 
 def _start_redis(redis: Part, socket: Path, stop: threading.Event) -> None:
     """Start it before the others; when it cannot read its file, which holds nothing that is missed, without that file."""
+    log.info("private_redis", server=broker.server().words)
     try:
         _start([redis], stop)
     except ServiceError:
@@ -179,7 +185,10 @@ def _start(parts: Sequence[Part], stop: threading.Event) -> None:
         waiting = [part for part in waiting if not part.is_ready()]
         for part in waiting:
             code = part.ended_with()
-            if code is not None:
+            if code == REFUSED and not part.needed:
+                log.error("part_not_started", part=part.name)
+                waiting = [one for one in waiting if one is not part]
+            elif code is not None:
                 raise ServiceError(f"{part.name} ended at start with code {code}; the lines above say why")
         if waiting and time.monotonic() > deadline:
             raise ServiceError(f"{waiting[0].name} is not ready after {START_LIMIT:.0f} s; the lines above may say why")

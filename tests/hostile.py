@@ -18,6 +18,12 @@ SPLINTERS = (
     b"\x00" * 16,
     b"\x08\x00\x05\x00CS\x0c\x00ISO 2022 IR ",
     b"\x5c" * 64,
+    # Numbers that are none, and sequences inside each other.
+    b"nan ",
+    b"1e999 ",
+    b"-inf",
+    b"9" * 512,
+    b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 90,
 )
 
 

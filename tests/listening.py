@@ -66,12 +66,14 @@ class Listener:
             process.wait(60)
             process.stdout.close()
 
-    def associate(self, contexts=((CTImageStorage, ["1.2.840.10008.1.2.1"]),), called="ALNNODE", calling="CT1", tls_args=None):
+    def associate(
+        self, contexts=((CTImageStorage, ["1.2.840.10008.1.2.1"]),), called="ALNNODE", calling="CT1", tls_args=None, source=""
+    ):
         entity = AE(calling)
         for abstract, syntaxes in contexts:
             entity.add_requested_context(abstract, syntaxes)
         entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = 30
-        return entity.associate("127.0.0.1", self.port, ae_title=called, tls_args=tls_args)
+        return entity.associate("127.0.0.1", self.port, ae_title=called, tls_args=tls_args, bind_address=(source, 0))
 
     def recorded(self) -> int:
         return sum(job.instances for job in self.jobs.list())

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import structlog
 from pydantic import ValidationError
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.config import disable_value_validation
 
 from alnnode import logs
 from alnnode.comparison import Earlier, Prior, choose, study_date, thickness
-from alnnode.errors import ServiceError
+from alnnode.errors import NotAnalysable, ServiceError
+from alnnode.imaging import part10
 from alnnode.records import ObjectRole
 from alnnode.send.archive import Archive
 from alnnode.send.earlier import DicomArchive
@@ -40,10 +41,11 @@ log = structlog.get_logger()
 
 
 def header_of(path: Path) -> Dataset | None:
-    """Read who and when an image is of; None when it cannot be read: the analysis will say so."""
+    """Read who and when an image is of; None when it cannot be read: the analysis will say so. What cannot be used of it is absent."""
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    except (InvalidDicomError, OSError, ValueError, NotImplementedError):
+        with disable_value_validation():
+            return part10.header_of(part10.read(path, pixels=False, tags=TAGS))[0]
+    except NotAnalysable:
         return None
 
 

@@ -11,6 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from alnnode.errors import NotAnalysable
+from alnnode.imaging import optional
 from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
@@ -49,22 +50,28 @@ def read(path: Path, *, pixels: bool, tags: Sequence[str] | None = None) -> File
         ) from None
 
 
-def header_of(dataset: Dataset) -> Dataset:
+def header_of(dataset: Dataset) -> tuple[Dataset, list[int]]:
     """Copy what result objects need of an instance: no pixels, nothing private, nothing bulky.
 
-    Elements that cannot be interpreted are left out rather than handed on.
+    Returns:
+        The copy, and the tags of elements whose values cannot be used: they are left out rather than handed on.
     """
-    header = Dataset()
+    header, left_out = Dataset(), []
     for tag in dataset.keys():  # noqa: SIM118 - iterating the data set itself would stop at the first malformed element
         if tag.is_private or tag.group in {0x0002, 0x7FE0} or tag.group & 0xFF00 in _BULKY_GROUPS:
             continue
         try:
             element = dataset[tag]
-        except BAD_VALUE:
-            continue
-        if element.VR not in _BULKY_VR and element.keyword not in _BULKY:
+            if element.VR in _BULKY_VR or element.keyword in _BULKY:
+                continue
+            sound = optional.usable(element)
+        except _BROKEN:
+            sound = False
+        if sound:
             header[tag] = element
-    return header
+        else:
+            left_out.append(int(tag))
+    return header, left_out
 
 
 def _check_inflated(path: Path, meta_length: int) -> None:

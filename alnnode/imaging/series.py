@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import decode, geometry, part10
+from alnnode.imaging import decode, geometry, optional, part10
 from alnnode.imaging.frames import CT_STORAGE, difference, read_frames, text
 from alnnode.records import SliceRef, Volume
 
@@ -55,8 +55,10 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
             raise NotAnalysable(f"The series is too large: {len(shown)} slices of {shown[0].rows} x {shown[0].columns} pixels.")
         voxels = _decode(shown)
         dropped = _drop_doubles(stack, voxels)
-        header = part10.header_of(part10.read(shown[0].path, pixels=False))
+        header, left_out = part10.header_of(part10.read(shown[0].path, pixels=False))
         _tell_loss(header, shown)
+    if left_out:
+        notes.append(optional.remark(left_out))
     if dropped:
         notes.append(f"{dropped} duplicate {'image' if dropped == 1 else 'images'} left out")
     if any(frame.lossy for frame in shown):
@@ -102,7 +104,7 @@ def read_header(paths: Sequence[Path]) -> Dataset:
                 found.append((uid, path))
         if not found:
             raise NotAnalysable("None of the files can be read as DICOM images. Please send the series again.")
-        return part10.header_of(part10.read(min(found)[1], pixels=False))
+        return part10.header_of(part10.read(min(found)[1], pixels=False))[0]
 
 
 def candidate_series(folder: Path) -> dict[str, list[Path]]:

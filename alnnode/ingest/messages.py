@@ -18,15 +18,19 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
 from alnnode.ingest.header import valid_uid
+from alnnode.ingest.spill import IN_MEMORY, Spilled
 from alnnode.ingest.status import Status
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.dimse_messages import DIMSEMessage
 
+    from alnnode.ingest.spill import Keeping
+
 log = structlog.get_logger()
 
 WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
+MAX_COMMAND = 64 << 10  # bytes of a command set (PS3.7 Annex E): a handful of short elements
 MIN_PROGRESS = 64 << 10  # bytes of a message in each dimse_timeout: less is no sender, but one that holds a place
 _ELEMENT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HHIH"), struct.Struct("<HHII")
 PLACEHOLDER_UID = "2.25.0"  # stands in a command for a UID that is not valid
@@ -65,12 +69,12 @@ class Inbox(queue.Queue[Any]):
 class Messages(DIMSEServiceProvider):
     """The message layer: waits for messages, keeps no more of one than allowed, and notes what is wrong with a command."""
 
-    def __init__(self, assoc: Association, max_bytes: int) -> None:
+    def __init__(self, assoc: Association, keeping: Keeping) -> None:
         super().__init__(assoc)
         self._inbox = Inbox(assoc)
         self.msg_queue = self._inbox
-        self._max_bytes = max_bytes
-        self._since, self._got = 0.0, 0
+        self._keeping = keeping
+        self._since, self._got, self._command = 0.0, 0, 0
         self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
 
     def get_msg(self, block: bool = False) -> Any:
@@ -83,28 +87,50 @@ class Messages(DIMSEServiceProvider):
             return None, None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take a part of a message; of an object that is larger than allowed, drop the rest instead of holding it in memory.
+        """Take a part of a message: a large object goes into a file, and of one that is larger than allowed the rest is dropped.
 
-        A message that comes in drops ends the association (A-P-ABORT), though each of its PDUs came in time.
+        A message that comes in drops ends the association (A-P-ABORT), though each of its PDUs came in time; so does one with a
+        command, or a data set that is no object, beyond all measure.
         """
         now = time.monotonic()
         if self.message is None:
-            self._since, self._got = now, 0
+            self._since, self._got, self._command = now, 0, 0
         self._got += sum(len(data) for _, data in primitive.presentation_data_value_list)
         if self.dimse_timeout is not None and now - self._since > self.dimse_timeout:
             if self._got < MIN_PROGRESS:
                 self.dul.event_queue.put("Evt19")
                 return
             self._since, self._got = now, 0
-        if self.message is not None and self.message.data_set is not None and self.message.data_set.tell() > self._max_bytes:
-            values = primitive.presentation_data_value_list
-            values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
+        self._command += sum(len(data) for _, data in primitive.presentation_data_value_list if data[0] & 1)
+        if self._command > MAX_COMMAND or not self._bounded(primitive):
+            self.dul.event_queue.put("Evt19")
+            return
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # noqa: BLE001 - pynetdicom promises no set of exceptions for commands that are none
             log.warning("command_not_readable", error=type(error).__name__)
             self.message = None
             self.dul.event_queue.put("Evt19")  # invalid PDU: A-P-ABORT (PS3.8 9.2)
+
+    def _bounded(self, primitive: P_DATA) -> bool:
+        """Keep a large object in a file, and nothing of one that is too large; False for other messages that are too large."""
+        message = self.message
+        held = None if message is None else message.data_set
+        if message is None or held is None or held.tell() <= IN_MEMORY:
+            return True
+        if not isinstance(message, C_STORE_RQ):
+            return False
+        if not isinstance(held, Spilled):
+            message.data_set = held = Spilled(self._keeping, held)
+        if held.fault is not None or held.tell() > self._keeping.max_bytes:
+            values = primitive.presentation_data_value_list
+            values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
+        return True
+
+    def close(self) -> None:
+        """Let go of an object that will not come whole."""
+        if self.message is not None and isinstance(self.message.data_set, Spilled):
+            self.message.data_set.close()
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; the answer to a C-STORE by way of a template instead of two data sets."""
@@ -123,7 +149,7 @@ class Messages(DIMSEServiceProvider):
         context = self.assoc._accepted_cx.get(message.context_id or 0)  # noqa: SLF001 - its public twin is a list without ids
         if context is None:
             return  # a protocol violation, and pynetdicom's to answer
-        fault: tuple[Status, str] | None = None
+        fault = message.data_set.fault if isinstance(message.data_set, Spilled) else None
         if str(command.get("AffectedSOPClassUID", "")) != context.abstract_syntax:
             fault = Status.SOP_CLASS_MISMATCH, "the command is of another SOP class than negotiated"
             command.AffectedSOPClassUID = CTImageStorage  # any that pynetdicom hands to the storage service

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +30,7 @@ from alnnode.ingest.commitment import Committer
 from alnnode.ingest.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from alnnode.ingest.gate import WAITING, Gate, Limits
 from alnnode.ingest.identity import Identities
+from alnnode.ingest.spill import Keeping, Spilled
 from alnnode.ingest.status import Status
 from alnnode.ingest.transport import Entity, Server, fault_of
 from alnnode.ingest.witness import Witness
@@ -42,6 +44,8 @@ from alnnode.tls import Reloading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from io import BytesIO
 
     from pynetdicom.association import Association
     from pynetdicom.events import Event
@@ -92,7 +96,12 @@ class Receiver:
         self._witness.rejected(event.assoc)
 
     def _store(self, event: Event) -> Dataset:
-        status, comment = self._take(event)
+        try:
+            status, comment = self._take(event)
+        finally:
+            data_set = getattr(event.request, "DataSet", None)
+            if isinstance(data_set, Spilled):
+                data_set.close()
         answer = Dataset()
         answer.Status = int(status)
         if comment:
@@ -109,13 +118,14 @@ class Receiver:
         if fault is not None:
             return fault
         try:
-            row = self._acceptor.take(
-                request.DataSet.getvalue() if request.DataSet is not None else b"",
-                str(event.context.transfer_syntax),
-                str(event.assoc.requestor.ae_title),
-                str(request.AffectedSOPClassUID),
-                str(request.AffectedSOPInstanceUID),
-            )
+            with _bytes(request.DataSet) as data:
+                row = self._acceptor.take(
+                    data,
+                    str(event.context.transfer_syntax),
+                    str(event.assoc.requestor.ae_title),
+                    str(request.AffectedSOPClassUID),
+                    str(request.AffectedSOPInstanceUID),
+                )
         except RejectedObject as error:
             return error.status, error.comment
         self._series.setdefault(event.assoc, set()).add(row.series_uid)
@@ -138,6 +148,12 @@ class Receiver:
         if not event.assoc.is_released:
             self._series.pop(event.assoc, None)
             self._witness.ended(event.assoc)
+
+
+def _bytes(data_set: BytesIO | None) -> AbstractContextManager[bytes | memoryview]:
+    if isinstance(data_set, Spilled):
+        return data_set.view()
+    return nullcontext(b"" if data_set is None else data_set.getvalue())
 
 
 def contexts() -> list[PresentationContext]:
@@ -196,7 +212,8 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     committer.start()
     try:
         witness = Witness(settings, trail, spool)
-        server = _listen(settings, Receiver(settings, acceptor, witness, committer, Commitments(engine)), witness)
+        keeping = Keeping(spool.root / "incoming", settings.listener.max_object_mb << 20, acceptor.check_room)
+        server = _listen(settings, Receiver(settings, acceptor, witness, committer, Commitments(engine)), witness, keeping)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -213,7 +230,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     log.info("listener_stopped")
 
 
-def _listen(settings: Settings, receiver: Receiver, witness: Witness) -> Server:
+def _listen(settings: Settings, receiver: Receiver, witness: Witness, keeping: Keeping) -> Server:
     listener = settings.listener
     try:
         return Server(
@@ -226,7 +243,7 @@ def _listen(settings: Settings, receiver: Receiver, witness: Witness) -> Server:
                 Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
                 witness.refused_peer,
             ),
-            listener.max_object_mb << 20,
+            keeping,
             Reloading(listener.tls) if listener.tls else None,
             witness.refused_peer,
         )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pynetdicom.presentation import PresentationContext
 
     from alnnode.ingest.gate import Gate
+    from alnnode.ingest.spill import Keeping
     from alnnode.ingest.status import Status
     from alnnode.tls import Reloading
 
@@ -210,10 +211,10 @@ class _Association(Association):
         following: what is done, in the association's thread, when the request under way has been answered.
     """
 
-    def __init__(self, ae: AE, max_bytes: int, ended: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, ae: AE, keeping: Keeping, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.dul = _Provider(self)
-        self.dimse = Messages(self, max_bytes)
+        self.dimse = Messages(self, keeping)
         self.following: list[Callable[[], None]] = []
         self._ended = ended
 
@@ -234,6 +235,8 @@ class _Association(Association):
         try:
             super().run()
         finally:
+            if isinstance(self.dimse, Messages):
+                self.dimse.close()
             self._ended()
 
 
@@ -297,7 +300,7 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         address = self.client_address[0]
-        association = _Association(self.ae, self.server.max_object_bytes, lambda: self.server.gate.leave(address))
+        association = _Association(self.ae, self.server.keeping, lambda: self.server.gate.leave(address))
         association._server = self.server  # noqa: SLF001 - as RequestHandler does
         association.name = f"AcceptorThread-{self.client_address[1]}"  # pynetdicom finds its acceptors by this word
         limit = self.ae.maximum_pdu_size + PDU_MARGIN
@@ -346,12 +349,12 @@ class Server(ThreadedAssociationServer):
         contexts: Sequence[PresentationContext],
         bound: Sequence[tuple[Any, Any]],
         gate: Gate,
-        max_object_bytes: int,
+        keeping: Keeping,
         tls: Reloading | None = None,
         told: Callable[[str, str], None] = nobody,
     ) -> None:
         self.tls, self.told = tls, told
-        self.bound, self.max_object_bytes = tuple(bound), max_object_bytes
+        self.bound, self.keeping = tuple(bound), keeping
         self.gate = gate
         super().__init__(ae, address, ae.ae_title, list(contexts), request_handler=_Handler)
         ae._servers.append(self)  # noqa: SLF001 - AE.shutdown and Server.shutdown expect it there

@@ -24,6 +24,6 @@ def axillary(below_apex_dm: npt.ArrayLike, depth: npt.ArrayLike) -> npt.NDArray[
         below_apex_dm: of the place below the lung apex.
         depth: from the front (0) to the back (1) of the chest.
     """
-    end = np.interp(depth, (FRONT, BACK), LOWER_END_DM)
+    end = np.interp(np.asarray(depth, dtype=np.float64), (FRONT, BACK), LOWER_END_DM)
     likely: npt.NDArray[Any] = 1 / (1 + np.exp((np.asarray(below_apex_dm) - end) / SOFT_DM))
     return likely

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alnnode.settings.section import Port, Section
+from alnnode.settings.section import Port, Seconds, Section
 
 
 def _loopback(host: str) -> bool:
@@ -57,11 +57,15 @@ class Web(Section):
     tokens: tuple[WebToken, ...] = ()
     oidc: Oidc | None = None
     public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$")] = ""  # as clients see it, behind a proxy
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For tells the client
     cors_origins: tuple[str, ...] = ()
     certificate: Path | None = None  # PEM chain and key: HTTPS
     key: Path | None = None
     max_request_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 16384
-    max_connections: Annotated[int, Field(ge=1, le=10000)] = 100
+    max_connections: Annotated[int, Field(ge=2, le=10000)] = 100  # requests under way
+    max_peer_connections: Annotated[int, Field(ge=1, le=10000)] = 50  # of one address
+    header_timeout: Seconds = 10
+    body_timeout: Seconds = 30
     max_rate: Annotated[float, Field(gt=0, le=100000)] = 500  # requests of one client in a second
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12
 
@@ -70,6 +74,11 @@ class Web(Section):
         if not self.tokens and self.oidc is None and not _loopback(self.host):
             raise ValueError(
                 'host reaches beyond this machine, so [[web.tokens]] or [web.oidc] are needed; "alnnode token" makes one'
+            )
+        if self.max_peer_connections >= self.max_connections:
+            raise ValueError(
+                "max_peer_connections must be below max_connections, or one address could take every place; "
+                "lower it, or raise max_connections"
             )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together; give both or neither")

@@ -42,8 +42,8 @@ class Listener(Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     processes: Annotated[int, Field(ge=1, le=64)] = 2
-    max_associations: Annotated[int, Field(ge=1, le=1000)] = 50  # per process
-    max_peer_connections: Annotated[int, Field(ge=1, le=2000)] = 100  # of one address at once, per process
+    max_associations: Annotated[int, Field(ge=2, le=1000)] = 50  # per process
+    max_peer_connections: Annotated[int, Field(ge=1, le=999)] = 25  # of one address at once, per process
     max_peer_rate: Annotated[float, Field(gt=0, le=10000)] = 50  # connections of one address in a second, per process
     max_pdu: Annotated[int, Field(ge=4096, le=1 << 26)] = 131072
     max_object_mb: Annotated[int, Field(ge=1, le=4096)] = 2048
@@ -55,6 +55,15 @@ class Listener(Section):
     dimse_timeout: Seconds = 60
     network_timeout: Seconds = 60
     tls: ListenerTls | None = None  # None: no TLS
+
+    @model_validator(mode="after")
+    def _one_address_leaves_places(self) -> Self:
+        if self.max_peer_connections >= self.max_associations:
+            raise ValueError(
+                "max_peer_connections must be below max_associations, or one address could take every place; "
+                "lower it, or raise max_associations"
+            )
+        return self
 
 
 class DestinationTls(Section):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # name of a file with it. Elsewhere the folder needs a sync of its own, and an image takes two waits for the disk instead of one.
 _ORDERED = frozenset({"ext4", "xfs", "btrfs"})
 NOTES = ("series", "instances")
-ORPHAN_AGE = 3600.0  # seconds: no write of one object takes longer, whatever the network does (it is in memory by then)
+ORPHAN_AGE = 3600.0  # seconds: no write of one object takes longer, whatever the network does (it is here by then, in memory or in a file without a name)
 
 
 def name_of(uid: str) -> str:

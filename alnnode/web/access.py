@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from alnnode.settings import Web, WebToken
 
 COOKIE = "alnnode_session"
+NOBODY = "unknown"  # in the audit trail
 PUBLIC = ("/health/", "/login", "/static/")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 BURST = 10.0  # seconds' worth of requests that may come at once
@@ -59,8 +60,10 @@ class Access:
 
     def __init__(self, settings: Web) -> None:
         self._tokens = {_digest(token): token for token in settings.tokens}
+        self._reserved = {token.name.casefold() for token in settings.tokens} | {"stow", NOBODY}
         self._seconds = settings.session_hours * 3600
         self._key = secrets.token_bytes(32)  # a restart ends the sessions
+        self._ended: dict[str, float] = {}  # sessions that were left, until they would have ended by themselves
         self.throttle = Throttle()
         self.open = not settings.tokens and settings.oidc is None
         self.oidc = None if settings.oidc is None else Verifier(settings.oidc)
@@ -77,12 +80,25 @@ class Access:
     def _by_issuer(self, token: str) -> Principal | None:
         """Return whom the OpenID Connect issuer says that the bearer of this token is."""
         found = None if self.oidc is None else self.oidc.check(token)
-        return None if found is None else Principal(*found)
+        if found is None:
+            return None
+        name, roles = found
+        # Routes, limits and the audit trail know senders by name: the issuer's must not pass for one of the settings.
+        if name.casefold() in self._reserved:
+            name = f"oidc_{name}"[:16]
+        return None if name.casefold() in self._reserved else Principal(name, roles)
 
     def session(self, name: str) -> str:
         """Return the cookie of a new session."""
         value = f"{name}.{int(time.time() + self._seconds)}.{secrets.token_hex(8)}"
         return f"{value}.{self._sign('session', value)}"
+
+    def end(self, session: str) -> None:
+        """End a session: its cookie is good for nothing from now on, wherever a copy of it lies."""
+        if self._name_of(session) is not None:
+            now = time.time()
+            self._ended = {one: ends for one, ends in self._ended.items() if ends > now}
+            self._ended[session] = now + self._seconds
 
     def csrf(self, session: str) -> str:
         """Return what every form of this session must send along."""
@@ -107,7 +123,7 @@ class Access:
         if not hmac.compare_digest(self._sign("session", value), signature):
             return None
         name, ends, _ = value.split(".")
-        return name if int(ends) > time.time() else None
+        return name if int(ends) > time.time() and session not in self._ended else None
 
     def _sign(self, purpose: str, value: str) -> str:
         return hmac.new(self._key, f"{purpose}:{value}".encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
@@ -192,7 +208,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         address = (scope.get("client") or ("",))[0]
-        answer = self._closed(scope, headers, address)
+        answer = self._wrong_name(headers)
         if answer is None:
             # An issuer's keys may have to be fetched.
             identify = self._access.identify
@@ -207,12 +223,10 @@ class Guard:
         else:
             await answer(scope, receive, send)
 
-    def _closed(self, scope: Scope, headers: Headers, address: str) -> ASGIApp | None:
+    def _wrong_name(self, headers: Headers) -> ASGIApp | None:
         """Refuse whatever the request holds."""
         if self._access.open and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
             return PlainTextResponse("this name is not served; set [[web.tokens]] or [web.oidc] to be reached by another", 421)
-        if not scope["path"].startswith(PUBLIC) and self._throttle.blocked(address):
-            return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
         return None
 
     def _too_fast(self, principal: Principal | None, address: str) -> ASGIApp | None:
@@ -223,9 +237,11 @@ class Guard:
         return PlainTextResponse("more requests in a second than this node takes of one client", 429, {"Retry-After": "1"})
 
     def _unknown(self, scope: Scope, headers: Headers, address: str, principal: Principal | None) -> ASGIApp | None:
-        """Refuse who is not known."""
+        """Refuse who is not known. A right token passes, however many wrong ones came from its address: others share it."""
         if principal is not None or scope["path"].startswith(PUBLIC):
             return None
+        if self._throttle.blocked(address):
+            return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
         if "authorization" in headers:
             self._throttle.wrong(address)
         elif scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):

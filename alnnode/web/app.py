@@ -6,6 +6,8 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -18,6 +20,7 @@ from alnnode.store.overview import Overview
 from alnnode.web import frames, health, openapi, pages, qido, stow, subscribers, wado, workitems
 from alnnode.web.access import Guard
 from alnnode.web.auditing import Audited
+from alnnode.web.forwarded import Forwarded
 from alnnode.web.health import Readiness
 from alnnode.web.indexer import Indexer
 from alnnode.web.metrics import Metrics, metrics
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from alnnode.web.services import Services
 
     Endpoint = Callable[[Request], Awaitable[Response]]
+
+log = structlog.get_logger()
 
 HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -58,10 +63,12 @@ def create(opened: Services) -> Starlette:
         routes=_routes(),
         middleware=[
             Middleware(_Answers),
+            Middleware(Forwarded, proxies=settings.trusted_proxies),
             *([cors] if settings.cors_origins else []),
             Middleware(Audited, opened=opened),
             Middleware(Guard, access=opened.access),
         ],
+        exception_handlers={SQLAlchemyError: _no_database},
         lifespan=_lifespan,
     )
     app.state.services = opened
@@ -81,6 +88,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     yield
     await run_in_threadpool(performer.close)
     await run_in_threadpool(indexer.close)
+
+
+def _no_database(_request: Request, error: Exception) -> Response:
+    """Say that the database is away or damaged; what it said may hold UIDs, and is neither answered nor logged."""
+    log.error("database_failed", error=type(error).__name__)
+    words = "the database does not answer or is damaged; the administrator finds more with `alnnode check`"
+    return PlainTextResponse(words, 503, {"Retry-After": "30"})
 
 
 def _routes() -> list[BaseRoute]:

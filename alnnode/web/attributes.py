@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.web.dicom_json import UNREADABLE, as_json, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from pydicom import Dataset
     from pydicom.tag import BaseTag
 
     from alnnode.store.spool import Spool
+    from alnnode.web.dicom_json import Json
 
-Json = dict[str, dict[str, Any]]
 KEPT = 20_000  # series, and as many instances, of 1 to 4 kB each
+CONVERTED = 10_000  # elements of one object in the answer to a search
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5: what an answer to a search holds at each level, as far as it is in the objects themselves.
 STUDY = (
@@ -43,9 +42,6 @@ LEVELS = {
     name: tuple(f"{Tag(keyword):08X}" for keyword in keywords)
     for name, keywords in (("study", STUDY), ("series", SERIES), ("instance", INSTANCE))
 }
-# What pydicom raises over damaged bytes; a search must answer with all the others.
-UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 class Held(Protocol):
@@ -82,13 +78,16 @@ class Attributes:
         """How many instances are noted in the folder of an object."""
         return self._spool.notes(held.path.rpartition("/")[0], "instances").count(b"\n")
 
-    def header(self, path: str) -> Dataset:
-        """Read everything but the pixel data.
-
-        Raises:
-            One of `UNREADABLE`: the file is gone, or damaged.
-        """
-        return dcmread(self._spool.path(path), stop_before_pixels=True, force=True)
+    def further(self, path: str, tags: Sequence[str]) -> Json:
+        """Return attributes that are not noted, as far as the object has them; nothing where it cannot be read."""
+        wanted: list[BaseTag] = [Tag("SpecificCharacterSet"), *(Tag(int(tag, 16)) for tag in tags)]
+        try:
+            dataset = dcmread(self._spool.path(path), specific_tags=wanted, stop_before_pixels=True, force=True)
+            found = as_json(dataset, tags=tags, most=CONVERTED)
+            dumps(found)  # what cannot be written would spoil the whole answer
+        except UNREADABLE:
+            return {}
+        return found
 
 
 class _Shelf:
@@ -163,46 +162,12 @@ class _Shelf:
         for path, moment in written.items():
             try:
                 dataset = dcmread(self._spool.path(path), specific_tags=list(self._wanted), stop_before_pixels=True, force=True)
+                found = as_json(dataset, tags=self._tags, most=CONVERTED)
+                line = dumps([path.rpartition("/")[2], moment, found])
             except UNREADABLE:
                 continue
-            read[path] = {tag: value for tag, value in as_json(dataset).items() if tag in self._tags}
-            lines.append(to_json([path.rpartition("/")[2], moment, read[path]]) + b"\n")
+            read[path] = found
+            lines.append(line + b"\n")
         if lines:
             self._spool.note(next(iter(read)), self._level, b"".join(lines))
         return read
-
-
-def as_json(dataset: Dataset, bulk: str = "") -> Json:
-    """Return a data set in the DICOM JSON model; binary values become references below the URL ``bulk``, or are left out."""
-    found: Json = {}
-    for tag in sorted(dataset.keys()):
-        if tag in _PIXELS or tag.group == 2:
-            continue
-        try:
-            found[f"{tag:08X}"] = _element(dataset[tag], bulk)
-        # A value that its VR does not allow, or whose bytes are none: the rest of the object is still worth showing.
-        except UNREADABLE:
-            found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
-    return found
-
-
-def _vr(dataset: Dataset, tag: BaseTag) -> str:
-    """Return what the object says, or else PS3.6; pydicom decodes no value for that."""
-    told = dataset.get_item(tag, keep_deferred=True).VR
-    try:
-        return told or dictionary_VR(tag)
-    except KeyError:
-        return "UN"
-
-
-def _element(element: Any, bulk: str) -> dict[str, Any]:
-    path = f"{bulk}/{element.tag:08X}"
-    if element.VR == "SQ":
-        items = [as_json(item, f"{path}/{number}" if bulk else "") for number, item in enumerate(element.value)]
-        return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
-    if element.VR in {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}:
-        if element.value in {b"", None} or not bulk:
-            return {"vr": element.VR}
-        return {"vr": element.VR, "BulkDataURI": path}
-    written: dict[str, Any] = element.to_json_dict(None, 1024)
-    return written

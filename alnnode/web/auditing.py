@@ -12,6 +12,7 @@ from alnnode.audit.codes import Outcome
 from alnnode.audit.events import study
 from alnnode.audit.seldom import Seldom
 from alnnode.audit.trail import patient_in
+from alnnode.web.access import NOBODY
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +24,6 @@ ACCESS = 300.0  # seconds in which one user's requests for one study are one acc
 BLOCKED = 60.0  # seconds in which requests of a blocked address are told once
 ROOT, STUDY = "/dicom-web", "/dicom-web/studies/{study}"
 SEARCHES = ("/studies", "/series", "/instances")
-NOBODY = "unknown"
 
 
 class Audited:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from pydicom import Dataset
 from starlette.responses import PlainTextResponse
 
 from alnnode.store.ups import Status
+from alnnode.web.dicom_json import MAX_DEPTH, depth
 from alnnode.web.multipart import parameters
 
 if TYPE_CHECKING:
@@ -66,11 +67,15 @@ def read(content: bytes) -> Json:
         BadBodyError: it is none.
     """
     try:
-        document = from_json(content)
+        document = from_json(content, allow_inf_nan=False)
         if isinstance(document, list):
             (document,) = document
         dataset = Dataset.from_json(document, bulk_data_uri_handler=lambda _uri: None)
         written: Json = dataset.to_json_dict(bulk_data_threshold=MAX_BYTES, suppress_invalid_tags=False)
+        # A workitem stands beside others in answers: one that is not strict JSON would spoil all of them.
+        from_json(to_json(written), allow_inf_nan=False)
+        if depth(written) > MAX_DEPTH:
+            raise ValueError("sequences are nested too deep")  # noqa: TRY301 - ends like all that is wrong with it
     # pydicom promises no set of exceptions for what is not the DICOM JSON model.
     except Exception as error:
         raise BadBodyError(400, "the body is not one data set in the DICOM JSON model") from error

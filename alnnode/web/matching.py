@@ -14,7 +14,7 @@ from alnnode.web import moments
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from alnnode.web.attributes import Json
+    from alnnode.web.dicom_json import Json
 
     Test = Callable[[Any], bool]
 

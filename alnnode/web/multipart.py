@@ -72,11 +72,12 @@ class Part:
 
 
 def parameters(content_type: str) -> tuple[str, dict[str, str]]:
-    """Return the media type, in lower case, and its parameters."""
+    """Return the media type, in lower case, and its parameters; those in the encoding of RFC 2231 are left out: no media type here has any."""
     message = Message()
     message["Content-Type"] = content_type
     pairs = message.get_params(failobj=[("", "")])
-    return pairs[0][0].lower(), {name.lower(): value for name, value in pairs[1:]}
+    kind = pairs[0][0] if isinstance(pairs[0][0], str) else ""
+    return kind.lower(), {name.lower(): value for name, value in pairs[1:] if isinstance(value, str)}
 
 
 class _Collector:

@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from jinja2 import Environment, FileSystemLoader
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +41,7 @@ HERE = Path(__file__).parent
 SHOWN, SHOWN_OF_STATE = 15, 500  # jobs
 THUMBNAIL = (360, 360)
 MAX_FORM = 64 << 10  # bytes
+MAX_FIELDS = 20
 ACCESSION = "00080050"
 
 
@@ -210,9 +212,9 @@ async def login(request: Request) -> Response:
     if request.method == "GET":
         return _html("login.html", {"wrong": False, "who": None}, 200)
     address = request.client.host if request.client else ""
-    if access.throttle.blocked(address):
-        return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
     who = access.by_secret((await _fields(request)).get("token", "").strip())
+    if who is None and access.throttle.blocked(address):
+        return PlainTextResponse("too many wrong tokens; wait a minute", 429, {"Retry-After": "60"})
     if who is None:
         access.throttle.wrong(address)
         return _html("login.html", {"wrong": True, "who": None}, 403)
@@ -226,6 +228,7 @@ async def logout(request: Request) -> Response:
     """End the session."""
     if await _form(request) is None:
         return _stale()
+    services(request).access.end(principal(request).session)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE)
     return answer
@@ -266,12 +269,18 @@ async def _form(request: Request) -> dict[str, str] | None:
 
 
 async def _fields(request: Request) -> dict[str, str]:
-    if int(request.headers.get("content-length", "0")) > MAX_FORM:
-        return {}
+    """Return the fields of a form; none when it is larger than any of this page: nobody needs a token to send one to the login."""
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return {}
-    async with request.form() as form:
-        return {name: value for name, value in form.items() if isinstance(value, str)}
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_FORM:
+            return {}
+    try:
+        return dict(parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        return {}
 
 
 def _stale() -> Response:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from alnnode.ingest.header import valid_uid
 from alnnode.web import matching
 from alnnode.web.accept import wants_json
-from alnnode.web.attributes import LEVELS, UNREADABLE, as_json
+from alnnode.web.attributes import LEVELS
+from alnnode.web.dicom_json import dumps
 from alnnode.web.services import root, services
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from alnnode.store.catalogue import Held, HeldSeries
-    from alnnode.web.attributes import Json
+    from alnnode.web.dicom_json import Json
     from alnnode.web.matching import Filter, Query
     from alnnode.web.services import Services
 
@@ -61,7 +61,7 @@ async def _answer(request: Request, level: str) -> Response:
         return PlainTextResponse(str(error), 400)
     search = Search(services(request), root(request), query, request.path_params)
     found = await run_in_threadpool(getattr(search, level))
-    answer = Response(await run_in_threadpool(to_json, found), media_type=JSON)
+    answer = Response(await run_in_threadpool(dumps, found), media_type=JSON)
     for text in search.warnings(level, len(found)):
         answer.headers.append("warning", f'299 alnnode "{text}"')
     return answer
@@ -202,11 +202,7 @@ class Search:
         chosen = {tag: value for tag, value in item.attributes.items() if tag in tags}
         further = [tag for tag in self._query.include if tag not in _STUDY | _SERIES | _INSTANCE | _COMPUTED]
         if further:
-            try:
-                header = as_json(self._opened.attributes.header(path))
-            except UNREADABLE:
-                return chosen
-            chosen |= {tag: header[tag] for tag in further if tag in header}
+            chosen |= self._opened.attributes.further(path, further)
         return chosen
 
 

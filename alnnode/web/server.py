@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +13,8 @@ import uvicorn
 from alnnode.errors import ServiceError
 from alnnode.ingest.scp import silence
 from alnnode.web.app import create
+from alnnode.web.door import Door, Limits
+from alnnode.web.protocol import Connection
 from alnnode.web.services import Services
 
 if TYPE_CHECKING:
@@ -66,11 +69,9 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
         log_config=None,
         access_log=False,  # paths hold UIDs
         server_header=False,
-        http="httptools",
         ws="websockets-sansio",
         ws_max_size=1 << 16,  # a subscriber has nothing to say
         loop="asyncio",
-        limit_concurrency=web.max_connections,
         timeout_graceful_shutdown=STOP_LIMIT,
         proxy_headers=False,
         ssl_certfile=web.certificate,
@@ -81,6 +82,12 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
         config.load()
     except OSError as error:
         raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
+    # The handshake is made by the connection itself, which is counted and bounded before.
+    door = Door(
+        Limits(web.max_connections, web.max_peer_connections, web.header_timeout, web.body_timeout, web.trusted_proxies)
+    )
+    config.http_protocol_class = partial(Connection, door, config.ssl)  # type: ignore[assignment]  # uvicorn only calls it
+    config.ssl = None
     return config
 
 

@@ -85,6 +85,19 @@ def principal(connection: HTTPConnection) -> Principal:
 
 
 def root(connection: HTTPConnection) -> str:
-    """Return the URL of the DICOMweb service as the client sees it, without a slash at the end."""
+    """Return the URL of the DICOMweb service, without a slash at the end.
+
+    It is `public_url`, or else the address at which the request arrived. The client's Host header is not believed: what it names would end in
+    answers that others keep.
+    """
     configured = services(connection).settings.web.public_url
-    return f"{configured or str(connection.base_url).rstrip('/')}/dicom-web"
+    return f"{configured or _own(connection)}/dicom-web"
+
+
+def _own(connection: HTTPConnection) -> str:
+    host, port = connection.scope.get("server") or ("127.0.0.1", None)
+    if connection.headers.get("host", "").partition(":")[0] == "localhost" and host in {"127.0.0.1", "::1"}:
+        host = "localhost"  # the same place, and to a browser another origin
+    scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
+    place = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{place}" if port in {None, 80 if scheme == "http" else 443} else f"{scheme}://{place}:{port}"

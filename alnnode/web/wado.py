@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pydantic_core import to_json
+import structlog
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import decompress
@@ -18,19 +19,22 @@ from alnnode.imaging import panics
 from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.ingest.header import valid_uid
 from alnnode.web.accept import EXPLICIT, accepted, wants_json
-from alnnode.web.attributes import as_json
+from alnnode.web.dicom_json import as_json, dumps
 from alnnode.web.services import root, services
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from starlette.requests import Request
 
     from alnnode.store.catalogue import Held
-    from alnnode.web.attributes import Json
+    from alnnode.web.dicom_json import Json
 
     Part = tuple[str, Iterable[bytes]]  # Content-Type and bytes
+
+log = structlog.get_logger()
 
 DICOM, OCTETS, JSON = "application/dicom", "application/octet-stream", "application/dicom+json"
 CHUNK = 1 << 20
@@ -45,12 +49,12 @@ async def retrieve(request: Request) -> Response:
     if not held:
         return nothing()
     for media in accepted(request):
-        if media.multipart and media.takes(DICOM) and _possible(held, media.syntax):
-            return multipart(DICOM, ((_kind(item, media.syntax), _file(request, item, media.syntax)) for item in held))
-        if not media.multipart and media.takes(DICOM) and len(held) == 1 and _possible(held, media.syntax):
-            return StreamingResponse(_file(request, held[0], media.syntax), media_type=_kind(held[0], media.syntax))
-        if not media.multipart and media.kind == "*/*":
-            return multipart(DICOM, ((_kind(item, media.syntax), _file(request, item, media.syntax)) for item in held))
+        alone = not media.multipart and media.takes(DICOM) and len(held) == 1
+        if (media.multipart and media.takes(DICOM)) or alone:
+            if _possible(held, media.syntax):
+                return await _objects(request, held, media.syntax, alone=alone)
+        elif not media.multipart and media.kind == "*/*":
+            return await _objects(request, held, media.syntax, alone=False)
     return PlainTextResponse(f'multipart/related; type="{DICOM}" is answered, as stored or as Explicit VR Little Endian', 406)
 
 
@@ -127,12 +131,31 @@ def _kind(item: Held, syntax: str | None) -> str:
     return f"{DICOM}; transfer-syntax={item.transfer_syntax_uid if _as_stored(item, syntax) else EXPLICIT}"
 
 
-def _file(request: Request, item: Held, syntax: str | None) -> Iterator[bytes]:
-    path = services(request).spool.path(item.path)
-    if not _as_stored(item, syntax):
-        yield _explicit(path)
-        return
-    with path.open("rb") as file:
+async def _objects(request: Request, held: Sequence[Held], syntax: str | None, *, alone: bool) -> Response:
+    """Answer with the objects that can be had in the transfer syntax; the first is opened before the status is sent."""
+    parts = _parts(request, held, syntax)
+    first = await run_in_threadpool(next, parts, None)
+    if first is None:
+        return PlainTextResponse("the objects cannot be converted; ask for them as stored (transfer-syntax=*)", 406)
+    if alone:
+        return StreamingResponse(first[1], media_type=first[0])
+    return multipart(DICOM, chain([first], parts))
+
+
+def _parts(request: Request, held: Sequence[Held], syntax: str | None) -> Iterator[Part]:
+    """Open one object after the other. One that is gone or damaged is left out: it must not break off the answer to the others."""
+    for item in held:
+        path = services(request).spool.path(item.path)
+        try:
+            chunks = _chunks(path.open("rb")) if _as_stored(item, syntax) else iter([_explicit(path)])
+        except UNREADABLE as error:
+            log.warning("object_left_out", error=type(error).__name__)
+            continue
+        yield _kind(item, syntax), chunks
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
         while chunk := file.read(CHUNK):
             yield chunk
 
@@ -156,10 +179,10 @@ def _documents(request: Request, held: Sequence[Held]) -> Iterator[bytes]:
     for item in held:
         url = f"{base}/studies/{item.study_uid}/series/{item.series_uid}/instances/{item.sop_instance_uid}"
         try:
-            document = _document(services(request).spool.path(item.path), url)
+            document = dumps(_document(services(request).spool.path(item.path), url))
         except UNREADABLE:  # gone meanwhile, or not readable: the others are still wanted
             continue
-        yield (b"," if begun else b"[") + to_json(document)
+        yield (b"," if begun else b"[") + document
         begun = True
     yield b"]" if begun else b"[]"
 

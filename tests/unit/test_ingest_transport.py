@@ -14,6 +14,7 @@ from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 from alnnode.ingest import messages, transport
+from alnnode.ingest.spill import Keeping
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def test_pynetdicom_still_has_what_is_overridden(owner, name, parameters) -> Non
 
 
 @pytest.fixture
-def pair():
-    association = transport._Association(AE("NODE"), max_bytes=1 << 20)
+def pair(tmp_path):
+    association = transport._Association(AE("NODE"), Keeping(tmp_path, 1 << 20, lambda _: None))
     here, there = socket.socketpair()
     end = transport._Socket(association, here, limit=1 << 20)
     yield end, there

@@ -391,7 +391,7 @@ def test_no_node_is_claimed_only_for_what_is_shown() -> None:
     assert words.patient(said).endswith("; not fully shown: right axilla; not shown: left axilla")
     found = replace(analysis(1), coverage=(partly, hidden))
     assert words.sides(found)[0].startswith(
-        "Right axilla: not fully shown (lower part below the bottom slice); 1 node, largest short axis"
+        "Right axilla: not fully shown (lower part below the bottom slice); 1 node (level I 1); largest short axis"
     )
 
 

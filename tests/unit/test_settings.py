@@ -97,6 +97,14 @@ DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 
 DICOM_ARCHIVE = '[[archives]]\nname = "a"\nkind = "dicom"\nae_title = "A"\nhost = "h"\nport = 104\n'
 TLS = 'certificate = "c"\nprivate_key = "k"\n'
 WRONG = {
+    "one address takes every place": (
+        "[listener]\nmax_associations = 25",
+        ["listener: ", "max_peer_connections must be below max_associations", "raise max_associations"],
+    ),
+    "one address takes every place of the web service": (
+        "[web]\nmax_peer_connections = 100",
+        ["web: ", "max_peer_connections must be below max_connections", "raise max_connections"],
+    ),
     "mutual TLS without an authority": (f"[listener.tls]\n{TLS}", ["listener.tls:", "mutual TLS needs ca"]),
     "names of peers that show no certificate": (
         f'[listener.tls]\n{TLS}mutual = false\npeer_names = ["ct1"]',

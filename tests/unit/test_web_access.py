@@ -4,10 +4,11 @@ import re
 from hashlib import sha256
 
 import pytest
+from dicom_objects import STUDY, ct
 from pydantic import ValidationError
 from starlette.routing import Mount, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
-from web_service import service
+from web_service import part10, service, stow
 
 from alnnode.errors import SettingsError
 from alnnode.settings import Web, WebToken
@@ -81,6 +82,37 @@ def test_wrong_tokens_are_throttled(tmp_path):
         assert answers[-1] == 429
 
 
+def test_a_right_token_passes_however_many_wrong_ones_came_from_its_address(tmp_path):
+    right = "s" * 20
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        for _ in range(25):
+            client.get("/metrics", headers={"Authorization": "Bearer no"})
+        assert client.get("/metrics", headers={"Authorization": "Bearer no"}).status_code == 429
+        assert client.get("/metrics").status_code == 429
+        assert client.get("/metrics", headers={"Authorization": f"Bearer {right}"}).status_code == 200
+        assert client.post("/login", data={"token": "no"}).status_code == 429
+        assert client.post("/login", data={"token": right}, follow_redirects=False).status_code == 303
+
+
+def test_wrong_tokens_behind_a_trusted_proxy_are_those_of_their_client(tmp_path):
+    web = Web(tokens=(token(),), trusted_proxies=("10.0.0.0/8", "::1/128"))
+    with service(tmp_path, web=web) as (client, _):
+
+        def ask(peer, forwarded=None):
+            client._transport.client = (peer, 1)
+            headers = {"Authorization": "Bearer no"} | ({"X-Forwarded-For": forwarded} if forwarded else {})
+            return client.get("/metrics", headers=headers).status_code
+
+        assert [ask("10.0.0.1", "192.0.2.1") for _ in range(25)][-1] == 429
+        assert ask("10.0.0.1", "192.0.2.2") == 401, "another client of the same proxy"
+        assert ask("::1", "192.0.2.1:4711, 10.3.3.3") == 429, "by way of two proxies"
+        assert ask("10.0.0.1", "192.0.2.2, 192.0.2.1") == 429, "what the client itself says is not believed"
+        assert ask("10.0.0.1") == 401
+        assert ask("192.0.2.9", "192.0.2.1") == 401, "nobody else may say for whom it asks"
+        assert ask("10.0.0.1", "[2001:db8::1]:443") == 401
+        assert ask("10.0.0.1", "none") == 401
+
+
 def test_without_tokens_only_a_loopback_name_is_served(tmp_path):
     with service(tmp_path) as (client, _):
         assert client.get("/metrics").status_code == 200
@@ -115,6 +147,46 @@ def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
     assert Access(Web(tokens=(token("reader"),))).identify(headers) is None
     monkeypatch.setattr("alnnode.web.access.time.time", lambda: 1e12)
     assert access.identify(headers) is None
+
+
+def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, opened):
+        client.post("/login", data={"token": "s" * 20}, follow_redirects=False)
+        cookie = {"Cookie": f"alnnode_session={client.cookies['alnnode_session']}"}
+        session = client.cookies["alnnode_session"]
+        client.cookies.clear()
+        assert client.get("/metrics", headers=cookie).status_code == 200
+        form = {"csrf": opened.access.csrf(session)}
+        assert client.post("/logout", data=form, headers=cookie, follow_redirects=False).status_code == 303
+        assert client.get("/metrics", headers=cookie).status_code == 401
+
+
+def test_a_damaged_database_is_503_with_words_and_says_nothing_of_it(tmp_path):
+    with service(tmp_path) as (client, opened):
+        opened.engine.dispose()
+        path = tmp_path / "alnnode.db"
+        path.write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        for url in ("/dicom-web/studies", "/dicom-web/workitems", "/", "/dicom-web/studies/1.2.3/metadata"):
+            answer = client.get(url)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "30"), url
+            assert "database" in answer.text
+            assert "SELECT" not in answer.text
+        assert client.get("/health/live").status_code == 200
+
+
+def test_links_are_of_the_node_and_not_of_the_host_that_the_client_names(tmp_path):
+    headers = {"Host": "evil.example:99", "Authorization": f"Bearer {'s' * 20}"}
+    for url, expected in (("", "http://127.0.0.1:8124"), ("https://ai.example.org", "https://ai.example.org")):
+        folder = tmp_path / str(len(url))
+        with service(folder, web=Web(tokens=(token("a", "admin"),), public_url=url)) as (client, _):
+            answer = stow(client, part10(ct(1)), headers=headers)
+            assert answer.json()["00081190"]["Value"] == [f"{expected}/dicom-web/studies/{STUDY}"]
+            assert "evil" not in answer.text
+    with service(tmp_path / "local") as (client, _):
+        answer = stow(client, part10(ct(1)), headers={"Host": "localhost:8124"})
+        assert answer.json()["00081190"]["Value"] == [f"http://localhost:8124/dicom-web/studies/{STUDY}"]
 
 
 def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):

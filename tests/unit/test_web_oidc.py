@@ -15,9 +15,9 @@ from starlette.websockets import WebSocketDisconnect
 from web_service import service
 
 from alnnode.errors import SettingsError
-from alnnode.settings import Oidc, Web
+from alnnode.settings import Oidc, Web, WebToken
 from alnnode.web import oidc
-from alnnode.web.access import Rate
+from alnnode.web.access import Access, Rate
 from alnnode.web.oidc import Verifier
 
 ISSUER, AUDIENCE = "https://login.example.org", "alnnode"
@@ -181,3 +181,24 @@ def test_a_known_key_is_not_waited_for_while_the_issuer_is_asked_for_another(iss
         checker.start()
         checker.join(10)
         assert found
+
+
+def test_a_token_of_the_issuer_cannot_pass_for_one_of_the_settings(issuer):
+    local = (
+        WebToken(name="CT1", sha256="0" * 64),
+        WebToken(name="oidc_PACS2", sha256="1" * 64),
+        WebToken(name="PACS2", sha256="2" * 64),
+    )
+    access = Access(Web(oidc=settings(issuer[0]), tokens=local))
+
+    def name(azp):
+        found = access.identify({"authorization": f"Bearer {token(azp=azp)}"})
+        return found and found.name
+
+    assert [name("pacs"), name("CT1"), name("ct1"), name("STOW"), name("PACS2")] == [
+        "pacs",
+        "oidc_CT1",
+        "oidc_ct1",
+        "oidc_STOW",
+        None,
+    ]

@@ -142,3 +142,19 @@ def test_the_name_of_the_token_is_the_sender_that_routes_see(tmp_path):
         opened.acceptor.close()
         with opened.engine.connect() as connection:
             assert connection.execute(select(Series.calling_ae)).scalars().all() == ["ROUTER"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/related; type*=utf-8''application%2Fdicom; boundary*=utf-8''a-boundary",
+        "multipart/related; type=application/dicom; boundary*=nonsense''a%FF",
+        "multipart/related; type=application/dicom; boundary*0*=utf-8''a; boundary*1=b",
+        "multipart/related; boundary*=x",
+    ],
+)
+def test_parameters_in_the_encoding_of_rfc_2231_are_refused_and_no_error_of_the_server(node, kind):
+    client, _ = node
+    answer = client.post("/dicom-web/studies", content=body(part10(ct(1))), headers={"Content-Type": kind})
+    assert answer.status_code == 400, answer.text
+    assert client.get("/dicom-web/studies", headers={"Accept": "multipart/related; type*=utf-8''x, */*"}).status_code == 200
