@@ -39,7 +39,7 @@ class FitSettings:
     channels: tuple[int, ...] = (24, 48, 96, 128)
     steps: int = 2000
     batch: int = 8
-    rate: float = 3e-3
+    rate: float = 2e-3
     drawn: float = 0.5
     phantoms: float = 0.2
     seed: int = 1
