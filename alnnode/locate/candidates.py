@@ -17,7 +17,7 @@ from skimage.segmentation import watershed
 from alnnode.locate import anatomy
 from alnnode.locate.extent import LEAST, axillary
 from alnnode.locate.grid import resample
-from alnnode.locate.reach import depth_of, thicker, within
+from alnnode.locate.reach import around, depth_of, thicker, within
 from alnnode.locate.shape import describe, fat_contacts, filled_notch
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ FAT_BELOW_HU = -40.0
 FAT_BOX_MM = 25
 MIN_FAT = 0.2  # of the box around a candidate
 BRIGHT_HU = 170.0  # above: contrast in vessels, bone
+METAL_HU = 280.0  # above dense contrast in veins; the grid holds at most 300
+MOST_METAL = 0.05  # of a reading and the grid points beside it
 SAME_READING = 0.85  # overlap (intersection over union) of two readings that count as one
 
 
@@ -295,11 +297,19 @@ def _pieces(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]
         offset = (box[0].start + origin[0], box[1].start + origin[1], box[2].start + origin[2])
         mask = labels[box] == label
         shape = describe(mask)
-        if shape.elongation <= MAX_ELONGATION and shape.flatness <= MAX_FLATNESS and shape.fill >= MIN_FILL:
+        round_enough = shape.elongation <= MAX_ELONGATION and shape.flatness <= MAX_FLATNESS and shape.fill >= MIN_FILL
+        if round_enough and not _surrounds_metal(grid.hu, mask, offset):
             candidate = Candidate(grid, mask, offset, partition.threshold)
             yield candidate
             if contacts[label] >= CLEAR_CONTACT and (whole := _with_hilum(candidate)):
                 yield whole
+
+
+def _surrounds_metal(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int]) -> bool:
+    """Whether a reading lies around a clip, a port or a marker: what is beside metal looks like soft tissue by blur and streaks."""
+    box, own = around(mask, offset, 2, hu.shape)
+    metal = hu[box] > METAL_HU
+    return bool(metal.any() and metal[ndimage.binary_dilation(own, iterations=2)].mean() > MOST_METAL)
 
 
 def _with_hilum(candidate: Candidate) -> Candidate | None:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.locate.extent import axillary
+from alnnode.locate.reach import around
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +42,7 @@ def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], node: n
     A reading that holds half of a node, a node and a vessel, or two nodes of which the network sees one, scores low; of the readings
     of one place, the one that the network outlines itself scores highest.
     """
-    box = tuple(slice(max(0, o - RING_STEPS), o + n + RING_STEPS) for o, n in zip(offset, mask.shape, strict=True))
+    box, own = around(mask, offset, RING_STEPS, node.shape)
     part = node[box]
-    own = np.zeros(part.shape, dtype=bool)
-    own[tuple(slice(o - b.start, o - b.start + n) for o, n, b in zip(offset, mask.shape, box, strict=True))] = mask
     ring = ndimage.binary_dilation(own, iterations=RING_STEPS) & ~own
     return float(part[own].sum() / (own.sum() + part[ring].sum()))

@@ -33,6 +33,23 @@ def depth_of(mask: Mask) -> FloatVolume:
     return depth
 
 
+def around(mask: Mask, offset: tuple[int, int, int], steps: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Mask]:
+    """Return the box of a mask with ``steps`` grid points more on all sides, within ``shape``, and the mask in that box.
+
+    Args:
+        mask: cut to its own box.
+        offset: grid point of its first element.
+        steps: grid points added.
+        shape: of the grid.
+    """
+    box = tuple(
+        slice(max(0, o - steps), min(size, o + n + steps)) for o, n, size in zip(offset, mask.shape, shape, strict=True)
+    )
+    placed = np.zeros(tuple(b.stop - b.start for b in box), dtype=bool)
+    placed[tuple(slice(o - b.start, o - b.start + n) for o, n, b in zip(offset, mask.shape, box, strict=True))] = mask
+    return box, placed
+
+
 def within(mask: Mask, radius: float) -> Mask:
     """Voxels not further than ``radius`` grid steps from the mask: a dilation by a ball.
 

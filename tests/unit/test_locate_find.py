@@ -186,3 +186,14 @@ def test_suppression_keeps_the_best_reading_of_a_place(made):
 
     kept = suppress(double, np.array([0.5, 0.8, 0.6], np.float32), 0.3)
     assert [c for c, _ in kept] == [double[1], double[2]]
+
+
+def test_soft_tissue_around_a_clip_is_no_reading(made):
+    volume = volume_of(made.hu.copy(), made.affine, made.spacing)
+    grid = candidates.search_grids(Site(volume))[0]
+    reading = min((c for c in candidates.read(grid) if c.volume_mm3 > 200), key=lambda c: c.volume_mm3)
+    z, y, x = (round(c) for c in reading.centre)
+    clipped = replace(grid, hu=grid.hu.copy())
+    clipped.hu[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] = 300.0
+    near = [c for c in candidates.read(clipped) if c.mask.shape == reading.mask.shape and c.offset == reading.offset]
+    assert near == []
