@@ -1,4 +1,4 @@
-"""The trained detector: a 3D network looks at each axilla once, and its map says which readings of soft tissue are lymph nodes.
+"""The trained detector: a 3D network looks at each axilla once, and its maps say which readings of soft tissue are lymph nodes.
 
 Trained by ``training.detection``; the weights travel in the bundle as ``detector.safetensors``.
 """
@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
 from alnnode.locate.level import LevelModel
-from alnnode.locate.network import NODE, AxillaNet, Block, inputs
+from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block, inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +79,19 @@ class DetectorSettings:
         return {**asdict(self), "channels": list(self.channels)}
 
 
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What the network says of each point of a search grid, (z, y, x) float32 from 0 to 1.
+
+    Attributes:
+        node: probability of "lymph node", its hilum included.
+        depth: how deep inside a node: 1 at its core, 0 at its surface and outside, so that nodes that touch have a valley between them.
+    """
+
+    node: npt.NDArray[np.float32]
+    depth: npt.NDArray[np.float32]
+
+
 class Detector:
     """The trained network."""
 
@@ -112,24 +125,25 @@ class Detector:
             raise BundleError("the bundle has no detector; export one with a detector (python -m training …)")
         return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
 
-    def look(self, grid: SearchGrid) -> npt.NDArray[np.float32]:
-        """Return the probability of "lymph node, its hilum included" at each point of a search grid, (z, y, x); 0 outside its region."""
+    def look(self, grid: SearchGrid) -> Maps:
+        """Look at one axilla; outside its search region the maps are 0."""
         # Left axillae are mirrored: the network knows right ones.
         turn = slice(None, None, -1 if grid.side == "left" else 1)
         hu, region, ramps = grid.hu[..., turn], grid.region[..., turn], grid.ramps
         if grid.side == "left":
             ramps = mirrored_ramps(ramps, hu.shape[2])
-        found = np.zeros(hu.shape, dtype=np.float32)
+        found = np.zeros((2, *hu.shape), dtype=np.float32)
         if region.any():
             core, box = boxes(region, self.network.multiple)
             inner = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(core, box, strict=True))
-            found[core] = self._look(hu, ramps, box)[inner]
-        return np.ascontiguousarray((found * region)[..., turn])
+            found[(slice(None), *core)] = self._look(hu, ramps, box)[(slice(None), *inner)]
+        node, depth = (np.ascontiguousarray((part * region)[..., turn]) for part in found)
+        return Maps(node, depth)
 
     def _look(
         self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], box: tuple[slice, ...]
     ) -> npt.NDArray[np.float32]:
-        """The map of a box, which may reach beyond the grid."""
+        """Both maps (2, z, y, x) of a box, which may reach beyond the grid."""
         cut = tuple(slice(max(0, s.start), min(n, s.stop)) for s, n in zip(box, hu.shape, strict=True))
         beyond = [(c.start - s.start, s.stop - c.stop) for s, c in zip(box, cut, strict=True)]
         part = np.pad(hu[cut], beyond, constant_values=FAT_HU)
@@ -142,7 +156,7 @@ class Detector:
         seen = torch.from_numpy(np.stack([part, *lines]).astype(np.float32))[None].to(self.device)
         with torch.inference_mode():
             given = inputs(seen[:, :1], seen[:, 1:]).contiguous(memory_format=torch.channels_last_3d)
-            logits = self.network(given)[0, NODE].float()
+            logits = self.network(given)[0, [NODE, DEPTH]].float()
             values: npt.NDArray[np.float32] = torch.sigmoid(logits).cpu().numpy()
         return values
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OUTPUTS = 2
-NODE, DEPTH = 0, 1  # logits: "node" (with its hilum); how deep inside one, from 0 to 1: a second task that training asks for
+NODE, DEPTH = 0, 1  # logits: "node" (with its hilum); how deep inside one, from 0 at its surface to 1 at its core
 INPUTS = 4  # scaled HU, and three that say where in the chest a voxel lies
 SUB = 2  # voxels of an axis that one element of the finest grid of the network holds
 

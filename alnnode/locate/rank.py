@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from alnnode.locate.candidates import Candidate
     from alnnode.records import FloatArray
 
-RING_STEPS = 3  # grid steps around a reading that count against it where the network sees node there
+RING_STEPS = 2  # grid steps around a reading in which what the network sees counts against it
 
 
-def scores(candidates: Sequence[Candidate], node: npt.NDArray[np.float32]) -> FloatArray:
+def scores(candidates: Sequence[Candidate], depth: npt.NDArray[np.float32]) -> FloatArray:
     """Score of each candidate of one axilla, shape (n,), 0 to 1: what the network sees, by whether an axillary node can lie there.
 
     Args:
         candidates: readings of one axilla.
-        node: the network's map of it (`Detector.look`).
+        depth: the network's map of it (`detector.Maps`).
     """
-    return np.array([agreement(c.mask, c.offset, node) * _in_axilla(c) for c in candidates], dtype=np.float32)
+    return np.array([agreement(c.mask, c.offset, depth) * _in_axilla(c) for c in candidates], dtype=np.float32)
 
 
 def _in_axilla(candidate: Candidate) -> float:
@@ -36,13 +36,14 @@ def _in_axilla(candidate: Candidate) -> float:
     return float(axillary(ramps[0] @ (1, z), ramps[1] @ (1, y)))
 
 
-def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], node: npt.NDArray[np.float32]) -> float:
-    """Soft intersection over union (Jaccard) of a mask with the probability of "node" in it and in the ring around it.
+def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], depth: npt.NDArray[np.float32]) -> float:
+    """Soft intersection over union (Jaccard) of the depth inside a mask with the depth that the network sees there and around it.
 
-    A reading that holds half of a node, a node and a vessel, or two nodes of which the network sees one, scores low; of the readings
-    of one place, the one that the network outlines itself scores highest.
+    A reading that holds half of a node, or a node and a vessel, scores low. So does the union of two nodes that touch: it is deepest where the
+    network sees the valley between them.
     """
-    box, own = around(mask, offset, RING_STEPS, node.shape)
-    part = node[box]
-    ring = ndimage.binary_dilation(own, iterations=RING_STEPS) & ~own
-    return float(part[own].sum() / (own.sum() + part[ring].sum()))
+    box, own = around(mask, offset, RING_STEPS, depth.shape)
+    inside = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1, 1:-1]
+    near = ndimage.distance_transform_edt(~own) <= RING_STEPS
+    mine, seen = (inside / inside.max())[near], depth[box][near]
+    return float(np.minimum(mine, seen).sum() / np.maximum(mine, seen).sum())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alnnode.locate.detector import Detector
     from alnnode.records import AxillaCoverage, FloatArray, Node, Volume
 
-WORTH_READING = 0.5  # of the least score of a node: where the network sees less, no reading of soft tissue can reach it
+WORTH_READING = 0.5  # of the least score of a node: soft tissue is read where the network sees more
 SAME_PLACE = 0.25  # of the smaller mask: two candidates that share more are one node
 
 
@@ -81,13 +81,13 @@ def _scored(site: Site, detector: Detector, least: float) -> tuple[list[Candidat
     maps = [detector.look(grid) for grid in grids]
 
     def read(side: int) -> list[Candidate]:
-        return proposals.read(grids[side], maps[side] > WORTH_READING * least)
+        return proposals.read(grids[side], maps[side].node > WORTH_READING * least)
 
     # The filters of SciPy release the GIL: both sides at once take little longer than one.
     with ThreadPoolExecutor(2) as pool:
         sides = list(pool.map(read, range(len(grids))))
     found = [candidate for side in sides for candidate in side]
-    return found, np.concatenate([np.zeros(0, np.float32), *map(rank.scores, sides, maps)])
+    return found, np.concatenate([np.zeros(0, np.float32), *map(rank.scores, sides, [seen.depth for seen in maps])])
 
 
 def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import socket
 import struct
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import dicom_objects
@@ -131,8 +131,13 @@ def test_a_command_without_end_is_aborted(make) -> None:
     before = memory(listener)
     endless = pdu(4, struct.pack(">IBB", PIECE + 2, 1, 1) + bytes(PIECE))
     with closing(associated(listener)) as sender:
-        for _ in range((20 << 20) // PIECE):
-            sender.sendall(endless)
-        assert sender.recv(1) == b"\x07", "A-ABORT"
+        # The listener closes with data unread: TCP may answer that with a reset, which discards the A-ABORT on its way.
+        answer = b""
+        with suppress(ConnectionError):
+            for _ in range((20 << 20) // PIECE):
+                sender.sendall(endless)
+        with suppress(ConnectionError):
+            answer = sender.recv(1)
+        assert answer in {b"\x07", b""}, "A-ABORT, or closed"
     assert memory(listener) - before < 30
     wait_for(lambda: listener.associate().is_established)

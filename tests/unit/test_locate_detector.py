@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from alnnode.errors import BundleError
 from alnnode.locate import rank
@@ -43,8 +44,8 @@ def noise(shape=(30, 36, 40), seed=0):
 
 def test_the_same_axilla_gives_the_same_map_and_its_mirror_image_the_mirrored_one():
     detector, hu = Detector(weights(), SETTINGS), noise()
-    right, again = detector.look(grid_of(hu)), detector.look(grid_of(hu))
-    left = detector.look(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT))
+    right, again = detector.look(grid_of(hu)).node, detector.look(grid_of(hu)).node
+    left = detector.look(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT)).node
     assert np.array_equal(right, again)
     assert right.shape == hu.shape
     assert len(np.unique(right)) > 100
@@ -55,10 +56,10 @@ def test_nothing_is_seen_outside_the_search_region():
     region = np.zeros((100, 36, 40), bool)
     region[10:20, 5:30, 8:20] = region[60:90, 10:30, 2:30] = True
     detector = Detector(weights(), SETTINGS)
-    found = detector.look(grid_of(noise(region.shape), region=region))
+    found = detector.look(grid_of(noise(region.shape), region=region)).node
     assert (found[~region] == 0).all()
     assert (found[region] > 0).all()
-    assert not detector.look(grid_of(noise(region.shape), region=np.zeros_like(region))).any()
+    assert not detector.look(grid_of(noise(region.shape), region=np.zeros_like(region))).depth.any()
 
 
 def test_the_network_is_given_the_region_and_what_surrounds_it():
@@ -99,22 +100,24 @@ def ball(radius):
 
 def test_the_reading_that_the_network_outlines_scores_highest():
     grid = grid_of(noise())
-    node = np.zeros(grid.hu.shape, np.float32)
-    node[6:17, 6:17, 6:17][ball(5)] = 0.9
-    node[6:17, 18:29, 6:17][ball(5)] = 0.9  # a second node beside it
-    one = candidate(ball(5), (6, 6, 6), grid)
+    depth = np.zeros(grid.hu.shape, np.float32)
+    inside = ndimage.distance_transform_edt(np.pad(ball(5), 1))[1:-1, 1:-1, 1:-1]
+    for first in (6, 17):  # two nodes that touch
+        depth[6:17, first : first + 11, 6:17] = np.maximum(depth[6:17, first : first + 11, 6:17], 0.9 * inside / inside.max())
+    one, other = candidate(ball(5), (6, 6, 6), grid), candidate(ball(5), (6, 17, 6), grid)
     half = candidate(ball(3), (8, 8, 8), grid)
-    union = np.zeros((11, 23, 11), bool)
-    union[:, :11], union[:, 12:] = ball(5), ball(5)
-    union[4:7, 11] = True
+    union = np.zeros((11, 22, 11), bool)
+    union[:, :11], union[:, 11:] = ball(5), ball(5)
     both = candidate(union, (6, 6, 6), grid)
     elsewhere = candidate(ball(3), (20, 5, 30), grid)
-    found = rank.scores([one, half, both, elsewhere], node)
-    assert found.shape == (4,)
-    assert found[0] > 0.75
-    assert found[0] > found[1] + 0.2
-    assert found[3] == 0
-    assert rank.scores([], node).shape == (0,)
+    found = rank.scores([one, other, half, both, elsewhere], depth)
+    assert found.shape == (5,)
+    assert found[:2].min() > 0.75
+    assert found[0] > found[2] + 0.2
+    # Two balls that meet in a point are deepest where the network is, too: their union scores no more than a hundredth higher.
+    assert found[3] < found[:2].min() + 0.01
+    assert found[4] == 0
+    assert rank.scores([], depth).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_a_bundle_gives_its_detector_in_half_precision_too():
     settings = DetectorSettings(channels=SETTINGS.channels, threshold=0.3)
     detector = Detector.from_bundle(Bundle(settings.to_dict(), state))
     assert detector.settings == settings
-    assert detector.look(grid_of(noise())).dtype == np.float32
+    assert detector.look(grid_of(noise())).depth.dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from pydicom import Dataset
 
 from alnnode import locate, phantom
 from alnnode.locate import anatomy, candidates
-from alnnode.locate.detector import DetectorSettings
+from alnnode.locate.detector import DetectorSettings, Maps
 from alnnode.locate.grid import coarsen
 from alnnode.locate.site import Site
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
 from alnnode.records import Side, SliceRef, Volume
+from training.detection import samples
 from training.detection.crops import truth_on
 
 
@@ -27,7 +28,9 @@ class Oracle:
         self.labels = labels
 
     def look(self, grid):
-        return (truth_on(grid, self.labels) > 0).astype(np.float32)
+        labels = truth_on(grid, self.labels)
+        depth = samples.depths(labels)[0].astype(np.float32) / 255
+        return Maps((labels > 0).astype(np.float32), depth)
 
 
 def volume_of(hu, affine, spacing) -> Volume:
