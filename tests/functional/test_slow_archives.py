@@ -64,7 +64,7 @@ def pacs(*, endless: str) -> Iterator[int]:
     """Yield the port of an archive that holds one report, and whose C-FIND or C-MOVE answers "pending" for ever."""
     asked: list[float] = []
     ended, keys = threading.Event(), {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.2", "SOPInstanceUID": "2.25.3"}
-    keys |= {"StudyDate": "20250101", "Modality": "SR", "SeriesDescription": RESULTS}
+    keys |= {"StudyDate": "20250101", "Modality": "SR", "SeriesDescription": f"{RESULTS[0]} 4: report"}
     sink = AE("SINK")
     sink.add_supported_context(ComprehensiveSRStorage)
     taking = sink.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _event: 0x0000)])
