@@ -57,6 +57,14 @@ def read(
         found.left_out.append(
             f"{len(made_here)} object(s) that alnnode made: what a reader corrected comes in others; --own takes the places, without a label"
         )
+    # A segmentation beside a report counts for what the report refers to: with the same tracking UID and moment it could take a mark's place.
+    referred = {mark.segment for item in given if item.sop_instance_uid in wanted for mark in item.marks}
+    given = [
+        item
+        if item.sop_instance_uid in wanted
+        else replace(item, marks=tuple(mark for mark in item.marks if (mark.source_uid, mark.number) in referred))
+        for item in given
+    ]
     by_series: dict[str, list[Mark]] = {}
     for mark in marks.gather(given):
         if mark.source_uid not in wanted:
