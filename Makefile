@@ -32,7 +32,7 @@ PROFILE ?= reduced
 reproduce: $(VENV)/.dev
 	$(BIN)/python -m training reproduce --profile $(PROFILE)
 
-# Trains the detector at full settings on one H100-class GPU (about 12 minutes: one network to ship, and one without each patient to judge it on that patient)
+# Trains the detector at full settings on one H100-class GPU (about 12 minutes by estimate, from 8 minutes for fewer steps: one network to ship, and one without each patient to judge it on that patient)
 # and runs the tests that need a GPU. It needs the crops of `python -m training.detection cut`. GPU_PYTHON: a Python with PyTorch for CUDA.
 GPU_PYTHON ?= $(BIN)/python
 gpu:

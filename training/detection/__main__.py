@@ -51,7 +51,7 @@ def train(
     processes: Annotated[int, typer.Option(help="That draw.")] = os.cpu_count() or 2,
     parallel: Annotated[int, typer.Option(help="Networks trained side by side on the device.")] = 1,
 ) -> None:
-    """Train the detector: 10 minutes on one H100-class GPU (--leave-one-out --parallel 5), a night on two CPU cores."""
+    """Train the detector: by estimate 12 minutes on one H100-class GPU (--leave-one-out --parallel 5), a night on two CPU cores."""
     from training.detection.train import Plan, run
 
     run(Plan(crops, out, leave_one_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
