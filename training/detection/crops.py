@@ -23,7 +23,6 @@ from training.detection.reference import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -113,11 +112,6 @@ def truth_on(grid: SearchGrid, labels: npt.NDArray[np.uint16]) -> npt.NDArray[np
     ]
     found: npt.NDArray[np.uint16] = canonical[np.ix_(*index)]
     return found
-
-
-def load(folder: Path) -> list[AxillaCrop]:
-    """All crops of a folder, by name."""
-    return [AxillaCrop.from_bytes(path.read_bytes()) for path in sorted(folder.glob("*.axilla"))]
 
 
 def cut(site: Site, case: str, reference: Reference) -> list[AxillaCrop]:

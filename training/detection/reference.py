@@ -54,14 +54,12 @@ class Reference:
         nodes: both marked them, at least one as sure.
         uncertain: all other marks of nodes.
         structures: places that are plainly something else (vessel, muscle, gland).
-        axilla: first and last slice of the axilla, of each reader and side.
     """
 
     spacing: Point
     nodes: tuple[MarkedPlace, ...]
     uncertain: tuple[MarkedPlace, ...]
     structures: tuple[MarkedPlace, ...]
-    axilla: tuple[tuple[float, float], ...] = ()
 
 
 def read(folder: Path, case: str) -> Reference:
@@ -100,10 +98,7 @@ def pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> Reference:
         (nodes if sure else uncertain).append(_place([mark, other]))
     uncertain += [_place([second["nodes"][n]]) for n in free]
     structures = [_place([mark]) for marks in (first, second) for mark in marks.get("not", [])]
-    spans = [span for marks in (first, second) for span in marks.get("axilla_range", {}).values() if span]
-    return Reference(
-        spacing, tuple(nodes), tuple(uncertain), tuple(structures), tuple((float(low), float(high)) for low, high in spans)
-    )
+    return Reference(spacing, tuple(nodes), tuple(uncertain), tuple(structures))
 
 
 def _distance_mm(one: Mapping[str, Any], other: Mapping[str, Any], spacing: Point) -> float:
