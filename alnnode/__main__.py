@@ -1,6 +1,6 @@
 """``python -m alnnode`` is the ``alnnode`` command."""
 
-from alnnode.cli import main
+from alnnode.cli.app import main
 
 if __name__ == "__main__":
     main()

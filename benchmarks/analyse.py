@@ -30,10 +30,10 @@ def measure(folder: Path) -> None:
     from pydicom import dcmread
 
     from alnnode import pipeline, report
+    from alnnode.cli.offline import offline_context
     from alnnode.locate.detector import Detector
     from alnnode.model import bundle as bundles
     from alnnode.model.ensemble import Ensemble
-    from alnnode.offline import offline_context
     from alnnode.settings import Settings
 
     paths = sorted(folder.rglob("*.dcm"))

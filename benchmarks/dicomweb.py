@@ -67,7 +67,7 @@ def _answers(url: str) -> bool:
 
 def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     """The HTTP process of the node alone, with its settings' defaults."""
-    from alnnode.store import migrate
+    from alnnode.db.schema import migrate
 
     config = folder / "config.toml"
     config.write_text(

@@ -13,11 +13,11 @@ import numpy as np
 from follow_ups import SETTINGS, Motion, analysed, cut, first, report_of, second, true_number
 
 from alnnode import locate, phantom
-from alnnode.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Earlier
 from alnnode.follow_up import follow
 from alnnode.locate.detector import Detector
 from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Earlier
 
 
 def main() -> int:

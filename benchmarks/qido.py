@@ -78,13 +78,14 @@ def fill_node(folder: Path, count: int) -> None:
     """Write objects and rows as the listener leaves them."""
     from sqlalchemy import insert
 
+    from alnnode.db import engine
+    from alnnode.db.schema import migrate
+    from alnnode.db.tables import Instance, Job, Series
+    from alnnode.dicomweb import indexer
+    from alnnode.dicomweb.attribute_index import Attributes
+    from alnnode.dicomweb.catalogue import Catalogue
     from alnnode.records import JobState
-    from alnnode.store import engine, migrate
-    from alnnode.store.catalogue import Catalogue
-    from alnnode.store.spool import Spool
-    from alnnode.store.tables import Instance, Job, Series
-    from alnnode.web import indexer
-    from alnnode.web.attributes import Attributes
+    from alnnode.spool.spool import Spool
 
     url = f"sqlite:///{folder / 'alnnode.db'}"
     migrate(url)

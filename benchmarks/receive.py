@@ -82,7 +82,7 @@ class Receiver:
 
 def alnnode(folder: Path, port: int) -> list[list[str]]:
     """Two listening processes that share the port; the database is made before."""
-    from alnnode.store import migrate
+    from alnnode.db.schema import migrate
 
     config = folder / "config.toml"
     config.write_text(
@@ -90,9 +90,7 @@ def alnnode(folder: Path, port: int) -> list[list[str]]:
         encoding="utf-8",
     )
     migrate(f"sqlite:///{folder / 'alnnode.db'}")
-    start = (
-        "import sys; from pathlib import Path; from alnnode.settings import load; from alnnode.ingest.scp import run_listener; "
-    )
+    start = "import sys; from pathlib import Path; from alnnode.settings import load; from alnnode.receive.scp import run_listener; "
     start += "run_listener(load(Path(sys.argv[1])), lambda port: None)"
     return [[sys.executable, "-c", start, str(config)]] * 2
 
@@ -129,8 +127,8 @@ def files(pattern: str) -> Callable[[Path], int]:
 
 def recorded(folder: Path) -> int:
     """Rows in the database, each with its file: what the node itself would say."""
-    from alnnode.store import engine
-    from alnnode.store.jobs import Jobs
+    from alnnode.analyse.jobs import Jobs
+    from alnnode.db import engine
 
     rows = sum(job.instances for job in Jobs(engine.create(f"sqlite:///{folder / 'alnnode.db'}")).list())
     return min(rows, files("spool/objects/*/*/*.dcm")(folder))

@@ -11,7 +11,6 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from alnnode.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
 from alnnode.imaging.crop import CropSettings, crop_box
 from alnnode.records import (
     Analysis,
@@ -38,6 +37,7 @@ from alnnode.records import (
     SRClass,
     Volume,
 )
+from alnnode.records.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
 
 POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"

@@ -41,9 +41,9 @@ def ct(number=1, series=f"{STUDY}.1", side=64, **changes):
 
 def data_set(dataset) -> bytes:
     """The data set as encoded, without File Meta Information."""
-    from alnnode.ingest import part10
+    from alnnode.receive import file_meta
 
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()
-    return data[part10.data_set_offset(memoryview(data)) :]
+    return data[file_meta.data_set_offset(memoryview(data)) :]

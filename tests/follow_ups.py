@@ -12,11 +12,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from alnnode import phantom
-from alnnode.comparison import Earlier, EarlierNode, Prior, Record, place
 from alnnode.follow_up import follow
 from alnnode.imaging.crop import CropSettings, crops_for
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import Analysis, Crop, Finding, Prediction, Side, Volume
+from alnnode.records.comparison import Earlier, EarlierNode, Prior, Record, place
 
 SETTINGS = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.0, 2.0), min_nodes_per_side=3, max_nodes_per_side=8)
 BEFORE = date(2025, 11, 2)

@@ -6,9 +6,9 @@ from hashlib import sha256
 from listening import wait_for
 from web_service import stow
 
+from alnnode.db.rows import ResultRow
 from alnnode.model import bundle
 from alnnode.settings import Completion
-from alnnode.store.rows import ResultRow
 
 
 def received(opened, client, files):

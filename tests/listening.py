@@ -12,10 +12,10 @@ from pathlib import Path
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
 from alnnode.settings import load
-from alnnode.store import engine as engines
-from alnnode.store.jobs import Jobs
-from alnnode.store.spool import Spool
+from alnnode.spool.spool import Spool
 
 PROGRAM = Path(__file__).parent / "functional" / "listener.py"
 

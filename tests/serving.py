@@ -15,9 +15,9 @@ from pydicom.uid import ComprehensiveSRStorage, CTImageStorage
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine
 from alnnode.settings import load
-from alnnode.store import engine
-from alnnode.store.jobs import Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

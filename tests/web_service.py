@@ -6,7 +6,7 @@ from threading import Event, Thread
 
 from starlette.testclient import TestClient
 
-from alnnode import store
+from alnnode.db import schema
 from alnnode.settings import Completion, Listener, Node, Retention, Settings, Web
 from alnnode.web.app import create
 from alnnode.web.server import Server, configure, listen
@@ -26,7 +26,7 @@ def service(folder, *, web=None, listener=None, retention=None, **sections):
         web=web or Web(),
         **sections,
     )
-    store.migrate(settings.database_url)
+    schema.migrate(settings.database_url)
     opened = Services.open(settings)
     try:
         with TestClient(create(opened), base_url="http://127.0.0.1:8124") as client:
@@ -63,7 +63,7 @@ def server(folder, *, web=None, **settings):
         web=(web or Web()).model_copy(update={"port": 0}),
         **settings,
     )
-    store.migrate(settings.database_url)
+    schema.migrate(settings.database_url)
     listening, opened = listen(settings), Services.open(settings)
     started = Event()
     running = Server(configure(settings, opened), started.set)

@@ -1,6 +1,6 @@
 """Data sets of workitems in the DICOM JSON model."""
 
-from alnnode.store import ups
+from alnnode.worklist import ups
 
 TRANSACTION = "1.2.826.0.1.3680043.10.9.9"
 

@@ -17,30 +17,23 @@ from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Crop
-from training import cohort as cohorts
-from training import demo as demonstration
-from training import (
-    described,
-    export,
-    grid,
-    lidc_report,
-    networks,
-    onnx_export,
-    page,
-    reproduce_report,
-    reproduction,
-    statistics,
-)
-from training import evaluate as evaluation
-from training import gaze as gazes
-from training import lidc as lidc_nodules
-from training import reproduce as reproducing
 from training.clinical import commands
 from training.clinical.importing import import_nodes
+from training.data import cohort as cohorts
+from training.data import described
 from training.detection.evaluate import evaluate_real
-from training.evaluate_detector import evaluate_detector
-from training.progress import bars, console
-from training.train import TrainSettings, logits
+from training.evaluate import bundle as evaluation
+from training.evaluate import gaze as gazes
+from training.evaluate import operating_points
+from training.evaluate.detector import evaluate_detector
+from training.fit import demo as demonstration
+from training.fit import grid, reproduction
+from training.fit import lidc as lidc_nodules
+from training.fit import reproduce as reproducing
+from training.fit.member import TrainSettings, logits
+from training.networks import build, export, onnx_export
+from training.report import lidc_report, page, reproduce_report
+from training.report.progress import bars, console
 
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("evaluate-detector")(evaluate_detector)
@@ -123,7 +116,7 @@ def evaluate(
         part = cohorts.collect(
             cohorts.Source(seed, PhantomSettings(), crops), patients, work / "crops", report("evaluation phantoms", patients)
         )
-    models = networks.of_bundle(loaded)
+    models = build.of_bundle(loaded)
     point = loaded.identity.operating_point
     figures = evaluation.evaluate(part, models, loaded.manifest.temperature, point.threshold)
     console.print(
@@ -147,12 +140,12 @@ def report(
     loaded = bundles.load(bundles.resolve(bundle))
     _refuse_used(loaded, seed)
     source = cohorts.Source(seed, PhantomSettings(), loaded.crop_settings)
-    models = networks.of_bundle(loaded)
+    models = build.of_bundle(loaded)
     with bars() as progress:
         nodes = described.collect(source, patients, work / "crops", progress("evaluation phantoms", patients))
         gaze, likeness = gazes.look(source, gazed, models, progress("phantoms looked at", gazed))
     scores = {crop: logits(model, nodes.cohort, crop) for crop, model in models.items()}
-    probability = statistics.mean_probability(statistics.stack(scores), loaded.manifest.temperature)
+    probability = operating_points.mean_probability(operating_points.stack(scores), loaded.manifest.temperature)
     beside = {crop.value.upper(): scores[crop] for crop in Crop} | {"short axis alone": nodes.cohort.short_axis}
     evaluated = page.Evaluation(
         title=f"{loaded.manifest.name} {loaded.manifest.version} ({loaded.digest[:12]}) on phantoms of seed {seed}",
@@ -197,7 +190,7 @@ def lidc(
 @app.command()
 def reproduce(
     profile: Annotated[
-        str, typer.Option(help="full, reduced, small or tiny; training/reproduction.toml says what each is.")
+        str, typer.Option(help="full, reduced, small or tiny; training/fit/reproduction.toml says what each is.")
     ] = "reduced",
     work: Cache = Path("runs/reproduction"),
     out: Annotated[Path, typer.Option(help="The document.")] = Path("docs/reproduction.md"),

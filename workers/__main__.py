@@ -11,10 +11,10 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError, SettingsError
-from alnnode.queue import ANALYSE, DELIVER
 from alnnode.settings import load
+from alnnode.task_queue import ANALYSE, DELIVER
+from workers.analyst import Runtime
 from workers.app import create, refuse_at_start, run
-from workers.runtime import Runtime
 
 EXIT_REFUSED, EXIT_SETTINGS = 1, 3
 

@@ -11,19 +11,19 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
+from alnnode.db.rows import ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
-from alnnode.queue import SOFT_SHARE
+from alnnode.priors import lookup
 from alnnode.records import Locate, ReportContext
-from alnnode.store.rows import ResultRow
-from workers import priors
+from alnnode.task_queue import SOFT_SHARE
 from workers.lease import Lease, LeaseLostError
-from workers.steps import END, Steps
+from workers.step_timer import END, Steps
 
 if TYPE_CHECKING:
-    from alnnode.comparison import Earlier
+    from alnnode.db.rows import Claim
     from alnnode.records import ResultObject
-    from alnnode.store.rows import Claim
-    from workers.runtime import Runtime
+    from alnnode.records.comparison import Earlier
+    from workers.analyst import Runtime
 
 POSTPONE = timedelta(seconds=30)
 
@@ -77,8 +77,8 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
 
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
-    header = priors.header_of(paths[0]) if paths else None
-    earlier = priors.find(settings, runtime.spool.root, header, runtime.held)
+    header = lookup.header_of(paths[0]) if paths else None
+    earlier = lookup.find(settings, runtime.spool.root, header, runtime.held)
     known = runtime.jobs.identify(claim, _function_of(claim, earlier, runtime.analyst.arithmetic))
     if known is None:
         raise LeaseLostError(f"job {claim.job_id} was taken over")
@@ -94,7 +94,7 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     if not runtime.jobs.analysed(claim.job_id, claim.attempt, rows, wanted, not_analysed):
         raise LeaseLostError(f"job {claim.job_id} was taken over")
     log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
-    priors.remember(settings, runtime.spool.root, header, objects)
+    lookup.remember(settings, runtime.spool.root, header, objects)
     enqueue_deliveries(claim.job_id, runtime)
 
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from alnnode import heartbeat, logs
-from alnnode.child import end_with_parent
+from alnnode import logs
+from alnnode.db.schema import schema_state
 from alnnode.model import bundle
-from alnnode.parts import say_ready
-from alnnode.queue import ANALYSE, DELIVER, celery_options
-from alnnode.store import schema_state
+from alnnode.process import heartbeat
+from alnnode.process.child import end_with_parent
+from alnnode.process.supervised import say_ready
+from alnnode.task_queue import ANALYSE, DELIVER, celery_options
 from workers import tasks
 
 if TYPE_CHECKING:
     from alnnode.settings import Settings
-    from workers.runtime import Runtime
+    from workers.analyst import Runtime
 
 SPARE_THREADS = 2
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import structlog
 from pydicom.uid import generate_uid
 
+from alnnode.db.clock_repair import AHEAD
+from alnnode.deliver.auditing import Account
+from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
-from alnnode.send.destination import OutboxFile
-from alnnode.store.clock import AHEAD
-from workers.auditing import Account
 
 if TYPE_CHECKING:
+    from alnnode.db.rows import DeliveryClaim, ResultRow
     from alnnode.settings import Destination as DestinationSettings
-    from alnnode.store.rows import DeliveryClaim, ResultRow
-    from workers.runtime import Runtime
+    from workers.analyst import Runtime
 
 log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
 
 def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
     """Ask the destination to commit what it was sent (PS3.4 Annex J); its answer comes here, or to a listener, whenever it does."""
-    from alnnode.ingest import answers  # noqa: PLC0415 - as in `Runtime.commitment_user`
+    from alnnode.deliver import commitment_answers  # noqa: PLC0415 - as in `Runtime.commitment_user`
 
     user, settings = runtime.commitment_user(claim.destination), runtime.destination_settings(claim.destination)
     if user is None or settings is None:  # the settings no longer ask for it
@@ -108,7 +108,7 @@ def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
     transaction_uid = generate_uid(prefix=None)
     runtime.commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]
-    user.ask(transaction_uid, references, lambda result: answers.take(result, runtime.commitments))
+    user.ask(transaction_uid, references, lambda result: commitment_answers.take(result, runtime.commitments))
     until = datetime.now(UTC) + timedelta(seconds=settings.commitment_timeout)
     if runtime.commitments.asked(claim.delivery_id, until):
         log.info("commitment_asked", delivery=claim.delivery_id, destination=claim.destination, objects=len(references))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from alnnode.store.jobs import Jobs
+    from alnnode.analyse.jobs import Jobs
 
 RENEWALS = 4  # in one lease: three may fail before it ends
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
-from alnnode.queue import ANALYSE_TASK, DELIVER_TASK
+from alnnode.task_queue import ANALYSE_TASK, DELIVER_TASK
 from workers import analysing, delivering
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from workers.runtime import Runtime
+    from workers.analyst import Runtime
 
 log = structlog.get_logger()
 

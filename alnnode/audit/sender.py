@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING
 
 import structlog
 
+from alnnode.audit.outbox import Waiting
 from alnnode.audit.sinks import open_sink
-from alnnode.audit.spool import Waiting
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pydicom import dcmread
 
 from alnnode.audit.events import Events
 from alnnode.audit.message import Thing, patient
-from alnnode.audit.spool import Waiting
+from alnnode.audit.outbox import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

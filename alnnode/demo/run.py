@@ -19,12 +19,12 @@ from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[at
 from rich.console import Console
 
 from alnnode import phantom
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine
 from alnnode.demo import pacs, page
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.records import JobState
 from alnnode.settings import load
-from alnnode.store import engine
-from alnnode.store.jobs import Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

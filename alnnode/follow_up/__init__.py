@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.comparison import Change, Comparison, NodeChange, place, study_date
-from alnnode.follow_up.chest import RegistrationError, chest_surface, register
 from alnnode.follow_up.matching import match
-from alnnode.locate.site import Site
+from alnnode.follow_up.registration import RegistrationError, chest_surface, register
+from alnnode.locate.chest_anatomy import Site
 from alnnode.records import Side
+from alnnode.records.comparison import Change, Comparison, NodeChange, place, study_date
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alnnode.comparison import Earlier, EarlierNode, Prior
-    from alnnode.follow_up.chest import Motion
+    from alnnode.follow_up.registration import Motion
     from alnnode.records import Analysis, Finding, Volume
+    from alnnode.records.comparison import Earlier, EarlierNode, Prior
 
 
 def follow(analysis: Analysis, earlier: Earlier) -> Analysis:

@@ -1,5 +1,5 @@
 """Part 10 files to a volume in Hounsfield units, windows and crops."""
 
-from alnnode.imaging import quotes
+from alnnode.imaging import short_errors
 
-quotes.stop()
+short_errors.stop()

@@ -11,7 +11,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import panics, part10
+from alnnode.imaging import decoder_panics, part10
 from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def stored_values(dataset: FileDataset, indices: Iterable[int]) -> Iterator[Raw]
         correct_unused_bits=native_shift is None,
         decoding_plugin=_plugin(syntax),
     )
-    with panics.caught():
+    with decoder_panics.caught():
         for array, _ in arrays:
             yield array if native_shift is None else (array << native_shift[0]) >> native_shift[1]
 

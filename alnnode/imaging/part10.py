@@ -11,7 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import optional
+from alnnode.imaging import optional_attributes
 from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def header_of(dataset: Dataset) -> tuple[Dataset, list[int]]:
             element = dataset[tag]
             if element.VR in _BULKY_VR or element.keyword in _BULKY:
                 continue
-            sound = optional.usable(element)
+            sound = optional_attributes.usable(element)
         except _BROKEN:
             sound = False
         if sound:

@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import decode, geometry, optional, part10
+from alnnode.imaging import decode, geometry, optional_attributes, part10
 from alnnode.imaging.frames import CT_STORAGE, difference, read_frames, text
 from alnnode.records import SliceRef, Volume
 
@@ -58,7 +58,7 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         header, left_out = part10.header_of(part10.read(shown[0].path, pixels=False))
         _tell_loss(header, shown)
     if left_out:
-        notes.append(optional.remark(left_out))
+        notes.append(optional_attributes.remark(left_out))
     if dropped:
         notes.append(f"{dropped} duplicate {'image' if dropped == 1 else 'images'} left out")
     if any(frame.lossy for frame in shown):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from alnnode.locate.chest_anatomy import Site
 from alnnode.locate.search import find, numbered
-from alnnode.locate.site import Site
 
 __all__ = ["Site", "find", "numbered"]

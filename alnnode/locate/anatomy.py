@@ -13,14 +13,14 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from alnnode.locate.coverage import Sight, coverage_of, nothing_shown, outside
-from alnnode.locate.planes import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
+from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
 from alnnode.records import Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.grid import Coarse, FloatVolume, Mask
-    from alnnode.locate.planes import Gaps, Spacing
+    from alnnode.locate.plane_morphology import Gaps, Spacing
     from alnnode.records import AxillaCoverage
 
 AIR_HU = -300.0  # half way between skin and air, a little low: keeps thin skin folds

@@ -15,10 +15,10 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from alnnode.locate import anatomy
-from alnnode.locate.extent import LEAST, axillary
+from alnnode.locate.axilla_extent import LEAST, axillary
+from alnnode.locate.candidate_shape import describe, fat_contacts, filled_notch
+from alnnode.locate.distances import around, depth_of, thicker, within
 from alnnode.locate.grid import resample
-from alnnode.locate.reach import around, depth_of, thicker, within
-from alnnode.locate.shape import describe, fat_contacts, filled_notch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.anatomy import Axilla
+    from alnnode.locate.axillary_level import Landmarks
+    from alnnode.locate.chest_anatomy import Site
     from alnnode.locate.grid import Coarse, FloatVolume, Frame, Mask
-    from alnnode.locate.level import Landmarks
-    from alnnode.locate.site import Site
     from alnnode.records import AxillaCoverage, Side
 
     Labels = npt.NDArray[np.int32]
@@ -82,7 +82,7 @@ class SearchGrid:
 
     @property
     def ramps(self) -> npt.NDArray[np.float64]:
-        """Where its points lie in the chest (`alnnode.locate.level.Landmarks.ramps`), shape (3, 2)."""
+        """Where its points lie in the chest (`alnnode.locate.axillary_level.Landmarks.ramps`), shape (3, 2)."""
         z, y, x = (GRID_MM / d for d in self.frame.spacing)
         return self.landmarks.ramps(self.start, (z, y, x), left=self.side == "left")
 
@@ -115,7 +115,7 @@ class Candidate:
 
     @property
     def place(self) -> npt.NDArray[np.float64]:
-        """Where it lies between the landmarks (`alnnode.locate.level`)."""
+        """Where it lies between the landmarks (`alnnode.locate.axillary_level`)."""
         grid = self.grid
         z, y, x = (s + c * GRID_MM / d for s, c, d in zip(grid.start, self.centre, grid.frame.spacing, strict=True))
         return grid.landmarks.place(z, y, x)

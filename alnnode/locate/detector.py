@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
-from alnnode.locate.level import LevelModel
+from alnnode.locate.axillary_level import LevelModel
 from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block, inputs
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Detector:
 
 
 def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:
-    """Return the ramps (`alnnode.locate.level.Landmarks.ramps`) of a grid of so many columns that has been mirrored."""
+    """Return the ramps (`alnnode.locate.axillary_level.Landmarks.ramps`) of a grid of so many columns that has been mirrored."""
     turned = ramps.copy()
     turned[2] = ramps[2, 0] + (columns - 1) * ramps[2, 1], -ramps[2, 1]
     return turned

@@ -81,7 +81,7 @@ def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 
     Args:
         hu: (n, 1, z, y, x).
-        place: (n, 3, z, y, x) as `alnnode.locate.level.Landmarks.ramps`: dm below the apex, depth, distance from the midline.
+        place: (n, 3, z, y, x) as `alnnode.locate.axillary_level.Landmarks.ramps`: dm below the apex, depth, distance from the midline.
     """
     return torch.cat([(hu / 100).clamp(-2, 3), place.clamp(-1.5, 3)], dim=1)
 

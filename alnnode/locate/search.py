@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alnnode.locate import candidates as proposals
-from alnnode.locate import rank
+from alnnode.locate import ranking
+from alnnode.locate.chest_anatomy import Site
 from alnnode.locate.measure import node_from_mask
 from alnnode.locate.refine import source_mask
-from alnnode.locate.site import Site
 from alnnode.records import Side
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _scored(site: Site, detector: Detector, least: float) -> tuple[list[Candidat
     with ThreadPoolExecutor(2) as pool:
         sides = list(pool.map(read, range(len(grids))))
     found = [candidate for side in sides for candidate in side]
-    return found, np.concatenate([np.zeros(0, np.float32), *map(rank.scores, sides, [seen.depth for seen in maps])])
+    return found, np.concatenate([np.zeros(0, np.float32), *map(ranking.scores, sides, [seen.depth for seen in maps])])
 
 
 def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:

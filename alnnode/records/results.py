@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from alnnode.comparison import Comparison, Earlier
-    from alnnode.locate.site import Site
+    from alnnode.locate.chest_anatomy import Site
     from alnnode.records.classified import Finding, ModelIdentity
+    from alnnode.records.comparison import Comparison, Earlier
     from alnnode.records.images import Volume
     from alnnode.records.nodes import AxillaCoverage
 

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import (
-    capture,
+from alnnode.report.capture import secondary_capture
+from alnnode.report.objects import (
+    encapsulated_pdf,
     key_objects,
     parametric_map,
-    pdf,
     presentation_state,
-    rejection,
-    results_tree,
+    rejection_note,
     segmentation,
-    sr,
-    text_report,
 )
+from alnnode.report.sr import basic_text, measurement_report, results_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +28,8 @@ KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]]
     ObjectRole.PARAMETRIC_MAP: parametric_map.build,
     ObjectRole.KEY_OBJECTS: key_objects.build,
     ObjectRole.PRESENTATION_STATE: presentation_state.build,
-    ObjectRole.TEXT: text_report.build,
-    ObjectRole.PDF: pdf.build,
+    ObjectRole.TEXT: basic_text.build,
+    ObjectRole.PDF: encapsulated_pdf.build,
 }
 
 
@@ -46,13 +44,13 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     for finding in analysis.findings:
         if not all(0 <= p <= 1 for p in (finding.prediction.probability, *finding.prediction.members.values())):
             raise ReportError(f"node {finding.node.number}: a probability is not a number from 0 to 1")
-    captures = capture.build(analysis, context)
-    made = [sr.build(analysis, context, captures), *captures]
+    captures = secondary_capture.build(analysis, context)
+    made = [measurement_report.build(analysis, context, captures), *captures]
     for role, build_kind in KINDS.items():
         if role in context.options.kinds:
             made += build_kind(analysis, context)
     if ObjectRole.RESULTS_TREE in context.options.kinds:
         made += results_tree.build(analysis, context, made)
     if ObjectRole.REJECTION in context.options.kinds:
-        made += rejection.build(analysis, context)
+        made += rejection_note.build(analysis, context)
     return made

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from alnnode.records import NodeSource
-from alnnode.report import changes, words
+from alnnode.report import comparison_text, wording
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, ModelIdentity
@@ -42,16 +42,16 @@ def statements(analysis: Analysis) -> list[Statement]:
     """
     said = [Statement(Kind.NOTICE, analysis.model.banner)]
     if analysis.findings:
-        said.append(Statement(Kind.CONCLUSION, words.headline(analysis)[0]))
-    said.append(Statement(Kind.CONCLUSION, words.patient(analysis)))
+        said.append(Statement(Kind.CONCLUSION, wording.headline(analysis)[0]))
+    said.append(Statement(Kind.CONCLUSION, wording.patient(analysis)))
     if analysis.volume is not None:
-        found = [*words.sides(analysis), *_most_relevant(analysis), *changes.sentences(analysis)]
+        found = [*wording.sides(analysis), *_most_relevant(analysis), *comparison_text.sentences(analysis)]
         said += [Statement(Kind.FINDING, text) for text in found]
     comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
     comments.append(model(analysis.model))
     if analysis.findings:
-        comments.append(words.operating_point(analysis.model.operating_point))
-    comments += changes.error(analysis)
+        comments.append(wording.operating_point(analysis.model.operating_point))
+    comments += comparison_text.error(analysis)
     comments += [f"Geometry: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]
     return said + [Statement(Kind.COMMENT, text) for text in comments]
@@ -72,7 +72,7 @@ def model(identity: ModelIdentity) -> str:
 
 
 def _most_relevant(analysis: Analysis) -> list[str]:
-    ranked = words.by_probability(analysis.findings)
+    ranked = wording.by_probability(analysis.findings)
     said = [f"{place}. {node(finding, analysis)}" for place, finding in enumerate(ranked[:MOST_RELEVANT], start=1)]
     rest = len(ranked) - len(said)
     return [*said, f"and {rest} less probable node{'s' if rest > 1 else ''}: see the measurements"] if rest else said
@@ -83,10 +83,10 @@ def node(finding: Finding, analysis: Analysis) -> str:
     of, volume = finding.node, analysis.volume
     said = [] if of.level is None else [f"level {of.level.value}"]
     if volume is not None:
-        said.append(words.slice_name(volume, of.slice_index))
+        said.append(wording.slice_name(volume, of.slice_index))
     said.append(f"{of.long_axis.length_mm:.1f} x {of.short_axis.length_mm:.1f} mm")
     if of.source is NodeSource.READER:
         said.append("marked by the reader")
-    title, verdict = words.verdict(finding, analysis).split(": ", 1)
-    change = changes.title(finding, analysis)
+    title, verdict = wording.verdict(finding, analysis).split(": ", 1)
+    change = comparison_text.title(finding, analysis)
     return f"{title}: {', '.join([*said, verdict, *([] if change is None else [change])])}"

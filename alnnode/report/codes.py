@@ -9,8 +9,8 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from alnnode.comparison import Change, Growth
 from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
+from alnnode.records.comparison import Change, Growth
 
 SCHEME = "99ALNNODE"
 

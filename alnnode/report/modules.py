@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, RESULTS, __version__
 from alnnode.errors import ReportError
 from alnnode.records import Crop, ObjectRole, ResultObject
-from alnnode.report import carried, words
+from alnnode.report import source_attributes, wording
 from alnnode.report.times import moment
 from alnnode.report.uids import content_uid, uid
 
@@ -181,12 +181,16 @@ def finish(
     _plain(dataset)
     if "SpecificCharacterSet" in dataset:
         del dataset.SpecificCharacterSet
-    for element in (*source_header(analysis), *carried.request(analysis, role), *carried.loss(analysis, role)):
+    for element in (
+        *source_header(analysis),
+        *source_attributes.request(analysis, role),
+        *source_attributes.loss(analysis, role),
+    ):
         dataset.add(element)
     if offset is not None:
         dataset.TimezoneOffsetFromUTC = offset
-    if context.options.unicode or (role is ObjectRole.PARAMETRIC_MAP and carried.has_several_character_sets(dataset)):
-        carried.to_unicode(dataset)
+    if context.options.unicode or (role is ObjectRole.PARAMETRIC_MAP and source_attributes.has_several_character_sets(dataset)):
+        source_attributes.to_unicode(dataset)
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
@@ -271,5 +275,5 @@ def main_image(analysis: Analysis) -> Dataset:
     volume = analysis.volume
     if volume is None:
         return source_image(analysis, None)
-    top = next(iter(words.by_probability(analysis.findings)), None)
+    top = next(iter(wording.by_probability(analysis.findings)), None)
     return source_image(analysis, volume.slices[len(volume.slices) // 2 if top is None else top.node.slice_index])

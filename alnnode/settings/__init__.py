@@ -4,9 +4,9 @@ Precedence, highest first: environment ``ALNNODE__SECTION__KEY``, the file, the 
 of the wrong kind or an impossible combination is a `SettingsError` that names the key, says why and what to do.
 """
 
-from alnnode.settings.http import Oidc, Web, WebToken
-from alnnode.settings.keeping import Audit, Broker, Database, Logging, Node, Retention
+from alnnode.settings.analysis import Analysis, Completion, Report, Route, Worklist
 from alnnode.settings.loading import load
+from alnnode.settings.node import Audit, Broker, Database, Logging, Node, Retention
 from alnnode.settings.peers import (
     Archive,
     Commitment,
@@ -18,9 +18,9 @@ from alnnode.settings.peers import (
     OAuth2,
     Requester,
 )
+from alnnode.settings.root import ENV_PREFIX, Settings
 from alnnode.settings.section import Section
-from alnnode.settings.whole import ENV_PREFIX, Settings
-from alnnode.settings.work import Analysis, Completion, Report, Route, Worklist
+from alnnode.settings.web import Oidc, Web, WebToken
 
 __all__ = [
     "ENV_PREFIX",

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
+from alnnode.settings.analysis import Route
 from alnnode.settings.peers import Archive, Destination
-from alnnode.settings.whole import ENV_PREFIX, Settings
-from alnnode.settings.work import Route
+from alnnode.settings.root import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
-from alnnode.parts import say_ready
+from alnnode.process.supervised import say_ready
 from alnnode.settings import load
 from alnnode.web.server import run
 

@@ -15,17 +15,20 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from alnnode.store.figures import Figures
-from alnnode.store.overview import Overview
-from alnnode.web import frames, health, openapi, pages, qido, stow, subscribers, wado, workitems
+from alnnode.dicomweb import frames, qido, stow, wado
+from alnnode.dicomweb.indexer import Indexer
+from alnnode.status import health, pages
+from alnnode.status.health import Readiness
+from alnnode.status.metrics import Metrics, metrics
+from alnnode.status.overview import Overview
+from alnnode.status.progress import Figures
+from alnnode.web import openapi
 from alnnode.web.access import Guard
 from alnnode.web.auditing import Audited
-from alnnode.web.forwarded import Forwarded
-from alnnode.web.health import Readiness
-from alnnode.web.indexer import Indexer
-from alnnode.web.metrics import Metrics, metrics
-from alnnode.web.performer import Performer
+from alnnode.web.forwarded_address import Forwarded
 from alnnode.web.services import principal
+from alnnode.worklist import event_channel, workitems
+from alnnode.worklist.performer import Performer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -133,9 +136,9 @@ def _worklist() -> list[BaseRoute]:
         _route(workitem, workitems.update, "send", ["POST"]),
         _route(f"{workitem}/state", workitems.change_state, "send", ["PUT"]),
         _route(f"{workitem}/cancelrequest", workitems.request_cancel, "send", ["POST"]),
-        _route(subscriber, subscribers.subscribe, "read", ["POST"]),
-        _route(subscriber, subscribers.unsubscribe, "read", ["DELETE"]),
-        _route(f"{subscriber}/suspend", subscribers.suspend, "read", ["POST"]),
+        _route(subscriber, event_channel.subscribe, "read", ["POST"]),
+        _route(subscriber, event_channel.unsubscribe, "read", ["DELETE"]),
+        _route(f"{subscriber}/suspend", event_channel.suspend, "read", ["POST"]),
         WebSocketRoute("/dicom-web/subscribers/{aetitle}", _channel),
     ]
 
@@ -149,7 +152,7 @@ async def _channel(socket: WebSocket) -> None:
     ):
         await socket.close(1008)
         return
-    await subscribers.channel(socket)
+    await event_channel.channel(socket)
 
 
 def _is_foreign(connection: HTTPConnection, web: Web) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from alnnode.audit import codes
 from alnnode.audit.codes import Outcome
 from alnnode.audit.events import study
-from alnnode.audit.seldom import Seldom
+from alnnode.audit.repeated import Seldom
 from alnnode.audit.trail import patient_in
 from alnnode.web.access import NOBODY
 

@@ -11,10 +11,10 @@ import structlog
 import uvicorn
 
 from alnnode.errors import ServiceError
-from alnnode.ingest.scp import silence
+from alnnode.receive.scp import silence
 from alnnode.web.app import create
-from alnnode.web.door import Door, Limits
-from alnnode.web.protocol import Connection
+from alnnode.web.connection_limits import Door, Limits
+from alnnode.web.http_connection import Connection
 from alnnode.web.services import Services
 
 if TYPE_CHECKING:

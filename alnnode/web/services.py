@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
-from alnnode.ingest.accept import Acceptor
-from alnnode.queue import Producer
-from alnnode.store import engine
-from alnnode.store.catalogue import Catalogue
-from alnnode.store.jobs import Jobs
-from alnnode.store.spool import Spool
-from alnnode.store.subscriptions import Subscriptions
-from alnnode.store.worklist import Worklist
+from alnnode.db import engine
+from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.catalogue import Catalogue
+from alnnode.receive.acceptor import Acceptor
+from alnnode.spool.spool import Spool
+from alnnode.task_queue import Producer
 from alnnode.web.access import Access, Principal
-from alnnode.web.attributes import Attributes
+from alnnode.worklist.subscriptions import Subscriptions
+from alnnode.worklist.worklist import Worklist
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -11,14 +11,14 @@ import numpy as np
 from web_service import BOUNDARY, body
 
 from alnnode import phantom
+from alnnode.dicomweb import multipart, stow, stow_json
+from alnnode.dicomweb.stow_outcome import Outcome
 from alnnode.errors import RejectedObject
 from alnnode.imaging.series import read_volume
-from alnnode.ingest import header
 from alnnode.locate import marks
+from alnnode.locate.chest_anatomy import Site
 from alnnode.locate.measure import node_from_mask
-from alnnode.locate.site import Site
-from alnnode.web import multipart, stow, stow_json
-from alnnode.web.outcome import Outcome
+from alnnode.receive import header
 
 if TYPE_CHECKING:
     import random

@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING
 import pydicom.data
 from pydicom.filereader import read_file_meta_info
 
-from alnnode import store
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
+from alnnode.db import schema
+from alnnode.dicomweb.attribute_index import Attributes
 from alnnode.errors import NotAnalysable, RejectedObject
 from alnnode.imaging import decode, part10
 from alnnode.imaging.frames import Frame
 from alnnode.imaging.series import read_header, read_volume
-from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
-from alnnode.ingest.accept import Acceptor
-from alnnode.ingest.scp import silence
+from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
+from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.scp import silence
 from alnnode.settings import load
-from alnnode.store import engine as engines
-from alnnode.store.jobs import Jobs
-from alnnode.store.spool import Spool
-from alnnode.web.attributes import Attributes
+from alnnode.spool.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -190,7 +190,7 @@ def run(everything: list[Path], folder: Path) -> Tally:
     config = folder / "config.toml"
     config.write_text(f'[node]\ndata_dir = "{folder}"\n[retention]\nmin_free_mb = 0\n', encoding="utf-8")
     settings = load(config)
-    store.migrate(settings.database_url)
+    schema.migrate(settings.database_url)
     for number, path in enumerate(everything):
         database = folder / f"{number}.db"
         database.write_bytes((folder / "alnnode.db").read_bytes())

@@ -99,7 +99,7 @@ def _cut_sender(world: World) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 a listener", lambda w: w.kill("alnnode.listener"), STORED, 3),
+    Fault("kill -9 a listener", lambda w: w.kill("alnnode.receive"), STORED, 3),
     Fault("kill -9 `alnnode listen` (sweep)", lambda w: w.rig.kill_supervisor("listen"), STORED, 2),
     Fault("kill -9 the analysing process", lambda w: w.kill("workers analyse"), REPORTED, 2),
     Fault("kill -9 the delivering worker", lambda w: w.kill("workers deliver"), DELIVERED, 2),
@@ -107,7 +107,7 @@ FAULTS = (
     Fault("kill -9 `alnnode work`", lambda w: w.rig.kill_supervisor("work"), REPORTED, 1),
     Fault("the analysing process gets no more memory", lambda w: w.starve(2), REPORTED, 1),
     Fault("pause the delivering worker", lambda w: w.pause("workers deliver", 2), DELIVERED),
-    Fault("pause a listener", lambda w: w.pause("alnnode.listener", 2), STORED),
+    Fault("pause a listener", lambda w: w.pause("alnnode.receive", 2), STORED),
     Fault("kill -9 Redis", lambda w: w.rig.kill_redis(w.random.uniform(0, 2)), REPORTED, 2),
     Fault("FLUSHALL", lambda w: w.rig.redis.flushall(), REPORTED, 2),
     Fault("PostgreSQL restarts at once", lambda w: w.rig.restart_postgres(signal.SIGQUIT), STORED, 2),

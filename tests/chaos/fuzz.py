@@ -40,17 +40,19 @@ from odd_objects import BAD
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, RTStructureSetStorage
 
-from alnnode import report, store
+from alnnode import report
 from alnnode.audit.trail import patient_in
+from alnnode.db import schema
+from alnnode.dicomweb import attribute_index as attributes
+from alnnode.dicomweb import dicom_json, matching, multipart, stow, wado
 from alnnode.errors import AlnnodeError, NotAnalysable, RejectedObject
-from alnnode.imaging import series, stored
-from alnnode.ingest import header
-from alnnode.ingest.part10 import data_set_offset
-from alnnode.ingest.scp import silence
+from alnnode.imaging import series, stored_image
 from alnnode.model import bundle as bundles
 from alnnode.model import network
-from alnnode.store.spool import Spool
-from alnnode.web import attributes, dicom_json, matching, multipart, stow, wado
+from alnnode.receive import header
+from alnnode.receive.file_meta import data_set_offset
+from alnnode.receive.scp import silence
+from alnnode.spool.spool import Spool
 from chaos.bodies import BodyTries, MarkSeeds
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ BATCH = 200  # tries
 LIMIT = 20  # seconds for one try
 MEMORY = 8 << 30  # bytes of address space
 SHARE = 0.25  # of the minutes, for the listener
-REFUSALS = (AlnnodeError, stored.DamagedImageError, stored.NoSuchFrameError, matching.BadQueryError)
+REFUSALS = (AlnnodeError, stored_image.DamagedImageError, stored_image.NoSuchFrameError, matching.BadQueryError)
 SYNTAXES = (
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2",
@@ -190,7 +192,7 @@ class Tries(BodyTries):
 
     def frames(self) -> None:
         """Pixels of an image, as viewers get them."""
-        image = stored.open_image(self._object())
+        image = stored_image.open_image(self._object())
         image.pixels(1)
 
     def attributes(self) -> None:
@@ -313,7 +315,7 @@ def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[
     message, release = store_request(whole), pdu(5, bytes(4))
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
-        store.migrate(url)
+        schema.migrate(url)
         bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
         node = Listener(Path(folder), url, bounds)
         process = node.start()

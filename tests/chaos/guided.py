@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TARGETS = ("header", "file_head", "marks", "json")
-GUIDING = ["alnnode.ingest", "alnnode.locate.marks", "alnnode.web", "pydicom.filereader", "pydicom.values", "pydicom.jsonrep"]
+GUIDING = [
+    "alnnode.receive",
+    "alnnode.locate.marks",
+    "alnnode.dicomweb",
+    "alnnode.worklist",
+    "alnnode.web",
+    "pydicom.filereader",
+    "pydicom.values",
+    "pydicom.jsonrep",
+]
 LIMIT, MEMORY = 20, 4096  # seconds and MiB of one try
 
 
@@ -61,10 +70,10 @@ def run(target: str, seconds: float, seed: int) -> None:
 
 def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
     """Return what a target begins with, and what reads it."""
-    from alnnode.ingest import header
-    from alnnode.ingest.part10 import data_set_offset
+    from alnnode.dicomweb import stow
     from alnnode.locate import marks
-    from alnnode.web import stow
+    from alnnode.receive import header
+    from alnnode.receive.file_meta import data_set_offset
     from chaos.fuzz import Tries
 
     tries, file, image = Tries(seeds, random.Random(1)), seeds.folder / "guided.dcm", seeds.images[0]

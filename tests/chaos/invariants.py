@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from alnnode.ingest.part10 import data_set_offset
+from alnnode.db import engine as engines
+from alnnode.db.tables import Delivery, DeliveryState, Job, Result
+from alnnode.receive.file_meta import data_set_offset
 from alnnode.records import JobState
-from alnnode.store import engine as engines
-from alnnode.store.tables import Delivery, DeliveryState, Job, Result
 from chaos.rig import COMMITS
 from chaos.studies import NAME
 

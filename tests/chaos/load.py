@@ -17,7 +17,7 @@ from listening import Listener
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
-from alnnode import store
+from alnnode.db import schema
 
 OBJECTS = 10  # of one association
 
@@ -92,7 +92,7 @@ def main() -> int:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="alnnode-load-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
-        store.migrate(url)
+        schema.migrate(url)
         bounds = f"max_associations = {options.associations}\nmax_peer_connections = {options.associations - 1}\nmax_peer_rate = 10000\n"
         listener = Listener(Path(folder), url, bounds)
         pid = listener.start().pid

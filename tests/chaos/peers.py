@@ -17,9 +17,9 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
 from web_service import body, content_type, part10
 
+from alnnode.clients.association import Peer
+from alnnode.clients.commitment_scu import CommitmentUser, Reason, Result, read_request
 from alnnode.errors import DeliveryError
-from alnnode.send.commitment import CommitmentUser, Reason, Result, read_request
-from alnnode.send.scu import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

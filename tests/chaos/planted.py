@@ -17,7 +17,7 @@ DELAY = 0.5  # seconds
 
 def acknowledge_before_fsync() -> None:
     """Success is answered while the bytes are still in memory."""
-    from alnnode.ingest.accept import Acceptor
+    from alnnode.receive.acceptor import Acceptor
 
     keep = Acceptor._keep
 
@@ -35,10 +35,10 @@ def enqueue_before_commit() -> None:
     import os
     from pathlib import Path
 
-    from alnnode.queue import Producer
+    from alnnode.analyse import jobs
     from alnnode.records import JobState
     from alnnode.settings import load
-    from alnnode.store import jobs
+    from alnnode.task_queue import Producer
 
     move = jobs.move
 
@@ -65,7 +65,7 @@ def quote_a_name() -> None:
     """A line of the log names the patient."""
     import structlog
 
-    from alnnode.ingest.scp import Receiver
+    from alnnode.receive.scp import Receiver
 
     store = Receiver._store
 
@@ -78,8 +78,8 @@ def quote_a_name() -> None:
 
 def raise_a_name() -> None:
     """Exceptions that nobody foresaw hold patient data: at the door for objects marked so, and in every analysis."""
-    from alnnode.ingest import header
-    from workers.runtime import ModelAnalyst
+    from alnnode.receive import header
+    from workers.analyst import ModelAnalyst
 
     read = header.read
 
@@ -107,7 +107,7 @@ BUGS = {
 def main() -> None:
     """Plant, for this process and its children, and become the module."""
     bug, module, *arguments = sys.argv[1:]
-    from alnnode import child
+    from alnnode.process import child
 
     plain = child.command
 

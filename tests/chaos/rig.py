@@ -20,10 +20,10 @@ from processes import alive, command_line, descendants, end_postgres
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode import store
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
+from alnnode.db import schema
 from alnnode.settings import load
-from alnnode.store import engine as engines
-from alnnode.store.jobs import Jobs
 from chaos.clock import Clock
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Rig:
             connection.execute(text("CREATE DATABASE node"))
         admin.dispose()
         self.database = url.set(database="node").render_as_string(hide_password=False)
-        store.migrate(self.database)
+        schema.migrate(self.database)
         self.redis_port, self.port, self.web_port = free_port(), free_port(), free_port()
         self.redis = redis_client.Redis(port=self.redis_port, socket_timeout=2)
         self._redis: subprocess.Popen[bytes] | None = None

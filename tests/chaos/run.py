@@ -22,10 +22,10 @@ from listening import wait_for
 from processes import children
 from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode.db.tables import DeliveryState
 from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
 from alnnode.records import JobState
-from alnnode.store.tables import DeliveryState
 from chaos import faults, studies
 from chaos.invariants import ENDS, violations
 from chaos.peers import Network, Pacs, Senders, echoes

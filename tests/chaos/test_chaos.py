@@ -49,7 +49,7 @@ def test_it_finds_a_node_that_acknowledges_before_the_bytes_are_safe(planted) ->
     with run.rig:
         study = run.send()
         wait_for(lambda: study.complete_at is not None, 90)
-        for pid in run.rig.find("alnnode.listener"):
+        for pid in run.rig.find("alnnode.receive"):
             os.kill(pid, signal.SIGKILL)
         assert any(line.startswith("LOST") for line in run.conclude().violations)
 

@@ -13,8 +13,8 @@ from processes import end_postgres
 from programs import PROGRAMS, system
 from sqlalchemy import create_engine, make_url, text
 
-from alnnode import store
-from alnnode.store import engine as engines
+from alnnode.db import engine as engines
+from alnnode.db import schema
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def database_url(request, tmp_path):
             connection.execute(text(f"CREATE DATABASE {name}"))
         admin.dispose()
         url = server.set(database=name).render_as_string(hide_password=False)
-    store.migrate(url)
+    schema.migrate(url)
     return url
 
 

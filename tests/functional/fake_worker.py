@@ -21,8 +21,8 @@ from alnnode import logs
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.settings import load
 from workers import analysing
+from workers.analyst import Runtime
 from workers.app import create, run
-from workers.runtime import Runtime
 
 LEASE = timedelta(seconds=2)
 DELIVERY_LEASE = timedelta(seconds=8)  # nothing renews it, and on a busy machine a delivery may stand still for a while

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from alnnode import logs
-from alnnode.ingest.scp import run_listener
+from alnnode.receive.scp import run_listener
 from alnnode.settings import load
 
 if __name__ == "__main__":

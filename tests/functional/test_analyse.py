@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from alnnode import phantom, pipeline, report
-from alnnode.comparison import Earlier
+from alnnode.cli.offline import analyse_folder, offline_context
 from alnnode.errors import NotAnalysable
 from alnnode.follow_up import follow
 from alnnode.imaging.series import candidate_series, read_volume
@@ -21,8 +21,8 @@ from alnnode.locate.detector import Detector
 from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import Ensemble
-from alnnode.offline import analyse_folder, offline_context
 from alnnode.records import NodeSource, Side
+from alnnode.records.comparison import Earlier
 from alnnode.settings import Settings
 
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

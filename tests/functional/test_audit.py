@@ -16,14 +16,15 @@ from lxml import etree
 from typer.testing import CliRunner
 from web_service import body, content_type, part10, server
 
-from alnnode import check, store
 from alnnode.audit import sender as senders
 from alnnode.audit.sender import Sender
-from alnnode.cli import app
-from alnnode.ingest.sweep import Sweep
+from alnnode.cli import check
+from alnnode.cli.app import app
+from alnnode.db import schema
+from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.sweep import Sweep
 from alnnode.records import JobState
 from alnnode.settings import Audit, Destination, Web, WebToken
-from alnnode.store.requests import Requests
 from alnnode.web.access import FAILURES
 
 SECRET = "a secret of 16 or more"
@@ -56,7 +57,7 @@ def table(audit: Audit) -> str:
 def listener(folder, audit, more=""):
     """A listening process, and a sender as the supervisor has it."""
     url = f"sqlite:///{folder / 'alnnode.db'}"
-    store.migrate(url)
+    schema.migrate(url)
     running = Listener(folder, url, f"{more}\n{table(audit)}")
     running.start()
     sender = Sender(running.settings)

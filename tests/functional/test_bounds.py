@@ -16,7 +16,7 @@ from pynetdicom import AE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import Verification
 
-from alnnode import store
+from alnnode.db import schema
 
 SLOW = 0.1  # seconds between two bytes
 
@@ -27,7 +27,7 @@ def make(tmp_path):
 
     def start(extra="") -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
-        store.migrate(url)
+        schema.migrate(url)
         made.append(Listener(tmp_path, url, extra))
         made[-1].start()
         return made[-1]

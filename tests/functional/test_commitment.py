@@ -17,20 +17,19 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from typer.testing import CliRunner
 from viewers import orthanc
 
-from alnnode import store
-from alnnode.cli import app
-from alnnode.ingest.accept import Acceptor
+from alnnode.cli.app import app
+from alnnode.clients.commitment_scu import read_request, read_result
+from alnnode.db import engine, schema
+from alnnode.db.rows import ResultRow
+from alnnode.db.tables import DeliveryState, RequestState
+from alnnode.deliver.commitments import MAX_RESENDS, Commitments
+from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.commitment_requests import Requests
 from alnnode.records import JobState, ObjectRole
-from alnnode.send.commitment import read_request, read_result
 from alnnode.settings import Destination, load
-from alnnode.store import engine
-from alnnode.store.commitments import MAX_RESENDS, Commitments
-from alnnode.store.overview import Overview
-from alnnode.store.requests import Requests
-from alnnode.store.rows import ResultRow
-from alnnode.store.tables import DeliveryState, RequestState
+from alnnode.status.overview import Overview
 from workers import delivering
-from workers.runtime import Runtime
+from workers.analyst import Runtime
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMAGE = dicom_objects.ct(1)
@@ -152,7 +151,7 @@ def reasons(result) -> dict[str, int]:
 
 def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'alnnode.db'}"
-    store.migrate(url)
+    schema.migrate(url)
     requests, overview = Requests(engine.create(url)), Overview(engine.create(url))
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=31)
@@ -174,7 +173,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
 def node(tmp_path):
     """A listener, and a peer that may ask it."""
     url, port = f"sqlite:///{tmp_path / 'alnnode.db'}", free_port()
-    store.migrate(url)
+    schema.migrate(url)
     listener = Listener(
         tmp_path,
         url,
@@ -260,7 +259,7 @@ class Bench:
 
     def __init__(self, folder, port, title="PACS") -> None:
         url = f"sqlite:///{folder / 'alnnode.db'}"
-        store.migrate(url)
+        schema.migrate(url)
         self.listener = Listener(folder, url)
         settings = self.listener.settings
         pacs = Destination(

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from alnnode import broker, store
+from alnnode.analyse import overdue
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine, schema
+from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.errors import ServiceError
-from alnnode.parts import Part
-from alnnode.queue import ANALYSE, DELIVER, Producer
+from alnnode.node import private_redis
+from alnnode.process.supervised import Part
 from alnnode.records import JobState
 from alnnode.settings import load
-from alnnode.store import engine, overdue
-from alnnode.store.jobs import Jobs
-from alnnode.store.rows import NewInstance, SeriesFacts
+from alnnode.task_queue import ANALYSE, DELIVER, Producer
 
 pytestmark = pytest.mark.redis
 redis = pytest.importorskip("redis")
@@ -88,14 +89,14 @@ class Node:
             encoding="utf-8",
         )
         self.settings = load(self.config)
-        store.migrate(self.settings.database_url)
+        schema.migrate(self.settings.database_url)
         self.jobs = Jobs(engine.create(self.settings.database_url, 5))
         self.producer = Producer(self.settings)
         self.redis = Part(
             "redis",
-            lambda: broker.prepare(self.settings.redis_socket),
+            lambda: private_redis.prepare(self.settings.redis_socket),
             os.environ,
-            ready=lambda: broker.answers(self.settings.redis_socket),
+            ready=lambda: private_redis.answers(self.settings.redis_socket),
         )
         self.workers: dict[str, Part] = {}
         self._stop = threading.Event()

@@ -18,10 +18,10 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from web_service import part10, server, service, stow
 
+from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.indexer import Indexer
 from alnnode.settings import Web, WebToken
-from alnnode.store.spool import Spool
-from alnnode.web.attributes import Attributes
-from alnnode.web.indexer import Indexer
+from alnnode.spool.spool import Spool
 
 TOKEN = "a-token-of-the-tests"
 

@@ -9,16 +9,15 @@ import dicom_objects
 import pytest
 from chaos.rig import Disk
 
-from alnnode import store
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine, schema
 from alnnode.errors import RejectedObject
-from alnnode.ingest.accept import Acceptor
-from alnnode.ingest.sweep import Sweep
+from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.sweep import Sweep
 from alnnode.records import JobState
 from alnnode.settings import Node, Retention, Settings
-from alnnode.store import engine
-from alnnode.store.jobs import Jobs
-from alnnode.store.requests import Requests
-from alnnode.store.spool import ORPHAN_AGE, Spool
+from alnnode.spool.spool import ORPHAN_AGE, Spool
 
 SIDE = 1024  # 2 MiB an image
 LEASE = timedelta(minutes=1)
@@ -46,7 +45,7 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
         database={"url": f"sqlite:///{tmp_path / 'node.db'}"},
         retention=Retention(min_free_mb=16, clean_below_mb=24, clean_to_mb=34),
     )
-    store.migrate(settings.database_url)
+    schema.migrate(settings.database_url)
     database = engine.create(settings.database_url)
     jobs, spool = Jobs(database), Spool(small / "spool")
     acceptor, sweep = Acceptor(settings, jobs, spool), Sweep(settings, jobs, Requests(database), spool, Nobody())

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from listening import Listener, wait_for
 
-from alnnode import store
+from alnnode.db import schema
 
 OBJECT = dicom_objects.data_set(dicom_objects.ct(1, side=16))
 MESSAGE, RELEASE = store_request(OBJECT), pdu(5, bytes(4))
@@ -22,7 +22,7 @@ MESSAGE, RELEASE = store_request(OBJECT), pdu(5, bytes(4))
 def listener(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     url = f"sqlite:///{folder / 'alnnode.db'}"
-    store.migrate(url)
+    schema.migrate(url)
     bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
     listener = Listener(folder, url, bounds)
     listener.start()

@@ -10,16 +10,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from alnnode import store
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import schema
+from alnnode.db.engine import for_writing
+from alnnode.db.rows import NewInstance, Recorded, ResultRow, SeriesFacts
+from alnnode.db.schema import MIGRATIONS
+from alnnode.db.tables import Base, DeliveryState
+from alnnode.deliver.commitments import Commitments
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Completion
-from alnnode.store.commitments import Commitments
-from alnnode.store.engine import for_writing
-from alnnode.store.jobs import Jobs
-from alnnode.store.rows import NewInstance, Recorded, ResultRow, SeriesFacts
-from alnnode.store.schema import MIGRATIONS
-from alnnode.store.tables import Base, DeliveryState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
@@ -87,8 +87,8 @@ def finish(jobs, job_id, second=61.0, results=None, destinations=None, **digests
 def test_migrations_build_exactly_the_tables(engine, database_url) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    assert store.schema_state(database_url).startswith("schema ")
-    store.migrate(database_url)
+    assert schema.schema_state(database_url).startswith("schema ")
+    schema.migrate(database_url)
 
 
 def test_rows_of_the_first_release_go_on_after_a_migration(engine, database_url) -> None:
@@ -109,7 +109,7 @@ def test_rows_of_the_first_release_go_on_after_a_migration(engine, database_url)
             "deliveries": f"('d', 'j', 'pacs', 'sr', 'PENDING', 1, '{moment}', NULL, '{moment}', 0, 'away', NULL)",
         }.items():
             connection.execute(text(f"INSERT INTO {table} VALUES {values}"))
-    store.migrate(database_url)
+    schema.migrate(database_url)
     jobs = Jobs(engine)
     assert jobs.due_deliveries(at(61)) == ("d",)
     taken = jobs.claim_delivery("d", timedelta(minutes=5), at(61))

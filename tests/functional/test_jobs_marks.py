@@ -8,12 +8,12 @@ import pytest
 from listening import wait_for
 from sqlalchemy import text
 
+from alnnode.analyse import claims
+from alnnode.analyse.jobs import Jobs
+from alnnode.db.engine import for_writing
+from alnnode.db.rows import NewInstance, ResultRow, SeriesFacts
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Completion
-from alnnode.store import claims
-from alnnode.store.engine import for_writing
-from alnnode.store.jobs import Jobs
-from alnnode.store.rows import NewInstance, ResultRow, SeriesFacts
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = Completion(association_grace=5, quiet=60)

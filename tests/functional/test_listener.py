@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
-from alnnode.ingest.recorder import replay
+from alnnode.receive.recorder import replay
 from alnnode.records import JobState
 
 

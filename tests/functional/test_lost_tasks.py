@@ -12,16 +12,16 @@ from celery import Celery
 from functional.test_jobs import BOTH, REPORT, instance
 from listening import wait_for
 
-from alnnode import queue as queue_module
-from alnnode import store
-from alnnode.ingest.sweep import Sweep
-from alnnode.queue import ANALYSE, DELIVER, Producer, celery_options
+from alnnode import task_queue as queue_module
+from alnnode.analyse import overdue
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
+from alnnode.db import schema
+from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.sweep import Sweep
 from alnnode.settings import Broker, Completion, Node, Settings
-from alnnode.store import engine as engines
-from alnnode.store import overdue
-from alnnode.store.jobs import Jobs
-from alnnode.store.requests import Requests
-from alnnode.store.spool import Spool
+from alnnode.spool.spool import Spool
+from alnnode.task_queue import ANALYSE, DELIVER, Producer, celery_options
 
 redis = pytest.importorskip("redis")
 pytestmark = pytest.mark.redis
@@ -39,7 +39,7 @@ class Bench:
             completion=Completion(quiet=1),
             retention={"min_free_mb": 0, "clean_below_mb": 0, "clean_to_mb": 0},
         )
-        store.migrate(self.settings.database_url)
+        schema.migrate(self.settings.database_url)
         engine = engines.create(self.settings.database_url)
         self.jobs, self.producer = Jobs(engine), Producer(self.settings)
         self.redis = redis.Redis(unix_socket_path=str(socket))

@@ -11,8 +11,8 @@ from pydicom.uid import JPEGBaseline8Bit
 from web_service import part10, service, stow
 from workitem import workitem
 
+from alnnode.dicomweb import dicom_json
 from alnnode.settings import Worklist
-from alnnode.web import dicom_json
 
 SERIES = f"{STUDY}.1"
 SEARCHES = [

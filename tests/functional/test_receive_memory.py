@@ -12,7 +12,7 @@ import pytest
 from hostile_pdus import CT, element, pdu, request
 from listening import Listener, wait_for
 
-from alnnode import store
+from alnnode.db import schema
 
 UID = b"1.2.826.0.1.3680043.10.1.1.1"
 PIECE = 120 << 10
@@ -24,7 +24,7 @@ def make(tmp_path):
 
     def start(extra="", **options) -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
-        store.migrate(url)
+        schema.migrate(url)
         made.append(Listener(tmp_path, url, extra, **options))
         made[-1].start()
         return made[-1]

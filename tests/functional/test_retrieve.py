@@ -21,21 +21,22 @@ from viewers import free_port, orthanc, post
 from web_service import part10, service
 from workitem import attribute, workitem
 
-from alnnode import check, report
-from alnnode.comparison import Earlier
+from alnnode import report
+from alnnode.cli import check
+from alnnode.clients.query_retrieve import Retriever
+from alnnode.deliver.cstore import CStoreDestination
+from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
-from alnnode.ingest.routes import unwanted
+from alnnode.priors import lookup
+from alnnode.receive.routes import unwanted
 from alnnode.records import JobState
-from alnnode.send.cstore import CStoreDestination
-from alnnode.send.destination import OutboxFile
-from alnnode.send.retrieve import Retriever
+from alnnode.records.comparison import Earlier
 from alnnode.settings import Archive, Completion, Destination, DestinationTls, Report, Route
 from alnnode.settings import Worklist as WorklistSettings
-from alnnode.store import ups
-from alnnode.store.ups import State
-from alnnode.web.performer import Performer
-from workers import priors
-from workers.runtime import Runtime
+from alnnode.worklist import ups
+from alnnode.worklist.performer import Performer
+from alnnode.worklist.ups import State
+from workers.analyst import Runtime
 
 UID, SERIES, TITLE = "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1", "PACS"
 ORTHANC = pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc")
@@ -104,7 +105,7 @@ def test_a_workitem_whose_series_is_moved_from_orthanc_to_the_node(listener, tmp
 
 @ORTHANC
 def test_orthanc_that_does_not_know_the_node_or_the_series(listener, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with orthanc(tmp_path) as (root, port), node(listener, pacs(port)) as (client, opened, performer):
         post(root, part10(ct(1)))
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
@@ -268,7 +269,7 @@ def broken_off(event):
 
 @pytest.mark.parametrize("first", [part, broken_off])
 def test_a_part_of_a_series_is_not_taken_for_the_whole(listener, monkeypatch, first) -> None:
-    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with faulty(listener, first, whole) as port, node(listener, pacs(port)) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or "not here yet" in str(opened.worklist.get(UID).document))
@@ -281,7 +282,7 @@ def test_a_part_of_a_series_is_not_taken_for_the_whole(listener, monkeypatch, fi
 
 
 def test_what_never_comes_whole_cancels_the_workitem_with_its_reason(listener, monkeypatch) -> None:
-    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with faulty(listener, part) as port, node(listener, pacs(port)) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
@@ -293,7 +294,7 @@ def test_what_never_comes_whole_cancels_the_workitem_with_its_reason(listener, m
 @DCMTK
 @pytest.mark.dcmtk
 def test_an_archive_that_cannot_reach_the_node_gives_the_workitem_its_reason(listener, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with dcmqrscp(tmp_path, free_port()) as port, node(listener, pacs(port), attempts=1) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
@@ -339,7 +340,7 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
             }
         )
         runtime = Runtime(settings)
-        found = priors.find(settings, runtime.spool.root, today(), runtime.held)
+        found = lookup.find(settings, runtime.spool.root, today(), runtime.held)
         assert found.trouble is None
         assert found.prior.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
         (job,) = listener.jobs.list()  # neither the stranger's report nor the captures
@@ -347,7 +348,7 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
         assert listener.jobs.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
         job = listener.jobs.get(job.job_id)
         assert (job.state, job.reason) == (JobState.SKIPPED, "holds results of this software")
-        assert priors.find(settings, runtime.spool.root, today(), runtime.held) == found
+        assert lookup.find(settings, runtime.spool.root, today(), runtime.held) == found
         assert [one.revision for one in listener.jobs.list()] == [1], "what is here is not moved again"
 
 
@@ -358,7 +359,7 @@ def test_an_earlier_report_that_cannot_come_costs_the_comparison_only(listener, 
         settings = listener.settings.model_copy(
             update={"report": Report(follow_up="archives"), "archives": (pacs(port, timeout=5),)}
         )
-        assert priors.find(settings, tmp_path, today()) == Earlier(trouble="archive pacs could not be asked")
+        assert lookup.find(settings, tmp_path, today()) == Earlier(trouble="archive pacs could not be asked")
         strange = today()
         strange.PatientID = "P-*"
-        assert priors.find(settings, tmp_path, strange) == Earlier(trouble="archive pacs could not be asked")
+        assert lookup.find(settings, tmp_path, strange) == Earlier(trouble="archive pacs could not be asked")

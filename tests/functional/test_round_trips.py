@@ -13,12 +13,12 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless
 from viewers import PLUGIN, free_port, orthanc
 
 from alnnode import report
+from alnnode.deliver.cstore import CStoreDestination
+from alnnode.deliver.destination import OutboxFile
+from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError
 from alnnode.records import CaptureForm, MapFrames, ResultObject, SRClass
-from alnnode.report import record
-from alnnode.send.cstore import CStoreDestination
-from alnnode.send.destination import OutboxFile
-from alnnode.send.stow import StowDestination
+from alnnode.report.sr import prior_record
 from alnnode.settings import Destination
 
 # What neither the default nor the other has.
@@ -117,10 +117,13 @@ def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> No
         sent = dcmread(results[dataset.SOPInstanceUID][1])
         if sent.file_meta.TransferSyntaxUID == JPEGLSLossless != dataset.file_meta.TransferSyntaxUID:
             sent.decompress(generate_instance_uid=False)  # a peer that does not take it gets the same pixels
-        if "implicit" in peer and (record.GROUP, 0x1000 + record.ELEMENT) in sent:
+        if "implicit" in peer and (prior_record.GROUP, 0x1000 + prior_record.ELEMENT) in sent:
             # The VRs of a private element and of pixels are not in the data set then.
-            assert record.read(dataset) == record.read(sent) is not None
-            del dataset[record.GROUP, 0x1000 + record.ELEMENT], sent[record.GROUP, 0x1000 + record.ELEMENT]
+            assert prior_record.read(dataset) == prior_record.read(sent) is not None
+            del (
+                dataset[prior_record.GROUP, 0x1000 + prior_record.ELEMENT],
+                sent[prior_record.GROUP, 0x1000 + prior_record.ELEMENT],
+            )
         if "implicit" in peer and "PixelData" in sent:
             dataset["PixelData"].VR = sent["PixelData"].VR
         assert dataset == sent

@@ -10,9 +10,9 @@ from programs import PROGRAMS, system
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
+from alnnode.deliver.cstore import CStoreDestination
+from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.send.cstore import CStoreDestination
-from alnnode.send.destination import OutboxFile
 from alnnode.settings import Destination
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")]

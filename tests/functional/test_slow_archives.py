@@ -16,14 +16,16 @@ from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
-from alnnode import RESULTS, store
-from alnnode.comparison import Earlier
-from alnnode.ingest import part10
+from alnnode import RESULTS
+from alnnode.db import schema
+from alnnode.db.rows import NewInstance, SeriesFacts
+from alnnode.priors import lookup
+from alnnode.receive import file_meta
 from alnnode.records import JobState
+from alnnode.records.comparison import Earlier
 from alnnode.settings import Archive, Node, Report, Settings
-from alnnode.store.rows import NewInstance, SeriesFacts
-from workers import analysing, priors
-from workers.runtime import Runtime
+from workers import analysing
+from workers.analyst import Runtime
 
 TODAY = header()
 TODAY.StudyInstanceUID, TODAY.StudyDate = "2.25.555", "20260901"
@@ -112,7 +114,7 @@ def asking(*archives: Archive, folder=None) -> Settings:
 
 def looked(settings: Settings, spool) -> Earlier:
     begun = time.monotonic()
-    found = priors.find(settings, spool, TODAY)
+    found = lookup.find(settings, spool, TODAY)
     assert time.monotonic() - begun < BOUND + 3
     return found
 
@@ -150,7 +152,7 @@ def test_several_slow_archives_take_no_longer_than_one(tmp_path) -> None:
 
 def test_trouble_of_any_kind_costs_the_comparison_only(tmp_path) -> None:
     (tmp_path / "priors").write_text("no folder", encoding="ascii")
-    assert priors.find(Settings(), tmp_path, TODAY) == Earlier(trouble="the reports that this node keeps could not be read")
+    assert lookup.find(Settings(), tmp_path, TODAY) == Earlier(trouble="the reports that this node keeps could not be read")
 
 
 class Analyst:
@@ -174,11 +176,11 @@ class Analyst:
 def test_the_job_of_a_series_is_analysed_while_its_archive_is_silent(tmp_path) -> None:
     with http() as url:
         analyst, settings = Analyst(), asking(Archive(name="vna", url=url, timeout=60), folder=tmp_path)
-        store.migrate(settings.database_url)
+        schema.migrate(settings.database_url)
         runtime = Runtime(settings, analyst)
         image = ct(StudyDate="20260901")
         content = data_set(image)
-        head = part10.head(image.SOPClassUID, image.SOPInstanceUID, "1.2.840.10008.1.2.1", "CT1", "0" * 64)
+        head = file_meta.head(image.SOPClassUID, image.SOPInstanceUID, "1.2.840.10008.1.2.1", "CT1", "0" * 64)
         (runtime.spool.root / "a.dcm").write_bytes(head + content)
         facts, at = SeriesFacts(modality="CT", announced=1), datetime.now(UTC) - timedelta(hours=1)
         row = NewInstance(image.SOPClassUID, image.SOPInstanceUID, "1.2.3", "1.2", "1.2.1", "a.dcm", "a" * 64, 1, at, facts)

@@ -19,11 +19,11 @@ from sqlalchemy import insert
 from web_service import part10, server, service
 
 from alnnode import report
+from alnnode.db.tables import Job
 from alnnode.model import bundle as bundles
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
 from alnnode.settings import Web, WebToken
-from alnnode.store.tables import Job
 
 TOKENS = tuple(
     WebToken(name=name, roles=(name,), sha256=sha256(f"{name}-secret".encode()).hexdigest()) for name in ("admin", "read")

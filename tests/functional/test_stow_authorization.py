@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from web_service import part10, server
 
+from alnnode.deliver.destination import OutboxFile
+from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
-from alnnode.send.destination import OutboxFile
-from alnnode.send.stow import StowDestination
 from alnnode.settings import Destination, DestinationTls, OAuth2, Web, WebToken
 
 SECRET = "the-token-of-the-archive"

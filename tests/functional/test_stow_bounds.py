@@ -15,7 +15,7 @@ from dicom_objects import ct
 from listening import free_port, wait_for
 from web_service import body, content_type, part10
 
-from alnnode import store
+from alnnode.db import schema
 from alnnode.settings import load
 
 LIMIT_MB = 300
@@ -30,7 +30,7 @@ def process(tmp_path_factory):
         f'[node]\ndata_dir = "{folder}"\n[retention]\nmin_free_mb = 0\n[web]\nport = {port}\n[logging]\nlevel = "warning"\n',
         "utf-8",
     )
-    store.migrate(load(config).database_url)
+    schema.migrate(load(config).database_url)
     environment = {**os.environ, "ALNNODE_CONFIG": str(config)}
     with (folder / "log").open("wb") as log:
         started = subprocess.Popen([sys.executable, "-m", "alnnode.web"], env=environment, stdout=log, stderr=log)

@@ -14,11 +14,11 @@ from certificates import Authority
 from listening import Listener, free_port, wait_for
 from programs import PROGRAMS, system
 
-from alnnode import store
-from alnnode.check import run as check
+from alnnode.cli.check import run as check
+from alnnode.db import schema
+from alnnode.deliver.cstore import CStoreDestination
+from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.send.cstore import CStoreDestination
-from alnnode.send.destination import OutboxFile
 from alnnode.settings import Destination, DestinationTls
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescu") is None, reason="NO DCMTK: apt install dcmtk")]
@@ -41,7 +41,7 @@ def listen(tmp_path, authorities):
 
     def start(more="") -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
-        store.migrate(url)
+        schema.migrate(url)
         listener = Listener(tmp_path, url, "acse_timeout = 2\n" + table(authorities[0], more))
         made.append(listener)
         listener.start()

@@ -17,7 +17,7 @@ from dicom_objects import STUDY, ct
 from listening import free_port, wait_for
 from web_service import body, part10, server
 
-from alnnode import store
+from alnnode.db import schema
 from alnnode.settings import Web, load
 
 HEAD = b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -33,7 +33,7 @@ def process(tmp_path_factory):
         f'[node]\ndata_dir = "{folder}"\n[retention]\nmin_free_mb = 0\n[web]\nport = {port}\n[logging]\nlevel = "error"\n',
         "utf-8",
     )
-    store.migrate(load(config).database_url)
+    schema.migrate(load(config).database_url)
     environment = {**os.environ, "ALNNODE_CONFIG": str(config)}
     with (folder / "log").open("wb") as log:
         started = subprocess.Popen([sys.executable, "-m", "alnnode.web"], env=environment, stdout=log, stderr=log)
@@ -222,9 +222,9 @@ def test_an_answer_that_nobody_takes_ends(tmp_path) -> None:
 
 
 def test_half_a_tls_handshake_takes_no_place_and_ends(tmp_path, monkeypatch) -> None:
-    from alnnode.web import protocol
+    from alnnode.web import http_connection
 
-    monkeypatch.setattr(protocol, "HANDSHAKE", 2)
+    monkeypatch.setattr(http_connection, "HANDSHAKE", 2)
     authority = Authority(tmp_path / "ca")
     pair = authority.issue("127.0.0.1")
     hello = ssl.MemoryBIO()

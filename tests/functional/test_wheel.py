@@ -53,7 +53,7 @@ def test_wheel_holds_the_packages_the_bundle_and_the_licence(wheel: Path) -> Non
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"alnnode", "workers", "training"}
-    for needed in ("alnnode/py.typed", "alnnode/model/demo/manifest.json", "alnnode/store/migrations/env.py"):
+    for needed in ("alnnode/py.typed", "alnnode/model/demo/manifest.json", "alnnode/db/migrations/env.py"):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pt", ".pth", ".pkl", ".pickle"))]
@@ -61,7 +61,7 @@ def test_wheel_holds_the_packages_the_bundle_and_the_licence(wheel: Path) -> Non
 
 def test_a_listener_needs_no_torch(installed: Path, tmp_path: Path) -> None:
     code = WITHOUT_EXTRAS + (
-        "import alnnode, alnnode.cli, alnnode.serve, alnnode.ingest.scp, alnnode.ingest.sweep, alnnode.queue\n"
+        "import alnnode, alnnode.cli.app, alnnode.node.supervisor, alnnode.receive.scp, alnnode.receive.sweep, alnnode.task_queue\n"
         "print(alnnode.__file__)"
     )
     done = run_installed(installed, code, cwd=tmp_path)
@@ -71,7 +71,7 @@ def test_a_listener_needs_no_torch(installed: Path, tmp_path: Path) -> None:
 
 def test_migrate_and_jobs_work_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     for command in ("migrate", "jobs --json"):
-        code = WITHOUT_EXTRAS + f"sys.argv = ['alnnode', *{command.split()!r}]\nfrom alnnode.cli import main\nmain()"
+        code = WITHOUT_EXTRAS + f"sys.argv = ['alnnode', *{command.split()!r}]\nfrom alnnode.cli.app import main\nmain()"
         done = run_installed(installed, code, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

@@ -17,13 +17,13 @@ from alnnode.errors import WorkitemRefused
 from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
-from alnnode.store import ups
-from alnnode.store.performing import Performing
-from alnnode.store.spool import Spool
-from alnnode.store.subscriptions import Subscriptions
-from alnnode.store.ups import FILTERED, GLOBAL, State, Status
-from alnnode.store.worklist import Worklist
-from alnnode.web.performer import Performer
+from alnnode.spool.spool import Spool
+from alnnode.worklist import ups
+from alnnode.worklist.performer import Performer
+from alnnode.worklist.performing import Performing
+from alnnode.worklist.subscriptions import Subscriptions
+from alnnode.worklist.ups import FILTERED, GLOBAL, State, Status
+from alnnode.worklist.worklist import Worklist
 
 ROOT, UID, SERIES = "/dicom-web/workitems", "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1"
 TOKEN = "a-token-of-the-archive"
@@ -258,7 +258,7 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
 
 
 def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("alnnode.web.fetching.FETCH_PAUSE", 0.0)
+    monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with server(tmp_path / "archive") as (url, _):
         archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
         with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):

@@ -16,8 +16,8 @@ from viewers import Study
 
 from alnnode import report
 from alnnode.records import Crop, MapFrames, ObjectRole, ReportOptions
-from alnnode.report import words
-from alnnode.report.parametric_map import on_raster
+from alnnode.report import wording
+from alnnode.report.objects.parametric_map import on_raster
 
 DIST = os.environ.get("ALNNODE_OHIF")
 pytestmark = [
@@ -135,7 +135,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
         "() => window.services.measurementService.getMeasurements()"
         ".map(m => ({tool: m.toolName, label: m.label, points: m.points, source: m.SOPInstanceUID}))"
     )
-    for finding, shown in zip(words.by_probability(of.findings), measurements, strict=True):
+    for finding, shown in zip(wording.by_probability(of.findings), measurements, strict=True):
         node = finding.node
         assert shown["tool"] == "Bidirectional"
         assert shown["label"].startswith(f"{node.side.value[0].upper()} node {node.number}: ")
@@ -146,7 +146,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
     rows = " ".join(study.panel())
     for finding in of.findings:
         assert f"node {finding.node.number}: " in rows
-        assert f"probability {words.of_ensemble(finding, of)}" in rows
+        assert f"probability {wording.of_ensemble(finding, of)}" in rows
     assert not study.errors
 
 

@@ -11,11 +11,12 @@ from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device
 from alnnode.model.network import ARCHITECTURES
-from training import evaluate as evaluation
-from training import networks, onnx_export, page
 from training.clinical import check as checks
 from training.clinical import crops, folder, phantoms, seen, study, table
-from training.progress import bars, console
+from training.evaluate import bundle as evaluation
+from training.networks import build, onnx_export
+from training.report import page
+from training.report.progress import bars, console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +108,7 @@ def evaluate(
     checks.refuse(seen.problems(rows, loaded, bundles.resolve(bundle)), table_.name)
     with bars() as report:
         nodes = _nodes(rows, lying, loaded.crop_settings, work, report, processes)
-    models = networks.of_bundle(loaded)
+    models = build.of_bundle(loaded)
     title = f"{loaded.manifest.name} {loaded.manifest.version} ({loaded.digest[:12]}) on cohort {nodes.digest[:12]}"
     out.write_text(page.render(study.evaluation(loaded, models, nodes, title, "cpu")), encoding="utf-8")
     point = loaded.identity.operating_point

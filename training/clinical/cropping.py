@@ -11,10 +11,10 @@ from alnnode.errors import NotAnalysable
 from alnnode.imaging.crop import CropSettings, asc_geometry, fsc_geometry
 from alnnode.imaging.series import read_volume
 from alnnode.records import Box
-from training import arrays, regions
-from training import cohort as cohorts
 from training.clinical.outline import mask_of, short_axis
 from training.clinical.table import NodeRow, edges
+from training.data import arrays, regions
+from training.data import cohort as cohorts
 
 if TYPE_CHECKING:
     from pathlib import Path

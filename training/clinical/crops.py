@@ -16,12 +16,12 @@ import numpy as np
 
 from alnnode.imaging import crop, orientation, window
 from alnnode.records import Crop
-from training import arrays
-from training import cohort as cohorts
 from training.clinical import check, cropping
 from training.clinical.cropping import IMAGED
 from training.clinical.table import LABELS, TEST, NodeRow, Problem, TableError
-from training.cohort import Cohort
+from training.data import arrays
+from training.data import cohort as cohorts
+from training.data.cohort import Cohort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,9 +42,9 @@ class Nodes:
     """The labelled nodes of a table, in an order that does not depend on that of its rows.
 
     Attributes:
-        cohort: as `training.cohort.Cohort` has them.
+        cohort: as `training.data.cohort.Cohort` has them.
         imaged: (N, len(IMAGED)) text.
-        regions: (N, 2, S, S): where on the FSC and the ASC crop the node, its margin and the fat around lie (`training.cam.REGIONS`).
+        regions: (N, 2, S, S): where on the FSC and the ASC crop the node, its margin and the fat around lie (`training.evaluate.cam.REGIONS`).
         held_out: (N,) whether the table keeps the node for the test.
         series: (N,) Series Instance UID.
     """

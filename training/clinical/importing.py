@@ -13,7 +13,7 @@ from alnnode.records import MarkKind
 from training.clinical import check, coco, folder, labels, marked, merge, nifti, phantoms, table
 from training.clinical.imported import Imported
 from training.clinical.table import TableError
-from training.progress import bars, console
+from training.report.progress import bars, console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alnnode.model.bundle import Bundle
     from training.clinical.check import Rows
     from training.clinical.crops import Nodes
-    from training.protocol import Rows as Split
+    from training.fit.protocol import Rows as Split
 
 SPLIT: Final = "split.csv"
 USED: Final = "used"  # in training, or in validation, which chose networks, rule and operating point

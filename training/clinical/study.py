@@ -14,13 +14,16 @@ from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
-from training import cohort as cohorts
-from training import export, gaze, grid, page, protocol, statistics, tables
 from training.clinical import crops, seen
 from training.clinical.table import TableError
-from training.grid import Task
-from training.protocol import Rows
-from training.train import logits
+from training.data import cohort as cohorts
+from training.evaluate import gaze, operating_points, tables
+from training.fit import grid, protocol
+from training.fit.grid import Task
+from training.fit.member import logits
+from training.fit.protocol import Rows
+from training.networks import export
+from training.report import page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,11 +33,11 @@ if TYPE_CHECKING:
     import torch
 
     from training.clinical.crops import Nodes
-    from training.cohort import Cohort
-    from training.evaluate import Figures
-    from training.grid import Parts
-    from training.protocol import Judgement
-    from training.train import TrainSettings
+    from training.data.cohort import Cohort
+    from training.evaluate.bundle import Figures
+    from training.fit.grid import Parts
+    from training.fit.member import TrainSettings
+    from training.fit.protocol import Judgement
 
     Indices = npt.NDArray[np.intp]
     Report = Callable[[str, int], Callable[[], None]]
@@ -209,7 +212,7 @@ def evaluation(
 ) -> page.Evaluation:
     """Return what the page of a bundle on a hospital's nodes shows."""
     scores = {crop: logits(model, nodes.cohort, crop, device) for crop, model in models.items()}
-    probability = statistics.mean_probability(statistics.stack(scores), loaded.manifest.temperature)
+    probability = operating_points.mean_probability(operating_points.stack(scores), loaded.manifest.temperature)
     places = {crop: nodes.regions[:, n] for n, crop in enumerate(crops.CROPS)}
     shares, likeness = gaze.count(nodes.cohort, places, models)
     beside: dict[str, Any] = {crop.value.upper(): scores[crop] for crop in Crop} | {

@@ -22,7 +22,7 @@ def cut(
     case: Annotated[list[str] | None, typer.Option(help="CASE=FOLDER, where it cannot be told from the voxel size.")] = None,
 ) -> None:
     """Cut both axillae out of every marked series, about 1 MB each; half a minute a series."""
-    from alnnode.locate.site import Site  # not on a machine that only trains
+    from alnnode.locate.chest_anatomy import Site  # not on a machine that only trains
     from training.detection import crops
     from training.detection.series import find_cases, given_cases, volume_of
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.candidates import Candidate, SearchGrid
+    from alnnode.locate.chest_anatomy import Site
     from alnnode.locate.grid import Mask
-    from alnnode.locate.site import Site
     from training.detection.reference import MarkedPlace, Reference
 
 STEP_HU = 6.0  # well below the noise of any CT
@@ -45,7 +45,7 @@ class AxillaCrop:
         side: of the patient.
         hu: float32, clipped to `LOW_HU` … `HIGH_HU`.
         region: the search region.
-        ramps: (3, 2), where its points lie in the chest (`alnnode.locate.level.Landmarks.ramps`).
+        ramps: (3, 2), where its points lie in the chest (`alnnode.locate.axillary_level.Landmarks.ramps`).
         nodes: uint8 labels of nodes that both readers marked: their best reading, see `fitted`.
         uncertain: (n, 4): centre, and half the long axis plus 3 mm; neither node nor background.
         structures: (n, 3): centres of what is plainly no node.

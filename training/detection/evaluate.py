@@ -18,7 +18,7 @@ from training.detection import pictures as drawing
 from training.detection import score
 from training.detection.score import Judged, Located
 from training.detection.series import find_cases, given_cases, volume_of
-from training.progress import bars, console
+from training.report.progress import bars, console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,11 +12,11 @@ import torch
 
 from alnnode import phantom
 from alnnode.locate import candidates as proposals
+from alnnode.locate.chest_anatomy import Site
 from alnnode.locate.detector import mirrored_ramps
-from alnnode.locate.site import Site
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Side
-from training.cohort import as_volume
+from training.data.cohort import as_volume
 from training.detection.crops import HIGH_HU, LOW_HU, AxillaCrop, truth_on
 from training.detection.implants import Ground
 from training.detection.samples import Axilla, Kind, axilla

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from alnnode.locate.candidate_shape import filled_notch
 from alnnode.locate.marks.placing import outline_of, plane_mask
 from alnnode.locate.refine import HALF_WAY_HU
-from alnnode.locate.shape import filled_notch
 from alnnode.records import Shape
 
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.imaging.frames import text
+from alnnode.locate.chest_anatomy import Site
 from alnnode.locate.marks import growing, placing
 from alnnode.locate.marks.placing import MisplacedError
 from alnnode.locate.measure import node_from_mask
-from alnnode.locate.site import Site
 from alnnode.records import NodeSource, Shape, Side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from alnnode.locate.axillary_level import LevelModel
     from alnnode.locate.grid import Mask
-    from alnnode.locate.level import LevelModel
     from alnnode.records import Mark, MarkObject, Node, Volume
 
 AROUND_MM = 25.0  # outside the search region a mark may still be of an axillary node

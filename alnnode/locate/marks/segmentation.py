@@ -9,7 +9,7 @@ import numpy as np
 
 from alnnode.imaging.frames import BAD_VALUE, text
 from alnnode.imaging.references import children, referenced_series
-from alnnode.imaging.stored import DamagedImageError, NoSuchFrameError, open_image
+from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.locate.marks import items
 from alnnode.records import Mark, MaskPlane
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from alnnode.imaging.stored import StoredImage
+    from alnnode.imaging.stored_image import StoredImage
 
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 MAX_FRAMES = 5000

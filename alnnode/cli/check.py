@@ -1,0 +1,151 @@
+"""``alnnode check``: each thing a node needs, looked at now, with what to do where it is missing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from alnnode.errors import AlnnodeError, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from alnnode.settings import Archive, Settings
+
+
+ADVICE = "check that it runs, that host/port/AE title are right and that it knows this node's AE title"
+CERTIFICATE_DAYS = 30  # a certificate that ends sooner is an alarm: renewing takes hospitals weeks
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of the table."""
+
+    what: str
+    passed: bool
+    found: str
+    advice: str = ""
+
+
+def run(settings: Settings, config: Path | None) -> Iterator[Result]:
+    """Yield one result per check; a check never raises."""
+    yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
+    yield _disk(settings)
+    yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
+    yield _guarded("broker", lambda: _broker(settings), "start it, and check [broker] url")
+    yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle; export the bundle again")
+    yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
+    for certificate, load in _certificates(settings):
+        yield _guarded(
+            f"certificate {certificate.name}", partial(_certificate, certificate, load), "renew it; nothing has to be restarted"
+        )
+    if settings.audit.to != "off":
+        yield _guarded("audit repository", lambda: _audit(settings), "check [audit]; until then the messages wait in data_dir")
+    if not settings.destinations:
+        yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
+    for destination in settings.destinations:
+        yield _guarded(
+            f"destination {destination.name}",
+            partial(_echo, settings, destination.name),
+            ADVICE,
+        )
+    for archive in settings.archives:
+        if archive.kind == "dicom":
+            yield _guarded(f"archive {archive.name}", partial(_echo_archive, settings, archive), ADVICE)
+
+
+def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
+    try:
+        return Result(what, True, look())
+    except (AlnnodeError, OSError, ImportError) as error:
+        return Result(what, False, str(error).splitlines()[0], advice)
+
+
+def _disk(settings: Settings) -> Result:
+    folder = settings.node.data_dir.resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free // 2**20
+    if free < settings.retention.min_free_mb:
+        advice = f"free at least {settings.retention.min_free_mb} MB: below that every image is refused with 0xA700"
+        return Result("disk", False, f"{free} MB free at {existing}", advice)
+    return Result("disk", True, f"{free} MB free at {existing}")
+
+
+def _database(settings: Settings) -> str:
+    from alnnode.db.schema import schema_state  # noqa: PLC0415
+
+    return schema_state(settings.database_url)
+
+
+def _broker(settings: Settings) -> str:
+    from alnnode.task_queue import ping  # noqa: PLC0415
+
+    if settings.broker.url:
+        return ping(settings.broker_url)
+
+    from alnnode.node import private_redis  # noqa: PLC0415
+
+    words = f"private {private_redis.server().words}"
+    if not settings.redis_socket.exists():
+        return f"{words}, started by `alnnode serve`"
+    return f"{words}: {ping(settings.broker_url)}"
+
+
+def _bundle(settings: Settings) -> str:
+    from alnnode.model import bundle  # noqa: PLC0415
+
+    identity = bundle.load(bundle.resolve(settings.analysis.bundle)).identity
+    return f"{identity.name} {identity.version}, digest {identity.digest[:12]}: {identity.banner}"
+
+
+def _device(settings: Settings) -> str:
+    from alnnode.model.ensemble import choose_device, describe_device  # noqa: PLC0415
+
+    return describe_device(choose_device(settings.analysis.device))
+
+
+def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Yield the node's own certificates, each with what loads it together with its key and authority."""
+    from alnnode import tls  # noqa: PLC0415
+
+    if settings.listener.tls is not None:
+        yield settings.listener.tls.certificate, partial(tls.server_context, settings.listener.tls)
+    for peer in (*(one.tls for one in settings.destinations), *(one.tls for one in settings.archives)):
+        if peer is not None and peer.certificate is not None:
+            yield peer.certificate, partial(tls.client_context, peer)
+
+
+def _certificate(certificate: Path, load: Callable[[], object]) -> str:
+    from alnnode.tls import expiry  # noqa: PLC0415
+
+    load()
+    ends = expiry(certificate)
+    days = (ends - datetime.now(UTC)).days
+    if days < CERTIFICATE_DAYS:
+        raise ServiceError(f"{'ended' if days < 0 else 'ends'} on {ends:%Y-%m-%d}")
+    return f"valid until {ends:%Y-%m-%d}"
+
+
+def _audit(settings: Settings) -> str:
+    from alnnode.audit.sinks import open_sink  # noqa: PLC0415
+
+    return open_sink(settings).reach()
+
+
+def _echo(settings: Settings, name: str) -> str:
+    from alnnode.deliver.destination import connect  # noqa: PLC0415
+
+    destination = next(d for d in settings.destinations if d.name == name)
+    connect(destination, settings.node.ae_title).echo()
+    return f"{destination.kind} answers"
+
+
+def _echo_archive(settings: Settings, archive: Archive) -> str:
+    from alnnode.clients.query_retrieve import Retriever  # noqa: PLC0415
+
+    Retriever(archive, settings.node.ae_title).echo()
+    return "dicom answers"

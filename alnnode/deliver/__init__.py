@@ -1,0 +1,1 @@
+"""Delivery of results to C-STORE and STOW-RS destinations, with retries and storage commitment."""

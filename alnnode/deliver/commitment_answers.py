@@ -1,0 +1,33 @@
+"""Answers of destinations that were asked to commit results (PS3.4 J.3.3), on whatever association they come."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from alnnode.clients.commitment_scu import Reason, words
+
+if TYPE_CHECKING:
+    from alnnode.clients.commitment_scu import Result
+    from alnnode.deliver.commitments import Commitments
+
+RESEND = timedelta(seconds=10)  # until objects that were not committed are sent again
+
+log = structlog.get_logger()
+
+
+def take(result: Result, commitments: Commitments) -> bool:
+    """Write an answer down; False when the database does not take it now, so that the destination tells it again."""
+    # A duplicate transaction says nothing of the objects: they are asked for again, with a new Transaction UID.
+    failed = {uid: words(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
+    committed = {uid for _, uid in result.committed}
+    try:
+        known = commitments.answered(result.transaction_uid, committed, failed, datetime.now(UTC) + RESEND)
+    except SQLAlchemyError as error:
+        log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
+        return False
+    log.info("commitment_received", committed=len(committed), failed=len(failed), known=known)
+    return True

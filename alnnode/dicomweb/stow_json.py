@@ -1,0 +1,194 @@
+"""STOW-RS of metadata in the DICOM JSON model with bulk data in parts of their own (PS3.18 sections 8.6.1.2.2 and 10.5.1).
+
+Such an object is encoded here, in Explicit VR Little Endian or in the transfer syntax of its compressed frame, and then goes through the one door.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydantic_core import from_json
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import (
+    HTJ2K,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from starlette.concurrency import run_in_threadpool
+
+from alnnode.dicomweb import multipart
+from alnnode.dicomweb.stow_outcome import Failure, Outcome, check_kind
+from alnnode.errors import RejectedObject
+from alnnode.receive.dimse_status import Status
+from alnnode.receive.header import valid_uid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from alnnode.receive.acceptor import Acceptor
+
+METADATA = "application/dicom+json"
+OCTETS = "application/octet-stream"
+MAX_METADATA = 4 << 20  # bytes of all metadata of a request: they are parsed as one, and take 20 times as much at worst
+MAX_OBJECTS = 10_000  # of one request
+MAX_BULK = 48 << 20  # bytes of one object: it is encoded in memory; larger ones come as application/dicom
+# PS3.18 Table 8.7.3-5: the transfer syntax that a media type means when it names none.
+SYNTAXES = {
+    OCTETS: ExplicitVRLittleEndian,
+    "image/jpeg": JPEGLosslessSV1,
+    "image/jls": JPEGLSLossless,
+    "image/jp2": JPEG2000Lossless,
+    "image/jphc": HTJ2K,
+    "image/dicom-rle": RLELossless,
+}
+
+log = structlog.get_logger()
+
+
+class _Bulk:
+    """The bulk data of one request, in one file without a name; each with its media type and transfer syntax."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
+        self._places: dict[str, tuple[int, int, str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, part: multipart.Part) -> None:
+        """Keep a part under its Content-Location."""
+        kind, parameters = multipart.parameters(part.headers.get("content-type", OCTETS))
+        syntax = parameters.get("transfer-syntax") or str(SYNTAXES.get(kind, ""))
+        start = self._file.seek(0, io.SEEK_END)
+        with part.view() as data:
+            self._file.write(data)
+        self._places[part.headers.get("content-location", "")] = start, part.size, syntax
+
+    def read(self, uri: str, limit: int) -> tuple[bytes, str]:
+        """Return a value and its transfer syntax.
+
+        Raises:
+            RejectedObject: no part has this Content-Location, or it has more than ``limit`` bytes.
+        """
+        if uri not in self._places:
+            raise RejectedObject(Status.CANNOT_DECODE, "bulk data are missing")
+        start, size, syntax = self._places[uri]
+        if size > limit:
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "larger than bulk data may be; send application/dicom")
+        self._file.seek(start)
+        return self._file.read(size), syntax
+
+
+async def store(
+    acceptor: Acceptor, parts: AsyncIterator[multipart.Part], folder: Path, sender: str, study: str | None, outcome: Outcome
+) -> None:
+    """Keep every object of a request; what became of them goes into ``outcome``.
+
+    Raises:
+        ClientDisconnect: the connection ended before the body did: nothing is kept.
+    """
+    documents: list[Any] | None = None
+    with _Bulk(folder) as bulk:
+        try:
+            async for part in parts:
+                try:
+                    if documents is None:
+                        documents = await run_in_threadpool(_documents, part)
+                    else:
+                        await run_in_threadpool(bulk.add, part)
+                finally:
+                    part.close()
+        except multipart.MalformedBodyError as error:
+            outcome.fault = str(error)
+        except multipart.PartTooLargeError:
+            outcome.fault, outcome.too_large = "larger than this node takes", True
+        if outcome.fault is not None:  # without all bulk data no object is whole
+            return
+        for document in documents or []:
+            await run_in_threadpool(_one, acceptor, document, bulk, sender, study, outcome)
+
+
+def _documents(part: multipart.Part) -> list[Any]:
+    if multipart.parameters(part.headers.get("content-type", METADATA))[0] != METADATA:
+        raise multipart.MalformedBodyError(f"the first part is not {METADATA}")
+    if part.size > MAX_METADATA:
+        raise multipart.PartTooLargeError
+    try:
+        with part.view() as data:
+            found = from_json(bytes(data))
+    except ValueError as error:
+        raise multipart.MalformedBodyError("the metadata are not JSON") from error
+    if not isinstance(found, list):
+        raise multipart.MalformedBodyError("the metadata are not an array of data sets")
+    if len(found) > MAX_OBJECTS:
+        raise multipart.PartTooLargeError
+    return found
+
+
+def _one(acceptor: Acceptor, document: Any, bulk: _Bulk, sender: str, study: str | None, outcome: Outcome) -> None:
+    sop_class = sop_instance = ""
+    try:
+        dataset, syntax = _data_set(document, bulk)
+        given = (str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", "")))
+        sop_class, sop_instance = (uid if valid_uid(uid) else "" for uid in given)
+        data = _encoded(dataset, syntax)
+        check_kind(sop_class, syntax)
+        outcome.stored.append(acceptor.take(data, syntax, sender, sop_class, sop_instance, study))
+    except RejectedObject as error:
+        log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=sender)
+        outcome.failed.append(Failure(sop_class, sop_instance, error.status))
+
+
+def _data_set(document: Any, bulk: _Bulk) -> tuple[Dataset, str]:
+    """Return the data set with its bulk data, and the transfer syntax that these ask for."""
+    found: list[str] = []
+    sizes = [0]
+
+    def value(tag: str, _vr: str, uri: str) -> bytes:
+        content, syntax = bulk.read(uri, MAX_BULK - sum(sizes))
+        sizes.append(len(content))
+        if not syntax:
+            raise RejectedObject(Status.CANNOT_DECODE, "a bulk data media type is not known")
+        if tag.upper() == "7FE00010":
+            found.append(syntax)
+        return encapsulate([content]) if syntax != ExplicitVRLittleEndian else content
+
+    try:
+        dataset = Dataset.from_json(document, bulk_data_uri_handler=value)
+    except RejectedObject:
+        raise
+    # pydicom promises no set of exceptions for what is not the DICOM JSON model.
+    except Exception as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "a data set is not in the DICOM JSON model") from error
+    return dataset, found[0] if found else str(ExplicitVRLittleEndian)
+
+
+def _encoded(dataset: Dataset, syntax: str) -> bytes:
+    # What belongs to File Meta Information or to the answer of a search is no part of the object.
+    for tag in [element.tag for element in dataset if element.tag.group == 2 or element.tag == 0x00083002]:
+        del dataset[tag]
+    if "PixelData" in dataset and syntax != ExplicitVRLittleEndian:
+        dataset["PixelData"].is_undefined_length, dataset["PixelData"].VR = True, "OB"
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    try:
+        write_dataset(buffer, dataset)
+    # As above: a value that its VR does not allow.
+    except Exception as error:
+        raise RejectedObject(Status.CANNOT_DECODE, "a data set cannot be encoded") from error
+    return buffer.getvalue()

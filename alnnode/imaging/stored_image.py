@@ -1,0 +1,201 @@
+"""Frames of any stored image, as they lie in its file or decoded, without reading the others."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+
+from alnnode.errors import NotAnalysable
+from alnnode.imaging import decoder_panics
+from alnnode.imaging.decode import JPEG_FAMILY, codestream_size
+from alnnode.imaging.frames import BAD_VALUE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, BinaryIO
+
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[Any]
+
+PIXEL_TAGS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
+MAX_FRAME = 1 << 28  # bytes of a decoded frame
+MAX_IMAGE = 1 << 31  # bytes of all frames, where they are decoded at once
+PACKBITS = 64  # times its size that a run of RLE can become (PS3.5 Annex G)
+_UNDECODABLE = (*BAD_VALUE, InvalidDicomError, RuntimeError, MemoryError, RecursionError, zlib.error)
+_UNDEFINED = 0xFFFFFFFF
+
+
+class NoSuchFrameError(Exception):
+    """The image has no pixel data, or fewer frames."""
+
+
+class DamagedImageError(Exception):
+    """The pixel data cannot be read or decoded. Says nothing of the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image with the place of its pixel data; open one with `open_image`."""
+
+    path: Path
+    header: Dataset
+    keyword: str
+    offset: int  # of the value
+    length: int  # bytes; of encapsulated pixel data unknown
+    syntax: str
+    frames: int
+
+    @property
+    def encapsulated(self) -> bool:
+        """Whether the pixel data are compressed."""
+        return self.length == _UNDEFINED
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of an uncompressed frame; of one-bit pixels rounded up."""
+        bits = int(self.header.Rows) * int(self.header.Columns) * int(self.header.get("SamplesPerPixel", 1)) * self._allocated
+        return (bits + 7) // 8
+
+    @property
+    def _allocated(self) -> int:
+        return {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(self.keyword) or int(self.header.BitsAllocated)
+
+    def stored(self, number: int) -> bytes:
+        """Return frame ``number`` (from 1) as it lies in the file: a codestream, or uncompressed pixels."""
+        try:
+            if not 1 <= number <= self.frames:
+                raise NoSuchFrameError
+            if self.syntax == DeflatedExplicitVRLittleEndian:
+                return self._of(bytes(dcmread(self.path)[self.keyword].value), number)
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                if self.encapsulated:
+                    return get_frame(file, number - 1, number_of_frames=self.frames)
+                return self._native(file, number)
+        except _UNDECODABLE:
+            raise DamagedImageError from None
+
+    def _native(self, file: BinaryIO, number: int) -> bytes:
+        if self._allocated == 1:
+            return self._of(file.read(self.length), number)
+        file.seek(self.offset + (number - 1) * self.frame_bytes)
+        return self._whole(file.read(self.frame_bytes))
+
+    def _of(self, value: bytes, number: int) -> bytes:
+        size = int(self.header.Rows) * int(self.header.Columns)
+        if self._allocated == 1 and size % 8:  # frames of one-bit pixels follow each other without a gap (PS3.5 section 8.1.1)
+            bits = np.unpackbits(np.frombuffer(value, np.uint8), bitorder="little")[(number - 1) * size : number * size]
+            return self._whole(np.packbits(bits, bitorder="little").tobytes())
+        start = (number - 1) * self.frame_bytes
+        return self._whole(value[start : start + self.frame_bytes])
+
+    def _whole(self, value: bytes) -> bytes:
+        if len(value) != self.frame_bytes:
+            raise DamagedImageError
+        return value
+
+    def uncompressed(self, number: int) -> bytes:
+        """Return frame ``number`` as Explicit VR Little Endian has it."""
+        if self.encapsulated:
+            return self.pixels(number, colour=False).tobytes()
+        value = self.stored(number)
+        if self.syntax == ExplicitVRBigEndian and self._allocated > 8:
+            return np.frombuffer(value, f">u{self._allocated // 8}").astype(f"<u{self._allocated // 8}").tobytes()
+        return value
+
+    def pixels(self, number: int, *, colour: bool = True) -> Pixels:
+        """Decode frame ``number``; with ``colour``, YBR becomes RGB."""
+        value = self.stored(number) if self.encapsulated else self.uncompressed(number)
+        try:
+            self._check(value)
+            one = Dataset()
+            one.update({element.tag: element for element in self.header if element.tag.group == 0x0028})
+            one.NumberOfFrames = 1
+            setattr(one, self.keyword, encapsulate([value]) if self.encapsulated else value + b"\0" * (len(value) % 2))
+            one[self.keyword].VR = {"FloatPixelData": "OF", "DoubleFloatPixelData": "OD"}.get(self.keyword, "OW")
+            syntax = UID(self.syntax) if self.encapsulated else ExplicitVRLittleEndian
+            one.file_meta = self.header.file_meta.__class__()
+            one.file_meta.TransferSyntaxUID = syntax
+            one.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
+            with decoder_panics.caught():
+                array, _ = get_decoder(syntax).as_array(one, index=0, raw=not colour)
+        except (*_UNDECODABLE, NotAnalysable):
+            raise DamagedImageError from None  # the cause may quote values
+        return array
+
+    def check(self) -> None:
+        """Look whether all frames can be decoded at once.
+
+        Raises:
+            DamagedImageError: they would become more than the header says, or more than memory should hold.
+        """
+        try:
+            if self.frames * self.frame_bytes > MAX_IMAGE:
+                raise DamagedImageError
+            for number in range(1, self.frames + 1):
+                self._check(self.stored(number))
+        except _UNDECODABLE:
+            raise DamagedImageError from None
+
+    def _check(self, value: bytes) -> None:
+        """Compare with the header before a decoder believes either: a few bytes must not become gigabytes."""
+        if not 0 < self.frame_bytes <= MAX_FRAME:
+            raise DamagedImageError
+        size = int(self.header.Rows), int(self.header.Columns)
+        if self.encapsulated and self.syntax in JPEG_FAMILY and codestream_size(value) != size:
+            raise DamagedImageError
+        if self.encapsulated and self.syntax == RLELossless and self.frame_bytes > PACKBITS * len(value):
+            raise DamagedImageError
+
+
+def open_image(path: Path) -> StoredImage:
+    """Read the header of an image.
+
+    Raises:
+        NoSuchFrameError: it holds no pixels.
+        DamagedImageError: it cannot be read.
+        OSError: the file is gone.
+    """
+    with path.open("rb") as file:
+        try:
+            header = dcmread(file, stop_before_pixels=True)
+            syntax = str(header.file_meta.TransferSyntaxUID)
+            if syntax == DeflatedExplicitVRLittleEndian:
+                tag, offset, length = next((t for t, name in PIXEL_TAGS.items() if name in dcmread(path)), 0), 0, 0
+            else:
+                tag, offset, length = _element(file, syntax)
+            frames = int(header.get("NumberOfFrames") or 1)
+        except _UNDECODABLE:
+            raise DamagedImageError from None
+    if tag not in PIXEL_TAGS:
+        raise NoSuchFrameError
+    return StoredImage(path, header, PIXEL_TAGS[tag], offset, length, syntax, frames)
+
+
+def _element(file: BinaryIO, syntax: str) -> tuple[int, int, int]:
+    """Return tag, place of the value and length of the element that the file is at (PS3.5 section 7.1)."""
+    head = file.read(12)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    if len(head) < 12:
+        return 0, 0, 0
+    group, element = struct.unpack(f"{order}HH", head[:4])
+    if syntax == ImplicitVRLittleEndian:
+        return group << 16 | element, file.tell() - 4, struct.unpack("<L", head[4:8])[0]
+    return group << 16 | element, file.tell(), struct.unpack(f"{order}L", head[8:12])[0]

@@ -1,0 +1,30 @@
+"""``python -m alnnode.receive``: one listening process of the supervisor; the settings file is named by ``ALNNODE_CONFIG``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from alnnode import logs
+from alnnode.errors import AlnnodeError
+from alnnode.process.supervised import say_ready
+from alnnode.receive.scp import run_listener
+from alnnode.settings import load
+
+
+def main() -> int:
+    """Listen until SIGTERM."""
+    config = os.environ.get("ALNNODE_CONFIG")
+    try:
+        settings = load(Path(config) if config else None)
+        logs.configure(settings.logging)
+        run_listener(settings, ready=lambda _: say_ready())
+    except AlnnodeError as error:
+        sys.stderr.write(f"the listener does not start: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The head of a Part 10 file (PS3.10 section 7.1), and where its data set begins.
+
+Written by hand because it is done for every image, and pydicom's general writer takes longer for it than the rest of the
+node's work on that image. `tests/unit/receive/test_file_meta.py` holds it against pydicom.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PREFIX = b"\0" * 128 + b"DICM"
+_SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
+_LONG = struct.Struct("<HH2sHI")  # the same of a VR with 32-bit length; UL fits too: its value follows its 16-bit length
+_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})  # PS3.5 Table 7.1-1, as far as they occur here
+_DIGEST_SIZE = 32
+_VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
+
+
+def _element(number: int, vr: bytes, value: str, padding: bytes) -> bytes:
+    raw = value.encode("ascii", "replace")
+    raw += padding * (len(raw) % 2)
+    return _SHORT.pack(2, number, vr, len(raw)) + raw
+
+
+def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, calling_ae: str, sha256: str) -> bytes:
+    """Preamble, prefix and File Meta Information of a received object.
+
+    The digest (hex) of the data set goes into Private Information (0002,0102): it tells a whole file from one that a power cut left.
+    """
+    elements = [
+        _VERSION,
+        _element(0x02, b"UI", sop_class_uid, b"\0"),
+        _element(0x03, b"UI", sop_instance_uid, b"\0"),
+        _element(0x10, b"UI", transfer_syntax, b"\0"),
+        _element(0x12, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
+        _element(0x13, b"SH", IMPLEMENTATION_VERSION_NAME, b" "),
+    ]
+    if calling_ae:
+        elements.append(_element(0x16, b"AE", calling_ae, b" "))
+    elements.append(_element(0x100, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"))
+    elements.append(_LONG.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE) + bytes.fromhex(sha256))
+    group = b"".join(elements)
+    return _PREFIX + _LONG.pack(2, 0, b"UL", 4, len(group)) + group
+
+
+def data_set_offset(data: memoryview) -> int:
+    """Where the data set of a Part 10 file begins.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        group, element, vr, _, length = _LONG.unpack_from(data, len(_PREFIX))
+    except struct.error as error:
+        raise ValueError("shorter than File Meta Information") from error
+    if bytes(data[128:132]) != b"DICM" or group != 2:
+        raise ValueError("no File Meta Information")
+    if (element, vr) != (0, b"UL"):
+        return _end_of_meta(data)
+    return len(_PREFIX) + _LONG.size + int(length)
+
+
+def _end_of_meta(data: memoryview) -> int:
+    """Find the end where the group's length, though required (PS3.10 section 7.1), was left out: pydicom writes such by default."""
+    at = len(_PREFIX)
+    try:
+        while (head := struct.unpack_from("<HH2sH", data, at))[0] == 2:
+            at += 12 + struct.unpack_from("<L", data, at + 8)[0] if head[2] in _LONG_VRS else 8 + head[3]
+    except struct.error as error:
+        raise ValueError("File Meta Information is cut off") from error
+    return at
+
+
+def digest_of(path: Path) -> str | None:
+    """Digest (hex) that `head` wrote into a file; None when there is no such file, or none that `head` began."""
+    try:
+        with path.open("rb") as file:
+            return digest_in(memoryview(file.read(2048)))
+    except FileNotFoundError:
+        return None
+
+
+def digest_in(data: memoryview) -> str | None:
+    """Digest (hex) that `head` wrote at the begin of these bytes; None when `head` did not write it."""
+    try:
+        end = data_set_offset(data)
+    except ValueError:
+        return None
+    mark = _LONG.pack(2, 0x102, b"OB", 0, _DIGEST_SIZE)
+    digest = bytes(data[end - _DIGEST_SIZE : end])
+    begins = bytes(data[end - _DIGEST_SIZE - len(mark) : end - _DIGEST_SIZE]) == mark
+    return digest.hex() if begins and len(digest) == _DIGEST_SIZE else None

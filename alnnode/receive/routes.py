@@ -1,0 +1,56 @@
+"""Which series are analysed: the first route whose every condition holds."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from alnnode import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.db.rows import SeriesFacts
+    from alnnode.settings import Route
+
+
+def unwanted(routes: Sequence[Route], facts: SeriesFacts) -> str | None:
+    """Return None when a route asks for the series, else why none does; the reason holds no description (patient data hide there).
+
+    No route asks for results of this software: they come back from archives, and must not be analysed in turn.
+    """
+    if facts.series_description.startswith(RESULTS):
+        return "holds results of this software"
+    reasons = []
+    for route in routes:
+        reason = _mismatch(route, facts)
+        if reason is None:
+            return None
+        reasons.append(f"{route.name}: {reason}")
+    return "no route asks for this series (" + "; ".join(reasons or ["there are no routes"]) + ")"
+
+
+def _mismatch(route: Route, facts: SeriesFacts) -> str | None:
+    thickness = facts.slice_thickness
+    descriptions = (facts.series_description, facts.study_description)
+    checks = (
+        (_listed(route.modalities, facts.modality), f"modality is {facts.modality or 'not given'}"),
+        (_listed(route.calling_ae_titles, facts.calling_ae), "sent by another AE"),
+        (_listed(route.body_parts, facts.body_part), f"body part is {facts.body_part or 'not given'}"),
+        (not route.description or _found(route.description, descriptions), "the description does not match"),
+        (not route.exclude_description or not _found(route.exclude_description, descriptions), "the description is excluded"),
+        (not route.kernel or _found(route.kernel, (facts.kernel,)), "the convolution kernel does not match"),
+        (
+            thickness is None or route.min_slice_thickness <= thickness <= route.max_slice_thickness,
+            f"slices are {thickness} mm thick",
+        ),
+    )
+    return next((reason for holds, reason in checks if not holds), None)
+
+
+def _listed(allowed: Sequence[str], value: str) -> bool:
+    return not allowed or value.upper() in {item.upper() for item in allowed}
+
+
+def _found(pattern: str, texts: Sequence[str]) -> bool:
+    return any(re.search(pattern, text, re.IGNORECASE) for text in texts)

@@ -1,0 +1,103 @@
+"""What the pages of the captures share: notice, letters, boxes and numbers, footer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alnnode.report.capture import canvas
+from alnnode.report.capture.canvas import INK, NOT_SUSPICIOUS, NOTICE, QUIET, SUSPICIOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import ImageDraw
+
+    from alnnode.records import Analysis, Finding, Volume
+    from alnnode.report.capture.canvas import View
+
+    Ink = tuple[int, int, int]
+    Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+SIDE = 1024  # pixels: half of it, 512, must still be legible
+GAP = 13
+LABEL = 24  # of a node's number
+
+
+def ink(finding: Finding, analysis: Analysis) -> Ink:
+    """Return the colour of a node."""
+    return SUSPICIOUS if finding.suspicious(analysis.model.operating_point) else NOT_SUSPICIOUS
+
+
+def notice(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
+    """Write what the page is not for."""
+    pen.rectangle((0, 0, SIDE, 42), fill=NOTICE)
+    canvas.text(pen, (SIDE / 2, 21), analysis.model.banner, 24, INK, "mm")
+
+
+def letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: View) -> None:
+    """Write the orientation at the edges of a view."""
+    left, right, top, bottom = canvas.orientation(volume, view)
+    for letter, at, anchor in (
+        (left, (x + 6, y + view.height / 2), "lm"),
+        (right, (x + view.width - 6, y + view.height / 2), "rm"),
+        (top, (x + view.width / 2, y + 4), "ma"),
+        (bottom, (x + view.width / 2, y + view.height - 4), "md"),
+    ):
+        canvas.text(pen, at, letter, 22, INK, anchor)
+
+
+def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], view: View, corner: tuple[float, float]) -> None:
+    """Draw boxes with their numbers beside them."""
+    drawn = [_box(pen, finding, view, corner, colour) for finding, colour in findings]
+    area = (corner[0], corner[1], corner[0] + view.width, corner[1] + view.height)
+    numbers(pen, [(finding.node.number, colour) for finding, colour in findings], drawn, area, LABEL)
+
+
+def numbers(
+    pen: ImageDraw.ImageDraw, named: Sequence[tuple[int, Ink]], boxes: Sequence[Rectangle], area: Rectangle, size: int
+) -> None:
+    """Write each number beside its box, where nothing is written yet; a number without room in the area is left out."""
+    taken = list(boxes)
+    for (number, colour), box in zip(named, boxes, strict=True):
+        words = str(number)
+        width = canvas.font(size).getlength(words)
+        for x, y in (
+            (box[2] + 5, box[1] - 2),
+            (box[0] - 5 - width, box[1] - 2),
+            (box[0], box[1] - size - 5),
+            (box[0], box[3] + 1),
+        ):
+            place = (x, y, x + width, y + size)
+            inside = area[0] <= x and place[2] <= area[2] and area[1] <= y and place[3] <= area[3]
+            if inside and not any(_overlap(place, other) for other in taken):
+                canvas.text(pen, (x, y), words, size, colour)
+                taken.append(place)
+                break
+
+
+def _box(pen: ImageDraw.ImageDraw, finding: Finding, view: View, corner: tuple[float, float], colour: Ink) -> Rectangle:
+    box = finding.node.box
+    ends = [view.place(box.i0, box.j0), view.place(box.i1, box.j1)]
+    columns, rows = sorted(e[0] for e in ends), sorted(e[1] for e in ends)
+    drawn = (corner[0] + columns[0] - 4, corner[1] + rows[0] - 4, corner[0] + columns[1] + 4, corner[1] + rows[1] + 4)
+    pen.rectangle(drawn, outline=colour, width=2)
+    return drawn
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def contour(pen: ImageDraw.ImageDraw, finding: Finding, view: View, x: float, y: float) -> None:
+    """Draw a node's outline."""
+    node = finding.node
+    points = [view.place(*point) for point in (*node.contour, node.contour[0])]
+    pen.line([(x + px, y + py) for px, py in points], fill=INK, width=1)
+
+
+def footer(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
+    """Name the model."""
+    model = analysis.model
+    line = f"{model.name} {model.version}, bundle {model.digest[:12]}; trained on {model.training_data}"
+    for number, part in enumerate(canvas.wrap(line, 20, SIDE - 2 * GAP)[:2]):
+        canvas.text(pen, (GAP, SIDE - 54 + number * 25), part, 20, QUIET)

@@ -1,0 +1,58 @@
+"""Key Object Selection (PS3.3 A.35.4, TID 2010): the slices that a reader should see first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+
+from alnnode.records import ObjectRole
+from alnnode.report import codes, modules, wording
+from alnnode.report.sr import documents
+from alnnode.report.uids import result_uid
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from alnnode.records import Analysis, ReportContext, ResultObject, SliceRef
+
+
+def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
+    """Return the slices of the nodes at or above the operating point, most probable first; of the first node where there is none."""
+    volume = analysis.volume
+    if volume is None or not analysis.findings:
+        return []
+    ranked = wording.by_probability(analysis.findings)
+    chosen = [finding for finding in ranked if finding.suspicious(analysis.model.operating_point)] or ranked[:1]
+    slices: dict[tuple[str, int | None], SliceRef] = {}
+    for finding in chosen:
+        reference = volume.slices[finding.node.slice_index]
+        slices.setdefault((reference.sop_instance_uid, reference.frame_number), reference)
+    images = [modules.source_image(analysis, reference) for reference in slices.values()]
+    said = [analysis.model.banner, *(wording.verdict(finding, analysis) for finding in chosen)]
+    content = KeyObjectSelection(
+        document_title=codes.OF_INTEREST,
+        referenced_objects=images,
+        observer_device_context=documents.device_observer(analysis, context.station),
+        description=modules.ascii_words("; ".join(said)),
+    )
+    _tell_frames(content[0], list(slices.values()))
+    document = KeyObjectSelectionDocument(
+        evidence=list({image.SOPInstanceUID: image for image in images}.values()),
+        content=content,
+        series_instance_uid=result_uid(analysis, context, "ko", "series"),
+        series_number=modules.series_number(analysis, ObjectRole.KEY_OBJECTS),
+        sop_instance_uid=result_uid(analysis, context, "ko", "instance"),
+        instance_number=1,
+        manufacturer=modules.MANUFACTURER,
+    )
+    modules.drop_library(document)
+    return [modules.finish(document, analysis, context, ObjectRole.KEY_OBJECTS)]
+
+
+def _tell_frames(root: Dataset, slices: list[SliceRef]) -> None:
+    """Name the frame of a multi-frame source."""
+    images = [item for item in root.ContentSequence if item.ValueType == "IMAGE"]
+    for item, reference in zip(images, slices, strict=True):
+        if reference.frame_number is not None:
+            item.ReferencedSOPSequence[0].ReferencedFrameNumber = [reference.frame_number]

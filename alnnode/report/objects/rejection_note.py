@@ -1,0 +1,56 @@
+"""Rejection note: a Key Object Selection that withdraws the results that these replace (IHE IOCM, RAD TF-2 4.66; PS3.16 TID 2010)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from highdicom.sr import CodeContentItem, CodedConcept, RelationshipTypeValues
+
+from alnnode.records import ObjectRole
+from alnnode.report import codes, modules
+from alnnode.report.sr import documents
+from alnnode.report.uids import result_uid
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from alnnode.records import Analysis, ReportContext, ResultObject, ResultReference
+
+
+def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
+    """Return the note on the results that this report replaces; nothing where it replaces none."""
+    if not context.superseded:
+        return []
+    objects = [_stand_in(item) for item in context.superseded]
+    content = KeyObjectSelection(
+        document_title=codes.REJECTED_FOR_QUALITY,
+        referenced_objects=objects,
+        observer_device_context=documents.device_observer(analysis, context.station),
+        description="Results of an earlier analysis of this series. They are replaced by those that came with this note.",
+    )
+    # TID 2010 row 3: with this title the reason is required, of CID 7011, and stands before all else.
+    reason = CodeContentItem(
+        name=CodedConcept.from_code(codes.TITLE_MODIFIER),
+        value=CodedConcept.from_code(codes.OTHER_FAILURE),
+        relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD,
+    )
+    content[0].ContentSequence.insert(0, reason)
+    document = KeyObjectSelectionDocument(
+        evidence=objects,
+        content=content,
+        series_instance_uid=result_uid(analysis, context, "reject", "series"),
+        series_number=modules.series_number(analysis, ObjectRole.REJECTION),
+        sop_instance_uid=result_uid(analysis, context, "reject", "instance"),
+        instance_number=1,
+        manufacturer=modules.MANUFACTURER,
+    )
+    modules.drop_library(document)
+    return [modules.finish(document, analysis, context, ObjectRole.REJECTION)]
+
+
+def _stand_in(item: ResultReference) -> Dataset:
+    made = documents.evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
+    if item.role in documents.IMAGES:
+        made.Rows = made.Columns = 1  # tells the library to refer to it as to an image; written nowhere
+    return made

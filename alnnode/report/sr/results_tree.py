@@ -1,0 +1,44 @@
+"""The root of the results tree (IHE AI Results): a short text report that references every other result object.
+
+Its root is an Imaging Measurement Report only where a site asks for IHE AI Results: one without measurements ends the image view of a
+common viewer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alnnode.records import ObjectRole
+from alnnode.report import modules
+from alnnode.report.sr import documents
+from alnnode.report.uids import result_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.records import Analysis, ReportContext, ResultObject
+
+
+def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultObject]) -> list[ResultObject]:
+    """Return the report that names the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
+    references = [documents.reference(item) for item in results]
+    evidence = [documents.stand_in(item) for item in results]
+    if context.options.measurement_root:
+        # A series that no volume could be made of has no geometry for an image library (TID 1600, which TID 1500 leaves open).
+        images = [] if analysis.volume is None else [modules.main_image(analysis)]
+        content = documents.measurement_report(analysis, context.station, images, [], references)
+        evidence = [*images, *evidence]
+    else:
+        content, findings = documents.text_root(analysis, context.station)
+        findings.ContentSequence.extend(references)
+    made = documents.document(
+        context,
+        content=content,
+        evidence=evidence,
+        series_uid=result_uid(analysis, context, "tree", "series"),
+        instance_uid=result_uid(analysis, context, "tree", "instance"),
+        series_number=modules.series_number(analysis, ObjectRole.RESULTS_TREE),
+    )
+    if not context.options.measurement_root:
+        made.ContentTemplateSequence = [documents.template("2000")]
+    return [modules.finish(made, analysis, context, ObjectRole.RESULTS_TREE)]

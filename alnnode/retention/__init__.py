@@ -1,0 +1,1 @@
+"""Deletion of the files of series whose jobs ended long enough ago."""

@@ -1,1 +1,0 @@
-"""Where results go: C-STORE and STOW-RS destinations behind one small port."""

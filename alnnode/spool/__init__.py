@@ -1,0 +1,1 @@
+"""Files of received objects and of results; the only maker of paths from UIDs."""

@@ -1,0 +1,1 @@
+"""The status page, health checks and metrics."""

@@ -1,0 +1,190 @@
+"""Figures over all jobs, for people and for monitoring. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, func, select
+
+from alnnode.db.tables import CommitmentRequest, Delivery, DeliveryState, Instance, Job, RequestState, Series
+from alnnode.records import JobState
+from alnnode.spool.spool import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.engine import Engine
+
+OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED)
+QUANTILES = (0.5, 0.95)
+_SEARCHED = 20_000  # jobs, the newest
+_PREFIX = 6  # characters that a part of an id or digest must have at least
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the spool holds of received objects."""
+
+    instances: int
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationFigures:
+    """Where one destination stands."""
+
+    name: str
+    pending: int
+    committing: int
+    sent: int
+    failed: int
+    last_sent_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """Jobs that came in and ended in one hour."""
+
+    begins: datetime
+    opened: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How long a job took that ended."""
+
+    at: datetime
+    waited: float  # s from the first image to the analysis
+    worked: float  # s from there to the end
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLine:
+    """What the job list says of a series; nothing of the patient."""
+
+    modality: str
+    description: str
+    sender: str
+    last_received_at: datetime
+
+
+class Overview:
+    """Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def states(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        return {JobState(state): count for state, count in rows}
+
+    def held(self) -> Stock:
+        """How many objects, and how large."""
+        with self._engine.connect() as connection:
+            return Stock(*connection.execute(select(func.count(), func.coalesce(func.sum(Instance.size), 0))).one())
+
+    def oldest(self, now: datetime | None = None) -> dict[JobState, float]:
+        """Age (s) of the oldest job in each state that is no end."""
+        moment = now or datetime.now(UTC)
+        query = select(Job.state, func.min(Job.created_at)).where(Job.state.in_(OPEN)).group_by(Job.state)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return {JobState(state): (moment - created).total_seconds() for state, created in rows}
+
+    def stages(self, now: datetime | None = None) -> dict[str, dict[float, float]]:
+        """Seconds per stage of the jobs that ended in the last hour, by quantile; a stage that none went through is left out."""
+        since = (now or datetime.now(UTC)) - timedelta(hours=1)
+        query = select(Job.created_at, Job.claimed_at, Job.finished_at).where(Job.finished_at >= since)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        spans = {
+            "until analysis": [(claimed - created).total_seconds() for created, claimed, _ in rows if claimed],
+            "analysis and delivery": [
+                (finished - claimed).total_seconds() for _, claimed, finished in rows if claimed and finished
+            ],
+        }
+        return {
+            stage: {q: sorted(values)[min(len(values) - 1, int(q * len(values)))] for q in QUANTILES}
+            for stage, values in spans.items()
+            if values
+        }
+
+    def hours(self, count: int = 24, now: datetime | None = None) -> tuple[Hour, ...]:
+        """Jobs opened and ended per hour, the oldest hour first."""
+        moment = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
+        first = moment - timedelta(hours=count - 1)
+        with self._engine.connect() as connection:
+            opened = connection.execute(select(Job.created_at).where(Job.created_at >= first)).scalars().all()
+            ended = connection.execute(select(Job.finished_at).where(Job.finished_at >= first)).scalars().all()
+        tally = [[0, 0] for _ in range(count)]
+        for column, times in enumerate((opened, ended)):
+            for at in times:
+                if at is not None:
+                    tally[min(count - 1, int((at - first).total_seconds() // 3600))][column] += 1
+        return tuple(Hour(first + timedelta(hours=n), *pair) for n, pair in enumerate(tally))
+
+    def ended(self, hours: int = 24, now: datetime | None = None, limit: int = 1000) -> tuple[Ended, ...]:
+        """Jobs that were analysed and ended lately, the newest first."""
+        since = (now or datetime.now(UTC)) - timedelta(hours=hours)
+        query = select(Job.finished_at, Job.created_at, Job.claimed_at).where(
+            Job.finished_at >= since, Job.claimed_at.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(Job.finished_at.desc()).limit(limit)).all()
+        return tuple(
+            Ended(ended, (claimed - created).total_seconds(), (ended - claimed).total_seconds())
+            for ended, created, claimed in rows
+            if ended is not None and claimed is not None
+        )
+
+    def series(self, uids: Collection[str]) -> dict[str, SeriesLine]:
+        """Describe series."""
+        query = select(
+            Series.series_uid, Series.modality, Series.series_description, Series.calling_ae, Series.last_received_at
+        ).where(Series.series_uid.in_(uids))
+        with self._engine.connect() as connection:
+            return {row[0]: SeriesLine(row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
+
+    def find(self, words: str, studies: Collection[str], limit: int = 200) -> tuple[str, ...]:
+        """Ids of jobs of these studies, and of those whose id, UIDs or digests of UIDs are, or begin with, ``words``."""
+        query = select(Job.job_id, Job.study_uid, Job.series_uid).order_by(Job.created_at.desc()).limit(_SEARCHED)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        found = [row.job_id for row in rows if row.study_uid in studies or _is(words, *row)]
+        return tuple(found[:limit])
+
+    def commitment_requests(self) -> dict[RequestState, int]:
+        """How many storage commitment requests of senders are in each state."""
+        query = select(CommitmentRequest.state, func.count()).group_by(CommitmentRequest.state)
+        with self._engine.connect() as connection:
+            return {RequestState(state): count for state, count in connection.execute(query)}
+
+    def destinations(self) -> tuple[DestinationFigures, ...]:
+        """Every destination that ever had a delivery."""
+        amounts = [func.sum(case((Delivery.state == state, 1), else_=0)) for state in DeliveryState]
+        query = select(Delivery.destination, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
+        errors = (
+            select(Delivery.destination, Delivery.last_error)
+            .where(Delivery.last_error.is_not(None))
+            .order_by(Delivery.due_at.asc())
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(Delivery.destination)).all()
+            last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - rows are no pairs to the type checker
+        return tuple(
+            DestinationFigures(name, pending, committing, sent, failed, at, last.get(name))
+            for name, pending, committing, sent, failed, at in rows
+        )
+
+
+def _is(words: str, job_id: str, study_uid: str, series_uid: str) -> bool:
+    if words in {study_uid, series_uid}:
+        return True
+    digests = (job_id, name_of(study_uid), name_of(series_uid))
+    return len(words) >= _PREFIX and any(digest.startswith(words.lower()) for digest in digests)

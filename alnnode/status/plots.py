@@ -1,0 +1,100 @@
+"""Small pictures of figures as SVG, drawn here: the page works without scripts and without a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from alnnode.status.overview import Ended, Hour
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 24, 10
+INNER, TALL = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
+ROUND_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)  # what people count time in
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar; ``text`` says its figures."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line of the scale, or a label below."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What the template draws."""
+
+    bars: tuple[Bar, ...]
+    across: tuple[Tick, ...]  # labels below
+    up: tuple[Tick, ...]  # labels at the left
+    summary: str
+
+
+def throughput(hours: Sequence[Hour]) -> Plot:
+    """Jobs opened and ended per hour."""
+    step = _step(max([1, *(max(hour.opened, hour.ended) for hour in hours)]))
+    top = step * 4
+    slot = INNER / len(hours)
+    bars = []
+    for n, hour in enumerate(hours):
+        for side, (kind, count) in enumerate((("opened", hour.opened), ("ended", hour.ended))):
+            height = TALL * count / top
+            text = f"{hour.begins:%H}:00 {kind} {count}"
+            bars.append(Bar(LEFT + slot * n + slot * (0.12 + 0.4 * side), TOP + TALL - height, slot * 0.36, height, kind, text))
+    across = tuple(Tick(LEFT + slot * (n + 0.5), f"{hour.begins:%H}") for n, hour in enumerate(hours) if n % 3 == 2)
+    summary = f"{sum(hour.opened for hour in hours)} opened and {sum(hour.ended for hour in hours)} ended in {len(hours)} hours"
+    return Plot(tuple(bars), across, _scale(top, "{:g}".format), summary)
+
+
+def latency(jobs: Sequence[Ended], now: datetime, hours: int = 24) -> Plot:
+    """Seconds from the first image to the end, a stack for each job at the hour of its end."""
+    longest = max([20.0, *(job.waited + job.worked for job in jobs)])
+    top = 4 * next((step for step in ROUND_SECONDS if 4 * step >= longest), math.ceil(longest / 4 / 86400) * 86400)
+    bars = []
+    for job in jobs:
+        x = LEFT + INNER * (1 - (now - job.at).total_seconds() / (hours * 3600)) - 2
+        text = f"{job.at:%H:%M} waited {words(job.waited)}, analysed and sent in {words(job.worked)}"
+        low, high = TALL * job.worked / top, TALL * job.waited / top
+        bars.append(Bar(x, TOP + TALL - low, 4, low, "worked", text))
+        bars.append(Bar(x, TOP + TALL - low - high, 4, high, "waited", text))
+    across = tuple(Tick(LEFT + INNER * (1 - back / hours), f"-{back} h" if back else "now") for back in range(0, hours, 6))
+    totals = sorted(job.waited + job.worked for job in jobs)
+    summary = f"median {words(totals[len(totals) // 2])}, longest {words(totals[-1])}" if totals else "no job ended"
+    return Plot(tuple(bars), across, _scale(top, words), summary)
+
+
+def words(seconds: float) -> str:
+    """Say a duration briefly."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 and value % 1 >= 0.05 else f"{value:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _step(highest: float) -> float:
+    """Return a round quarter of a scale that reaches the highest value."""
+    rough = highest / 4
+    size = 10.0 ** math.floor(math.log10(rough))
+    return max(1.0, next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough))
+
+
+def _scale(top: float, label: Callable[[float], str]) -> tuple[Tick, ...]:
+    return tuple(Tick(TOP + TALL * (1 - n / 4), label(top * n / 4)) for n in range(5))

@@ -1,0 +1,56 @@
+"""The client's address behind a reverse proxy, where the settings name the proxy: limits, throttles and the audit trail are by address."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from alnnode.web.connection_limits import within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+MAX_HOPS = 20
+
+
+class Forwarded:
+    """ASGI middleware in front of everything: takes ``X-Forwarded-For`` of trusted proxies, and of nobody else."""
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._app, self._proxies = app, tuple(proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        if scope["type"] in {"http", "websocket"} and scope.get("client") and within(scope["client"][0], self._proxies):
+            values = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+            client = self._client(values)
+            if client is not None:
+                scope["client"] = client, 0
+        await self._app(scope, receive, send)
+
+    def _client(self, forwarded: str) -> str | None:
+        """Return the last address that no trusted proxy has: what stands before it may be made up by the client."""
+        for hop in reversed(forwarded.split(",")[-MAX_HOPS:]):
+            address = _address(hop.strip())
+            if address is None:
+                return None
+            if not within(address, self._proxies):
+                return address
+        return None
+
+
+def _address(text: str) -> str | None:
+    """Read an address, also with a port (``192.0.2.1:4711``, ``[2001:db8::1]:4711``)."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,84 @@
+"""The command: its help, its exit codes, its one-line errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from alnnode import __version__
+from alnnode.cli.app import app
+
+COMMANDS = (
+    "serve",
+    "web",
+    "token",
+    "listen",
+    "work",
+    "migrate",
+    "analyse",
+    "phantom",
+    "check",
+    "jobs",
+    "retry",
+    "advisories",
+    "demo",
+)
+
+
+def alnnode(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alnnode", *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_readme_names_every_command() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert not [command for command in COMMANDS if f"alnnode {command}" not in text]
+    registered = {info.callback.__name__ for info in app.registered_commands if info.callback}
+    assert registered == set(COMMANDS)
+
+
+def test_version_is_printed() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == f"alnnode {__version__}"
+
+
+def test_settings_error_is_exit_code_3_and_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[listener]\nprot = 104\n", encoding="utf-8")
+    done = alnnode("jobs", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "listener.prot" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_job_is_exit_code_1(tmp_path: Path) -> None:
+    assert alnnode("migrate", cwd=tmp_path).returncode == 0
+    done = alnnode("retry", "no-such-job", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "alnnode jobs" in done.stderr
+
+
+def test_folder_without_ct_is_exit_code_4(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("not DICOM", encoding="utf-8")
+    done = alnnode("analyse", "in", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "no CT series" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "module", ["alnnode.cli.app", "alnnode.node.supervisor", "alnnode.receive.scp", "alnnode.receive.sweep"]
+)
+def test_the_command_line_and_the_listener_do_not_load_torch(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules or 'highdicom' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"

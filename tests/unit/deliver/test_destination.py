@@ -1,0 +1,39 @@
+"""The port, its fake and the choice between the real ones."""
+
+import pytest
+
+from alnnode.deliver.cstore import CStoreDestination
+from alnnode.deliver.destination import Failures, InMemoryDestination, OutboxFile, connect
+from alnnode.deliver.stow_client import StowDestination
+from alnnode.errors import DeliveryError, DeliveryRefused
+from alnnode.settings import Destination
+
+
+def test_connect_chooses_by_kind() -> None:
+    cstore = connect(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104), "NODE")
+    stow = connect(Destination(name="web", kind="stow", url="http://127.0.0.1/dicom-web"), "NODE")
+    assert isinstance(cstore, CStoreDestination)
+    assert isinstance(stow, StowDestination)
+    assert (cstore.name, stow.name) == ("pacs", "web")
+
+
+def test_the_fake_keeps_bytes_and_fails_when_told(tmp_path) -> None:
+    file = tmp_path / "a.dcm"
+    file.write_bytes(b"bytes")
+    fake = InMemoryDestination(failures=[DeliveryError("down")])
+    with pytest.raises(DeliveryError, match="down"):
+        fake.send([OutboxFile("1.2", "1.2.3", "1.2.840.10008.1.2.1", file)])
+    assert fake.stored == {}
+    fake.send([OutboxFile("1.2", "1.2.3", "1.2.840.10008.1.2.1", file)])
+    assert fake.stored == {"1.2.3": b"bytes"}
+
+
+def test_a_refusal_counts_before_a_delay() -> None:
+    with pytest.raises(DeliveryRefused, match="pacs: never"):
+        Failures("pacs", refused=["never"], later=["later"]).conclude()
+
+
+def test_equal_messages_are_said_once_and_many_are_counted() -> None:
+    with pytest.raises(DeliveryError) as caught:
+        Failures("pacs", later=["a", "a", "b", "c", "d", "e"]).conclude()
+    assert str(caught.value) == "pacs: a; b; c (and 2 more)"

@@ -1,0 +1,109 @@
+"""STOW-RS of DICOM JSON with bulk data: the object that comes out is the one that was taken apart."""
+
+import json
+
+import pytest
+from dicom_objects import STUDY, ct, data_set
+from pydicom import dcmread
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000Lossless, MRImageStorage
+from web_service import BOUNDARY, content_type, service
+
+from alnnode.dicomweb import stow_json
+
+KIND = "application/dicom+json"
+
+
+def taken_apart(dataset, uri):
+    """A data set in the DICOM JSON model, its pixel data behind a URI."""
+    document = dataset.to_json_dict(bulk_data_threshold=1 << 20)
+    return {**document, "7FE00010": {"vr": "OW", "BulkDataURI": uri}}
+
+
+def post(client, documents, *bulk, path="/dicom-web/studies", end=True, first=KIND):
+    """Send metadata, and bulk data as (Content-Location, Content-Type, bytes)."""
+    content = documents if isinstance(documents, bytes) else json.dumps(documents).encode()
+    parts = [f"Content-Type: {first}\r\n\r\n".encode() + content]
+    parts += [f"Content-Type: {kind}\r\nContent-Location: {uri}\r\n\r\n".encode() + data for uri, kind, data in bulk]
+    body = b"".join(b"--%s\r\n%s\r\n" % (BOUNDARY.encode(), part) for part in parts)
+    body += f"--{BOUNDARY}--\r\n".encode() if end else b""
+    return client.post(path, content=body, headers=content_type(kind=KIND))
+
+
+@pytest.fixture
+def node(tmp_path):
+    with service(tmp_path) as node:
+        yield node
+
+
+def held(opened):
+    opened.acceptor.close()
+    return {
+        found.SOPInstanceUID: found
+        for item in opened.catalogue.instances()
+        for found in [dcmread(opened.spool.path(item.path))]
+    }
+
+
+def test_objects_are_put_together_again(node) -> None:
+    client, opened = node
+    plain, compressed = ct(1), ct(2)
+    compressed.compress(JPEG2000Lossless, generate_instance_uid=False)
+    (frame,) = generate_frames(compressed.PixelData, number_of_frames=1)
+    documents = [taken_apart(plain, "bulk/1"), taken_apart(compressed, "bulk/2")]
+    answer = post(
+        client, documents,
+        ("bulk/2", f"image/jp2; transfer-syntax={JPEG2000Lossless}", frame), ("bulk/1", "application/octet-stream", plain.PixelData),
+    )  # fmt: skip
+    assert (answer.status_code, len(answer.json()["00081199"]["Value"])) == (200, 2), answer.text
+    found = held(opened)
+    assert data_set(found[plain.SOPInstanceUID]) == data_set(plain)
+    back = found[compressed.SOPInstanceUID]
+    assert back.file_meta.TransferSyntaxUID == JPEG2000Lossless
+    assert (back.pixel_array == compressed.pixel_array).all()
+
+
+def test_values_may_stand_in_the_metadata(node) -> None:
+    client, opened = node
+    document = ct(1).to_json_dict(bulk_data_threshold=1 << 20)
+    assert "InlineBinary" in document["7FE00010"]
+    assert post(client, [document]).status_code == 200
+    assert post(client, [document]).status_code == 200, "the same bytes again"
+    assert data_set(held(opened)[ct(1).SOPInstanceUID]) == data_set(ct(1))
+
+
+def test_what_is_wrong_with_an_object_is_said_of_it(node) -> None:
+    client, _ = node
+    good = ct(1).to_json_dict(bulk_data_threshold=1 << 20)
+    other = ct(2, SOPClassUID=MRImageStorage).to_json_dict(bulk_data_threshold=1 << 20)
+    documents = [
+        good,
+        other,
+        taken_apart(ct(3), "bulk/none"),
+        {"x": 1},
+        7,
+        {"00100010": {"vr": "PN", "Value": [{"Alphabetic": 3}]}},
+    ]
+    answer = post(client, documents)
+    assert answer.status_code == 202
+    reasons = [item["00081197"]["Value"][0] for item in answer.json()["00081198"]["Value"]]
+    assert reasons == [0x0122, *[0xC000] * 4]
+    elsewhere = post(client, [good], path=f"/dicom-web/studies/{STUDY}.9")
+    assert (elsewhere.status_code, elsewhere.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (409, [0xA901])
+
+
+def test_bodies_that_cannot_be_read(node, monkeypatch) -> None:
+    client, opened = node
+    good = [ct(1).to_json_dict(bulk_data_threshold=1 << 20)]
+    assert post(client, b"{").status_code == 400
+    assert post(client, {"not": "an array"}).status_code == 400
+    assert post(client, good, first="application/dicom").status_code == 400
+    assert post(client, good, end=False).status_code == 400
+    assert post(client, []).status_code == 400
+    monkeypatch.setattr(stow_json, "MAX_METADATA", 1000)
+    assert post(client, good).status_code == 413
+    monkeypatch.setattr(stow_json, "MAX_METADATA", 1 << 20)
+    monkeypatch.setattr(stow_json, "MAX_BULK", 1000)
+    large = post(client, [taken_apart(ct(1), "b")], ("b", "application/octet-stream", ct(1).PixelData))
+    assert large.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xA700]
+    assert held(opened) == {}

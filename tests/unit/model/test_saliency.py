@@ -1,0 +1,45 @@
+"""Grad-CAM shows what it says: the weighted sum of the last feature map, on the crop's own pixels."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from bundles import write_bundle
+
+from alnnode.model import bundle, network, saliency
+from alnnode.model.ensemble import Ensemble
+from alnnode.records import Crop, CropGeometry, CropPair
+
+
+def test_a_map_is_the_weighted_sum_of_the_last_feature_map(tmp_path: Path) -> None:
+    ensemble = Ensemble(bundle.load(write_bundle(tmp_path)), "cpu")
+    model = ensemble.members[Crop.FSC]
+    rng = np.random.default_rng(2)
+    geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
+    pair = CropPair(rng.random((1, 64, 64), np.float32), rng.random((1, 64, 64), np.float32), geometry, geometry)
+    kept: list[torch.Tensor] = []
+    hook = network.target_layer(model).register_forward_hook(lambda _module, _input, output: kept.append(output))
+    model(torch.from_numpy(pair.fsc)[None])
+    hook.remove()
+    # Where only pooling and a linear layer follow, Grad-CAM is the class activation map (Selvaraju et al., section 3.1).
+    weights = model.get_submodule("class_layers.out").weight[0]
+    expected = torch.relu(torch.einsum("c,cvu->vu", weights, kept[0][0])).detach().numpy()
+    assert expected.max() > 0
+    expected = cv2.resize((expected - expected.min()) / (expected.max() - expected.min()), (64, 64))
+    found = saliency.explain(ensemble, [pair])[0][0].values
+    np.testing.assert_allclose(found, expected / expected.max(), atol=2e-3)
+
+
+def test_a_crop_without_anything_for_metastasis_has_an_empty_map(tmp_path: Path) -> None:
+    ensemble = Ensemble(bundle.load(write_bundle(tmp_path)), "cpu")
+    for model in ensemble.members.values():
+        # Every feature now speaks against metastasis.
+        model.get_submodule("class_layers.out").weight.data.abs_().neg_()
+    geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
+    picture = np.random.default_rng(1).random((1, 64, 64), np.float32)
+    for heatmap in saliency.explain(ensemble, [CropPair(picture, picture, geometry, geometry)])[0]:
+        assert not heatmap.values.any()

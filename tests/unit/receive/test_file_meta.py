@@ -1,0 +1,101 @@
+"""The hand-written file head against pydicom, and what the journal makes of files that a power cut left."""
+
+import io
+
+import pytest
+from dicom_objects import ct, data_set
+from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine
+from alnnode.db.schema import migrate
+from alnnode.receive import file_meta
+from alnnode.receive.recorder import digest, replay
+from alnnode.spool.spool import Spool
+
+
+def file_of(content: bytes, uid: str, calling_ae: str = "SENDER") -> list[bytes]:
+    return [file_meta.head(CTImageStorage, uid, ExplicitVRLittleEndian, calling_ae, digest(content)), content]
+
+
+@pytest.mark.parametrize("calling_ae", ["", "ODD", "SENDER"])
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34"])
+def test_pydicom_reads_what_was_written(uid: str, calling_ae: str) -> None:
+    raw = b"".join(file_of(data_set(ct(1)), uid, calling_ae))
+    read = dcmread(io.BytesIO(raw))
+    meta = read.file_meta
+    assert meta.MediaStorageSOPClassUID == CTImageStorage
+    assert meta.MediaStorageSOPInstanceUID == uid
+    assert meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert meta.ImplementationClassUID == meta.PrivateInformationCreatorUID == IMPLEMENTATION_CLASS_UID
+    assert meta.ImplementationVersionName == IMPLEMENTATION_VERSION_NAME
+    assert meta.get("SourceApplicationEntityTitle", "") == calling_ae
+    assert read.PatientID == "SECRET-ID"
+    assert raw[file_meta.data_set_offset(memoryview(raw)) :] == data_set(ct(1))
+
+
+def test_the_group_length_is_right(tmp_path) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(b"".join(file_of(data_set(ct(1)), "1.2.3")))
+    meta = read_file_meta_info(path)
+    assert 132 + 12 + meta.FileMetaInformationGroupLength == file_meta.data_set_offset(memoryview(path.read_bytes()))
+    assert file_meta.digest_of(path) == digest(data_set(ct(1)))
+
+
+def test_a_file_of_another_writer_has_no_digest(tmp_path) -> None:
+    ct(1).save_as(tmp_path / "other.dcm", enforce_file_format=True)
+    assert file_meta.digest_of(tmp_path / "other.dcm") is None
+    assert file_meta.digest_of(tmp_path / "none.dcm") is None
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros"])
+def test_a_power_cut_costs_the_one_object_that_nobody_was_told_of(tmp_path, damage: str) -> None:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    migrate(url)
+    jobs, spool = Jobs(engine.create(url)), Spool(tmp_path / "spool")
+    whole, hurt = ct(1), ct(2)
+    for image in (whole, hurt):
+        assert spool.put_pending(image.SOPInstanceUID, file_of(data_set(image), image.SOPInstanceUID))
+    path = spool.pending_path(hurt.SOPInstanceUID)
+    raw = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": raw[:4096], "zeros": raw[:4096] + bytes(len(raw) - 4096)}[damage])
+    assert replay(jobs, spool) == 1
+    assert [job.instances for job in jobs.list()] == [1]
+    assert list(spool.pending()) == []
+    aside = list((tmp_path / "spool" / "conflicts").iterdir())
+    assert len(aside) == 1
+    # The sender, who was never answered, sends it again: nothing stands in the way.
+    assert spool.put_pending(hurt.SOPInstanceUID, file_of(data_set(hurt), hurt.SOPInstanceUID))
+    assert replay(jobs, spool) == 1
+    assert [job.instances for job in jobs.list()] == [2]
+
+
+@pytest.mark.parametrize("sent_again", [False, True])
+def test_what_another_listener_records_meanwhile_is_not_damaged(tmp_path, monkeypatch, capsys, *, sent_again: bool) -> None:
+    """One listener starts, and replays the journal, while another one records and settles the file that is just being read."""
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    migrate(url)
+    jobs, spool = Jobs(engine.create(url)), Spool(tmp_path / "spool")
+    image = ct(1)
+    parts = file_of(data_set(image), image.SOPInstanceUID)
+    path = spool.put_pending(image.SOPInstanceUID, parts)
+    real = file_meta.data_set_offset
+
+    def meanwhile(data: memoryview) -> int:
+        if path.exists():
+            monkeypatch.setattr(file_meta, "data_set_offset", real)
+            assert replay(jobs, spool) == 1
+            if sent_again:
+                assert spool.put_pending(image.SOPInstanceUID, parts)
+        return real(data)
+
+    monkeypatch.setattr(file_meta, "data_set_offset", meanwhile)
+    replay(jobs, spool)
+    assert not (tmp_path / "spool" / "conflicts").exists()
+    assert "damaged" not in capsys.readouterr().out
+    assert [job.instances for job in jobs.list()] == [1]
+    kept = spool.path(spool.object_path(image.SeriesInstanceUID, image.SOPInstanceUID))
+    assert kept.read_bytes() == b"".join(parts)

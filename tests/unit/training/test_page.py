@@ -1,0 +1,38 @@
+"""The page: all its figures, no other file, nothing that a name could inject."""
+
+import re
+
+import numpy as np
+
+from training.data.cohort import Cohort
+from training.evaluate import cam
+from training.report import page, pictures
+
+
+def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2 == 0
+    crops = rng.integers(0, 255, (60, 1, 1, 8, 8), np.uint8)
+    patients = np.array([f"P{n // 3}" for n in range(60)])
+    cohort = Cohort(crops, crops, labels, patients, rng.uniform(4, 15, 60).astype(np.float32))
+    probability = np.clip(0.5 + 0.3 * (2 * labels - 1) + rng.normal(0, 0.2, 60), 0.01, 0.99)
+    probability[0] = 0.001  # malignant, and surely called benign
+    shares = cam.Shares({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
+    found = page.render(
+        page.Evaluation(
+            "a <b>bundle</b>", "drawings", cohort, {"ensemble": probability, "short axis alone": cohort.short_axis}, 0.4,
+            {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares}, {"FSC": 0.12},
+        )
+    )  # fmt: skip
+    assert "a &lt;b&gt;bundle&lt;/b&gt;" in found
+    assert not re.search(r"(src|href)=['\"](?!data:)", found)
+    assert "60 nodes (30 malignant) of 20 patients" in found
+    text = re.sub(r"<[^>]+>", "|", found)
+    for said in ("0.75 (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):
+        assert said in text
+    assert found.count("data:image/png;base64,") == 2
+
+
+def test_the_steps_are_drawn(tmp_path) -> None:
+    pictures.steps(tmp_path / "steps.png")
+    assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,402 @@
+"""Analysing and delivering on a real database, without Celery's processes: every end a job can come to."""
+
+import hashlib
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from audits import Read
+from celery import Celery, signals
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.exc import OperationalError
+
+from alnnode.audit.sender import Sender
+from alnnode.db import schema
+from alnnode.db.rows import NewInstance, SeriesFacts
+from alnnode.deliver.destination import InMemoryDestination
+from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
+from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
+from alnnode.records.comparison import Earlier
+from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
+from alnnode.task_queue import ANALYSE_TASK
+from workers import analysing, delivering, tasks
+from workers.analyst import Runtime
+from workers.app import create
+
+PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
+PATIENT = "DOE^JANE"
+
+
+class ScriptedAnalyst:
+    digest = "b" * 64
+    arithmetic = "pencil"
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.not_analysed: str | None = None
+        self.contexts = []
+
+    def analyse(self, paths, context, progress, marks=()):
+        self.contexts.append(context)
+        progress("read")
+        if self.error is not None:
+            raise self.error
+        objects = [
+            ResultObject(role, "1.2.840.1", f"2.25.{number}", "2.25.100", "1.2.3", "1.2.840.10008.1.2.1", bytes([number]) * 10)
+            for number, role in enumerate((ObjectRole.SR, ObjectRole.CAPTURE), start=1)
+        ]
+        return objects, self.not_analysed
+
+
+class DeafProducer:
+    def deliver(self, delivery_id: str) -> None:
+        raise ServiceError("the broker does not answer")
+
+
+class Bench:
+    def __init__(self, folder, **analysis) -> None:
+        self.analyst, self.pacs = ScriptedAnalyst(), InMemoryDestination("pacs")
+        settings = Settings(
+            node=Node(data_dir=folder), destinations=(PACS,), broker=Broker(max_attempts=2), analysis=Analysis(**analysis)
+        )
+        schema.migrate(settings.database_url)
+        self.runtime = Runtime(settings, self.analyst)
+        self.runtime._producer = DeafProducer()
+        self.runtime.destination = lambda _: self.pacs
+        self.jobs = self.runtime.jobs
+
+    def ready_job(self, series: str = "1.2.3.4") -> str:
+        instance = NewInstance(
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+            sop_instance_uid=f"{series}.5",
+            series_uid=series,
+            study_uid="1.2.3",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            path="a.dcm",
+            sha256="a" * 64,
+            size=1,
+            received_at=datetime.now(UTC) - timedelta(hours=1),
+            facts=SeriesFacts(modality="CT", announced=1),
+        )
+        self.jobs.record_instances([instance])
+        (job,) = self.jobs.complete_due(self.runtime.settings.completion, lambda _: None)
+        return job
+
+    def analysed_job(self, series: str = "1.2.3.4") -> tuple[str, str]:
+        job = self.ready_job(series)
+        analysing.analyse(job, self.runtime)
+        return job, self.jobs.get(job).deliveries[0].delivery_id
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_a_job_becomes_results_and_deliveries_even_without_a_broker(bench) -> None:
+    job, _ = bench.analysed_job()
+    status = bench.jobs.get(job)
+    assert (status.state, status.results, len(status.deliveries)) == (JobState.ANALYSED, 2, 1)
+    (context,) = bench.analyst.contexts
+    assert (context.station, context.revision, context.predecessor) == ("ALNNODE", 1, None)
+    assert context.settings_digest == bench.runtime.settings.result_digest
+    for row in bench.jobs.results(job):
+        assert hashlib.sha256(bench.runtime.spool.path(row.path).read_bytes()).hexdigest() == row.sha256
+
+
+def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_before(bench, monkeypatch) -> None:
+    def again() -> ReportContext:
+        bench.jobs.anew(bench.jobs.list()[0].job_id)
+        (job,) = bench.jobs.complete_due(bench.runtime.settings.completion, lambda _: None)
+        analysing.analyse(job, bench.runtime)
+        return bench.analyst.contexts[-1]
+
+    bench.analysed_job()
+    (first,) = bench.analyst.contexts
+    assert again() == first, "the same report, in every word"
+    bench.analyst.arithmetic = "ink"
+    ink = again()
+    assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
+    monkeypatch.setattr(analysing.priors, "find", lambda *_: Earlier(trouble="archive vna could not be asked"))
+    compared = again()
+    assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
+    assert len({one.input_digest for one in (first, ink, compared)}) == 3
+
+
+def test_a_duplicate_task_does_nothing(bench) -> None:
+    job, _ = bench.analysed_job()
+    analysing.analyse(job, bench.runtime)
+    assert len(bench.analyst.contexts) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotAnalysable("these are localizer images"), "these are localizer images"),
+        (ReportError("the report could not be built"), "the report could not be built"),
+        (SoftTimeLimitExceeded(), "longer than 810 s"),
+    ],
+)
+def test_what_would_come_again_ends_the_job_with_a_reason(bench, error, reason) -> None:
+    bench.analyst.error = error
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    status = bench.jobs.get(job)
+    assert status.state is JobState.FAILED
+    assert reason in status.reason
+    assert bench.runtime.suspect is isinstance(error, SoftTimeLimitExceeded)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "not enough memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})(f"CUDA {PATIENT}"), "not enough memory"),
+        (KeyError(PATIENT), "internal error (KeyError)"),
+        (ImportError(PATIENT), "internal error (ImportError)"),
+    ],
+)
+def test_what_may_pass_is_tried_again_elsewhere_before_it_fails_free_of_patient_data(
+    bench, caplog, capsys, error, reason
+) -> None:
+    bench.analyst.error = error
+    job = bench.ready_job()
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).state is JobState.READY
+    with pytest.raises(SystemExit):
+        task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).attempts == 1, "another process is to try"
+    bench.runtime.suspect = False
+    task.tasks[ANALYSE_TASK](job)
+    status = bench.jobs.get(job)
+    assert status.state is JobState.FAILED
+    assert reason in status.reason
+    said = capsys.readouterr()
+    assert PATIENT not in status.reason + said.out + said.err + caplog.text
+
+
+def test_a_process_without_memory_for_the_claim_is_replaced_too(bench, monkeypatch) -> None:
+    def claim(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(bench.jobs, "claim", claim)
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    task.tasks[ANALYSE_TASK](bench.ready_job())
+    assert bench.runtime.suspect
+
+
+def test_a_task_waits_for_a_database_that_is_away_and_is_not_lost(bench, monkeypatch) -> None:
+    claim, away, waits = bench.jobs.claim, [True, True], []
+
+    def trying(*arguments, **more):
+        if away:
+            away.pop()
+            raise OperationalError("", {}, Exception())
+        return claim(*arguments, **more)
+
+    monkeypatch.setattr(bench.jobs, "claim", trying)
+    monkeypatch.setattr(tasks.time, "sleep", waits.append)
+    task = Celery("test", set_as_current=False)
+    tasks.register(task, bench.runtime)
+    job = bench.ready_job()
+    task.tasks[ANALYSE_TASK](job)
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+    assert waits == list(tasks.PAUSES[:2])
+    away += [True] * 100
+    task.tasks[ANALYSE_TASK](job)
+    assert waits[2:] == list(tasks.PAUSES), "it gives up, and the sweep enqueues it again"
+    assert not bench.runtime.suspect
+
+
+def test_trouble_with_the_spool_is_tried_again_before_it_fails(bench) -> None:
+    bench.analyst.error = OSError(5, PATIENT)
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.READY
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.FAILED
+    assert "check the disk" in bench.jobs.get(job).reason
+
+
+def test_trouble_with_the_database_leaves_the_job_to_the_sweep(bench) -> None:
+    bench.analyst.error = OperationalError("", {}, Exception())
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.RUNNING
+    assert job in bench.jobs.lost(datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_what_cannot_be_analysed_is_reported_and_then_failed(bench) -> None:
+    bench.analyst.not_analysed = "slices are 8 mm apart"
+    job, delivery = bench.analysed_job()
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+    delivering.deliver(delivery, bench.runtime)
+    assert len(bench.pacs.stored) == 2
+    assert (bench.jobs.get(job).state, bench.jobs.get(job).reason) == (JobState.FAILED, "slices are 8 mm apart")
+
+
+def test_it_is_not_reported_when_the_site_does_not_want_it(tmp_path) -> None:
+    bench = Bench(tmp_path, report_not_analysed=False)
+    bench.analyst.not_analysed = "slices are 8 mm apart"
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    status = bench.jobs.get(job)
+    assert (status.state, status.reason, status.results) == (JobState.FAILED, "slices are 8 mm apart", 0)
+
+
+def test_a_job_that_was_taken_over_is_left_alone(bench, monkeypatch) -> None:
+    monkeypatch.setattr(bench.jobs, "analysed", lambda *_: False)
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.RUNNING
+
+
+def test_a_delivery_is_made_once(bench) -> None:
+    job, delivery = bench.analysed_job()
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.pacs.stored == {"2.25.1": b"\x01" * 10, "2.25.2": b"\x02" * 10}
+    assert bench.jobs.get(job).state is JobState.DELIVERED
+    bench.pacs.stored.clear()
+    delivering.deliver(delivery, bench.runtime)
+    delivering.deliver("no such delivery", bench.runtime)
+    assert bench.pacs.stored == {}
+
+
+def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_stop(bench) -> None:
+    made = [bench.analysed_job(f"1.2.3.{number}") for number in range(10, 15)]
+    create(bench.runtime)
+    send = bench.pacs.send
+
+    def told_to_stop(files):
+        send(files)
+        signals.worker_shutting_down.send(sender="deliver@host", sig="TERM", how="Warm", exitcode=0)
+
+    bench.pacs.send = told_to_stop
+    delivering.deliver(made[0][1], bench.runtime)
+    states = [bench.jobs.get(job).state for job, _ in made]
+    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is the next worker's"
+    bench.runtime.stopping.clear()
+    bench.pacs.send = send
+    delivering.deliver(made[1][1], bench.runtime)
+    assert {bench.jobs.get(job).state for job, _ in made} == {JobState.DELIVERED}
+
+
+def test_one_message_lets_all_go_that_is_due_at_its_destination_until_that_is_away(bench) -> None:
+    made = [bench.analysed_job(f"1.2.3.{number}") for number in range(4)]
+    bench.pacs.failures = [DeliveryRefused("pacs: not authorised")]
+    delivering.deliver(made[3][1], bench.runtime)
+    delivered = [JobState.DELIVERED] * 3
+    assert [bench.jobs.get(job).state for job, _ in made] == [JobState.FAILED, *delivered]
+    for job, _ in made:
+        bench.jobs.retry(job)
+    bench.pacs.failures = [DestinationAway("pacs: no association")] * 2
+    delivering.deliver(made[2][1], bench.runtime)
+    assert len(bench.pacs.failures) == 1, "what was not there for one was asked for another"
+    bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+    bench.pacs.failures.clear()
+    delivering.deliver(made[2][1], bench.runtime)
+    assert [bench.jobs.get(job).state for job, _ in made] == [JobState.DELIVERED, *delivered]
+
+
+def test_a_refusal_fails_the_job_and_a_retry_delivers_it(bench) -> None:
+    bench.pacs.failures = [DeliveryRefused("pacs: not authorised")]
+    job, delivery = bench.analysed_job()
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.FAILED
+    assert "not authorised" in bench.jobs.get(job).reason
+    bench.jobs.retry(job)
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.DELIVERED
+
+
+def test_an_outage_is_waited_for_and_given_up_at_last(bench) -> None:
+    bench.pacs.failures = [DeliveryError("pacs: no association")] * 3
+    job, delivery = bench.analysed_job()
+    for attempt in (1, 2):
+        delivering.deliver(delivery, bench.runtime)
+        status = bench.jobs.get(job).deliveries[0]
+        assert (status.attempts, status.last_error) == (attempt, "pacs: no association")
+        assert status.next_attempt_at > datetime.now(UTC)
+        delivering.deliver(delivery, bench.runtime)
+        assert bench.jobs.get(job).deliveries[0].attempts == attempt, "before its time"
+        _make_due(bench, delivery)
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.FAILED
+    assert "given up after 3 attempts" in bench.jobs.get(job).reason
+
+
+def _make_due(bench, delivery: str) -> None:
+    bench.jobs.deferred(delivery, "pacs: no association", datetime.now(UTC) - timedelta(seconds=1))
+
+
+def test_an_altered_outbox_file_is_never_sent(bench) -> None:
+    job, delivery = bench.analysed_job()
+    path = bench.runtime.spool.path(bench.jobs.results(job)[1].path)
+    path.chmod(0o600)
+    path.write_bytes(b"other bytes")
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.pacs.stored == {}
+    assert "altered" in bench.jobs.get(job).reason
+
+
+def test_a_missing_outbox_file_is_said_without_its_path(bench) -> None:
+    job, delivery = bench.analysed_job()
+    path = bench.runtime.spool.path(bench.jobs.results(job)[0].path)
+    path.unlink()
+    delivering.deliver(delivery, bench.runtime)
+    error = bench.jobs.get(job).deliveries[0].last_error
+    assert "cannot be read" in error
+    assert str(path) not in error
+
+
+def test_a_destination_that_left_the_settings_needs_a_person(bench) -> None:
+    job, delivery = bench.analysed_job()
+    bench.runtime.destination = lambda _: None
+    delivering.deliver(delivery, bench.runtime)
+    assert "[[destinations]]" in bench.jobs.get(job).reason
+
+
+def test_the_runtime_knows_its_destinations(tmp_path) -> None:
+    runtime = Runtime(Settings(node=Node(data_dir=tmp_path), destinations=(PACS,)), ScriptedAnalyst())
+    assert runtime.destination("pacs").name == "pacs"
+    assert runtime.destination("gone") is None
+
+
+def test_the_wait_doubles_with_jitter_up_to_the_ceiling() -> None:
+    random.seed(1)
+    settings = PACS.model_copy(update={"retry_first": 5.0, "retry_ceiling": 60.0})
+    for attempt, full in [(1, 5), (2, 10), (3, 20), (5, 60), (1000, 60)]:
+        waits = [delivering.backoff(settings, attempt) for _ in range(200)]
+        assert full / 2 <= min(waits) < max(waits) <= full
+        assert len(set(waits)) > 100
+
+
+def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) -> None:
+    path = tmp_path / "audit.xml"
+    bench.runtime.settings = bench.runtime.settings.model_copy(update={"audit": Audit(to="file", file=path)})
+    _, first = bench.analysed_job()
+    bench.pacs.failures = [DeliveryError("pacs: out of resources (status 0xA700)"), DeliveryRefused("pacs: refused")]
+    for _ in range(2):
+        delivering.deliver(first, bench.runtime)
+        bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+    job = bench.jobs.list()[0].job_id
+    bench.jobs.retry(job)
+    (delivery,) = bench.jobs.get(job).deliveries
+    delivering.deliver(delivery.delivery_id, bench.runtime)
+    bench.runtime.trail.close()
+    Sender(bench.runtime.settings).close()
+    told = [Read(line) for line in path.read_bytes().splitlines()]
+    assert [(read.event, read.outcome) for read in told] == [
+        ("110102", 0),
+        ("110104", 4),
+        ("110104", 8),
+        ("110102", 0),
+        ("110104", 0),
+    ]
+    assert {read.study for read in told} == {"1.2.3"}
+    assert {read.participants[1] for read in told} == {("110152", "PACS", "127.0.0.1")}
+    assert told[1].description == "pacs: out of resources (status 0xA700)"
+    assert [read.instances for read in told] == [2] * 5

@@ -1,0 +1,1 @@
+"""Cohorts: phantoms, implanted nodes, crops, augmentation."""

@@ -1,0 +1,1 @@
+"""Evaluation of bundles and detectors: AUROC, FROC, operating points, Grad-CAM."""

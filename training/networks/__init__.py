@@ -1,0 +1,1 @@
+"""Networks to train, and their export as bundle and as ONNX."""
