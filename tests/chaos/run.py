@@ -66,7 +66,7 @@ class Outcome:
     def table(self) -> str:
         """Markdown: fault, how often, and the seconds from its beginning to the next sign of life."""
         over = {fault.name: fault.over for fault in faults.EVERY}
-        lines = ["| fault | count | seconds to the next | median | longest |", "|---|---:|---|---:|---:|"]
+        lines = ["| fault | count | recovery event | median, s | longest, s |", "|---|---:|---|---:|---:|"]
         for name, seconds in sorted(self.recoveries.items(), key=lambda item: list(over).index(item[0])):
             lines.append(f"| {name} | {len(seconds)} | {over[name]} | {statistics.median(seconds):.1f} | {max(seconds):.1f} |")
         return "\n".join([*lines, *(f"left out on this machine: {name}" for name in self.left_out)])

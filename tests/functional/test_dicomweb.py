@@ -219,7 +219,7 @@ def test_what_was_noted_of_patients_goes_with_their_objects(node) -> None:
 
 def test_the_curl_examples_of_the_readme_work(node, tmp_path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## Ask it over HTTP", 1)[1].split("\n## ", 1)[0]
+    section = readme.split("## Query it over HTTP (DICOMweb)", 1)[1].split("\n## ", 1)[0]
     (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     commands = block.replace("$ ", "").replace("curl ", "curl --fail --silent --show-error ")
     ct(9, series=f"{STUDY}.9").save_as(tmp_path / "image.dcm", enforce_file_format=True)

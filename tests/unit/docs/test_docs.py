@@ -26,7 +26,7 @@ def test_the_conformance_statement_lists_every_status() -> None:
 
 def test_links_between_the_documents_lead_somewhere() -> None:
     root = DOCS.parent
-    for page in (root / "README.md", *DOCS.rglob("*.md"), *(root / "deploy").glob("*.md"), *(root / "benchmarks").glob("*.md")):
+    for page in (*root.glob("*.md"), *DOCS.rglob("*.md"), *(root / "deploy").glob("*.md"), *(root / "benchmarks").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -48,21 +48,21 @@ def test_the_operations_manual_explains_each_warning_and_no_other() -> None:
     events = set(re.findall(r'log\.(?:warning|error|exception|critical)\(\s*"(\w+)"', code()))
     events |= set(re.findall(r'"(\w+_trouble)"', code()))  # one function of the worker logs several
     assert len(events) > 20
-    assert {name for row in rows("A line in the log") for name in re.findall(r"`(\w+)`", row)} == events
+    assert {name for row in rows("Log events") for name in re.findall(r"`(\w+)`", row)} == events
 
 
 def test_the_operations_manual_names_the_metrics_that_there_are() -> None:
     metrics = set(re.findall(r'(?:GaugeMetricFamily|Counter|Histogram)\(\s*"(\w+)"', code()))
     assert len(metrics) > 8
-    assert {name for row in rows("Watch") for name in re.findall(r"`(alnnode_\w+)`", row)} == metrics
+    assert {name for row in rows("Monitoring") for name in re.findall(r"`(alnnode_\w+)`", row)} == metrics
 
 
 def test_the_operations_manual_quotes_reasons_and_checks_that_there_are() -> None:
     text = code()
-    reasons = [words for row in rows("A job is FAILED") for words in re.findall(r'"([^"…]+)"', row)]
+    reasons = [words for row in rows("Failed jobs") for words in re.findall(r'"([^"…]+)"', row)]
     assert len(reasons) > 12
     assert [words for words in reasons if words not in text] == []
-    checks = {name for row in rows("Watch") for name in re.findall(r"`([a-z-]+)`", row)}
+    checks = {name for row in rows("Monitoring") for name in re.findall(r"`([a-z-]+)`", row)}
     assert checks == {"database", "broker", "disk", "bundle", "worker-analyse", "worker-deliver"}
 
 

@@ -41,7 +41,7 @@ EVENTS = {"110100", "110102", "110103", "110104", "110105", "110112", "110113", 
 
 
 def test_the_limit_of_inflating_is_the_one_that_the_page_names() -> None:
-    assert f"from {MAX_INFLATED >> 30} GiB on" in PAGE
+    assert f"more than {MAX_INFLATED >> 30} GiB" in PAGE
 
 
 def test_there_is_a_place_for_the_faults() -> None:
