@@ -20,7 +20,6 @@ PENDING = {
     "docs/adr/0006-the-sweep-looks-at-the-queues.md",
     "docs/adr/0007-a-dense-network-ranks-readings-of-soft-tissue.md",
     "docs/architecture.md",
-    "docs/detection.md",
     "docs/lidc.md",
     "docs/operations.md",
     "docs/phantom.md",
