@@ -22,7 +22,6 @@ PENDING = {
     "docs/architecture.md",
     "docs/lidc.md",
     "docs/operations.md",
-    "docs/phantom.md",
     "docs/reproduction.md",
     "docs/security.md",
 }
