@@ -11,7 +11,6 @@ WORDS = words(ROOT / "docs" / "style" / "words.toml")
 PENDING = {
     "CHANGELOG.md",
     "README.md",
-    "benchmarks/README.md",
     "config.example.toml",
     "docs/architecture.md",
     "docs/operations.md",
