@@ -187,7 +187,7 @@ def _choice(judged: Judgement, patients: npt.NDArray[np.str_], costs: Mapping[st
         f"{pair.validation_auroc:.3f} with {sum(costs[family] for family, _ in pair.members):.0f} million multiply-adds a node"
         for pair in (judged.pair, best)
     ]
-    return f"AUROC on validation {said[0]}; the best pair, {best.name}, has {said[1]}; p = {p:.3f} (DeLong, clustered)"
+    return f"Its AUROC on validation is {said[0]}. The best pair, {best.name}, has {said[1]}; p = {p:.3f} (DeLong, clustered)"
 
 
 def _area(labels: Labels, scores: Scores) -> float:

@@ -23,14 +23,14 @@ PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity":
 
 
 def _covers(plan: Plan) -> str:
-    """Say what the digest covers where figures of nodes that were found are in the card."""
+    """Return what the digest covers when the card has figures of located nodes."""
     if not plan.detection:
         return ""
     return (
-        "It covers the model card with the figures of `python -m training evaluate-detector --bundle runs/reproduction/bundle "
-        f"--seed {plan.detection['seed']} --patients {plan.detection['volumes']} --out found.json`, put in by "
-        f"`python -m training reproduce --profile {plan.profile.name} --figures found.json`; without that step the networks are the same, the card "
-        "and so the digest are not. "
+        "The digest covers the model card with the figures of `python -m training evaluate-detector --bundle runs/reproduction/bundle "
+        f"--seed {plan.detection['seed']} --patients {plan.detection['volumes']} --out found.json`. "
+        f"`python -m training reproduce --profile {plan.profile.name} --figures found.json` writes them into the card. Without that step the networks are "
+        "the same, but the card and so the digest differ. "
     )
 
 
@@ -80,8 +80,8 @@ def _whole(plan: Plan) -> str:
     if plan.profile.name == "full":
         return "This is the whole protocol."
     return (
-        f"**This is the reduced profile `{plan.profile.name}`, not the whole protocol**: what it leaves out is in "
-        "[training/fit/reproduction.toml](../training/fit/reproduction.toml). Its figures are those of this profile and must not be read as those of `full`."
+        f"**This is the reduced profile `{plan.profile.name}`, not the whole protocol**: "
+        "[training/fit/reproduction.toml](../training/fit/reproduction.toml) lists the differences. Its figures do not stand for those of `full`."
     )
 
 
@@ -92,15 +92,15 @@ def _tests(outcome: Outcome, rows: dict[str, Row]) -> list[str]:
 
 
 def _chance(outcome: Outcome) -> str:
-    """Say what networks make of labels that were dealt out anew.
+    """Return the AUROCs of networks that were trained on permuted labels.
 
-    One deal agrees with the size of the nodes by chance, and a network that learns so little ranks by size, one way or the other. So the
-    interval is that of the mean over deals, and not one over test nodes.
+    A permutation agrees with the size of the nodes by chance, and a network that learns so little ranks by size, upwards or downwards. So the
+    interval is that of the mean over permutations, and not one over test nodes.
     """
     found = np.array(outcome.chance)
     half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
     each = ", ".join(f"{value:.3f}" for value in found)
-    return f"mean {found.mean():.3f} ({found.mean() - half:.3f}-{found.mean() + half:.3f}, Student's t over the deals); each: {each}"
+    return f"mean {found.mean():.3f} ({found.mean() - half:.3f}-{found.mean() + half:.3f}, Student's t over the permutations); each: {each}"
 
 
 def _paper(outcome: Outcome, best: Row) -> str:
@@ -131,17 +131,19 @@ def _group(group: operating_points.Subgroup) -> str:
 
 _TEXT = """# The reproduction
 
-Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes, all runs that led
-here together. Nothing in this file is typed by hand. {whole}
+This page has the figures of Park et al.'s protocol (Curr Oncol 2024;31(4):2278), run on phantoms instead of patients. **It shows that the
+protocol runs, and its figures on these phantoms; it shows nothing about patients.** {whole}
 
-Park et al. (Curr Oncol 2024;31(4):2278) compare three families of networks under two crops on 1128 nodes of 523 patients. Their images and model are
-not public. This runs their protocol on drawings: {nodes} nodes ({malignant} malignant, {benign} benign) of {patients} phantoms. **It shows that the
-protocol runs and what it gives on this phantom; it says nothing about patients.** How hard the phantom is was fixed from published feature
-distributions ([phantom.md](phantom.md)) and frozen with the digest of its code in `training/fit/reproduction.toml` before any network was trained on this cohort;
-it was tuned to no model and to none of the figures below. The baselines show how much of it is easy.
+Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes, summed over all runs that led to
+this page. The command writes everything on this page except quoted notes.
 
-Split by patient: a fifth tests and is looked at once, a fifth validates, the rest trains; {folds} of four folds were run. {epochs} epochs,
-{pixels} x {pixels} pixels, output stride {stride}. Members, rule and operating point (Youden's index) are chosen on validation.
+Park et al. compare three families of networks under two crops on 1128 nodes of 523 patients. Their images and model are
+not public. This run has {nodes} nodes ({malignant} malignant, {benign} benign) of {patients} phantoms. Published feature
+distributions fix the difficulty of the phantom ([phantom.md](phantom.md)). `training/fit/reproduction.toml` froze it, with the digest of the phantom's code, before any network was trained on this cohort.
+It was not tuned to any model or to any figure below. The baselines show how much of it is easy.
+
+The split is by patient: a fifth tests and is evaluated once, a fifth validates, the rest trains. {folds} of four folds were run, with {epochs} epochs,
+{pixels} x {pixels} pixels and output stride {stride}. Members, rule and operating point (Youden's index) are chosen on validation.
 Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
 
 ## Test set: {tested} nodes of {tested_patients} phantoms
@@ -150,18 +152,18 @@ Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the othe
 
 {tests}
 
-Labels dealt out anew teach a network nothing, if nothing leaks. AUROC on the right labels: {chance}. One deal agrees with the size of the nodes by
-chance, and a network that learns so little ranks by size, upwards or downwards: single values scatter widely.
+Permuted labels check for leaks: without a leak, a network that is trained on them learns nothing. AUROC on the right labels: {chance}. A permutation agrees with the size of the nodes by
+chance, and a network that learns so little ranks by size, upwards or downwards. Single values therefore vary widely.
 
 Expected calibration error of the chosen combination {ece}, Brier score {brier}.
 
-## Beside the paper
+## Comparison with the paper
 
 {paper}
 
-What these drawings give at the most: a logistic regression on the very parameters that the nodes were drawn with has an AUROC of {ceiling}, one on what
-can be measured of them {measured}. A figure above the first would be luck; below the second, the networks have not learned
-what there is to learn from so few nodes in so few epochs.
+Upper bound of these drawings: a logistic regression on the parameters with which the nodes were drawn has an AUROC of {ceiling}, one on the
+measurable properties {measured}. A figure above the first would be chance. Below the second, the networks have not learned
+all that so few nodes in so few epochs could teach.
 
 ## Subgroups of the chosen combination
 
@@ -173,12 +175,12 @@ what there is to learn from so few nodes in so few epochs.
 
 {shifted}
 
-The operating points are those of the first cohort; the short axis is called at 10 mm.
+The operating points are those of the first cohort. The short axis counts as malignant from 10 mm.
 
 ## The bundle
 
 Exported: {exported}, digest `{digest}`. {covers}`alnnode check` shows the digest of the bundle that a node runs.
 
-A node serves the mean of one network of each crop. Of these pairs the bundle holds the cheapest that validation cannot tell from the best
-([adr/0005](adr/0005-the-cheapest-pair-that-validation-cannot-tell-from-the-best.md)): {choice}.
+A node serves the mean of one network of each crop. The bundle holds the cheapest of these pairs that a paired test on validation does not distinguish from the best
+([adr/0005](adr/0005-the-cheapest-pair-that-validation-cannot-tell-from-the-best.md)). {choice}.
 """

@@ -1,6 +1,7 @@
 """The reproduction in its tiny profile, and what it stands on: frozen terms, a cohort of the said shape, selection on validation."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from training.evaluate import operating_points
 from training.fit import grid, protocol, reproduce, reproduction, selection
 from training.fit.protocol import PAPER
 from training.networks import build
-from training.report import reproduce_report
+from training.report import lidc_report, reproduce_report
 
 
 def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(tmp_path) -> None:
@@ -34,20 +35,27 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     text = reproduce_report.markdown(plan, outcome, "a test")
     assert outcome.digest in text
     assert re.search(
-        r"AUROC on validation [01]\.\d+ with \d+ million multiply-adds a node; the best pair, .* p = [01]\.\d+", text
+        r"AUROC on validation is [01]\.\d+ with \d+ million multiply-adds a node\. The best pair, .* p = [01]\.\d+", text
     )
     assert "This is the reduced profile `tiny`" in text
     for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters"):
         assert re.search(rf"^\| [^|]*{re.escape(row)}.* \| \d", text, re.MULTILINE), row
     assert len(outcome.chance) == reproduce.DEALS
     assert len(set(outcome.chance)) > 1  # another deal is another network
-    assert re.search(r"dealt out anew .* mean [01]\.\d+ \(", text)
+    assert re.search(r"Permuted labels .* mean [01]\.\d+ \(", text)
     assert f"{PAPER[1]} less {outcome.member}" in text
     again = reproduce.run(plan, report, tmp_path / "again")
     assert again.digest == outcome.digest
     assert again.seconds > outcome.seconds > 0
     for one, other in zip(outcome.rows, again.rows, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize(("page", "template"), [("reproduction", reproduce_report._TEXT), ("lidc", lidc_report._TEXT)])
+def test_a_page_that_a_command_writes_has_the_words_of_its_template(page: str, template: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    written = re.sub(r"^> .*?\n\n", "", text, flags=re.MULTILINE | re.DOTALL)  # notes, which are written by hand
+    assert re.fullmatch(re.sub(r"\\\{\w+\\\}", ".*?", re.escape(template)), written, re.DOTALL)
 
 
 def test_the_terms_have_the_shape_of_the_paper_and_a_changed_phantom_stops_it(tmp_path) -> None:
