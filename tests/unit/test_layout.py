@@ -42,7 +42,11 @@ def copy(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("module", "planted", "complaint"),
     [
-        ("alnnode/records/__init__.py", "from alnnode.imaging import window", "alnnode.records is not allowed to import alnnode.imaging"),
+        (
+            "alnnode/records/__init__.py",
+            "from alnnode.imaging import window",
+            "alnnode.records is not allowed to import alnnode.imaging",
+        ),
         (
             "alnnode/deliver/__init__.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from alnnode.receive import header",
@@ -71,6 +75,7 @@ def test_functions_are_short() -> None:
     long = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
         for path in modules()
+        if "migrations" not in path.parts  # a migration is one list of tables, and is never changed
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES
@@ -82,12 +87,20 @@ def moved() -> list[str]:
     """Return the dotted names of modules that the table of moves calls old and that no module has now."""
     old = re.findall(r"^\| `([\w.]+)` \|", MOVES.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(old) > 100
-    return [name for name in old if not (ROOT / f"{name.replace('.', '/')}.py").exists() and not (ROOT / name.replace(".", "/")).is_dir()]
+    return [
+        name
+        for name in old
+        if not (ROOT / f"{name.replace('.', '/')}.py").exists() and not (ROOT / name.replace(".", "/")).is_dir()
+    ]
 
 
 def test_no_old_name_is_left() -> None:
     names = moved()
-    pattern = re.compile("|".join(rf"(?<![\w./-])(?:{re.escape(name)}(?![\w.]*\.md)|{re.escape(name.replace('.', '/'))}\.py)\b" for name in names))
+    pattern = re.compile(
+        "|".join(
+            rf"(?<![\w./-])(?:{re.escape(name)}(?![\w.]*\.md)|{re.escape(name.replace('.', '/'))}\.py)\b" for name in names
+        )
+    )
     folders = ("alnnode", "workers", "training", "tests", "docs", "deploy", "benchmarks")
     texts = [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
     found = [
