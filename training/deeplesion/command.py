@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,19 +97,21 @@ def deeplesion(
         limited=limit is not None and limit < len(selection.subvolumes),
     )
     figures = report.figures(run, subvolumes, searched)
-    console.print(report.table(figures), markup=False, highlight=False, soft_wrap=True)
-    for note in report.notes(figures):
-        console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+    _print(report.table(figures), *(f"- {note}" for note in report.notes(figures)))
     if out:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "deeplesion.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        (out / "deeplesion.md").write_text(report.page(figures), encoding="utf-8")
+        report.write(figures, out)
     if out and misses:
         threshold = figures["measures"][Overlap.IOU.value]["threshold"][MISSES_RATE]
         drawn = pictures.draw_misses(images, subvolumes, searched, threshold, out / "misses.png")
-        console.print(
-            f"{drawn} missed lesions at {MISSES_RATE} false positives per sub-volume: {out / 'misses.png'}", markup=False
+        _print(
+            f"{drawn} missed lesions at {MISSES_RATE} false positives per sub-volume"
+            + (f": {out / 'misses.png'}" if drawn else "")
         )
+
+
+def _print(*lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _complete(subvolumes: Sequence[SubVolume], images: Path, *, skip_missing: bool) -> tuple[list[SubVolume], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ from training.deeplesion.search import LEAST_MM, LEAST_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from alnnode.records import Interval
     from training.deeplesion.search import Searched
@@ -27,7 +29,7 @@ class Run:
         bundle: name, version and start of the digest of the bundle.
         choice: which lesions count.
         head_first: whether the images are numbered from the head.
-        against_order: series whose lesions contradict that, and series that can tell.
+        against_order: number of series whose lesions contradict that, and number of series with lesions far apart.
         excluded: by reason how many lesions with the label do not count.
         incomplete: sub-volumes that were left out because images are missing.
         limited: whether only the first sub-volumes are searched.
@@ -81,6 +83,13 @@ def figures(run: Run, subvolumes: Sequence[SubVolume], searched: Sequence[Search
     }
 
 
+def write(values: Mapping[str, Any], folder: Path) -> None:
+    """Write ``deeplesion.json`` and ``deeplesion.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "deeplesion.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    (folder / "deeplesion.md").write_text(page(values), encoding="utf-8")
+
+
 def table(values: Mapping[str, Any]) -> str:
     """Return the recalls as a Markdown table, a measure of overlap a row."""
     rates = [f"{rate:g}" for rate in recall.RATES]
@@ -113,12 +122,12 @@ def notes(values: Mapping[str, Any]) -> list[str]:
 
 
 def _what(values: Mapping[str, Any]) -> list[str]:
-    lesions, subvolumes, patients = values["lesions"], values["subvolumes"], values["patients"]
     found = [
-        f"Bundle {values['bundle']}; {lesions} lesions in {subvolumes} sub-volumes of {patients} patients; split: {values['split']}.",
+        f"Bundle: {values['bundle']}; split: {values['split']}.",
+        f"Lesions: {values['lesions']}; sub-volumes: {values['subvolumes']}; patients: {values['patients']}.",
         "Intervals: 95 %, bootstrap over patients. Labels: mined from reports by a program, so some are wrong or missing.",
     ]
-    if patients < FEW_PATIENTS:
+    if values["patients"] < FEW_PATIENTS:
         found.append(f"With fewer than {FEW_PATIENTS} patients the intervals are too narrow to mean anything.")
     if values["noisy_included"]:
         found.append("Lesions that DL_info.csv calls possibly noisy are counted.")
@@ -154,7 +163,7 @@ def _assumptions(values: Mapping[str, Any]) -> list[str]:
         "Only lesions that a radiologist bookmarked are annotated: other lymph nodes on the images count as false positives.",
         "The search expects a whole chest. A sub-volume shows about 60 mm: its uppermost slice with lung stands for the lung apex.",
         f"Assumed: images are numbered from the {values['first_slice']}, and the patient lies supine.",
-        f"In {against} of {able} series that can tell, the lesions' locations along the body contradict the order of the images.",
+        f"In {against} of {able} series with lesions far apart, their normalised locations contradict the order of the images.",
     ]
     if values["subvolumes_without_lungs"]:
         found.append(f"No lungs were seen in {values['subvolumes_without_lungs']} sub-volumes: their lesions are missed.")

@@ -134,9 +134,9 @@ def _integers(row: Mapping[str, str | None], column: str, count: int, place: str
 
 
 def against_order(lesions: Iterable[Lesion], *, head_first: bool) -> tuple[int, int]:
-    """Return how many series have lesions whose location along the body contradicts the order of slices, and how many can tell.
+    """Return how many series have lesions whose location along the body contradicts the order of slices, and how many have lesions far apart.
 
-    A series can tell where two of its lesions lie at least `FAR_SLICES` slices and `FAR` of the body apart.
+    Lesions are far apart when they are at least `FAR_SLICES` slices and more than `FAR` of the body apart.
     """
     series: dict[str, list[Lesion]] = {}
     for lesion in lesions:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +17,7 @@ from typer.testing import CliRunner
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import AxillaCoverage, Side
 from training.__main__ import app as training_app
-from training.deeplesion import recall, search
-from training.deeplesion.command import deeplesion
+from training.deeplesion import command, recall, search
 from training.deeplesion.errors import DeepLesionError
 from training.deeplesion.images import images_folder, missing_images, read_slice, read_subvolume
 from training.deeplesion.labels import read_labels
@@ -241,12 +242,18 @@ def made():
     return patient(3)
 
 
-@pytest.fixture
-def data(tmp_path, made):
-    """Two patients: the first with two lesions on one sub-volume, the second with one."""
-    set_ = DataSet(tmp_path / "data")
+@pytest.fixture(scope="module")
+def images_of_two(tmp_path_factory, made):
+    set_ = DataSet(tmp_path_factory.mktemp("images"))
     for series in ("000003_01_01", "000004_01_01"):
         set_.add_series(series, made, 4, 16)
+    return set_.folder
+
+
+@pytest.fixture
+def data(tmp_path, made, images_of_two):
+    """Two patients: the first with two lesions on one sub-volume, the second with one."""
+    set_ = DataSet(shutil.copytree(images_of_two, tmp_path / "data"))
     set_.add_node("000003_01_01", made, 0, (4, 16))
     set_.add_node("000003_01_01", made, 2, (4, 16))
     set_.add_node("000004_01_01", made, 0, (4, 16))
@@ -325,12 +332,13 @@ def truth(monkeypatch, made):
         return nodes, tuple(AxillaCoverage(side, covered=False) for side in (Side.RIGHT, Side.LEFT))
 
     monkeypatch.setattr(search, "find", find)
+    monkeypatch.setattr(command, "Detector", SimpleNamespace(from_bundle=lambda bundle: None))
     return calls
 
 
 def run(data, *options):
     app = typer.Typer()
-    app.command()(deeplesion)
+    app.command()(command.deeplesion)
     work = data.folder.parent / "work"
     arguments = ["--data", data.folder, "--labels", data.labels, "--work", work, "--out", data.folder.parent / "out", *options]
     return CliRunner().invoke(app, [str(option) for option in arguments])
@@ -341,7 +349,7 @@ def figures_of(data):
 
 
 def test_the_command_is_registered():
-    assert "deeplesion" in {command.name for command in training_app.registered_commands}
+    assert "deeplesion" in {one.name for one in training_app.registered_commands}
 
 
 def test_the_command_prints_and_writes_recall(data, truth):
