@@ -1,7 +1,7 @@
 """Decide which found node hits which lesion, by rectangles on the lesion's key slice.
 
-The data set's own evaluation counts in this way: a found box that overlaps a lesion enough hits it, and a second box on a lesion is not a
-false positive. Two measures of overlap are usual: intersection over union (IoU) and intersection over the found box (IoBB).
+The evaluation code of the data set's authors counts in this way, by intersection over union (IoU): a found box that overlaps a lesion enough hits
+it, and a second box on a lesion is not a false positive. Intersection over the found box (IoBB) also accepts boxes that are smaller than the lesion's.
 """
 
 from __future__ import annotations
