@@ -21,6 +21,7 @@ from training.clinical import commands
 from training.clinical.importing import import_nodes
 from training.data import cohort as cohorts
 from training.data import described
+from training.deeplesion.command import deeplesion
 from training.detection.evaluate import evaluate_real
 from training.evaluate import bundle as evaluation
 from training.evaluate import gaze as gazes
@@ -38,6 +39,7 @@ from training.report.progress import bars, console
 app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("evaluate-detector")(evaluate_detector)
 app.command("evaluate-real")(evaluate_real)
+app.command("deeplesion")(deeplesion)
 app.command("import")(import_nodes)
 app.add_typer(commands.app, name="cohort")
 
