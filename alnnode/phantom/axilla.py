@@ -6,7 +6,7 @@ shows with arms raised (docs/phantom.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,89 +14,47 @@ import numpy as np
 from alnnode.phantom.anatomy import BONE_HU, Chest
 from alnnode.phantom.frame import Section, level, pectoral_floor
 from alnnode.phantom.settings import Arms
-from alnnode.records import Side
 
 if TYPE_CHECKING:
     from alnnode.phantom.anatomy import DoubleArray
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.axilla_parameters import AxillaParameters
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Terrain:
-    """What differs between the axillae of patients beyond `Habit`.
-
-    Attributes:
-        bulk: of the shoulder muscles, 1 = usual.
-        strands: density of strands and septa, 0.45 to 1.
-        tail: of the axillary tail of the breast, 0 = none.
-        clefts: width of the fat between muscles, mm.
-        pit: depth of the armpit, mm.
-        side: fat at the side of the chest, mm beyond `Habit.fat`.
-        port: the side of a port under the skin of the chest, if there is one.
-        clips: the side of an operation with clips, if there was one.
-        phase: of the texture that strands follow.
-    """
-
-    bulk: float
-    strands: float
-    tail: float
-    clefts: float
-    pit: float
-    side: float
-    port: Side | None
-    clips: Side | None
-    phase: int
-
-
-def draw_terrain(rng: np.random.Generator, habit: Habit) -> Terrain:
-    """Draw what is particular to one patient's axillae."""
-    return Terrain(
-        bulk=float(np.clip(rng.lognormal(0.0, 0.16), 0.75, 1.4)) * float(np.clip(habit.muscle, 0.8, 1.2)),
-        strands=0.45 + 0.55 * float(rng.beta(1.8, 1.8)),
-        tail=float(rng.uniform(0.4, 1.0)) if habit.breast > 12 and rng.random() < 0.6 else 0.0,
-        clefts=float(rng.uniform(0.6, 2.2)),
-        pit=float(rng.uniform(0, 16)),
-        side=float(rng.uniform(2, 16)),
-        port=_sometimes(rng, 0.12),
-        clips=_sometimes(rng, 0.15),
-        phase=int(rng.integers(64)),
-    )
-
-
-def _sometimes(rng: np.random.Generator, share: float) -> Side | None:
-    side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
-    return side if rng.random() < share else None
-
-
 class AxillaChest(Chest):
-    """Paints slices of one patient (`Chest`), the axillae as a `Terrain` says."""
+    """Paints slices of one patient (`Chest`), the axillae as a `AxillaParameters` says."""
 
     def __init__(
-        self, habit: Habit, grid: FloatArray, texture: FloatArray, table_y: tuple[float, int], terrain: Terrain
+        self,
+        patient: PatientParameters,
+        grid: FloatArray,
+        texture: FloatArray,
+        table_y: tuple[float, int],
+        axilla: AxillaParameters,
     ) -> None:
-        super().__init__(habit, grid, grid, texture, table_y)
-        self._terrain = terrain
+        super().__init__(patient, grid, grid, texture, table_y)
+        self._axilla = axilla
 
     def _section(self, height: float) -> Section:
-        lv = level(height, self._habit)
+        lv = level(height, self._patient)
         fold = float(np.interp(lv.z, [-120, -80, -30, 10, 45, 70], [72, 94, 110, 124, 150, 168]))
-        wide = self._terrain.side * float(np.interp(lv.z, [-140, -90, 20, 60], [0.4, 1, 1, 0]))
-        return replace(lv, outer=lv.outer + wide, fold=fold, major=lv.major * (0.75 + 0.35 * self._terrain.bulk))
+        wide = self._axilla.side * float(np.interp(lv.z, [-140, -90, 20, 60], [0.4, 1, 1, 0]))
+        return replace(lv, outer=lv.outer + wide, fold=fold, major=lv.major * (0.75 + 0.35 * self._axilla.bulk))
 
     def _armpit(self, lv: Section) -> float:
-        return self._terrain.pit * float(np.sqrt(max(0.0, 1 - (lv.z / 32) ** 2))) if self._up else 0.0
+        return self._axilla.pit * float(np.sqrt(max(0.0, 1 - (lv.z / 32) ** 2))) if self._up else 0.0
 
     def _body(self, lv: Section) -> FloatArray:
         depth = super()._body(lv)
-        round_head = 45 + 0.3 * self._habit.fat  # the shoulder is round over the head of the humerus
+        round_head = 45 + 0.3 * self._patient.fat  # the shoulder is round over the head of the humerus
         half = float(np.sqrt(max(0.0, round_head**2 - (lv.z - 58) ** 2)))
         return np.maximum(depth, self._ellipse(158, 6, half, half)) if self._up and half > 3 else depth
 
     # The shoulder blade's own axes: along it from its lateral border backwards, and across it, positive to the outside.
 
     def _blade(self, lv: Section) -> tuple[FloatArray, FloatArray]:
-        down = self._habit.arms is Arms.DOWN
+        down = self._patient.arms is Arms.DOWN
         z = [-120, -60, 0, 50]
         u0 = lv.a + float(np.interp(lv.z, z, [14, 22, 32, 50])) - (6 if down else 0)
         v0 = float(np.interp(lv.z, z, [44, 34, 18, 8])) + (16 if down else 0)
@@ -109,17 +67,17 @@ class AxillaChest(Chest):
         """Return the depth under a rounded belly: fuller than an ellipse, and a little uneven."""
         p, q = (along - np.float32(centre[0])) / np.float32(radii[0]), (across - np.float32(centre[1])) / np.float32(radii[1])
         r = np.power(np.abs(p) ** 2.5 + np.abs(q) ** 2.5, np.float32(0.4)) + np.float32(1e-3)
-        r = r * (1 + 0.05 * np.sin(3 * np.arctan2(q, p) + np.float32(self._terrain.phase)))
+        r = r * (1 + 0.05 * np.sin(3 * np.arctan2(q, p) + np.float32(self._axilla.phase)))
         depth: FloatArray = (1 - r) * np.float32(min(radii))
         return depth
 
     def _posterior_wall(self, hu: FloatArray, lv: Section) -> None:
-        habit, bulk, cleft = self._habit, self._terrain.bulk, self._terrain.clefts
-        m = habit.muscle_hu
+        patient, bulk, cleft = self._patient, self._axilla.bulk, self._axilla.clefts
+        m = patient.muscle_hu
         along, across = self._blade(lv)
         away = -self._ribs(lv)
-        inner = self._body(lv) - (5 + 0.5 * habit.fat)
-        room = np.minimum(away - 3.5 - 5.0 * habit.muscle - cleft, inner)
+        inner = self._body(lv) - (5 + 0.5 * patient.fat)
+        room = np.minimum(away - 3.5 - 5.0 * patient.muscle - cleft, inner)
         size = float(np.interp(lv.z, [-130, -90, -40, 20, 50, 70], [0.6, 0.9, 1.0, 1.0, 0.85, 0.5]))
         blade = float(np.interp(lv.z, [-90, -65, 60, 74], [0, 1, 1, 0]))
         if lv.z < 62:  # latissimus dorsi and teres major
@@ -144,22 +102,22 @@ class AxillaChest(Chest):
         plate = 1.4 + 4.8 * np.exp(-(((along - 5) / 6.5) ** 2)) + 1.2 * np.exp(-(((along - reach + 6) / 6) ** 2))
         bone = np.minimum(plate - np.abs(across), np.minimum(along + 1, reach - along))
         self._lay(hu, bone, BONE_HU)
-        self._lay(hu, bone - 1.9, habit.marrow_hu)
+        self._lay(hu, bone - 1.9, patient.marrow_hu)
 
     def _pectorals(self, hu: FloatArray, lv: Section) -> None:
-        m, u, v = self._habit.muscle_hu, self._u, self._v
+        m, u, v = self._patient.muscle_hu, self._u, self._v
         floor = pectoral_floor(lv, u)
         if lv.major > 1:
             end = 16.0  # the lateral border is round and as thick as the belly
             ends = np.clip((u - 8) / 14, 0, 1) * np.sqrt(np.clip(1 - (np.maximum(u - lv.fold + end, 0) / end) ** 2, 0, 1))
             full = float(np.interp(lv.z, [5, 45], [1.0, 0.35]))
-            bulge = 0.8 + full * (0.5 + 0.3 * self._terrain.bulk) * np.exp(-(((u - lv.fold + 24) / 26) ** 2))
+            bulge = 0.8 + full * (0.5 + 0.3 * self._axilla.bulk) * np.exp(-(((u - lv.fold + 24) / 26) ** 2))
             thick = lv.major * ends * bulge
             self._lay(hu, np.minimum(floor - 0.2 * thick - v, v - (floor - 1.1 * thick)) - 2 * (thick < 0.5), m)
         centre, half, thick_minor = lv.minor
         if thick_minor > 1.5 and half > 2:
             profile = thick_minor * np.sqrt(np.clip(1 - ((u - centre) / half) ** 2, 0, 1)) - 2 * (np.abs(u - centre) > half)
-            top = floor + 2.5 + 0.5 * self._terrain.clefts
+            top = floor + 2.5 + 0.5 * self._axilla.clefts
             self._lay(hu, np.minimum(v - top, top + profile - v), m)
 
     # What `Chest` asks of the rib cage.
@@ -175,7 +133,7 @@ class AxillaChest(Chest):
 
     def _serratus(self, lv: Section, rib: DoubleArray) -> FloatArray:
         """Return the thickness of the serratus anterior: a digitation from each rib."""
-        base = float(np.interp(lv.z, [-120, -60, 30, 60], [6, 8, 6, 2])) * self._habit.muscle
+        base = float(np.interp(lv.z, [-120, -60, 30, 60], [6, 8, 6, 2])) * self._patient.muscle
         tooth = np.power(0.5 - 0.5 * np.cos(2 * np.pi * rib), np.float32(1.4))
         return np.asarray(base * (0.35 + 0.95 * tooth), np.float32)
 
@@ -188,26 +146,26 @@ class AxillaChest(Chest):
 
     def _septa(self, hu: FloatArray, z: float, depth: FloatArray) -> None:
         """Paint septa and strands: sheets where textures cross zero, dense in places, most in the axilla and before the muscles."""
-        terrain, phase = self._terrain, self._terrain.phase
+        axilla, phase = self._axilla, self._axilla.phase
         within = self._cover(depth - 3)
-        height = z / self._habit.scale
+        height = z / self._patient.scale
         mask = np.clip(self._grain(0.35 * z, 11 + phase) + 0.2, 0, 1.2)
         sheet = np.clip(1 - np.abs(self._grain(z, 31 + phase)) * 6, 0, 1)
-        hu += sheet * mask * within * (40 + 45 * terrain.strands)
+        hu += sheet * mask * within * (40 + 45 * axilla.strands)
         deep = np.exp(-(((self._u - 124) / 34) ** 2) - (((self._v + 12) / 48) ** 2)) * np.exp(-(((height + 6) / 75) ** 2))
         fine = np.clip(1 - np.abs(self._grain(1.7 * z, 5 + phase)) * 3.6, 0, 1)
         fine *= np.clip(self._grain(0.6 * z, 41 + phase) + 0.9, 0, 1.6)
-        hu += deep * within * terrain.strands * (95 * fine + 22)
-        if terrain.tail:
+        hu += deep * within * axilla.strands * (95 * fine + 22)
+        if axilla.tail:
             self._axillary_tail(hu, height, z, within)
 
     def _axillary_tail(self, hu: FloatArray, height: float, z: float, within: FloatArray) -> None:
         """Paint breast tissue that reaches along the border of the pectoralis major into the axilla."""
-        size = self._terrain.tail * float(np.sqrt(max(0.0, 1 - ((height + 55) / 48) ** 2)))
+        size = self._axilla.tail * float(np.sqrt(max(0.0, 1 - ((height + 55) / 48) ** 2)))
         if size < 0.1:
             return
         lv = self._section(height)
         v0 = lv.yc - lv.b + 6
         inside = self._ellipse(lv.fold + 6, v0, 30, 15 * size + 3, 0.55)
-        patchy = np.clip(self._grain(0.8 * z, 23) * 0.9 - 0.15 + 0.5 * self._habit.gland, 0, 1)
+        patchy = np.clip(self._grain(0.8 * z, 23) * 0.9 - 0.15 + 0.5 * self._patient.gland, 0, 1)
         hu += patchy * np.clip(inside / 5, 0, 1) * within * (112 + 0 * hu)

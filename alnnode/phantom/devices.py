@@ -10,28 +10,28 @@ from alnnode.phantom.frame import Frame, level, pectoral_floor
 from alnnode.phantom.vessels import draw_path, through
 
 if TYPE_CHECKING:
-    from alnnode.phantom.axilla import Terrain
+    from alnnode.phantom.axilla_parameters import AxillaParameters
     from alnnode.phantom.canvas import Canvas, Point
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import Side
 
 _METAL_HU, _CATHETER_HU = 3000.0, 700.0
 _STREAK_MM = 55.0
 
 
-def draw_devices(canvas: Canvas, habit: Habit, terrain: Terrain, rng: np.random.Generator) -> None:
+def draw_devices(canvas: Canvas, patient: PatientParameters, axilla: AxillaParameters, rng: np.random.Generator) -> None:
     """Paint what metal a patient carries, and the streaks that it casts in its slices."""
-    if terrain.port is not None:
-        _port(canvas, habit, terrain.port, rng)
-    if terrain.clips is not None:
-        _clips(canvas, habit, terrain.clips, rng)
+    if axilla.port is not None:
+        _port(canvas, patient, axilla.port, rng)
+    if axilla.clips is not None:
+        _clips(canvas, patient, axilla.clips, rng)
 
 
-def _port(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Generator) -> None:
-    frame = Frame.of(habit)
+def _port(canvas: Canvas, patient: PatientParameters, side: Side, rng: np.random.Generator) -> None:
+    frame = Frame.of(patient)
     z = float(rng.uniform(8, 36))
     u = float(rng.uniform(62, 92))
-    lv = level(z, habit)
+    lv = level(z, patient)
     v = float(pectoral_floor(lv, np.array([u], np.float32))[0]) - 1.4 * lv.major - 9
     skin = lv.yc - lv.front * float((1 - min(u / lv.outer, 0.95) ** 2.4) ** (1 / 2.4))
     v = max(v, skin + 10)  # in thin patients it lies in a pocket of the muscle
@@ -42,30 +42,30 @@ def _port(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Generator) ->
             frame.to_patient(side, u - half, v, z + float(height)),
             frame.to_patient(side, u + half, v, z + float(height)),
         )
-        canvas.tube(low, high, (4.0, 4.0), 1500.0, habit.psf)
-        canvas.tube(centre, (centre[0], centre[1] - 4, centre[2]), (4.5, 4.5), 2200.0, habit.psf)
+        canvas.tube(low, high, (4.0, 4.0), 1500.0, patient.psf)
+        canvas.tube(centre, (centre[0], centre[1] - 4, centre[2]), (4.5, 4.5), 2200.0, patient.psf)
         if abs(height) < 7:
             _streaks(canvas, centre, 1.0, rng)
     path = [(u - 8, 0.02, z + 10), (64.0, 0.05, 62.0), (50.0, 0.25, 74.0), (30.0, 0.4, 66.0), (14.0, 0.5, 40.0)]
-    draw_path(canvas, frame, side, through(habit, path), (1.2, 1.2), _CATHETER_HU, habit.psf)
+    draw_path(canvas, frame, side, through(patient, path), (1.2, 1.2), _CATHETER_HU, patient.psf)
 
 
-def _clips(canvas: Canvas, habit: Habit, side: Side, rng: np.random.Generator) -> None:
-    frame = Frame.of(habit)
+def _clips(canvas: Canvas, patient: PatientParameters, side: Side, rng: np.random.Generator) -> None:
+    frame = Frame.of(patient)
     z0 = float(rng.uniform(-30, 15))
-    lv = level(z0, habit)
+    lv = level(z0, patient)
     u0, v0 = lv.a + float(rng.uniform(12, 30)), float(rng.uniform(-42, -5))
     for _ in range(int(rng.integers(3, 9))):
         u, v, z = u0 + rng.normal(0, 9), v0 + rng.normal(0, 9), z0 + rng.normal(0, 12)
         centre = frame.to_patient(side, float(u), float(v), float(z))
         along = rng.normal(0, 1, 3)
         end = np.array(centre) + 4.0 * along / np.linalg.norm(along)
-        canvas.tube(centre, (float(end[0]), float(end[1]), float(end[2])), (0.9, 0.9), _METAL_HU, habit.psf)
+        canvas.tube(centre, (float(end[0]), float(end[1]), float(end[2])), (0.9, 0.9), _METAL_HU, patient.psf)
         _streaks(canvas, centre, float(rng.uniform(0.3, 0.9)), rng)
         # The scar around them.
         for _ in range(6):
             far = (centre[0] + rng.normal(0, 9), centre[1] + rng.normal(0, 9), centre[2] + rng.normal(0, 6))
-            canvas.tube(centre, far, (0.9, 0.4), 30.0, habit.psf)
+            canvas.tube(centre, far, (0.9, 0.4), 30.0, patient.psf)
 
 
 def _streaks(canvas: Canvas, centre: Point, strength: float, rng: np.random.Generator) -> None:

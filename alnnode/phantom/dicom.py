@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import fields
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,16 @@ _IMPLEMENTATION = UID(f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}")
 
 
 def uid(phantom: Phantom, *role: str | int) -> UID:
-    """Return the UID (``2.25.`` + uuid5, PS3.5 B.2) of one thing in a phantom: it depends on what the pixels depend on."""
-    what = [phantom.seed, phantom.index, phantom.habit, phantom.hu.shape, *role]
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(repr, what))).int}")
+    """Return the UID (``2.25.`` + uuid5, PS3.5 B.2) of the study, the series or an instance of a phantom.
+
+    Args:
+        phantom: the UID depends on everything that determines its pixels.
+        role: the object that the UID is for, unique within the phantom.
+    """
+    # "Habit" is a former class name: it stays, so that a phantom keeps the UIDs that earlier versions gave it.
+    values = ", ".join(f"{field.name}={getattr(phantom.patient, field.name)!r}" for field in fields(phantom.patient))
+    names = [repr(phantom.seed), repr(phantom.index), f"Habit({values})", repr(phantom.hu.shape), *map(repr, role)]
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(names)).int}")
 
 
 def series_uid(phantom: Phantom) -> UID:
@@ -97,19 +105,19 @@ def _common(phantom: Phantom) -> Dataset:
 
 
 def _acquisition(data: Dataset, phantom: Phantom) -> None:
-    habit = phantom.habit
-    if habit.phase is not Phase.NONE:
+    patient = phantom.patient
+    if patient.phase is not Phase.NONE:
         data.ContrastBolusAgent = "SIMULATED"
     data.BodyPartExamined = "CHEST"
     data.ScanOptions = "AXIAL"
-    data.SliceThickness = _decimal(habit.thickness)
+    data.SliceThickness = _decimal(patient.thickness)
     data.KVP = "120"
-    data.SpacingBetweenSlices = _decimal(habit.thickness)
+    data.SpacingBetweenSlices = _decimal(patient.thickness)
     data.DataCollectionDiameter = "500"
-    data.ReconstructionDiameter = _decimal(habit.spacing * phantom.hu.shape[2])
+    data.ReconstructionDiameter = _decimal(patient.spacing * phantom.hu.shape[2])
     data.GantryDetectorTilt = "0"
     data.ConvolutionKernel = "PHANTOM"
-    data.PatientPosition = habit.position.value
+    data.PatientPosition = patient.position.value
     data.StudyInstanceUID = uid(phantom, "study")
     data.SeriesInstanceUID = series_uid(phantom)
     data.StudyID = "1"
@@ -121,13 +129,13 @@ def _acquisition(data: Dataset, phantom: Phantom) -> None:
 
 
 def _pixels(data: Dataset, phantom: Phantom) -> None:
-    habit = phantom.habit
+    patient = phantom.patient
     data.SamplesPerPixel = 1
     data.PhotometricInterpretation = "MONOCHROME2"
     data.Rows, data.Columns = phantom.hu.shape[1:]
-    data.PixelSpacing = [_decimal(habit.spacing)] * 2
+    data.PixelSpacing = [_decimal(patient.spacing)] * 2
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    if habit.padding:
+    if patient.padding:
         data.PixelPaddingValue = 0
     data.WindowCenter, data.WindowWidth = "40", "400"
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = str(_INTERCEPT), "1", "HU"
@@ -147,7 +155,7 @@ def _instance(phantom: Phantom, common: Dataset, k: int) -> Dataset:
     data.file_meta = meta
     data.SOPInstanceUID = instance_uid(phantom, k)
     # A scanner numbers the slices as the table moves: from the head with the head first, from the feet with the feet first.
-    feet_first = phantom.habit.position is Position.FFS
+    feet_first = phantom.patient.position is Position.FFS
     data.InstanceNumber = k + 1 if feet_first else len(phantom.hu) - k
     position = phantom.affine @ np.array([k, 0, 0, 1.0])
     data.ImagePositionPatient = [_decimal(float(v)) for v in position[:3]]

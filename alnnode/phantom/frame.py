@@ -14,7 +14,7 @@ import numpy as np
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import FloatArray
 
 
@@ -25,7 +25,7 @@ def side_sign(side: Side) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The map between canonical and patient coordinates of one habit."""
+    """The map between canonical and patient coordinates of one patient."""
 
     scale: float
     width: tuple[float, float]
@@ -33,9 +33,9 @@ class Frame:
     shift: tuple[float, float]
 
     @classmethod
-    def of(cls, habit: Habit) -> Frame:
+    def of(cls, patient: PatientParameters) -> Frame:
         """Return the frame of a patient."""
-        return cls(habit.scale, habit.width, habit.tilt, habit.shift)
+        return cls(patient.scale, patient.width, patient.tilt, patient.shift)
 
     def to_patient(self, side: Side, u: float, y: float, z: float) -> tuple[float, float, float]:
         """Return the patient coordinates (x, y, z), mm, of a canonical position on one side."""
@@ -79,17 +79,17 @@ _OUTER_UP = ([-140, -100, -60, 0, 40, 75, 100, 120], [18, 22, 34, 58, 78, 100, 9
 _OUTER_DOWN = ([-140, -100, -60, 0, 40, 75, 100, 120], [16, 18, 26, 44, 76, 108, 90, 40])
 
 
-def level(z: float, habit: Habit) -> Section:
+def level(z: float, patient: PatientParameters) -> Section:
     """Return the lengths of the trunk at canonical height ``z``."""
 
     def at(table: tuple[list[int], list[int]]) -> float:
         return float(np.interp(z, table[0], table[1]))
 
-    up = habit.arms == "up"
+    up = patient.arms == "up"
     a, b, yc = at(_A), at(_B), at(_YC)
-    extra = habit.fat
+    extra = patient.fat
     outer = a + at(_OUTER_UP if up else _OUTER_DOWN) + 0.75 * (extra - 12)
-    muscle = habit.muscle
+    muscle = patient.muscle
     lateral = at(([-90, -50, 0, 50, 80], [134, 140, 146, 152, 150] if up else [130, 135, 140, 146, 148]))
     centre = at(([-75, 0, 58], [70, 92, 122]))
     half = at(([-80, -60, 0, 40, 60], [0, 22, 24, 14, 5]))

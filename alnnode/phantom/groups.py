@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.phantom.canvas import Canvas, Patch, Point
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import FloatArray
 
 _CLUSTERS = 0.45  # share of groups with more than one node
@@ -54,7 +54,7 @@ class PlannedNode:
 
 
 def plan_group(
-    rng: np.random.Generator, habit: Habit, clusters: float = _CLUSTERS, involved: float | None = None
+    rng: np.random.Generator, patient: PatientParameters, clusters: float = _CLUSTERS, involved: float | None = None
 ) -> tuple[PlannedNode, ...]:
     """Draw a group: one node, or, in the share ``clusters`` of groups, two to six that touch.
 
@@ -66,7 +66,7 @@ def plan_group(
     involved = usual if involved is None else involved
     members: list[PlannedNode] = []
     for _ in range(count):
-        plan = _plan_member(rng, habit, involved)
+        plan = _plan_member(rng, patient, involved)
         rotation = draw_orientation(rng)
         members.append(_attach(rng, members, PlannedNode(plan, rotation, (0.0, 0.0, 0.0))))
     reach = np.array([half_extent(member) for member in members])
@@ -124,11 +124,11 @@ def group_extent(group: tuple[PlannedNode, ...]) -> Point:
     return _point(np.max([np.abs(node.offset) + half_extent(node) for node in group], axis=0))
 
 
-def _plan_member(rng: np.random.Generator, habit: Habit, involved: float) -> NodePlan:
+def _plan_member(rng: np.random.Generator, patient: PatientParameters, involved: float) -> NodePlan:
     malignant = bool(rng.random() < involved)
     if not malignant and rng.random() < _FATTY:
-        return plan_fatty_node(rng, habit)
-    plan = plan_node(rng, malignant, habit)
+        return plan_fatty_node(rng, patient)
+    plan = plan_node(rng, malignant, patient)
     if malignant and rng.random() < _BULKY:
         grown = float(rng.uniform(16, 30)) / (2 * plan.semi[2])
         if grown > 1:

@@ -15,7 +15,7 @@ from alnnode.phantom.settings import Phase
 
 if TYPE_CHECKING:
     from alnnode.phantom.canvas import Canvas, Patch, Point
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import FloatArray
 
 _ATYPICAL = 0.03  # share of nodes that look like the other class throughout: early metastasis, reactive node
@@ -40,11 +40,11 @@ class NodePlan:
     opening: float = 0.0  # half angle of the gap in the rim of a fatty node, rad: 0 = a closed ring, else a C
 
 
-def plan_fatty_node(rng: np.random.Generator, habit: Habit) -> NodePlan:
+def plan_fatty_node(rng: np.random.Generator, patient: PatientParameters) -> NodePlan:
     """Draw the properties of a benign node that fat has replaced: a rim of 0.8 to 2 mm, closed or C-shaped, short axis 6 to 16 mm."""
     short = float(np.clip(rng.lognormal(np.log(9.0), 0.28), 6.0, 16.0))
     ratio = float(np.clip(rng.normal(1.6, 0.3), 1.05, 2.4))
-    enhancement = {Phase.NONE: 0.0, Phase.ARTERIAL: 18.0, Phase.VENOUS: 28.0}[habit.phase]
+    enhancement = {Phase.NONE: 0.0, Phase.ARTERIAL: 18.0, Phase.VENOUS: 28.0}[patient.phase]
     return NodePlan(
         malignant=False,
         semi=(short * ratio / 2, short * (1 + (ratio - 1) * float(rng.uniform(0.2, 0.9))) / 2, short / 2),
@@ -62,7 +62,7 @@ def plan_fatty_node(rng: np.random.Generator, habit: Habit) -> NodePlan:
     )
 
 
-def plan_node(rng: np.random.Generator, malignant: bool, habit: Habit) -> NodePlan:
+def plan_node(rng: np.random.Generator, malignant: bool, patient: PatientParameters) -> NodePlan:
     """Draw the properties of a node."""
     look = malignant != (rng.random() < _ATYPICAL)
     short = float(np.clip(rng.lognormal(np.log(10.2 if look else 6.4), 0.40 if look else 0.28), 4.0, 25.0 if look else 14.0))
@@ -72,7 +72,7 @@ def plan_node(rng: np.random.Generator, malignant: bool, habit: Habit) -> NodePl
     if short < 5.0 and look:
         hilum = hilum and bool(rng.random() < 0.6)  # a small node has no room for both
     thin = min(thin, 0.36 * short)
-    enhancement = {Phase.NONE: (0.0, 0.0), Phase.ARTERIAL: (22.0, 30.0), Phase.VENOUS: (34.0, 42.0)}[habit.phase][int(look)]
+    enhancement = {Phase.NONE: (0.0, 0.0), Phase.ARTERIAL: (22.0, 30.0), Phase.VENOUS: (34.0, 42.0)}[patient.phase][int(look)]
     return NodePlan(
         malignant=malignant,
         semi=(short * ratio / 2, short * (1 + (ratio - 1) * float(rng.uniform(0.2, 0.9))) / 2, short / 2),

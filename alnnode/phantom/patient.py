@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alnnode.phantom.anatomy import Chest
-from alnnode.phantom.axilla import AxillaChest, Terrain, draw_terrain
+from alnnode.phantom.axilla import AxillaChest
+from alnnode.phantom.axilla_parameters import AxillaParameters, sample_axilla
 from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.clutter import draw_clutter
 from alnnode.phantom.devices import draw_devices
 from alnnode.phantom.measure import diameters
 from alnnode.phantom.noise import lay, noise_tiles, tissue_tile
+from alnnode.phantom.patient_parameters import PatientParameters, sample_patient
 from alnnode.phantom.placing import place_groups, place_nodes
-from alnnode.phantom.settings import Habit, PhantomSettings, Position, Surroundings, draw_habit
+from alnnode.phantom.settings import PhantomSettings, Position, Surroundings
 from alnnode.phantom.vessels import draw_vessels
 from alnnode.records import Box, Level, Side
 
@@ -78,7 +80,7 @@ class Phantom:
     affine: AffineMatrix
     labels: LabelArray
     nodes: tuple[TruthNode, ...]
-    habit: Habit
+    patient: PatientParameters
 
 
 def make_patient(seed: int, index: int, settings: PhantomSettings | None = None) -> Phantom:
@@ -91,48 +93,50 @@ def make_patient(seed: int, index: int, settings: PhantomSettings | None = None)
     """
     settings = settings or PhantomSettings()
     rng = np.random.default_rng([seed, index])
-    habit = draw_habit(rng, settings)
+    patient = sample_patient(rng, settings)
     wild = np.random.default_rng([seed, index, 16])  # of its own: plain surroundings stay as they are
-    terrain = draw_terrain(wild, habit) if settings.surroundings is Surroundings.AXILLA else None
-    canvas = _draw_chest(habit, settings, rng, terrain)
+    axilla = sample_axilla(wild, patient) if settings.surroundings is Surroundings.AXILLA else None
+    canvas = _draw_chest(patient, settings, rng, axilla)
     sides = (Side.RIGHT, Side.LEFT)
     for side in sides:
-        draw_vessels(canvas, habit, side, rng)
-    if terrain is None:
-        drawn = [node for side in sides for node in place_nodes(canvas, habit, settings, side, rng)]
+        draw_vessels(canvas, patient, side, rng)
+    if axilla is None:
+        drawn = [node for side in sides for node in place_nodes(canvas, patient, settings, side, rng)]
     else:
         for side in sides:
-            draw_clutter(canvas, habit, terrain, side, wild)
-        drawn = [node for side in sides for node in place_groups(canvas, habit, settings, side, wild)]
-        draw_devices(canvas, habit, terrain, wild)
+            draw_clutter(canvas, patient, axilla, side, wild)
+        drawn = [node for side in sides for node in place_groups(canvas, patient, settings, side, wild)]
+        draw_devices(canvas, patient, axilla, wild)
     labels = np.zeros(canvas.hu.shape, np.uint16)
     for number, node in enumerate(drawn, 1):
         labels[node.patch.where][node.mask] = number
-    hu = _expose(canvas, habit, rng)
+    hu = _expose(canvas, patient, rng)
     affine = np.eye(4)
-    affine[:3, :3] = [[0, 0, habit.spacing], [0, habit.spacing, 0], [habit.thickness, 0, 0]]
+    affine[:3, :3] = [[0, 0, patient.spacing], [0, patient.spacing, 0], [patient.thickness, 0, 0]]
     affine[:3, 3] = canvas.origin
-    if habit.position is Position.HFP:
+    if patient.position is Position.HFP:
         hu, labels, affine = _turn_prone(hu, labels, affine)
-    nodes = tuple(_measure(n, node, hu, labels, affine, habit) for n, node in enumerate(drawn, 1))
-    return Phantom(seed, index, hu, (habit.thickness, habit.spacing, habit.spacing), affine, labels, nodes, habit)
+    nodes = tuple(_measure(n, node, hu, labels, affine, patient) for n, node in enumerate(drawn, 1))
+    return Phantom(seed, index, hu, (patient.thickness, patient.spacing, patient.spacing), affine, labels, nodes, patient)
 
 
-def _draw_chest(habit: Habit, settings: PhantomSettings, rng: np.random.Generator, terrain: Terrain | None) -> Canvas:
-    size, spacing = settings.size, habit.spacing
+def _draw_chest(
+    patient: PatientParameters, settings: PhantomSettings, rng: np.random.Generator, axilla: AxillaParameters | None
+) -> Canvas:
+    size, spacing = settings.size, patient.spacing
     half = size // 2
     first = -(size - 1) / 2 * spacing
     coarse = (first + spacing / 2 + 2 * spacing * np.arange(half)).astype(np.float32)
-    prone = habit.position is Position.HFP
-    body_back = (88 + 40 + 0.5 * habit.fat + 4) * habit.scale + habit.shift[1]
-    body_front = -(96 + 22 + 0.8 * habit.fat + habit.breast + 12) * habit.scale + habit.shift[1]
+    prone = patient.position is Position.HFP
+    body_back = (88 + 40 + 0.5 * patient.fat + 4) * patient.scale + patient.shift[1]
+    body_front = -(96 + 22 + 0.8 * patient.fat + patient.breast + 12) * patient.scale + patient.shift[1]
     table = (body_front, -1) if prone else (body_back, 1)
     texture = tissue_tile(rng)
-    chest = AxillaChest(habit, coarse, texture, table, terrain) if terrain else Chest(habit, coarse, coarse, texture, table)
-    hu = np.empty((habit.slices, size, size), np.float32)
-    for k in range(habit.slices):
-        _double(chest.paint(habit.lowest + k * habit.thickness), hu[k])
-    return Canvas(hu, (first, first, habit.lowest), spacing, habit.thickness)
+    chest = AxillaChest(patient, coarse, texture, table, axilla) if axilla else Chest(patient, coarse, coarse, texture, table)
+    hu = np.empty((patient.slices, size, size), np.float32)
+    for k in range(patient.slices):
+        _double(chest.paint(patient.lowest + k * patient.thickness), hu[k])
+    return Canvas(hu, (first, first, patient.lowest), spacing, patient.thickness)
 
 
 def _double(small: FloatArray, out: FloatArray) -> None:
@@ -150,7 +154,7 @@ def _interleave(source: FloatArray, out: FloatArray) -> None:
     out[0], out[-1] = source[0], source[-1]
 
 
-def _expose(canvas: Canvas, habit: Habit, rng: np.random.Generator) -> HounsfieldArray:
+def _expose(canvas: Canvas, patient: PatientParameters, rng: np.random.Generator) -> HounsfieldArray:
     """Add noise and quantise."""
     slices, size, _ = canvas.hu.shape
     tiles = noise_tiles(rng, size)
@@ -160,17 +164,17 @@ def _expose(canvas: Canvas, habit: Habit, rng: np.random.Generator) -> Hounsfiel
     outside = np.hypot(axis[:, None], axis[None, :]) > 0.998
     out = np.empty(canvas.hu.shape, np.int16)
     for k in range(slices):
-        height = (habit.lowest + k * habit.thickness) / habit.scale
-        plane = canvas.hu[k] + lay(rng, tiles) * (habit.noise * rounded)
+        height = (patient.lowest + k * patient.thickness) / patient.scale
+        plane = canvas.hu[k] + lay(rng, tiles) * (patient.noise * rounded)
         shoulder = float(np.interp(height, [0, 55], [0, 0.9]))
         if shoulder > 0:  # photons are starved along the shoulders: streaks from side to side
             streaks = lay(rng, tiles)[: size // 2]
             streaks = np.repeat(streaks, 2, axis=0) + np.roll(np.repeat(streaks, 2, axis=0), 1, axis=0)
             smooth = np.cumsum(streaks, axis=1, dtype=np.float32)
             streaks = (smooth - np.roll(smooth, 24, axis=1)) * np.float32(0.12)
-            plane += np.clip(streaks, -3, 3) * streak_map * (habit.noise * shoulder)
+            plane += np.clip(streaks, -3, 3) * streak_map * (patient.noise * shoulder)
         np.clip(np.rint(plane), -1024, 3071, out=plane)
-        if habit.padding:
+        if patient.padding:
             plane[outside] = _PADDING_HU
         out[k] = plane
     return out
@@ -189,10 +193,10 @@ def _turn_prone(
 
 
 def _measure(
-    number: int, node: PlacedNode, hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix, habit: Habit
+    number: int, node: PlacedNode, hu: HounsfieldArray, labels: LabelArray, affine: AffineMatrix, patient: PatientParameters
 ) -> TruthNode:
     ks, js, iss = node.patch.where
-    if habit.position is Position.HFP:
+    if patient.position is Position.HFP:
         _, rows, columns = hu.shape
         js, iss = slice(rows - js.stop, rows - js.start), slice(columns - iss.stop, columns - iss.start)
     mask = labels[ks, js, iss] == number
@@ -202,7 +206,7 @@ def _measure(
         *(int(v) + 1 for v in (ks.start + k.max(), js.start + j.max(), iss.start + i.max())),
     )
     largest = int(np.argmax(mask.sum(axis=(1, 2))))
-    long_axis, short_axis = diameters(mask[largest], habit.spacing)
+    long_axis, short_axis = diameters(mask[largest], patient.spacing)
     values = hu[ks, js, iss][mask]
     centroid = affine @ np.array([ks.start + k.mean(), js.start + j.mean(), iss.start + i.mean(), 1.0])
     plan = node.plan
@@ -225,5 +229,5 @@ def _measure(
         cortex_hu=round(plan.cortex_hu, 1),
         mean_hu=round(float(values.mean()), 2),
         max_hu=float(values.max()),
-        volume_mm3=round(float(mask.sum()) * habit.spacing**2 * habit.thickness, 2),
+        volume_mm3=round(float(mask.sum()) * patient.spacing**2 * patient.thickness, 2),
     )

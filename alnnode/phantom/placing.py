@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.phantom.canvas import Canvas, Patch, Point
-    from alnnode.phantom.settings import Habit, PhantomSettings
+    from alnnode.phantom.patient_parameters import PatientParameters
+    from alnnode.phantom.settings import PhantomSettings
     from alnnode.records import FloatArray
 
     Where = tuple[slice, slice, slice]
@@ -48,16 +49,16 @@ def _node_count(rng: np.random.Generator, settings: PhantomSettings, involved: b
 
 
 def place_nodes(
-    canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator
+    canvas: Canvas, patient: PatientParameters, settings: PhantomSettings, side: Side, rng: np.random.Generator
 ) -> list[PlacedNode]:
     """Place and paint the nodes of one axilla, from the head down."""
-    involved = _involvement(habit, side, settings.sides, rng)
+    involved = _involvement(patient, side, settings.sides, rng)
     count = _node_count(rng, settings, involved > 0.5) if side in settings.sides else 0
-    plans = [plan_node(rng, bool(rng.random() < involved), habit) for _ in range(count)]
+    plans = [plan_node(rng, bool(rng.random() < involved), patient) for _ in range(count)]
     drawn: list[PlacedNode] = []
     # Large ones first: small ones still find room afterwards.
     for plan in sorted(plans, key=lambda p: -p.semi[0]):
-        node = _place(canvas, habit, plan, side, drawn, rng)
+        node = _place(canvas, patient, plan, side, drawn, rng)
         if node is not None:
             drawn.append(node)
     return _numbered(drawn)
@@ -81,23 +82,23 @@ def _all_visible(drawn: list[PlacedNode]) -> bool:
     return True
 
 
-def _involvement(habit: Habit, side: Side, sides: tuple[Side, ...], rng: np.random.Generator) -> float:
+def _involvement(patient: PatientParameters, side: Side, sides: tuple[Side, ...], rng: np.random.Generator) -> float:
     """Return the chance that a node of this side is metastatic."""
     spread = float(rng.beta(6, 1.6))
-    if not habit.metastatic:
+    if not patient.metastatic:
         return 0.0
-    if side is habit.primary or habit.bilateral or len(sides) == 1:
+    if side is patient.primary or patient.bilateral or len(sides) == 1:
         return spread
     return 0.08
 
 
 def _place(
-    canvas: Canvas, habit: Habit, plan: NodePlan, side: Side, drawn: list[PlacedNode], rng: np.random.Generator
+    canvas: Canvas, patient: PatientParameters, plan: NodePlan, side: Side, drawn: list[PlacedNode], rng: np.random.Generator
 ) -> PlacedNode | None:
     """Find room in the fat for a node and paint it; None when there is none."""
     wanted = Level(rng.choice(list(Level), p=[0.70, 0.19, 0.11]))
     for attempt in range(_TRIES):
-        found = _position(habit, side, wanted, rng)
+        found = _position(patient, side, wanted, rng)
         rotation = draw_orientation(rng)
         if found is None:
             continue
@@ -108,7 +109,7 @@ def _place(
         if around is None or not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(canvas, plan, centre, rotation):
             continue
         before = canvas.hu[around.where].copy()
-        patch, cover = draw_node(canvas, plan, centre, rotation, habit.psf)
+        patch, cover = draw_node(canvas, plan, centre, rotation, patient.psf)
         # In thick slices a small node may nowhere fill half a voxel: it still has an outline.
         node = PlacedNode(plan, side, where, patch, cover > min(0.5, 0.6 * float(cover.max())), centre)
         if _all_visible([*drawn, node]):
@@ -117,11 +118,11 @@ def _place(
     return None
 
 
-def _position(habit: Habit, side: Side, wanted: Level, rng: np.random.Generator) -> tuple[Point, Level] | None:
+def _position(patient: PatientParameters, side: Side, wanted: Level, rng: np.random.Generator) -> tuple[Point, Level] | None:
     """Return a position between the walls of the axilla and its level; more often than not the level ``wanted``."""
     middle, spread = {Level.I: (-12, 32), Level.II: (18, 22), Level.III: (46, 12)}[wanted]
     z = float(np.clip(rng.normal(middle, spread), -82, 62))
-    lv = level(z, habit)
+    lv = level(z, patient)
     medial, minor = 0.78 * lv.a, lv.minor
     ends = {
         Level.I: (max(medial, minor[0] + 0.5 * minor[1]), lv.lateral + 12),
@@ -131,16 +132,16 @@ def _position(habit: Habit, side: Side, wanted: Level, rng: np.random.Generator)
     if ends[1] <= ends[0]:
         return None
     u = float(rng.uniform(*ends))
-    front, back = walls(habit, u, z)
+    front, back = walls(patient, u, z)
     share = float(rng.uniform(0.04, 0.96))
     if back - front < 8:
         return None
-    return Frame.of(habit).to_patient(side, u, front + share * (back - front), z), _level_at(habit, u, z)
+    return Frame.of(patient).to_patient(side, u, front + share * (back - front), z), _level_at(patient, u, z)
 
 
-def _level_at(habit: Habit, u: float, z: float) -> Level:
+def _level_at(patient: PatientParameters, u: float, z: float) -> Level:
     """Return the level of a canonical place: lateral to, behind or medial to the pectoralis minor."""
-    centre, half, thick = level(z, habit).minor
+    centre, half, thick = level(z, patient).minor
     if thick <= 1.5 or half <= 2:
         return Level.I
     return Level.I if u > centre + half else Level.II if u > centre - half else Level.III
@@ -169,23 +170,23 @@ def _not_fat(values: FloatArray) -> float:
 
 
 def place_groups(
-    canvas: Canvas, habit: Habit, settings: PhantomSettings, side: Side, rng: np.random.Generator
+    canvas: Canvas, patient: PatientParameters, settings: PhantomSettings, side: Side, rng: np.random.Generator
 ) -> list[PlacedNode]:
     """Place and paint the nodes of one axilla in groups, from the head down."""
-    involved = _involvement(habit, side, settings.sides, rng)
+    involved = _involvement(patient, side, settings.sides, rng)
     count = _node_count(rng, settings, involved > 0.5) if side in settings.sides else 0
     drawn: list[PlacedNode] = []
     for _ in range(2 * count):
         if len(drawn) >= count:
             break
-        group = plan_group(rng, habit, _CLUSTERS, involved)[: count - len(drawn)]
-        drawn += _place_group(canvas, habit, group, side, drawn, rng)
+        group = plan_group(rng, patient, _CLUSTERS, involved)[: count - len(drawn)]
+        drawn += _place_group(canvas, patient, group, side, drawn, rng)
     return _numbered(drawn)
 
 
 def _place_group(
     canvas: Canvas,
-    habit: Habit,
+    patient: PatientParameters,
     group: tuple[PlannedNode, ...],
     side: Side,
     drawn: list[PlacedNode],
@@ -195,7 +196,7 @@ def _place_group(
     most = _ROOM[int(rng.random() < _TOUCHING)]
     reach = max(group_extent(group))
     for attempt in range(_TRIES):
-        found = _position(habit, side, wanted, rng)
+        found = _position(patient, side, wanted, rng)
         if found is None or (found[1] is not wanted and attempt < _TRIES // 2) or not canvas.holds(found[0], reach):
             continue
         centre = found[0]
@@ -206,8 +207,8 @@ def _place_group(
         if any(_meets(where, inside, node) for where, inside in places for node in drawn):
             continue
         return [
-            _placed(habit, side, node, centre, painted)
-            for node, painted in zip(group, draw_group(canvas, group, centre, habit.psf), strict=True)
+            _placed(patient, side, node, centre, painted)
+            for node, painted in zip(group, draw_group(canvas, group, centre, patient.psf), strict=True)
         ]
     return []
 
@@ -237,9 +238,11 @@ def _shared(one: Where, other: Where) -> tuple[Where, Where]:
     return (mine[0], mine[1], mine[2]), (theirs[0], theirs[1], theirs[2])
 
 
-def _placed(habit: Habit, side: Side, node: PlannedNode, centre: Point, painted: tuple[Patch, FloatArray]) -> PlacedNode:
+def _placed(
+    patient: PatientParameters, side: Side, node: PlannedNode, centre: Point, painted: tuple[Patch, FloatArray]
+) -> PlacedNode:
     at = (centre[0] + node.offset[0], centre[1] + node.offset[1], centre[2] + node.offset[2])
-    u, _, _ = Frame.of(habit).from_patient(np.array([at[0]], np.float32), np.array([at[1]], np.float32))
+    u, _, _ = Frame.of(patient).from_patient(np.array([at[0]], np.float32), np.array([at[1]], np.float32))
     patch, cover = painted
     mask = cover > min(0.5, 0.6 * float(cover.max()))
-    return PlacedNode(node.plan, side, _level_at(habit, float(u[0]), at[2] / habit.scale), patch, mask, at)
+    return PlacedNode(node.plan, side, _level_at(patient, float(u[0]), at[2] / patient.scale), patch, mask, at)

@@ -29,7 +29,7 @@ def patient_truth(phantom: Phantom, folder: str, masks: str | None = None) -> di
         folder: where the series lies, relative to ``truth.json``.
         masks: where the label volume lies, likewise; None when it is not kept.
     """
-    habit = phantom.habit
+    patient = phantom.patient
     return {
         "folder": folder,
         "masks": masks,
@@ -40,9 +40,9 @@ def patient_truth(phantom: Phantom, folder: str, masks: str | None = None) -> di
         "shape": list(phantom.hu.shape),
         "spacing_mm": list(phantom.spacing),
         "affine_kji_to_lps_mm": phantom.affine.tolist(),
-        "patient_position": habit.position.value,
-        "arms": habit.arms.value,
-        "contrast_phase": habit.phase.value,
+        "patient_position": patient.position.value,
+        "arms": patient.arms.value,
+        "contrast_phase": patient.phase.value,
         "nodes": [_node_truth(phantom, node) for node in phantom.nodes],
     }
 

@@ -21,7 +21,8 @@ from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.groups import PlannedNode, draw_group, group_extent, plan_group
 from alnnode.phantom.measure import diameters
 from alnnode.phantom.nodes import draw_node, draw_orientation, localise, plan_node
-from alnnode.phantom.settings import PhantomSettings, draw_habit
+from alnnode.phantom.patient_parameters import sample_patient
+from alnnode.phantom.settings import PhantomSettings
 from alnnode.records import Side, SliceRef, Volume
 from training.data import implant_matching
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from alnnode.locate.grid import Coarse
     from alnnode.phantom.canvas import Patch, Point
     from alnnode.phantom.nodes import NodePlan
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import AffineMatrix, FloatArray, Level
 
 SMOOTH_MM = 0.8
@@ -126,7 +127,7 @@ def implant(
     rng = np.random.default_rng([seed, 7])
     prepared = source if isinstance(source, Prepared) else Prepared.of(source)
     work = _Work.of(prepared, implant_matching.UNKNOWN if groups is None else prepared.measured, exclude)
-    habit = replace(draw_habit(rng, PhantomSettings()), phase=work.measured.phase, psf=work.measured.soft)
+    habit = replace(sample_patient(rng, PhantomSettings()), phase=work.measured.phase, psf=work.measured.soft)
     for side, region in prepared.regions:
         for _ in range(per_side):
             if groups is None:
@@ -193,7 +194,7 @@ def _put_group(
     side: Side,
     region: npt.NDArray[np.int64],
     groups: Groups,
-    habit: Habit,
+    habit: PatientParameters,
     rng: np.random.Generator,
 ) -> None:
     group = plan_group(rng, habit, groups.clusters)

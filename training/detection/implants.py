@@ -16,7 +16,8 @@ from scipy import ndimage
 from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.groups import draw_group, group_extent, plan_group
 from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation
-from alnnode.phantom.settings import PhantomSettings, Phase, draw_habit
+from alnnode.phantom.patient_parameters import sample_patient
+from alnnode.phantom.settings import PhantomSettings, Phase
 from training.detection.crops import HIGH_HU, LOW_HU, ignored
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from alnnode.locate.grid import Mask
     from alnnode.phantom.canvas import Point
     from alnnode.phantom.groups import PlannedNode
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.patient_parameters import PatientParameters
     from training.detection.crops import AxillaCrop
 
 TRIES = 60
@@ -69,7 +70,7 @@ class Ground:
         canvas = Canvas(self._smooth.copy(), (0.0, 0.0, 0.0), 1.0, 1.0)
         nodes, taken = self.crop.nodes.astype(np.uint16), self._taken.copy()
         phase = Phase(rng.choice(list(Phase), p=[0.5, 0.2, 0.3]))
-        habit = replace(draw_habit(rng, PhantomSettings()), phase=phase)
+        habit = replace(sample_patient(rng, PhantomSettings()), phase=phase)
         for _ in range(distractors):
             z, y, x = (float(v) for v in self._places[rng.integers(len(self._places))])
             _draw_distractor(canvas, (x, y, z), phase, rng)
@@ -87,7 +88,7 @@ class Ground:
         return Painted(np.clip(self.crop.hu + drawn, LOW_HU, HIGH_HU), nodes)
 
 
-def _plan(rng: np.random.Generator, habit: Habit) -> tuple[PlannedNode, ...]:
+def _plan(rng: np.random.Generator, habit: PatientParameters) -> tuple[PlannedNode, ...]:
     """Plan a group; of those with nodes that fat has replaced only half are kept, which is more than patients have."""
     group = plan_group(rng, habit, CLUSTERS)
     if any(member.plan.fatty for member in group) and rng.random() < 0.5:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 from pydicom import dcmread
 
 from alnnode.phantom import (
+    Arms,
+    Phantom,
     PhantomError,
     PhantomSettings,
+    Phase,
     Position,
     instance_uid,
     make_cohort,
@@ -22,6 +26,8 @@ from alnnode.phantom import (
     series_uid,
     write_series,
 )
+from alnnode.phantom.patient_parameters import PatientParameters
+from alnnode.records import Side
 
 SMALL = {"size": 128, "slices": (12, 12), "thickness_mm": (3.0, 3.0), "spacing_mm": (2.8, 2.8), "min_nodes_per_side": 2}
 
@@ -45,16 +51,16 @@ def test_files_give_the_phantom_back(written) -> None:
         for j, i in ((0, 0), (100, 30)):
             at = corner + row * across * i + column * down * j  # PS3.3 C.7.6.2.1.1
             assert at == pytest.approx((made.affine @ [k, j, i, 1])[:3], abs=1e-3)
-        assert data.PatientPosition == made.habit.position
+        assert data.PatientPosition == made.patient.position
 
 
 def test_orientation_and_numbering_follow_the_position(written) -> None:
     made, paths = written
     first, last = dcmread(paths[0]), dcmread(paths[-1])
-    prone = made.habit.position is Position.HFP
+    prone = made.patient.position is Position.HFP
     assert list(first.ImageOrientationPatient) == ([-1, 0, 0, 0, -1, 0] if prone else [1, 0, 0, 0, 1, 0])
     assert first.ImagePositionPatient[2] < last.ImagePositionPatient[2]
-    assert (first.InstanceNumber < last.InstanceNumber) == (made.habit.position is Position.FFS)
+    assert (first.InstanceNumber < last.InstanceNumber) == (made.patient.position is Position.FFS)
 
 
 def test_nobody_takes_it_for_a_patient(written) -> None:
@@ -111,6 +117,16 @@ def test_other_settings_give_other_uids() -> None:
     two = make_patient(4, 0, PhantomSettings(**SMALL, noise_hu=11.0))
     assert series_uid(one) != series_uid(two)
     assert instance_uid(one, 0) != instance_uid(one, 1)
+
+
+def test_a_phantom_keeps_the_uid_of_earlier_versions() -> None:
+    # The UID depends on the names of the fields and on one former class name; literal values do not depend on the processor.
+    body = {field.name: 0.5 for field in fields(PatientParameters)}
+    acquisition = {"position": Position.HFP, "arms": Arms.DOWN, "phase": Phase.VENOUS, "primary": Side.LEFT, "padding": True}
+    patient = PatientParameters(**{**body, **acquisition, "slices": 2, "width": (1.0, 0.5), "shift": (0.25, -4.0)})
+    hu = np.zeros((2, 4, 4), np.int16)
+    made = Phantom(1, 2, hu, (1.0, 1.0, 1.0), np.eye(4), hu.astype(np.uint16), (), patient)
+    assert series_uid(made) == "2.25.63018429825827976453231419344307948139"
 
 
 def test_a_used_folder_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from alnnode.phantom import PhantomSettings, make_patient
 from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.groups import PlannedNode, draw_group, group_extent, plan_group
 from alnnode.phantom.nodes import draw_node, draw_orientation, plan_fatty_node, plan_node
-from alnnode.phantom.settings import Habit, Phase, draw_habit
+from alnnode.phantom.patient_parameters import PatientParameters, sample_patient
+from alnnode.phantom.settings import Phase
 
 FAT = -100.0
 MIDDLE = (60.0, 60.0, 60.0)
@@ -22,19 +23,19 @@ SOFT = 1.3
 
 
 @pytest.fixture(scope="module")
-def habit() -> Habit:
-    return draw_habit(np.random.default_rng(1), PhantomSettings(phase=Phase.NONE))
+def patient() -> PatientParameters:
+    return sample_patient(np.random.default_rng(1), PhantomSettings(phase=Phase.NONE))
 
 
 def _fat() -> Canvas:
     return Canvas(np.full((121, 121, 121), FAT, np.float32), (0.0, 0.0, 0.0), 1.0, 1.0)
 
 
-def _clusters(habit: Habit, seed: int, count: int) -> list[tuple[PlannedNode, ...]]:
+def _clusters(patient: PatientParameters, seed: int, count: int) -> list[tuple[PlannedNode, ...]]:
     rng = np.random.default_rng(seed)
     groups: list[tuple[PlannedNode, ...]] = []
     while len(groups) < count:
-        group = plan_group(rng, habit, clusters=1.0)
+        group = plan_group(rng, patient, clusters=1.0)
         if max(group_extent(group)) < 55:
             groups.append(group)
     return groups
@@ -49,18 +50,18 @@ def _masks(canvas: Canvas, group: tuple[PlannedNode, ...]) -> list[np.ndarray]:
     return masks
 
 
-def test_the_same_generator_gives_the_same_group_and_picture(habit: Habit) -> None:
+def test_the_same_generator_gives_the_same_group_and_picture(patient: PatientParameters) -> None:
     pictures = []
     for _ in range(2):
         canvas = _fat()
-        masks = _masks(canvas, _clusters(habit, 5, 3)[2])
+        masks = _masks(canvas, _clusters(patient, 5, 3)[2])
         pictures.append((canvas.hu.tobytes(), [mask.tobytes() for mask in masks]))
     assert pictures[0] == pictures[1]
 
 
-def test_members_of_a_cluster_touch_and_no_voxel_has_two_labels(habit: Habit) -> None:
+def test_members_of_a_cluster_touch_and_no_voxel_has_two_labels(patient: PatientParameters) -> None:
     sizes = set()
-    for group in _clusters(habit, 6, 20):
+    for group in _clusters(patient, 6, 20):
         masks = _masks(_fat(), group)
         sizes.add(len(masks))
         assert np.sum(masks, axis=0).max() == 1
@@ -75,10 +76,10 @@ def test_members_of_a_cluster_touch_and_no_voxel_has_two_labels(habit: Habit) ->
     assert len(sizes) >= 4
 
 
-def test_no_fat_stays_where_members_meet(habit: Habit) -> None:
+def test_no_fat_stays_where_members_meet(patient: PatientParameters) -> None:
     rng = np.random.default_rng(8)
     plain = replace(
-        plan_node(rng, True, habit), hilum=False, stranding=0.0, spiculation=0.0, lobulation=0.0, semi=(6.0, 6.0, 6.0)
+        plan_node(rng, True, patient), hilum=False, stranding=0.0, spiculation=0.0, lobulation=0.0, semi=(6.0, 6.0, 6.0)
     )
     straight = np.eye(3, dtype=np.float32)
     pair = (PlannedNode(plain, straight, (-5.7, 0.0, 0.0)), PlannedNode(replace(plain, seed=4), straight, (5.7, 0.0, 0.0)))
@@ -87,10 +88,10 @@ def test_no_fat_stays_where_members_meet(habit: Habit) -> None:
     assert canvas.hu[60, 60, 56:65].min() > 0
 
 
-def test_a_group_of_one_is_the_node_that_draw_node_paints(habit: Habit) -> None:
+def test_a_group_of_one_is_the_node_that_draw_node_paints(patient: PatientParameters) -> None:
     rng = np.random.default_rng(9)
     for malignant in (False, True, False, True):
-        plan = replace(plan_node(rng, malignant, habit), stranding=0.0)
+        plan = replace(plan_node(rng, malignant, patient), stranding=0.0)
         rotation = draw_orientation(rng)
         alone, grouped = _fat(), _fat()
         patch, cover = draw_node(alone, plan, MIDDLE, rotation, SOFT)
@@ -102,11 +103,11 @@ def test_a_group_of_one_is_the_node_that_draw_node_paints(habit: Habit) -> None:
         np.testing.assert_allclose(whole[0], whole[1], atol=1e-4)
 
 
-def test_a_fatty_node_is_a_soft_rim_around_fat(habit: Habit) -> None:
+def test_a_fatty_node_is_a_soft_rim_around_fat(patient: PatientParameters) -> None:
     rng = np.random.default_rng(10)
     rims, openings = [], 0
     for _ in range(20):
-        plan = plan_fatty_node(rng, habit)
+        plan = plan_fatty_node(rng, patient)
         assert 6 <= 2 * plan.semi[2] <= 16
         assert 0.8 <= plan.cortex <= 2.0
         openings += plan.opening > 0
@@ -124,21 +125,21 @@ def test_a_fatty_node_is_a_soft_rim_around_fat(habit: Habit) -> None:
     assert 5 < openings < 18
 
 
-def test_short_axes_are_4_to_30_mm_and_mostly_5_to_12(habit: Habit) -> None:
+def test_short_axes_are_4_to_30_mm_and_mostly_5_to_12(patient: PatientParameters) -> None:
     rng = np.random.default_rng(11)
-    short = np.array([2 * node.plan.semi[2] for _ in range(300) for node in plan_group(rng, habit)])
+    short = np.array([2 * node.plan.semi[2] for _ in range(300) for node in plan_group(rng, patient)])
     assert short.min() >= 4
     assert short.max() <= 30
     assert np.mean((short > 5) & (short < 12)) > 0.6
 
 
-def test_a_group_is_planned_and_drawn_within_the_time_that_training_gives_it(habit: Habit) -> None:
+def test_a_group_is_planned_and_drawn_within_the_time_that_training_gives_it(patient: PatientParameters) -> None:
     rng = np.random.default_rng(12)
     canvas = _fat()
     spent = []
     for _ in range(40):
         start = time.process_time()
-        draw_group(canvas, plan_group(rng, habit), MIDDLE, SOFT)
+        draw_group(canvas, plan_group(rng, patient), MIDDLE, SOFT)
         spent.append(time.process_time() - start)
     assert np.median(spent) < 0.05
 

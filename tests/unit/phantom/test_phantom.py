@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 from alnnode.phantom import Arms, PhantomError, PhantomSettings, Phase, Position, make_patient
 from alnnode.phantom.measure import diameters
 from alnnode.phantom.nodes import NodePlan, plan_node
-from alnnode.phantom.settings import draw_habit
+from alnnode.phantom.patient_parameters import sample_patient
 from alnnode.records import Side
 
 SMALL = PhantomSettings(size=256, slices=(40, 40), thickness_mm=(3.0, 3.0), spacing_mm=(1.4, 1.5), min_nodes_per_side=3)
@@ -80,7 +80,7 @@ def _column_of_aorta_is_left(made) -> bool:
     x = a[0, 2] * i + a[0, 3]
     y = a[1, 1] * j + a[1, 3]
     z = a[2, 0] * k + a[2, 3]
-    x0, y0 = made.habit.shift
+    x0, y0 = made.patient.shift
     here = (np.abs(z + 20) < 15) & (np.abs(y - y0 - 38) < 6)
     tissue = (made.hu > 0) & (made.hu < 350)
     left = np.count_nonzero(here & tissue & (x > x0 + 18) & (x < x0 + 28))
@@ -139,7 +139,7 @@ def test_what_is_asked_for_is_kept() -> None:
     assert made.spacing == (2.0, 3.0, 3.0)
     assert made.nodes == ()
     assert not made.labels.any()
-    assert (made.habit.position, made.habit.arms, made.habit.phase) == (Position.FFS, Arms.DOWN, Phase.ARTERIAL)
+    assert (made.patient.position, made.patient.arms, made.patient.phase) == (Position.FFS, Arms.DOWN, Phase.ARTERIAL)
     assert (made.hu[:, 0, 0] == -1000).all()
 
 
@@ -191,8 +191,8 @@ def test_diameters_of_an_ellipse() -> None:
 def plans() -> tuple[list[NodePlan], list[NodePlan]]:
     """Benign and metastatic nodes of an unenhanced patient, before anything is drawn."""
     rng = np.random.default_rng(1)
-    habit = draw_habit(rng, PhantomSettings(phase=Phase.NONE))
-    return [plan_node(rng, False, habit) for _ in range(3000)], [plan_node(rng, True, habit) for _ in range(3000)]
+    patient = sample_patient(rng, PhantomSettings(phase=Phase.NONE))
+    return [plan_node(rng, False, patient) for _ in range(3000)], [plan_node(rng, True, patient) for _ in range(3000)]
 
 
 def _auroc(benign: list[float], metastatic: list[float]) -> float:
