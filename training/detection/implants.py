@@ -14,8 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.phantom.canvas import Canvas
-from alnnode.phantom.groups import draw_group, group_extent, plan_group
-from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation
+from alnnode.phantom.group_drawing import draw_group
+from alnnode.phantom.group_plan import group_extent, plan_group
+from alnnode.phantom.node_drawing import draw_node
+from alnnode.phantom.node_plan import NodePlan, sample_orientation
 from alnnode.phantom.patient_parameters import sample_patient
 from alnnode.phantom.settings import PhantomSettings, Phase
 from training.detection.crops import HIGH_HU, LOW_HU, ignored
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Mask
     from alnnode.phantom.canvas import Point
-    from alnnode.phantom.groups import PlannedNode
+    from alnnode.phantom.group_plan import PlannedNode
     from alnnode.phantom.patient_parameters import PatientParameters
     from training.detection.crops import AxillaCrop
 
@@ -149,7 +151,7 @@ def _draw_distractor(canvas: Canvas, centre: Point, phase: Phase, rng: np.random
         for _ in range(4):
             after = at + heading * float(rng.uniform(8, 16))
             thinner = radius * float(rng.uniform(0.75, 1.05))
-            canvas.tube(_point(at), _point(after), (radius, thinner), value, 1.3)
+            canvas.draw_tube(_point(at), _point(after), (radius, thinner), value, 1.3)
             heading = heading + rng.normal(0, 0.35, 3)
             heading /= np.linalg.norm(heading)
             at, radius = after, thinner
@@ -168,7 +170,7 @@ def _draw_distractor(canvas: Canvas, centre: Point, phase: Phase, rng: np.random
         mottle=4.0,
         seed=int(rng.integers(2**31)),
     )
-    draw_node(canvas, plan, centre, draw_orientation(rng), 1.3)
+    draw_node(canvas, plan, centre, sample_orientation(rng), 1.3)
 
 
 def _point(values: npt.NDArray[np.float64]) -> Point:

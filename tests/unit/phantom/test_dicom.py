@@ -15,6 +15,7 @@ from pydicom import dcmread
 
 from alnnode.phantom import (
     Arms,
+    CohortSettings,
     Phantom,
     PhantomError,
     PhantomSettings,
@@ -85,7 +86,7 @@ def test_the_validator_finds_no_error(written) -> None:
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     settings = PhantomSettings(**SMALL)
     for name in ("one", "two"):
-        make_cohort(tmp_path / name, 2, 9, settings, masks=True)
+        make_cohort(tmp_path / name, CohortSettings(2, 9, settings, masks=True))
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert len(files) == 2 * 12 + 2 + 1
     for file in files:
@@ -94,7 +95,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_truth_points_at_the_files(tmp_path: Path) -> None:
     steps: list[int] = []
-    path = make_cohort(tmp_path / "cohort", 2, 9, PhantomSettings(**SMALL), progress=lambda: steps.append(1), masks=True)
+    path = make_cohort(tmp_path / "cohort", CohortSettings(2, 9, PhantomSettings(**SMALL), masks=True), lambda: steps.append(1))
     assert len(steps) == 2
     truth = json.loads(path.read_text(encoding="utf-8"))
     assert len({patient["series_instance_uid"] for patient in truth["patients"]}) == 2
@@ -134,8 +135,8 @@ def test_a_used_folder_is_refused(tmp_path: Path) -> None:
     write_series(made, tmp_path / "ct")
     with pytest.raises(PhantomError, match="not empty"):
         write_series(made, tmp_path / "ct")
-    make_cohort(tmp_path / "cohort", 1, 9, PhantomSettings(**SMALL))
+    make_cohort(tmp_path / "cohort", CohortSettings(1, 9, PhantomSettings(**SMALL)))
     with pytest.raises(PhantomError, match="already"):
-        make_cohort(tmp_path / "cohort", 1, 9, PhantomSettings(**SMALL))
+        make_cohort(tmp_path / "cohort", CohortSettings(1, 9, PhantomSettings(**SMALL)))
     with pytest.raises(PhantomError, match="at least 1"):
-        make_cohort(tmp_path / "none", 0, 9)
+        make_cohort(tmp_path / "none", CohortSettings(0, 9))

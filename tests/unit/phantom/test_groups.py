@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from alnnode.phantom import PhantomSettings, make_patient
 from alnnode.phantom.canvas import Canvas
-from alnnode.phantom.groups import PlannedNode, draw_group, group_extent, plan_group
-from alnnode.phantom.nodes import draw_node, draw_orientation, plan_fatty_node, plan_node
+from alnnode.phantom.group_drawing import draw_group
+from alnnode.phantom.group_plan import PlannedNode, group_extent, plan_group
+from alnnode.phantom.node_drawing import draw_node
+from alnnode.phantom.node_plan import plan_fatty_node, plan_node, sample_orientation
 from alnnode.phantom.patient_parameters import PatientParameters, sample_patient
 from alnnode.phantom.settings import Phase
 
@@ -92,7 +94,7 @@ def test_a_group_of_one_is_the_node_that_draw_node_paints(patient: PatientParame
     rng = np.random.default_rng(9)
     for malignant in (False, True, False, True):
         plan = replace(plan_node(rng, malignant, patient), stranding=0.0)
-        rotation = draw_orientation(rng)
+        rotation = sample_orientation(rng)
         alone, grouped = _fat(), _fat()
         patch, cover = draw_node(alone, plan, MIDDLE, rotation, SOFT)
         ((place, share),) = draw_group(grouped, (PlannedNode(plan, rotation, (0.0, 0.0, 0.0)),), MIDDLE, SOFT)
@@ -112,7 +114,7 @@ def test_a_fatty_node_is_a_soft_rim_around_fat(patient: PatientParameters) -> No
         assert 0.8 <= plan.cortex <= 2.0
         openings += plan.opening > 0
         canvas = _fat()
-        (mask,) = _masks(canvas, (PlannedNode(plan, draw_orientation(rng), (0.0, 0.0, 0.0)),))
+        (mask,) = _masks(canvas, (PlannedNode(plan, sample_orientation(rng), (0.0, 0.0, 0.0)),))
         mask, hu = mask[40:81, 40:81, 40:81], canvas.hu[40:81, 40:81, 40:81]
         core = ndimage.distance_transform_edt(mask) > 0.8 * plan.semi[2]
         assert core.any()

@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from alnnode.phantom import Arms, PhantomError, PhantomSettings, Phase, Position, make_patient
 from alnnode.phantom.measure import diameters
-from alnnode.phantom.nodes import NodePlan, plan_node
+from alnnode.phantom.node_plan import NodePlan, plan_node
 from alnnode.phantom.patient_parameters import sample_patient
 from alnnode.records import Side
 
