@@ -1,4 +1,4 @@
-"""Phantoms as CT Image Storage instances (PS3.3 A.3), byte for byte the same on every run."""
+"""Phantoms as CT Image Storage instances (PS3.3 A.3); the bytes are the same on every run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INTERCEPT = -1024
 _IMPLEMENTATION = UID(f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}")
 
 
-def uid(phantom: Phantom, *role: str | int) -> UID:
+def object_uid(phantom: Phantom, *role: str | int) -> UID:
     """Return the UID (``2.25.`` + uuid5, PS3.5 B.2) of the study, the series or an instance of a phantom.
 
     Args:
@@ -39,31 +39,33 @@ def uid(phantom: Phantom, *role: str | int) -> UID:
 
 def series_uid(phantom: Phantom) -> UID:
     """Return the Series Instance UID."""
-    return uid(phantom, "series")
+    return object_uid(phantom, "series")
 
 
 def instance_uid(phantom: Phantom, k: int) -> UID:
     """Return the SOP Instance UID of slice ``k`` (from the feet)."""
-    return uid(phantom, "instance", k)
+    return object_uid(phantom, "instance", k)
 
 
 def write_series(phantom: Phantom, folder: Path) -> list[Path]:
     """Write the slices of a phantom as Part 10 files, explicit VR little endian.
 
     Args:
-        phantom: what to write.
-        folder: made when it is absent; files are named ``CT0001.dcm`` … by Instance Number.
+        phantom: the phantom to write.
+        folder: created if it does not exist. The file names are ``CT0001.dcm`` …, with the Instance Number.
 
     Returns:
-        The paths, by slice from the feet to the head.
+        The paths, ordered by slice from the feet to the head.
 
     Raises:
-        PhantomError: the folder holds files already.
-        OSError: the disk refuses.
+        PhantomError: the folder contains files.
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise PhantomError("the folder for the series is not empty: choose a new one, a mixed series is no series")
+        raise PhantomError(
+            "Cannot write the series: the folder is not empty; choose another folder, because a folder may contain one series only"
+        )
     common = _common(phantom)
     paths = []
     for k in range(len(phantom.hu)):
@@ -77,7 +79,7 @@ def write_series(phantom: Phantom, folder: Path) -> list[Path]:
 
 
 def _common(phantom: Phantom) -> Dataset:
-    """Return what all instances share."""
+    """Return the attributes that all instances share."""
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 100"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -118,12 +120,12 @@ def _acquisition(data: Dataset, phantom: Phantom) -> None:
     data.GantryDetectorTilt = "0"
     data.ConvolutionKernel = "PHANTOM"
     data.PatientPosition = patient.position.value
-    data.StudyInstanceUID = uid(phantom, "study")
+    data.StudyInstanceUID = object_uid(phantom, "study")
     data.SeriesInstanceUID = series_uid(phantom)
     data.StudyID = "1"
     data.SeriesNumber = 1
     data.AcquisitionNumber = 1
-    data.FrameOfReferenceUID = uid(phantom, "frame of reference")
+    data.FrameOfReferenceUID = object_uid(phantom, "frame of reference")
     data.PositionReferenceIndicator = ""
     data.ImageOrientationPatient = [int(v) for v in np.r_[np.sign(phantom.affine[:3, 2]), np.sign(phantom.affine[:3, 1])]]
 
@@ -154,7 +156,7 @@ def _instance(phantom: Phantom, common: Dataset, k: int) -> Dataset:
     meta.ImplementationVersionName = "ALNNODE_PHANTOM"
     data.file_meta = meta
     data.SOPInstanceUID = instance_uid(phantom, k)
-    # A scanner numbers the slices as the table moves: from the head with the head first, from the feet with the feet first.
+    # A scanner numbers the slices in scan order: from the head (head first) or from the feet (feet first).
     feet_first = phantom.patient.position is Position.FFS
     data.InstanceNumber = k + 1 if feet_first else len(phantom.hu) - k
     position = phantom.affine @ np.array([k, 0, 0, 1.0])
@@ -165,6 +167,6 @@ def _instance(phantom: Phantom, common: Dataset, k: int) -> Dataset:
 
 
 def _decimal(value: float) -> str:
-    """Return a Decimal String (at most 16 characters, PS3.5 6.2), without a negative zero."""
+    """Return a Decimal String (at most 16 characters, PS3.5 Table 6.2-1); negative zero becomes 0."""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text

@@ -23,7 +23,7 @@ _BLOOD_HU = {Phase.NONE: (42.0, 41.0, 5.0), Phase.ARTERIAL: (255.0, 95.0, 25.0),
 class PatientParameters:
     """The sampled properties of one patient and one acquisition; lengths in mm.
 
-    The UIDs of a phantom depend on the names, the order and the values of these fields (`dicom.uid`).
+    The UIDs of a phantom depend on the names, the order and the values of these fields (`dicom.object_uid`).
 
     Attributes:
         slices: number of slices.

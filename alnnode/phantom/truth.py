@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alnnode.phantom.dicom import instance_uid, series_uid, uid, write_series
+from alnnode.phantom.dicom import instance_uid, object_uid, series_uid, write_series
 from alnnode.phantom.patient import Phantom, make_patient
 from alnnode.phantom.settings import PhantomError, PhantomSettings
 
@@ -37,7 +37,7 @@ def patient_truth(phantom: Phantom, folder: str, masks: str | None = None) -> di
         "masks": masks,
         "seed": phantom.seed,
         "index": phantom.index,
-        "study_instance_uid": uid(phantom, "study"),
+        "study_instance_uid": object_uid(phantom, "study"),
         "series_instance_uid": series_uid(phantom),
         "shape": list(phantom.hu.shape),
         "spacing_mm": list(phantom.spacing),

@@ -1,4 +1,4 @@
-"""Phantoms on disk: valid CT Image Storage, the same bytes, and truth.json that points at them."""
+"""Phantoms on disk: valid CT Image Storage, the same bytes on every run, and a truth.json that refers to the files."""
 
 from __future__ import annotations
 

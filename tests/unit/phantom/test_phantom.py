@@ -1,4 +1,4 @@
-"""Phantoms: the same on every run, and true about themselves."""
+"""Phantoms are the same on every run, and their truth agrees with their voxels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_truth_agrees_with_the_labels(patient) -> None:
 
 def test_nodes_are_numbered_right_first_and_from_the_head_down(patient) -> None:
     order = [(node.side is Side.LEFT, -node.centre_mm[2]) for node in patient.nodes]
-    # The centre of a mask may differ from the centre it was planned at by part of a slice.
+    # The centre of a mask may differ from the planned centre by part of a slice.
     assert [side for side, _ in order] == sorted(side for side, _ in order)
     for (side, z), (next_side, next_z) in pairwise(order):
         assert side != next_side or next_z > z - 3.0
@@ -64,16 +64,16 @@ def test_the_left_is_left_however_the_patient_lies(position: Position) -> None:
     assert sides == {Side.LEFT, Side.RIGHT}
     for node in made.nodes:
         assert (node.centre_mm[0] > 0) == (node.side is Side.LEFT)
-    # The descending aorta lies left of the spine and the trachea in the midline whatever the position: look for the aorta.
-    assert _column_of_aorta_is_left(made)
+    # The descending aorta lies left of the spine in every position.
+    assert _aorta_is_left(made)
 
 
 def _as_dict(settings: PhantomSettings) -> dict:
     return {name: getattr(settings, name) for name in settings.__slots__}
 
 
-def _column_of_aorta_is_left(made) -> bool:
-    """Compare soft tissue left and right of the midline beside the spine, below the arch, by patient coordinates."""
+def _aorta_is_left(made) -> bool:
+    """Compare the soft tissue left and right of the spine, below the aortic arch, in patient coordinates."""
     shape = made.hu.shape
     k, j, i = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
     a = made.affine
@@ -189,7 +189,7 @@ def test_diameters_of_an_ellipse() -> None:
 
 @pytest.fixture(scope="module")
 def plans() -> tuple[list[NodePlan], list[NodePlan]]:
-    """Benign and metastatic nodes of an unenhanced patient, before anything is drawn."""
+    """Return plans of benign and of metastatic nodes of a patient without contrast."""
     rng = np.random.default_rng(1)
     patient = sample_patient(rng, PhantomSettings(phase=Phase.NONE))
     return [plan_node(rng, False, patient) for _ in range(3000)], [plan_node(rng, True, patient) for _ in range(3000)]
@@ -201,7 +201,7 @@ def _auroc(benign: list[float], metastatic: list[float]) -> float:
 
 def test_cortex_and_hilum_follow_the_published_figures(plans) -> None:
     benign, metastatic = plans
-    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. Ours is near, not equal: see docs/phantom.md.
+    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. The phantoms approximate them: docs/phantom.md.
     assert np.mean([p.cortex for p in benign]) == pytest.approx(2.6, abs=0.6)
     assert np.mean([p.cortex for p in metastatic]) == pytest.approx(7.5, abs=0.9)
     assert np.std([p.cortex for p in metastatic]) == pytest.approx(5.0, abs=1.0)
