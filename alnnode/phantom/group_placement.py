@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 
 _CLUSTERS = 0.3  # share of groups with more than one node
 _TOUCHING = 0.35  # share of groups that may touch a muscle, the chest wall or a vessel
-_MAX_OTHER_TISSUE, _MAX_OTHER_TISSUE_TOUCHING = (
-    0.06,
-    0.22,
-)  # share of the volume of a group that may lie in other tissue than fat
+# The share of the volume of a group that may lie in other tissue than fat.
+_MAX_OTHER_TISSUE = 0.06
+_MAX_OTHER_TISSUE_TOUCHING = 0.22  # for groups that may touch
 _BONE_HU = 400.0
 
 
@@ -76,7 +75,7 @@ def _place_group(
 
 
 def _is_free(canvas: Canvas, group: tuple[PlannedNode, ...], centre: Point, placed: list[PlacedNode], limit: float) -> bool:
-    """Return whether a group at a point overlaps no bone, no node, and other tissue than fat in at most the share ``limit``."""
+    """Return whether a group at a point contains no bone and no placed node, and other tissue than fat in at most the share ``limit``."""
     boxes = [_node_voxels(canvas, node, node.centre(centre)) for node in group]
     values = np.concatenate([canvas.hu[where][inside] for where, inside in boxes])
     if not values.size or share_of_other_tissue(values) > limit or values.max() > _BONE_HU:

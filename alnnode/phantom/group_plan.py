@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _CLUSTERS = 0.45  # share of groups with more than one node
 _SIZES = ((2, 3, 4, 5, 6), (0.40, 0.26, 0.17, 0.10, 0.07))  # members of a cluster, and the probability of each number
 _FATTY = 0.25  # share of benign nodes with fatty replacement
-_BULKY = 0.06  # share of malignant nodes with a short axis beyond that of `plan_node`, up to 30 mm
-_MATTED = 0.35  # share of contacts at which the members grow into each other
+_BULKY = 0.06  # share of malignant nodes that are enlarged to a short axis of up to 30 mm
+_MATTED = 0.35  # share of contacts at which the members are matted, so grow into each other
 
 
 @dataclass(frozen=True, slots=True)

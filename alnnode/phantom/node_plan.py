@@ -82,7 +82,7 @@ def plan_fatty_node(rng: np.random.Generator, patient: PatientParameters) -> Nod
 
 def plan_node(rng: np.random.Generator, malignant: bool, patient: PatientParameters) -> NodePlan:
     """Sample a node of one class without fatty replacement."""
-    malignant_look = malignant != (rng.random() < _ATYPICAL)
+    malignant_look = malignant != (rng.random() < _ATYPICAL)  # the class whose distributions apply
     short = float(
         np.clip(
             rng.lognormal(np.log(10.2 if malignant_look else 6.4), 0.40 if malignant_look else 0.28),

@@ -14,7 +14,7 @@ from alnnode.phantom.chest_anatomy import ChestAnatomy
 from alnnode.phantom.clutter import draw_clutter
 from alnnode.phantom.devices import draw_devices
 from alnnode.phantom.group_placement import place_groups
-from alnnode.phantom.image import LabelledImage, add_noise
+from alnnode.phantom.labelled_image import LabelledImage, add_noise
 from alnnode.phantom.node_placement import place_nodes
 from alnnode.phantom.noise import sample_tissue_texture
 from alnnode.phantom.patient_parameters import PatientParameters, sample_patient
@@ -26,7 +26,7 @@ from alnnode.phantom.vessels import draw_vessels
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from alnnode.phantom.image import LabelArray
+    from alnnode.phantom.labelled_image import LabelArray
     from alnnode.records import AffineMatrix, FloatArray, HounsfieldArray
 
 

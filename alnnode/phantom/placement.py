@@ -97,9 +97,9 @@ def level_at(patient: PatientParameters, u: float, z: float) -> Level:
 
 
 def node_mask(cover: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return the label of a node from its coverage: the voxels that it fills by half.
+    """Return the label of a node from its coverage: the voxels with a coverage above 0.5.
 
-    A small node in thick slices may fill no voxel by half: the limit is then 0.6 of its largest coverage.
+    A small node in thick slices may have no such voxel: the limit is then 0.6 of its largest coverage.
     """
     mask: npt.NDArray[np.bool_] = cover > min(0.5, 0.6 * float(cover.max()))
     return mask

@@ -12,7 +12,7 @@ from alnnode.phantom.settings import Position
 from alnnode.records import Box, Level, Side
 
 if TYPE_CHECKING:
-    from alnnode.phantom.image import LabelledImage
+    from alnnode.phantom.labelled_image import LabelledImage
     from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.phantom.placement import PlacedNode
 

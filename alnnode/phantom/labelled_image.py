@@ -42,7 +42,7 @@ class LabelledImage:
 
 
 def add_noise(canvas: Canvas, patient: PatientParameters, rng: np.random.Generator) -> HounsfieldArray:
-    """Return the stored values of a canvas: with noise and padding, in whole HU."""
+    """Return the HU of the stored image: the canvas with noise and padding, rounded."""
     slices, size, _ = canvas.hu.shape
     tiles = sample_noise_tiles(rng, size)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
