@@ -227,13 +227,15 @@ def phantom(
         task = progress.add_task("phantoms", total=patients)
         phantoms.make_cohort(
             out,
-            patients=patients,
-            seed=seed,
-            settings=phantoms.PhantomSettings(
-                min_nodes_per_side=nodes[0],
-                max_nodes_per_side=nodes[1],
-                sides=sides.chosen,
-                surroundings=phantoms.Surroundings.AXILLA if axilla else phantoms.Surroundings.PLAIN,
+            phantoms.CohortSettings(
+                patients,
+                seed,
+                phantoms.PhantomSettings(
+                    min_nodes_per_side=nodes[0],
+                    max_nodes_per_side=nodes[1],
+                    sides=sides.chosen,
+                    surroundings=phantoms.Surroundings.AXILLA if axilla else phantoms.Surroundings.PLAIN,
+                ),
             ),
             progress=lambda: progress.advance(task),
         )

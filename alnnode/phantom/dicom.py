@@ -1,8 +1,9 @@
-"""Phantoms as CT Image Storage instances (PS3.3 A.3), byte for byte the same on every run."""
+"""Phantoms as CT Image Storage instances (PS3.3 A.3); the bytes are the same on every run."""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import fields
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -23,39 +24,48 @@ _INTERCEPT = -1024
 _IMPLEMENTATION = UID(f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}")
 
 
-def uid(phantom: Phantom, *role: str | int) -> UID:
-    """Return the UID (``2.25.`` + uuid5, PS3.5 B.2) of one thing in a phantom: it depends on what the pixels depend on."""
-    what = [phantom.seed, phantom.index, phantom.habit, phantom.hu.shape, *role]
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(repr, what))).int}")
+def object_uid(phantom: Phantom, *role: str | int) -> UID:
+    """Return the UID (``2.25.`` + uuid5, PS3.5 B.2) of the study, the series or an instance of a phantom.
+
+    Args:
+        phantom: the UID depends on everything that determines its pixels.
+        role: the object that the UID is for, unique within the phantom.
+    """
+    # "Habit" is a former class name: it stays, so that a phantom keeps the UIDs that earlier versions gave it.
+    values = ", ".join(f"{field.name}={getattr(phantom.patient, field.name)!r}" for field in fields(phantom.patient))
+    names = [repr(phantom.seed), repr(phantom.index), f"Habit({values})", repr(phantom.hu.shape), *map(repr, role)]
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(names)).int}")
 
 
 def series_uid(phantom: Phantom) -> UID:
     """Return the Series Instance UID."""
-    return uid(phantom, "series")
+    return object_uid(phantom, "series")
 
 
 def instance_uid(phantom: Phantom, k: int) -> UID:
     """Return the SOP Instance UID of slice ``k`` (from the feet)."""
-    return uid(phantom, "instance", k)
+    return object_uid(phantom, "instance", k)
 
 
 def write_series(phantom: Phantom, folder: Path) -> list[Path]:
     """Write the slices of a phantom as Part 10 files, explicit VR little endian.
 
     Args:
-        phantom: what to write.
-        folder: made when it is absent; files are named ``CT0001.dcm`` … by Instance Number.
+        phantom: the phantom to write.
+        folder: created if it does not exist. The file names are ``CT0001.dcm`` …, with the Instance Number.
 
     Returns:
-        The paths, by slice from the feet to the head.
+        The paths, ordered by slice from the feet to the head.
 
     Raises:
-        PhantomError: the folder holds files already.
-        OSError: the disk refuses.
+        PhantomError: the folder contains files.
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise PhantomError("the folder for the series is not empty: choose a new one, a mixed series is no series")
+        raise PhantomError(
+            "Cannot write the series: the folder is not empty; choose another folder, because a folder may contain one series only"
+        )
     common = _common(phantom)
     paths = []
     for k in range(len(phantom.hu)):
@@ -69,7 +79,7 @@ def write_series(phantom: Phantom, folder: Path) -> list[Path]:
 
 
 def _common(phantom: Phantom) -> Dataset:
-    """Return what all instances share."""
+    """Return the attributes that all instances share."""
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 100"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -97,37 +107,37 @@ def _common(phantom: Phantom) -> Dataset:
 
 
 def _acquisition(data: Dataset, phantom: Phantom) -> None:
-    habit = phantom.habit
-    if habit.phase is not Phase.NONE:
+    patient = phantom.patient
+    if patient.phase is not Phase.NONE:
         data.ContrastBolusAgent = "SIMULATED"
     data.BodyPartExamined = "CHEST"
     data.ScanOptions = "AXIAL"
-    data.SliceThickness = _decimal(habit.thickness)
+    data.SliceThickness = _decimal(patient.thickness)
     data.KVP = "120"
-    data.SpacingBetweenSlices = _decimal(habit.thickness)
+    data.SpacingBetweenSlices = _decimal(patient.thickness)
     data.DataCollectionDiameter = "500"
-    data.ReconstructionDiameter = _decimal(habit.spacing * phantom.hu.shape[2])
+    data.ReconstructionDiameter = _decimal(patient.spacing * phantom.hu.shape[2])
     data.GantryDetectorTilt = "0"
     data.ConvolutionKernel = "PHANTOM"
-    data.PatientPosition = habit.position.value
-    data.StudyInstanceUID = uid(phantom, "study")
+    data.PatientPosition = patient.position.value
+    data.StudyInstanceUID = object_uid(phantom, "study")
     data.SeriesInstanceUID = series_uid(phantom)
     data.StudyID = "1"
     data.SeriesNumber = 1
     data.AcquisitionNumber = 1
-    data.FrameOfReferenceUID = uid(phantom, "frame of reference")
+    data.FrameOfReferenceUID = object_uid(phantom, "frame of reference")
     data.PositionReferenceIndicator = ""
     data.ImageOrientationPatient = [int(v) for v in np.r_[np.sign(phantom.affine[:3, 2]), np.sign(phantom.affine[:3, 1])]]
 
 
 def _pixels(data: Dataset, phantom: Phantom) -> None:
-    habit = phantom.habit
+    patient = phantom.patient
     data.SamplesPerPixel = 1
     data.PhotometricInterpretation = "MONOCHROME2"
     data.Rows, data.Columns = phantom.hu.shape[1:]
-    data.PixelSpacing = [_decimal(habit.spacing)] * 2
+    data.PixelSpacing = [_decimal(patient.spacing)] * 2
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    if habit.padding:
+    if patient.padding:
         data.PixelPaddingValue = 0
     data.WindowCenter, data.WindowWidth = "40", "400"
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = str(_INTERCEPT), "1", "HU"
@@ -146,8 +156,8 @@ def _instance(phantom: Phantom, common: Dataset, k: int) -> Dataset:
     meta.ImplementationVersionName = "ALNNODE_PHANTOM"
     data.file_meta = meta
     data.SOPInstanceUID = instance_uid(phantom, k)
-    # A scanner numbers the slices as the table moves: from the head with the head first, from the feet with the feet first.
-    feet_first = phantom.habit.position is Position.FFS
+    # A scanner numbers the slices in scan order: from the head (head first) or from the feet (feet first).
+    feet_first = phantom.patient.position is Position.FFS
     data.InstanceNumber = k + 1 if feet_first else len(phantom.hu) - k
     position = phantom.affine @ np.array([k, 0, 0, 1.0])
     data.ImagePositionPatient = [_decimal(float(v)) for v in position[:3]]
@@ -157,6 +167,6 @@ def _instance(phantom: Phantom, common: Dataset, k: int) -> Dataset:
 
 
 def _decimal(value: float) -> str:
-    """Return a Decimal String (at most 16 characters, PS3.5 6.2), without a negative zero."""
+    """Return a Decimal String (at most 16 characters, PS3.5 Table 6.2-1); negative zero becomes 0."""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text

@@ -1,4 +1,4 @@
-"""Diameters of a mask."""
+"""Measurement of the diameters of a mask."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def diameters(mask: npt.NDArray[np.bool_], spacing: float) -> tuple[float, float]:
-    """Return the longest diameter of a mask (rows, columns) and the widest extent across it, mm.
+    """Return the longest diameter of a mask (rows, columns) and its extent at right angles to it, mm.
 
-    An extent counts from pixel edge to pixel edge.
+    Extents are measured from pixel edge to pixel edge.
     """
     rows, columns = np.nonzero(mask)
     angles = np.deg2rad(np.arange(0, 180, 4))

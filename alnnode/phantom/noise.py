@@ -1,4 +1,4 @@
-"""Textures: periodic tiles that are made once per patient and laid anew on every slice."""
+"""Texture of tissue and noise of CT images, as periodic tiles that are generated once per patient."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from alnnode.records import FloatArray
 
 
-def tissue_tile(rng: np.random.Generator) -> FloatArray:
-    """Return a periodic volume (64, 128, 128), zero mean and unit deviation, smooth over a few voxels."""
+def sample_tissue_texture(rng: np.random.Generator) -> FloatArray:
+    """Return a periodic volume (64, 128, 128) of zero mean and unit deviation that is smooth over a few voxels."""
     white = rng.standard_normal((64, 128, 128), dtype=np.float32)
     tile: FloatArray = ndimage.gaussian_filter(white, (1.5, 2.2, 2.2), mode="wrap")
     tile -= tile.mean()
@@ -20,11 +20,11 @@ def tissue_tile(rng: np.random.Generator) -> FloatArray:
     return tile
 
 
-def noise_tiles(rng: np.random.Generator, size: int, count: int = 6) -> FloatArray:
+def sample_noise_tiles(rng: np.random.Generator, size: int, count: int = 6) -> FloatArray:
     """Return periodic planes (count, size, size) with the spectrum of filtered back-projection noise.
 
-    The noise power of a CT image rises linearly with frequency and is rolled off by the reconstruction kernel
-    (Riederer et al., Phys Med Biol 1978): neighbouring pixels are correlated, low frequencies are weak.
+    The noise power of a CT image rises linearly with frequency, and the reconstruction kernel rolls it off at high frequencies
+    (Riederer et al., Phys Med Biol 1978): neighbouring pixels are correlated, and low frequencies are weak.
     """
     fy = np.fft.fftfreq(size)[:, None]
     fx = np.fft.rfftfreq(size)[None, :]
@@ -39,8 +39,8 @@ def noise_tiles(rng: np.random.Generator, size: int, count: int = 6) -> FloatArr
     return tiles
 
 
-def lay(rng: np.random.Generator, tiles: FloatArray) -> FloatArray:
-    """Return one plane of ``tiles``, shifted and mirrored at random: neighbouring slices share nothing."""
+def sample_noise_plane(rng: np.random.Generator, tiles: FloatArray) -> FloatArray:
+    """Return one of the ``tiles``, shifted and mirrored at random, so that neighbouring slices have independent noise."""
     plane: FloatArray = tiles[rng.integers(len(tiles))]
     size = plane.shape[0]
     plane = np.roll(plane, (int(rng.integers(size)), int(rng.integers(size))), axis=(0, 1))

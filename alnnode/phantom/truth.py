@@ -1,65 +1,67 @@
-"""Cohorts on disk: one folder of DICOM for each patient, and truth.json beside them."""
+"""Cohorts on disk: one folder of DICOM files for each patient, and truth.json."""
 
 from __future__ import annotations
 
 import io
 import json
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alnnode.phantom.dicom import instance_uid, series_uid, uid, write_series
-from alnnode.phantom.patient import Phantom, TruthNode, make_patient
+from alnnode.phantom.dicom import instance_uid, object_uid, series_uid, write_series
+from alnnode.phantom.patient import Phantom, make_patient
 from alnnode.phantom.settings import PhantomError, PhantomSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from alnnode.phantom.truth_node import TruthNode
+
 TRUTH_VERSION = 1
 
 
 def patient_truth(phantom: Phantom, folder: str, masks: str | None = None) -> dict[str, Any]:
-    """Return the truth of one patient as ``truth.json`` holds it.
+    """Return the entry of one patient in ``truth.json``.
 
     Args:
         phantom: the patient.
-        folder: where the series lies, relative to ``truth.json``.
-        masks: where the label volume lies, likewise; None when it is not kept.
+        folder: path of the series, relative to ``truth.json``.
+        masks: path of the label volume, likewise; None if there is none.
     """
-    habit = phantom.habit
+    patient = phantom.patient
     return {
         "folder": folder,
         "masks": masks,
         "seed": phantom.seed,
         "index": phantom.index,
-        "study_instance_uid": uid(phantom, "study"),
+        "study_instance_uid": object_uid(phantom, "study"),
         "series_instance_uid": series_uid(phantom),
         "shape": list(phantom.hu.shape),
         "spacing_mm": list(phantom.spacing),
         "affine_kji_to_lps_mm": phantom.affine.tolist(),
-        "patient_position": habit.position.value,
-        "arms": habit.arms.value,
-        "contrast_phase": habit.phase.value,
+        "patient_position": patient.position.value,
+        "arms": patient.arms.value,
+        "contrast_phase": patient.phase.value,
         "nodes": [_node_truth(phantom, node) for node in phantom.nodes],
     }
 
 
 def _node_truth(phantom: Phantom, node: TruthNode) -> dict[str, Any]:
     truth = asdict(node)
-    # k counts from the feet; the instances say the same to who sorts otherwise.
+    # Slice indices count from the feet; SOP Instance UIDs identify the slices in any other order.
     truth["slice_sop_instance_uid"] = instance_uid(phantom, node.slice_index)
     truth["sop_instance_uids"] = [instance_uid(phantom, k) for k in range(node.box.k0, node.box.k1)]
     return truth
 
 
 def write_truth(path: Path, patients: Sequence[dict[str, Any]]) -> None:
-    """Write ``truth.json`` of a cohort from what `patient_truth` returned.
+    """Write ``truth.json`` of a cohort from the entries that `patient_truth` returns.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     document = {
         "version": TRUTH_VERSION,
@@ -71,58 +73,67 @@ def write_truth(path: Path, patients: Sequence[dict[str, Any]]) -> None:
 
 
 def write_masks(phantom: Phantom, path: Path) -> None:
-    """Write the label volume as npz (``labels`` uint16 (slices, rows, columns), ``affine`` 4x4), the same bytes on every run.
+    """Write the label volume as npz: ``labels`` uint16 (slices, rows, columns) and ``affine`` 4x4.
+
+    The bytes are the same on every run.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in (("labels", phantom.labels), ("affine", phantom.affine)):
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            # numpy's own savez writes the time of day into the archive.
+            # numpy.savez would write the current time into the archive.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
 
 
-def make_cohort(
-    out: Path,
-    patients: int,
-    seed: int,
-    settings: PhantomSettings | None = None,
-    progress: Callable[[], None] | None = None,
-    masks: bool = False,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class CohortSettings:
+    """Options of a cohort.
+
+    Attributes:
+        patients: number of patients, at least 1.
+        seed: of the cohort, not negative.
+        phantoms: options of each phantom.
+        masks: whether to write the label volumes as well (``patient-0001.npz``).
+    """
+
+    patients: int
+    seed: int
+    phantoms: PhantomSettings = field(default_factory=PhantomSettings)
+    masks: bool = False
+
+
+def make_cohort(out: Path, settings: CohortSettings, progress: Callable[[], None] | None = None) -> Path:
     """Write a cohort: ``patient-0001/`` … with one series each, and ``truth.json``.
 
     Args:
-        out: made when it is absent; must not hold a cohort already.
-        patients: how many.
-        seed: of the cohort.
-        settings: what is fixed rather than drawn.
+        out: the folder; created if it does not exist, and must not contain a cohort.
+        settings: what to write.
         progress: called after each patient.
-        masks: whether to write the label volumes too (``patient-0001.npz``).
 
     Returns:
         The path of ``truth.json``.
 
     Raises:
-        PhantomError: no patient is asked for, or ``out`` holds a cohort already.
-        OSError: the disk refuses.
+        PhantomError: fewer than 1 patient is requested, or ``out`` already contains a cohort.
+        OSError: a file cannot be written.
     """
-    if patients < 1:
-        raise PhantomError(f"{patients} patients were asked for: at least 1 is needed")
+    if settings.patients < 1:
+        raise PhantomError(f"Cannot make a cohort of {settings.patients} patients: at least 1 is needed")
     path = out / "truth.json"
     if path.exists():
-        raise PhantomError("the folder holds a cohort already: choose a new one")
+        raise PhantomError("Cannot write the cohort: the folder already contains one; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     truths = []
-    for index in range(patients):
-        phantom = make_patient(seed, index, settings)
+    for index in range(settings.patients):
+        phantom = make_patient(settings.seed, index, settings.phantoms)
         name = f"patient-{index + 1:04d}"
         write_series(phantom, out / name)
-        if masks:
+        if settings.masks:
             write_masks(phantom, out / f"{name}.npz")
-        truths.append(patient_truth(phantom, name, f"{name}.npz" if masks else None))
+        truths.append(patient_truth(phantom, name, f"{name}.npz" if settings.masks else None))
         if progress is not None:
             progress()
     write_truth(path, truths)

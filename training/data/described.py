@@ -65,7 +65,7 @@ def take(described: Described, rows: npt.NDArray[np.intp]) -> Described:
 def of_patient(source: Source, index: int) -> Described:
     """Return the nodes of one phantom."""
     made = phantom.make_patient(source.seed, index, source.phantoms)
-    habit = made.habit
+    habit = made.patient
     # The classes of a subgroup table, in words.
     thickness = "under 2 mm" if habit.thickness < 2 else "2 mm and more"
     noise = "under 15 HU" if habit.noise < 15 else "15 HU and more"

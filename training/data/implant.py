@@ -18,10 +18,13 @@ from scipy import ndimage
 from alnnode.locate import anatomy
 from alnnode.locate.grid import Frame, coarsen
 from alnnode.phantom.canvas import Canvas
-from alnnode.phantom.groups import PlannedNode, draw_group, group_extent, plan_group
+from alnnode.phantom.group_drawing import draw_group
+from alnnode.phantom.group_plan import PlannedNode, group_extent, plan_group
 from alnnode.phantom.measure import diameters
-from alnnode.phantom.nodes import draw_node, draw_orientation, localise, plan_node
-from alnnode.phantom.settings import PhantomSettings, draw_habit
+from alnnode.phantom.node_drawing import draw_node, to_node_coordinates
+from alnnode.phantom.node_plan import plan_node, sample_orientation
+from alnnode.phantom.patient_parameters import sample_patient
+from alnnode.phantom.settings import PhantomSettings
 from alnnode.records import Side, SliceRef, Volume
 from training.data import implant_matching
 
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Coarse
     from alnnode.phantom.canvas import Patch, Point
-    from alnnode.phantom.nodes import NodePlan
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.node_plan import NodePlan
+    from alnnode.phantom.patient_parameters import PatientParameters
     from alnnode.records import AffineMatrix, FloatArray, Level
 
 SMOOTH_MM = 0.8
@@ -126,7 +129,7 @@ def implant(
     rng = np.random.default_rng([seed, 7])
     prepared = source if isinstance(source, Prepared) else Prepared.of(source)
     work = _Work.of(prepared, implant_matching.UNKNOWN if groups is None else prepared.measured, exclude)
-    habit = replace(draw_habit(rng, PhantomSettings()), phase=work.measured.phase, psf=work.measured.soft)
+    habit = replace(sample_patient(rng, PhantomSettings()), phase=work.measured.phase, psf=work.measured.soft)
     for side, region in prepared.regions:
         for _ in range(per_side):
             if groups is None:
@@ -180,8 +183,8 @@ def _put_node(work: _Work, side: Side, region: npt.NDArray[np.int64], plan: Node
     margin = 0.8 + 2.5 * plan.lobulation
     for _ in range(TRIES):
         centre = _somewhere(canvas, region, rng)
-        node = PlannedNode(plan, draw_orientation(rng), (0.0, 0.0, 0.0))
-        if not canvas.holds(centre, plan.semi[0] + 2) or not _is_free(work, (node,), centre, margin, CLEAR):
+        node = PlannedNode(plan, sample_orientation(rng), (0.0, 0.0, 0.0))
+        if not canvas.contains_sphere(centre, plan.semi[0] + 2) or not _is_free(work, (node,), centre, margin, CLEAR):
             continue
         painted = draw_node(canvas, plan, centre, node.rotation, implant_matching.UNKNOWN.soft)
         _note(work, side, plan, painted, len(work.nodes) + 1)
@@ -193,7 +196,7 @@ def _put_group(
     side: Side,
     region: npt.NDArray[np.int64],
     groups: Groups,
-    habit: Habit,
+    habit: PatientParameters,
     rng: np.random.Generator,
 ) -> None:
     group = plan_group(rng, habit, groups.clusters)
@@ -201,7 +204,7 @@ def _put_group(
     reach = max(group_extent(group))
     for _ in range(TRIES):
         centre = _somewhere(work.canvas, region, rng)
-        if not work.canvas.holds(centre, reach) or not _is_free(work, group, centre, 0.8, most):
+        if not work.canvas.contains_sphere(centre, reach) or not _is_free(work, group, centre, 0.8, most):
             continue
         first = len(work.nodes) + 1
         for node, painted in zip(group, draw_group(work.canvas, group, centre, habit.psf), strict=True):
@@ -222,7 +225,7 @@ def _is_free(work: _Work, group: tuple[PlannedNode, ...], centre: Point, margin:
         patch = work.canvas.patch(at, node.plan.semi[0] + 3)
         if patch is None:
             return False
-        local = localise(replace(patch, z=patch.z[1::3]), at, node.rotation)
+        local = to_node_coordinates(replace(patch, z=patch.z[1::3]), at, node.rotation)
         r = sum((axis / (s + margin)) ** 2 for axis, s in zip((local.p, local.q, local.s), node.plan.semi, strict=True))
         inside = np.asarray(r) < 1
         if work.labels[patch.where][inside].any() or (work.taken is not None and work.taken[patch.where][inside].any()):

@@ -33,7 +33,7 @@ class Source:
     """What was measured in a CT.
 
     Attributes:
-        soft: width of soft edges, mm (`alnnode.phantom.nodes.draw_node`).
+        soft: width of soft edges, mm (`alnnode.phantom.node_drawing.draw_node`).
         noise_lacking: standard deviation of the noise that a node drawn over the smoothed CT lacks, HU.
         phase: contrast phase.
     """

@@ -14,9 +14,12 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.phantom.canvas import Canvas
-from alnnode.phantom.groups import draw_group, group_extent, plan_group
-from alnnode.phantom.nodes import NodePlan, draw_node, draw_orientation
-from alnnode.phantom.settings import PhantomSettings, Phase, draw_habit
+from alnnode.phantom.group_drawing import draw_group
+from alnnode.phantom.group_plan import group_extent, plan_group
+from alnnode.phantom.node_drawing import draw_node
+from alnnode.phantom.node_plan import NodePlan, sample_orientation
+from alnnode.phantom.patient_parameters import sample_patient
+from alnnode.phantom.settings import PhantomSettings, Phase
 from training.detection.crops import HIGH_HU, LOW_HU, ignored
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Mask
     from alnnode.phantom.canvas import Point
-    from alnnode.phantom.groups import PlannedNode
-    from alnnode.phantom.settings import Habit
+    from alnnode.phantom.group_plan import PlannedNode
+    from alnnode.phantom.patient_parameters import PatientParameters
     from training.detection.crops import AxillaCrop
 
 TRIES = 60
@@ -69,7 +72,7 @@ class Ground:
         canvas = Canvas(self._smooth.copy(), (0.0, 0.0, 0.0), 1.0, 1.0)
         nodes, taken = self.crop.nodes.astype(np.uint16), self._taken.copy()
         phase = Phase(rng.choice(list(Phase), p=[0.5, 0.2, 0.3]))
-        habit = replace(draw_habit(rng, PhantomSettings()), phase=phase)
+        habit = replace(sample_patient(rng, PhantomSettings()), phase=phase)
         for _ in range(distractors):
             z, y, x = (float(v) for v in self._places[rng.integers(len(self._places))])
             _draw_distractor(canvas, (x, y, z), phase, rng)
@@ -87,7 +90,7 @@ class Ground:
         return Painted(np.clip(self.crop.hu + drawn, LOW_HU, HIGH_HU), nodes)
 
 
-def _plan(rng: np.random.Generator, habit: Habit) -> tuple[PlannedNode, ...]:
+def _plan(rng: np.random.Generator, habit: PatientParameters) -> tuple[PlannedNode, ...]:
     """Plan a group; of those with nodes that fat has replaced only half are kept, which is more than patients have."""
     group = plan_group(rng, habit, CLUSTERS)
     if any(member.plan.fatty for member in group) and rng.random() < 0.5:
@@ -148,7 +151,7 @@ def _draw_distractor(canvas: Canvas, centre: Point, phase: Phase, rng: np.random
         for _ in range(4):
             after = at + heading * float(rng.uniform(8, 16))
             thinner = radius * float(rng.uniform(0.75, 1.05))
-            canvas.tube(_point(at), _point(after), (radius, thinner), value, 1.3)
+            canvas.draw_tube(_point(at), _point(after), (radius, thinner), value, 1.3)
             heading = heading + rng.normal(0, 0.35, 3)
             heading /= np.linalg.norm(heading)
             at, radius = after, thinner
@@ -167,7 +170,7 @@ def _draw_distractor(canvas: Canvas, centre: Point, phase: Phase, rng: np.random
         mottle=4.0,
         seed=int(rng.integers(2**31)),
     )
-    draw_node(canvas, plan, centre, draw_orientation(rng), 1.3)
+    draw_node(canvas, plan, centre, sample_orientation(rng), 1.3)
 
 
 def _point(values: npt.NDArray[np.float64]) -> Point:

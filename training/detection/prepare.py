@@ -87,5 +87,5 @@ def phantom_crops(made: phantom.Phantom) -> list[AxillaCrop]:
         ramps = mirrored_ramps(grid.ramps, hu.shape[2]) if grid.side is Side.LEFT else grid.ramps
         if region.any():
             none = np.zeros((0, 4), np.float32)
-            found.append(AxillaCrop("", grid.side, hu, region, ramps, nodes, none, none[:, :3], made.habit.thickness))
+            found.append(AxillaCrop("", grid.side, hu, region, ramps, nodes, none, none[:, :3], made.patient.thickness))
     return found

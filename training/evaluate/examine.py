@@ -91,7 +91,7 @@ class Truth:
     @classmethod
     def of(cls, made: Phantom) -> Truth:
         """That of a phantom."""
-        return cls(made.labels, made.affine, made.nodes, made.habit.thickness, made.habit.position.value)
+        return cls(made.labels, made.affine, made.nodes, made.patient.thickness, made.patient.position.value)
 
 
 @dataclass(frozen=True, slots=True)

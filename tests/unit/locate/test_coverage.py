@@ -101,7 +101,7 @@ def cuts(step: tuple[int, int, int]):
 )
 def test_an_axilla_of_which_a_node_is_cut_off_is_never_called_covered(of: Patient, step: tuple[int, int, int]) -> None:
     assert [axilla.covered for axilla in shown(of.cut(*WHOLE))] == [True, True]
-    middle = of.made.habit.shift[0]
+    middle = of.made.patient.shift[0]
     wrong, lost = [], 0
     for box in cuts(step):
         site = of.cut(*box)
@@ -160,7 +160,7 @@ def test_what_is_missing_is_said(supine: Patient) -> None:
 def test_the_padding_of_a_couch_between_cut_arms_is_no_lung() -> None:
     made = phantom.make_patient(9001, 3, PhantomSettings(size=SIZE, spacing_mm=(2.4, 3.6)))
     site = Site(volume_of(made.hu, made.affine, made.spacing))
-    assert made.habit.arms is Arms.DOWN
+    assert made.patient.arms is Arms.DOWN
     assert {axilla.remark for axilla in shown(site)} == {"cut off at the side of the image"}
     assert site.chest.sight.landmarks
 

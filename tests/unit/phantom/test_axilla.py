@@ -1,4 +1,4 @@
-"""Phantoms with the surroundings of patients: strands as in CT, nodes that touch, metal with streaks."""
+"""Phantoms with `Surroundings.AXILLA`: strands as in CT of patients, nodes that touch, metal with streaks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from alnnode.cli.app import app
 from alnnode.phantom import Phantom, PhantomSettings, Surroundings, make_patient
-from alnnode.phantom.axilla import Terrain, draw_terrain
+from alnnode.phantom.axilla_parameters import AxillaParameters, sample_axilla
 from alnnode.phantom.canvas import Canvas
 from alnnode.phantom.devices import draw_devices
-from alnnode.phantom.settings import draw_habit
+from alnnode.phantom.patient_parameters import sample_patient
 from alnnode.records import Side
 from training.data.cohort import as_volume
 from training.data.surroundings import strand_shares
@@ -38,7 +38,7 @@ def _as_dict(settings: PhantomSettings) -> dict[str, Any]:
 
 
 def test_the_share_of_strands_is_that_of_patients() -> None:
-    # 0.10 to 0.22 on the two sides of nine patients (docs/phantom.md); plain surroundings stay below.
+    # The shares of both sides of nine patients are 0.10 to 0.22 (docs/phantom.md); those of plain surroundings are lower.
     shares = {
         kind: strand_shares(
             as_volume(make_patient(5001, 2, PhantomSettings(slices=(50, 50), thickness_mm=(3.0, 3.0), surroundings=kind)))
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_axillae(crowded: Phantom) -> None:
 def test_every_node_has_its_label_and_its_side(crowded: Phantom) -> None:
     assert len(crowded.nodes) >= 10
     assert set(np.unique(crowded.labels)) == set(range(len(crowded.nodes) + 1))
-    assert all((node.centre_mm[0] > crowded.habit.shift[0]) == (node.side is Side.LEFT) for node in crowded.nodes)
+    assert all((node.centre_mm[0] > crowded.patient.shift[0]) == (node.side is Side.LEFT) for node in crowded.nodes)
 
 
 def test_nodes_touch_each_other_and_what_they_lie_on(crowded: Phantom) -> None:
@@ -84,12 +84,14 @@ def test_fatty_nodes_are_among_the_benign(crowded: Phantom) -> None:
 
 def test_a_port_and_clips_cast_streaks_in_their_own_slices() -> None:
     rng = np.random.default_rng(3)
-    habit = draw_habit(rng, PhantomSettings(spacing_mm=(0.8, 0.8)))
-    terrain = draw_terrain(rng, habit)
+    patient = sample_patient(rng, PhantomSettings(spacing_mm=(0.8, 0.8)))
+    axilla = sample_axilla(rng, patient)
     chest = np.full((60, 512, 512), -100, np.float32)
     canvas = Canvas(chest, (-204.4, -204.4, -90.0), 0.8, 3.0)
-    with_metal = Terrain(**{**{n: getattr(terrain, n) for n in terrain.__slots__}, "port": Side.LEFT, "clips": Side.RIGHT})
-    draw_devices(canvas, habit, with_metal, rng)
+    with_metal = AxillaParameters(
+        **{**{n: getattr(axilla, n) for n in axilla.__slots__}, "port": Side.LEFT, "clips": Side.RIGHT}
+    )
+    draw_devices(canvas, patient, with_metal, rng)
     metal = chest > 1000
     # The port lies on the left (+x: high columns), the clips on the right.
     assert metal[:, :, 256:].any()

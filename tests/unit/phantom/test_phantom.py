@@ -1,4 +1,4 @@
-"""Phantoms: the same on every run, and true about themselves."""
+"""Phantoms are the same on every run, and their truth agrees with their voxels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.stats import mannwhitneyu
 
 from alnnode.phantom import Arms, PhantomError, PhantomSettings, Phase, Position, make_patient
 from alnnode.phantom.measure import diameters
-from alnnode.phantom.nodes import NodePlan, plan_node
-from alnnode.phantom.settings import draw_habit
+from alnnode.phantom.node_plan import NodePlan, plan_node
+from alnnode.phantom.patient_parameters import sample_patient
 from alnnode.records import Side
 
 SMALL = PhantomSettings(size=256, slices=(40, 40), thickness_mm=(3.0, 3.0), spacing_mm=(1.4, 1.5), min_nodes_per_side=3)
@@ -51,7 +51,7 @@ def test_truth_agrees_with_the_labels(patient) -> None:
 
 def test_nodes_are_numbered_right_first_and_from_the_head_down(patient) -> None:
     order = [(node.side is Side.LEFT, -node.centre_mm[2]) for node in patient.nodes]
-    # The centre of a mask may differ from the centre it was planned at by part of a slice.
+    # The centre of a mask may differ from the planned centre by part of a slice.
     assert [side for side, _ in order] == sorted(side for side, _ in order)
     for (side, z), (next_side, next_z) in pairwise(order):
         assert side != next_side or next_z > z - 3.0
@@ -64,23 +64,23 @@ def test_the_left_is_left_however_the_patient_lies(position: Position) -> None:
     assert sides == {Side.LEFT, Side.RIGHT}
     for node in made.nodes:
         assert (node.centre_mm[0] > 0) == (node.side is Side.LEFT)
-    # The descending aorta lies left of the spine and the trachea in the midline whatever the position: look for the aorta.
-    assert _column_of_aorta_is_left(made)
+    # The descending aorta lies left of the spine in every position.
+    assert _aorta_is_left(made)
 
 
 def _as_dict(settings: PhantomSettings) -> dict:
     return {name: getattr(settings, name) for name in settings.__slots__}
 
 
-def _column_of_aorta_is_left(made) -> bool:
-    """Compare soft tissue left and right of the midline beside the spine, below the arch, by patient coordinates."""
+def _aorta_is_left(made) -> bool:
+    """Compare the soft tissue left and right of the spine, below the aortic arch, in patient coordinates."""
     shape = made.hu.shape
     k, j, i = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
     a = made.affine
     x = a[0, 2] * i + a[0, 3]
     y = a[1, 1] * j + a[1, 3]
     z = a[2, 0] * k + a[2, 3]
-    x0, y0 = made.habit.shift
+    x0, y0 = made.patient.shift
     here = (np.abs(z + 20) < 15) & (np.abs(y - y0 - 38) < 6)
     tissue = (made.hu > 0) & (made.hu < 350)
     left = np.count_nonzero(here & tissue & (x > x0 + 18) & (x < x0 + 28))
@@ -139,7 +139,7 @@ def test_what_is_asked_for_is_kept() -> None:
     assert made.spacing == (2.0, 3.0, 3.0)
     assert made.nodes == ()
     assert not made.labels.any()
-    assert (made.habit.position, made.habit.arms, made.habit.phase) == (Position.FFS, Arms.DOWN, Phase.ARTERIAL)
+    assert (made.patient.position, made.patient.arms, made.patient.phase) == (Position.FFS, Arms.DOWN, Phase.ARTERIAL)
     assert (made.hu[:, 0, 0] == -1000).all()
 
 
@@ -189,10 +189,10 @@ def test_diameters_of_an_ellipse() -> None:
 
 @pytest.fixture(scope="module")
 def plans() -> tuple[list[NodePlan], list[NodePlan]]:
-    """Benign and metastatic nodes of an unenhanced patient, before anything is drawn."""
+    """Return plans of benign and of metastatic nodes of a patient without contrast."""
     rng = np.random.default_rng(1)
-    habit = draw_habit(rng, PhantomSettings(phase=Phase.NONE))
-    return [plan_node(rng, False, habit) for _ in range(3000)], [plan_node(rng, True, habit) for _ in range(3000)]
+    patient = sample_patient(rng, PhantomSettings(phase=Phase.NONE))
+    return [plan_node(rng, False, patient) for _ in range(3000)], [plan_node(rng, True, patient) for _ in range(3000)]
 
 
 def _auroc(benign: list[float], metastatic: list[float]) -> float:
@@ -201,7 +201,7 @@ def _auroc(benign: list[float], metastatic: list[float]) -> float:
 
 def test_cortex_and_hilum_follow_the_published_figures(plans) -> None:
     benign, metastatic = plans
-    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. Ours is near, not equal: see docs/phantom.md.
+    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. The phantoms approximate them: docs/phantom.md.
     assert np.mean([p.cortex for p in benign]) == pytest.approx(2.6, abs=0.6)
     assert np.mean([p.cortex for p in metastatic]) == pytest.approx(7.5, abs=0.9)
     assert np.std([p.cortex for p in metastatic]) == pytest.approx(5.0, abs=1.0)

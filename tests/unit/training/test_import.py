@@ -470,7 +470,7 @@ def test_nodes_of_one_class_are_refused_before_any_image_is_read(tmp_path, hospi
 
 def test_the_truth_of_phantoms_is_a_table(tmp_path) -> None:
     settings = PhantomSettings(min_nodes_per_side=2, max_nodes_per_side=3, slices=(16, 16))
-    phantom.make_cohort(tmp_path, 1, 5, settings)
+    phantom.make_cohort(tmp_path, phantom.CohortSettings(1, 5, settings))
     lying = folder.read(tmp_path)
     found = importing.read(importing.Kind.PHANTOM, tmp_path, lying, labels.KNOWN)
     (made,) = json.loads((tmp_path / "truth.json").read_text())["patients"]
