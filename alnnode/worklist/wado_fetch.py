@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import httpx
 
 from alnnode.clients.bearer_tokens import Bearer
 from alnnode.dicomweb import multipart
-from alnnode.dicomweb.stow import DICOM, Store
-from alnnode.dicomweb.stow_outcome import Outcome
+from alnnode.dicomweb.part_storage import DICOM, PartStorage
+from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 from alnnode.tls import client_context
 
@@ -17,19 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alnnode.settings import Archive
-    from alnnode.web.services import Services
+    from alnnode.worklist.services import WorklistServices
+    from alnnode.worklist.workitem_input import InputSeries
 
 
-class Wanted(NamedTuple):
-    """A series, and where its requester says that it is: Retrieve URLs and Retrieve AE Titles, both empty when nowhere."""
-
-    study: str
-    series: str
-    urls: tuple[str, ...] = ()
-    ae_titles: tuple[str, ...] = ()
-
-
-async def fetch(opened: Services, archive: Archive, study: str, series: str) -> int:
+async def fetch(opened: WorklistServices, archive: Archive, study: str, series: str) -> int:
     """Retrieve a series; how many objects were kept.
 
     Raises:
@@ -39,7 +31,8 @@ async def fetch(opened: Services, archive: Archive, study: str, series: str) -> 
     url = f"{archive.url}/studies/{study}/series/{series}"
     headers = {"Accept": f'multipart/related; type="{DICOM}"; transfer-syntax=*'}
     auth = Bearer(archive.name, archive.token_file) if archive.token_file else None
-    outcome = Outcome()
+    request = StowRequest(opened.acceptor, archive.name, study)
+    outcome = request.outcome
     try:
         async with (
             httpx.AsyncClient(timeout=archive.timeout, verify=client_context(archive.tls) if archive.tls else True) as client,
@@ -52,7 +45,7 @@ async def fetch(opened: Services, archive: Archive, study: str, series: str) -> 
                 raise ServiceError(f"archive {archive.name}: its answer is not multipart/related")
             folder, limit = opened.spool.root / "incoming", opened.settings.listener.max_object_mb << 20
             parts = multipart.parts(answer.aiter_bytes(1 << 20), parameters["boundary"], folder, limit)
-            await Store(opened.acceptor, archive.name, study, outcome).all(parts)
+            await PartStorage(request).store_all(parts)
     # The texts of both hold the URL, and so a UID.
     except httpx.HTTPError as error:
         failure = IncompleteSeries if outcome.stored else ServiceError
@@ -68,7 +61,7 @@ async def fetch(opened: Services, archive: Archive, study: str, series: str) -> 
     return len(outcome.stored)
 
 
-def candidates(archives: Sequence[Archive], wanted: Wanted) -> list[Archive]:
+def candidates(archives: Sequence[Archive], wanted: InputSeries) -> list[Archive]:
     """Return the archives to ask: those of the Retrieve URLs and AE titles which the requester gave, or all when there are none.
 
     Only configured archives are ever asked, at an address of the settings: a requester must not make the node call what it likes.

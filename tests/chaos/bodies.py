@@ -11,8 +11,9 @@ import numpy as np
 from web_service import BOUNDARY, body
 
 from alnnode import phantom
-from alnnode.dicomweb import multipart, stow, stow_json
-from alnnode.dicomweb.stow_outcome import Outcome
+from alnnode.dicomweb import multipart, stow_json
+from alnnode.dicomweb.part_storage import PartStorage
+from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import RejectedObject
 from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
@@ -66,8 +67,8 @@ class MarkSeeds:
         self.objects = [marked.encoded(one) for one in made]
 
 
-class Door:
-    """Stands for the acceptor: reads the header of what it is given, and keeps nothing."""
+class FakeAcceptor:
+    """Stands for the acceptor: reads the header of an object, and stores nothing."""
 
     def take(self, data: Any, syntax: str, sender: str, *_: object) -> Any:
         return header.read(bytes(data), syntax, sender)
@@ -125,7 +126,8 @@ class BodyTries:
         return b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
 
     def _store(self, content: bytes, *, as_json: bool) -> None:
-        outcome = Outcome()
+        request = StowRequest(FakeAcceptor(), "FUZZ", None)
+        outcome = request.outcome
 
         async def stream() -> AsyncIterator[bytes]:
             for start in range(0, len(content), 4096):
@@ -134,9 +136,9 @@ class BodyTries:
         async def store() -> None:
             parts = multipart.parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
-                await stow_json.store(Door(), parts, self._folder, "FUZZ", None, outcome)
+                await stow_json.store(request, parts, self._folder)
             else:
-                await stow.Store(Door(), "FUZZ", None, outcome).all(parts)
+                await PartStorage(request).store_all(parts)
 
         asyncio.run(store())
         if outcome.fault is not None or outcome.failed:

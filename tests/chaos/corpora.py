@@ -28,7 +28,7 @@ from pydicom.filereader import read_file_meta_info
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
-from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.attribute_index import AttributeIndex
 from alnnode.errors import NotAnalysable, RejectedObject
 from alnnode.imaging import decode, part10
 from alnnode.imaging.frames import Frame
@@ -141,10 +141,12 @@ def searched(path: Path) -> str:
         target = Path(folder) / "objects" / "one.dcm"
         spool = Spool(Path(folder))
         target.write_bytes(path.read_bytes())
-        one = SimpleNamespace(path="objects/one.dcm", at=datetime.now(UTC))
-        found = Attributes(spool)
+        one = SimpleNamespace(path="objects/one.dcm", stored_at=datetime.now(UTC))
+        found = AttributeIndex(spool)
         return (
-            "read" if all(part[0] is not None for part in (found.of_series([one]), found.of_instances([one]))) else "left out"
+            "read"
+            if all(part[0] is not None for part in (found.series_attributes([one]), found.instance_attributes([one])))
+            else "left out"
         )
 
 

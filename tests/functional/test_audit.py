@@ -21,11 +21,11 @@ from alnnode.audit.sender import Sender
 from alnnode.cli import check
 from alnnode.cli.app import app
 from alnnode.db import schema
+from alnnode.http.rate_limits import MAX_WRONG_TOKENS
 from alnnode.receive.commitment_requests import Requests
 from alnnode.receive.sweep import Sweep
 from alnnode.records import JobState
 from alnnode.settings import Audit, Destination, Web, WebToken
-from alnnode.web.access import FAILURES
 
 SECRET = "a secret of 16 or more"
 STUDIES = ("1.2.826.0.1.50", "1.2.826.0.1.51")
@@ -217,7 +217,7 @@ def test_who_logged_in_and_who_was_refused_over_http(web) -> None:
     assert [message.types[0] for message in (failed, entered, left)] == ["110122", "110122", "110123"]
     assert [message.outcome for message in (failed, entered, left)] == [4, 0, 0]
     assert [message.participants[0][1] for message in (failed, entered, left)] == ["unknown", "READER", "READER"]
-    for _ in range(FAILURES + 3):
+    for _ in range(MAX_WRONG_TOKENS + 3):
         answer = httpx.get(f"{root}/studies", headers=bearer("wrong"))
     assert answer.status_code == 429
     wait_for(lambda: repository.of("110114")[-1].outcome == 8)

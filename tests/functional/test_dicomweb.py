@@ -18,7 +18,7 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from web_service import part10, server, service, stow
 
-from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.attribute_index import AttributeIndex
 from alnnode.dicomweb.indexer import Indexer
 from alnnode.settings import Web, WebToken
 from alnnode.spool.spool import Spool
@@ -250,8 +250,8 @@ def test_what_came_in_is_noted_before_anybody_searches(tmp_path) -> None:
         Indexer(opened.catalogue, opened.attributes).once()
         (notes,) = opened.spool.root.rglob("instances.jsonl")
         assert notes.read_bytes().count(b"\n") == 3
-        opened.attributes._instances._known.clear()
-        assert opened.attributes.of_instances(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
+        opened.attributes._instances._cache.clear()
+        assert opened.attributes.instance_attributes(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
         assert notes.read_bytes().count(b"\n") == 3, "noted once"
 
 
@@ -272,16 +272,16 @@ def test_a_search_looks_at_no_file_twice_and_at_what_came_again_anew(tmp_path) -
     path = Spool.object_path("1.2.3", "1.2.3.4")
     file = spool.path(path)
     file.parent.mkdir(parents=True)
-    held, attributes = [SimpleNamespace(path=path, at=at)], Attributes(spool)
+    held, attributes = [SimpleNamespace(path=path, stored_at=at)], AttributeIndex(spool)
     file.write_bytes(part10(ct(1, PatientID="FIRST")))
 
     def number(held):
-        return [found and found["00100020"]["Value"][0] for found in attributes.of_series(held)]
+        return [found and found["00100020"]["Value"][0] for found in attributes.series_attributes(held)]
 
     assert number(held) == ["FIRST"]
     file.unlink()
     assert number(held) == ["FIRST"], "it is in the database with the same moment"
-    again = [SimpleNamespace(path=path, at=at + timedelta(seconds=1))]
+    again = [SimpleNamespace(path=path, stored_at=at + timedelta(seconds=1))]
     assert number(again) == [None]
     file.write_bytes(part10(ct(1, PatientID="SECOND")))
     assert number(again) == ["SECOND"]

@@ -12,6 +12,7 @@ from web_service import part10, service, stow
 from workitem import workitem
 
 from alnnode.web.openapi import describe
+from alnnode.web.routes import ROUTES
 
 schemathesis = pytest.importorskip("schemathesis")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -19,19 +20,21 @@ PAGES = ("/", "/jobs", "/search", "/login", "/logout")
 
 
 def test_the_document_is_what_the_service_says() -> None:
-    assert json.loads(DOCUMENT.read_text(encoding="utf-8")) == describe()
+    assert json.loads(DOCUMENT.read_text(encoding="utf-8")) == describe(ROUTES)
 
 
 def test_every_route_for_programs_is_described(tmp_path) -> None:
     with service(tmp_path) as (client, _):
-        assert client.get("/openapi.json").json() == describe()
+        assert client.get("/openapi.json").json() == describe(ROUTES)
         routed = {
             (re.sub(r":[a-z]+\}", "}", route.path), method.lower())
             for route in client.app.routes
             if not isinstance(route, Mount | WebSocketRoute)  # OpenAPI has no words for the latter
             for method in (route.methods or ()) - {"HEAD"}
         }
-    described = {(path, method) for path, item in describe()["paths"].items() for method in item if method != "parameters"}
+    described = {
+        (path, method) for path, item in describe(ROUTES)["paths"].items() for method in item if method != "parameters"
+    }
     assert {one for one in routed if one[0] != "/" and not one[0].startswith(PAGES[1:])} == described
 
 
@@ -53,7 +56,7 @@ def test_no_request_ends_in_a_fault_of_the_server(tmp_path) -> None:
     with service(tmp_path) as (client, opened):
         assert stow(client, *(part10(ct(n, StudyDate="20260301")) for n in (1, 2))).status_code == 200
         opened.acceptor.close()
-        document = describe()
+        document = describe(ROUTES)
         workitem_uid = "1.2.3"
         assert client.post(f"/dicom-web/workitems?{workitem_uid}", json=workitem(codes=("L:OTHER",))).status_code == 201
         held = {

@@ -187,7 +187,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             check(page, "login")
             page.keyboard.type("admin-secret")  # the field has the focus
             page.keyboard.press("Enter")
-            page.get_by_role("heading", name="Newest jobs").wait_for()
+            page.get_by_role("heading", name="Most recent jobs").wait_for()
             check(page, f"overview {scheme}")
             viewers.picture(page, f"status-{scheme}.png")
             page.keyboard.press("Tab")

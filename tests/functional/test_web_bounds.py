@@ -222,7 +222,7 @@ def test_an_answer_that_nobody_takes_ends(tmp_path) -> None:
 
 
 def test_half_a_tls_handshake_takes_no_place_and_ends(tmp_path, monkeypatch) -> None:
-    from alnnode.web import http_connection
+    from alnnode.http import http_connection
 
     monkeypatch.setattr(http_connection, "HANDSHAKE", 2)
     authority = Authority(tmp_path / "ca")

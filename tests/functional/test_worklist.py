@@ -19,10 +19,12 @@ from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.spool.spool import Spool
 from alnnode.worklist import ups
+from alnnode.worklist.event_reports import EventReports
 from alnnode.worklist.performer import Performer
-from alnnode.worklist.performing import Performing
-from alnnode.worklist.subscriptions import Subscriptions
-from alnnode.worklist.ups import FILTERED, GLOBAL, State, Status
+from alnnode.worklist.performer_rows import PerformerRows
+from alnnode.worklist.state_transitions import StateChange
+from alnnode.worklist.subscriptions import Filter, Subscriptions
+from alnnode.worklist.ups import FILTERED, GLOBAL, UpsState, UpsStatus
 from alnnode.worklist.worklist import Worklist
 
 ROOT, UID, SERIES = "/dicom-web/workitems", "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1"
@@ -78,7 +80,7 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     for output in outputs:
         (place,) = ups.items(output, ups.tag("WADORSRetrievalSequence"))
         assert client.get(ups.value(place, "00081190")).status_code == 200
-    begun, ended = (ups.moment_of(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End"))
+    begun, ended = (ups.parse_date_time(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End"))
     assert begun <= ended
     late = "1.2.3.4"
     client.post(f"{ROOT}?{late}", json=workitem(STUDY, SERIES))
@@ -93,12 +95,12 @@ def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch)
     for uid, series in (("1.2.3.1", "1.2.3.99"), (UID, SERIES)):
         client.post(f"{ROOT}?{uid}", json=workitem(STUDY, series))
     performer.once()
-    original = Performing.job_of
+    original = PerformerRows.latest_job
 
     def broken(self, series_uid):
         return {}[series_uid] if series_uid == "1.2.3.99" else original(self, series_uid)
 
-    monkeypatch.setattr(Performing, "job_of", broken)
+    monkeypatch.setattr(PerformerRows, "latest_job", broken)
     performer.once()
     assert opened.worklist.get(UID).job_id == job
 
@@ -264,7 +266,7 @@ def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowe
         with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
             performer = Performer(opened)
             client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
-            wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+            wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
             assert opened.worklist.get(UID).attempts == 2
             assert "could not be fetched" in progress(client, "ReasonForCancellation")
             performer.close()
@@ -287,10 +289,10 @@ def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path)
         with connect(channel, additional_headers=headers) as socket:
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "SCHEDULED"
             socket.send("what a subscriber says means nothing")
-            opened.worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
+            opened.worklist.change_state(UID, StateChange(UpsState.IN_PROGRESS, TRANSACTION))
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "IN PROGRESS"
         opened.worklist.update(UID, TRANSACTION, performed())
-        opened.worklist.change_state(UID, State.COMPLETED, TRANSACTION)
+        opened.worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION))
         with connect(channel, additional_headers=headers) as socket, connect(channel, additional_headers=headers) as second:
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "COMPLETED"
             client.post(f"{ROOT}?1.2.9", json=workitem(codes=("L:OTHER",)))
@@ -312,26 +314,27 @@ def test_the_states_on_both_databases(engine, tmp_path) -> None:
     read = worklist.documents.read
     conditions = {"00100020": attribute("LO", "SECRET-ID")}
     for conditions_of, kind in ((None, GLOBAL), (conditions, FILTERED)):
-        path = None if conditions_of is None else worklist.documents.write(conditions_of)
-        subscriptions.subscribe_all("WATCHER", lock=True, conditions=conditions_of, filters=path, read=read)
+        only = None if conditions_of is None else Filter(conditions_of, worklist.documents.write(conditions_of))
+        subscriptions.subscribe_globally("WATCHER", lock=True, only=only, read=read)
         assert subscriptions.suspend(kind, "NOBODY") is None
     assert worklist.create(UID, workitem(), f"http://node/{'long' * 100}")
     assert worklist.get(UID).service_url.endswith("long" * 100)
-    assert refused(worklist.create, UID, workitem(), "http://node") == Status.DUPLICATE
-    assert refused(worklist.change_state, "1.2", State.IN_PROGRESS, TRANSACTION) == Status.NO_SUCH_WORKITEM
-    worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
-    assert refused(worklist.change_state, UID, State.IN_PROGRESS, "1.2") == Status.ALREADY_IN_PROGRESS
-    assert refused(worklist.change_state, UID, State.COMPLETED, TRANSACTION) == Status.FINAL_STATE_NOT_MET
+    assert refused(worklist.create, UID, workitem(), "http://node") == UpsStatus.DUPLICATE
+    assert refused(worklist.change_state, "1.2", StateChange(UpsState.IN_PROGRESS, TRANSACTION)) == UpsStatus.NO_SUCH_WORKITEM
+    worklist.change_state(UID, StateChange(UpsState.IN_PROGRESS, TRANSACTION))
+    assert refused(worklist.change_state, UID, StateChange(UpsState.IN_PROGRESS, "1.2")) == UpsStatus.ALREADY_IN_PROGRESS
+    assert refused(worklist.change_state, UID, StateChange(UpsState.COMPLETED, TRANSACTION)) == UpsStatus.FINAL_STATE_NOT_MET
     worklist.update(UID, TRANSACTION, performed())
-    worklist.change_state(UID, State.COMPLETED, TRANSACTION)
-    assert worklist.change_state(UID, State.COMPLETED, TRANSACTION) is Status.ALREADY_COMPLETED
-    found = subscriptions.after("WATCHER", subscriptions.first_unsent("WATCHER"))
+    worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION))
+    assert worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION)) is UpsStatus.ALREADY_COMPLETED
+    reports = EventReports(engine)
+    found = reports.after("WATCHER", reports.before_first_unsent("WATCHER"))
     assert [event.state for event in found] == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
-    assert [item.state for item in worklist.list(State.COMPLETED)] == [State.COMPLETED]
+    assert [item.state for item in worklist.list(UpsState.COMPLETED)] == [UpsState.COMPLETED]
     later = datetime.now(UTC) + timedelta(days=2)
-    assert worklist.purge(later) == 0, "WATCHER holds a deletion lock"
-    assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (path,)
-    assert worklist.purge(later) == 1
-    assert refused(worklist.get, UID) == Status.DELETED
-    subscriptions.purge(later)
-    assert subscriptions.after("WATCHER", 0) == ()
+    assert worklist.delete_ended(later) == 0, "WATCHER holds a deletion lock"
+    assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (only.path,)
+    assert worklist.delete_ended(later) == 1
+    assert refused(worklist.get, UID) == UpsStatus.DELETED
+    reports.delete_old(later)
+    assert reports.after("WATCHER", 0) == ()

@@ -41,4 +41,4 @@ def test_jobs_per_hour() -> None:
     plot = plots.throughput(hours)
     assert [tick.text for tick in plot.up] == ["0", "1", "2", "3", "4"]
     assert [bar.height for bar in plot.bars if bar.kind == "opened"] == pytest.approx([0, plots.TALL / 4, plots.TALL / 2])
-    assert plot.summary == "3 opened and 0 ended in 3 hours"
+    assert plot.summary == "3 created and 0 ended in 3 hours"

@@ -11,7 +11,7 @@ from workitem import TRANSACTION, action, attribute, performed, reason, workitem
 
 from alnnode.settings import Web, WebToken
 from alnnode.worklist import ups
-from alnnode.worklist.ups import FILTERED, GLOBAL, moment_of
+from alnnode.worklist.ups import FILTERED, GLOBAL, parse_date_time
 
 ROOT = "/dicom-web/workitems"
 UID = "1.2.826.0.1.3680043.10.9.1"
@@ -52,7 +52,7 @@ def test_a_workitem_is_created_with_what_is_left_out(client) -> None:
     assert ups.value(document, ups.SOP_INSTANCE) == UID
     assert ups.value(document, ups.LABEL) == "DEFAULT"
     assert document[ups.PERFORMED] == {"vr": "SQ"}
-    assert moment_of(ups.value(document, ups.MODIFIED)) - datetime.now(UTC) < timedelta(minutes=1)
+    assert parse_date_time(ups.value(document, ups.MODIFIED)) - datetime.now(UTC) < timedelta(minutes=1)
     assert ups.TRANSACTION not in document
 
 
@@ -63,7 +63,7 @@ def test_a_workitem_is_created_with_what_is_left_out(client) -> None:
         ({"ProcedureStepLabel": None}, "ProcedureStepLabel"),
         ({"ScheduledProcedureStepPriority": attribute("CS", "SOON")}, "HIGH, MEDIUM, LOW"),
         ({"InputReadinessState": None}, "InputReadinessState"),
-        ({"ScheduledProcedureStepStartDateTime": attribute("DT", "soon")}, "no date"),
+        ({"ScheduledProcedureStepStartDateTime": attribute("DT", "soon")}, "not a valid date"),
         ({"TransactionUID": attribute("UI", "1.2.3")}, "TransactionUID"),
         ({"ProcedureStepProgressInformationSequence": attribute("SQ", {})}, "ProcedureStepProgressInformationSequence"),
     ],
@@ -139,7 +139,7 @@ def test_a_workitem_is_canceled_with_a_reason(client) -> None:
     assert client.post(f"{ROOT}/{UID}?{TRANSACTION}", json=reason()).status_code == 200
     assert put(client, "CANCELED").status_code == 200
     (progress,) = ups.items(get(client), ups.PROGRESS)
-    assert moment_of(ups.value(progress, ups.tag("ProcedureStepCancellationDateTime"))) is not None
+    assert parse_date_time(ups.value(progress, ups.tag("ProcedureStepCancellationDateTime"))) is not None
     assert put(client, "CANCELED").headers["warning"] == "299 alnnode: The UPS is already in the requested state of CANCELED."
 
 
@@ -275,10 +275,10 @@ def test_ended_workitems_are_forgotten_unless_somebody_locked_them(client) -> No
         client.post(f"{ROOT}/{uid}/cancelrequest")
     create(client, "1.2.9.3")
     later = datetime.now(UTC) + timedelta(days=1)
-    assert client.opened.worklist.purge(later) == 1
+    assert client.opened.worklist.delete_ended(later) == 1
     assert [client.get(f"{ROOT}/1.2.9.{n}").status_code for n in (1, 2, 3)] == [200, 410, 200]
     client.delete(f"{ROOT}/1.2.9.1/subscribers/WATCHER")
-    assert client.opened.worklist.purge(later) == 1
+    assert client.opened.worklist.delete_ended(later) == 1
     assert len(list((client.opened.spool.root / "worklist").rglob("*.json"))) == 1
 
 
@@ -332,7 +332,7 @@ def test_roles_of_the_worklist(tmp_path) -> None:
     ],
 )
 def test_dates_and_times(spelt, utc) -> None:
-    found = moment_of(spelt)
+    found = parse_date_time(spelt)
     if utc == "":
         assert found is None
     elif utc is None:

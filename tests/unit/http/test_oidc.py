@@ -15,10 +15,11 @@ from starlette.websockets import WebSocketDisconnect
 from web_service import service
 
 from alnnode.errors import SettingsError
+from alnnode.http import oidc
+from alnnode.http.access import AccessControl
+from alnnode.http.oidc import OidcVerifier
+from alnnode.http.rate_limits import RequestRateLimit
 from alnnode.settings import Oidc, Web, WebToken
-from alnnode.web import oidc
-from alnnode.web.access import Access, Rate
-from alnnode.web.oidc import Verifier
 
 ISSUER, AUDIENCE = "https://login.example.org", "alnnode"
 KEY = RSAKey.generate_key(2048, {"kid": "one"})
@@ -81,11 +82,11 @@ def confused():
 
 def test_a_good_token_is_taken_with_its_roles(issuer) -> None:
     url, _, asked = issuer
-    verifier = Verifier(settings(url))
-    assert verifier.check(token()) == ("pacs", {"read"})
-    assert verifier.check(token(aud=["another", AUDIENCE], roles="send openid", azp=None)) == ("a-person", {"send"})
-    assert verifier.check(token(roles=["nurse"])) == ("pacs", frozenset())
-    assert verifier.check(token(azp="app of a long/name & more")) == ("app_of_a_long_na", {"read"})
+    verifier = OidcVerifier(settings(url))
+    assert verifier.verify(token()) == ("pacs", {"read"})
+    assert verifier.verify(token(aud=["another", AUDIENCE], roles="send openid", azp=None)) == ("a-person", {"send"})
+    assert verifier.verify(token(roles=["nurse"])) == ("pacs", frozenset())
+    assert verifier.verify(token(azp="app of a long/name & more")) == ("app_of_a_long_na", {"read"})
     assert len(asked) == 1
 
 
@@ -109,30 +110,30 @@ def test_a_good_token_is_taken_with_its_roles(issuer) -> None:
     ],
 )
 def test_a_token_that_is_not_good_is_refused(issuer, bad) -> None:
-    assert Verifier(settings(issuer[0])).check(bad()) is None
+    assert OidcVerifier(settings(issuer[0])).verify(bad()) is None
 
 
 def test_new_keys_are_found_but_not_by_asking_all_the_time(issuer, monkeypatch) -> None:
     url, keys, asked = issuer
-    verifier = Verifier(settings(url))
-    assert verifier.check(token()) is not None
+    verifier = OidcVerifier(settings(url))
+    assert verifier.verify(token()) is not None
     for number in range(20):
-        assert verifier.check(token(LATER, "ES256", f"guess-{number}")) is None
+        assert verifier.verify(token(LATER, "ES256", f"guess-{number}")) is None
     assert len(asked) == 1
     keys.append(LATER)
     monkeypatch.setattr(oidc, "REFRESH", 0.0)
-    assert verifier.check(token(LATER, "ES256", "two")) == ("pacs", {"read"})
+    assert verifier.verify(token(LATER, "ES256", "two")) == ("pacs", {"read"})
     assert len(asked) == 2
 
 
 def test_keys_may_lie_in_a_file_and_roles_anywhere(tmp_path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
-        Verifier(settings(tmp_path / "keys.json"))
+        OidcVerifier(settings(tmp_path / "keys.json"))
     (tmp_path / "keys.json").write_text(json.dumps(KeySet([KEY]).as_dict(private=False)))
     mapped = settings(tmp_path / "keys.json", roles_claim="realm.roles", roles={"radiology": "read", "boss": "admin"})
-    verifier = Verifier(mapped)
-    assert verifier.check(token(realm={"roles": ["radiology", "send"]})) == ("pacs", {"read"})
-    assert verifier.check(token(realm=["boss"])) == ("pacs", frozenset())
+    verifier = OidcVerifier(mapped)
+    assert verifier.verify(token(realm={"roles": ["radiology", "send"]})) == ("pacs", {"read"})
+    assert verifier.verify(token(realm=["boss"])) == ("pacs", frozenset())
     with pytest.raises(ValidationError):
         settings("http://login.example.org/keys")
 
@@ -164,8 +165,8 @@ def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
         assert (answers[-1].status_code, answers[-1].headers["retry-after"]) == (429, "1")
     now = 100.0
-    monkeypatch.setattr("alnnode.web.access.time.monotonic", lambda: now)
-    rate = Rate(2)
+    monkeypatch.setattr("alnnode.http.rate_limits.time.monotonic", lambda: now)
+    rate = RequestRateLimit(2)
     assert [rate.allows("a") for _ in range(21)] == [True] * 20 + [False]
     assert rate.allows("b")
     now += 0.5
@@ -173,11 +174,11 @@ def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None
 
 
 def test_a_known_key_is_not_waited_for_while_the_issuer_is_asked_for_another(issuer) -> None:
-    verifier = Verifier(settings(issuer[0]))
-    assert verifier.check(token())
+    verifier = OidcVerifier(settings(issuer[0]))
+    assert verifier.verify(token())
     found = []
     with verifier._lock:  # as who asks the issuer holds it
-        checker = Thread(target=lambda: found.append(verifier.check(token())), daemon=True)
+        checker = Thread(target=lambda: found.append(verifier.verify(token())), daemon=True)
         checker.start()
         checker.join(10)
         assert found
@@ -189,7 +190,7 @@ def test_a_token_of_the_issuer_cannot_pass_for_one_of_the_settings(issuer):
         WebToken(name="oidc_PACS2", sha256="1" * 64),
         WebToken(name="PACS2", sha256="2" * 64),
     )
-    access = Access(Web(oidc=settings(issuer[0]), tokens=local))
+    access = AccessControl(Web(oidc=settings(issuer[0]), tokens=local))
 
     def name(azp):
         found = access.identify({"authorization": f"Bearer {token(azp=azp)}"})

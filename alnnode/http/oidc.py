@@ -1,4 +1,4 @@
-"""Bearer tokens of an OpenID Connect issuer: JWTs (RFC 7519, RFC 9068) checked against the issuer's keys (JWKS, RFC 7517), and the roles in them."""
+"""Verify bearer tokens of an OpenID Connect issuer: JWTs (RFC 7519, RFC 9068) with the keys of the issuer (JWKS, RFC 7517), and read their roles."""
 
 from __future__ import annotations
 
@@ -22,20 +22,30 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Oidc
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")  # asymmetric, and never "none"
-LEEWAY = 30  # seconds that clocks may differ
-REFRESH = 60.0  # seconds between two looks for keys: an unknown key id must not be a way to make the node ask
-FETCH_TIMEOUT = 5.0
-MAX_TOKEN = 16 << 10
+ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+)  # asymmetric only, without "none"
+LEEWAY = 30  # seconds by which clocks may differ
+REFRESH = 60.0  # seconds between two requests for keys: tokens with unknown key ids must not cause a request each
+FETCH_TIMEOUT = 5.0  # seconds
+MAX_TOKEN = 16 << 10  # characters
 ROLES = frozenset({"send", "read", "admin"})
-NAMES = ("azp", "client_id", "sub")  # whose first is the name under which images arrive
+NAMES = ("azp", "client_id", "sub")  # claims: the first that is present names the sender
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
 
 log = structlog.get_logger()
 
 
-class Verifier:
-    """Checks tokens of one issuer. Safe to share between threads."""
+class OidcVerifier:
+    """Verifies tokens of one issuer. Safe to share between threads."""
 
     def __init__(self, settings: Oidc) -> None:
         self._settings = settings
@@ -46,13 +56,16 @@ class Verifier:
             exp={"essential": True},
         )
         self._keys: dict[str, Key] = {}
-        self._looked_at = float("-inf")
+        self._fetched_at = float("-inf")
         self._lock = threading.Lock()
         if not settings.jwks.startswith(("http:", "https:")) and not Path(settings.jwks).is_file():
-            raise SettingsError("web.oidc jwks: no such file; give the issuer's key set, or its URL")
+            raise SettingsError("web.oidc jwks: no such file; give the file or the URL of the issuer's key set")
 
-    def check(self, token: str) -> tuple[str, frozenset[str]] | None:
-        """Return name and roles; None when the token is not good. May wait for the issuer's keys: not for an event loop."""
+    def verify(self, token: str) -> tuple[str, frozenset[str]] | None:
+        """Return the name and the roles of a token; None if the token is not valid.
+
+        This may wait for the keys of the issuer, so it must not run in an event loop.
+        """
         if token.count(".") != 2 or len(token) > MAX_TOKEN:
             return None
         try:
@@ -65,7 +78,7 @@ class Verifier:
         return _FOREIGN.sub("_", name)[:16] or "OIDC", self._roles(claims)
 
     def _roles(self, claims: dict[str, Any]) -> frozenset[str]:
-        """Read the claim, whose name may lead into objects (``realm_access.roles``); a string holds words, as in ``scope``."""
+        """Read the roles claim. Its name may be a path (``realm_access.roles``); a string is split into words, as in ``scope``."""
         found: Any = claims
         for step in self._settings.roles_claim.split("."):
             found = found.get(step) if isinstance(found, dict) else None
@@ -74,20 +87,20 @@ class Verifier:
         return ROLES & set(named)
 
     def _key(self, token: GuestProtocol) -> Key:
-        """Return the key that the token's header names."""
+        """Return the key that the header of the token names."""
         kid = str(token.headers().get("kid"))
         known = self._keys.get(kid)
-        if known is not None:  # never behind a token of an unknown key, for which the issuer is being asked
+        if known is not None:  # without the lock: a token of a known key must not wait for the request for another key
             return known
         with self._lock:
-            if kid not in self._keys and time.monotonic() - self._looked_at > REFRESH:
-                self._look()
+            if kid not in self._keys and time.monotonic() - self._fetched_at > REFRESH:
+                self._fetch_keys()
             if kid in self._keys:
                 return self._keys[kid]
         raise InvalidKeyIdError
 
-    def _look(self) -> None:
-        self._looked_at = time.monotonic()
+    def _fetch_keys(self) -> None:
+        self._fetched_at = time.monotonic()
         jwks = self._settings.jwks
         try:
             if jwks.startswith(("http:", "https:")):

@@ -11,8 +11,10 @@ from starlette.websockets import WebSocketDisconnect
 from web_service import part10, service, stow
 
 from alnnode.errors import SettingsError
+from alnnode.http.access import AccessControl
+from alnnode.http.route_table import public_paths
 from alnnode.settings import Web, WebToken
-from alnnode.web.access import PUBLIC, Access
+from alnnode.web.routes import ROUTES
 
 
 def token(name="reader", *roles, secret="s" * 20):
@@ -30,9 +32,11 @@ def routes(app):
 
 
 def test_no_route_answers_without_a_token_but_health_and_login(tmp_path, monkeypatch):
-    monkeypatch.setattr("alnnode.web.access.FAILURES", 10_000)
+    public = public_paths(ROUTES)
+    assert sorted(public) == ["/health/live", "/health/ready", "/login", "/static/"]
+    monkeypatch.setattr("alnnode.http.rate_limits.MAX_WRONG_TOKENS", 10_000)
     with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
-        walked = [(method, path) for method, path in routes(client.app) if not path.startswith(PUBLIC)]
+        walked = [(method, path) for method, path in routes(client.app) if not path.startswith(public)]
         assert len(walked) >= 25
         for method, path in walked:
             for headers in (
@@ -128,24 +132,24 @@ def test_without_tokens_the_service_does_not_listen_beyond_loopback():
 def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("f" * 20 + "\n")
     monkeypatch.setenv("A_TOKEN", "e" * 20)
-    access = Access(Web(tokens=(WebToken(name="f", file=tmp_path / "secret"), WebToken(name="e", env="A_TOKEN"))))
+    access = AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "secret"), WebToken(name="e", env="A_TOKEN"))))
     assert access.by_secret("f" * 20).name == "f"
     assert access.by_secret("e" * 20).name == "e"
     assert access.by_secret("") is None
     with pytest.raises(SettingsError, match="f: its file cannot be read"):
-        Access(Web(tokens=(WebToken(name="f", file=tmp_path / "none"),)))
-    with pytest.raises(SettingsError, match="16 or more"):
-        Access(Web(tokens=(WebToken(name="f", env="NO_SUCH_VARIABLE"),)))
+        AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "none"),)))
+    with pytest.raises(SettingsError, match="fewer than 16 characters"):
+        AccessControl(Web(tokens=(WebToken(name="f", env="NO_SUCH_VARIABLE"),)))
 
 
 def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
-    access = Access(Web(tokens=(token("reader"),)))
-    session = access.session("reader")
+    access = AccessControl(Web(tokens=(token("reader"),)))
+    session = access.begin_session("reader")
     headers = {"cookie": f"alnnode_session={session}"}
     assert access.identify(headers).name == "reader"
     assert access.identify({"cookie": f"alnnode_session={session[:-1]}x"}) is None
-    assert Access(Web(tokens=(token("reader"),))).identify(headers) is None
-    monkeypatch.setattr("alnnode.web.access.time.time", lambda: 1e12)
+    assert AccessControl(Web(tokens=(token("reader"),))).identify(headers) is None
+    monkeypatch.setattr("alnnode.http.access.time.time", lambda: 1e12)
     assert access.identify(headers) is None
 
 
@@ -156,7 +160,7 @@ def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path)
         session = client.cookies["alnnode_session"]
         client.cookies.clear()
         assert client.get("/metrics", headers=cookie).status_code == 200
-        form = {"csrf": opened.access.csrf(session)}
+        form = {"csrf": opened.access.csrf_token(session)}
         assert client.post("/logout", data=form, headers=cookie, follow_redirects=False).status_code == 303
         assert client.get("/metrics", headers=cookie).status_code == 401
 

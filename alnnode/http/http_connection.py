@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1 connection, with bounds: what a request's head may hold, and how long a peer may take (RFC 9112, RFC 6585 section 5).
+"""Extend uvicorn's HTTP/1.1 connection with limits for the size of request heads and for time (RFC 9112, RFC 6585 section 5).
 
-uvicorn 0.35 and later bounds neither the head of a request nor the time that it takes, makes TLS handshakes without a bound, and counts silent
-connections against `limit_concurrency`. Each method below changes one of these. What they override is private in part, so
-`tests/functional/test_web_bounds.py` fails when a new uvicorn moves it.
+uvicorn 0.35 and later limits neither the size of a request head nor its duration, has no timeout for TLS handshakes, and counts idle connections
+against `limit_concurrency`. Each method below changes one of these. Some of the overridden methods are private in uvicorn;
+`tests/functional/test_web_bounds.py` fails if a new version of uvicorn changes them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
-    from alnnode.web.connection_limits import Door
+    from alnnode.http.connection_limits import ConnectionLimiter
 
 MAX_LINE = 8 << 10  # bytes of a request line or header field
-MAX_HEAD = 32 << 10  # bytes of a head; also of what frames a body: chunk extensions, trailers
+MAX_HEAD = 32 << 10  # bytes of a head; also the bytes of body framing without content: chunk extensions, trailers
 MAX_LINES = 100  # header fields
-MAX_PIPELINE = 8  # requests that came before the one under way was answered
-PROGRESS = 64 << 10  # bytes that a body, or the taking of an answer, gets on with in each `Limits.body` seconds
-HANDSHAKE = 10.0  # seconds for TLS
+MAX_PIPELINE = 8  # pipelined requests that wait for the response to the request in progress
+PROGRESS = 64 << 10  # bytes of a request or response body that must be transferred every `ConnectionLimits.body` seconds
+HANDSHAKE = 10.0  # timeout in seconds for the TLS handshake
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 33\r\n"
     b"connection: close\r\n\r\nthe head of a request is too long"
@@ -30,20 +30,20 @@ _TOO_LARGE = (
 
 
 class _TooLargeError(Exception):
-    """The head of a request, or the framing of its body, is beyond the bounds."""
+    """The head of a request, or the framing of its body, exceeds its limit."""
 
 
-class _Head:
-    """Measures the lines of a head before anything is parsed."""
+class _HeadMeter:
+    """Measures the lines of a request head before uvicorn parses them."""
 
     def __init__(self) -> None:
         self._size = self._line = self._lines = 0
 
-    def take(self, data: bytes) -> int:
-        """Return how many of these bytes belong to the head: all of them unless it ends here.
+    def measure(self, data: bytes) -> int:
+        """Return how many of these bytes belong to the head: all of them unless the head ends here.
 
         Raises:
-            _TooLargeError: it is beyond the bounds.
+            _TooLargeError: the head exceeds a limit.
         """
         at = 0
         while at < len(data):
@@ -64,57 +64,57 @@ class _Head:
         return len(data)
 
 
-class Connection(HttpToolsProtocol):
-    """A connection that came through the door."""
+class HttpConnection(HttpToolsProtocol):
+    """A connection that a `ConnectionLimiter` counts."""
 
-    def __init__(self, door: Door, tls: ssl.SSLContext | None, **options: Any) -> None:
+    def __init__(self, limiter: ConnectionLimiter, tls: ssl.SSLContext | None, **options: Any) -> None:
         super().__init__(**options)
         self.address = ""
-        self._door, self._tls = door, tls
+        self._limiter, self._tls = limiter, tls
         self._raw: asyncio.Transport | None = None
         self._handshake: asyncio.Task[None] | None = None
-        self._open = False  # with TLS not before the handshake is made
-        self._early = b""  # came with the end of the handshake
-        self._head: _Head | None = _Head()
-        self._unframed = 0  # bytes since the last that were part of a body or ended a head
+        self._open = False  # with TLS, only after the handshake
+        self._early = b""  # application data that arrived together with the end of the handshake
+        self._head: _HeadMeter | None = _HeadMeter()
+        self._unframed = 0  # bytes received since the last body content or end of a head
         self._since, self._got, self._left = self.loop.time(), 0, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait; with TLS, for the handshake first."""
+        """Wait for the first request; with TLS, for the handshake before it."""
         self._raw = transport
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
-        self._door.wait(self, self.loop)
+        self._limiter.wait(self, self.loop)
         if self._tls is None:
-            self._enter(transport)
+            self._begin_http(transport)
         else:
             self._handshake = self.loop.create_task(self._shake_hands(transport, self._tls))
 
     async def _shake_hands(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
         try:
             secure = await self.loop.start_tls(transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE)
-        except OSError:  # also what TLS raises, and its timeout
+        except OSError:  # TLS errors and the timeout of the handshake are OSError too
             secure = None
         if secure is None or transport.is_closing():
-            self._door.leave(self)
+            self._limiter.forget(self)
             transport.abort()
             return
         self._since = self.loop.time()
-        self._enter(secure)
+        self._begin_http(secure)
         early, self._early = self._early, b""
         self.data_received(early)
 
-    def _enter(self, transport: asyncio.Transport) -> None:
+    def _begin_http(self, transport: asyncio.Transport) -> None:
         self._open = True
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave."""
-        self._door.leave(self)
+        """End the connection."""
+        self._limiter.forget(self)
         if self._open:
             super().connection_lost(exc)
 
     def close(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         if self._open:
             self.transport.abort()
         elif self._raw is not None:
@@ -122,43 +122,43 @@ class Connection(HttpToolsProtocol):
                 self._handshake.cancel()
             self._raw.abort()
 
-    def late(self, now: float) -> bool:
-        """Whether the peer takes longer than it may: for a head, a body or an answer."""
-        if self._under_way:
-            return self._stands_still(now)
-        return now - self._since > self._door.limits.head
+    def has_timed_out(self, now: float) -> bool:
+        """Return whether the client exceeds its time: for a head, a request body or the reading of a response."""
+        if self._in_progress:
+            return self._client_stalls(now)
+        return now - self._since > self._limiter.limits.head
 
     @property
-    def _under_way(self) -> bool:
+    def _in_progress(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _stands_still(self, now: float) -> bool:
-        """Whether it is the peer that holds up the request, and not the node."""
+    def _client_stalls(self, now: float) -> bool:
+        """Return whether the client, and not the node, delays the request."""
         left = self.transport.get_write_buffer_size()
-        asked = not (self.cycle.response_started or self.cycle.waiting_for_100_continue or self.flow.read_paused)
-        receiving = self.cycle.more_body and asked
+        awaits_body = not (self.cycle.response_started or self.cycle.waiting_for_100_continue or self.flow.read_paused)
+        receiving = self.cycle.more_body and awaits_body
         if not (receiving or self.flow.write_paused):
             self._since, self._got, self._left = now, 0, left
             return False
-        if now - self._since <= self._door.limits.body:
+        if now - self._since <= self._limiter.limits.body:
             return False
         moved = self._got + max(0, self._left - left)
         self._since, self._got, self._left = now, 0, left
         return moved < PROGRESS
 
     def resume_writing(self) -> None:
-        """Note that the peer took what was written."""
+        """Note that the client has read what was written."""
         super().resume_writing()
         self._got += PROGRESS
 
     def data_received(self, data: bytes) -> None:
-        """Measure a head before it is parsed."""
+        """Measure a head before uvicorn parses it."""
         if not self._open:
             self._early += data
             return
         try:
             while self._head is not None and data:
-                size = self._head.take(data)
+                size = self._head.measure(data)
                 self._feed(data[:size])
                 data = data[size:]
             if data and not self.transport.is_closing():
@@ -176,41 +176,41 @@ class Connection(HttpToolsProtocol):
             raise _TooLargeError
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin to measure a request."""
         super().on_message_begin()
-        self._head = self._head or _Head()
+        self._head = self._head or _HeadMeter()
 
     def on_headers_complete(self) -> None:
-        """Give the request a place, or answer 503; health is always answered."""
+        """Give the request a place, or answer 503; health checks are always answered."""
         self._head, self._unframed = None, 0
-        place = self._door.begin(self, free=self.url.startswith(b"/health/"), tasks=len(self.tasks))
+        place = self._limiter.begin_request(self, exempt=self.url.startswith(b"/health/"), tasks=len(self.tasks))
         self._since, self._got = self.loop.time(), 0
         self.limit_concurrency = None if place else 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Count the bytes of a part of the body."""
         self._unframed = 0
         self._got += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request; the head of the next may follow."""
-        self._head, self._unframed = _Head(), 0
+        """End a request; the head of the next one may follow."""
+        self._head, self._unframed = _HeadMeter(), 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        if not self.transport.is_closing() and not self._under_way:
+        if not self.transport.is_closing() and not self._in_progress:
             self._since = self.loop.time()
-            self._door.wait(self, self.loop)
+            self._limiter.wait(self, self.loop)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand over to a WebSocket, as far as there are places."""
-        sockets = sum(not isinstance(connection, Connection) for connection in self.connections)
-        if sockets >= self._door.limits.requests:
+        """Hand the connection over to a WebSocket, or close it if there are too many WebSockets."""
+        sockets = sum(not isinstance(connection, HttpConnection) for connection in self.connections)
+        if sockets >= self._limiter.limits.requests:
             self.transport.close()
             return
-        self._door.leave(self)
+        self._limiter.forget(self)
         super().handle_websocket_upgrade()

@@ -1,4 +1,7 @@
-"""The client's address behind a reverse proxy, where the settings name the proxy: limits, throttles and the audit trail are by address."""
+"""Determine the address of a client behind a reverse proxy that the settings name.
+
+The limits by address and the audit trail use this address.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
-from alnnode.web.connection_limits import within
+from alnnode.http.connection_limits import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +21,14 @@ if TYPE_CHECKING:
 MAX_HOPS = 20
 
 
-class Forwarded:
-    """ASGI middleware in front of everything: takes ``X-Forwarded-For`` of trusted proxies, and of nobody else."""
+class ForwardedAddress:
+    """ASGI middleware that reads ``X-Forwarded-For`` of trusted proxies; it ignores the header of all other clients."""
 
     def __init__(self, app: ASGIApp, proxies: Sequence[IPv4Network | IPv6Network]) -> None:
         self._app, self._proxies = app, tuple(proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
+        """Replace the address of the proxy by that of the client, and pass the request on."""
         if scope["type"] in {"http", "websocket"} and scope.get("client") and within(scope["client"][0], self._proxies):
             values = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
             client = self._client(values)
@@ -34,7 +37,7 @@ class Forwarded:
         await self._app(scope, receive, send)
 
     def _client(self, forwarded: str) -> str | None:
-        """Return the last address that no trusted proxy has: what stands before it may be made up by the client."""
+        """Return the last address that is not a trusted proxy: the client may have forged those before it."""
         for hop in reversed(forwarded.split(",")[-MAX_HOPS:]):
             address = _address(hop.strip())
             if address is None:
@@ -45,7 +48,7 @@ class Forwarded:
 
 
 def _address(text: str) -> str | None:
-    """Read an address, also with a port (``192.0.2.1:4711``, ``[2001:db8::1]:4711``)."""
+    """Read an address, with or without a port (``192.0.2.1:4711``, ``[2001:db8::1]:4711``)."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,4 +1,4 @@
-"""What the node writes into a workitem at its end: results and their places, or why there are none (PS3.4 Table CC.2.5-3)."""
+"""Edit the data set of a workitem that this node performs: begin and end, the results, or why there are none (PS3.4 Table CC.2.5-3)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from alnnode.worklist import ups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from alnnode.db.rows import ResultRow
+    from alnnode.worklist.state_transitions import Edit
     from alnnode.worklist.ups import Json
-
-    Edit = Callable[[Json], Json]
 
 
 def begun(ae_title: str) -> Edit:
-    """Return what adds the UPS Performed Procedure Sequence of a step that begins now at this node."""
+    """Return an edit that adds the UPS Performed Procedure Sequence of a step that begins now at this node."""
 
     def edit(document: Json) -> Json:
         performed: Json = {
@@ -33,37 +32,45 @@ def begun(ae_title: str) -> Edit:
 
 
 def completed(rows: Sequence[ResultRow], service_url: str) -> Edit:
-    """Return what adds the Output Information Sequence and the end, and sets the progress to 100 %."""
+    """Return an edit that adds the Output Information Sequence and the end time, and sets the progress to 100 %."""
 
     def edit(document: Json) -> Json:
         performed = {
-            **next(iter(ups.items(document, ups.PERFORMED)), {}),
+            **ups.first_item(document, ups.PERFORMED),
             ups.tag("PerformedProcedureStepEndDateTime"): ups.text("DT", ups.date_time(datetime.now(UTC))),
             ups.tag("OutputInformationSequence"): ups.sequence(*_outputs(rows, service_url)),
         }
         document = {**document, ups.PERFORMED: ups.sequence(dict(sorted(performed.items())))}
-        words = ups.text("ST", "done")
-        return ups.progressed(document, ProcedureStepProgress=ups.text("DS", 100), ProcedureStepProgressDescription=words)
+        description = ups.text("ST", "done")
+        return ups.with_progress(
+            document, ProcedureStepProgress=ups.text("DS", 100), ProcedureStepProgressDescription=description
+        )
 
     return edit
 
 
 def canceled(reason: str | None, code: tuple[str, str], first: Edit = lambda document: document) -> Edit:
-    """Return what adds why (PS3.16 CID 9300), unless the requester gave a code; ``first`` is applied before."""
+    """Return an edit that adds why the workitem is canceled.
+
+    Args:
+        reason: in words; None leaves the words of the requester.
+        code: value and meaning of a code of PS3.16 CID 9300, used unless the requester gave a code.
+        first: an edit to apply before.
+    """
 
     def edit(document: Json) -> Json:
         document = first(document)
-        present = next(iter(ups.items(document, ups.PROGRESS)), {})
-        wanted = ups.tag("ProcedureStepDiscontinuationReasonCodeSequence")
-        codes = present[wanted] if ups.values(present, wanted) else ups.sequence(ups.code(code[0], "DCM", code[1]))
+        present = ups.first_item(document, ups.PROGRESS)
+        key = ups.tag("ProcedureStepDiscontinuationReasonCodeSequence")
+        codes = present[key] if ups.values(present, key) else ups.sequence(ups.code(code[0], "DCM", code[1]))
         given = {} if reason is None else {"ReasonForCancellation": ups.text("LT", reason)}
-        return ups.progressed(document, ProcedureStepDiscontinuationReasonCodeSequence=codes, **given)
+        return ups.with_progress(document, ProcedureStepDiscontinuationReasonCodeSequence=codes, **given)
 
     return edit
 
 
 def _outputs(rows: Sequence[ResultRow], service_url: str) -> list[Json]:
-    """Return one item for each series of results, with where it is to be retrieved."""
+    """Return one item for each series of results, with the URL from which it can be retrieved."""
 
     def series_of(row: ResultRow) -> tuple[str, str]:
         return row.study_instance_uid, row.series_instance_uid
