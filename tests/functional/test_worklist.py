@@ -80,7 +80,9 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     for output in outputs:
         (place,) = ups.items(output, ups.tag("WADORSRetrievalSequence"))
         assert client.get(ups.value(place, "00081190")).status_code == 200
-    begun, ended = (ups.parse_date_time(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End"))
+    begun, ended = (
+        ups.parse_date_time(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End")
+    )
     assert begun <= ended
     late = "1.2.3.4"
     client.post(f"{ROOT}?{late}", json=workitem(STUDY, SERIES))
