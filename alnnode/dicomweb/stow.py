@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from alnnode.dicomweb import multipart, stow_json
+from alnnode import multipart
+from alnnode.dicomweb import stow_json
 from alnnode.dicomweb.stow_outcome import PROCESSING_FAILURE, Failure, Outcome, check_kind
 from alnnode.errors import RejectedObject
 from alnnode.receive import file_meta
@@ -48,11 +49,11 @@ async def store(request: Request) -> Response:
         services(request).acceptor.check_room(0)
     except RejectedObject:
         return PlainTextResponse("too little disk space left", 503, {"Retry-After": "300"})
-    _, parameters = multipart.parameters(request.headers["content-type"])
+    _, parameters = multipart.media_type(request.headers["content-type"])
     limit = settings.web.max_request_mb << 20
     outcome = Outcome()
     folder = services(request).spool.root / "incoming"
-    parts = multipart.parts(
+    parts = multipart.read_parts(
         _limited(request.stream(), limit), parameters["boundary"], folder, settings.listener.max_object_mb << 20
     )
     acceptor, sender = services(request).acceptor, principal(request).name
@@ -76,7 +77,7 @@ def _refusal(request: Request, study: str | None) -> Response | None:
         return PlainTextResponse(f"only {JSON} is answered", 406)
     if study is not None and not valid_uid(study):
         return PlainTextResponse("the study in the URL is no UID", 400)
-    kind, parameters = multipart.parameters(request.headers.get("content-type", ""))
+    kind, parameters = multipart.media_type(request.headers.get("content-type", ""))
     if kind != "multipart/related" or parameters.get("type", DICOM).lower() not in {DICOM, JSON}:
         return PlainTextResponse(f'send multipart/related; type="{DICOM}" or "{JSON}"', 415)
     if not parameters.get("boundary"):
@@ -103,7 +104,7 @@ class Store:
         self._acceptor, self._sender, self._study, self._outcome = acceptor, sender, study, outcome
         self._free = asyncio.Semaphore(AT_ONCE)
 
-    async def all(self, parts: AsyncIterator[multipart.Part]) -> None:
+    async def all(self, parts: AsyncIterator[multipart.BodyPart]) -> None:
         """Keep every part; what became of them is in the outcome."""
         async with asyncio.TaskGroup() as group:
             try:
@@ -117,7 +118,7 @@ class Store:
             except ClientDisconnect:
                 self._outcome.fault = "the connection ended early"
 
-    async def _one(self, part: multipart.Part) -> None:
+    async def _one(self, part: multipart.BodyPart) -> None:
         try:
             found = await run_in_threadpool(take, self._acceptor, part, self._sender, self._study)
         finally:
@@ -129,7 +130,7 @@ class Store:
             self._outcome.stored.append(found)
 
 
-def take(acceptor: Acceptor, part: multipart.Part, sender: str, study: str | None) -> NewInstance | Failure:
+def take(acceptor: Acceptor, part: multipart.BodyPart, sender: str, study: str | None) -> NewInstance | Failure:
     """Keep one part; what it is, or why not."""
     meta = _Meta()
     with part.view() as data:
@@ -152,9 +153,9 @@ class _Meta:
     sop_instance: str = ""
 
 
-def _check(part: multipart.Part, data: memoryview, meta: _Meta) -> None:
+def _check(part: multipart.BodyPart, data: memoryview, meta: _Meta) -> None:
     """Read the head of a part into ``meta``, as far as it goes."""
-    if multipart.parameters(part.headers.get("content-type", DICOM))[0] != DICOM:
+    if multipart.media_type(part.headers.get("content-type", DICOM))[0] != DICOM:
         raise RejectedObject(PROCESSING_FAILURE, "a part is not application/dicom")
     meta.offset, meta.syntax, meta.sop_class, meta.sop_instance = _head(data)
     check_kind(meta.sop_class, meta.syntax)

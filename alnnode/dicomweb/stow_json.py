@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 from starlette.concurrency import run_in_threadpool
 
-from alnnode.dicomweb import multipart
+from alnnode import multipart
 from alnnode.dicomweb.stow_outcome import Failure, Outcome, check_kind
 from alnnode.errors import RejectedObject
 from alnnode.receive.dimse_status import Status
@@ -70,9 +70,9 @@ class _Bulk:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, part: multipart.Part) -> None:
+    def add(self, part: multipart.BodyPart) -> None:
         """Keep a part under its Content-Location."""
-        kind, parameters = multipart.parameters(part.headers.get("content-type", OCTETS))
+        kind, parameters = multipart.media_type(part.headers.get("content-type", OCTETS))
         syntax = parameters.get("transfer-syntax") or str(SYNTAXES.get(kind, ""))
         start = self._file.seek(0, io.SEEK_END)
         with part.view() as data:
@@ -95,7 +95,7 @@ class _Bulk:
 
 
 async def store(
-    acceptor: Acceptor, parts: AsyncIterator[multipart.Part], folder: Path, sender: str, study: str | None, outcome: Outcome
+    acceptor: Acceptor, parts: AsyncIterator[multipart.BodyPart], folder: Path, sender: str, study: str | None, outcome: Outcome
 ) -> None:
     """Keep every object of a request; what became of them goes into ``outcome``.
 
@@ -123,8 +123,8 @@ async def store(
             await run_in_threadpool(_one, acceptor, document, bulk, sender, study, outcome)
 
 
-def _documents(part: multipart.Part) -> list[Any]:
-    if multipart.parameters(part.headers.get("content-type", METADATA))[0] != METADATA:
+def _documents(part: multipart.BodyPart) -> list[Any]:
+    if multipart.media_type(part.headers.get("content-type", METADATA))[0] != METADATA:
         raise multipart.MalformedBodyError(f"the first part is not {METADATA}")
     if part.size > MAX_METADATA:
         raise multipart.PartTooLargeError

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from alnnode.dicomweb.dicom_json import as_json, dumps
 from alnnode.imaging import decoder_panics
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
+from alnnode.multipart import OutgoingPart, related, write_parts
 from alnnode.receive.header import valid_uid
 from alnnode.web.content_negotiation import EXPLICIT, accepted, wants_json
 from alnnode.web.services import root, services
@@ -106,16 +107,9 @@ def nothing() -> Response:
 def multipart(kind: str, parts: Iterable[Part]) -> Response:
     """Send parts one after the other as they are made (RFC 2387)."""
     boundary = uuid4().hex
-
-    def body() -> Iterator[bytes]:
-        for part_kind, chunks in parts:
-            yield f"--{boundary}\r\nContent-Type: {part_kind}\r\n\r\n".encode("ascii")
-            yield from chunks
-            yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode("ascii")
-
+    body = write_parts((OutgoingPart(part_kind, chunks) for part_kind, chunks in parts), boundary)
     # Not by media_type: Starlette would add a charset to nothing here, but the quotes have to stay as they are.
-    return StreamingResponse(body(), headers={"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'})
+    return StreamingResponse(body, headers={"Content-Type": related(kind, boundary)})
 
 
 def _possible(held: Sequence[Held], syntax: str | None) -> bool:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from starlette.responses import PlainTextResponse
 
 from alnnode.dicomweb.dicom_json import MAX_DEPTH, depth
-from alnnode.dicomweb.multipart import parameters
+from alnnode.multipart import media_type
 from alnnode.worklist.ups import Status
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def body(request: Request, *, optional: bool = False) -> Json:
         content += chunk
         if len(content) > MAX_BYTES:
             raise BadBodyError(413, f"a workitem has at most {MAX_BYTES} bytes")
-    kind = parameters(request.headers.get("content-type", ""))[0]
+    kind = media_type(request.headers.get("content-type", ""))[0]
     if optional and not content:
         return {}
     if kind not in {JSON, "application/json"}:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
+from alnnode import multipart
 from alnnode.clients.bearer_tokens import Bearer
-from alnnode.dicomweb import multipart
 from alnnode.dicomweb.stow import DICOM, Store
 from alnnode.dicomweb.stow_outcome import Outcome
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
@@ -47,11 +47,11 @@ async def fetch(opened: Services, archive: Archive, study: str, series: str) -> 
         ):
             if answer.status_code != httpx.codes.OK:
                 raise ServiceError(f"archive {archive.name}: HTTP {answer.status_code}")
-            kind, parameters = multipart.parameters(answer.headers.get("content-type", ""))
+            kind, parameters = multipart.media_type(answer.headers.get("content-type", ""))
             if kind != "multipart/related" or "boundary" not in parameters:
                 raise ServiceError(f"archive {archive.name}: its answer is not multipart/related")
             folder, limit = opened.spool.root / "incoming", opened.settings.listener.max_object_mb << 20
-            parts = multipart.parts(answer.aiter_bytes(1 << 20), parameters["boundary"], folder, limit)
+            parts = multipart.read_parts(answer.aiter_bytes(1 << 20), parameters["boundary"], folder, limit)
             await Store(opened.acceptor, archive.name, study, outcome).all(parts)
     # The texts of both hold the URL, and so a UID.
     except httpx.HTTPError as error:

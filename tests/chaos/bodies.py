@@ -10,8 +10,8 @@ import marked
 import numpy as np
 from web_service import BOUNDARY, body
 
-from alnnode import phantom
-from alnnode.dicomweb import multipart, stow, stow_json
+from alnnode import multipart, phantom
+from alnnode.dicomweb import stow, stow_json
 from alnnode.dicomweb.stow_outcome import Outcome
 from alnnode.errors import RejectedObject
 from alnnode.imaging.series import read_volume
@@ -132,7 +132,7 @@ class BodyTries:
                 yield content[start : start + 4096]
 
         async def store() -> None:
-            parts = multipart.parts(stream(), BOUNDARY, self._folder, PART)
+            parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
                 await stow_json.store(Door(), parts, self._folder, "FUZZ", None, outcome)
             else:
