@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl
 from alnnode.audit import codes
 from alnnode.audit.codes import Outcome
 from alnnode.audit.events import study
-from alnnode.audit.repeated import Seldom
+from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.audit.trail import patient_in
 from alnnode.web.access import NOBODY
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from alnnode.audit.message import Thing
+    from alnnode.audit.message import ParticipantObject
     from alnnode.web.services import Services
 
 ACCESS = 300.0  # seconds in which one user's requests for one study are one access
@@ -31,7 +31,7 @@ class Audited:
 
     def __init__(self, app: ASGIApp, opened: Services) -> None:
         self._app, self._opened, self._trail = app, opened, opened.trail
-        self._accesses, self._blocked = Seldom(ACCESS), Seldom(BLOCKED)
+        self._accesses, self._blocked = RepeatedEvents(ACCESS), RepeatedEvents(BLOCKED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on."""
@@ -85,7 +85,7 @@ class Audited:
     def _failed(self, address: str, status: int) -> None:
         outcome, why = Outcome.MINOR_FAILURE, "not a token of this node"
         if status == 429:
-            if not self._blocked.first(address):
+            if not self._blocked.is_first(address):
                 return
             outcome, why = Outcome.SERIOUS_FAILURE, "too many wrong tokens from this address"
         self._trail.put(self._trail.events.authenticated(NOBODY, address, outcome, why=why))
@@ -100,7 +100,7 @@ class Audited:
             refused = 0  # nobody knows of which study they were: told once
 
     def _fetched(self, who: str, address: str, uid: str, *, metadata: bool) -> None:
-        if not self._accesses.first(who, address, uid, metadata):
+        if not self._accesses.is_first(who, address, uid, metadata):
             return
         self._trail.put(self._trail.events.retrieved(who, address, study(uid), metadata=metadata), partial(self._patient, uid))
 
@@ -113,6 +113,6 @@ class Audited:
         names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
         return f"{scope['path']}?{'&'.join(f'{name}=' for name in names)}".encode()
 
-    def _patient(self, uid: str) -> Thing | None:
+    def _patient(self, uid: str) -> ParticipantObject | None:
         held = self._opened.catalogue.instances([uid], limit=1)
         return patient_in(self._opened.spool.path(one.path) for one in held)
