@@ -143,7 +143,7 @@ class Receiver:
 
     def _report(self, event: Event) -> tuple[int, None]:
         """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
-        return commitment_scu.take_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
+        return commitment_scu.receive_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
 
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))

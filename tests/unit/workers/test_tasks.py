@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from alnnode.audit.sender import AuditSender
 from alnnode.db import schema
 from alnnode.db.rows import NewInstance, SeriesFacts
-from alnnode.deliver.destination import InMemoryDestination
+from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.records.comparison import Earlier
