@@ -15,7 +15,7 @@ from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
 from alnnode.deliver.commitments import Commitments
-from alnnode.deliver.destination import connect
+from alnnode.deliver.destination_choice import connect
 from alnnode.dicomweb.catalogue import Catalogue
 from alnnode.model import bundle as bundles
 from alnnode.process import heartbeat
@@ -217,8 +217,8 @@ class Runtime:
 
     def commitment_user(self, name: str) -> CommitmentUser | None:
         """Return what asks a destination to commit; None when the settings no longer have it, or no longer want that."""
+        from alnnode.clients.association import peer_of  # noqa: PLC0415
         from alnnode.clients.commitment_scu import CommitmentUser  # noqa: PLC0415 - most nodes do not ask
-        from alnnode.deliver.cstore import peer_of  # noqa: PLC0415
 
         found = self.destination_settings(name)
         if found is None or found.commitment == "off":

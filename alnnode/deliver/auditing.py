@@ -11,7 +11,7 @@ from alnnode.audit.events import study
 from alnnode.audit.trail import patient_in
 
 if TYPE_CHECKING:
-    from alnnode.audit.message import Thing
+    from alnnode.audit.message import ParticipantObject
     from alnnode.db.rows import DeliveryClaim
     from workers.analyst import Runtime
 
@@ -60,5 +60,5 @@ class Account:
         message = self._trail.events.sent(self._receiver, self._address, self._study, outcome, why)
         self._trail.put(message, self._patient)
 
-    def _patient(self) -> Thing | None:
+    def _patient(self) -> ParticipantObject | None:
         return patient_in(self._runtime.spool.path(row.path) for row in self._claim.files)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.clients.commitment_scu import Reason, words
+from alnnode.clients.commitment_scu import Reason, describe_reason
 
 if TYPE_CHECKING:
     from alnnode.clients.commitment_scu import Result
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 def take(result: Result, commitments: Commitments) -> bool:
     """Write an answer down; False when the database does not take it now, so that the destination tells it again."""
     # A duplicate transaction says nothing of the objects: they are asked for again, with a new Transaction UID.
-    failed = {uid: words(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
+    failed = {uid: describe_reason(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
     committed = {uid for _, uid in result.committed}
     try:
         known = commitments.answered(result.transaction_uid, committed, failed, datetime.now(UTC) + RESEND)

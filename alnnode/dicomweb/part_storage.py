@@ -12,7 +12,7 @@ from pydicom import dcmread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from alnnode.dicomweb import multipart
+from alnnode import multipart
 from alnnode.dicomweb.stow_request import PROCESSING_FAILURE, StoreFailure, check_supported
 from alnnode.errors import RejectedObject
 from alnnode.receive import file_meta
@@ -39,7 +39,7 @@ class PartStorage:
         self._request = request
         self._free = asyncio.Semaphore(CONCURRENT)
 
-    async def store_all(self, parts: AsyncIterator[multipart.Part]) -> None:
+    async def store_all(self, parts: AsyncIterator[multipart.BodyPart]) -> None:
         """Store every part; the outcome of the request is updated for each."""
         outcome = self._request.outcome
         async with asyncio.TaskGroup() as group:
@@ -54,7 +54,7 @@ class PartStorage:
             except ClientDisconnect:
                 outcome.fault = "the connection ended before the body was complete"
 
-    async def _store(self, part: multipart.Part) -> None:
+    async def _store(self, part: multipart.BodyPart) -> None:
         try:
             found = await run_in_threadpool(store_part, self._request, part)
         finally:
@@ -66,7 +66,7 @@ class PartStorage:
             self._request.outcome.stored.append(found)
 
 
-def store_part(request: StowRequest, part: multipart.Part) -> NewInstance | StoreFailure:
+def store_part(request: StowRequest, part: multipart.BodyPart) -> NewInstance | StoreFailure:
     """Store the object in one part; return its row, or why the acceptor refused it."""
     head = _FileHead()
     with part.view() as data:
@@ -91,9 +91,9 @@ class _FileHead:
     sop_instance: str = ""
 
 
-def _read_head(part: multipart.Part, data: memoryview, head: _FileHead) -> None:
+def _read_head(part: multipart.BodyPart, data: memoryview, head: _FileHead) -> None:
     """Read the head of a file into ``head``; if a check fails, the values that were read before remain for the response."""
-    if multipart.parameters(part.headers.get("content-type", DICOM))[0] != DICOM:
+    if multipart.media_type(part.headers.get("content-type", DICOM))[0] != DICOM:
         raise RejectedObject(PROCESSING_FAILURE, "a part is not application/dicom")
     head.data_set_offset, head.syntax, head.sop_class, head.sop_instance = _head(data)
     check_supported(head.sop_class, head.syntax)

@@ -9,7 +9,8 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from alnnode.dicomweb import multipart, stow_json
+from alnnode import multipart
+from alnnode.dicomweb import stow_json
 from alnnode.dicomweb.part_storage import DICOM, PartStorage
 from alnnode.dicomweb.services import dicomweb_services
 from alnnode.dicomweb.stow_request import StoreFailure, StowOutcome, StowRequest
@@ -40,11 +41,11 @@ async def store(request: Request) -> Response:
         opened.acceptor.check_room(0)
     except RejectedObject:
         return PlainTextResponse("too little disk space left", 503, {"Retry-After": "300"})
-    _, parameters = multipart.parameters(request.headers["content-type"])
+    _, parameters = multipart.media_type(request.headers["content-type"])
     stow_request = StowRequest(opened.acceptor, principal(request).name, study)
     folder = opened.spool.root / "incoming"
     body = _limited(request.stream(), opened.settings.web.max_request_mb << 20)
-    parts = multipart.parts(body, parameters["boundary"], folder, opened.settings.listener.max_object_mb << 20)
+    parts = multipart.read_parts(body, parameters["boundary"], folder, opened.settings.listener.max_object_mb << 20)
     outcome = stow_request.outcome
     try:
         if parameters.get("type", DICOM).lower() == DICOM_JSON:
@@ -66,7 +67,7 @@ def _refuse_head(request: Request, study: str | None) -> Response | None:
         return PlainTextResponse(f"the response is available only as {DICOM_JSON}", 406)
     if study is not None and not valid_uid(study):
         return PlainTextResponse("the Study Instance UID in the URL is invalid", 400)
-    kind, parameters = multipart.parameters(request.headers.get("content-type", ""))
+    kind, parameters = multipart.media_type(request.headers.get("content-type", ""))
     if kind != "multipart/related" or parameters.get("type", DICOM).lower() not in {DICOM, DICOM_JSON}:
         return PlainTextResponse(f'send multipart/related; type="{DICOM}" or "{DICOM_JSON}"', 415)
     if not parameters.get("boundary"):

@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 from starlette.concurrency import run_in_threadpool
 
-from alnnode.dicomweb import multipart
+from alnnode import multipart
 from alnnode.dicomweb.stow_request import StoreFailure, check_supported
 from alnnode.errors import RejectedObject
 from alnnode.receive.dimse_status import Status
@@ -70,9 +70,9 @@ class _BulkData:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, part: multipart.Part) -> None:
+    def add(self, part: multipart.BodyPart) -> None:
         """Write the value of a part to the file; its Content-Location identifies it."""
-        kind, parameters = multipart.parameters(part.headers.get("content-type", OCTETS))
+        kind, parameters = multipart.media_type(part.headers.get("content-type", OCTETS))
         syntax = parameters.get("transfer-syntax") or str(SYNTAXES.get(kind, ""))
         start = self._file.seek(0, io.SEEK_END)
         with part.view() as data:
@@ -94,7 +94,7 @@ class _BulkData:
         return self._file.read(size), syntax
 
 
-async def store(request: StowRequest, parts: AsyncIterator[multipart.Part], folder: Path) -> None:
+async def store(request: StowRequest, parts: AsyncIterator[multipart.BodyPart], folder: Path) -> None:
     """Store every object of a request; its outcome is updated for each.
 
     Args:
@@ -127,8 +127,8 @@ async def store(request: StowRequest, parts: AsyncIterator[multipart.Part], fold
             await run_in_threadpool(_store_object, request, document, bulk)
 
 
-def _documents(part: multipart.Part) -> list[Any]:
-    if multipart.parameters(part.headers.get("content-type", METADATA))[0] != METADATA:
+def _documents(part: multipart.BodyPart) -> list[Any]:
+    if multipart.media_type(part.headers.get("content-type", METADATA))[0] != METADATA:
         raise multipart.MalformedBodyError(f"the first part must be {METADATA}")
     if part.size > MAX_METADATA:
         raise multipart.PartTooLargeError

@@ -19,6 +19,7 @@ from alnnode.http.content_negotiation import EXPLICIT_VR_LITTLE_ENDIAN, accepted
 from alnnode.http.openapi_operation import DICOM
 from alnnode.imaging import decoder_panics
 from alnnode.imaging.stored_image import open_image
+from alnnode.multipart import OutgoingPart, related, write_parts
 from alnnode.receive.header import valid_uid
 
 if TYPE_CHECKING:
@@ -73,16 +74,9 @@ def not_found() -> Response:
 def multipart_response(kind: str, parts: Iterable[Part]) -> Response:
     """Return a ``multipart/related`` response that sends each part as soon as it is ready (RFC 2387)."""
     boundary = uuid4().hex
-
-    def body() -> Iterator[bytes]:
-        for part_kind, chunks in parts:
-            yield f"--{boundary}\r\nContent-Type: {part_kind}\r\n\r\n".encode("ascii")
-            yield from chunks
-            yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode("ascii")
-
+    body = write_parts((OutgoingPart(part_kind, chunks) for part_kind, chunks in parts), boundary)
     # The header is set directly because media_type could change the quotes.
-    return StreamingResponse(body(), headers={"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'})
+    return StreamingResponse(body, headers={"Content-Type": related(kind, boundary)})
 
 
 def _is_available(instances: Sequence[StoredInstance], syntax: str | None) -> bool:

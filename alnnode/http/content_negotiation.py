@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alnnode.dicomweb.multipart import parameters
+from alnnode.multipart import media_type
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,7 +45,7 @@ def accepted_media_types(request: Request) -> list[AcceptedMediaType]:
     given = request.query_params.get("accept") or ", ".join(request.headers.getlist("accept")) or "*/*"
     ranked = []
     for entry in _COMMA.split(given):
-        kind, found = parameters(entry.strip())
+        kind, found = media_type(entry.strip())
         try:
             quality = float(found.get("q", "1"))
         except ValueError:

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.analyse.jobs import Jobs
-from alnnode.audit.sender import Sender
+from alnnode.audit.sender import AuditSender
 from alnnode.audit.trail import Trail
 from alnnode.db import engine, schema
 from alnnode.errors import AlnnodeError, ServiceError
@@ -134,7 +134,7 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    trail, sender = Trail(settings), Sender(settings)
+    trail, sender = Trail(settings), AuditSender(settings)
     sweep = threading.Thread(target=_sweep, args=(settings, trail, stop), name="sweep", daemon=True)
     everything = [*([redis] if redis else []), *parts]
     try:

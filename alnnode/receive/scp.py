@@ -31,7 +31,7 @@ from alnnode.deliver.commitments import Commitments
 from alnnode.errors import RejectedObject, ServiceError
 from alnnode.receive import recorder
 from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.auditing import Witness
+from alnnode.receive.auditing import AssociationAuditor
 from alnnode.receive.commitment_requests import Requests
 from alnnode.receive.commitment_scp import Committer
 from alnnode.receive.connection_limits import WAITING, Gate, Limits
@@ -64,9 +64,14 @@ class Receiver:
     """Answers the events of associations."""
 
     def __init__(
-        self, settings: Settings, acceptor: Acceptor, witness: Witness, committer: Committer, commitments: Commitments
+        self,
+        settings: Settings,
+        acceptor: Acceptor,
+        auditor: AssociationAuditor,
+        committer: Committer,
+        commitments: Commitments,
     ) -> None:
-        self._acceptor, self._witness, self._committer, self._commitments = acceptor, witness, committer, commitments
+        self._acceptor, self._auditor, self._committer, self._commitments = acceptor, auditor, committer, commitments
         self._called = frozenset(settings.called_ae_titles)
         self._identities = Identities(settings.listener.users)
         self._series: dict[Association, set[str]] = {}
@@ -94,7 +99,7 @@ class Receiver:
         self._identities.demand(event)
 
     def _rejected(self, event: Event) -> None:
-        self._witness.rejected(event.assoc)
+        self._auditor.rejected(event.assoc)
 
     def _store(self, event: Event) -> Dataset:
         try:
@@ -106,7 +111,7 @@ class Receiver:
         answer = Dataset()
         answer.Status = int(status)
         if comment:
-            self._witness.refused(event.assoc)
+            self._auditor.refused(event.assoc)
             log.warning(
                 "object_refused", status=f"0x{status:04X}", reason=comment, calling_ae_title=event.assoc.requestor.ae_title
             )
@@ -130,7 +135,7 @@ class Receiver:
         except RejectedObject as error:
             return error.status, error.comment
         self._series.setdefault(event.assoc, set()).add(row.series_uid)
-        self._witness.stored(event.assoc, row)
+        self._auditor.stored(event.assoc, row)
         return Status.SUCCESS, ""
 
     def _action(self, event: Event) -> tuple[int, None]:
@@ -138,17 +143,17 @@ class Receiver:
 
     def _report(self, event: Event) -> tuple[int, None]:
         """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
-        return commitment_scu.take_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
+        return commitment_scu.receive_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
 
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
-        self._witness.ended(event.assoc)
+        self._auditor.ended(event.assoc)
 
     def _closed(self, event: Event) -> None:
         # Aborted or cut off: the sender will come again, so the grace after a release must not start.
         if not event.assoc.is_released:
             self._series.pop(event.assoc, None)
-            self._witness.ended(event.assoc)
+            self._auditor.ended(event.assoc)
 
 
 def _bytes(data_set: BytesIO | None) -> AbstractContextManager[bytes | memoryview]:
@@ -212,9 +217,9 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     committer = Committer(settings, Requests(engine), spool)
     committer.start()
     try:
-        witness = Witness(settings, trail, spool)
+        auditor = AssociationAuditor(settings, trail, spool)
         keeping = Keeping(spool.root / "incoming", settings.listener.max_object_mb << 20, acceptor.check_room)
-        server = _listen(settings, Receiver(settings, acceptor, witness, committer, Commitments(engine)), witness, keeping)
+        server = _listen(settings, Receiver(settings, acceptor, auditor, committer, Commitments(engine)), auditor, keeping)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -231,7 +236,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     log.info("listener_stopped")
 
 
-def _listen(settings: Settings, receiver: Receiver, witness: Witness, keeping: Keeping) -> Server:
+def _listen(settings: Settings, receiver: Receiver, auditor: AssociationAuditor, keeping: Keeping) -> Server:
     listener = settings.listener
     try:
         return Server(
@@ -242,11 +247,11 @@ def _listen(settings: Settings, receiver: Receiver, witness: Witness, keeping: K
             Gate(
                 listener.addresses,
                 Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
-                witness.refused_peer,
+                auditor.refused_peer,
             ),
             keeping,
             Reloading(listener.tls) if listener.tls else None,
-            witness.refused_peer,
+            auditor.refused_peer,
         )
     except OSError as error:
         raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error

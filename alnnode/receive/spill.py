@@ -1,4 +1,4 @@
-"""Objects that come in by C-STORE: small ones in memory, large ones in a file without a name, as STOW-RS does (`alnnode.dicomweb.multipart`)."""
+"""Objects that come in by C-STORE: small ones in memory, large ones in a file without a name, as STOW-RS does (`alnnode.multipart`)."""
 
 from __future__ import annotations
 

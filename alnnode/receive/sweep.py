@@ -14,7 +14,7 @@ import structlog
 
 from alnnode.audit.trail import Trail
 from alnnode.deliver.commitment_answers import RESEND
-from alnnode.priors.memory import Memory
+from alnnode.priors.prior_store import PriorStore
 from alnnode.receive import recorder, routes
 from alnnode.records import Locate
 from alnnode.retention.auditing import Deletion
@@ -112,7 +112,7 @@ class Sweep:
                 told=deletion.told,
             )
         asked = self._requests.purge(moment)
-        forgotten = Memory(self._spool.root).forget((moment - timedelta(days=keep.follow_up_days)).timestamp())
+        forgotten = PriorStore(self._spool.root).delete_before((moment - timedelta(days=keep.follow_up_days)).timestamp())
         if replayed or orphans or purged or asked or forgotten:
             log.info(
                 "cleaned",

@@ -12,7 +12,7 @@ from alnnode.audit.trail import patient_in
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from alnnode.audit.message import Thing
+    from alnnode.audit.message import ParticipantObject
     from alnnode.audit.trail import Trail
     from alnnode.spool.spool import Spool
 
@@ -23,8 +23,8 @@ class Deletion:
     def __init__(self, spool: Spool, trail: Trail) -> None:
         self._spool, self._trail = spool, trail
         self._files: Counter[str] = Counter()
-        self._patients: dict[str, Thing | None] = {}
-        self._patient: Thing | None = None  # of the series that is being deleted
+        self._patients: dict[str, ParticipantObject | None] = {}
+        self._patient: ParticipantObject | None = None  # of the series that is being deleted
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
-from alnnode.audit.outbox import Waiting
+from alnnode.audit.outbox import AuditOutbox
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.process import heartbeat
 from alnnode.records import JobState
@@ -122,7 +122,7 @@ class _Collector:
     def _audit(self) -> Iterator[Metric]:
         if self._settings.audit.to == "off":
             return
-        waiting = Waiting(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
+        waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
         yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that are not sent yet", waiting.count())
         yield GaugeMetricFamily("alnnode_audit_lost", "Audit messages lost since the node was set up", waiting.lost())
 

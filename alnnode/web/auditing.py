@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from alnnode.audit import codes
 from alnnode.audit.codes import Outcome
 from alnnode.audit.events import study
-from alnnode.audit.repeated import Seldom
-from alnnode.audit.trail import patient_in
+from alnnode.audit.repeated_events import RepeatedEvents
+from alnnode.audit.study_auditor import StudyAuditor, StudyInstances
 from alnnode.http.access import UNKNOWN_USER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from alnnode.audit.message import Thing
     from alnnode.audit.trail import Trail
     from alnnode.dicomweb.catalogue import Catalogue
+    from alnnode.dicomweb.stow_request import StowOutcome
     from alnnode.spool.spool import Spool
 
 ACCESS = 300.0  # seconds within which the requests of one user for one study count as one access
@@ -28,12 +30,13 @@ ROOT, STUDY = "/dicom-web", "/dicom-web/studies/{study}"
 SEARCHES = ("/studies", "/series", "/instances")
 
 
-class HttpAuditor:
+class HttpAuditor(StudyAuditor):
     """ASGI middleware around the guard: writes the messages for each request after its response."""
 
     def __init__(self, app: ASGIApp, trail: Trail, catalogue: Catalogue, spool: Spool) -> None:
-        self._app, self._trail, self._catalogue, self._spool = app, trail, catalogue, spool
-        self._accesses, self._blocked = Seldom(ACCESS), Seldom(BLOCKED)
+        super().__init__(trail)
+        self._app, self._catalogue, self._spool = app, catalogue, spool
+        self._accesses, self._blocked = RepeatedEvents(ACCESS), RepeatedEvents(BLOCKED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and write its audit messages."""
@@ -63,48 +66,44 @@ class HttpAuditor:
             return  # the client exceeded its request rate: that is not a security event
         elif status in {401, 429}:
             if status == 429 or any(name == b"authorization" for name, _ in scope["headers"]):
-                self._failed(address, status)
+                self._failed_login(address, status)
         elif status == 403:
             why = f"{method} {path}: the token does not have the role"
-            self._trail.put(self._trail.events.alert(codes.RESTRICTED_FUNCTION, who, address, why))
+            self._write(self._events.alert(codes.RESTRICTED_FUNCTION, who, address, why))
         elif "acted" in state:
-            self._trail.put(self._trail.events.acted(who, address, state["acted"]))
+            self._write(self._events.acted(who, address, state["acted"]))
         elif "stow" in state:
             self._stored(who, address, state["stow"])
         elif method == "GET" and path.startswith(ROOT) and path.endswith(SEARCHES):
-            query = self._query(scope, path, status)
             outcome = Outcome.SUCCESS if status == 200 else Outcome.MINOR_FAILURE
-            self._trail.put(self._trail.events.queried(who, address, query, outcome))
-        elif status == 200 and (fetched := state.get("study") or (path.startswith(STUDY) and scope["path_params"]["study"])):
-            self._fetched(who, address, str(fetched), metadata=path.endswith("/metadata"))
+            self._write(self._events.queried(who, address, self._query(scope, path, status), outcome))
+        elif status == 200 and (uid := state.get("study") or (path.startswith(STUDY) and scope["path_params"]["study"])):
+            self._retrieved(who, address, str(uid), metadata=path.endswith("/metadata"))
 
     def _session(self, who: str, address: str, status: int, *, left: bool) -> None:
         if status == 303:
-            self._trail.put(self._trail.events.authenticated(who, address, Outcome.SUCCESS, left=left))
+            self._write(self._events.authenticated(who, address, Outcome.SUCCESS, left=left))
         elif not left:
-            self._failed(address, status)
+            self._failed_login(address, status)
 
-    def _failed(self, address: str, status: int) -> None:
+    def _failed_login(self, address: str, status: int) -> None:
         outcome, why = Outcome.MINOR_FAILURE, "not a token of this node"
         if status == 429:
-            if not self._blocked.first(address):
+            if not self._blocked.is_first(address):
                 return
             outcome, why = Outcome.SERIOUS_FAILURE, "too many wrong tokens from this address"
-        self._trail.put(self._trail.events.authenticated(UNKNOWN_USER, address, outcome, why=why))
+        self._write(self._events.authenticated(UNKNOWN_USER, address, outcome, why=why))
 
-    def _stored(self, who: str, address: str, outcome: Any) -> None:
-        classes: dict[str, Counter[str]] = {}
+    def _stored(self, who: str, address: str, outcome: StowOutcome) -> None:
+        studies: dict[str, StudyInstances] = {}
         for row in outcome.stored:
-            classes.setdefault(row.study_uid, Counter())[row.sop_class_uid] += 1
-        refused = len(outcome.failed)
-        for uid, counts in (classes or {UNKNOWN_USER: Counter()}).items():
-            self._trail.put(self._trail.events.received(who, address, study(uid, counts), refused), partial(self._patient, uid))
-            refused = 0  # the studies of refused objects are unknown, so only the first message contains their number
+            instances = studies.setdefault(row.study_uid, StudyInstances(files=partial(self._files, row.study_uid)))
+            instances.classes[row.sop_class_uid] += 1
+        self._write_received(who, address, studies, len(outcome.failed))
 
-    def _fetched(self, who: str, address: str, uid: str, *, metadata: bool) -> None:
-        if not self._accesses.first(who, address, uid, metadata):
-            return
-        self._trail.put(self._trail.events.retrieved(who, address, study(uid), metadata=metadata), partial(self._patient, uid))
+    def _retrieved(self, who: str, address: str, uid: str, *, metadata: bool) -> None:
+        if self._accesses.is_first(who, address, uid, metadata):
+            self._write(self._events.retrieved(who, address, study(uid), metadata=metadata), partial(self._files, uid))
 
     def _query(self, scope: Scope, path: str, status: int) -> bytes:
         """Return the query; without its values unless messages may identify patients, and without parameters if it was not valid."""
@@ -115,6 +114,5 @@ class HttpAuditor:
         names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
         return f"{scope['path']}?{'&'.join(f'{name}=' for name in names)}".encode()
 
-    def _patient(self, uid: str) -> Thing | None:
-        instances = self._catalogue.instances([uid], limit=1)
-        return patient_in(self._spool.path(one.path) for one in instances)
+    def _files(self, uid: str) -> Iterable[Path]:
+        return [self._spool.path(one.path) for one in self._catalogue.instances([uid], limit=1)]

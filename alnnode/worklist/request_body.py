@@ -8,8 +8,8 @@ from pydantic_core import from_json, to_json
 from pydicom import Dataset
 
 from alnnode.dicomweb.dicom_json import MAX_DEPTH, depth
-from alnnode.dicomweb.multipart import parameters
 from alnnode.http.openapi_operation import DICOM_JSON
+from alnnode.multipart import media_type
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +38,7 @@ async def read_data_set(request: Request, *, optional: bool = False) -> Json:
         content += chunk
         if len(content) > MAX_BYTES:
             raise InvalidBodyError(413, f"the body of a workitem must not exceed {MAX_BYTES} bytes")
-    kind = parameters(request.headers.get("content-type", ""))[0]
+    kind = media_type(request.headers.get("content-type", ""))[0]
     if optional and not content:
         return {}
     if kind not in {DICOM_JSON, "application/json"}:

@@ -10,8 +10,8 @@ import marked
 import numpy as np
 from web_service import BOUNDARY, body
 
-from alnnode import phantom
-from alnnode.dicomweb import multipart, stow_json
+from alnnode import multipart, phantom
+from alnnode.dicomweb import stow_json
 from alnnode.dicomweb.part_storage import PartStorage
 from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import RejectedObject
@@ -134,7 +134,7 @@ class BodyTries:
                 yield content[start : start + 4096]
 
         async def store() -> None:
-            parts = multipart.parts(stream(), BOUNDARY, self._folder, PART)
+            parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
                 await stow_json.store(request, parts, self._folder)
             else:

@@ -40,11 +40,11 @@ from odd_objects import BAD
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, RTStructureSetStorage
 
-from alnnode import report
+from alnnode import multipart, report
 from alnnode.audit.trail import patient_in
 from alnnode.db import schema
 from alnnode.dicomweb import attribute_index as attributes
-from alnnode.dicomweb import dicom_json, matching, multipart, part_storage, wado, wado_metadata
+from alnnode.dicomweb import dicom_json, matching, part_storage, wado, wado_metadata
 from alnnode.errors import AlnnodeError, NotAnalysable, RejectedObject
 from alnnode.imaging import series, stored_image
 from alnnode.model import bundle as bundles
@@ -163,7 +163,7 @@ class Tries(BodyTries):
             async def stream():
                 yield self.spoilt(data)
 
-            async for part in multipart.parts(stream(), "b", self._seeds.folder, 1 << 20):
+            async for part in multipart.read_parts(stream(), "b", self._seeds.folder, 1 << 20):
                 part.close()
 
         try:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from web_service import body, content_type, part10, server
 
 from alnnode.audit import sender as senders
-from alnnode.audit.sender import Sender
+from alnnode.audit.sender import AuditSender
 from alnnode.cli import check
 from alnnode.cli.app import app
 from alnnode.db import schema
@@ -60,7 +60,7 @@ def listener(folder, audit, more=""):
     schema.migrate(url)
     running = Listener(folder, url, f"{more}\n{table(audit)}")
     running.start()
-    sender = Sender(running.settings)
+    sender = AuditSender(running.settings)
     try:
         yield running
     finally:
@@ -89,7 +89,7 @@ def test_who_sent_which_study_arrives_over_tls_with_one_message_for_each(tmp_pat
             assert (first.outcome, first.description, second.outcome) == (4, "1 instances were refused", 0)
             assert first.participants[0] == ("110153", "CT1", "127.0.0.1")
             assert first.requestors == ["CT1"]
-            assert first.things["2"].get("ParticipantObjectID") == "4711"
+            assert first.objects["2"].get("ParticipantObjectID") == "4711"
             assert not node.associate(called="NOBODY").is_established
             (alert,) = wait_for(lambda: repository.of("110113"))
             assert alert.types == ["110126"]
@@ -155,7 +155,7 @@ def web(tmp_path_factory):
     with udp_repository() as (repository, port):
         audit = Audit(to="udp", host="127.0.0.1", port=port)
         with server(folder, web=Web(tokens=access), audit=audit) as (url, opened):
-            sender = Sender(opened.settings)
+            sender = AuditSender(opened.settings)
             yield url, opened, repository
             sender.close()
 
@@ -233,7 +233,7 @@ def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
         udp_repository() as (repository, port),
         server(tmp_path, web=Web(tokens=access), audit=Audit(to="udp", host="127.0.0.1", port=port)) as (url, opened),
     ):
-        sender = Sender(opened.settings)
+        sender = AuditSender(opened.settings)
         opened.acceptor.accept(dicom_objects.data_set(image(1, STUDIES[0])), "1.2.840.10008.1.2.1", "CT1")
         (job,) = wait_for(opened.jobs.list)
         opened.jobs.complete_due(opened.settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
@@ -264,7 +264,7 @@ def test_a_client_that_asks_too_often_is_no_alert(tmp_path) -> None:
             opened,
         ),
     ):
-        sender = Sender(opened.settings)
+        sender = AuditSender(opened.settings)
         answers = {httpx.get(f"{url}/dicom-web/studies", headers=bearer(SECRET)).status_code for _ in range(40)}
         assert 429 in answers
         opened.trail.close()
@@ -290,7 +290,7 @@ def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
         ),
     ):
         settings, jobs, spool = opened.settings, opened.jobs, opened.spool
-        sender = Sender(settings)
+        sender = AuditSender(settings)
         for number in (1, 2):
             opened.acceptor.accept(dicom_objects.data_set(image(number, STUDIES[0])), "1.2.840.10008.1.2.1", "CT1")
         (job,) = wait_for(lambda: [job for job in jobs.list() if job.instances == 2])
@@ -302,7 +302,7 @@ def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
         Sweep(settings, jobs, Requests(opened.engine), spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
         (deleted,) = told(repository, "110105")
         assert (deleted.study, deleted.action, deleted.description) == (STUDIES[0], "D", "2 instances")
-        assert deleted.things["2"].get("ParticipantObjectID") == "4711"
+        assert deleted.objects["2"].get("ParticipantObjectID") == "4711"
         sender.close()
 
 

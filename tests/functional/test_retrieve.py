@@ -112,7 +112,7 @@ def test_orthanc_that_does_not_know_the_node_or_the_series(listener, tmp_path, m
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
         assert opened.worklist.get(UID).attempts == 2
         assert reason(opened).startswith(
-            "the series could not be fetched: archive pacs: it answers C-MOVE with status 0xC000 ("
+            "the series could not be fetched: archive pacs: the response to C-MOVE has status 0xC000 ("
         )
         with pytest.raises(ServiceError, match="does not hold the series"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, "1.2.3")
@@ -298,7 +298,7 @@ def test_an_archive_that_cannot_reach_the_node_gives_the_workitem_its_reason(lis
     with dcmqrscp(tmp_path, free_port()) as port, node(listener, pacs(port), attempts=1) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
-        assert "archive pacs: it answers C-MOVE with status 0x" in reason(opened)
+        assert "archive pacs: the response to C-MOVE has status 0x" in reason(opened)
         assert "0 objects sent, 3 failed" in reason(opened)
 
 

@@ -50,7 +50,7 @@ def destination(url, tmp_path, **more):
 def test_a_token_in_a_file_is_sent_and_may_change(archive, image, tmp_path) -> None:
     url, opened = archive
     to = destination(url, tmp_path, token_file=tmp_path / "token")
-    with pytest.raises(DeliveryError, match="secret cannot be read"):
+    with pytest.raises(DeliveryError, match="cannot read the file of its token or secret"):
         to.send(image)
     (tmp_path / "token").write_text("wrong\n")
     with pytest.raises(DeliveryRefused, match="401"):

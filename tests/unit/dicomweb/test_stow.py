@@ -119,7 +119,7 @@ def test_a_full_disk_is_503(tmp_path):
 
 def test_large_parts_do_not_stay_in_memory(node, monkeypatch):
     client, opened = node
-    monkeypatch.setattr("alnnode.dicomweb.multipart.IN_MEMORY", 1000)
+    monkeypatch.setattr("alnnode.multipart.IN_MEMORY", 1000)
     image = ct(1, side=512)
     assert stow(client, part10(image)).status_code == 200
     opened.acceptor.close()

@@ -10,10 +10,10 @@ from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
-from alnnode.audit.sender import Sender
+from alnnode.audit.sender import AuditSender
 from alnnode.db import schema
 from alnnode.db.rows import NewInstance, SeriesFacts
-from alnnode.deliver.destination import InMemoryDestination
+from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.records.comparison import Earlier
@@ -387,7 +387,7 @@ def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) 
     (delivery,) = bench.jobs.get(job).deliveries
     delivering.deliver(delivery.delivery_id, bench.runtime)
     bench.runtime.trail.close()
-    Sender(bench.runtime.settings).close()
+    AuditSender(bench.runtime.settings).close()
     told = [Read(line) for line in path.read_bytes().splitlines()]
     assert [(read.event, read.outcome) for read in told] == [
         ("110102", 0),
