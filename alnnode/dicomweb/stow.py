@@ -36,16 +36,16 @@ async def store(request: Request) -> Response:
     refusal = _refuse_head(request, study)
     if refusal is not None:
         return refusal
-    opened = dicomweb_services(request)
+    services = dicomweb_services(request)
     try:
-        opened.acceptor.check_room(0)
+        services.acceptor.check_room(0)
     except RejectedObject:
         return PlainTextResponse("too little disk space left", 503, {"Retry-After": "300"})
     _, parameters = multipart.media_type(request.headers["content-type"])
-    stow_request = StowRequest(opened.acceptor, principal(request).name, study)
-    folder = opened.spool.root / "incoming"
-    body = _limited(request.stream(), opened.settings.web.max_request_mb << 20)
-    parts = multipart.read_parts(body, parameters["boundary"], folder, opened.settings.listener.max_object_mb << 20)
+    stow_request = StowRequest(services.acceptor, principal(request).name, study)
+    folder = services.spool.root / "incoming"
+    body = _limited(request.stream(), services.settings.web.max_request_mb << 20)
+    parts = multipart.read_parts(body, parameters["boundary"], folder, services.settings.listener.max_object_mb << 20)
     outcome = stow_request.outcome
     try:
         if parameters.get("type", DICOM).lower() == DICOM_JSON:
@@ -56,7 +56,7 @@ async def store(request: Request) -> Response:
         log.info("stow_cut_off", stored=len(outcome.stored))
         return PlainTextResponse("the connection ended before the body was complete", 400)
     if outcome.fault is None:  # after an incomplete body the client may send the missing objects later
-        opened.acceptor.released({row.series_uid for row in outcome.stored})
+        services.acceptor.released({row.series_uid for row in outcome.stored})
     return _respond(request, study, outcome)
 
 

@@ -39,16 +39,16 @@ async def job(request: Request) -> Response:
     return await render_page(request, "job.html", values)
 
 
-def _job(opened: StatusServices, job_id: str) -> dict[str, Any]:
-    found = opened.jobs.get(job_id)
-    line = opened.overview.series({found.series_uid}).get(found.series_uid)
-    results = () if found.purged_at else opened.jobs.results(job_id)
+def _job(services: StatusServices, job_id: str) -> dict[str, Any]:
+    found = services.jobs.get(job_id)
+    line = services.overview.series({found.series_uid}).get(found.series_uid)
+    results = () if found.purged_at else services.jobs.results(job_id)
     reports = (row for row in results if row.role is ObjectRole.SR)
     return {
         "job": found,
         "line": line,
         "results": results,
-        "statements": next((report_text.read_statements(opened.spool.path(row.path)) for row in reports), []),
+        "statements": next((report_text.read_statements(services.spool.path(row.path)) for row in reports), []),
         "captures": [row for row in results if row.role is ObjectRole.CAPTURE],
         "events": _events(found, line),
         "cancellable": found.state in CANCELLABLE,
@@ -73,12 +73,12 @@ async def capture(request: Request) -> Response:
     """Show a small image of a capture."""
 
     def draw() -> bytes:
-        opened, position = status_services(request), request.path_params["position"]
-        request.state.study = opened.jobs.get(request.path_params["job"]).study_uid  # for the audit trail
-        rows = [row for row in opened.jobs.results(request.path_params["job"]) if row.position == position]
+        services, position = status_services(request), request.path_params["position"]
+        request.state.study = services.jobs.get(request.path_params["job"]).study_uid  # for the audit trail
+        rows = [row for row in services.jobs.results(request.path_params["job"]) if row.position == position]
         if not rows:
             raise NoSuchFrameError
-        return render(open_image(opened.spool.path(rows[0].path)), 1, "image/jpeg", Picture(viewport=THUMBNAIL))
+        return render(open_image(services.spool.path(rows[0].path)), 1, "image/jpeg", Picture(viewport=THUMBNAIL))
 
     try:
         return Response(await run_in_threadpool(draw), media_type="image/jpeg")

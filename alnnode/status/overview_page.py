@@ -34,23 +34,23 @@ async def overview(request: Request) -> Response:
     return await render_page(request, "overview.html", values)
 
 
-def _overview(opened: StatusServices, state: JobState | None) -> dict[str, Any]:
-    now, figures, data_dir = datetime.now(UTC), opened.overview, opened.settings.node.data_dir
+def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any]:
+    now, figures, data_dir = datetime.now(UTC), services.overview, services.settings.node.data_dir
     counts, oldest = figures.states(), figures.oldest(now)
     disk = shutil.disk_usage(data_dir)
     return {
-        **_job_table(opened, opened.jobs.list(state, LATEST_OF_STATE if state else LATEST)),
+        **_job_table(services, services.jobs.list(state, LATEST_OF_STATE if state else LATEST)),
         "state": state,
         "states": [(one, counts.get(one, 0), oldest.get(one)) for one in JobState],
         "throughput": plots.throughput(figures.hours(now=now)),
         "latency": plots.latency(figures.ended(now=now), now),
         "destinations": figures.destinations(),
-        "checks": opened.readiness.checks(),
+        "checks": services.readiness.checks(),
         "workers": heartbeat.ages(data_dir),
         "late": heartbeat.LATE,
-        "model": opened.model.read(),
+        "model": services.model.read(),
         "disk": disk,
-        "disk_low": disk.free >> 20 < opened.settings.retention.min_free_mb,
+        "disk_low": disk.free >> 20 < services.settings.retention.min_free_mb,
         "held": figures.held(),
     }
 
@@ -65,17 +65,17 @@ async def search(request: Request) -> Response:
     return await render_page(request, "search.html", {**found, "words": query})
 
 
-def _search(opened: StatusServices, query: str) -> dict[str, Any]:
-    stored = opened.catalogue.series()
-    attributes = opened.attributes.series_attributes(stored)
+def _search(services: StatusServices, query: str) -> dict[str, Any]:
+    stored = services.catalogue.series()
+    attributes = services.attributes.series_attributes(stored)
     studies = {
         series.study_uid
         for series, found in zip(stored, attributes, strict=True)
         if found is not None and query in found.get(ACCESSION_NUMBER, {}).get("Value", [])
     }
-    return _job_table(opened, [opened.jobs.get(job_id) for job_id in opened.overview.find(query, studies)])
+    return _job_table(services, [services.jobs.get(job_id) for job_id in services.overview.find(query, studies)])
 
 
-def _job_table(opened: StatusServices, jobs: Any) -> dict[str, Any]:
+def _job_table(services: StatusServices, jobs: Any) -> dict[str, Any]:
     """Return the values for a table of jobs in a template."""
-    return {"jobs": jobs, "series": opened.overview.series({job.series_uid for job in jobs})}
+    return {"jobs": jobs, "series": services.overview.series({job.series_uid for job in jobs})}

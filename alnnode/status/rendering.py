@@ -45,9 +45,11 @@ async def render_page(request: Request, template: str, values: dict[str, Any]) -
 
 def set_session_cookie(response: Response, request: Request, session: str) -> None:
     """Add the cookie of a session to a response."""
-    opened = http_services(request)
-    seconds = int(opened.settings.session_hours * 3600)
-    response.set_cookie(SESSION_COOKIE, session, max_age=seconds, httponly=True, samesite="strict", secure=opened.access.secure)
+    services = http_services(request)
+    seconds = int(services.settings.session_hours * 3600)
+    response.set_cookie(
+        SESSION_COOKIE, session, max_age=seconds, httponly=True, samesite="strict", secure=services.access.secure
+    )
 
 
 def render_template(template: str, values: dict[str, Any], status: int) -> Response:

@@ -34,31 +34,31 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def create(opened: WebServices) -> Starlette:
+def create(services: WebServices) -> Starlette:
     """Return the application; the caller closes the services after it has ended."""
     app = Starlette(
         routes=[entry.starlette_route() for entry in ROUTES],
-        middleware=_middleware(opened),
+        middleware=_middleware(services),
         exception_handlers={SQLAlchemyError: _answer_database_error},
         lifespan=_lifespan,
     )
-    app.state.services = opened
-    app.state.http = opened.http
-    app.state.dicomweb = opened.dicomweb
-    app.state.worklist = opened.worklist
-    app.state.status = opened.status
+    app.state.services = services
+    app.state.http = services.http
+    app.state.dicomweb = services.dicomweb
+    app.state.worklist = services.worklist
+    app.state.status = services.status
     return app
 
 
-def _middleware(opened: WebServices) -> list[Middleware]:
+def _middleware(services: WebServices) -> list[Middleware]:
     """Return the middleware, the outermost first."""
-    settings = opened.settings.web
+    settings = services.settings.web
     return [
-        Middleware(ResponseMiddleware, seconds=opened.status.metrics.request_seconds),
+        Middleware(ResponseMiddleware, seconds=services.status.metrics.request_seconds),
         Middleware(ForwardedAddress, proxies=settings.trusted_proxies),
         *_cors(settings),
-        Middleware(HttpAuditor, trail=opened.trail, catalogue=opened.dicomweb.catalogue, spool=opened.dicomweb.spool),
-        Middleware(Guard, access=opened.http.access, public_paths=public_paths(ROUTES)),
+        Middleware(HttpAuditor, trail=services.trail, catalogue=services.dicomweb.catalogue, spool=services.dicomweb.spool),
+        Middleware(Guard, access=services.http.access, public_paths=public_paths(ROUTES)),
     ]
 
 
@@ -78,11 +78,11 @@ def _cors(settings: Web) -> list[Middleware]:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Run the indexer, and the performer of workitems if the settings enable it, while the application runs."""
-    opened: WebServices = app.state.services
-    indexer = Indexer(opened.dicomweb.catalogue, opened.dicomweb.attributes)
-    performer = Performer(opened.worklist)
+    services: WebServices = app.state.services
+    indexer = Indexer(services.dicomweb.catalogue, services.dicomweb.attributes)
+    performer = Performer(services.worklist)
     indexer.start()
-    if opened.settings.worklist.perform:
+    if services.settings.worklist.perform:
         performer.start()
     yield
     await run_in_threadpool(performer.close)

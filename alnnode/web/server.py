@@ -36,14 +36,14 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
     """
     silence()
     listening = listen(settings)
-    opened = WebServices.open(settings)
+    services = WebServices.open(settings)
     port = listening.getsockname()[1]
     try:
-        server = Server(configure(settings, opened), lambda: ready(port))
+        server = Server(configure(settings, services), lambda: ready(port))
         log.info("web_listening", port=port)
         server.run(sockets=[listening])
     finally:
-        opened.close()
+        services.close()
         listening.close()
     log.info("web_stopped")
 
@@ -65,7 +65,7 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def configure(settings: Settings, opened: WebServices) -> uvicorn.Config:
+def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
     """Return the configuration of uvicorn.
 
     Raises:
@@ -73,7 +73,7 @@ def configure(settings: Settings, opened: WebServices) -> uvicorn.Config:
     """
     web = settings.web
     config = uvicorn.Config(
-        create(opened),
+        create(services),
         log_config=None,
         access_log=False,  # paths contain UIDs
         server_header=False,

@@ -25,31 +25,31 @@ INTERVAL = 0.25  # seconds between two queries for new reports
 
 async def channel(socket: WebSocket) -> None:
     """Serve ``/subscribers/{aetitle}``: send the reports that wait for this AE, then each new report, as one text message each."""
-    opened, title = worklist_services(socket), socket.path_params["aetitle"].strip()
+    services, title = worklist_services(socket), socket.path_params["aetitle"].strip()
     await socket.accept()
     async with anyio.create_task_group() as group:
-        group.start_soon(_send_events, socket, opened, title)
+        group.start_soon(_send_events, socket, services, title)
         while (await socket.receive())["type"] != "websocket.disconnect":
             pass  # messages of the subscriber have no meaning in the standard
         group.cancel_scope.cancel()
 
 
-async def _send_events(socket: WebSocket, opened: WorklistServices, title: str) -> None:
-    last = await run_in_threadpool(opened.event_reports.before_first_unsent, title)
+async def _send_events(socket: WebSocket, services: WorklistServices, title: str) -> None:
+    last = await run_in_threadpool(services.event_reports.before_first_unsent, title)
     number = 0
     while True:
-        for event in await run_in_threadpool(opened.event_reports.after, title, last):
+        for event in await run_in_threadpool(services.event_reports.after, title, last):
             number += 1
             try:
-                await socket.send_json(await run_in_threadpool(_report, opened, event, number))
+                await socket.send_json(await run_in_threadpool(_report, services, event, number))
             except WebSocketDisconnect:
                 return
             last = max(last, event.event_id)
-            await run_in_threadpool(opened.event_reports.mark_sent, event.event_id)
+            await run_in_threadpool(services.event_reports.mark_sent, event.event_id)
         await anyio.sleep(INTERVAL)
 
 
-def _report(opened: WorklistServices, event: EventRow, number: int) -> Json:
+def _report(services: WorklistServices, event: EventRow, number: int) -> Json:
     """Return an event report (PS3.4 Table CC.2.4-1)."""
     report: Json = {
         "00000002": ups.text("UI", ups.EVENT_SOP_CLASS),
@@ -58,7 +58,7 @@ def _report(opened: WorklistServices, event: EventRow, number: int) -> Json:
         "00001002": ups.text("US", event.event_type),
     }
     try:
-        document = opened.worklist.get(event.workitem_uid).document
+        document = services.worklist.get(event.workitem_uid).document
     except (WorkitemRefused, FileNotFoundError):
         document = {}
     progress = ups.first_item(document, ups.PROGRESS)

@@ -30,7 +30,7 @@ _AE_TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")  # PS3.5 section 6.2, AE
 @answers_refusals
 async def subscribe(request: Request) -> Response:
     """Answer ``POST …/workitems/{workitem}/subscribers/{aetitle}``."""
-    opened, uid, title = worklist_services(request), request.path_params["workitem"], request.path_params["aetitle"].strip()
+    services, uid, title = worklist_services(request), request.path_params["workitem"], request.path_params["aetitle"].strip()
     lock = request.query_params.get("deletionlock", "false")
     if not _AE_TITLE.fullmatch(title):
         return PlainTextResponse("the AE title in the URL must have 1 to 16 characters", 400)
@@ -41,10 +41,10 @@ async def subscribe(request: Request) -> Response:
             conditions = _conditions(request) if uid == FILTERED else None
         except matching.InvalidQueryError as error:
             return PlainTextResponse(str(error), 400)
-        await run_in_threadpool(_subscribe_globally, opened, title, conditions, lock=lock == "true")
+        await run_in_threadpool(_subscribe_globally, services, title, conditions, lock=lock == "true")
     else:
-        item = await run_in_threadpool(opened.worklist.get, uid)
-        await run_in_threadpool(opened.subscriptions.subscribe, uid, title, lock=lock == "true", state=item.state)
+        item = await run_in_threadpool(services.worklist.get, uid)
+        await run_in_threadpool(services.subscriptions.subscribe, uid, title, lock=lock == "true", state=item.state)
     channel = re.sub(r"^http", "ws", service_url(request)) + f"/subscribers/{quote(title)}"
     return Response(status_code=201, headers={"Content-Location": channel})
 
@@ -62,10 +62,10 @@ def _conditions(request: Request) -> Json:
     return {one.path[0]: {"vr": one.vr, "Value": [one.value]} for one in filters}
 
 
-def _subscribe_globally(opened: WorklistServices, title: str, conditions: Json | None, *, lock: bool) -> None:
-    documents = opened.worklist.documents
+def _subscribe_globally(services: WorklistServices, title: str, conditions: Json | None, *, lock: bool) -> None:
+    documents = services.worklist.documents
     only = None if conditions is None else Filter(conditions, documents.write(conditions))
-    earlier = opened.subscriptions.subscribe_globally(title, lock=lock, only=only, read=documents.read)
+    earlier = services.subscriptions.subscribe_globally(title, lock=lock, only=only, read=documents.read)
     if earlier is not None:
         documents.delete(earlier)
 
