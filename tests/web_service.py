@@ -17,7 +17,7 @@ BOUNDARY = "a-boundary"
 
 
 def flat(services: WebServices) -> SimpleNamespace:
-    """What the routes of all packages work with, in one record for tests."""
+    """Return the services of all packages in one record, for tests."""
     return SimpleNamespace(
         services=services,
         settings=services.settings,

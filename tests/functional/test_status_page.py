@@ -1,4 +1,4 @@
-"""The status page: what it shows, what its forms may do, and how it looks and reads in a real Chromium."""
+"""The status page: its content, the checks of its forms, and its accessibility in Chromium."""
 
 import html
 import os
@@ -32,7 +32,7 @@ ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
 
 
 def fill(opened, client):
-    """A node with a bit of everything: its job that waits for a destination, one that failed, one that is being received."""
+    """Fill a node with a job that waits for a destination, a failed job, and a job that is being received."""
     of = analysis(2)
     files = list(ct_files(of.volume))
     job = received(opened, client, files)
@@ -57,7 +57,7 @@ def node(tmp_path):
 
 
 def history(opened, series_uid):
-    """Jobs of a day, as an evening's and a morning's lists leave them."""
+    """Add the jobs of one day, most of them in the evening and in the morning."""
     random, now = Random(1), datetime.now(UTC)
     with opened.jobs._writer.begin() as connection:
         for number in range(90):
@@ -82,7 +82,7 @@ def log_in(client, name="admin"):
     return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
 
 
-def test_the_page_says_what_is_there_and_nothing_of_patients(node) -> None:
+def test_the_page_shows_jobs_and_results_without_patient_data(node) -> None:
     client, opened, (job, failed, _) = node
     log_in(client, "read")
     page = client.get("/").text
@@ -134,7 +134,7 @@ def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
     assert opened.jobs.due_deliveries() == ()
     assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 409
     assert client.post(f"/jobs/{waiting}/cancel", data={"csrf": csrf}).status_code == 409
-    # A session alone never stores.
+    # A session without a token cannot store objects.
     assert client.post("/dicom-web/studies", content=b"").status_code == 403
     client.cookies.clear()
     assert client.post(f"/jobs/{job}/retry", headers={"Authorization": "Bearer admin-secret"}).status_code == 200
@@ -144,7 +144,7 @@ def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
     assert client.get("/", headers={"Accept": "text/html"}, follow_redirects=False).headers["location"] == "/login?next=/"
 
 
-def test_a_login_that_is_wrong_or_leads_elsewhere(tmp_path) -> None:
+def test_a_login_with_a_wrong_token_or_a_redirect_to_another_site(tmp_path) -> None:
     with service(tmp_path, web=Web(tokens=TOKENS)) as (client, _):
         assert client.post("/login", data={"token": "guess"}).status_code == 403
         elsewhere = client.post("/login?next=//evil.example/", data={"token": "read-secret"}, follow_redirects=False)
@@ -153,7 +153,7 @@ def test_a_login_that_is_wrong_or_leads_elsewhere(tmp_path) -> None:
         assert answers[-1] == 429
 
 
-def test_without_tokens_forms_still_need_their_own_session(tmp_path) -> None:
+def test_without_tokens_forms_still_need_the_csrf_token_of_their_session(tmp_path) -> None:
     with service(tmp_path) as (client, opened):
         _, failed, _ = fill(opened, client)
         assert client.post(f"/jobs/{failed}/retry").status_code == 403
@@ -178,7 +178,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
         history(opened, opened.jobs.get(waiting).series_uid)
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
         for scheme in ("light", "dark"):
-            # axe is injected by the debugger; the page's own policy, which allows no script, is checked before.
+            # The debugger injects axe; the test checks before that the policy of the page allows no scripts.
             context = browser.new_context(viewport={"width": 1360, "height": 1000}, color_scheme=scheme, bypass_csp=True)
             page = context.new_page()
             elsewhere: list[str] = []
@@ -198,7 +198,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             check(page, f"job {scheme}")
             viewers.picture(page, f"status-job-{scheme}.png", full_page=True)
             page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page must fit the width of a phone"
             context.close()
             assert elsewhere == []
         page = browser.new_page()

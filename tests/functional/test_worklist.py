@@ -1,4 +1,4 @@
-"""The node as performer of workitems: claims, follows its job, fetches from an archive, completes or cancels; the worklist on both databases."""
+"""The node performs workitems: it claims them, fetches their input, and completes or cancels them. The worklist runs on both databases."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -88,10 +88,10 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     client.post(f"{ROOT}?{late}", json=workitem(STUDY, SERIES))
     for _ in range(3):
         performer.once()
-    assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
+    assert state(client, late) == "COMPLETED", "the series is already analysed: the results are the same"
 
 
-def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch) -> None:
+def test_a_failing_workitem_does_not_stop_the_others(node, monkeypatch) -> None:
     client, opened, performer = node
     job = images(client, opened)
     for uid, series in (("1.2.3.1", "1.2.3.99"), (UID, SERIES)):
@@ -108,7 +108,7 @@ def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch)
 
 
 @pytest.mark.parametrize("other", ["bundle_digest", "settings_digest"])
-def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_now(node, other) -> None:
+def test_a_workitem_does_not_get_results_of_another_model_or_other_settings(node, other) -> None:
     client, opened, performer = node
     before = images(client, opened)
     analysed(opened, before, report.build(analysis(1), CONTEXT), {"pacs": ["sr"]}, **{other: "0" * 64})
@@ -135,7 +135,7 @@ def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_no
         {"ScheduledStationNameCodeSequence": attribute("SQ", ups.code("OTHER", "L", "Other"))},
     ],
 )
-def test_what_is_not_for_this_node_now_is_left_alone(node, changes) -> None:
+def test_a_workitem_that_is_not_for_this_node_now_is_not_claimed(node, changes) -> None:
     client, opened, performer = node
     images(client, opened)
     assert client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes)).status_code == 201
@@ -158,7 +158,7 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
 
 
 def unrouted(client, opened):
-    """A series that no route wants; its job."""
+    """Store a series that no route selects; return its job."""
     job = images(client, opened)
     opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
     assert opened.jobs.get(job).state is JobState.SKIPPED
@@ -183,7 +183,7 @@ def test_an_analysis_that_a_workitem_started_is_canceled_on_request(node) -> Non
     )
 
 
-def test_an_analysis_that_a_route_asked_for_goes_on_without_the_workitem(node) -> None:
+def test_a_job_of_a_route_continues_after_its_workitem_is_canceled(node) -> None:
     client, opened, performer = node
     job = images(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
@@ -197,7 +197,7 @@ def test_an_analysis_that_a_route_asked_for_goes_on_without_the_workitem(node) -
     assert opened.jobs.get(job).state is JobState.RUNNING
 
 
-def test_a_job_goes_on_until_the_last_workitem_that_waits_for_it_is_canceled(node) -> None:
+def test_a_job_continues_until_its_last_workitem_is_canceled(node) -> None:
     client, opened, performer = node
     job = unrouted(client, opened)
     for uid in (UID, "1.2.3.4"):
@@ -213,7 +213,7 @@ def test_a_job_goes_on_until_the_last_workitem_that_waits_for_it_is_canceled(nod
     assert opened.jobs.get(job).state is JobState.FAILED
 
 
-def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
+def test_a_series_that_no_route_selects_is_analysed_for_a_workitem(node) -> None:
     client, opened, performer = node
     job = unrouted(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
@@ -230,7 +230,7 @@ def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
         ({"url": "http://127.0.0.1:9/dicom-web/studies/1"}, "no configured archive has"),
     ],
 )
-def test_an_input_that_cannot_be_had_cancels_the_workitem(node, changes, words) -> None:
+def test_a_workitem_without_available_input_is_canceled(node, changes, words) -> None:
     client, _, performer = node
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes))
     for _ in range(2):
@@ -261,7 +261,7 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
             performer.close()
 
 
-def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowed(tmp_path, monkeypatch) -> None:
+def test_a_fetch_is_retried_as_often_as_the_settings_allow(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with server(tmp_path / "archive") as (url, _):
         archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
@@ -274,7 +274,7 @@ def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowe
             performer.close()
 
 
-def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path) -> None:
+def test_event_reports_are_sent_over_a_real_connection_and_wait_without_one(tmp_path) -> None:
     import httpx
     from websockets.exceptions import InvalidStatus
     from websockets.sync.client import connect
@@ -290,7 +290,7 @@ def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path)
             connect(channel)
         with connect(channel, additional_headers=headers) as socket:
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "SCHEDULED"
-            socket.send("what a subscriber says means nothing")
+            socket.send("a message without a meaning")
             opened.worklist.change_state(UID, StateChange(UpsState.IN_PROGRESS, TRANSACTION))
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "IN PROGRESS"
         opened.worklist.update(UID, TRANSACTION, performed())
@@ -301,7 +301,7 @@ def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path)
             client.post(f"{ROOT}/1.2.9/subscribers/WATCHER")
             assert ups.value(json.loads(socket.recv(20)), "00001000") == "1.2.9"
             heard = []
-            while "1.2.9" not in heard:  # the one before may have gone to both
+            while "1.2.9" not in heard:  # both connections may have received the report before
                 heard.append(ups.value(json.loads(second.recv(20)), "00001000"))
 
 
@@ -311,7 +311,7 @@ def refused(call, *arguments, **options):
     return caught.value.status
 
 
-def test_the_states_on_both_databases(engine, tmp_path) -> None:
+def test_the_state_transitions_on_both_databases(engine, tmp_path) -> None:
     worklist, subscriptions = Worklist(engine, Spool(tmp_path / "spool")), Subscriptions(engine)
     read = worklist.documents.read
     conditions = {"00100020": attribute("LO", "SECRET-ID")}

@@ -1,4 +1,4 @@
-"""No route without a token says anything; roles, sessions, names."""
+"""Access control: routes without a token, roles, sessions, blocked addresses and host names."""
 
 import re
 from hashlib import sha256
@@ -57,7 +57,7 @@ def test_no_route_answers_without_a_token_but_health_and_login(tmp_path, monkeyp
                     pass
 
 
-def test_health_needs_no_token_and_says_no_more_than_yes_or_no(tmp_path):
+def test_health_needs_no_token_and_answers_only_true_or_false(tmp_path):
     with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
         assert client.get("/health/live").json() == {"live": True}
         answer = client.get("/health/ready")
@@ -109,10 +109,10 @@ def test_wrong_tokens_behind_a_trusted_proxy_are_those_of_their_client(tmp_path)
 
         assert [ask("10.0.0.1", "192.0.2.1") for _ in range(25)][-1] == 429
         assert ask("10.0.0.1", "192.0.2.2") == 401, "another client of the same proxy"
-        assert ask("::1", "192.0.2.1:4711, 10.3.3.3") == 429, "by way of two proxies"
-        assert ask("10.0.0.1", "192.0.2.2, 192.0.2.1") == 429, "what the client itself says is not believed"
+        assert ask("::1", "192.0.2.1:4711, 10.3.3.3") == 429, "through two proxies"
+        assert ask("10.0.0.1", "192.0.2.2, 192.0.2.1") == 429, "the header value of the client itself is ignored"
         assert ask("10.0.0.1") == 401
-        assert ask("192.0.2.9", "192.0.2.1") == 401, "nobody else may say for whom it asks"
+        assert ask("192.0.2.9", "192.0.2.1") == 401, "the header of a peer that is not a trusted proxy is ignored"
         assert ask("10.0.0.1", "[2001:db8::1]:443") == 401
         assert ask("10.0.0.1", "none") == 401
 
@@ -153,7 +153,7 @@ def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
     assert access.identify(headers) is None
 
 
-def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path):
+def test_after_logout_a_copy_of_the_cookie_is_refused(tmp_path):
     with service(tmp_path, web=Web(tokens=(token(),))) as (client, opened):
         client.post("/login", data={"token": "s" * 20}, follow_redirects=False)
         cookie = {"Cookie": f"alnnode_session={client.cookies['alnnode_session']}"}
@@ -165,7 +165,7 @@ def test_a_session_that_was_left_is_over_also_for_a_copy_of_its_cookie(tmp_path)
         assert client.get("/metrics", headers=cookie).status_code == 401
 
 
-def test_a_damaged_database_is_503_with_words_and_says_nothing_of_it(tmp_path):
+def test_a_damaged_database_is_503_without_its_message(tmp_path):
     with service(tmp_path) as (client, opened):
         opened.engine.dispose()
         path = tmp_path / "alnnode.db"
@@ -180,7 +180,7 @@ def test_a_damaged_database_is_503_with_words_and_says_nothing_of_it(tmp_path):
         assert client.get("/health/live").status_code == 200
 
 
-def test_links_are_of_the_node_and_not_of_the_host_that_the_client_names(tmp_path):
+def test_urls_in_responses_do_not_use_the_host_header(tmp_path):
     headers = {"Host": "evil.example:99", "Authorization": f"Bearer {'s' * 20}"}
     for url, expected in (("", "http://127.0.0.1:8124"), ("https://ai.example.org", "https://ai.example.org")):
         folder = tmp_path / str(len(url))
@@ -193,7 +193,7 @@ def test_links_are_of_the_node_and_not_of_the_host_that_the_client_names(tmp_pat
         assert answer.json()["00081190"]["Value"] == [f"http://localhost:8124/dicom-web/studies/{STUDY}"]
 
 
-def test_answers_carry_the_headers_that_keep_browsers_safe(tmp_path):
+def test_responses_have_security_headers(tmp_path):
     with service(tmp_path, web=Web(cors_origins=("https://viewer.example",))) as (client, _):
         answer = client.get("/metrics", headers={"Origin": "https://viewer.example"})
         assert answer.headers["access-control-allow-origin"] == "https://viewer.example"

@@ -1,4 +1,4 @@
-"""Tokens of an OpenID Connect issuer, signed here and checked against keys that a server on loopback gives; and the rate of requests."""
+"""Tokens of an OpenID Connect issuer, verified with keys from a server on loopback; and the limit of the request rate."""
 
 import hmac
 import json
@@ -23,13 +23,13 @@ from alnnode.settings import Oidc, Web, WebToken
 
 ISSUER, AUDIENCE = "https://login.example.org", "alnnode"
 KEY = RSAKey.generate_key(2048, {"kid": "one"})
-OTHER = RSAKey.generate_key(2048, {"kid": "one"})  # of somebody who knows the key's name
+OTHER = RSAKey.generate_key(2048, {"kid": "one"})  # another key with the same key id
 LATER = ECKey.generate_key("P-256", {"kid": "two"})
 
 
 @pytest.fixture
 def issuer():
-    """The URL of a key set, the keys in it, and how often it was asked for."""
+    """The URL of a key set, the keys in it, and the requests for it."""
     keys, asked = [KEY], []
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def spelt(data):
 
 
 def headed(alg):
-    """The claims of a good token under a header of another algorithm."""
+    """The claims of a valid token with the header of another algorithm."""
     return f"{spelt(json.dumps({'alg': alg, 'kid': 'one'}).encode())}.{token().split('.')[1]}"
 
 
@@ -75,12 +75,12 @@ def unsigned():
 
 
 def confused():
-    """Signed with the public key, as if it were a secret that both sides know."""
+    """A token whose HMAC uses the public key as the secret."""
     content = headed("HS256")
     return f"{content}.{spelt(hmac.digest(KEY.as_pem(private=False), content.encode(), 'sha256'))}"
 
 
-def test_a_good_token_is_taken_with_its_roles(issuer) -> None:
+def test_a_valid_token_is_accepted_with_its_roles(issuer) -> None:
     url, _, asked = issuer
     verifier = OidcVerifier(settings(url))
     assert verifier.verify(token()) == ("pacs", {"read"})
@@ -94,14 +94,14 @@ def test_a_good_token_is_taken_with_its_roles(issuer) -> None:
     "bad",
     [
         pytest.param(lambda: token(exp=int(time.time()) - 60), id="expired"),
-        pytest.param(lambda: token(exp=None), id="without an end"),
+        pytest.param(lambda: token(exp=None), id="no expiry"),
         pytest.param(lambda: token(nbf=int(time.time()) + 600), id="not yet"),
         pytest.param(lambda: token(aud="another"), id="wrong audience"),
         pytest.param(lambda: token(aud=None), id="no audience"),
         pytest.param(lambda: token(iss="https://evil.example"), id="wrong issuer"),
         pytest.param(unsigned, id="alg none"),
         pytest.param(confused, id="signed with the public key"),
-        pytest.param(lambda: token(OTHER), id="another key of that name"),
+        pytest.param(lambda: token(OTHER), id="another key with that id"),
         pytest.param(lambda: token(kid="unknown"), id="unknown kid"),
         pytest.param(lambda: token(kid=None), id="no kid"),
         pytest.param(lambda: token()[:-4] + "AAAA", id="altered"),
@@ -109,11 +109,11 @@ def test_a_good_token_is_taken_with_its_roles(issuer) -> None:
         pytest.param(lambda: token() + "." + "x" * 20_000, id="too long"),
     ],
 )
-def test_a_token_that_is_not_good_is_refused(issuer, bad) -> None:
+def test_an_invalid_token_is_refused(issuer, bad) -> None:
     assert OidcVerifier(settings(issuer[0])).verify(bad()) is None
 
 
-def test_new_keys_are_found_but_not_by_asking_all_the_time(issuer, monkeypatch) -> None:
+def test_new_keys_are_fetched_at_most_once_per_interval(issuer, monkeypatch) -> None:
     url, keys, asked = issuer
     verifier = OidcVerifier(settings(url))
     assert verifier.verify(token()) is not None
@@ -126,7 +126,7 @@ def test_new_keys_are_found_but_not_by_asking_all_the_time(issuer, monkeypatch) 
     assert len(asked) == 2
 
 
-def test_keys_may_lie_in_a_file_and_roles_anywhere(tmp_path) -> None:
+def test_keys_from_a_file_and_roles_from_a_nested_claim(tmp_path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         OidcVerifier(settings(tmp_path / "keys.json"))
     (tmp_path / "keys.json").write_text(json.dumps(KeySet([KEY]).as_dict(private=False)))
@@ -138,7 +138,7 @@ def test_keys_may_lie_in_a_file_and_roles_anywhere(tmp_path) -> None:
         settings("http://login.example.org/keys")
 
 
-def test_the_service_takes_them(issuer, tmp_path) -> None:
+def test_the_service_accepts_tokens_of_the_issuer(issuer, tmp_path) -> None:
     with service(tmp_path, web=Web(oidc=settings(issuer[0]))) as (client, _):
 
         def ask(path, given, method="GET"):
@@ -159,7 +159,7 @@ def test_the_service_takes_them(issuer, tmp_path) -> None:
             pass
 
 
-def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None:
+def test_a_client_that_exceeds_the_request_rate_is_refused(tmp_path, monkeypatch) -> None:
     with service(tmp_path, web=Web(max_rate=1)) as (client, _):
         answers = [client.get("/health/live") for _ in range(15)]
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
@@ -173,18 +173,18 @@ def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None
     assert [rate.allows("a") for _ in range(2)] == [True, False]
 
 
-def test_a_known_key_is_not_waited_for_while_the_issuer_is_asked_for_another(issuer) -> None:
+def test_a_token_of_a_known_key_does_not_wait_for_a_request_for_keys(issuer) -> None:
     verifier = OidcVerifier(settings(issuer[0]))
     assert verifier.verify(token())
     found = []
-    with verifier._lock:  # as who asks the issuer holds it
+    with verifier._lock:  # as during a request for keys
         checker = Thread(target=lambda: found.append(verifier.verify(token())), daemon=True)
         checker.start()
         checker.join(10)
         assert found
 
 
-def test_a_token_of_the_issuer_cannot_pass_for_one_of_the_settings(issuer):
+def test_a_name_of_the_issuer_never_equals_one_of_the_settings(issuer):
     local = (
         WebToken(name="CT1", sha256="0" * 64),
         WebToken(name="oidc_PACS2", sha256="1" * 64),

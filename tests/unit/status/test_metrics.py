@@ -1,4 +1,4 @@
-"""/metrics holds what it is meant to, and every name that the dashboard and the alerts of deploy/ ask for."""
+"""/metrics contains the values of a node, and every name that the dashboard and the alerts in deploy/ use."""
 
 import json
 import re
@@ -22,7 +22,7 @@ NAME = re.compile(r"\balnnode_[a-z_]+\b")
 
 @pytest.fixture
 def metrics(tmp_path):
-    """What the metrics of a node say that received, works, delivers and has a worklist: {sample name: {labels: value}}."""
+    """The metrics of a node that has received and analysed series and has a worklist: {sample name: {labels: value}}."""
     with service(tmp_path) as (client, opened):
         job = received(opened, client, [part10(ct(1)), part10(ct(2))])
         claim = ready(opened, job)
@@ -53,7 +53,7 @@ def only(samples, **labels):
     return next(value for key, value in samples.items() if dict(key).items() >= labels.items())
 
 
-def test_what_a_worker_tells_is_in_the_metrics(metrics) -> None:
+def test_the_metrics_contain_what_workers_report(metrics) -> None:
     assert only(metrics["alnnode_step_seconds_count"], step="read") == 1
     assert only(metrics["alnnode_step_seconds_sum"], step="locate") >= 0
     buckets = metrics["alnnode_node_probability_bucket"]
@@ -63,7 +63,7 @@ def test_what_a_worker_tells_is_in_the_metrics(metrics) -> None:
     assert only(metrics["alnnode_workitems"], state="SCHEDULED") == 1
 
 
-def test_every_name_that_deploy_asks_for_is_there(metrics) -> None:
+def test_every_metric_that_deploy_uses_exists(metrics) -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "alnnode.json").read_text(encoding="utf-8"))
     asked = {name for panel in dashboard["panels"] for target in panel["targets"] for name in NAME.findall(target["expr"])}
     assert len(dashboard["panels"]) >= 12
@@ -73,7 +73,7 @@ def test_every_name_that_deploy_asks_for_is_there(metrics) -> None:
     assert asked - set(metrics) == set()
 
 
-def test_a_step_that_cannot_be_noted_ends_no_job(tmp_path) -> None:
+def test_a_failing_database_does_not_stop_the_step_timer(tmp_path) -> None:
     from alnnode.db import engine
 
     figures = Figures(engine.create(f"sqlite:///{tmp_path / 'empty.db'}"))
