@@ -33,12 +33,12 @@ def _search(level: str) -> Operation:
         summary=text,
         responses={200: response(text, DICOM_JSON), **failures(400, 406)},
         parameters=(
-            query_parameter("limit", "integer", "at most so many"),
-            query_parameter("offset", "integer", "leave out so many"),
-            query_parameter("includefield", "string", "keywords or tags, divided by commas, or all"),
-            query_parameter("fuzzymatching", "boolean", "not supported: a Warning is answered"),
-            query_parameter("PatientName", "string", "any attribute by keyword or tag; * and ? are wildcards"),
-            query_parameter("StudyDate", "string", "a date, or a range as 20260101-20260131"),
+            query_parameter("limit", "integer", "Maximum number of results"),
+            query_parameter("offset", "integer", "Number of results to skip"),
+            query_parameter("includefield", "string", "Keywords or tags, separated by commas, or all"),
+            query_parameter("fuzzymatching", "boolean", "Not supported: the response has a Warning header"),
+            query_parameter("PatientName", "string", "Any attribute by keyword or tag; * and ? are wildcards"),
+            query_parameter("StudyDate", "string", "A date, or a range such as 20260101-20260131"),
         ),
     )
 
@@ -55,9 +55,11 @@ def _picture(text: str) -> Operation:
         summary=text,
         responses={200: response(text, "image/jpeg", "image/png"), **failures(400, 404, 406)},
         parameters=(
-            query_parameter("window", "string", "centre, width and function: 40,400,linear"),
-            query_parameter("viewport", "string", "width, height; and left, top, width, height of the part to show"),
-            query_parameter("quality", "integer", "of JPEG, 1 to 100"),
+            query_parameter("window", "string", "Window centre, width and function, for example 40,400,linear"),
+            query_parameter(
+                "viewport", "string", "Width and height; optionally left, top, width and height of the region to show"
+            ),
+            query_parameter("quality", "integer", "JPEG quality, 1 to 100"),
         ),
     )
 
@@ -68,18 +70,18 @@ _STORE = Operation(
     responses={
         200: _STORED,
         202: _STORED,
-        400: response("the body is not what its Content-Type says"),
-        406: response("only DICOM JSON is answered"),
+        400: response("The body does not match its Content-Type"),
+        406: response("The response is available only as DICOM JSON"),
         409: _STORED,
-        413: response("too large"),
-        415: response("another body than multipart/related with application/dicom or application/dicom+json"),
-        503: response("too little disk space"),
+        413: response("The body is too large"),
+        415: response("The body must be multipart/related with application/dicom or application/dicom+json"),
+        503: response("The node has too little disk space"),
     },
     request_body={"required": True, "content": {MULTIPART_RELATED: {"schema": {"type": "string", "format": "binary"}}}},
 )
 _METADATA = Operation(
-    summary="Everything but bulk data",
-    responses={200: response("Everything but bulk data", DICOM_JSON), **failures(404, 406)},
+    summary="All attributes except bulk data",
+    responses={200: response("All attributes except bulk data", DICOM_JSON), **failures(404, 406)},
 )
 _BULK_DATA = Operation(
     summary="A binary value",
@@ -89,7 +91,7 @@ _FRAMES = Operation(
     summary="Frames, numbered from 1",
     responses={200: response("Frames, numbered from 1", MULTIPART_RELATED, OCTETS), **failures(400, 404, 406)},
 )
-_THUMBNAIL, _RENDERED = _picture("A small picture"), _picture("A picture for people")
+_THUMBNAIL, _RENDERED = _picture("A thumbnail"), _picture("A rendered image")
 
 ROUTES = (
     *(

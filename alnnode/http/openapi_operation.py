@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 DICOM_JSON, DICOM, OCTETS = "application/dicom+json", "application/dicom", "application/octet-stream"
 MULTIPART_RELATED = "multipart/related"
 _FAILURES = {
-    400: "not understood",
-    404: "not held",
-    406: "not to be had in this form",
-    409: "the workitem's state does not allow it",
-    410: "deleted",
-    413: "too large",
-    415: "another body than application/dicom+json",
-    503: "not now",
+    400: "The request is not valid",
+    404: "The node does not hold the object",
+    406: "The object is not available in an accepted media type",
+    409: "The state of the workitem does not allow the request",
+    410: "The workitem was deleted",
+    413: "The body is too large",
+    415: "The body must be application/dicom+json",
+    503: "The service is not available at present",
 }
-_UNAUTHORISED = {401: {"description": "a token is needed"}, 403: {"description": "the token's roles do not allow it"}}
+_UNAUTHORISED = {401: {"description": "A token is needed"}, 403: {"description": "The token does not have the role"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,14 +9,14 @@ from alnnode.status.metrics import metrics
 from alnnode.status.rendering import FOLDER
 
 _LIVE = Operation(
-    summary="Whether the service answers", responses={200: response("Whether the service answers", "application/json")}
+    summary="Whether the service responds", responses={200: response("Whether the service responds", "application/json")}
 )
 _READY = Operation(
-    summary="Whether the node can take and analyse images",
-    responses={200: response("Whether the node can take and analyse images", "application/json"), **failures(503)},
+    summary="Whether the node can receive and analyse images",
+    responses={200: response("Whether the node can receive and analyse images", "application/json"), **failures(503)},
 )
 _METRICS = Operation(
-    summary="Figures for Prometheus", responses={200: response("Figures for Prometheus", "text/plain"), **failures(503)}
+    summary="Metrics for Prometheus", responses={200: response("Metrics for Prometheus", "text/plain"), **failures(503)}
 )
 
 ROUTES = (

@@ -45,15 +45,15 @@ _CREATE = _change(
     201,
     (400, 409),
     _BODY,
-    query_parameter("workitem", "string", "its UID; without, the data set's or a new one"),
+    query_parameter("workitem", "string", "UID of the workitem; by default that of the data set, or a generated one"),
 )
 _SEARCH = Operation(
     summary="Search for workitems",
     responses={200: response("Search for workitems", DICOM_JSON), **failures(400, 406)},
     parameters=(
-        query_parameter("limit", "integer", "at most so many"),
-        query_parameter("offset", "integer", "leave out so many"),
-        query_parameter("ProcedureStepState", "string", "any attribute by keyword or tag"),
+        query_parameter("limit", "integer", "Maximum number of results"),
+        query_parameter("offset", "integer", "Number of results to skip"),
+        query_parameter("ProcedureStepState", "string", "Any attribute by keyword or tag"),
     ),
 )
 _RETRIEVE = Operation(
@@ -65,20 +65,20 @@ _UPDATE = _change(
     200,
     (400, 404, 409, 410),
     _BODY,
-    query_parameter("transaction-uid", "string", "of who claimed it"),
+    query_parameter("transaction-uid", "string", "Transaction UID under which the workitem was claimed"),
 )
-_CHANGE_STATE = _change("Claim, complete or cancel", 200, (400, 404, 409, 410), _BODY)
-_REQUEST_CANCEL = _change("Ask for cancellation", 202, (400, 404, 409, 410), _OPTIONAL_BODY)
+_CHANGE_STATE = _change("Claim, complete or cancel a workitem", 200, (400, 404, 409, 410), _BODY)
+_REQUEST_CANCEL = _change("Request the cancellation of a workitem", 202, (400, 404, 409, 410), _OPTIONAL_BODY)
 _SUBSCRIBE = _change(
-    "Subscribe to a workitem, or to the worklist",
+    "Subscribe to a workitem, or to all workitems",
     201,
     (400, 404, 410),
     None,
-    query_parameter("deletionlock", "boolean", "keep the workitem until the subscription ends"),
-    query_parameter("filter", "string", "attribute=value,…: of a filtered subscription to the worklist"),
+    query_parameter("deletionlock", "boolean", "Whether workitems are kept until the subscription ends"),
+    query_parameter("filter", "string", "Conditions of a filtered subscription: attribute=value,…"),
 )
 _UNSUBSCRIBE = _change("End a subscription", 200, (400, 404))
-_SUSPEND = _change("Follow nothing that is to come", 200, (400, 404))
+_SUSPEND = _change("Suspend a global subscription", 200, (400, 404))
 
 ROUTES = (
     _route("POST", WORKITEMS, workitem_resource.create, Role.SEND, _CREATE),
