@@ -19,6 +19,7 @@ from alnnode.dicomweb import stow_json
 from alnnode.dicomweb.stow_outcome import PROCESSING_FAILURE, Failure, Outcome, check_kind
 from alnnode.errors import RejectedObject
 from alnnode.receive import file_meta
+from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
 from alnnode.web.services import principal, root, services
@@ -137,7 +138,8 @@ def take(acceptor: Acceptor, part: multipart.BodyPart, sender: str, study: str |
         try:
             _check(part, data, meta)
             with data[meta.offset :] as data_set:
-                return acceptor.take(data_set, meta.syntax, sender, meta.sop_class, meta.sop_instance, study)
+                request = StoreRequest(meta.syntax, sender, meta.sop_class, meta.sop_instance, study)
+                return acceptor.store(data_set, request)
         except RejectedObject as error:
             log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=sender)
             return Failure(meta.sop_class, meta.sop_instance, error.status)

@@ -28,6 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from alnnode import multipart
 from alnnode.dicomweb.stow_outcome import Failure, Outcome, check_kind
 from alnnode.errors import RejectedObject
+from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
 
@@ -148,7 +149,8 @@ def _one(acceptor: Acceptor, document: Any, bulk: _Bulk, sender: str, study: str
         sop_class, sop_instance = (uid if valid_uid(uid) else "" for uid in given)
         data = _encoded(dataset, syntax)
         check_kind(sop_class, syntax)
-        outcome.stored.append(acceptor.take(data, syntax, sender, sop_class, sop_instance, study))
+        request = StoreRequest(syntax, sender, sop_class, sop_instance, study)
+        outcome.stored.append(acceptor.store(data, request))
     except RejectedObject as error:
         log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=sender)
         outcome.failed.append(Failure(sop_class, sop_instance, error.status))

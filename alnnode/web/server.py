@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 
 from alnnode.errors import ServiceError
-from alnnode.receive.scp import silence
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.web.app import create
 from alnnode.web.connection_limits import Door, Limits
 from alnnode.web.http_connection import Connection
@@ -34,7 +34,7 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
         ServiceError: the address cannot be listened on, or the certificate cannot be used.
         SettingsError: the secret of a token cannot be read.
     """
-    silence()
+    silence_libraries()
     listening = listen(settings)
     opened = Services.open(settings)
     port = listening.getsockname()[1]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
+    from alnnode.receive.acceptor import StoreRequest
+
 UID = "2.25.4711"
 PART = 1 << 20  # bytes of a part, at most
 
@@ -66,11 +68,11 @@ class MarkSeeds:
         self.objects = [marked.encoded(one) for one in made]
 
 
-class Door:
-    """Stands for the acceptor: reads the header of what it is given, and keeps nothing."""
+class HeaderReader:
+    """Replaces the acceptor: reads the header of each object, and stores nothing."""
 
-    def take(self, data: Any, syntax: str, sender: str, *_: object) -> Any:
-        return header.read(bytes(data), syntax, sender)
+    def store(self, data: Any, request: StoreRequest) -> Any:
+        return header.read(bytes(data), request.transfer_syntax, request.calling_ae)
 
 
 class BodyTries:
@@ -134,9 +136,9 @@ class BodyTries:
         async def store() -> None:
             parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
-                await stow_json.store(Door(), parts, self._folder, "FUZZ", None, outcome)
+                await stow_json.store(HeaderReader(), parts, self._folder, "FUZZ", None, outcome)
             else:
-                await stow.Store(Door(), "FUZZ", None, outcome).all(parts)
+                await stow.Store(HeaderReader(), "FUZZ", None, outcome).all(parts)
 
         asyncio.run(store())
         if outcome.fault is not None or outcome.failed:
