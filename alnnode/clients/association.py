@@ -12,7 +12,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
-from alnnode.tls import client_context, remembering
+from alnnode.tls import client_context, record_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -147,7 +147,7 @@ class ServiceUser:
             context = client_context(settings)
         except ServiceError as error:
             raise DeliveryError(f"{self.name}: {error}") from error
-        return _Tls(context, settings.server_name or self.peer.host, remembering(context))
+        return _Tls(context, settings.server_name or self.peer.host, record_failures(context))
 
     def _connected(self, event: evt.Event) -> None:
         """Set two options that pynetdicom does not: Nagle's algorithm delays each object by 40 ms, and a read has no timeout."""

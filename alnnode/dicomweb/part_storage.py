@@ -16,6 +16,7 @@ from alnnode import multipart
 from alnnode.dicomweb.stow_request import PROCESSING_FAILURE, StoreFailure, check_supported
 from alnnode.errors import RejectedObject
 from alnnode.receive import file_meta
+from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
 
@@ -73,9 +74,8 @@ def store_part(request: StowRequest, part: multipart.BodyPart) -> NewInstance | 
         try:
             _read_head(part, data, head)
             with data[head.data_set_offset :] as data_set:
-                return request.acceptor.take(
-                    data_set, head.syntax, request.sender, head.sop_class, head.sop_instance, request.study
-                )
+                store_request = StoreRequest(head.syntax, request.sender, head.sop_class, head.sop_instance, request.study)
+                return request.acceptor.store(data_set, store_request)
         except RejectedObject as error:
             log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=request.sender)
             return StoreFailure(head.sop_class, head.sop_instance, error.status)

@@ -28,6 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from alnnode import multipart
 from alnnode.dicomweb.stow_request import StoreFailure, check_supported
 from alnnode.errors import RejectedObject
+from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
 
@@ -152,8 +153,8 @@ def _store_object(request: StowRequest, document: Any, bulk: _BulkData) -> None:
         sop_class, sop_instance = (uid if valid_uid(uid) else "" for uid in given)
         data = _encoded(dataset, syntax)
         check_supported(sop_class, syntax)
-        row = request.acceptor.take(data, syntax, request.sender, sop_class, sop_instance, request.study)
-        request.outcome.stored.append(row)
+        store_request = StoreRequest(syntax, request.sender, sop_class, sop_instance, request.study)
+        request.outcome.stored.append(request.acceptor.store(data, store_request))
     except RejectedObject as error:
         log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=request.sender)
         request.outcome.failed.append(StoreFailure(sop_class, sop_instance, error.status))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
-from alnnode.http.connection_limits import within
+from alnnode.http.http_connection_limits import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

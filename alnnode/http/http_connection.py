@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
-    from alnnode.http.connection_limits import ConnectionLimiter
+    from alnnode.http.http_connection_limits import HttpConnectionLimiter
 
 MAX_LINE = 8 << 10  # bytes of a request line or header field
 MAX_HEAD = 32 << 10  # bytes of a head; also the bytes of body framing without content: chunk extensions, trailers
 MAX_LINES = 100  # header fields
 MAX_PIPELINE = 8  # pipelined requests that wait for the response to the request in progress
-PROGRESS = 64 << 10  # bytes of a request or response body that must be transferred every `ConnectionLimits.body` seconds
+PROGRESS = 64 << 10  # bytes of a request or response body that must be transferred every `HttpConnectionLimits.body` seconds
 HANDSHAKE = 10.0  # timeout in seconds for the TLS handshake
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 33\r\n"
@@ -65,9 +65,9 @@ class _HeadMeter:
 
 
 class HttpConnection(HttpToolsProtocol):
-    """A connection that a `ConnectionLimiter` counts."""
+    """A connection that a `HttpConnectionLimiter` counts."""
 
-    def __init__(self, limiter: ConnectionLimiter, tls: ssl.SSLContext | None, **options: Any) -> None:
+    def __init__(self, limiter: HttpConnectionLimiter, tls: ssl.SSLContext | None, **options: Any) -> None:
         super().__init__(**options)
         self.address = ""
         self._limiter, self._tls = limiter, tls

@@ -11,9 +11,9 @@ import structlog
 import uvicorn
 
 from alnnode.errors import ServiceError
-from alnnode.http.connection_limits import ConnectionLimiter, ConnectionLimits
 from alnnode.http.http_connection import HttpConnection
-from alnnode.receive.scp import silence
+from alnnode.http.http_connection_limits import HttpConnectionLimiter, HttpConnectionLimits
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.web.app import create
 from alnnode.web.services import WebServices
 
@@ -34,7 +34,7 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
         ServiceError: the service cannot listen on the address, or the certificate cannot be used.
         SettingsError: the secret of a token cannot be read.
     """
-    silence()
+    silence_libraries()
     listening = listen(settings)
     services = WebServices.open(settings)
     port = listening.getsockname()[1]
@@ -91,8 +91,8 @@ def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
     except OSError as error:
         raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
     # HttpConnection performs the TLS handshake itself, so that the limiter counts the connection and limits the time before.
-    limiter = ConnectionLimiter(
-        ConnectionLimits(
+    limiter = HttpConnectionLimiter(
+        HttpConnectionLimits(
             requests=web.max_connections,
             peer_requests=web.max_peer_connections,
             head=web.header_timeout,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
+    from alnnode.receive.acceptor import StoreRequest
+
 UID = "2.25.4711"
 PART = 1 << 20  # bytes of a part, at most
 
@@ -67,11 +69,11 @@ class MarkSeeds:
         self.objects = [marked.encoded(one) for one in made]
 
 
-class FakeAcceptor:
-    """Stands for the acceptor: reads the header of an object, and stores nothing."""
+class HeaderReader:
+    """Replaces the acceptor: reads the header of each object, and stores nothing."""
 
-    def take(self, data: Any, syntax: str, sender: str, *_: object) -> Any:
-        return header.read(bytes(data), syntax, sender)
+    def store(self, data: Any, request: StoreRequest) -> Any:
+        return header.read(bytes(data), request.transfer_syntax, request.calling_ae)
 
 
 class BodyTries:
@@ -126,7 +128,7 @@ class BodyTries:
         return b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
 
     def _store(self, content: bytes, *, as_json: bool) -> None:
-        request = StowRequest(FakeAcceptor(), "FUZZ", None)
+        request = StowRequest(HeaderReader(), "FUZZ", None)
         outcome = request.outcome
 
         async def stream() -> AsyncIterator[bytes]:

@@ -34,8 +34,8 @@ from alnnode.imaging import decode, part10
 from alnnode.imaging.frames import Frame
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
-from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.scp import silence
+from alnnode.receive.acceptor import Acceptor, StoreRequest
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.settings import load
 from alnnode.spool.spool import Spool
 
@@ -93,7 +93,8 @@ def door(path: Path, settings: Settings) -> str:
     with tempfile.TemporaryDirectory() as folder:
         acceptor = Acceptor(settings, Jobs(engines.create(settings.database_url)), Spool(Path(folder)))
         try:
-            acceptor.accept(*split(path), "CORPUS")
+            data, syntax = split(path)
+            acceptor.store(data, StoreRequest(syntax, "CORPUS"))
         except RejectedObject as error:
             return f"refused, 0x{error.status:04X}"
         else:
@@ -186,7 +187,7 @@ def isolated(work: Callable[[], str]) -> str:
 
 def run(everything: list[Path], folder: Path) -> Tally:
     """Try all; what the door needs is kept below a folder of ours."""
-    silence()
+    silence_libraries()
     warnings.simplefilter("ignore")
     start, tally = time.monotonic(), Tally(len(everything))
     config = folder / "config.toml"

@@ -51,7 +51,7 @@ from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.receive import header
 from alnnode.receive.file_meta import data_set_offset
-from alnnode.receive.scp import silence
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.spool.spool import Spool
 from chaos.bodies import BodyTries, MarkSeeds
 
@@ -359,7 +359,7 @@ def _unharmed(node: Listener, threads: Path, before: int) -> list[str]:
 def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Fuzz the readers for so long."""
     seeds, outcomes, findings = Seeds(folder), Counter(), []
-    silence()
+    silence_libraries()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     until, number = time.monotonic() + seconds, 0

@@ -19,15 +19,15 @@ def acknowledge_before_fsync() -> None:
     """Success is answered while the bytes are still in memory."""
     from alnnode.receive.acceptor import Acceptor
 
-    keep = Acceptor._keep
+    store = Acceptor._store
 
     def later(self: Any, row: Any, content: Any) -> None:
         data = bytes(content)
-        timer = threading.Timer(4 * DELAY, lambda: keep(self, row, data))
+        timer = threading.Timer(4 * DELAY, lambda: store(self, row, data))
         timer.daemon = True
         timer.start()
 
-    Acceptor._keep = later
+    Acceptor._store = later
 
 
 def enqueue_before_commit() -> None:
@@ -65,15 +65,15 @@ def quote_a_name() -> None:
     """A line of the log names the patient."""
     import structlog
 
-    from alnnode.receive.scp import Receiver
+    from alnnode.receive.association_events import AssociationEvents
 
-    store = Receiver._store
+    store = AssociationEvents._store
 
     def telling(self: Any, event: Any) -> Any:
         structlog.get_logger("alnnode").debug("stored", patient=str(event.dataset.get("PatientName")))
         return store(self, event)
 
-    Receiver._store = telling
+    AssociationEvents._store = telling
 
 
 def raise_a_name() -> None:

@@ -23,7 +23,7 @@ from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.errors import ServiceError
-from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.acceptor import Acceptor, StoreRequest
 from alnnode.records import JobState
 from alnnode.settings import Node as NodeSettings
 from alnnode.settings import Settings
@@ -267,7 +267,7 @@ def test_postgresql_restarts_while_rows_are_committed(tmp_path) -> None:
             with engines.create(url).connect() as other:
                 other.execute(text("LOCK TABLE instances"))
                 for number in range(5):
-                    acceptor.accept(dicom_objects.data_set(dicom_objects.ct(number)), "1.2.840.10008.1.2.1", "CT1")
+                    acceptor.store(dicom_objects.data_set(dicom_objects.ct(number)), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
                 waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
                 with engines.for_single_reads(engines.create(url)).connect() as looking:
                     wait_for(lambda: looking.execute(waiting).scalar_one())  # the recorder, in the middle of its transaction

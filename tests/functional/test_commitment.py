@@ -23,7 +23,7 @@ from alnnode.db import engine, schema
 from alnnode.db.rows import ResultRow
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.deliver.commitments import MAX_RESENDS, Commitments
-from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.acceptor import Acceptor, StoreRequest
 from alnnode.receive.commitment_requests import Requests
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import Destination, load
@@ -269,7 +269,7 @@ class Bench:
         self.runtime = Runtime(self.settings)
         self.jobs = self.runtime.jobs
         acceptor = Acceptor(settings, self.jobs, self.listener.spool)
-        acceptor.accept(dicom_objects.data_set(IMAGE), EXPLICIT, "CT1")
+        acceptor.store(dicom_objects.data_set(IMAGE), StoreRequest(EXPLICIT, "CT1"))
         acceptor.close()
         (self.job,) = self.jobs.complete_due(settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
         self._analyse()

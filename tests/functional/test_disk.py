@@ -12,7 +12,7 @@ from chaos.rig import Disk
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine, schema
 from alnnode.errors import RejectedObject
-from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.acceptor import Acceptor, StoreRequest
 from alnnode.receive.commitment_requests import Requests
 from alnnode.receive.sweep import Sweep
 from alnnode.records import JobState
@@ -57,7 +57,7 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     series: list[str] = []
     contents = [dicom_objects.data_set(image) for image in images]
     with pytest.raises(RejectedObject) as refusal:
-        series.extend(acceptor.accept(content, "1.2.840.10008.1.2.1", "CT1") for content in contents)
+        series.extend(acceptor.store(content, StoreRequest("1.2.840.10008.1.2.1", "CT1")).series_uid for content in contents)
     assert refusal.value.status == 0xA700
     assert shutil.disk_usage(small).free > 15 << 20, "refused too late"
     acceptor.close()
@@ -83,5 +83,5 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     assert len(kept) == len(series) - len(purged)
     assert (orphan.exists(), young.exists()) == (False, True)
     acceptor = Acceptor(settings, jobs, spool)
-    assert acceptor.accept(dicom_objects.data_set(images[-1]), "1.2.840.10008.1.2.1", "CT1")
+    assert acceptor.store(dicom_objects.data_set(images[-1]), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
     acceptor.close()

@@ -23,7 +23,7 @@ CHECK_INTERVAL = 0.5  # seconds between two checks for connections without progr
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionLimits:
+class HttpConnectionLimits:
     """The limits of the service.
 
     Attributes:
@@ -55,10 +55,10 @@ class LimitedConnection(Protocol):
         ...
 
 
-class ConnectionLimiter:
+class HttpConnectionLimiter:
     """Counts connections. Only the thread of the event loop may use it."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: HttpConnectionLimits) -> None:
         self.limits = limits
         self._waiting: dict[LimitedConnection, None] = {}  # in the order in which they began to wait
         self._busy: set[LimitedConnection] = set()
