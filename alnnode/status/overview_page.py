@@ -35,23 +35,23 @@ async def overview(request: Request) -> Response:
 
 
 def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any]:
-    now, figures, data_dir = datetime.now(UTC), services.overview, services.settings.node.data_dir
-    counts, oldest = figures.states(), figures.oldest(now)
+    now, jobs, data_dir = datetime.now(UTC), services.overview, services.settings.node.data_dir
+    counts, oldest = jobs.states(), jobs.oldest(now)
     disk = shutil.disk_usage(data_dir)
     return {
         **_job_table(services, services.jobs.list(state, LATEST_OF_STATE if state else LATEST)),
         "state": state,
         "states": [(one, counts.get(one, 0), oldest.get(one)) for one in JobState],
-        "throughput": plots.throughput(figures.hours(now=now)),
-        "latency": plots.latency(figures.ended(now=now), now),
-        "destinations": figures.destinations(),
+        "throughput": plots.throughput(jobs.hours(now=now)),
+        "latency": plots.latency(jobs.ended(now=now), now),
+        "destinations": jobs.destinations(),
         "checks": services.readiness.checks(),
         "workers": heartbeat.ages(data_dir),
         "late": heartbeat.LATE,
         "model": services.model.read(),
         "disk": disk,
         "disk_low": disk.free >> 20 < services.settings.retention.min_free_mb,
-        "held": figures.held(),
+        "held": jobs.held(),
     }
 
 
