@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from alnnode.analyse.jobs import Jobs
     from alnnode.db.rows import NewInstance, SeriesFacts
+    from alnnode.receive.received_series import ReceivedSeries
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
 
@@ -36,9 +36,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Acceptor:
     """Checks, keeps and records incoming objects. Safe to share between threads; `close` it at the end."""
 
-    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool) -> None:
-        self._jobs, self._spool = jobs, spool
-        self._recorder = Recorder(jobs, spool)
+    def __init__(self, settings: Settings, received: ReceivedSeries, spool: Spool) -> None:
+        self._received, self._spool = received, spool
+        self._recorder = Recorder(received, spool)
         self._facts: dict[tuple[str, str], SeriesFacts] = {}
         self._comparing = threading.Lock()  # two files are in memory for it, decoded
         self._min_free_mb = settings.retention.min_free_mb
@@ -138,20 +138,20 @@ class Acceptor:
             RejectedObject: it is another object.
         """
         try:
-            known = self._jobs.digest(row.sop_instance_uid)
+            known = self._received.digest(row.sop_instance_uid)
             if known in {None, row.sha256}:
                 return True
             self._check_same(self._spool.path(row.path), path)
         except BaseException:
-            self._spool.settle([path])
+            self._spool.remove_pending([path])
             raise
-        self._spool.settle([path])
+        self._spool.remove_pending([path])
         return False
 
     def _compare_pending(self, row: NewInstance, parts: Sequence[bytes | memoryview]) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)
         uid = row.sop_instance_uid
-        known = self._jobs.digest(uid) or file_meta.digest_of(path) or self._jobs.digest(uid)
+        known = self._received.digest(uid) or file_meta.digest_of(path) or self._received.digest(uid)
         if known is None:
             # It was there, was refused, and is gone: the sender's next try meets a settled state.
             raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender sends this object just now")

@@ -22,7 +22,6 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
 from alnnode.clients import commitment_scu
 from alnnode.db import engine as engines
@@ -32,11 +31,12 @@ from alnnode.errors import RejectedObject, ServiceError
 from alnnode.receive import recorder
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.auditing import Witness
-from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.receive.commitment_scp import Committer
 from alnnode.receive.connection_limits import WAITING, Gate, Limits
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.presentation_contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.receive.spill import Keeping, Spilled
 from alnnode.receive.transport import Entity, Server, fault_of
 from alnnode.receive.user_identity import Identities
@@ -138,7 +138,9 @@ class Receiver:
 
     def _report(self, event: Event) -> tuple[int, None]:
         """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
-        return commitment_scu.take_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
+        return commitment_scu.take_report(
+            event, lambda result: commitment_answers.record_answer(result, self._commitments)
+        ), None
 
     def _released(self, event: Event) -> None:
         self._acceptor.released(self._series.pop(event.assoc, ()))
@@ -204,12 +206,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     """
     wait = _hear_signals() if stop is None else stop.wait
     engine = engines.create(settings.database_url, settings.database.pool_size)
-    jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
-    replayed = recorder.replay(jobs, spool)
+    received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
+    replayed = recorder.replay(received, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)
-    acceptor, trail = Acceptor(settings, jobs, spool), Trail(settings)
-    committer = Committer(settings, Requests(engine), spool)
+    acceptor, trail = Acceptor(settings, received, spool), Trail(settings)
+    committer = Committer(settings, CommitmentRequests(engine), spool)
     committer.start()
     try:
         witness = Witness(settings, trail, spool)

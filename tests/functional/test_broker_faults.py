@@ -24,6 +24,7 @@ from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.errors import ServiceError
 from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Node as NodeSettings
 from alnnode.settings import Settings
@@ -262,7 +263,7 @@ def test_postgresql_restarts_while_rows_are_committed(tmp_path) -> None:
         schema.migrate(url)
         jobs, spool = Jobs(engines.create(url)), Spool(tmp_path / "spool")
         settings = Settings(node=NodeSettings(data_dir=tmp_path), database={"url": url}, retention={"min_free_mb": 0})
-        acceptor = Acceptor(settings, jobs, spool)
+        acceptor = Acceptor(settings, ReceivedSeries(engines.create(url)), spool)
         try:
             with engines.create(url).connect() as other:
                 other.execute(text("LOCK TABLE instances"))

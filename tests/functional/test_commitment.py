@@ -14,9 +14,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from stages import TERMS
 from typer.testing import CliRunner
 from viewers import orthanc
 
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.cli.app import app
 from alnnode.clients.commitment_scu import read_request, read_result
 from alnnode.db import engine, schema
@@ -24,12 +26,14 @@ from alnnode.db.rows import ResultRow
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.deliver.commitments import MAX_RESENDS, Commitments
 from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.commitment_requests import CommitmentRequests
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole
+from alnnode.retention.file_retention import FileExpiry, FileRetention
 from alnnode.settings import Destination, load
 from alnnode.status.overview import Overview
 from workers import delivering
-from workers.analyst import Runtime
+from workers.runtime import Runtime
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMAGE = dicom_objects.ct(1)
@@ -152,7 +156,7 @@ def reasons(result) -> dict[str, int]:
 def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'alnnode.db'}"
     schema.migrate(url)
-    requests, overview = Requests(engine.create(url)), Overview(engine.create(url))
+    requests, overview = CommitmentRequests(engine.create(url)), Overview(engine.create(url))
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=31)
     one, other, _, new = (
@@ -267,15 +271,17 @@ class Bench:
         )
         self.settings = settings.model_copy(update={"destinations": (pacs,)})
         self.runtime = Runtime(self.settings)
-        self.jobs = self.runtime.jobs
-        acceptor = Acceptor(settings, self.jobs, self.listener.spool)
+        self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
+        self.database = engine.create(url)
+        self.operator, received = OperatorActions(self.database), ReceivedSeries(self.database)
+        acceptor = Acceptor(settings, received, self.listener.spool)
         acceptor.accept(dicom_objects.data_set(IMAGE), EXPLICIT, "CT1")
         acceptor.close()
-        (self.job,) = self.jobs.complete_due(settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
+        (self.job,) = received.complete_due(settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
         self._analyse()
 
     def _analyse(self) -> None:
-        claim = self.jobs.claim(self.job, timedelta(minutes=1), 3, bundle_digest="b", settings_digest="s")
+        claim = self.jobs.claim(self.job, TERMS)
         rows = []
         for number in range(3):
             result = dicom_objects.ct(number, series="2.25.77")
@@ -284,7 +290,7 @@ class Bench:
             path = self.listener.spool.put_result(self.job, result.SOPInstanceUID, data)
             names = (SecondaryCaptureImageStorage, result.SOPInstanceUID, "2.25.77", result.StudyInstanceUID, EXPLICIT)
             rows.append(ResultRow(number, ObjectRole.CAPTURE, *names, sha256(data), path))
-        assert self.jobs.analysed(self.job, claim.attempt, rows, {"pacs": ("capture",)})
+        assert self.jobs.analysed(claim, rows, {"pacs": ("capture",)})
         self.uids = [row.sop_instance_uid for row in rows]
 
     def ask_at_most(self, attempts: int) -> None:
@@ -294,7 +300,7 @@ class Bench:
 
     def turn(self) -> None:
         """What the sweep and the worker do once."""
-        for delivery in self.jobs.due_deliveries():
+        for delivery in self.deliveries.due():
             delivering.deliver(delivery, self.runtime)
 
     def until(self, condition, seconds=30):
@@ -314,7 +320,8 @@ class Bench:
 
     def purged(self) -> int:
         later = datetime.now(UTC) + timedelta(days=1)
-        return self.jobs.purge(later, later, self.listener.spool.delete)
+        files = FileRetention(self.database, self.listener.spool, self.runtime.trail)
+        return files.delete_expired(FileExpiry(later, later, later))
 
 
 def part10(dataset) -> bytes:
@@ -377,7 +384,7 @@ def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
     assert "1 objects were not committed" in made.delivery.last_error
     assert "no such object instance (0x0112)" in made.delivery.last_error
     assert made.state is JobState.ANALYSED
-    made.jobs.move_deliveries("pacs", datetime.now(UTC))  # as if the wait was over
+    made.deliveries.reschedule("pacs", datetime.now(UTC))  # as if the wait was over
     made.until(lambda: made.state is JobState.DELIVERED)
     assert sorted(peer.stored) == sorted([*made.uids, made.uids[1]])
     assert len(peer.asked) == 2
@@ -396,7 +403,7 @@ def test_what_is_never_committed_fails_with_the_reason_and_a_person_can_retry_it
     assert made.jobs.get(made.job).reason == (
         "destination pacs refused: 1 of 3 objects are not committed though they were sent 4 times: no such object"
     )
-    assert made.jobs.retry(made.job) is JobState.ANALYSED
+    assert made.operator.retry(made.job) is JobState.ANALYSED
     # An answer that comes late still counts, and one that nobody asked for does not.
     assert commitments.answered("2.25.0", set(made.uids), {}, now)
     assert made.state is JobState.DELIVERED
@@ -429,7 +436,7 @@ def test_a_pacs_that_never_answers_fails_the_delivery_and_a_person_can_retry_it(
     made.ask_at_most(100)
     made.listener.start()
     peer.answer = "other"
-    made.jobs.retry(made.job)
+    made.operator.retry(made.job)
     made.until(lambda: made.state is JobState.DELIVERED)
     assert len(peer.stored) == 2 * len(made.uids)
 
@@ -440,7 +447,7 @@ def test_an_answer_of_which_something_is_left_open_begins_the_count_again(bench)
     peer.answer = "never"
     made.until(lambda: len(peer.asked) == 2)
     now = datetime.now(UTC)
-    assert made.runtime.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
+    assert made.runtime.tables.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
     made.until(lambda: len(peer.asked) == 4)
     assert made.state is JobState.ANALYSED
     made.until(lambda: made.state is JobState.FAILED)

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from alnnode.analyse import overdue
 from alnnode.analyse.jobs import Jobs
-from alnnode.db import engine, schema
+from alnnode.analyse.operator_actions import OperatorActions
+from alnnode.db import engine, requeue, schema
 from alnnode.db.rows import NewInstance, SeriesFacts
+from alnnode.deliver.deliveries import Deliveries
 from alnnode.errors import ServiceError
 from alnnode.node import private_redis
 from alnnode.process.supervised import Part
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import load
 from alnnode.task_queue import ANALYSE, DELIVER, Producer
@@ -90,7 +92,9 @@ class Node:
         )
         self.settings = load(self.config)
         schema.migrate(self.settings.database_url)
-        self.jobs = Jobs(engine.create(self.settings.database_url, 5))
+        database = engine.create(self.settings.database_url, 5)
+        self.jobs, self.received, self.deliveries = Jobs(database), ReceivedSeries(database), Deliveries(database)
+        self.operator = OperatorActions(database)
         self.producer = Producer(self.settings)
         self.redis = Part(
             "redis",
@@ -122,14 +126,14 @@ class Node:
             self._sweep.start()
 
     def _sweeping(self) -> None:
-        """What `ingest.sweep` does with jobs; its own tests are elsewhere."""
+        """Do what the sweep does with jobs and deliveries; its own tests are elsewhere."""
         while not self._stop.wait(0.1):
             try:
                 lost = self.jobs.lost(queued=lambda: self.producer.queued(ANALYSE))
-                for job in (*self.jobs.complete_due(self.settings.completion, lambda _: None), *lost):
-                    self.producer.analyse(job)
-                for delivery in self.jobs.due_deliveries(queued=lambda: self.producer.queued(DELIVER)):
-                    self.producer.deliver(delivery)
+                for job in (*self.received.complete_due(self.settings.completion, lambda _: None), *lost):
+                    self.producer.enqueue_analysis(job)
+                for delivery in self.deliveries.due(queued=lambda: self.producer.queued(DELIVER)):
+                    self.producer.enqueue_delivery(delivery)
             except ServiceError:
                 continue
 
@@ -145,7 +149,7 @@ class Node:
         self._number += 1
         uid = f"1.2.3.{self._number}"
         now = datetime.now(UTC)
-        self.jobs.record_instances(
+        self.received.record_instances(
             [
                 NewInstance(
                     sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
@@ -179,8 +183,8 @@ def pacs():
 
 @pytest.fixture
 def make_node(tmp_path, monkeypatch):
-    # What the sweep waits before it takes a task for lost; the node waits longer, for nothing depends on it.
-    monkeypatch.setattr(overdue, "REQUEUE_AFTER", timedelta(seconds=1))
+    # The time after which the sweep enqueues a task again; the node waits longer, because nothing depends on it.
+    monkeypatch.setattr(requeue, "REQUEUE_AFTER", timedelta(seconds=1))
     nodes = []
 
     def make(**options) -> Node:
@@ -199,7 +203,7 @@ def test_results_arrive_once_and_a_second_sending_adds_nothing(make_node, pacs) 
     assert node.end(job).state is JobState.DELIVERED
     first = sorted(pacs.received)
     assert len(first) == 3
-    node.jobs.retry(job)
+    node.operator.retry(job)
     wait_for(lambda: len(pacs.received) == 6)
     assert node.end(job).state is JobState.DELIVERED
     assert sorted(pacs.received) == sorted(first * 2), "other bytes or UIDs the second time"
