@@ -106,7 +106,7 @@ def _request_commitment(claim: DeliveryClaim, runtime: Runtime) -> None:
         runtime.tables.deliveries.delivered(claim.delivery_id)
         return
     if claim.unanswered >= settings.commitment_attempts:
-        raise DeliveryRefused(f"it took {claim.unanswered} storage commitment questions and answered none")
+        raise DeliveryRefused(f"it accepted {claim.unanswered} storage commitment requests and answered none")
     commitments, transaction_uid = runtime.tables.commitments, generate_uid(prefix=None)
     commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]

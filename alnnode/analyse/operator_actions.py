@@ -85,7 +85,7 @@ class OperatorActions:
 
 
 def _files_deleted() -> JobConflict:
-    return JobConflict("the images of this job are no longer kept; send the series again")
+    return JobConflict("the files of this job were deleted; send the series again")
 
 
 def _retry(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:

@@ -1,4 +1,4 @@
-"""The clock is set back by an hour, or forward: nothing waits for a time that will not come for long, on SQLite and on PostgreSQL."""
+"""The clock is set back or forward by an hour: no row waits for the old time, on SQLite and on PostgreSQL."""
 
 import os
 import time
@@ -21,7 +21,7 @@ from alnnode.spool.spool import Spool
 from workers import delivering
 from workers.runtime import ANALYSIS_LEASE, DELIVERY_LEASE, Runtime
 
-HOUR = 3600.0  # seconds that the clock is set back by: what was written at `HOUR` is followed by what happens at 0
+HOUR = 3600.0  # seconds by which the clock is set back: rows are written at `HOUR`, and read at 0
 WAITS = {"pacs": timedelta(minutes=15)}
 
 
@@ -113,7 +113,7 @@ def test_a_clock_that_is_set_forward_costs_one_more_try_at_most(stages) -> None:
     job = ready(stages, 0)
     first = claim(stages, job, 20)
     assert stages.jobs.lost(at(HOUR)) == (job,)
-    assert stages.jobs.renew(first, LEASE, at(HOUR + 1)), "nobody took it meanwhile"
+    assert stages.jobs.renew(first, LEASE, at(HOUR + 1)), "another worker claimed it"
     assert claim(stages, job, HOUR + 2) is None
     assert stages.jobs.analysed(first, REPORT, {"pacs": BOTH}, now=at(HOUR + 3))
     assert stages.jobs.get(job).state is JobState.ANALYSED

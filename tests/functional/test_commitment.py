@@ -1,4 +1,4 @@
-"""Storage commitment in both directions: real listeners, real peers, answers on the same and on other associations, lost and late ones."""
+"""Storage commitment as SCP and SCU: real listeners and peers; answers on the same and on other associations, lost and late."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ IMAGE = dicom_objects.ct(1)
 
 
 class Peer:
-    """A PACS and a router: keeps results that it is told, and answers questions as ``answer`` says, on its own association or the same.
+    """A PACS and a router: records the results that it receives, and answers requests as ``answer`` says, on the same association or its own.
 
     Attributes:
         results: what the node told, with whether its association was the peer's own.
@@ -97,7 +97,7 @@ class Peer:
 
     def _reply(self, association, transaction, objects) -> None:
         if self.answer == "same":
-            wait_for(lambda: not association._is_paused)  # its answer to the question is out
+            wait_for(lambda: not association._is_paused)  # its response to the request is sent
             self.report(association, transaction, objects)
             return
         with self.associated(role=True) as other:
@@ -175,7 +175,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
 
 @pytest.fixture
 def node(tmp_path):
-    """A listener, and a peer that may ask it."""
+    """A listener, and a peer that may request commitment."""
     url, port = f"sqlite:///{tmp_path / 'alnnode.db'}", free_port()
     schema.migrate(url)
     listener = Listener(
@@ -202,7 +202,7 @@ def test_what_is_held_is_committed_on_the_same_association(node) -> None:
         wait_for(lambda: peer.results)
         kind, result, own = peer.results.pop()
         assert (kind, set(result.committed), result.failed, own) == (1, set(references), (), False)
-        # Damaged, of another class, never sent: each has its reason, and the rest is committed.
+        # Objects that are damaged, of another class, or never sent have their failure reasons; the others are committed.
         damaged = listener.spool.path(listener.spool.object_path(images[0].SeriesInstanceUID, images[0].SOPInstanceUID))
         data = bytearray(damaged.read_bytes())
         data[-1] ^= 1
@@ -226,7 +226,7 @@ def test_who_may_ask_and_what_is_a_question(node) -> None:
         assert ask(association, [(CTImageStorage, "1.2.3")], instance="1.2.3") == 0x0112
         assert ask(association, []) == 0x0115
         assert ask(association, [(CTImageStorage, "../../etc")]) == 0x0115
-        # The same question again is answered again; another one under its Transaction UID is not.
+        # A repeated request is answered again; a request for other objects with the same Transaction UID fails.
         for objects, failure in ((["1.2.3"], 0x0112), (["1.2.3"], 0x0112), (["1.2.4"], 0x0131)):
             assert ask(association, [(CTImageStorage, one) for one in objects], uid) == 0
             wait_for(lambda: peer.results)
@@ -241,14 +241,14 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
         transaction = generate_uid(prefix=None)
         peer.refuse = 1
         assert ask(association, [(CTImageStorage, IMAGE.SOPInstanceUID)], transaction) == 0
-    # Nobody listens where the settings say, and the listener that took the question is killed.
+    # The requester does not listen at its configured port, and the listener that received the request is killed.
     wait_for(lambda: "commitment_deferred" in listener.log.read_text())
     assert requests.commitment_requests() == {RequestState.PENDING: 1}
     listener.processes[0].kill()
     listener.start()
     peer.refuse = 0
     peer.start()
-    wait_for(lambda: peer.results, 150)  # a try that the kill met is made again when its lease of two minutes is over
+    wait_for(lambda: peer.results, 150)  # an attempt that the kill interrupted is repeated after its lease of two minutes
     kind, result, own = peer.results.pop()
     assert (kind, result.transaction_uid, own) == (1, transaction, True)
     wait_for(lambda: requests.commitment_requests() == {RequestState.ANSWERED: 1})
@@ -259,7 +259,7 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
 
 
 class Bench:
-    """One job with three results on its way to a PACS that is to commit them; a listener for what the PACS has to say."""
+    """One job with three results that a PACS is to commit, and a listener for the answers of the PACS."""
 
     def __init__(self, folder, port, title="PACS") -> None:
         url = f"sqlite:///{folder / 'alnnode.db'}"
@@ -299,7 +299,7 @@ class Bench:
         self.runtime.settings = self.settings.model_copy(update={"destinations": (patient,)})
 
     def turn(self) -> None:
-        """What the sweep and the worker do once."""
+        """Do once what the sweep and the delivering worker do."""
         for delivery in self.deliveries.due():
             delivering.deliver(delivery, self.runtime)
 
@@ -384,7 +384,7 @@ def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
     assert "1 objects were not committed" in made.delivery.last_error
     assert "no such object instance (0x0112)" in made.delivery.last_error
     assert made.state is JobState.ANALYSED
-    made.deliveries.reschedule("pacs", datetime.now(UTC))  # as if the wait was over
+    made.deliveries.reschedule("pacs", datetime.now(UTC))  # as if the wait had ended
     made.until(lambda: made.state is JobState.DELIVERED)
     assert sorted(peer.stored) == sorted([*made.uids, made.uids[1]])
     assert len(peer.asked) == 2
@@ -404,7 +404,7 @@ def test_what_is_never_committed_fails_with_the_reason_and_a_person_can_retry_it
         "destination pacs refused: 1 of 3 objects are not committed though they were sent 4 times: no such object"
     )
     assert made.operator.retry(made.job) is JobState.ANALYSED
-    # An answer that comes late still counts, and one that nobody asked for does not.
+    # A late answer counts; an answer without a request does not.
     assert commitments.answered("2.25.0", set(made.uids), {}, now)
     assert made.state is JobState.DELIVERED
     assert not commitments.answered("2.25.99", set(made.uids), {}, now)
@@ -415,10 +415,10 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_counts(bench) -> None:
     peer.answer = "never"
     made.turn()
     made.until(lambda: len(peer.asked) == 2)
-    made.listener.start()  # a restart: nothing of the questions was in a process
+    made.listener.start()  # a restart: the requests are in the database, not in a process
     with peer.associated(role=True) as association:
         objects = [(SecondaryCaptureImageStorage, uid) for uid in made.uids]
-        assert peer.report(association, "1.2.3", objects) == 0, "a stranger's answer is taken and changes nothing"
+        assert peer.report(association, "1.2.3", objects) == 0, "the answer of a stranger is refused"
         assert made.delivery.state is DeliveryState.COMMITTING
         assert peer.report(association, peer.asked[0], objects) == 0
         assert peer.report(association, peer.asked[0], objects) == 0
@@ -431,7 +431,7 @@ def test_a_pacs_that_never_answers_fails_the_delivery_and_a_person_can_retry_it(
     made.ask_at_most(3)
     peer.answer = "never"
     made.until(lambda: made.state is JobState.FAILED)
-    assert "took 3 storage commitment questions and answered none" in made.jobs.get(made.job).reason
+    assert "accepted 3 storage commitment requests and answered none" in made.jobs.get(made.job).reason
     assert len(peer.asked) == 3
     made.ask_at_most(100)
     made.listener.start()

@@ -1,4 +1,4 @@
-"""The state machine on SQLite and on PostgreSQL."""
+"""The states of jobs and deliveries on SQLite and on PostgreSQL."""
 
 import threading
 from dataclasses import replace
@@ -204,9 +204,9 @@ def test_a_late_slice_opens_a_revision_that_waits_for_and_names_its_predecessor(
     second = stages.jobs.list()[0]
     assert (second.revision, second.predecessor_id, second.instances) == (2, first, 4)
     assert stages.jobs.get(first).instances == 3
-    assert stages.received.complete_due(RULES, everything, at(500)) == ()  # the first still runs
+    assert stages.received.complete_due(RULES, everything, at(500)) == ()  # the first revision still runs
     again = claim(stages, first, 500)
-    assert again.input_digest == taken.input_digest  # a late slice never changes what a revision was made of
+    assert again.input_digest == taken.input_digest  # a late slice does not change the input of an earlier revision
     stages.jobs.analysed(again, REPORT, {})
     assert stages.received.complete_due(RULES, everything, at(501)) == (second.job_id,)
     later = claim(stages, second.job_id, 502)
@@ -231,7 +231,7 @@ def test_a_worker_that_dies_gives_its_job_back_until_it_has_died_too_often(stage
         assert claim(stages, job_id, second + 59) is None
         assert stages.jobs.lost(at(second + 59)) == ()
         assert stages.jobs.lost(at(second + 60)) == (job_id,)
-        assert stages.jobs.lost(at(second + 60)) == ()  # given out once
+        assert stages.jobs.lost(at(second + 60)) == ()  # returned once
     assert claim(stages, job_id, 400) is None
     assert (stages.jobs.get(job_id).state, stages.jobs.get(job_id).reason) == (
         JobState.FAILED,
@@ -264,7 +264,7 @@ def test_a_ready_job_is_given_out_again_whenever_its_task_is_not_on_the_queue(st
         return {job_id}
 
     assert not [second for second in range(60, 600) if stages.jobs.lost(at(second), queued=queued)]
-    assert len(looks) == 600 - 75, "the queue was looked at before anything could be lost"
+    assert len(looks) == 600 - 75, "the queue was read before a task could be lost"
     assert [second for second in range(600, 660) if stages.jobs.lost(at(second))] == [600, 615, 630, 645]
     assert claim(stages, job_id, 661) is not None
 
@@ -378,10 +378,10 @@ def test_a_retry_after_results_were_sent_opens_a_revision_that_names_them(stages
     newest = stages.jobs.list()[0]
     assert (newest.revision, newest.predecessor_id, newest.state) == (2, first, JobState.READY)
     assert stages.jobs.lost(at(64)) == (newest.job_id,)
-    assert stages.jobs.get(first).state is JobState.FAILED, "what was sent stays as it is"
+    assert stages.jobs.get(first).state is JobState.FAILED, "the state of the delivered revision changed"
     assert stages.operator.retry(first, at(65)) is JobState.READY
     assert len(stages.jobs.list()) == 2
-    # With the same version it is the same report, with another one the first is its predecessor.
+    # The same version gives the same report; for another version, the first report is the predecessor.
     same = claim(stages, newest.job_id, 66)
     assert (same.revision, same.created, same.predecessor) == (1, START, None)
     stages.jobs.postpone(same, at(67))
@@ -427,7 +427,7 @@ def test_what_is_known_after_the_claim_belongs_to_the_identity_of_the_report(sta
     other = stages.jobs.identify(again, "input, and an earlier report")
     assert (other.input_digest, other.paths) == ("input, and an earlier report", again.paths)
     assert (other.revision, other.predecessor[1], other.created) == (2, "2.25.1.0", at(100))
-    # Who lost the job is told so.
+    # A worker that lost the job gets None.
     assert claim(stages, second, 300).attempt == 2
     assert stages.jobs.identify(again, "input") is None
 
@@ -568,6 +568,6 @@ def test_a_job_ends_when_the_last_destination_has_committed(stages, engine) -> N
     assert (question.sent, [file.sop_instance_uid for file in question.files]) == (True, [uid])
     commitments.ask(pacs, "2.25.99", at(64))
     assert commitments.answered("2.25.99", {uid}, {}, at(64), at(65))
-    assert not commitments.asked(pacs, at(99)), "the answer was faster"
+    assert not commitments.asked(pacs, at(99)), "the answer came before"
     assert stages.jobs.get(job).state is JobState.DELIVERED
     assert stages.delete_files(at(9000), at(9000)) == 1

@@ -80,7 +80,7 @@ def test_marks_that_come_later_make_a_new_revision_that_names_its_predecessor(st
     assert (after.revision, after.paths, after.marks) == (2, before.paths, (f"objects/{SR}.1",))
     assert after.input_digest != before.input_digest
     assert after.predecessor[1] == "2.25.1"
-    # Sent once more: nothing happens.
+    # Receiving the same object again changes nothing.
     stages.received.record_instances([instance(SR, second=200, refers=[CT])])
     assert stages.received.complete_due(RULES, unwanted, at(999)) == ()
     assert len(of_series(stages, CT)) == 2
@@ -158,7 +158,7 @@ def test_what_comes_while_a_worker_takes_the_job_makes_a_new_revision(stages, en
             stages.received.record_instances([instance(CT, 2, second=61)])
 
     def waits() -> bool:
-        if engine.dialect.name == "sqlite":  # one writer at a time: nothing to look at
+        if engine.dialect.name == "sqlite":  # one writer at a time: there is no lock to wait for
             return True
         with engine.connect() as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -1,4 +1,4 @@
-"""Messages on a real Redis that get lost, or wait long: what was lost is there again soon, and nothing is there twice."""
+"""Messages on a real Redis that are lost or wait long: lost messages are enqueued again soon, and no message is enqueued twice."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ SOON = 25.0  # seconds, on a busy machine
 
 
 class Bench:
-    """Jobs and deliveries, a sweep and a Redis; nobody takes what is put on its queues."""
+    """Jobs and deliveries, a sweep and a Redis without workers."""
 
     def __init__(self, folder, socket) -> None:
         self.settings = Settings(
@@ -80,7 +80,7 @@ def bench(tmp_path, redis_socket, monkeypatch):
 
 def test_a_task_is_looked_for_only_where_it_must_have_been_seen() -> None:
     assert timedelta(seconds=queue_module.QUEUE_CACHE_SECONDS) < requeue.REQUEUE_AFTER, (
-        "a look from before it was enqueued would count"
+        "ids that were read before the enqueueing would be used"
     )
 
 
@@ -88,11 +88,9 @@ def test_what_the_broker_loses_again_and_again_is_there_again_as_soon_each_time(
     bench.analysed()
     bench.receive(1)
     wait_for(lambda: bench.length(DELIVER) == 1, SOON)
-    for _ in range(6):  # a wait that doubled would be a minute by now
+    for _ in range(6):  # a wait that doubles would exceed the limit
         bench.redis.flushall()
-        start = time.monotonic()
         wait_for(lambda: bench.length(ANALYSE) == 1 and bench.length(DELIVER) == 1, SOON)
-        assert time.monotonic() - start < SOON
 
 
 def test_a_long_queue_is_not_doubled_and_what_is_lost_of_it_comes_back(bench) -> None:

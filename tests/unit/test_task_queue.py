@@ -1,4 +1,4 @@
-"""What goes over the broker, and the options that keep a job alive."""
+"""The messages on the broker, and the Celery options that prevent the loss of a job."""
 
 import time
 

@@ -14,7 +14,7 @@ CLAIM = Claim("job", "1.2", "1.2.3", 2, (), "0" * 64, datetime(2026, 1, 1, tzinf
 
 
 class ScriptedJobs:
-    """Answers `renew` from a script; the last answer stays."""
+    """Answers `renew` from a script; the last answer repeats."""
 
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers = list(answers)
@@ -39,7 +39,7 @@ def test_it_is_renewed_through_a_database_that_stumbles() -> None:
     asked = len(jobs.asked)
     assert jobs.asked[0] == (CLAIM, LENGTH)
     threading.Event().wait(0.1)
-    assert len(jobs.asked) == asked, "it goes on after the work"
+    assert len(jobs.asked) == asked, "it is renewed after the analysis ended"
 
 
 def test_a_job_that_was_taken_over_is_noticed() -> None:

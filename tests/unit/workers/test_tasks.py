@@ -1,4 +1,4 @@
-"""Analysing and delivering on a real database, without Celery's processes: every end a job can come to."""
+"""Analysing and delivering on a real database, without Celery's processes: every final state of a job."""
 
 import hashlib
 import random
@@ -117,7 +117,7 @@ def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_
 
     bench.analysed_job()
     (first,) = bench.analyst.contexts
-    assert again() == first, "the same report, in every word"
+    assert again() == first, "another report for the same input"
     bench.analyst.arithmetic = "ink"
     ink = again()
     assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
@@ -171,7 +171,7 @@ def test_what_may_pass_is_tried_again_elsewhere_before_it_fails_free_of_patient_
     assert bench.jobs.get(job).state is JobState.READY
     with pytest.raises(SystemExit):
         task.tasks[ANALYSE_TASK](job)
-    assert bench.jobs.get(job).attempts == 1, "another process is to try"
+    assert bench.jobs.get(job).attempts == 1, "the same process tried again"
     bench.runtime.suspect = False
     task.tasks[ANALYSE_TASK](job)
     status = bench.jobs.get(job)
@@ -281,7 +281,7 @@ def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_
     bench.pacs.send = told_to_stop
     delivering.deliver(made[0][1], bench.runtime)
     states = [bench.jobs.get(job).state for job, _ in made]
-    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is the next worker's"
+    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is left to the next worker"
     bench.runtime.stopping.clear()
     bench.pacs.send = send
     delivering.deliver(made[1][1], bench.runtime)
@@ -298,7 +298,7 @@ def test_one_message_lets_all_go_that_is_due_at_its_destination_until_that_is_aw
         bench.operator.retry(job)
     bench.pacs.failures = [DestinationAway("pacs: no association")] * 2
     delivering.deliver(made[2][1], bench.runtime)
-    assert len(bench.pacs.failures) == 1, "what was not there for one was asked for another"
+    assert len(bench.pacs.failures) == 1, "a destination that is away was tried for a second delivery"
     bench.deliveries.reschedule("pacs", datetime.now(UTC))
     bench.pacs.failures.clear()
     delivering.deliver(made[2][1], bench.runtime)
@@ -325,7 +325,7 @@ def test_an_outage_is_waited_for_and_given_up_at_last(bench) -> None:
         assert (status.attempts, status.last_error) == (attempt, "pacs: no association")
         assert status.next_attempt_at > datetime.now(UTC)
         delivering.deliver(delivery, bench.runtime)
-        assert bench.jobs.get(job).deliveries[0].attempts == attempt, "before its time"
+        assert bench.jobs.get(job).deliveries[0].attempts == attempt, "it was attempted before its time"
         _make_due(bench, delivery)
     delivering.deliver(delivery, bench.runtime)
     assert bench.jobs.get(job).state is JobState.FAILED
