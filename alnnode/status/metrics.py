@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.status.overview import Overview
-    from alnnode.status.progress import Figures
+    from alnnode.status.progress import WorkProgress
     from alnnode.worklist.worklist import Worklist
 
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)
@@ -37,7 +37,7 @@ _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)
 class Metrics:
     """The registry of one process. Labels never hold UIDs or anything else of a patient."""
 
-    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
+    def __init__(self, settings: Settings, overview: Overview, figures: WorkProgress, worklist: Worklist) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Collector(settings, overview, figures, worklist))
         self.stored = Counter("alnnode_stow_objects", "Objects received by STOW-RS", ["outcome"], registry=self.registry)
@@ -51,7 +51,7 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
+    def __init__(self, settings: Settings, overview: Overview, figures: WorkProgress, worklist: Worklist) -> None:
         self._settings, self._overview, self._figures, self._worklist = settings, overview, figures, worklist
 
     def collect(self) -> Iterator[Metric]:

@@ -188,15 +188,15 @@ async def act(request: Request) -> Response:
         return PlainTextResponse("your token does not have the role admin", 403)
     if await _form(request) is None:
         return _stale()
-    job_id, action, jobs = request.path_params["job"], request.path_params["action"], services(request).jobs
+    job_id, action, opened = request.path_params["job"], request.path_params["action"], services(request)
     try:
         if action == "retry":
-            await run_in_threadpool(jobs.retry, job_id)
+            await run_in_threadpool(opened.operator.retry, job_id)
         elif action == "cancel":
-            await run_in_threadpool(jobs.cancel, job_id, who.name if not services(request).access.open else "a person")
+            await run_in_threadpool(opened.operator.cancel, job_id, who.name if not opened.access.open else "a person")
         else:
             return PlainTextResponse("no such action", 404)
-        study = (await run_in_threadpool(jobs.get, job_id)).study_uid
+        study = (await run_in_threadpool(opened.jobs.get, job_id)).study_uid
     except JobNotFound:
         return PlainTextResponse("no such job", 404)
     except JobConflict as error:

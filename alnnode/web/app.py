@@ -21,7 +21,7 @@ from alnnode.status import health, pages
 from alnnode.status.health import Readiness
 from alnnode.status.metrics import Metrics, metrics
 from alnnode.status.overview import Overview
-from alnnode.status.progress import Figures
+from alnnode.status.progress import WorkProgress
 from alnnode.web import openapi
 from alnnode.web.access import Guard
 from alnnode.web.auditing import Audited
@@ -76,7 +76,7 @@ def create(opened: Services) -> Starlette:
     )
     app.state.services = opened
     app.state.readiness = Readiness()
-    app.state.metrics = Metrics(opened.settings, Overview(opened.engine), Figures(opened.engine), opened.worklist)
+    app.state.metrics = Metrics(opened.settings, Overview(opened.engine), WorkProgress(opened.engine), opened.worklist)
     return app
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
 from alnnode.dicomweb.attribute_index import Attributes
 from alnnode.dicomweb.catalogue import Catalogue
 from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.spool.spool import Spool
 from alnnode.task_queue import Producer
 from alnnode.web.access import Access, Principal
@@ -31,6 +33,7 @@ class Services:
     settings: Settings
     engine: Engine
     jobs: Jobs
+    operator: OperatorActions
     spool: Spool
     catalogue: Catalogue
     attributes: Attributes
@@ -50,15 +53,16 @@ class Services:
         """
         access = Access(settings.web)
         database = engine.create(settings.database_url, settings.database.pool_size)
-        jobs, spool = Jobs(database), Spool(settings.node.data_dir / "spool")
+        spool = Spool(settings.node.data_dir / "spool")
         return cls(
             settings=settings,
             engine=database,
-            jobs=jobs,
+            jobs=Jobs(database),
+            operator=OperatorActions(database),
             spool=spool,
             catalogue=Catalogue(database),
             attributes=Attributes(spool),
-            acceptor=Acceptor(settings, jobs, spool),
+            acceptor=Acceptor(settings, ReceivedSeries(database), spool),
             producer=Producer(settings),
             access=access,
             trail=Trail(settings),

@@ -134,7 +134,7 @@ class Performer:
         """Cancel the work as far as nobody else waits for it: neither another workitem nor a route."""
         if item.job_id is not None and self._performing.is_only_for(item.job_id, item.workitem_uid):
             with suppress(JobConflict, JobNotFound):  # it is at its end, or its images still come in
-                self._opened.jobs.cancel(item.job_id, "the requester of its workitem")
+                self._opened.operator.cancel(item.job_id, "the requester of its workitem")
         self._end(item, State.CANCELED, canceled(None, ("110513", "Discontinued for unspecified reason")))
 
     def _see_to_input(self, item: Workitem) -> None:
@@ -144,7 +144,7 @@ class Performer:
             self._fetcher.step(item, wanted)
             return
         if self._is_outdated(job) or (job.state is JobState.FAILED and job.not_analysed is not None):
-            self._performing.attach(item.workitem_uid, self._opened.jobs.anew(job.job_id), started=True)
+            self._performing.attach(item.workitem_uid, self._opened.operator.reanalyse(job.job_id), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._start(item, job)  # asked for now, whatever was before
         else:
@@ -152,7 +152,7 @@ class Performer:
         self._fetcher.forget(item.workitem_uid)
 
     def _start(self, item: Workitem, job: JobView) -> None:
-        self._opened.jobs.retry(job.job_id)
+        self._opened.operator.retry(job.job_id)
         self._performing.attach(item.workitem_uid, job.job_id, started=True)
 
     def _is_outdated(self, job: JobView) -> bool:

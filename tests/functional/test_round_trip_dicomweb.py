@@ -15,6 +15,7 @@ from sources import ct_files
 from web_service import body, content_type, part10, server, service, stow
 
 from alnnode import report
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import ObjectRole, ReportOptions
 from alnnode.settings import Completion
 
@@ -61,7 +62,7 @@ def test_a_request_that_was_cut_off_releases_nothing(tmp_path, whole: bool) -> N
         wait_for(lambda: [job.instances for job in opened.jobs.list()] == [4 if whole else 2])
         opened.acceptor.close()  # what there is to be recorded of a release is recorded
         now = datetime.now(UTC)
-        early = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
+        early = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
         assert len(early) == int(whole), "half a series would be analysed"
-        late = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
+        late = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
         assert len(early) + len(late) == 1

@@ -14,6 +14,7 @@ from workitem import TRANSACTION, attribute, performed, workitem
 
 from alnnode import report
 from alnnode.errors import WorkitemRefused
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
@@ -147,7 +148,7 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
     for _ in range(3):
         performer.once()
     assert progress(client, "ProcedureStepProgressDescription") == "analysing"
-    opened.jobs.fail(job, claim.attempt, "The slices are 12.0 mm apart.")
+    opened.jobs.fail(claim, "The slices are 12.0 mm apart.")
     performer.once()
     assert (state(client), code(client)) == ("CANCELED", "110501")
     assert progress(client, "ReasonForCancellation") == "The slices are 12.0 mm apart."
@@ -156,7 +157,7 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
 def unrouted(client, opened):
     """A series that no route wants; its job."""
     job = images(client, opened)
-    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
+    ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
     assert opened.jobs.get(job).state is JobState.SKIPPED
     return job
 

@@ -1,4 +1,4 @@
-"""What goes over the broker, and the options that keep a job alive."""
+"""The messages on the broker, and the Celery options that prevent the loss of a job."""
 
 import time
 
@@ -49,7 +49,7 @@ def test_an_absent_broker_is_said_soon_and_without_its_password(tmp_path) -> Non
     with pytest.raises(ServiceError, match="broker does not answer"):
         ping(settings.broker_url)
     with pytest.raises(ServiceError, match="broker does not answer"):
-        Producer(settings).analyse("job-1")
+        Producer(settings).enqueue_analysis("job-1")
     with pytest.raises(ServiceError, match="broker does not answer"):
         Producer(settings).queued(ANALYSE)
     with pytest.raises(ServiceError) as caught:
