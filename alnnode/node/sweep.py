@@ -112,10 +112,10 @@ class Sweep:
         expiry = FileExpiry(moment - timedelta(days=settings.delivered_days), ended_before, ended_before)
         counts = {
             "replayed": recorder.replay(self._received, self._spool, JOURNAL_AGE),
-            "orphans": self._spool.sweep_temporary(ORPHAN_AGE),
+            "orphans": self._spool.delete_orphans(ORPHAN_AGE),
             "series": self._files.delete_expired(expiry, moment),
             "rows_of_series": self._delete_rows(moment),
-            "commitment_requests": self._requests.purge(moment),
+            "commitment_requests": self._requests.delete_old(moment),
             "reports_forgotten": self._priors.delete_before((moment - timedelta(days=settings.follow_up_days)).timestamp()),
         }
         if any(counts.values()):

@@ -159,7 +159,7 @@ class CommitmentRequests:
                 .values(state=state, **values)
             )
 
-    def purge(self, now: datetime | None = None) -> int:
+    def delete_old(self, now: datetime | None = None) -> int:
         """Delete requests that were received long ago (`RETENTION`) and were answered or given up; return how many."""
         ended = CommitmentRequest.state.in_((RequestState.ANSWERED, RequestState.FAILED))
         old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - RETENTION

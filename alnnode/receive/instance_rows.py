@@ -56,8 +56,8 @@ def _ensure_series(connection: Connection, first: NewInstance) -> None:
             announced=facts.announced,
             last_received_at=first.received_at,
         )
-        # "Do update" also locks a row that exists: the retention cannot delete it between this statement and the next.
-        .on_conflict_do_update(index_elements=["series_uid"], set_={"series_uid": first.series_uid})
+        # Unlike "do nothing", this locks an existing row: the retention cannot delete it before the next statement.
+        .on_conflict_do_update(index_elements=["series_uid"], set_={"calling_ae": Series.calling_ae})
     )
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 
+BATCH = 1000  # series in one call, because the sweep must not wait for years of rows; the next call continues
+
+
 class RowRetention:
     """Deletes rows of series without files. Safe to share between threads and processes."""
 
@@ -39,11 +42,12 @@ class RowRetention:
         self._engine, self._writer = engine, for_writing(engine)
 
     def delete_expired(self, files_deleted_before: datetime) -> int:
-        """Delete the rows of series whose files were all deleted before this time; return the number of series."""
+        """Delete the rows of at most `BATCH` series whose files were all deleted before this time; return the number of series."""
         expired = _is_expired(files_deleted_before)
         oldest = select(func.min(Job.purged_at)).where(Job.series_uid == Series.series_uid).scalar_subquery()
         with self._engine.connect() as connection:
-            found = connection.execute(select(Series.series_uid).where(*expired).order_by(oldest)).scalars().all()
+            query = select(Series.series_uid).where(*expired).order_by(oldest).limit(BATCH)
+            found = connection.execute(query).scalars().all()
         deleted = 0
         for series_uid in found:
             with self._writer.begin() as connection:

@@ -222,7 +222,7 @@ class Spool:
         for folder in folders:
             self._delete_notes(folder)
 
-    def sweep_temporary(self, older_than: float = ORPHAN_AGE) -> int:
+    def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
         """Delete the temporary files of killed processes; return how many."""
         deleted = 0
         for path in entries(self._temporary.folder, older_than):

@@ -6,18 +6,20 @@ from datetime import timedelta
 
 import pytest
 from functional.test_jobs import BOTH, REPORT, RULES, at, everything, instance
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from stages import LEASE, TERMS, Stages
 
 from alnnode.db.clock import LONGEST_LEASE
 from alnnode.db.engine import create as connect
 from alnnode.db.engine import for_writing
 from alnnode.db.tables import CommitmentRequest
+from alnnode.db.worklist_tables import WorkitemRow
 from alnnode.process import heartbeat
 from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.records import JobState
 from alnnode.settings import Destination, Node, Settings
 from alnnode.spool.spool import Spool
+from alnnode.worklist.future_leases import reset_future_leases
 from workers import delivering
 from workers.runtime import ANALYSIS_LEASE, DELIVERY_LEASE, Runtime
 
@@ -99,6 +101,20 @@ def test_a_delivery_whose_worker_was_lost_before_is_made_again(stages) -> None:
     assert not stages.deliveries.due(at(50))
     assert stages.deliveries.due(at(61)) == (delivery,)
     assert stages.deliveries.claim(delivery, LEASE, at(61)).attempt == 2
+
+
+def test_a_workitem_whose_fetching_process_was_lost_before_is_free(database_url) -> None:
+    engine = connect(database_url)
+    row = {
+        "workitem_uid": "1.2.8", "state": "IN PROGRESS", "document": "worklist/a", "service_url": "", "performed_here": True,
+        "cancel_requested": False, "attempts": 1, "lease_until": at(HOUR + 60), "created_at": at(HOUR), "changed_at": at(HOUR),
+    }  # fmt: skip
+    with for_writing(engine).begin() as connection:
+        connection.execute(insert(WorkitemRow).values(row))
+    assert reset_future_leases(engine, at(HOUR)) == 0
+    assert reset_future_leases(engine, at(0)) == 1
+    with engine.connect() as connection:
+        assert connection.execute(select(WorkitemRow.lease_until)).scalar_one() is None
 
 
 def test_what_merely_waits_is_left_alone(stages) -> None:

@@ -166,7 +166,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
     requests.answered(one, 0)
     requests.given_up(other, "deaf")
     requests.answered(new, 0)
-    assert requests.purge() == 2
+    assert requests.delete_old() == 2
     assert overview.commitment_requests() == {RequestState.PENDING: 1, RequestState.ANSWERED: 1}
 
 

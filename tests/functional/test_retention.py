@@ -198,6 +198,18 @@ def test_the_settings_say_how_long_rows_are_kept(stages, database_url, tmp_path,
     assert len(stages.jobs.list()) == left
 
 
+def test_one_call_deletes_the_rows_of_a_limited_number_of_series_the_oldest_first(stages, monkeypatch) -> None:
+    from alnnode.retention import row_retention
+
+    monkeypatch.setattr(row_retention, "BATCH", 2)
+    jobs = [delivered(stages, f"1.2.{20 + number}", second=1000 * number) for number in range(3)]
+    for number in range(3):
+        stages.delete_files(at(1000 * number + 500), at(0), at(DAY * (3 - number)))
+    assert stages.rows.delete_expired(at(1000 * DAY)) == 2
+    assert [job.job_id for job in stages.jobs.list()] == [jobs[0]], "its files were deleted last"
+    assert stages.rows.delete_expired(at(1000 * DAY)) == 1
+
+
 # -- files when the disk fills -----------------------------------------------------------------------------------------
 
 
