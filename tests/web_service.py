@@ -29,6 +29,7 @@ def flat(services: WebServices) -> SimpleNamespace:
         catalogue=services.dicomweb.catalogue,
         attributes=services.dicomweb.attributes,
         jobs=services.worklist.jobs,
+        operator=services.worklist.operator,
         worklist=services.worklist.worklist,
         subscriptions=services.worklist.subscriptions,
         event_reports=services.worklist.event_reports,

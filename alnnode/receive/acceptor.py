@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from alnnode.analyse.jobs import Jobs
     from alnnode.db.rows import NewInstance, SeriesFacts
+    from alnnode.receive.received_series import ReceivedSeries
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
 
@@ -56,9 +56,9 @@ class StoreRequest:
 class Acceptor:
     """Checks, stores and records incoming objects. Threads may share an instance; `close` it at the end."""
 
-    def __init__(self, settings: Settings, jobs: Jobs, spool: Spool) -> None:
-        self._jobs, self._spool = jobs, spool
-        self._recorder = Recorder(jobs, spool)
+    def __init__(self, settings: Settings, received: ReceivedSeries, spool: Spool) -> None:
+        self._received, self._spool = received, spool
+        self._recorder = Recorder(received, spool)
         self._facts: dict[tuple[str, str], SeriesFacts] = {}
         self._comparing = threading.Lock()  # a comparison holds two decoded images in memory
         self._min_free_mb = settings.retention.min_free_mb
@@ -134,20 +134,20 @@ class Acceptor:
             RejectedObject: the recorded object is a different one.
         """
         try:
-            known = self._jobs.digest(row.sop_instance_uid)
+            known = self._received.digest(row.sop_instance_uid)
             if known in {None, row.sha256}:
                 return True
             self._check_same(self._spool.path(row.path), path)
         except BaseException:
-            self._spool.settle([path])
+            self._spool.remove_pending([path])
             raise
-        self._spool.settle([path])
+        self._spool.remove_pending([path])
         return False
 
     def _compare_pending(self, row: NewInstance, parts: Sequence[bytes | memoryview]) -> None:
         path = self._spool.pending_path(row.sop_instance_uid)
         uid = row.sop_instance_uid
-        known = self._jobs.digest(uid) or file_meta.digest_of(path) or self._jobs.digest(uid)
+        known = self._received.digest(uid) or file_meta.digest_of(path) or self._received.digest(uid)
         if known is None:
             # The other object was in the journal, was refused, and is gone: a retry finds a settled state.
             raise RejectedObject(Status.OUT_OF_RESOURCES, "another sender is sending this object")

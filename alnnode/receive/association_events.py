@@ -130,7 +130,7 @@ class AssociationEvents:
     def _report(self, event: Event) -> tuple[int, None]:
         """Receive the storage commitment result of a destination (PS3.4 J.3.3)."""
         commitments = self._services.commitments
-        return receive_report(event, lambda result: commitment_answers.take(result, commitments)), None
+        return receive_report(event, lambda result: commitment_answers.record_answer(result, commitments)), None
 
     def _released(self, event: Event) -> None:
         self._services.acceptor.released(self._series.pop(event.assoc, ()))

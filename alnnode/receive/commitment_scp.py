@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
-    from alnnode.receive.commitment_requests import Kept, Request, Requests
+    from alnnode.receive.commitment_requests import ClaimedRequest, CommitmentRequests, RecordedObject
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
 
@@ -53,7 +53,7 @@ NO_SUCH_INSTANCE, INVALID_VALUE, NO_SUCH_ACTION, NOT_AUTHORISED, RESOURCES = 0x0
 class CommitmentProvider:
     """Receives commitment requests and reports their results; one for each listening process. Threads may share it."""
 
-    def __init__(self, settings: Settings, requests: Requests, spool: Spool) -> None:
+    def __init__(self, settings: Settings, requests: CommitmentRequests, spool: Spool) -> None:
         self._requests, self._spool = requests, spool
         self._title = settings.node.ae_title
         self._requesters = {requester.ae_title: requester for requester in settings.commitment.requesters}
@@ -147,7 +147,7 @@ class CommitmentProvider:
         while not self._stop.is_set() and (request := self._requests.next_due()) is not None:
             self._report(request)
 
-    def _report(self, request: Request) -> None:
+    def _report(self, request: ClaimedRequest) -> None:
         """Report a result on a new association."""
         requester = self._requesters.get(request.requester)
         if requester is None or requester.host is None or requester.port is None:
@@ -166,17 +166,17 @@ class CommitmentProvider:
         else:
             self._reported(request, result)
 
-    def _reported(self, request: Request, result: Result) -> None:
+    def _reported(self, request: ClaimedRequest, result: Result) -> None:
         self._requests.answered(request.request_id, len(result.failed))
         log.info("commitment_answered", request=request.request_id, committed=len(result.committed), failed=len(result.failed))
 
-    def _give_up(self, request: Request, error: str) -> None:
+    def _give_up(self, request: ClaimedRequest, error: str) -> None:
         log.warning("commitment_given_up", request=request.request_id, calling_ae_title=request.requester, error=error)
         self._requests.given_up(request.request_id, error)
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
-    def _result(self, request: Request) -> Result:
+    def _result(self, request: ClaimedRequest) -> Result:
         if request.duplicate:
             failed = tuple((reference, int(Reason.DUPLICATE_TRANSACTION)) for reference in request.objects)
             return Result(request.transaction_uid, (), failed)
@@ -196,7 +196,7 @@ class CommitmentProvider:
         while any(self._spool.pending_path(uid).exists() for uid in uids) and time.monotonic() < deadline:
             self._stop.wait(0.05)
 
-    def _reason(self, sop_class_uid: str, kept: Kept | None) -> Reason | None:
+    def _reason(self, sop_class_uid: str, kept: RecordedObject | None) -> Reason | None:
         """Return why an object is not committed; None when its bytes on the disk are those that were received."""
         if kept is None:
             return Reason.NO_SUCH_OBJECT

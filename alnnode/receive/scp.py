@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
 from alnnode.db import engine as engines
 from alnnode.deliver.commitments import Commitments
@@ -23,11 +22,12 @@ from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.association_events import AssociationEvents, Services
 from alnnode.receive.association_server import AssociationServer, ListenerEntity, ServerOptions
 from alnnode.receive.auditing import AssociationAuditor
-from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.receive.commitment_scp import CommitmentProvider
 from alnnode.receive.connection_limits import WITHOUT_ASSOCIATION, ConnectionLimiter, ConnectionLimits
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.receive.presentation_contexts import supported_contexts
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.receive.spill import SpillFolder
 from alnnode.spool.spool import Spool
 from alnnode.tls import ReloadingServerContext
@@ -56,12 +56,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     """
     wait = _wait_for_signals() if stop is None else stop.wait
     engine = engines.create(settings.database_url, settings.database.pool_size)
-    jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
-    replayed = recorder.replay(jobs, spool)
+    received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
+    replayed = recorder.replay(received, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)
-    acceptor, trail = Acceptor(settings, jobs, spool), Trail(settings)
-    commitment = CommitmentProvider(settings, Requests(engine), spool)
+    acceptor, trail = Acceptor(settings, received, spool), Trail(settings)
+    commitment = CommitmentProvider(settings, CommitmentRequests(engine), spool)
     commitment.start()
     try:
         auditor = AssociationAuditor(settings, trail, spool)

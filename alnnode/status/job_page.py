@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from alnnode.db.rows import JobStatus
-    from alnnode.status.overview import SeriesLine
+    from alnnode.status.overview import SeriesSummary
     from alnnode.status.services import StatusServices
 
 THUMBNAIL = (360, 360)  # pixels
@@ -55,7 +55,7 @@ def _job(services: StatusServices, job_id: str) -> dict[str, Any]:
     }
 
 
-def _events(found: JobStatus, line: SeriesLine | None) -> list[tuple[str, datetime]]:
+def _events(found: JobStatus, line: SeriesSummary | None) -> list[tuple[str, datetime]]:
     """Return what happened to a job, in order of time."""
     events = [
         ("first image received", found.created_at),
@@ -90,16 +90,16 @@ async def act(request: Request) -> Response:
     """Retry or cancel a job."""
     if await checked_fields(request) is None:
         return refuse_form()
-    job_id, action, jobs = request.path_params["job"], request.path_params["action"], status_services(request).jobs
+    job_id, action, services = request.path_params["job"], request.path_params["action"], status_services(request)
     try:
         if action == "retry":
-            await run_in_threadpool(jobs.retry, job_id)
+            await run_in_threadpool(services.operator.retry, job_id)
         elif action == "cancel":
             who = "a person" if http_services(request).access.open else principal(request).name
-            await run_in_threadpool(jobs.cancel, job_id, who)
+            await run_in_threadpool(services.operator.cancel, job_id, who)
         else:
             return PlainTextResponse("the action must be retry or cancel", 404)
-        study = (await run_in_threadpool(jobs.get, job_id)).study_uid
+        study = (await run_in_threadpool(services.jobs.get, job_id)).study_uid
     except JobNotFound:
         return PlainTextResponse("there is no such job", 404)
     except JobConflict as error:

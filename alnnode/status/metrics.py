@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
     from alnnode.status.overview import Overview
-    from alnnode.status.progress import Figures
+    from alnnode.status.progress import WorkProgress
     from alnnode.worklist.worklist import Worklist
 
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)  # seconds
@@ -39,10 +39,10 @@ class Metrics:
     """The registry of one process. Labels never contain UIDs or other data of a patient."""
 
     def __init__(
-        self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist, stow_objects: Counter
+        self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist, stow_objects: Counter
     ) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Collector(settings, overview, figures, worklist))
+        self.registry.register(_Collector(settings, overview, progress, worklist))
         self.registry.register(stow_objects)
         self.request_seconds = Histogram(
             "alnnode_http_request_seconds",
@@ -56,8 +56,8 @@ class Metrics:
 class _Collector:
     """Reads the database and the disk whenever Prometheus requests the metrics."""
 
-    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
-        self._settings, self._overview, self._figures, self._worklist = settings, overview, figures, worklist
+    def __init__(self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist) -> None:
+        self._settings, self._overview, self._progress, self._worklist = settings, overview, progress, worklist
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics that are not counted in this process."""
@@ -128,14 +128,14 @@ class _Collector:
 
     def _steps(self) -> Metric:
         steps = SummaryMetricFamily("alnnode_step_seconds", "Time per step of the analyses", labels=["step"])
-        for tally in self._figures.tallies(STEP):
+        for tally in self._progress.tallies(STEP):
             steps.add_metric([tally.label], tally.count, tally.total)
         return steps
 
     def _probabilities(self) -> Metric:
         """Return the distribution of probabilities by bundle; to detect drift, compare it with an earlier one or that of a reference set."""
         family = HistogramMetricFamily("alnnode_node_probability", "Probability of metastasis per node", labels=["bundle"])
-        tallies = self._figures.tallies(PROBABILITY)
+        tallies = self._progress.tallies(PROBABILITY)
         for bundle in sorted({tally.label for tally in tallies}):
             own = {tally.bin: tally for tally in tallies if tally.label == bundle}
             sums = list(accumulate(own[number].count if number in own else 0 for number in range(BINS)))

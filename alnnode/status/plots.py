@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from alnnode.status.overview import Ended, Hour
+    from alnnode.status.overview import EndedJob, HourlyJobs
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 24, 10
 INNER, TALL = WIDTH - LEFT - 8, HEIGHT - TOP - BOTTOM
@@ -47,7 +47,7 @@ class Plot:
     summary: str
 
 
-def throughput(hours: Sequence[Hour]) -> Plot:
+def throughput(hours: Sequence[HourlyJobs]) -> Plot:
     """Return the chart of the jobs that were created and ended in each hour."""
     step = _step(max([1, *(max(hour.opened, hour.ended) for hour in hours)]))
     top = step * 4
@@ -65,7 +65,7 @@ def throughput(hours: Sequence[Hour]) -> Plot:
     return Plot(tuple(bars), across, _scale(top, "{:g}".format), summary)
 
 
-def latency(jobs: Sequence[Ended], now: datetime, hours: int = 24) -> Plot:
+def latency(jobs: Sequence[EndedJob], now: datetime, hours: int = 24) -> Plot:
     """Return the chart of the time from the first image to the end: one stacked bar for each job, at the time of its end."""
     longest = max([20.0, *(job.waited + job.worked for job in jobs)])
     top = 4 * next((step for step in ROUND_SECONDS if 4 * step >= longest), math.ceil(longest / 4 / 86400) * 86400)

@@ -9,13 +9,14 @@ from alnnode.status.health import Readiness
 from alnnode.status.metrics import Metrics
 from alnnode.status.model_identity import CachedModelIdentity
 from alnnode.status.overview import Overview
-from alnnode.status.progress import Figures
+from alnnode.status.progress import WorkProgress
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from starlette.requests import HTTPConnection
 
     from alnnode.analyse.jobs import Jobs
+    from alnnode.analyse.operator_actions import OperatorActions
     from alnnode.dicomweb.attribute_index import AttributeIndex
     from alnnode.dicomweb.catalogue import Catalogue
     from alnnode.dicomweb.services import DicomwebServices
@@ -31,6 +32,7 @@ class StatusServices:
     Attributes:
         settings: of the node.
         jobs: of this node.
+        operator: retries and cancels jobs.
         spool: the files of all objects.
         catalogue: the objects that the node holds, for the search by accession number.
         attributes: the attributes of these objects.
@@ -42,6 +44,7 @@ class StatusServices:
 
     settings: Settings
     jobs: Jobs
+    operator: OperatorActions
     spool: Spool
     catalogue: Catalogue
     attributes: AttributeIndex
@@ -57,12 +60,13 @@ class StatusServices:
         return cls(
             settings=settings,
             jobs=worklist.jobs,
+            operator=worklist.operator,
             spool=dicomweb.spool,
             catalogue=dicomweb.catalogue,
             attributes=dicomweb.attributes,
             overview=overview,
             readiness=Readiness(settings),
-            metrics=Metrics(settings, overview, Figures(engine), worklist.worklist, dicomweb.stow_objects),
+            metrics=Metrics(settings, overview, WorkProgress(engine), worklist.worklist, dicomweb.stow_objects),
             model=CachedModelIdentity(settings),
         )
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
 from alnnode.dicomweb.services import DicomwebServices
 from alnnode.http.access import AccessControl
 from alnnode.http.request_context import HttpServices
 from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.spool.spool import Spool
 from alnnode.status.services import StatusServices
-from alnnode.worklist.services import WorklistServices
+from alnnode.worklist.services import WorkitemJobs, WorklistServices
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -55,9 +57,10 @@ class WebServices:
         """
         access = AccessControl(settings.web)
         database = engine.create(settings.database_url, settings.database.pool_size)
-        jobs, spool = Jobs(database), Spool(settings.node.data_dir / "spool")
-        acceptor = Acceptor(settings, jobs, spool)
+        spool = Spool(settings.node.data_dir / "spool")
+        acceptor = Acceptor(settings, ReceivedSeries(database), spool)
         dicomweb = DicomwebServices.open(settings, database, spool, acceptor)
+        jobs = WorkitemJobs(Jobs(database), OperatorActions(database))
         worklist = WorklistServices.open(settings, database, spool, acceptor, jobs)
         return cls(
             settings=settings,

@@ -130,7 +130,7 @@ class Performer:
         """Cancel a workitem, and its job unless another workitem or a route needs the job."""
         if item.job_id is not None and self._rows.is_only_for(item.job_id, item.workitem_uid):
             with suppress(JobConflict, JobNotFound):  # the job has ended, or its images are still being received
-                self._services.jobs.cancel(item.job_id, "the requester of its workitem")
+                self._services.operator.cancel(item.job_id, "the requester of its workitem")
         self._end(item, UpsState.CANCELED, canceled(None, ("110513", "Discontinued for unspecified reason")))
 
     def _obtain_input(self, item: Workitem) -> None:
@@ -141,7 +141,7 @@ class Performer:
             self._fetcher.advance(item, series)
             return
         if self._is_outdated(job) or (job.state is JobState.FAILED and job.not_analysed is not None):
-            self._rows.assign_job(item.workitem_uid, self._services.jobs.anew(job.job_id), started=True)
+            self._rows.assign_job(item.workitem_uid, self._services.operator.reanalyse(job.job_id), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._retry(item, job)  # the workitem requests the analysis now, whatever became of the job before
         else:
@@ -149,7 +149,7 @@ class Performer:
         self._fetcher.stop(item.workitem_uid)
 
     def _retry(self, item: Workitem, job: WorkitemJob) -> None:
-        self._services.jobs.retry(job.job_id)
+        self._services.operator.retry(job.job_id)
         self._rows.assign_job(item.workitem_uid, job.job_id, started=True)
 
     def _is_outdated(self, job: WorkitemJob) -> bool:

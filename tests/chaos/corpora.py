@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import pydicom.data
 from pydicom.filereader import read_file_meta_info
 
-from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.dicomweb.attribute_index import AttributeIndex
@@ -36,6 +35,7 @@ from alnnode.imaging.series import read_header, read_volume
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.receive.acceptor import Acceptor, StoreRequest
 from alnnode.receive.library_logging import silence_libraries
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.settings import load
 from alnnode.spool.spool import Spool
 
@@ -91,7 +91,7 @@ def split(path: Path) -> tuple[bytes, str]:
 def door(path: Path, settings: Settings) -> str:
     """Outcome at the door, of a node that has nothing yet."""
     with tempfile.TemporaryDirectory() as folder:
-        acceptor = Acceptor(settings, Jobs(engines.create(settings.database_url)), Spool(Path(folder)))
+        acceptor = Acceptor(settings, ReceivedSeries(engines.create(settings.database_url)), Spool(Path(folder)))
         try:
             data, syntax = split(path)
             acceptor.store(data, StoreRequest(syntax, "CORPUS"))

@@ -35,23 +35,23 @@ def enqueue_before_commit() -> None:
     import os
     from pathlib import Path
 
-    from alnnode.analyse import jobs
+    from alnnode.receive import received_series
     from alnnode.records import JobState
     from alnnode.settings import load
     from alnnode.task_queue import Producer
 
-    move = jobs.move
+    change_state = received_series.change_state
 
     def early(connection: Any, job_id: str, expected: JobState, state: JobState, *guards: Any, **values: Any) -> bool:
-        moved = move(connection, job_id, expected, state, *guards, **values)
-        if not moved or (expected, state) != (JobState.RECEIVING, JobState.READY):
-            return moved
+        changed = change_state(connection, job_id, expected, state, *guards, **values)
+        if not changed or (expected, state) != (JobState.RECEIVING, JobState.READY):
+            return changed
         config = os.environ.get("ALNNODE_CONFIG") or sys.argv[sys.argv.index("--config") + 1]
-        Producer(load(Path(config))).analyse(job_id)
+        Producer(load(Path(config))).enqueue_analysis(job_id)
         time.sleep(DELAY)  # a commit may take as long
         return False
 
-    jobs.move = early
+    received_series.change_state = early
 
 
 def random_uids() -> None:

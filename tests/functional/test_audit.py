@@ -13,6 +13,7 @@ from audits import tls_repository, udp_repository
 from certificates import Authority
 from listening import Listener, free_port, wait_for
 from lxml import etree
+from stages import TERMS
 from typer.testing import CliRunner
 from web_service import body, content_type, part10, server
 
@@ -22,9 +23,9 @@ from alnnode.cli import check
 from alnnode.cli.app import app
 from alnnode.db import schema
 from alnnode.http.rate_limits import MAX_WRONG_TOKENS
+from alnnode.node.sweep import Sweep
 from alnnode.receive.acceptor import StoreRequest
-from alnnode.receive.commitment_requests import Requests
-from alnnode.receive.sweep import Sweep
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Audit, Destination, Web, WebToken
 
@@ -236,7 +237,9 @@ def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
         sender = AuditSender(opened.settings)
         opened.acceptor.store(dicom_objects.data_set(image(1, STUDIES[0])), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
         (job,) = wait_for(opened.jobs.list)
-        opened.jobs.complete_due(opened.settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
+        ReceivedSeries(opened.engine).complete_due(
+            opened.settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1)
+        )
         with httpx.Client(base_url=url) as browser:
             assert browser.post("/login", data={"token": SECRET}).status_code == 303
             csrf = browser.get("/").text.split('name="csrf" value="')[1].split('"')[0]
@@ -274,10 +277,10 @@ def test_a_client_that_asks_too_often_is_no_alert(tmp_path) -> None:
 
 
 class Nobody:
-    """A broker that forgets everything."""
+    """A broker that loses every message."""
 
-    def analyse(self, _: str) -> None: ...
-    def deliver(self, _: str) -> None: ...
+    def enqueue_analysis(self, _: str) -> None: ...
+    def enqueue_delivery(self, _: str) -> None: ...
 
 
 def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
@@ -295,11 +298,10 @@ def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
             opened.acceptor.store(dicom_objects.data_set(image(number, STUDIES[0])), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
         (job,) = wait_for(lambda: [job for job in jobs.list() if job.instances == 2])
         past = datetime.now(UTC) + timedelta(days=1)
-        jobs.complete_due(settings.completion, lambda _: None, past)
-        claim = jobs.claim(job.job_id, timedelta(minutes=1), 3, past, bundle_digest="b" * 64, settings_digest="s" * 64)
-        jobs.analysed(job.job_id, claim.attempt, [], {}, now=past)
+        ReceivedSeries(opened.engine).complete_due(settings.completion, lambda _: None, past)
+        jobs.analysed(jobs.claim(job.job_id, TERMS, past), [], {}, now=past)
         assert jobs.get(job.job_id).state is JobState.DELIVERED
-        Sweep(settings, jobs, Requests(opened.engine), spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
+        Sweep(settings, opened.engine, spool, Nobody(), opened.trail).clean(past + timedelta(days=30))
         (deleted,) = told(repository, "110105")
         assert (deleted.study, deleted.action, deleted.description) == (STUDIES[0], "D", "2 instances")
         assert deleted.objects["2"].get("ParticipantObjectID") == "4711"

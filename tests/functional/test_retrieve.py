@@ -36,7 +36,7 @@ from alnnode.settings import Worklist as WorklistSettings
 from alnnode.worklist import ups
 from alnnode.worklist.performer import Performer
 from alnnode.worklist.ups import UpsState
-from workers.analyst import Runtime
+from workers.runtime import Runtime
 
 UID, SERIES, TITLE = "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1", "PACS"
 ORTHANC = pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc")
@@ -287,7 +287,7 @@ def test_what_never_comes_whole_cancels_the_workitem_with_its_reason(listener, m
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
         assert "0xC001; 1 objects sent" in reason(opened)
-        with pytest.raises(IncompleteSeries, match="given up"):
+        with pytest.raises(IncompleteSeries, match="stopped the C-MOVE"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, SERIES, lambda: True)
 
 
@@ -340,15 +340,15 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
             }
         )
         runtime = Runtime(settings)
-        found = lookup.find(settings, runtime.spool.root, today(), runtime.held)
+        found = lookup.find(settings, runtime.spool.root, today(), runtime.files_of)
         assert found.trouble is None
         assert found.prior.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
         (job,) = listener.jobs.list()  # neither the stranger's report nor the captures
         later = datetime.now(UTC) + timedelta(hours=1)
-        assert listener.jobs.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
+        assert listener.received.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
         job = listener.jobs.get(job.job_id)
         assert (job.state, job.reason) == (JobState.SKIPPED, "holds results of this software")
-        assert lookup.find(settings, runtime.spool.root, today(), runtime.held) == found
+        assert lookup.find(settings, runtime.spool.root, today(), runtime.files_of) == found
         assert [one.revision for one in listener.jobs.list()] == [1], "what is here is not moved again"
 
 

@@ -15,6 +15,7 @@ from sources import ct_files
 from web_service import body, content_type, part10, server, service, stow
 
 from alnnode import report
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import ObjectRole, ReportOptions
 from alnnode.settings import Completion
 
@@ -61,7 +62,7 @@ def test_an_incomplete_request_does_not_complete_a_series(tmp_path, whole: bool)
         wait_for(lambda: [job.instances for job in opened.jobs.list()] == [4 if whole else 2])
         opened.acceptor.close()  # waits until the end of the request is recorded
         now = datetime.now(UTC)
-        early = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
+        early = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
         assert len(early) == int(whole), "an incomplete series must not be analysed"
-        late = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
+        late = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
         assert len(early) + len(late) == 1

@@ -19,7 +19,9 @@ from sqlalchemy import insert
 from web_service import part10, server, service
 
 from alnnode import report
+from alnnode.db.engine import for_writing
 from alnnode.db.tables import Job
+from alnnode.deliver.deliveries import Deliveries
 from alnnode.model import bundle as bundles
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
@@ -39,10 +41,9 @@ def fill(opened, client):
     analysed(opened, job, report.build(of, CONTEXT), {"pacs": ROLES, "archive": ROLES})
     for delivery in opened.jobs.get(job).deliveries:
         if delivery.destination == "archive":
-            opened.jobs.delivered(delivery.delivery_id)
+            Deliveries(opened.engine).delivered(delivery.delivery_id)
     failed = received(opened, client, [part10(ct(n, series=f"{STUDY}.7", AccessionNumber="ACC-77")) for n in (1, 2)])
-    claim = ready(opened, failed)
-    opened.jobs.fail(failed, claim.attempt, "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
+    opened.jobs.fail(ready(opened, failed), "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
     waiting = received(opened, client, [part10(ct(1, series=f"{STUDY}.8"))])
     return job, failed, waiting
 
@@ -59,7 +60,7 @@ def node(tmp_path):
 def history(opened, series_uid):
     """Add the jobs of one day, most of them in the evening and in the morning."""
     random, now = Random(1), datetime.now(UTC)
-    with opened.jobs._writer.begin() as connection:
+    with for_writing(opened.engine).begin() as connection:
         for number in range(90):
             begun = now - timedelta(hours=random.triangular(1, 24, 6))
             claimed = begun + timedelta(seconds=random.uniform(12, 90))
@@ -131,7 +132,7 @@ def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
     assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 200
     cancelled = opened.jobs.get(job)
     assert (cancelled.state, cancelled.reason) == (JobState.FAILED, "cancelled by admin")
-    assert opened.jobs.due_deliveries() == ()
+    assert Deliveries(opened.engine).due() == ()
     assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 409
     assert client.post(f"/jobs/{waiting}/cancel", data={"csrf": csrf}).status_code == 409
     # A session without a token cannot store objects.

@@ -14,6 +14,7 @@ from workitem import TRANSACTION, attribute, performed, workitem
 
 from alnnode import report
 from alnnode.errors import WorkitemRefused
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
@@ -151,7 +152,7 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
     for _ in range(3):
         performer.once()
     assert progress(client, "ProcedureStepProgressDescription") == "analysing"
-    opened.jobs.fail(job, claim.attempt, "The slices are 12.0 mm apart.")
+    opened.jobs.fail(claim, "The slices are 12.0 mm apart.")
     performer.once()
     assert (state(client), code(client)) == ("CANCELED", "110501")
     assert progress(client, "ReasonForCancellation") == "The slices are 12.0 mm apart."
@@ -160,7 +161,7 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
 def unrouted(client, opened):
     """Store a series that no route selects; return its job."""
     job = images(client, opened)
-    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
+    ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
     assert opened.jobs.get(job).state is JobState.SKIPPED
     return job
 

@@ -12,8 +12,8 @@ from web_service import part10, service
 from workitem import workitem
 
 from alnnode.process import heartbeat
-from alnnode.status.progress import PROBABILITY, Figures
-from workers.step_timer import Steps
+from alnnode.status.progress import PROBABILITY, WorkProgress
+from workers.step_timer import StepTimer
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DIGEST = "b" * 64
@@ -26,20 +26,19 @@ def metrics(tmp_path):
     with service(tmp_path) as (client, opened):
         job = received(opened, client, [part10(ct(1)), part10(ct(2))])
         claim = ready(opened, job)
-        figures = Figures(opened.engine)
-        steps = Steps(figures, job)
+        progress = WorkProgress(opened.engine)
+        steps = StepTimer(progress, job)
         for step in ("read", "locate", "read"):
             steps.begin(step)
-        figures.probabilities(DIGEST, [0.05, 0.52, 0.58])
-        figures.probabilities(DIGEST, [1.0])
-        figures.probabilities(DIGEST, [])
+        progress.count_probabilities(DIGEST, [0.05, 0.52, 0.58])
+        progress.count_probabilities(DIGEST, [1.0])
+        progress.count_probabilities(DIGEST, [])
         heartbeat.note(opened.settings.node.data_dir, "analyse", {"total": 8e9, "peak": 2e9})
         heartbeat.beat(opened.settings.node.data_dir, "analyse")
         client.post("/dicom-web/workitems?1.2.3", json=workitem(codes=("L:OTHER",)))
         other = received(opened, client, [part10(ct(3, series="1.2.9"))])
-        again = ready(opened, other)
-        opened.jobs.fail(other, again.attempt, "not analysable")
-        opened.jobs.analysed(job, claim.attempt, [], {})
+        opened.jobs.fail(ready(opened, other), "not analysable")
+        opened.jobs.analysed(claim, [], {})
         client.get("/health/live")
         found = {}
         for family in text_string_to_metric_families(client.get("/metrics").text):
@@ -76,10 +75,10 @@ def test_every_metric_that_deploy_uses_exists(metrics) -> None:
 def test_a_failing_database_does_not_stop_the_step_timer(tmp_path) -> None:
     from alnnode.db import engine
 
-    figures = Figures(engine.create(f"sqlite:///{tmp_path / 'empty.db'}"))
-    Steps(figures, "job").begin("read")
-    figures.probabilities(DIGEST, [0.5])
+    progress = WorkProgress(engine.create(f"sqlite:///{tmp_path / 'empty.db'}"))
+    StepTimer(progress, "job").begin("read")
+    progress.count_probabilities(DIGEST, [0.5])
     assert not (tmp_path / "figures").exists()
     assert heartbeat.noted(tmp_path) == {}
     with pytest.raises(Exception, match="no such table"):
-        figures.tallies(PROBABILITY)
+        progress.tallies(PROBABILITY)

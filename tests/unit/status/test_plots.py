@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alnnode.status import plots
-from alnnode.status.overview import Ended, Hour
+from alnnode.status.overview import EndedJob, HourlyJobs
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -22,12 +22,12 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
     ],
 )
 def test_the_time_axis_has_round_steps(longest: float, labels: list[str]) -> None:
-    plot = plots.latency([Ended(NOW - timedelta(hours=6), longest / 2, longest / 2)], NOW)
+    plot = plots.latency([EndedJob(NOW - timedelta(hours=6), longest / 2, longest / 2)], NOW)
     assert [tick.text for tick in plot.up] == labels
 
 
 def test_the_bars_of_a_job_match_its_durations() -> None:
-    plot = plots.latency([Ended(NOW - timedelta(hours=12), 60, 180)], NOW)
+    plot = plots.latency([EndedJob(NOW - timedelta(hours=12), 60, 180)], NOW)
     worked, waited = plot.bars
     assert worked.height == pytest.approx(plots.TALL * 3 / 4)
     assert waited.height == pytest.approx(plots.TALL / 4)
@@ -37,7 +37,7 @@ def test_the_bars_of_a_job_match_its_durations() -> None:
 
 
 def test_jobs_per_hour() -> None:
-    hours = [Hour(NOW + timedelta(hours=n), opened=n, ended=0) for n in range(3)]
+    hours = [HourlyJobs(NOW + timedelta(hours=n), opened=n, ended=0) for n in range(3)]
     plot = plots.throughput(hours)
     assert [tick.text for tick in plot.up] == ["0", "1", "2", "3", "4"]
     assert [bar.height for bar in plot.bars if bar.kind == "opened"] == pytest.approx([0, plots.TALL / 4, plots.TALL / 2])
