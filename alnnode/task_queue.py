@@ -1,6 +1,7 @@
-"""The producer's side of Celery, and the options that producer and workers share. Tasks are sent by name, never imported.
+"""The task queue: the producer of Celery tasks, and the Celery options that producer and workers share.
 
-The broker carries job and delivery ids and nothing else: no patient data, and nothing that is lost with it.
+Tasks are sent by name; the node never imports the workers. A message holds one job or delivery id and nothing else: no patient data, and
+nothing that is not in the database too.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 ANALYSE, DELIVER = "analyse", "deliver"
 ANALYSE_TASK, DELIVER_TASK = "alnnode.analyse", "alnnode.deliver"
 SOFT_SHARE = 0.9  # of the hard time limit
-VISIBILITY_MARGIN = 300.0  # seconds; Redis must not hand a task to a second worker while the first may still run it
+VISIBILITY_MARGIN = 300.0  # seconds; Redis must not give a task to a second worker while the first may still run it
 CONNECT_TIMEOUT = 5.0  # seconds
-KEPT = 5.0  # seconds that a look at a queue is good for: five thousand messages are megabytes
-# A producer says at once that the broker is away; kombu's own waits would hold the sweep up.
+QUEUE_CACHE_SECONDS = 5.0  # that the ids on a queue are cached: five thousand messages are megabytes
+# A producer fails at once when the broker does not answer; the waits of kombu would delay the sweep.
 SINGLE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 BROKER_ERRORS = (OperationalError, KombuError, OSError)
 
@@ -38,10 +39,11 @@ BROKER_ERRORS = (OperationalError, KombuError, OSError)
 def celery_options(settings: Settings) -> dict[str, object]:
     """Return the Celery configuration of producers and workers.
 
-    Acknowledged late and rejected when the worker is lost, so that a killed worker costs no job; one message at a time, so
-    that no job waits behind a long one; JSON only, so that a broker that others can write to cannot run code.
+    A task is acknowledged when it ends and rejected when its worker is lost, so that a killed worker loses no job. A worker reserves one
+    message at a time, so that no job waits behind a long one. Messages are JSON only, so that whoever can write to the broker cannot run
+    code.
     """
-    before, hard = settings.prior_seconds, settings.broker.time_limit  # the look for earlier reports has its own time
+    before, hard = settings.prior_seconds, settings.broker.time_limit  # the search for earlier reports has its own time limit
     transport = _transport(settings)
     return {
         "broker_url": settings.broker_url,
@@ -51,7 +53,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # for ever: the supervisor and systemd restart what really died
+        "broker_connection_max_retries": None,  # without limit: the supervisor or systemd restarts a broker that ended
         "task_queues": [_queue(ANALYSE), _queue(DELIVER)],
         "task_default_queue": ANALYSE,
         "task_create_missing_queues": False,
@@ -65,7 +67,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
         "task_time_limit": before + hard,
         "task_soft_time_limit": before + SOFT_SHARE * hard,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,  # a result is worth more than its message
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # the result is written even if the message is lost
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -75,7 +77,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
 
 
 def _queue(name: str) -> Queue:
-    """Return a queue on the default exchange: its routing needs no key in Redis that could be lost."""
+    """Return a queue on the default exchange, whose routing needs no key in Redis that could be lost."""
     return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
 
 
@@ -88,41 +90,41 @@ def _transport(settings: Settings) -> dict[str, object]:
 
 
 class Producer:
-    """Puts ids on the queues; safe to use from several threads.
+    """Enqueues ids. Safe to share between threads.
 
-    Enqueue only what is committed: a worker may look at it before this call returns.
+    Enqueue only committed rows: a worker may read the row before the call returns.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("alnnode", set_as_current=False)
         options = celery_options(settings)
-        self._queued: dict[str, tuple[float, frozenset[str]]] = {}  # by queue: monotonic time of the look, ids
+        self._queued: dict[str, tuple[float, frozenset[str]]] = {}  # by queue: monotonic time of the query, ids
         self._app.conf.update({**options, "broker_transport_options": {**_transport(settings), **SINGLE_TRY}})
 
-    def analyse(self, job_id: str) -> None:
+    def enqueue_analysis(self, job_id: str) -> None:
         """Ask a worker to run a job.
 
         Raises:
-            ServiceError: the broker does not answer; the sweep tries again.
+            ServiceError: the broker does not answer; the sweep enqueues the id later.
         """
         self._send(ANALYSE_TASK, ANALYSE, job_id)
 
-    def deliver(self, delivery_id: str) -> None:
-        """Ask a worker to make all deliveries that are due at the destination of this one.
+    def enqueue_delivery(self, delivery_id: str) -> None:
+        """Ask a worker to make all deliveries that are due at the destination of this delivery.
 
         Raises:
-            ServiceError: the broker does not answer; the sweep tries again.
+            ServiceError: the broker does not answer; the sweep enqueues the id later.
         """
         self._send(DELIVER_TASK, DELIVER, delivery_id)
 
     def queued(self, queue: str) -> frozenset[str]:
-        """Ids on a queue, at most `KEPT` seconds ago; not those that a worker holds and has not acknowledged.
+        """Return the ids that were on a queue at most `QUEUE_CACHE_SECONDS` ago, without those that a worker has reserved.
 
         Raises:
             ServiceError: the broker does not answer.
         """
         at, ids = self._queued.get(queue, (0.0, frozenset[str]()))
-        if not at or time.monotonic() - at > KEPT:
+        if not at or time.monotonic() - at > QUEUE_CACHE_SECONDS:
             ids = frozenset(_identifiers(self._messages(queue)))
             self._queued[queue] = (time.monotonic(), ids)
         return ids
@@ -147,17 +149,17 @@ class Producer:
 
 
 def _identifiers(messages: Iterable[bytes]) -> Iterator[str]:
-    """Yield the first argument of each message: of Celery's protocol 2 within kombu's envelope for Redis; what is none is skipped."""
+    """Yield the first argument of each message (Celery protocol 2 in kombu's envelope for Redis); skip malformed messages."""
     for message in messages:
         with suppress(ValueError, KeyError, IndexError, TypeError):
             yield str(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
 
 
 def ping(broker_url: str) -> str:
-    """Connect to the broker once and say what answered.
+    """Connect to the broker once; return a text that names its kind.
 
     Raises:
-        ServiceError: nothing did.
+        ServiceError: the broker does not answer.
     """
     try:
         with Connection(broker_url, connect_timeout=CONNECT_TIMEOUT) as connection:  # type: ignore[no-untyped-call]

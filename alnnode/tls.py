@@ -1,6 +1,6 @@
-"""DICOM TLS after the BCP 195 profiles (PS3.15 B.9 to B.12; RFC 9325): contexts for both directions, made anew when a file changes.
+"""DICOM TLS after the BCP 195 profiles (PS3.15 B.9 to B.12; RFC 9325): contexts for servers and clients.
 
-TLS 1.2 and 1.3 only; of TLS 1.2 the four suites that RFC 9325 section 4.2 recommends: forward secret and authenticated.
+Only TLS 1.2 and 1.3; of TLS 1.2 the four cipher suites that RFC 9325 section 4.2 recommends, with forward secrecy and authentication.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ def server_context(settings: ListenerTls) -> ssl.SSLContext:
     """Return the context of the listener.
 
     Raises:
-        ServiceError: a file cannot be used.
+        ServiceError: a certificate, key or CA file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    # No session outlives its connection: a resumed one would not see a certificate that was withdrawn meanwhile.
+    # No session is resumed: a resumed session would not check the certificate again.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     _load_own(context, settings.certificate, settings.private_key)
     if settings.mutual:
-        assert settings.ca is not None  # the settings say so
+        assert settings.ca is not None  # the settings require it
         _load_ca(context, settings.ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def client_context(settings: DestinationTls) -> ssl.SSLContext:
-    """Return the context for one destination: its certificate and its name are always checked.
+    """Return the context for one server: its certificate and its name are always checked.
 
     Raises:
-        ServiceError: a file cannot be used.
+        ServiceError: a certificate, key or CA file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
@@ -73,33 +73,33 @@ def _harden(context: ssl.SSLContext) -> None:
 
 def _load_own(context: ssl.SSLContext, certificate: Path, private_key: Path) -> None:
     def no_password() -> str:
-        raise ServiceError(f"{private_key} is encrypted; keep the key without a password in a file of mode 0600")
+        raise ServiceError(f"{private_key} is encrypted; store the key without a password in a file with mode 0600")
 
     try:
         context.load_cert_chain(certificate, private_key, no_password)
     except OSError as error:  # ssl.SSLError is one
-        raise ServiceError(f"{certificate} and {private_key} cannot be used as certificate and key: {_words(error)}") from error
+        raise ServiceError(f"cannot use {certificate} and {private_key} as certificate and key: {_describe(error)}") from error
 
 
 def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except OSError as error:
-        raise ServiceError(f"{ca} cannot be used as certificate authority: {_words(error)}") from error
+        raise ServiceError(f"cannot use {ca} as certificate authority: {_describe(error)}") from error
 
 
-def _words(error: OSError) -> str:
-    """Say what went wrong in a few words: OpenSSL's reason, or the system's."""
+def _describe(error: OSError) -> str:
+    """Return the reason that OpenSSL or the operating system gives."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     reason = getattr(error, "reason", None)
     return reason.lower().replace("_", " ") if isinstance(reason, str) else error.strerror or type(error).__name__
 
 
-class Reloading:
-    """A listener's context that follows its files: a renewed certificate counts from the next connection on.
+class ReloadingServerContext:
+    """The context of the listener, made again when a file changes: a renewed certificate is used from the next connection on.
 
-    Files that cannot be used leave the last good context in place and one line in the log.
+    When the changed files cannot be used, the last good context stays, and the log says why.
     """
 
     def __init__(self, settings: ListenerTls) -> None:
@@ -109,22 +109,22 @@ class Reloading:
         self._context = server_context(settings)
 
     def accept(self, connection: socket.socket, seconds: float) -> ssl.SSLSocket:
-        """Make the handshake within ``seconds`` and return the encrypted connection.
+        """Make the handshake within ``seconds``, and return the encrypted connection.
 
         Raises:
-            TlsRefused: the peer is not let in, or does not speak TLS; the connection is closed.
+            TlsRefused: the handshake failed, or the peer is not in peer_names; the connection is closed.
         """
         connection.settimeout(seconds)
         try:
             encrypted = self._current().wrap_socket(connection, server_side=True)
         except (OSError, ValueError) as error:
             connection.close()
-            words = _words(error) if isinstance(error, OSError) else "no handshake"
-            raise TlsRefused(words) from error
+            reason = _describe(error) if isinstance(error, OSError) else "no handshake"
+            raise TlsRefused(reason) from error
         names = self._settings.peer_names
         if names and not names_of(encrypted.getpeercert() or {}) & {name.lower() for name in names}:
             encrypted.close()
-            raise TlsRefused("the certificate is of a peer that is not in peer_names")
+            raise TlsRefused("the certificate names no peer of peer_names")
         return encrypted
 
     def _current(self) -> ssl.SSLContext:
@@ -135,7 +135,7 @@ class Reloading:
                 try:
                     self._context = server_context(self._settings)
                 except ServiceError as error:
-                    log.error("certificate_not_reloaded", error=str(error))  # noqa: TRY400 - the message says it all
+                    log.error("certificate_not_reloaded", error=str(error))  # noqa: TRY400 - the message is complete
                 else:
                     log.info("certificate_reloaded")
             return self._context
@@ -154,7 +154,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def names_of(certificate: Mapping[str, object]) -> set[str]:
-    """Return the DNS names and common names of a peer's certificate, in lower case."""
+    """Return the DNS names and common names of a peer's certificate in lower case."""
     names = certificate.get("subjectAltName", ())
     subject = certificate.get("subject", ())
     assert isinstance(names, tuple)
@@ -164,8 +164,8 @@ def names_of(certificate: Mapping[str, object]) -> set[str]:
     return {name.lower() for name in found}
 
 
-def remembering(context: ssl.SSLContext) -> Callable[[], str | None]:
-    """Let ``context`` remember why its last handshake failed; return what tells it. For libraries that swallow the reason."""
+def record_failures(context: ssl.SSLContext) -> Callable[[], str | None]:
+    """Let ``context`` record why a handshake failed, for libraries that drop the reason; return a function that returns the last one."""
     reasons: list[str] = []
 
     class Socket(ssl.SSLSocket):
@@ -173,7 +173,7 @@ def remembering(context: ssl.SSLContext) -> Callable[[], str | None]:
             try:
                 super().do_handshake(block)
             except OSError as error:
-                reasons.append(_words(error))
+                reasons.append(_describe(error))
                 raise
 
     context.sslsocket_class = Socket
@@ -181,14 +181,14 @@ def remembering(context: ssl.SSLContext) -> Callable[[], str | None]:
 
 
 def expiry(certificate: Path) -> datetime:
-    """Return when the first certificate of a PEM file ends.
+    """Return when the first certificate of a PEM file expires.
 
     Raises:
-        ServiceError: there is none in it.
+        ServiceError: the file holds no certificate.
     """
     from cryptography import x509  # noqa: PLC0415 - only `alnnode check` asks
 
     try:
         return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.astimezone(UTC)
     except (OSError, ValueError) as error:
-        raise ServiceError(f"{certificate} holds no certificate ({type(error).__name__})") from error
+        raise ServiceError(f"no certificate in {certificate} ({type(error).__name__})") from error

@@ -82,7 +82,7 @@ def fill_node(folder: Path, count: int) -> None:
     from alnnode.db.schema import migrate
     from alnnode.db.tables import Instance, Job, Series
     from alnnode.dicomweb import indexer
-    from alnnode.dicomweb.attribute_index import Attributes
+    from alnnode.dicomweb.attribute_index import AttributeIndex
     from alnnode.dicomweb.catalogue import Catalogue
     from alnnode.records import JobState
     from alnnode.spool.spool import Spool
@@ -116,7 +116,7 @@ def fill_node(folder: Path, count: int) -> None:
             connection.execute(insert(table), rows[table])
     # The service notes the attributes of what came in, in its own time; Orthanc does so while it receives.
     indexer.SHARE = 0.0  # nobody waits here
-    indexer.Indexer(Catalogue(database), Attributes(spool)).once()
+    indexer.Indexer(Catalogue(database), AttributeIndex(spool)).once()
     database.dispose()
 
 

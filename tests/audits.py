@@ -38,22 +38,22 @@ class Read:
             for one in self.root.findall("ActiveParticipant")
         ]
         self.requestors = [one.get("UserID") for one in self.root.findall("ActiveParticipant[@UserIsRequestor='true']")]
-        self.things = {
+        self.objects = {
             one.find("ParticipantObjectIDTypeCode").get("csd-code"): one
             for one in self.root.findall("ParticipantObjectIdentification")
         }
 
     @property
     def study(self) -> str:
-        return self.things["110180"].get("ParticipantObjectID")
+        return self.objects["110180"].get("ParticipantObjectID")
 
     @property
     def instances(self) -> int:
-        return sum(int(one.get("NumberOfInstances")) for one in self.things["110180"].iter("SOPClass"))
+        return sum(int(one.get("NumberOfInstances")) for one in self.objects["110180"].iter("SOPClass"))
 
     @property
     def query(self) -> str:
-        return b64decode(self.things["110181"].findtext("ParticipantObjectQuery")).decode()
+        return b64decode(self.objects["110181"].findtext("ParticipantObjectQuery")).decode()
 
 
 class Repository:

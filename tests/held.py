@@ -1,4 +1,4 @@
-"""Objects in a node of which no worker is needed: a series that was received, and results that lie in the outbox."""
+"""A node without workers that holds a received series, and results in the outbox."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -6,13 +6,15 @@ from hashlib import sha256
 from listening import wait_for
 from web_service import stow
 
+from alnnode.analyse.claims import ClaimTerms
 from alnnode.db.rows import ResultRow
 from alnnode.model import bundle
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.settings import Completion
 
 
 def received(opened, client, files):
-    """Store a series by STOW-RS; its job."""
+    """Store a series by STOW-RS; return its job id."""
     before = {job.job_id for job in opened.jobs.list()}
     for start in range(0, len(files), 50):
         assert stow(client, *files[start : start + 50]).status_code == 200
@@ -22,15 +24,15 @@ def received(opened, client, files):
 
 
 def ready(opened, job_id, changed=None):
-    """Say that the series is complete, and take the job as a worker does."""
+    """Complete the series, and claim its job as a worker does."""
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert job_id in opened.jobs.complete_due(Completion(), lambda _: None, now=later)
+    assert job_id in ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=later)
     digests = {"bundle_digest": bundle.digest(bundle.resolve("demo")), "settings_digest": opened.settings.result_digest}
-    return opened.jobs.claim(job_id, timedelta(minutes=5), 3, **digests | (changed or {}))
+    return opened.jobs.claim(job_id, ClaimTerms(timedelta(minutes=5), 3, **digests | (changed or {})))
 
 
 def analysed(opened, job_id, objects, destinations=None, **changed):
-    """Put results into the outbox, as the worker does."""
+    """Write results to the outbox, as a worker does."""
     claim = ready(opened, job_id, changed)
     rows = [
         ResultRow(
@@ -39,4 +41,4 @@ def analysed(opened, job_id, objects, destinations=None, **changed):
         )
         for number, item in enumerate(objects)
     ]  # fmt: skip
-    assert opened.jobs.analysed(job_id, claim.attempt, rows, destinations or {})
+    assert opened.jobs.analysed(claim, rows, destinations or {})

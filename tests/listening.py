@@ -14,6 +14,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.settings import load
 from alnnode.spool.spool import Spool
 
@@ -48,7 +49,8 @@ class Listener:
         self.settings = load(self._config)
         self.log = folder / "log"
         self.processes: list[subprocess.Popen] = []
-        self.jobs = Jobs(engines.create(url))
+        database = engines.create(url)
+        self.jobs, self.received = Jobs(database), ReceivedSeries(database)
         self.spool = Spool(folder / "spool")
 
     def start(self) -> subprocess.Popen:

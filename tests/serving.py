@@ -16,6 +16,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.db import engine
 from alnnode.settings import load
 
@@ -93,6 +94,10 @@ class Serving:
         if self._jobs is None:
             self._jobs = Jobs(engine.create(self.settings.database_url, 2))
         return self._jobs
+
+    @property
+    def operator(self) -> OperatorActions:
+        return OperatorActions(engine.create(self.settings.database_url, 2))
 
     def answers(self) -> bool:
         entity = AE("SENDER")

@@ -3,6 +3,7 @@
 import io
 from contextlib import contextmanager
 from threading import Event, Thread
+from types import SimpleNamespace
 
 from starlette.testclient import TestClient
 
@@ -10,14 +11,34 @@ from alnnode.db import schema
 from alnnode.settings import Completion, Listener, Node, Retention, Settings, Web
 from alnnode.web.app import create
 from alnnode.web.server import Server, configure, listen
-from alnnode.web.services import Services
+from alnnode.web.services import WebServices
 
 BOUNDARY = "a-boundary"
 
 
+def flat(services: WebServices) -> SimpleNamespace:
+    """Return the services of all packages in one record, for tests."""
+    return SimpleNamespace(
+        services=services,
+        settings=services.settings,
+        engine=services.engine,
+        acceptor=services.acceptor,
+        trail=services.trail,
+        access=services.http.access,
+        spool=services.dicomweb.spool,
+        catalogue=services.dicomweb.catalogue,
+        attributes=services.dicomweb.attributes,
+        jobs=services.worklist.jobs,
+        operator=services.worklist.operator,
+        worklist=services.worklist.worklist,
+        subscriptions=services.worklist.subscriptions,
+        event_reports=services.worklist.event_reports,
+    )
+
+
 @contextmanager
 def service(folder, *, web=None, listener=None, retention=None, **sections):
-    """Yield a client of a service that listens on loopback, and what it works with."""
+    """Yield a client of the application, and the services that it uses."""
     settings = Settings(
         node=Node(data_dir=folder),
         completion=Completion(),
@@ -27,10 +48,10 @@ def service(folder, *, web=None, listener=None, retention=None, **sections):
         **sections,
     )
     schema.migrate(settings.database_url)
-    opened = Services.open(settings)
+    opened = WebServices.open(settings)
     try:
         with TestClient(create(opened), base_url="http://127.0.0.1:8124") as client:
-            yield client, opened
+            yield client, flat(opened)
     finally:
         opened.close()
 
@@ -56,7 +77,7 @@ def stow(client, *files: bytes, path: str = "/dicom-web/studies", headers=None):
 
 @contextmanager
 def server(folder, *, web=None, **settings):
-    """Yield the root URL of a real server on loopback, and what it works with."""
+    """Yield the root URL of a real server on loopback, and the services that it uses."""
     settings = Settings(
         node=Node(data_dir=folder),
         retention=Retention(min_free_mb=0),
@@ -64,7 +85,7 @@ def server(folder, *, web=None, **settings):
         **settings,
     )
     schema.migrate(settings.database_url)
-    listening, opened = listen(settings), Services.open(settings)
+    listening, opened = listen(settings), WebServices.open(settings)
     started = Event()
     running = Server(configure(settings, opened), started.set)
     thread = Thread(target=running.run, args=([listening],))
@@ -72,7 +93,7 @@ def server(folder, *, web=None, **settings):
     try:
         assert started.wait(30)
         scheme = "https" if settings.web.certificate else "http"
-        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}", opened
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}", flat(opened)
     finally:
         running.should_exit = True
         thread.join(30)

@@ -38,13 +38,13 @@ def workitem(study="1.2.3", series="1.2.3.4", *, codes=("DCM:110004",), url=None
 
 
 def action(state, transaction=TRANSACTION):
-    """The body of a change of state."""
+    """The body of a request to change the state."""
     found = {ups.STATE: attribute("CS", state)}
     return [found | ({ups.TRANSACTION: attribute("UI", transaction)} if transaction else {})]
 
 
 def performed(*, output=True):
-    """What another performer writes before it completes a workitem."""
+    """The attributes that another performer writes before it completes a workitem."""
     found = {
         "PerformedProcedureStepStartDateTime": attribute("DT", "20260101120000"),
         "PerformedProcedureStepEndDateTime": attribute("DT", "20260101120100"),
@@ -57,6 +57,6 @@ def performed(*, output=True):
 
 
 def reason():
-    """Why a workitem was canceled, as its performer writes it."""
+    """The reason for the cancellation, as the performer of a workitem writes it."""
     codes = attribute("SQ", ups.code("110501", "DCM", "Equipment failure"))
     return {ups.PROGRESS: attribute("SQ", {ups.tag("ProcedureStepDiscontinuationReasonCodeSequence"): codes})}

@@ -1,6 +1,6 @@
-"""``python -m workers analyse|deliver``: one worker; the settings file is named by ``ALNNODE_CONFIG``.
+"""``python -m workers analyse|deliver`` runs one worker. The environment variable ``ALNNODE_CONFIG`` names the settings file.
 
-Exit codes: 1 the worker refused to start or ended; 3 the settings cannot be used.
+Exit codes: 1 the worker does not start; 2 wrong usage; 3 the settings are not valid.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from alnnode import logs
 from alnnode.errors import AlnnodeError, SettingsError
 from alnnode.settings import load
 from alnnode.task_queue import ANALYSE, DELIVER
-from workers.analyst import Runtime
 from workers.app import create, refuse_at_start, run
+from workers.runtime import Runtime
 
 EXIT_REFUSED, EXIT_SETTINGS = 1, 3
 

@@ -1,4 +1,4 @@
-"""One analysis: claim the job, run it under a lease, put the results into the outbox, enqueue their deliveries."""
+"""One analysis: claim the job, analyse it under a lease, write the results to the outbox, enqueue their deliveries."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
+from alnnode.analyse.claims import ClaimTerms
 from alnnode.db.rows import ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.priors import lookup
 from alnnode.records import Locate, ReportContext
 from alnnode.task_queue import SOFT_SHARE
 from workers.lease import Lease, LeaseLostError
-from workers.step_timer import END, Steps
+from workers.step_timer import END, StepTimer
 
 if TYPE_CHECKING:
     from alnnode.db.rows import Claim
     from alnnode.records import ResultObject
     from alnnode.records.comparison import Earlier
-    from workers.analyst import Runtime
+    from workers.runtime import Runtime
 
 POSTPONE = timedelta(seconds=30)
 
@@ -31,44 +32,41 @@ log = structlog.get_logger()
 
 
 def analyse(job_id: str, runtime: Runtime) -> None:
-    """Run one job to ANALYSED or FAILED; nothing when it is not to be had (done, or another worker's)."""
+    """Run one job to ANALYSED or FAILED; do nothing when it cannot be claimed, because it ended or another worker runs it."""
     settings = runtime.settings
-    claim = runtime.jobs.claim(
-        job_id,
-        runtime.lease,
-        settings.broker.max_attempts,
-        bundle_digest=runtime.analyst.digest,
-        settings_digest=settings.result_digest,
-        marked=settings.analysis.locate is not Locate.AUTO,
+    marked = settings.analysis.locate is not Locate.AUTO
+    terms = ClaimTerms(
+        runtime.lease, settings.broker.max_attempts, runtime.analyst.digest, settings.result_digest, marked=marked
     )
+    claim = runtime.tables.jobs.claim(job_id, terms)
     if claim is None:
         log.info("job_not_claimed", job=job_id)
         return
     log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths), marks=len(claim.marks))
     try:
-        with Lease(runtime.jobs, job_id, claim.attempt, runtime.lease) as lease:
+        with Lease(runtime.tables.jobs, claim, runtime.lease) as lease:
             _run(claim, runtime, lease)
     except LeaseLostError:
         log.warning("job_taken_over", job=job_id, attempt=claim.attempt)
     except SQLAlchemyError as error:
-        # No state can be written now: the lease ends and the sweep enqueues the job again.
+        # No state can be written now. When the lease ends, the sweep enqueues the job again.
         log.error("database_trouble", job=job_id, error=type(error).__name__)  # noqa: TRY400 - its text holds parameters
     except OSError as error:
         reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
         log.warning("spool_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, errno=error.errno)
-        _again(claim, runtime, error, reason)
+        _retry(claim, runtime, error, reason)
     except AlnnodeError as error:
         _fail(claim, runtime, error, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
-        # The series may be to blame, or what this process ran out of: a library whose loading memory once cut short never loads again.
+    except Exception as error:  # noqa: BLE001 - every failed job needs a reason
+        # The cause may be the series or this process: a library whose import a memory shortage interrupted never loads in this process.
         runtime.suspect = True
         reason = _reason(error, settings.broker.time_limit)
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
-        (_fail if isinstance(error, SoftTimeLimitExceeded) else _again)(claim, runtime, error, reason)
+        (_fail if isinstance(error, SoftTimeLimitExceeded) else _retry)(claim, runtime, error, reason)
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
-    steps = Steps(runtime.figures, claim.job_id)
+    steps = StepTimer(runtime.tables.progress, claim.job_id)
 
     def progress(step: str) -> None:
         lease.check()
@@ -78,20 +76,20 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
     header = lookup.header_of(paths[0]) if paths else None
-    earlier = lookup.find(settings, runtime.spool.root, header, runtime.held)
-    known = runtime.jobs.identify(claim, _function_of(claim, earlier, runtime.analyst.arithmetic))
-    if known is None:
+    earlier = lookup.find(settings, runtime.spool.root, header, runtime.files_of)
+    identified = runtime.tables.jobs.identify(claim, _final_digest(claim, earlier, runtime.analyst.arithmetic))
+    if identified is None:
         raise LeaseLostError(f"job {claim.job_id} was taken over")
-    context = _context(known, runtime, earlier)
+    context = _context(identified, runtime, earlier)
     marks = [runtime.spool.path(name) for name in claim.marks]
     objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)
     if not_analysed is not None and not settings.analysis.report_not_analysed:
         raise NotAnalysable(not_analysed)
     lease.check()
-    rows = [_spool(runtime, claim.job_id, position, item) for position, item in enumerate(objects)]
+    rows = [_put_result(runtime, claim.job_id, position, item) for position, item in enumerate(objects)]
     wanted = {destination.name: destination.objects for destination in settings.destinations}
-    if not runtime.jobs.analysed(claim.job_id, claim.attempt, rows, wanted, not_analysed):
+    if not runtime.tables.jobs.analysed(claim, rows, wanted, not_analysed):
         raise LeaseLostError(f"job {claim.job_id} was taken over")
     log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
     lookup.remember(settings, runtime.spool.root, header, objects)
@@ -99,16 +97,16 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
 
 
 def enqueue_deliveries(job_id: str, runtime: Runtime) -> None:
-    """Enqueue what the sweep would enqueue a moment later; without a broker it does."""
+    """Enqueue the deliveries of a job now; if the broker does not answer, the sweep does it later."""
     try:
-        for delivery in runtime.jobs.get(job_id).deliveries:
-            runtime.producer.deliver(delivery.delivery_id)
+        for delivery in runtime.tables.jobs.get(job_id).deliveries:
+            runtime.producer.enqueue_delivery(delivery.delivery_id)
     except ServiceError as error:
         log.warning("deliveries_not_enqueued", job=job_id, error=str(error))
 
 
-def _function_of(claim: Claim, earlier: Earlier | None, arithmetic: str) -> str:
-    """Return the digest of all that this job's results are a function of, but for bundle and settings."""
+def _final_digest(claim: Claim, earlier: Earlier | None, arithmetic: str) -> str:
+    """Return the sha256 (hex) of all that determines the results of this job, beside bundle and settings."""
     joined = claim.input_digest if earlier is None else earlier.joined(claim.input_digest)
     return hashlib.sha256(f"{joined}\n{arithmetic}".encode()).hexdigest()
 
@@ -130,7 +128,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
     )
 
 
-def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> ResultRow:
+def _put_result(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> ResultRow:
     return ResultRow(
         position=position,
         role=item.role,
@@ -144,21 +142,21 @@ def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> 
     )
 
 
-def _again(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
-    """Try again soon what may go better then; after the last attempt, fail."""
+def _retry(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
+    """Postpone a job that may succeed later; after the last attempt, fail it."""
     if claim.attempt < runtime.settings.broker.max_attempts:
-        runtime.jobs.postpone(claim.job_id, claim.attempt, datetime.now(UTC) + POSTPONE)
+        runtime.tables.jobs.postpone(claim, datetime.now(UTC) + POSTPONE)
     else:
         _fail(claim, runtime, error, reason)
 
 
 def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     log.warning("job_failed", job=claim.job_id, error=type(error).__name__, where=logs.where(error))
-    runtime.jobs.fail(claim.job_id, claim.attempt, reason)
+    runtime.tables.jobs.fail(claim, reason)
 
 
 def _reason(error: Exception, time_limit: float) -> str:
-    """Return the words for the job list. The text of foreign exceptions stays out: it can hold patient data."""
+    """Return the reason for the job list, without the text of the exception, which can hold patient data."""
     if isinstance(error, SoftTimeLimitExceeded):
         return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [broker] time_limit or use a faster device"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch

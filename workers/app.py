@@ -1,4 +1,4 @@
-"""The Celery application, and what a worker refuses to start with."""
+"""The Celery application of a worker, and the checks before its start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers import tasks
 
 if TYPE_CHECKING:
     from alnnode.settings import Settings
-    from workers.analyst import Runtime
+    from workers.runtime import Runtime
 
 SPARE_THREADS = 2
 
@@ -35,11 +35,11 @@ def create(runtime: Runtime) -> Celery:
 
 
 def refuse_at_start(settings: Settings, queue: str) -> None:
-    """Fail now rather than in every job.
+    """Check the database and the model bundle, so that the worker fails now instead of in every job.
 
     Raises:
-        ServiceError: the database is not at this version's schema, or cannot be reached.
-        BundleError: the model bundle is not what its manifest says (analysing worker only).
+        ServiceError: the database has another schema than this version needs, or cannot be reached.
+        BundleError: the model bundle differs from its manifest (analysing worker only).
     """
     schema_state(settings.database_url)
     if queue == ANALYSE:
@@ -47,10 +47,10 @@ def refuse_at_start(settings: Settings, queue: str) -> None:
 
 
 def run(app: Celery, queue: str, settings: Settings) -> None:
-    """Take tasks from one queue until told to stop.
+    """Run the tasks of one queue until the worker is told to stop.
 
-    The analysing worker has one process, forked, so that a kill or a time limit ends a job and not the worker. The delivering
-    worker has threads: it waits for networks, whose time limits are its own.
+    The analysing worker runs tasks in one forked process, so that a kill or a time limit ends a job and not the worker. The delivering
+    worker runs tasks in threads, because it waits for the network most of the time.
     """
     signals.setup_logging.connect(lambda **_: logs.configure(settings.logging), weak=False)
     signals.worker_ready.connect(lambda **_: say_ready(), weak=False)
@@ -64,10 +64,10 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
 
 
 def _beat(consumer: Any, settings: Settings, queue: str) -> None:
-    """Give signs of life from the loop that takes tasks: a thread of its own would go on when that hangs."""
+    """Write heartbeats from the event loop of the worker: a thread of its own would go on when the loop hangs."""
 
     def once() -> None:
-        with suppress(OSError):  # a full disk is no reason to stop: /health/ready says so anyway
+        with suppress(OSError):  # a full disk does not stop the worker; /health/ready reports it
             heartbeat.beat(settings.node.data_dir, queue)
 
     once()
@@ -75,5 +75,5 @@ def _beat(consumer: Any, settings: Settings, queue: str) -> None:
 
 
 def _end_with_worker(**_: object) -> None:
-    """Celery's own child would finish its task first when the worker is killed."""
+    """Kill the child process when the worker is killed; Celery's child would finish its task first."""
     end_with_parent(signal.SIGKILL, os.getppid())

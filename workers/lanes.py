@@ -1,7 +1,7 @@
-"""One lane for each destination: at most one delivery at a time on each, so that no destination ever waits for another.
+"""One lane for each destination, with at most one delivery at a time, so that no destination waits for another.
 
-The delivering worker has more threads than destinations. A thread that finds a lane taken leaves its delivery with the thread that
-is on it and returns at once; so a destination that hangs holds one thread, and never a second.
+The delivering worker has more threads than destinations. A thread whose lane is busy passes its delivery to the thread that works on the
+lane, and returns at once. So a destination that hangs occupies one thread, never two.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Lanes:
-    """Serialises work by name."""
+    """Runs the work of each lane one item after the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[str]] = {}
 
     def run(self, lane: str, item: str, work: Callable[[str], None]) -> None:
-        """Work on ``item``, or leave it with whoever is on the lane; then on whatever was left here meanwhile.
+        """Work on ``item``, and on the items that other threads pass to this lane meanwhile; or pass ``item`` to the thread on the lane.
 
-        When ``work`` raises, what waits on the lane is dropped: the sweep enqueues it again.
+        When ``work`` raises, the waiting items of the lane are dropped: the sweep enqueues them again.
         """
         with self._lock:
             if lane in self._waiting:
@@ -41,7 +41,7 @@ class Lanes:
             raise
 
     def _next(self, lane: str) -> str | None:
-        """Take the next item; leave the lane under the same lock that others look under when there is none."""
+        """Return the next item. Without one, leave the lane under the lock under which other threads check it, and return None."""
         with self._lock:
             if self._waiting[lane]:
                 return self._waiting[lane].popleft()

@@ -1,4 +1,4 @@
-"""The lease of a running job: renewed by a thread while the job is at work, lost when another worker took the job over."""
+"""The lease of a running job: a thread renews it during the analysis; it is lost when another worker claims the job."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from alnnode.analyse.jobs import Jobs
+    from alnnode.db.rows import Claim
 
-RENEWALS = 4  # in one lease: three may fail before it ends
+RENEWALS = 4  # during one lease: three may fail before it ends
 
 log = structlog.get_logger()
 
 
 class LeaseLostError(AlnnodeError):
-    """Another worker has the job now; whatever this one still does must not count."""
+    """Another worker has claimed the job; the results of this worker are not recorded."""
 
 
 class Lease:
-    """Keeps a claim alive for the length of a ``with`` block."""
+    """Renews a claim during a ``with`` block."""
 
-    def __init__(self, jobs: Jobs, job_id: str, attempt: int, length: timedelta) -> None:
-        self._jobs, self._job_id, self._attempt, self._length = jobs, job_id, attempt, length
+    def __init__(self, jobs: Jobs, claim: Claim, length: timedelta) -> None:
+        self._jobs, self._claim, self._length = jobs, claim, length
         self._ended = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def check(self) -> None:
-        """Go on only while the job is this worker's.
+        """Check that the job is still claimed by this worker.
 
         Raises:
-            LeaseLostError: it no longer is.
+            LeaseLostError: another worker has claimed it.
         """
         if self._lost.is_set():
-            raise LeaseLostError(f"job {self._job_id} was taken over")
+            raise LeaseLostError(f"job {self._claim.job_id} was taken over")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -51,11 +52,11 @@ class Lease:
         self._ended.set()
         self._thread.join()
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         while not self._ended.wait(self._length.total_seconds() / RENEWALS):
             try:
-                if not self._jobs.renew(self._job_id, self._length, self._attempt):
+                if not self._jobs.renew(self._claim, self._length):
                     self._lost.set()
                     return
             except SQLAlchemyError as error:
-                log.warning("lease_not_renewed", job=self._job_id, error=type(error).__name__)
+                log.warning("lease_not_renewed", job=self._claim.job_id, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Which step of its analysis a job is at, and how long each took."""
+"""The present step of a job's analysis, and the duration of each step."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alnnode.status.progress import Figures
+    from alnnode.status.progress import WorkProgress
 
 END = "deliver"
 
 
-class Steps:
-    """The steps of one attempt."""
+class StepTimer:
+    """Records the steps of one attempt."""
 
-    def __init__(self, figures: Figures, job_id: str) -> None:
-        self._figures, self._job_id = figures, job_id
+    def __init__(self, progress: WorkProgress, job_id: str) -> None:
+        self._progress, self._job_id = progress, job_id
         self._present: tuple[str, float] | None = None
 
     def begin(self, step: str) -> None:
-        """Begin a step, which ends the one before."""
+        """Record that a step begins, which ends the step before."""
         now = time.monotonic()
         ended = None if self._present is None else (self._present[0], now - self._present[1])
-        self._figures.begin(self._job_id, step, ended)
+        self._progress.begin_step(self._job_id, step, ended)
         self._present = step, now

@@ -1,6 +1,6 @@
-"""The tasks: thin names around `workers.analysing` and `workers.delivering`.
+"""The Celery tasks, which call `workers.analysing` and `workers.delivering`.
 
-Nothing they raise reaches Celery, which would print its text: that of a database's error holds parameters.
+No exception reaches Celery, which would print its text: the text of a database error holds parameters.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from workers.analyst import Runtime
+    from workers.runtime import Runtime
 
 log = structlog.get_logger()
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the tries of a task whose database is away
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the attempts of a task that cannot reach the database
 
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Give ``app`` both tasks. A job's own trouble is in the database; what ends a task otherwise, the sweep enqueues again."""
+    """Register both tasks. A failure of a job is written to the database; the sweep enqueues every other task that failed again."""
 
     def analyse(job_id: str) -> None:
         if runtime.suspect:
-            # The pool starts another process and Celery gives it this task (task_reject_on_worker_lost).
+            # The pool starts another process, and Celery gives this task to it (task_reject_on_worker_lost).
             log.warning("process_replaced")
             raise SystemExit(0)
-        _quietly(analysing.analyse, job_id, runtime)
+        _run(analysing.analyse, job_id, runtime)
 
     def deliver(delivery_id: str) -> None:
-        _quietly(delivering.deliver, delivery_id, runtime)
+        _run(delivering.deliver, delivery_id, runtime)
 
     app.task(name=ANALYSE_TASK, shared=False)(analyse)
     app.task(name=DELIVER_TASK, shared=False)(deliver)
 
 
-def _quietly(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
-    # A worker that failed at once while the database is away would take a whole queue of messages to their end, each of which the sweep
-    # would enqueue again, for as long as that lasts.
+def _run(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
+    # Without the pauses, a worker that cannot reach the database would consume the whole queue, and the sweep would enqueue every message
+    # again, for as long as the database is away.
     for pause in (*PAUSES, None):
         try:
             work(identifier, runtime)
-        except Exception as error:  # noqa: BLE001 - as the module says
+        except Exception as error:  # noqa: BLE001 - see the module
             if pause is not None and isinstance(error, OperationalError):
                 log.warning("database_away", id=identifier, wait=pause)
                 time.sleep(pause)

@@ -1,69 +1,126 @@
-"""What people may do to a job: run it again, or end it."""
+"""What an operator, or the requester of a workitem, may do to a job: retry it, analyse its series in a new revision, or cancel it."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 
+from alnnode.db.engine import for_writing
+from alnnode.db.series_jobs import NewJob, lock_series, open_job
 from alnnode.db.tables import DeliveryState, Job, Result
-from alnnode.db.transitions import move
+from alnnode.db.transitions import change_state
 from alnnode.deliver import delivery_rows
 from alnnode.errors import JobConflict, JobNotFound
-from alnnode.receive import series_rows
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
 CANCELLABLE = (JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 
 
-def again(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
-    """Do as little as is needed; see `alnnode.analyse.jobs.Jobs.retry`."""
+class OperatorActions:
+    """Actions on single jobs, while the node runs. Safe to share between threads.
+
+    ``now`` arguments default to the clock; all times are aware.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._writer = for_writing(engine)
+
+    def retry(self, job_id: str, now: datetime | None = None) -> JobState:
+        """Repeat the failed step of an ended job; return its new state.
+
+        Failed deliveries are made again, and a DELIVERED job sends the same bytes again. Every other job is analysed again: in a new
+        revision when it has results, because results that were sent cannot be changed. A job that has not ended becomes due at once.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: the files of its images were deleted.
+        """
+        with self._writer.begin() as connection:
+            job = connection.execute(
+                select(Job.state, Job.purged_at).where(Job.job_id == job_id).with_for_update()
+            ).one_or_none()
+            if job is None:
+                raise JobNotFound(f"no job {job_id}")
+            if job.purged_at is not None:
+                raise _files_deleted()
+            return _retry(connection, job_id, JobState(job.state), now or datetime.now(UTC))
+
+    def reanalyse(self, job_id: str, now: datetime | None = None) -> str:
+        """Open a new revision of the series of an ended job, whatever was delivered; return the id of the newest job of the series.
+
+        The report of the new revision names the report that it replaces.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: the files of its images were deleted.
+        """
+        with self._writer.begin() as connection:
+            newest, _ = _open_revision(connection, job_id, now or datetime.now(UTC))
+            return newest
+
+    def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
+        """End a job that is READY, RUNNING or ANALYSED, and its open deliveries; it can be retried.
+
+        Results of an analysis that is running now are not recorded.
+
+        Raises:
+            JobNotFound: no job has that id.
+            JobConflict: it has ended already, or its series is still being received.
+        """
+        with self._writer.begin() as connection:
+            found = connection.execute(select(Job.state).where(Job.job_id == job_id).with_for_update()).scalar_one_or_none()
+            if found is None:
+                raise JobNotFound(f"no job {job_id}")
+            state, reason = JobState(found), f"cancelled by {who}"
+            if state not in CANCELLABLE:
+                raise JobConflict(f"a job that is {state.value} cannot be cancelled")
+            delivery_rows.fail_open_deliveries(connection, job_id, reason)
+            ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
+            change_state(connection, job_id, state, JobState.FAILED, reason=reason, **ended)
+
+
+def _files_deleted() -> JobConflict:
+    return JobConflict("the files of this job were deleted; send the series again")
+
+
+def _retry(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
     if state in {JobState.RECEIVING, JobState.RUNNING}:
         return state
     if state is JobState.READY:
-        move(connection, job_id, state, state, due_at=now, enqueues=0)
+        change_state(connection, job_id, state, state, due_at=now, enqueues=0)
         return state
     states = [DeliveryState.FAILED]
     if state is not JobState.FAILED:
         states += delivery_rows.OPEN if state is JobState.ANALYSED else [DeliveryState.SENT]
-    if delivery_rows.again(connection, job_id, states, now):
-        move(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
+    if delivery_rows.reopen_deliveries(connection, job_id, states, now):
+        change_state(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
         return JobState.ANALYSED
     if connection.execute(select(Result.job_id).where(Result.job_id == job_id).limit(1)).first() is not None:
-        following, opened = anew(connection, job_id, now), and_(Job.predecessor_id == job_id, Job.created_at == now)
-        # A person asks: nothing is waited for, and no route is asked. A revision that is being received goes its own way.
-        move(connection, following, JobState.RECEIVING, JobState.READY, opened, due_at=now, enqueues=0)
+        newest, opened = _open_revision(connection, job_id, now)
+        if (
+            opened
+        ):  # An operator asks: the completion rule and the routes do not apply. Another revision goes on being received.
+            change_state(connection, newest, JobState.RECEIVING, JobState.READY, due_at=now, enqueues=0)
         return JobState.READY
-    move(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
+    change_state(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
     return JobState.READY
 
 
-def anew(connection: Connection, job_id: str, now: datetime) -> str:
-    """Open a revision after an ended job; see `alnnode.analyse.jobs.Jobs.anew`."""
+def _open_revision(connection: Connection, job_id: str, now: datetime) -> tuple[str, bool]:
+    """Open a revision after a job that is the newest of its series; return the id of the newest job, and whether it was opened now."""
     job = connection.execute(select(Job.series_uid, Job.study_uid).where(Job.job_id == job_id)).one_or_none()
     if job is None:
         raise JobNotFound(f"no job {job_id}")
-    series_rows.lock_series(connection, job.series_uid)
-    newest = select(Job.job_id, Job.revision, Job.purged_at).where(Job.series_uid == job.series_uid)
-    newest = newest.order_by(Job.revision.desc()).limit(1)
-    latest = connection.execute(newest).one()
+    lock_series(connection, job.series_uid)
+    query = select(Job.job_id, Job.revision, Job.purged_at).where(Job.series_uid == job.series_uid)
+    latest = connection.execute(query.order_by(Job.revision.desc()).limit(1)).one()
     if latest.job_id != job_id:
-        return str(latest.job_id)
+        return str(latest.job_id), False
     if latest.purged_at is not None:
-        raise JobConflict("the images of this job are no longer kept; send the series again")
-    following = latest.revision + 1
-    series_rows.open_job(connection, job.series_uid, job.study_uid, revision=following, predecessor_id=job_id, at=now)
-    return str(connection.execute(newest).one().job_id)
-
-
-def cancel(connection: Connection, job_id: str, state: JobState, reason: str, now: datetime) -> None:
-    """End a job and its open deliveries."""
-    if state not in CANCELLABLE:
-        raise JobConflict(f"a job that is {state.value} cannot be cancelled")
-    delivery_rows.stop(connection, job_id, reason)
-    move(connection, job_id, state, JobState.FAILED, reason=reason, finished_at=now, lease_until=None, due_at=None)
+        raise _files_deleted()
+    return open_job(connection, NewJob(job.series_uid, job.study_uid, latest.revision + 1, job_id), now), True

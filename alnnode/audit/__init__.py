@@ -1,4 +1,5 @@
-"""The audit trail: who did what to which study, for a repository of the hospital (IHE ATNA; DICOM PS3.15 Annex A.5).
+"""The audit trail: who did what to which study, sent to the hospital's audit repository (IHE ATNA; DICOM PS3.15 Annex A.5).
 
-`alnnode.audit.trail.Trail` takes messages in every process of the node, `alnnode.audit.sender.Sender` sends them from one.
+Every process of the node writes messages through `alnnode.audit.trail.Trail`; `alnnode.audit.sender.AuditSender` sends them from one
+process. Each stage has an adapter that derives from `alnnode.audit.study_auditor.StudyAuditor`.
 """

@@ -18,8 +18,8 @@ class Outcome(IntEnum):
     """Event Outcome Indicator (PS3.15 section A.5.1)."""
 
     SUCCESS = 0
-    MINOR_FAILURE = 4  # it may be tried again
-    SERIOUS_FAILURE = 8  # it ended
+    MINOR_FAILURE = 4  # the action may be retried
+    SERIOUS_FAILURE = 8  # the action will not be retried
 
 
 def _dcm(value: str, meaning: str) -> Code:

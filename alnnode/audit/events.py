@@ -1,4 +1,4 @@
-"""The messages that this node writes, each after its table in PS3.15 section A.5.3."""
+"""The audit messages that this node writes, each after its table in PS3.15 section A.5.3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alnnode.audit import codes
 from alnnode.audit.codes import Outcome
-from alnnode.audit.message import Message, Participant, Thing
+from alnnode.audit.message import Message, Participant, ParticipantObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
-def study(uid: str, instances: Mapping[str, int] | None = None) -> Thing:
-    """Return a study with how many instances of which SOP class it is about."""
-    return Thing(uid, codes.STUDY_UID, instances=instances or {})
+def study(uid: str, instances: Mapping[str, int] | None = None) -> ParticipantObject:
+    """Return a study, with the number of its instances of each SOP Class UID that the message is about."""
+    return ParticipantObject(uid, codes.STUDY_UID, instances=instances or {})
 
 
 class Events:
-    """Makes messages; knows who this node is."""
+    """Makes messages that name this node as participant."""
 
     def __init__(self, ae_title: str) -> None:
         self._ae_title = ae_title
@@ -39,20 +39,20 @@ class Events:
         node = self._node(codes.APPLICATION, requestor=False)
         return Message(codes.APPLICATION_ACTIVITY, "E", Outcome.SUCCESS, (node,), types=(kind,))
 
-    def received(self, sender: str, address: str, what: Thing, refused: int = 0) -> Message:
-        """DICOM Instances Transferred (A.5.3.7): a peer sent instances of one study, of which some may have been refused."""
+    def received(self, sender: str, address: str, what: ParticipantObject, refused: int = 0) -> Message:
+        """DICOM Instances Transferred (A.5.3.7): a peer sent instances of one study; ``refused`` of them were refused."""
         source = Participant(sender, True, codes.SOURCE, (sender,), address)
         outcome = Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS
         words = f"{refused} instances were refused" if refused else ""
         here = self._node(codes.DESTINATION, requestor=False)
         return Message(codes.INSTANCES_TRANSFERRED, "C", outcome, (source, here), (what,), description=words)
 
-    def sending(self, receiver: str, address: str, what: Thing) -> Message:
-        """Begin Transferring DICOM Instances (A.5.3.3): results of one study begin to leave."""
+    def sending(self, receiver: str, address: str, what: ParticipantObject) -> Message:
+        """Begin Transferring DICOM Instances (A.5.3.3): the node begins to send results of one study."""
         return Message(codes.BEGIN_TRANSFERRING, "E", Outcome.SUCCESS, self._outwards(receiver, address), (what,))
 
-    def sent(self, receiver: str, address: str, what: Thing, outcome: Outcome, description: str = "") -> Message:
-        """DICOM Instances Transferred (A.5.3.7): results of one study were sent, or not."""
+    def sent(self, receiver: str, address: str, what: ParticipantObject, outcome: Outcome, description: str = "") -> Message:
+        """DICOM Instances Transferred (A.5.3.7): the node sent results of one study; ``outcome`` says whether they arrived."""
         participants = self._outwards(receiver, address)
         return Message(codes.INSTANCES_TRANSFERRED, "C", outcome, participants, (what,), description=description)
 
@@ -62,47 +62,47 @@ class Events:
             Participant(receiver, False, codes.DESTINATION, (receiver,), address),
         )
 
-    def retrieved(self, user: str, address: str, what: Thing, *, metadata: bool = False) -> Message:
-        """DICOM Instances Transferred (A.5.3.7), or Accessed (A.5.3.6) where only metadata were read: who fetched a study over HTTP."""
+    def retrieved(self, user: str, address: str, what: ParticipantObject, *, metadata: bool = False) -> Message:
+        """DICOM Instances Transferred (A.5.3.7): a user retrieved a study over HTTP; Accessed (A.5.3.6) for metadata only."""
         event = codes.INSTANCES_ACCESSED if metadata else codes.INSTANCES_TRANSFERRED
         here, who = self._node(codes.SOURCE, requestor=False), Participant(user, True, codes.DESTINATION, (), address)
         return Message(event, "R", Outcome.SUCCESS, (here, who), (what,))
 
-    def deleted(self, what: Thing, files: int) -> Message:
-        """DICOM Study Deleted (A.5.3.8): the node no longer keeps so many instances of a study, its results included."""
+    def deleted(self, what: ParticipantObject, files: int) -> Message:
+        """DICOM Study Deleted (A.5.3.8): the node deleted ``files`` instances of a study, results included."""
         node = self._node(codes.APPLICATION, requestor=True)
         return Message(codes.STUDY_DELETED, "D", Outcome.SUCCESS, (node,), (what,), description=f"{files} instances")
 
     def queried(self, user: str, address: str, query: bytes, outcome: Outcome) -> Message:
-        """Query (A.5.3.10): who searched."""
-        asked = Thing(STUDY_ROOT_FIND, codes.SOP_CLASS_UID, query=query)
+        """Query (A.5.3.10): a user searched."""
+        asked = ParticipantObject(STUDY_ROOT_FIND, codes.SOP_CLASS_UID, query=query)
         who, here = Participant(user, True, codes.SOURCE, (), address), self._node(codes.DESTINATION, requestor=False)
         return Message(codes.QUERY, "E", outcome, (who, here), (asked,))
 
     def authenticated(self, user: str, address: str, outcome: Outcome, *, left: bool = False, why: str = "") -> Message:
-        """User Authentication (A.5.3.12): somebody logged in or out, or showed a token that is none."""
+        """User Authentication (A.5.3.12): a user logged in or out, or sent a token that is not valid."""
         kind = codes.LOGOUT if left else codes.LOGIN
         who, here = Participant(user, True, None, (), address), self._node(codes.APPLICATION, requestor=False)
         return Message(codes.USER_AUTHENTICATION, "E", outcome, (who, here), types=(kind,), description=why)
 
     def acted(self, user: str, address: str, what: str) -> Message:
-        """Security Alert (A.5.3.11) that is none: a person used a function that only administrators may, here on a job.
+        """Security Alert (A.5.3.11), Use of Restricted Function: an administrator acted on a job.
 
         Args:
             user: name of a token, or of an account of the machine.
-            address: where the person is; empty for this host.
-            what: such as "retry of job …, study …".
+            address: of the user; empty for this host.
+            what: for example "retry of job …, study …".
         """
         reporter = self._node(codes.APPLICATION, requestor=True)
         performer = Participant(user, False, None, (), address or self._host)
-        subject = Thing(self._ae_title, codes.NODE_ID, role="13", details={"Alert Description": what})
+        subject = ParticipantObject(self._ae_title, codes.NODE_ID, role="13", details={"Alert Description": what})
         kinds = (codes.RESTRICTED_FUNCTION,)
         return Message(codes.SECURITY_ALERT, "E", Outcome.SUCCESS, (reporter, performer), (subject,), kinds, description=what)
 
     def alert(self, kind: Code, peer: str, address: str, why: str) -> Message:
-        """Security Alert (A.5.3.11): a peer was not let in, or asked for more than it may."""
+        """Security Alert (A.5.3.11): the node refused a peer, or a request that the peer has no right to make."""
         reporter, performer = self._node(codes.APPLICATION, requestor=True), Participant(peer, False, None, (), address)
-        subject = Thing(address or peer, codes.NODE_ID, role="13", details={"Alert Description": why})
+        subject = ParticipantObject(address or peer, codes.NODE_ID, role="13", details={"Alert Description": why})
         return Message(
             codes.SECURITY_ALERT, "E", Outcome.SERIOUS_FAILURE, (reporter, performer), (subject,), (kind,), description=why
         )

@@ -1,4 +1,4 @@
-"""One audit message, and its XML after the schema of PS3.15 section A.5.1."""
+"""One audit message and its XML, after the schema of PS3.15 section A.5.1."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from alnnode.audit.codes import Code, Outcome
 
-LONGEST = 256  # characters of any text: what peers call themselves ends in here
-# What XML 1.0 cannot hold, not even escaped.
+LONGEST = 256  # characters of any text: peers choose their own names, which end in messages
+# Characters that XML 1.0 cannot hold, not even escaped.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Who took part (ActiveParticipant).
+    """A person or an application that took part (ActiveParticipant).
 
     Attributes:
         user_id: AE title, name of a token, or address.
-        requestor: whether it was this one who began.
-        role: CID 402.
-        ae_titles: all titles of the application.
+        requestor: whether this participant started the action.
+        role: code from CID 402.
+        ae_titles: all AE titles of the application.
         address: IP address or host name.
     """
 
@@ -42,28 +42,36 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """What it was done to (ParticipantObjectIdentification)."""
+class ParticipantObject:
+    """A study, patient, query or node that the action was about (ParticipantObjectIdentification).
+
+    Attributes:
+        identifier: UID, patient number or AE title.
+        kind: of the identifier.
+        type_code: 2 is a system object, 1 a person.
+        role: 3 is a report, as the standard calls a study.
+        instances: number of instances of each SOP Class UID.
+    """
 
     identifier: str
-    kind: Code  # of the identifier
-    type_code: str = "2"  # system object
-    role: str = "3"  # report, as the standard calls a study
+    kind: Code
+    type_code: str = "2"
+    role: str = "3"
     name: str = ""
     query: bytes | None = None
     details: Mapping[str, str] = field(default_factory=dict)
-    instances: Mapping[str, int] = field(default_factory=dict)  # how many of each SOP class
+    instances: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What happened. ``at`` is the moment at which it was seen."""
+    """One event. ``at`` is the moment at which the node noticed it."""
 
     event: Code
     action: str  # C, R, U, D or E
     outcome: Outcome
     participants: tuple[Participant, ...]
-    things: tuple[Thing, ...] = ()
+    objects: tuple[ParticipantObject, ...] = ()
     types: tuple[Code, ...] = ()
     description: str = ""  # of the outcome
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -95,15 +103,15 @@ class Message:
             root, "AuditSourceIdentification", **({"AuditEnterpriseSiteID": site} if site else {}), AuditSourceID=source
         )
         _add(origin, "AuditSourceTypeCode", **{"csd-code": "4"})  # application server
-        for thing in self.things:
-            _thing(root, thing)
+        for item in self.objects:
+            _participant_object(root, item)
         text: bytes = tostring(root, encoding="utf-8", xml_declaration=False)
         return text
 
 
-def patient(identifier: str, name: str) -> Thing:
-    """Return a patient, who is in a message only when the settings ask for it."""
-    return Thing(identifier, codes.PATIENT_NUMBER, type_code="1", role="1", name=name)
+def patient(identifier: str, name: str) -> ParticipantObject:
+    """Return a patient; messages hold one only when the settings ask for it."""
+    return ParticipantObject(identifier, codes.PATIENT_NUMBER, type_code="1", role="1", name=name)
 
 
 def _participant(root: Element, participant: Participant) -> None:
@@ -118,25 +126,25 @@ def _participant(root: Element, participant: Participant) -> None:
         _code(element, "RoleIDCode", participant.role)
 
 
-def _thing(root: Element, thing: Thing) -> None:
+def _participant_object(root: Element, item: ParticipantObject) -> None:
     element = _add(
         root,
         "ParticipantObjectIdentification",
-        ParticipantObjectID=thing.identifier,
-        ParticipantObjectTypeCode=thing.type_code,
-        ParticipantObjectTypeCodeRole=thing.role,
+        ParticipantObjectID=item.identifier,
+        ParticipantObjectTypeCode=item.type_code,
+        ParticipantObjectTypeCodeRole=item.role,
     )
-    _code(element, "ParticipantObjectIDTypeCode", thing.kind)
-    # The schema wants one of these two.
-    if thing.query is not None:
-        SubElement(element, "ParticipantObjectQuery").text = b64encode(thing.query).decode("ascii")
+    _code(element, "ParticipantObjectIDTypeCode", item.kind)
+    # The schema requires one of these two.
+    if item.query is not None:
+        SubElement(element, "ParticipantObjectQuery").text = b64encode(item.query).decode("ascii")
     else:
-        SubElement(element, "ParticipantObjectName").text = _clean(thing.name or thing.identifier)
-    for kind, value in thing.details.items():
+        SubElement(element, "ParticipantObjectName").text = _clean(item.name or item.identifier)
+    for kind, value in item.details.items():
         _add(element, "ParticipantObjectDetail", type=kind, value=b64encode(_clean(value).encode()).decode("ascii"))
-    if thing.instances:
+    if item.instances:
         described = SubElement(element, "ParticipantObjectDescription")
-        for uid, count in sorted(thing.instances.items()):
+        for uid, count in sorted(item.instances.items()):
             _add(described, "SOPClass", UID=uid, NumberOfInstances=str(count))
 
 

@@ -1,4 +1,4 @@
-"""The thread that sends what waits, in the order in which it happened: one for a data directory, however many hosts share it."""
+"""The thread that sends waiting audit messages, oldest first. One sender works on a data directory, however many hosts share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import structlog
 
-from alnnode.audit.outbox import Waiting
+from alnnode.audit.outbox import AuditOutbox
 from alnnode.audit.sinks import open_sink
 from alnnode.errors import ServiceError
 
@@ -22,53 +22,53 @@ FIRST_WAIT, LAST_WAIT = 1.0, 60.0  # seconds after a failure
 BATCH = 1000
 
 
-class Sender:
-    """Sends until it is closed; what it could not send waits for the next start."""
+class AuditSender:
+    """Sends messages until it is closed; messages that it could not send wait for the next start."""
 
     def __init__(self, settings: Settings) -> None:
-        self._on = settings.audit.to != "off"
+        self._enabled = settings.audit.to != "off"
         self._stop = threading.Event()
-        if not self._on:
+        if not self._enabled:
             return
-        self._waiting = Waiting(settings.node.data_dir.resolve(), settings.audit.max_waiting)
+        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), settings.audit.max_waiting)
         self._sink = open_sink(settings)
         self._wait = 0.0
         self._thread = threading.Thread(target=self._run, name="audit-sender", daemon=True)
         self._thread.start()
 
     def close(self, seconds: float = 3.0) -> None:
-        """Send what waits, once more, and stop."""
-        if self._on:
+        """Send the waiting messages once more, and stop; wait at most ``seconds`` for the thread."""
+        if self._enabled:
             self._stop.set()
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        with (self._waiting.folder / "sender.lock").open("w") as lock:
+        with (self._outbox.folder / "sender.lock").open("w") as lock:
             while not self._stop.wait(self._wait or POLL):
-                if self._mine(lock):
-                    self.once()
-            if self._mine(lock):
-                self.once()
+                if self._locks(lock):
+                    self.send_waiting()
+            if self._locks(lock):
+                self.send_waiting()
         self._sink.close()
 
     @staticmethod
-    def _mine(lock: IO[str]) -> bool:
+    def _locks(lock: IO[str]) -> bool:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another host's sender has it
+        except OSError:  # the sender of another host holds the lock
             return False
         return True
 
-    def once(self) -> None:
-        """Send what waits now. After a failure, wait longer each time."""
-        for path in self._waiting.oldest(BATCH):
+    def send_waiting(self) -> None:
+        """Send all messages that wait now. Each failure in a row doubles the wait before the next attempt."""
+        for path in self._outbox.oldest(BATCH):
             try:
                 self._sink.send(path.read_bytes())
                 path.unlink()
             except (OSError, ServiceError) as error:
                 if not self._wait:
                     words = str(error) if isinstance(error, ServiceError) else type(error).__name__
-                    log.warning("audit_not_sent", error=words, waiting=self._waiting.count())
+                    log.warning("audit_not_sent", error=words, waiting=self._outbox.count())
                 self._wait = min(LAST_WAIT, self._wait * 2 or FIRST_WAIT)
                 return
         if self._wait:

@@ -1,4 +1,4 @@
-"""Where messages go: a syslog server over TLS (RFC 5425) or UDP (RFC 5426), or a file (PS3.15 sections A.6 and A.7)."""
+"""Send audit messages to a syslog server over TLS (RFC 5425) or UDP (RFC 5426), or write them to a file (PS3.15 sections A.6 and A.7)."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Audit, Settings
 
-SECONDS = 10.0  # for a connection, and for each message to be taken by the network
+SECONDS = 10.0  # to connect, and again to hand each message to the network
 FACILITY = 10  # security and authorization
 NOTICE, WARNING = 5, 4
-LARGEST_DATAGRAM = 65_507 - 8  # bytes, less than what UDP over IPv4 carries
+LARGEST_DATAGRAM = 65_507 - 8  # bytes; below the limit of UDP over IPv4
 
 
 class Sink(Protocol):
-    """Takes one message after the other."""
+    """Sends audit messages one by one."""
 
     def send(self, message: bytes) -> None:
         """Send the XML of one message.
 
         Raises:
-            OSError, ServiceError: it cannot be sent now.
+            OSError, ServiceError: the message cannot be sent now.
         """
 
     def reach(self) -> str:
-        """Look whether messages can be sent, without sending any; return a few words on it.
+        """Check whether messages can be sent, without sending one; return a short text about the target.
 
         Raises:
-            OSError, ServiceError: they cannot.
+            OSError, ServiceError: messages cannot be sent now.
         """
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
 
 
 def open_sink(settings: Settings) -> Sink:
-    """Return what the settings ask for; nothing is connected yet."""
+    """Return the sink that the settings choose; it does not connect yet."""
     audit = settings.audit
     if audit.to == "file":
         return FileSink(audit)
@@ -59,18 +59,18 @@ def syslog(message: bytes, app_name: str) -> bytes:
     host = socket.gethostname()[:255] or "-"
     name = "".join(letter for letter in app_name if "!" <= letter <= "~")[:48] or "-"
     head = f"<{FACILITY * 8 + severity}>1 {moment} {host} {name} {os.getpid()} DICOM+RFC3881 - "
-    return head.encode("ascii", "replace") + b"\xef\xbb\xbf" + message  # UTF-8 is announced by its byte order mark
+    return head.encode("ascii", "replace") + b"\xef\xbb\xbf" + message  # the byte order mark announces UTF-8
 
 
 class TlsSyslog:
-    """One connection, kept open; each message is preceded by its length (RFC 5425 section 4.3)."""
+    """Syslog over one TLS connection that stays open; the length precedes each message (RFC 5425 section 4.3)."""
 
     def __init__(self, settings: Settings) -> None:
         self._audit, self._name = settings.audit, settings.node.ae_title
         self._connection: ssl.SSLSocket | None = None
 
     def send(self, message: bytes) -> None:
-        """See `Sink.send`. Syslog has no answer: what the network took when the server ended is lost."""
+        """See `Sink.send`. Syslog has no response: messages in the network are lost when the server stops."""
         framed = syslog(message, self._name)
         try:
             self._open().sendall(f"{len(framed)} ".encode("ascii") + framed)
@@ -108,7 +108,7 @@ class TlsSyslog:
 
 
 def _was_closed(connection: ssl.SSLSocket) -> bool:
-    """Whether the server ended the connection meanwhile: it never sends anything else."""
+    """Return whether the server closed the connection: a syslog server sends nothing else."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     if not poll.poll(0):
@@ -125,7 +125,7 @@ def _was_closed(connection: ssl.SSLSocket) -> bool:
 
 
 class UdpSyslog:
-    """One datagram for each message; nobody says whether it arrives."""
+    """Syslog with one datagram for each message; UDP does not report whether it arrives."""
 
     def __init__(self, settings: Settings) -> None:
         self._audit, self._name = settings.audit, settings.node.ae_title
@@ -138,20 +138,20 @@ class UdpSyslog:
 
     def reach(self) -> str:
         """See `Sink.reach`."""
-        return f"{self._resolved()[4][0]}, port {self._audit.port}; over UDP nobody says whether it is there"
+        return f"{self._resolved()[4][0]}, port {self._audit.port}; UDP does not report whether a server listens"
 
     def _resolved(self) -> Any:
         return socket.getaddrinfo(self._audit.host, self._audit.port, type=socket.SOCK_DGRAM)[0]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing stays open."""
 
 
 class FileSink:
-    """One message on each line of a file that only its owner may read."""
+    """A file with one message on each line, which only its owner may read."""
 
     def __init__(self, audit: Audit) -> None:
-        assert audit.file is not None  # the settings say so
+        assert audit.file is not None  # the settings require it
         self._path = audit.file
 
     def reach(self) -> str:
@@ -160,10 +160,12 @@ class FileSink:
         return f"{self._path} can be written"
 
     def send(self, message: bytes) -> None:
-        """See `Sink.send`. Opened anew each time, so that the file may be rotated."""
+        """See `Sink.send`. Each message opens the file again, so that the file may be rotated."""
         with os.fdopen(self._open(), "ab", buffering=0) as file:
             before = os.fstat(file.fileno()).st_size
-            if file.write(message + b"\n") <= len(message):  # the disk is full: the message comes again, whole
+            if file.write(message + b"\n") <= len(
+                message
+            ):  # the disk is full: the sender will write the complete message again
                 file.truncate(before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -171,4 +173,4 @@ class FileSink:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing stays open."""

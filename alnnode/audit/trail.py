@@ -1,4 +1,4 @@
-"""What the other rooms hand audit messages to. It never makes them wait, and never fails."""
+"""Accept audit messages from every stage of the node, without making the caller wait and without raising errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import structlog
 from pydicom import dcmread
 
 from alnnode.audit.events import Events
-from alnnode.audit.message import Thing, patient
-from alnnode.audit.outbox import Waiting
+from alnnode.audit.message import ParticipantObject, patient
+from alnnode.audit.outbox import AuditOutbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from alnnode.audit.message import Message
     from alnnode.settings import Settings
 
-    FindPatient = Callable[[], Thing | None]
+    FindPatient = Callable[[], ParticipantObject | None]
 
 log = structlog.get_logger()
 
-AT_ONCE = 10_000  # messages that this process holds until they are on the disk
-QUIET = 60.0  # seconds between two lines in the log on what was lost
+AT_ONCE = 10_000  # messages that wait in memory until they are on the disk
+QUIET = 60.0  # seconds between two log lines on lost messages
 CLOSE_LIMIT = 2.0  # seconds
 
 
 class Trail:
-    """Writes messages to the disk in a thread of its own; does nothing when the settings want no audit trail.
+    """Writes messages to the outbox in its own thread; does nothing when the settings turn the audit trail off.
 
     Attributes:
         events: makes the messages.
@@ -45,24 +45,29 @@ class Trail:
         self.events = Events(settings.node.ae_title)
         self.identity = audit.identity
         self._source, self._site = settings.node.ae_title, audit.site
-        self._told_at, self._untold = float("-inf"), 0
+        self._logged_at, self._not_logged = float("-inf"), 0  # of lost messages
         self._queue: queue.Queue[tuple[Message, FindPatient | None] | None] = queue.Queue(AT_ONCE)
-        self._waiting: Waiting | None = None
+        self._outbox: AuditOutbox | None = None
         if audit.to == "off":
             return
-        self._waiting = Waiting(settings.node.data_dir.resolve(), audit.max_waiting)
+        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), audit.max_waiting)
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     @property
     def enabled(self) -> bool:
-        """Whether messages are kept at all."""
-        return self._waiting is not None
+        """Whether messages are written."""
+        return self._outbox is not None
 
     def put(self, message: Message, find_patient: FindPatient | None = None) -> None:
-        """Hand over; returns at once. ``find_patient`` is asked later, in another thread, and only if patients are to be named."""
-        if self._waiting is None:
+        """Hand over a message and return immediately.
+
+        Args:
+            message: what happened.
+            find_patient: returns the patient. The thread of the trail calls it later, and only when messages name patients.
+        """
+        if self._outbox is None:
             return
         try:
             self._queue.put_nowait((message, find_patient if self.identity else None))
@@ -70,8 +75,8 @@ class Trail:
             self._lose()
 
     def close(self) -> None:
-        """Write what was handed over; nothing is taken any more."""
-        if self._waiting is None or not self._thread.is_alive():
+        """Write the messages that were handed over, and stop; later messages are not written."""
+        if self._outbox is None or not self._thread.is_alive():
             return
         atexit.unregister(self.close)
         try:
@@ -82,48 +87,48 @@ class Trail:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            self._keep(*item)
+            self._write(*item)
 
-    def _keep(self, message: Message, find_patient: FindPatient | None) -> None:
-        assert self._waiting is not None
+    def _write(self, message: Message, find_patient: FindPatient | None) -> None:
+        assert self._outbox is not None
         if find_patient is not None and (person := self._patient(find_patient)) is not None:
-            message = replace(message, things=(*message.things, person))
+            message = replace(message, objects=(*message.objects, person))
         try:
-            kept = self._waiting.put(message.xml(self._source, self._site))
+            written = self._outbox.put(message.xml(self._source, self._site))
         except OSError:
-            kept = False
-        if not kept:
+            written = False
+        if not written:
             self._lose()
 
     @staticmethod
-    def _patient(find_patient: FindPatient) -> Thing | None:
-        """Ask for the patient; a message without one is better than none, and than the end of this thread."""
+    def _patient(find_patient: FindPatient) -> ParticipantObject | None:
+        """Return the patient, or None after any error: a message without a patient is better than no message and a dead thread."""
         try:
             return find_patient()
-        except Exception as error:  # noqa: BLE001 - it asks the database, the disk, and pydicom
+        except Exception as error:  # noqa: BLE001 - the function may call the database, the disk and pydicom
             log.warning("audit_patient_not_found", error=type(error).__name__)
             return None
 
     def _lose(self) -> None:
-        """Count a message that could not be kept, and say so now and then."""
-        assert self._waiting is not None
-        self._untold += 1
+        """Count a lost message; log the count at most once in `QUIET` seconds."""
+        assert self._outbox is not None
+        self._not_logged += 1
         try:
-            self._waiting.lose()
+            self._outbox.lose()
         except OSError as error:
             log.error("audit_loss_not_counted", error=type(error).__name__)  # noqa: TRY400 - no paths in logs
-        if time.monotonic() - self._told_at >= QUIET:
-            log.error("audit_messages_lost", count=self._untold, silent_for_s=QUIET)
-            self._told_at, self._untold = time.monotonic(), 0
+        if time.monotonic() - self._logged_at >= QUIET:
+            log.error("audit_messages_lost", count=self._not_logged, silent_for_s=QUIET)
+            self._logged_at, self._not_logged = time.monotonic(), 0
 
 
-def patient_in(paths: Iterable[Path]) -> Thing | None:
-    """Return the patient of the first of these objects that can be read."""
+def patient_in(paths: Iterable[Path]) -> ParticipantObject | None:
+    """Return the patient of the first of these objects that can be read; None when none can."""
     for path in paths:
         try:
             found = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", "SpecificCharacterSet"])
             identifier, name = str(found.get("PatientID") or ""), str(found.get("PatientName") or "")
-        # pydicom promises no set of exceptions; a message without its patient is better than none.
+        # pydicom promises no set of exceptions; a message without its patient is better than no message.
         except Exception:  # noqa: BLE001, S112
             continue
         return patient(identifier or "none", name)

@@ -29,7 +29,7 @@ from alnnode.records import Side
 from alnnode.settings import Settings, load
 
 if TYPE_CHECKING:
-    from alnnode.analyse.jobs import Jobs
+    from sqlalchemy.engine import Engine
 
 EXIT_FAILED, EXIT_SETTINGS, EXIT_NOT_ANALYSABLE = 1, 3, 4
 DEFAULT_CONFIG = Path("config.toml")
@@ -88,11 +88,10 @@ def _settings(config: Path | None) -> Settings:
     return settings
 
 
-def _jobs(settings: Settings) -> Jobs:
-    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
+def _database(settings: Settings) -> Engine:
     from alnnode.db import engine  # noqa: PLC0415
 
-    return Jobs(engine.create(settings.database_url, settings.database.pool_size))
+    return engine.create(settings.database_url, settings.database.pool_size)
 
 
 def _progress(console: Console) -> Progress:
@@ -266,7 +265,9 @@ def jobs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
 ) -> None:
     """List the jobs, newest first."""
-    found = _jobs(_settings(config)).list(limit=limit)
+    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
+
+    found = Jobs(_database(_settings(config))).list(limit=limit)
     if as_json:
         typer.echo(json.dumps([asdict(job) for job in found], indent=2, default=str))
         return
@@ -295,10 +296,12 @@ def retry(job: Annotated[str, typer.Argument(help="Job id, as `alnnode jobs` lis
     """Run a job again, or send its results again, while everything else goes on."""
     import getpass  # noqa: PLC0415
 
+    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
+    from alnnode.analyse.operator_actions import OperatorActions  # noqa: PLC0415
     from alnnode.audit.trail import Trail  # noqa: PLC0415
 
     settings = _settings(config)
-    found = _jobs(settings)
+    database = _database(settings)
     try:
         trail = Trail(settings)
     except OSError as error:
@@ -307,8 +310,8 @@ def retry(job: Annotated[str, typer.Argument(help="Job id, as `alnnode jobs` lis
             EXIT_FAILED,
         )
     try:
-        state = found.retry(job)
-        trail.put(trail.events.acted(getpass.getuser(), "", f"retry of job {job}, study {found.get(job).study_uid}"))
+        state = OperatorActions(database).retry(job)
+        trail.put(trail.events.acted(getpass.getuser(), "", f"retry of job {job}, study {Jobs(database).get(job).study_uid}"))
     except JobNotFound:
         _stop(f"no job {job}; `alnnode jobs` lists them", EXIT_FAILED)
     finally:

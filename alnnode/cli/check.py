@@ -137,7 +137,7 @@ def _audit(settings: Settings) -> str:
 
 
 def _echo(settings: Settings, name: str) -> str:
-    from alnnode.deliver.destination import connect  # noqa: PLC0415
+    from alnnode.deliver.destination_choice import connect  # noqa: PLC0415
 
     destination = next(d for d in settings.destinations if d.name == name)
     connect(destination, settings.node.ae_title).echo()

@@ -17,7 +17,7 @@ from alnnode import follow_up, pipeline, report
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series
 from alnnode.locate import marks
-from alnnode.priors.memory import patient_of
+from alnnode.priors.prior_store import patient_of
 from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.records.comparison import Earlier, choose, study_date, thickness
 from alnnode.report.result_json import as_dict

@@ -1,1 +1,1 @@
-"""Clients of other systems: DIMSE associations, Query/Retrieve, Storage Commitment, bearer tokens."""
+"""Clients of other systems: DIMSE associations, Query/Retrieve, Storage Commitment, DICOMweb, bearer tokens."""

@@ -1,4 +1,4 @@
-"""What every DIMSE service user of the node shares: one association to a peer, with or without TLS, and why it did not come about."""
+"""Associations that the node opens to a peer, with or without TLS; the base of every DIMSE service user (SCU)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
-from alnnode.tls import client_context, remembering
+from alnnode.tls import client_context, record_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,26 +23,28 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
-    from alnnode.settings import DestinationTls
+    from alnnode.settings import Archive, Destination, DestinationTls
 
-# A-ASSOCIATE-RJ by the service user, PS3.8 table 9-21: reasons that only a change of settings mends.
+# Reasons of an A-ASSOCIATE-RJ by the service user (PS3.8 table 9-21) that only a change of settings removes.
 REJECTIONS = {
-    2: "it does not know the DICOM application context",
-    3: "it does not know this node's AE title; add it there",
-    7: "it has another AE title; correct its ae_title in the settings",
+    2: "the peer does not support the DICOM application context",
+    3: "the peer does not know this node's AE title; add it there",
+    7: "the peer has another AE title; correct its ae_title in the settings",
 }
 SUCCESS = 0x0000
 REJECTED_PERMANENT, SOURCE_SERVICE_USER = 1, 1
 
 
 class _Tls(NamedTuple):
+    """TLS of one association; ``failure`` returns why the handshake failed."""
+
     context: SSLContext
     server_name: str
-    reason: Callable[[], str | None]
+    failure: Callable[[], str | None]
 
 
 class Peer(NamedTuple):
-    """Where an application entity listens; ``timeout`` (s) bounds every wait for it."""
+    """The address of a remote application entity; ``timeout`` in seconds limits every wait for it."""
 
     name: str
     ae_title: str
@@ -52,8 +54,13 @@ class Peer(NamedTuple):
     tls: DestinationTls | None = None
 
 
+def peer_of(settings: Destination | Archive) -> Peer:
+    """Return the application entity of a destination of kind "cstore", or of an archive of kind "dicom"."""
+    return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
+
+
 class ServiceUser:
-    """Makes associations to one peer."""
+    """Opens associations to one peer."""
 
     def __init__(self, peer: Peer, calling_ae_title: str) -> None:
         self.peer = peer
@@ -67,26 +74,26 @@ class ServiceUser:
         self._entity.network_timeout = peer.timeout
         self._entity.maximum_pdu_size = 131072
 
-    def status(self, answer: Dataset) -> int:
-        """Status of a DIMSE response.
+    def status(self, response: Dataset) -> int:
+        """Return the status of a DIMSE response.
 
         Raises:
-            DeliveryError: there was none.
+            DeliveryError: the peer sent no response.
         """
-        if "Status" not in answer:
-            raise DeliveryError(f"{self.name}: the association broke off, or no answer came within {self.peer.timeout:g} s")
-        return int(answer.Status)
+        if "Status" not in response:
+            raise DeliveryError(f"{self.name}: the association was lost, or no response came within {self.peer.timeout:g} s")
+        return int(response.Status)
 
     def echo(self) -> None:
-        """C-ECHO (PS3.4 Annex A).
+        """Send a C-ECHO (PS3.4 Annex A).
 
         Raises:
-            DeliveryError: it is not answered with success.
+            DeliveryError: the peer does not respond with success.
         """
         with self.associate([build_context(Verification)]) as association:
             status = self.status(association.send_c_echo())
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: C-ECHO answered with status 0x{status:04X}")
+            raise DeliveryError(f"{self.name}: the response to C-ECHO has status 0x{status:04X}")
 
     @contextmanager
     def associate(
@@ -95,16 +102,16 @@ class ServiceUser:
         roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
         handlers: Sequence[tuple[Any, Any]] = (),
     ) -> Iterator[Association]:
-        """Associate, and release or abort at the end.
+        """Open an association; release it at the end of the ``with`` block, or abort it after an unexpected error.
 
         Args:
-            contexts: what is proposed.
+            contexts: presentation contexts to propose.
             roles: role selections (PS3.7 D.3.3.4).
-            handlers: events of pynetdicom with what answers them.
+            handlers: events of pynetdicom with their handlers.
 
         Raises:
-            DestinationAway: nobody answers, or it takes no association now.
-            DeliveryRefused: it knows one of the two titles not, or none of the contexts.
+            DestinationAway: the peer does not respond, or accepts no association now.
+            DeliveryRefused: the peer rejects one of the two AE titles, or every presentation context.
         """
         peer = self.peer
         tls = self._tls()
@@ -114,11 +121,11 @@ class ServiceUser:
             contexts,
             ae_title=peer.ae_title,
             ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._opened), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), *handlers],
             tls_args=tls and (tls.context, tls.server_name),
         )
         if not association.is_established:
-            raise self._not_established(association, tls and tls.reason())
+            raise self._not_established(association, tls and tls.failure())
         try:
             yield association
         except DeliveryError:
@@ -132,7 +139,7 @@ class ServiceUser:
             association.release()
 
     def _tls(self) -> _Tls | None:
-        """Read the certificates anew for each association, so that renewed ones need no restart."""
+        """Read the certificates for each association again, so that a renewed certificate needs no restart."""
         settings = self.peer.tls
         if settings is None:
             return None
@@ -140,10 +147,10 @@ class ServiceUser:
             context = client_context(settings)
         except ServiceError as error:
             raise DeliveryError(f"{self.name}: {error}") from error
-        return _Tls(context, settings.server_name or self.peer.host, remembering(context))
+        return _Tls(context, settings.server_name or self.peer.host, record_failures(context))
 
-    def _opened(self, event: evt.Event) -> None:
-        """Set what pynetdicom leaves open: Nagle's algorithm would cost 40 ms an object, and its reads would wait for ever."""
+    def _connected(self, event: evt.Event) -> None:
+        """Set two options that pynetdicom does not: Nagle's algorithm delays each object by 40 ms, and a read has no timeout."""
         transport = event.assoc.dul.socket
         if transport is not None and transport.socket is not None:
             transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -152,9 +159,13 @@ class ServiceUser:
     def _not_established(self, association: Association, tls_failure: str | None) -> DeliveryError:
         where = f"{self.peer.host}:{self.peer.port}"
         if association.is_rejected:
-            answer = association.acceptor.primitive
-            source, reason = getattr(answer, "result_source", None), getattr(answer, "diagnostic", None)
-            if getattr(answer, "result", None) == REJECTED_PERMANENT and source == SOURCE_SERVICE_USER and reason in REJECTIONS:
+            response = association.acceptor.primitive
+            source, reason = getattr(response, "result_source", None), getattr(response, "diagnostic", None)
+            if (
+                getattr(response, "result", None) == REJECTED_PERMANENT
+                and source == SOURCE_SERVICE_USER
+                and reason in REJECTIONS
+            ):
                 return DeliveryRefused(f"{self.name}: {where} rejects the association: {REJECTIONS[reason]}")
             return DestinationAway(f"{self.name}: {where} rejects the association (source {source}, reason {reason})")
         if association.rejected_contexts:

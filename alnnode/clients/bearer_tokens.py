@@ -1,4 +1,4 @@
-"""What a STOW-RS destination asks of its clients: a bearer token (RFC 6750), from a file or by OAuth 2 client credentials (RFC 6749 section 4.4)."""
+"""Bearer tokens (RFC 6750) for DICOMweb servers: from a file, or by OAuth 2 client credentials (RFC 6749 section 4.4)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from alnnode.settings import OAuth2
 
-MARGIN = 30.0  # seconds before its end at which a token is no longer used
-LIFETIME = 300.0  # of a token that does not say how long it lives
+MARGIN = 30.0  # seconds before its expiry after which a token is no longer used
+LIFETIME = 300.0  # seconds, of a token whose response has no expires_in
 
 
-class Bearer(httpx.Auth):
-    """The token in a file, read for each request: one that is renewed needs no restart."""
+class TokenFile(httpx.Auth):
+    """Sends the token in a file, which is read for each request: a renewed token needs no restart."""
 
     def __init__(self, name: str, file: Path) -> None:
         self._name, self._file = name, file
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header."""
+        """Add the Authorization header."""
         request.headers["Authorization"] = f"Bearer {_secret(self._name, self._file)}"
         yield request
 
 
 class ClientCredentials(httpx.Auth):
-    """A token from the authorization server, kept until shortly before its end, and fetched anew once when it is refused."""
+    """Sends a token of the authorization server, and fetches a new one shortly before it expires, or after the peer refused it."""
 
     def __init__(self, name: str, settings: OAuth2, client: Callable[[], httpx.Client]) -> None:
         self._name, self._settings, self._client = name, settings, client
@@ -41,10 +41,10 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header. A body that is streamed cannot be sent twice: after a refusal the next attempt has a new token."""
+        """Add the Authorization header. A streamed body cannot be sent twice: after a refusal, the next delivery attempt has a new token."""
         request.headers["Authorization"] = f"Bearer {self._current()}"
-        answer = yield request
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        response = yield request
+        if response.status_code == httpx.codes.UNAUTHORIZED:
             with self._lock:
                 self._token = ""
 
@@ -59,16 +59,20 @@ class ClientCredentials(httpx.Auth):
         secret = _secret(self._name, self._settings.client_secret_file)
         try:
             with self._client() as client:
-                answer = client.post(self._settings.token_url, data=form, auth=(self._settings.client_id, secret))
+                response = client.post(self._settings.token_url, data=form, auth=(self._settings.client_id, secret))
         except httpx.HTTPError as error:
-            raise DeliveryError(f"{self._name}: the authorization server does not answer ({type(error).__name__})") from error
-        if answer.status_code in {400, 401, 403}:
-            raise DeliveryRefused(f"{self._name}: the authorization server refuses this client (HTTP {answer.status_code})")
+            raise DeliveryError(f"{self._name}: the authorization server does not respond ({type(error).__name__})") from error
+        if response.status_code in {400, 401, 403}:
+            raise DeliveryRefused(
+                f"{self._name}: the authorization server refuses this client (HTTP {response.status_code}); check client_id and the client secret"
+            )
         try:
-            document = answer.json()
+            document = response.json()
             token, lifetime = str(document["access_token"]), float(document.get("expires_in", LIFETIME))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DeliveryError(f"{self._name}: the authorization server gives no token (HTTP {answer.status_code})") from error
+            raise DeliveryError(
+                f"{self._name}: the response of the authorization server has no token (HTTP {response.status_code})"
+            ) from error
         self._token, self._until = token, time.monotonic() + max(0.0, lifetime - MARGIN)
 
 
@@ -76,4 +80,6 @@ def _secret(name: str, file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise DeliveryError(f"{name}: the file of its secret cannot be read; check the path and its permissions") from error
+        raise DeliveryError(
+            f"{name}: cannot read the file of its token or secret; check the path and its permissions"
+        ) from error

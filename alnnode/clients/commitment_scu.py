@@ -1,4 +1,4 @@
-"""Storage Commitment Push Model (PS3.4 Annex J): its data sets, the question (N-ACTION) and, on an association of our own, the answer."""
+"""Storage Commitment Push Model (PS3.4 Annex J): its data sets, the request (N-ACTION), and the result on a new association."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
 
 from alnnode.clients.association import Peer, ServiceUser
-from alnnode.deliver.cstore import REFUSALS
+from alnnode.clients.refusal_status import REFUSALS
 from alnnode.errors import DeliveryError, DeliveryRefused
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 REQUEST_STORAGE_COMMITMENT = 1  # Action Type ID, table J.3.2-1
 ALL_COMMITTED, FAILURES_EXIST = 1, 2  # Event Type ID, table J.3.3-1
 SUCCESS = 0x0000
-LINGER = 2.0  # seconds that the association of a question stays open for peers that answer on it
+LINGER = 2.0  # seconds that the association of a request stays open for peers that send the result on it
 
 
 class Reason(IntEnum):
@@ -53,15 +53,15 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an SCP says of the objects of one transaction; ``failed`` has the reason with each."""
+    """The result of one transaction: the objects that the SCP commits, and those that it does not, each with its failure reason."""
 
     transaction_uid: str
     committed: tuple[Reference, ...]
     failed: tuple[tuple[Reference, int], ...]
 
 
-def words(reason: int) -> str:
-    """Say a failure reason."""
+def describe_reason(reason: int) -> str:
+    """Return the text and number of a failure reason."""
     return f"{WORDS.get(reason, 'failure reason')} (0x{reason:04X})"  # type: ignore[call-overload]  # an IntEnum is found by its number
 
 
@@ -82,12 +82,12 @@ def _references(data_set: Dataset, keyword: str) -> tuple[Reference, ...]:
 
 
 def read_request(action: Dataset) -> tuple[str, tuple[Reference, ...]]:
-    """Transaction UID and objects of Action Information (table J.3.2-1); empty where they are missing."""
+    """Return Transaction UID and objects of Action Information (table J.3.2-1); empty where they are missing."""
     return str(action.get("TransactionUID", "")), _references(action, "ReferencedSOPSequence")
 
 
 def read_result(event: Dataset) -> Result:
-    """Return what Event Information says (table J.3.3-1)."""
+    """Return the result that Event Information holds (table J.3.3-1)."""
     failed = _references(event, "FailedSOPSequence")
     reasons = [int(item.get("FailureReason") or Reason.PROCESSING_FAILURE) for item in event.get("FailedSOPSequence") or ()]
     return Result(
@@ -98,7 +98,7 @@ def read_result(event: Dataset) -> Result:
 
 
 def _event(result: Result) -> tuple[int, Dataset]:
-    """Event Type ID and Event Information."""
+    """Return Event Type ID and Event Information."""
     event = Dataset()
     event.TransactionUID = result.transaction_uid
     if result.committed:
@@ -112,24 +112,29 @@ def _event(result: Result) -> tuple[int, Dataset]:
 
 
 class CommitmentUser(ServiceUser):
-    """Asks one peer to commit what it was sent, or tells it what this node commits."""
+    """Asks one peer to commit the objects that it was sent, or reports to it which objects this node commits."""
 
     def __init__(self, peer: Peer, calling_ae_title: str, linger: float = LINGER) -> None:
         super().__init__(peer, calling_ae_title)
         self._linger = linger
 
     def ask(self, transaction_uid: str, references: Sequence[Reference], received: Callable[[Result], bool]) -> None:
-        """Ask by N-ACTION; an answer that comes on the same association is given to ``received``.
+        """Send the request by N-ACTION.
+
+        Args:
+            transaction_uid: of the request.
+            references: SOP Class UID and SOP Instance UID of each object.
+            received: called with a result that comes on the same association; returns whether it was stored.
 
         Raises:
-            DeliveryError: the question was not taken, and a later try may succeed.
+            DeliveryError: the peer did not accept the request; a retry may succeed.
             DeliveryRefused: the peer does no storage commitment for this node.
         """
-        answered = threading.Event()
+        reported = threading.Event()
 
         def report(event: Event) -> tuple[int, None]:
-            status = take_report(event, received)
-            answered.set()
+            status = receive_report(event, received)
+            reported.set()
             return status, None
 
         action = Dataset()
@@ -138,32 +143,34 @@ class CommitmentUser(ServiceUser):
         handlers: list[tuple[Any, Any]] = [(evt.EVT_N_EVENT_REPORT, report)]
         context = build_context(StorageCommitmentPushModel, list(SYNTAXES))
         with self.associate([context], handlers=handlers) as association:
-            answer = self._send(
+            response = self._send(
                 lambda: association.send_n_action(
                     action, REQUEST_STORAGE_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
                 )
             )
-            status = self.status(answer)
+            status = self.status(response)
             if status == SUCCESS:
-                answered.wait(self._linger)
+                reported.wait(self._linger)
         if status in REFUSALS:
-            raise DeliveryRefused(f"{self.name}: it refuses storage commitment with status 0x{status:04X}: {REFUSALS[status]}")
+            raise DeliveryRefused(
+                f"{self.name}: the peer refuses storage commitment with status 0x{status:04X}: {REFUSALS[status]}"
+            )
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: the commitment request was answered with status 0x{status:04X}")
+            raise DeliveryError(f"{self.name}: the response to the commitment request has status 0x{status:04X}")
 
     def report(self, result: Result) -> None:
-        """Tell by N-EVENT-REPORT on an association of our own, in the role of the SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
+        """Send a result by N-EVENT-REPORT on a new association, in the role of the SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
 
         Raises:
-            DeliveryError: it was not told, and a later try may succeed.
+            DeliveryError: the peer did not accept the result; a retry may succeed.
         """
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         with self.associate([build_context(StorageCommitmentPushModel, list(SYNTAXES))], [role]) as association:
             if not any(context.as_scp for context in association.accepted_contexts):
-                raise DeliveryRefused(f"{self.name}: it does not accept this node in the role of the SCP")
+                raise DeliveryRefused(f"{self.name}: the peer does not accept this node in the role of the SCP")
             status = self.status(self._send(lambda: send_report(association, result)))
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: the commitment result was answered with status 0x{status:04X}")
+            raise DeliveryError(f"{self.name}: the response to the commitment result has status 0x{status:04X}")
 
     def _send(self, send: Callable[[], tuple[Dataset, Any]]) -> Dataset:
         try:
@@ -173,15 +180,15 @@ class CommitmentUser(ServiceUser):
 
 
 def send_report(association: Association, result: Result) -> tuple[Dataset, Dataset | None]:
-    """Send a result on an association that is there; raises what pynetdicom raises when it is not."""
+    """Send a result on an open association; raises the errors of pynetdicom when the association is no longer open."""
     kind, event = _event(result)
     return association.send_n_event_report(event, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
 
 
-def take_report(event: Event, received: Callable[[Result], bool]) -> int:
-    """Hand over the result that an N-EVENT-REPORT brings; the status to answer with (PS3.7 10.1.1.1.8).
+def receive_report(event: Event, received: Callable[[Result], bool]) -> int:
+    """Give the result of an N-EVENT-REPORT to ``received``; return the status of the response (PS3.7 10.1.1.1.8).
 
-    ``received`` returns whether it could keep it.
+    ``received`` returns whether it could store the result.
     """
     try:
         result = read_result(event.event_information)

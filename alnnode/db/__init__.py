@@ -1,1 +1,1 @@
-"""The SQL database: engines, tables, migrations and the guarded transition that every change of a state is made of."""
+"""The SQL database: engines, migrations, the tables that the stages share, and the guarded transition of a job's state."""

@@ -1,8 +1,8 @@
 """Database engines that behave alike on SQLite and PostgreSQL.
 
 SQLite runs with a write-ahead log (readers never wait for the writer), ``synchronous=FULL`` (a committed job survives a
-power cut) and ``BEGIN IMMEDIATE`` for every transaction that writes: a deferred one would fail with "database is locked" when
-it upgrades its lock, and no busy timeout mends that.
+power cut) and ``BEGIN IMMEDIATE`` for every transaction that writes: a deferred transaction would fail with "database is locked" when
+it upgrades its lock, and no busy timeout prevents that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BUSY_TIMEOUT_MS = 30_000
 
 
 def create(url: str, pool_size: int = 5) -> Engine:
-    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; nothing is connected yet."""
+    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; it does not connect yet."""
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, pool_size)
     return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
@@ -32,7 +32,7 @@ def for_writing(engine: Engine) -> Engine:
 
 
 def for_single_reads(engine: Engine) -> Engine:
-    """Return the same engine (one pool) without transactions: one statement sees one moment anyway, and costs half as much."""
+    """Return the same engine (one pool) without transactions, for single statements: a statement is consistent by itself, and costs half."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(transactions=False)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -46,7 +46,7 @@ def _sqlite(url: str, pool_size: int) -> Engine:
 
 
 def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself: _begin does
+    connection.isolation_level = None  # `_begin` begins the transactions, not the driver
     cursor = connection.cursor()
     for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")

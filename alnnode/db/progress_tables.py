@@ -1,4 +1,4 @@
-"""Tables of what workers tell of their work: the step they are at, and tallies that monitoring reads."""
+"""Tables of the workers' progress: the present step of each running job, and counters for monitoring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alnnode.db.tables import Base
 
 
 class JobStepRow(Base):
-    """The step of the analysis that a running job is at."""
+    """The present step of the analysis of a running job."""
 
     __tablename__ = "job_steps"
 
@@ -18,7 +18,7 @@ class JobStepRow(Base):
 
 
 class TallyRow(Base):
-    """A counter that only grows: how often, and the sum of what was measured."""
+    """A counter that only grows: the number of measurements and their sum."""
 
     __tablename__ = "tallies"
 

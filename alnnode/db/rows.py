@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out: frozen, without a connection behind it."""
+"""Values that go into the database and come out of it: frozen, without a connection."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Predecessor = tuple[str, str, str, str]  # SOP class, SOP instance, series and s
 
 
 class Recorded(StrEnum):
-    """What became of an instance that was handed to `Jobs.record_instances`."""
+    """The outcome for one instance of `ReceivedSeries.record_instances`."""
 
     NEW = "new"
     SAME = "same"  # recorded before, with the same bytes
-    CONFLICT = "conflict"  # recorded before, with other bytes: the first stays
+    CONFLICT = "conflict"  # recorded before, with other bytes: the first object stays
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesFacts:
-    """What routes and the completion rule ask of a series; taken from its first instance."""
+    """The attributes of a series that routes and the completion rule use, from its first instance."""
 
     calling_ae: str = ""
     modality: str = ""
@@ -51,7 +51,7 @@ class NewInstance:
     size: int  # bytes
     received_at: datetime
     facts: SeriesFacts
-    refers: tuple[str, ...] = ()  # series that it holds a reader's marks on
+    refers: tuple[str, ...] = ()  # Series Instance UIDs of the images that its marks refer to
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,15 @@ class Claim:
     """A job that the caller may run until its lease ends.
 
     Attributes:
-        attempt: 1 for the first run; hand it to `Jobs.renew`, `analysed` and `fail`, so that a worker whose job was taken
-            over cannot write over the one that took it.
+        attempt: 1 for the first run. `Jobs` checks it at every later change, so that a worker whose job was claimed by another worker
+            cannot overwrite the other worker's state.
         paths: of the input instances, relative to the spool, in the order of their SOP Instance UIDs.
-        marks: paths of the objects with a reader's marks on them, likewise.
-        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks; after `Jobs.identify` what that was given.
-        created: the moment all dates and times inside the result objects are taken from (UTC).
-        revision: of the report. Both are those of an earlier job when that had the same input, bundle and settings.
-        predecessor: the report that this one replaces.
-        superseded: all result objects of the series that its results replace.
+        marks: paths of the objects with a reader's marks on these images, likewise.
+        input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks; after `Jobs.identify` the digest given to it.
+        created: the time from which all dates and times inside the result objects are taken (UTC).
+        revision: of the report. ``created`` and ``revision`` are those of an earlier job that had the same input, bundle and settings.
+        predecessor: the report that this report replaces.
+        superseded: all result objects of the series that the new results replace.
     """
 
     job_id: str
@@ -100,20 +100,20 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """A delivery that the caller may make until its lease ends; ``attempt`` is 1 for the first try."""
+    """A delivery that the caller may make until its lease ends; ``attempt`` is 1 for the first attempt."""
 
     delivery_id: str
     job_id: str
     destination: str
     attempt: int
     files: tuple[ResultRow, ...]
-    sent: bool = False  # the files were sent, and are to be committed by the destination now
-    unanswered: int = 0  # times that the destination was asked that, and took the question, without an answer
+    sent: bool = False  # the files were sent; the destination is to be asked to commit them
+    unanswered: int = 0  # commitment requests that the destination accepted and did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """Where one destination stands."""
+    """The state of a delivery to one destination."""
 
     delivery_id: str
     destination: str
@@ -127,7 +127,7 @@ class DeliveryStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as the job list shows it."""
+    """A job with its deliveries, as the job list shows it."""
 
     job_id: str
     study_uid: str

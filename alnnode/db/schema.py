@@ -1,4 +1,4 @@
-"""Bring a database to the present schema, from the installed package: no alembic.ini is needed."""
+"""Migrate a database to the schema of this version. The migrations are part of the installed package; no alembic.ini is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alnnode.db import progress_tables, worklist_tables  # noqa: F401 - they add
 from alnnode.errors import ServiceError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number will do, as long as every alnnode process asks for the same one.
+# An arbitrary number that every alnnode process uses.
 _POSTGRES_LOCK = 0x616C6E6E
 
 
@@ -27,9 +27,9 @@ def _config() -> Config:
 
 
 def migrate(url: str) -> None:
-    """Create or upgrade the tables; harmless when nothing is to do and when several processes do it at once.
+    """Create or upgrade the tables. Several processes may call it at the same time; a current database is not changed.
 
-    The folder of an SQLite file is created when it is missing.
+    The folder of an SQLite file is created if it is missing.
 
     Raises:
         sqlalchemy.exc.OperationalError: the database cannot be reached.
@@ -50,10 +50,10 @@ def migrate(url: str) -> None:
 
 
 def schema_state(url: str) -> str:
-    """Say that the schema is the one this version of the node was written for.
+    """Return a text that names the schema, if it is the one that this version of the node needs.
 
     Raises:
-        ServiceError: it is another one, or the database cannot be reached.
+        ServiceError: the schema is another one, or the database cannot be reached.
     """
     if make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file():
         raise ServiceError("there is no database yet; run `alnnode migrate`")

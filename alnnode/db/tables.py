@@ -1,7 +1,7 @@
-"""The tables: what the node knows of instances, series, jobs, results and deliveries.
+"""The tables of instances, series, jobs, results and deliveries.
 
-Times are UTC. UIDs are at most 64 characters (PS3.5 section 9.1). No patient name or number is kept in the database; the
-series and study descriptions are, because routes ask for them.
+Times are UTC. UIDs have at most 64 characters (PS3.5 section 9.1). The database holds no patient name and no Patient ID. It holds the
+series and study descriptions, because route conditions use them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class DeliveryState(StrEnum):
-    """Where one destination stands with the results of one job."""
+    """The state of the delivery of one job's results to one destination."""
 
     PENDING = "PENDING"
-    COMMITTING = "COMMITTING"  # sent; the destination has not yet said that it keeps every object
+    COMMITTING = "COMMITTING"  # sent; the destination has not yet committed every object
     SENT = "SENT"
     FAILED = "FAILED"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """Aware datetimes, kept as UTC: SQLite has no type that knows a zone."""
+    """Aware datetimes, stored as UTC: SQLite has no type with a time zone."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Refuse a naive time: it would be read back as another moment."""
+        """Refuse a naive time: it would be read back as another time."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -41,7 +41,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give the zone back."""
+        """Return the time with its zone, UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -64,7 +64,7 @@ DIGEST = String(64)
 
 
 class Series(Base):
-    """One series that was received, with what routes and completion ask of it."""
+    """One received series, with the attributes that routes and the completion rule use."""
 
     __tablename__ = "series"
 
@@ -96,13 +96,13 @@ class Instance(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     calling_ae: Mapped[str] = mapped_column(String(16))
     received_at: Mapped[datetime]
-    revision: Mapped[int]  # of the job that was receiving: the input of revision r is every instance up to r
+    revision: Mapped[int]  # of the RECEIVING job: the input of revision r is every instance with a revision up to r
 
     __table_args__ = (Index(None, "series_uid", "revision"),)
 
 
 class Job(Base):
-    """One analysis of a series. `alnnode.analyse.jobs` is the only writer."""
+    """One analysis of a revision of a series; `alnnode.db.transitions` changes its state."""
 
     __tablename__ = "jobs"
 
@@ -113,19 +113,19 @@ class Job(Base):
     predecessor_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.job_id"))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
-    not_analysed: Mapped[str | None] = mapped_column(Text)  # the results say that the series cannot be analysed, and why
+    not_analysed: Mapped[str | None] = mapped_column(Text)  # why the series cannot be analysed, when the results say so
     attempts: Mapped[int] = mapped_column(default=0)
     enqueues: Mapped[int] = mapped_column(default=0)
     input_digest: Mapped[str | None] = mapped_column(DIGEST)
     bundle_digest: Mapped[str | None] = mapped_column(DIGEST)
     settings_digest: Mapped[str | None] = mapped_column(DIGEST)
     created_at: Mapped[datetime]
-    content_at: Mapped[datetime]  # the moment inside the result objects: created_at, or that of an identical earlier job
+    content_at: Mapped[datetime]  # the time inside the result objects: created_at, or that of an identical earlier job
     claimed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]  # when the sweep enqueues it (again)
+    due_at: Mapped[datetime | None]  # when the sweep enqueues it
     finished_at: Mapped[datetime | None]
-    purged_at: Mapped[datetime | None]  # since then its bytes are gone
+    purged_at: Mapped[datetime | None]  # when its files were deleted
 
     __table_args__ = (UniqueConstraint("series_uid", "revision"), Index(None, "state", "due_at"), Index(None, "created_at"))
 
@@ -148,19 +148,21 @@ class Result(Base):
 
 
 class MarkOf(Base):
-    """One received object that holds a reader's marks on a series, which need not be here."""
+    """One received object with a reader's marks on a series, which need not have been received."""
 
     __tablename__ = "marks"
 
     sop_instance_uid: Mapped[str] = mapped_column(ForeignKey("instances.sop_instance_uid"), primary_key=True)
     series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
-    revision: Mapped[int | None]  # of the series' job that takes it along first; None until the marks' own series is complete
+    revision: Mapped[
+        int | None
+    ]  # the first revision of the series that uses the marks; None until the series of the marks is complete
 
     __table_args__ = (Index(None, "series_uid", "revision"),)
 
 
 class Delivery(Base):
-    """The results of one job on their way to one destination."""
+    """The delivery of the results of one job to one destination."""
 
     __tablename__ = "deliveries"
 
@@ -172,20 +174,22 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime]
     lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime]  # when the sweep enqueues it (again)
+    due_at: Mapped[datetime]  # when the sweep enqueues it
     enqueues: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(Text)
     sent_at: Mapped[datetime | None]
-    uncommitted: Mapped[str | None] = mapped_column(Text)  # SOP Instance UIDs, space-separated, that are to be committed yet
-    resends: Mapped[int] = mapped_column(default=0)  # how often objects were sent again because they were not committed
-    unanswered: Mapped[int] = mapped_column(default=0)  # commitment questions that it took since it was sent the objects
+    uncommitted: Mapped[str | None] = mapped_column(Text)  # SOP Instance UIDs, space-separated, that are not committed yet
+    resends: Mapped[int] = mapped_column(default=0)  # how often objects were resent because they were not committed
+    unanswered: Mapped[int] = mapped_column(
+        default=0
+    )  # commitment requests that the destination accepted since the objects were sent
     committed_at: Mapped[datetime | None]
 
     __table_args__ = (UniqueConstraint("job_id", "destination"), Index(None, "state", "due_at"))
 
 
 class Transaction(Base):
-    """One question to a destination whether it keeps what a delivery sent; each may be answered, however late."""
+    """One storage commitment request to a destination; a late answer counts too."""
 
     __tablename__ = "transactions"
 
@@ -195,7 +199,7 @@ class Transaction(Base):
 
 
 class RequestState(StrEnum):
-    """Where the answer to a commitment request stands."""
+    """The state of the answer to a commitment request."""
 
     PENDING = "PENDING"
     ANSWERED = "ANSWERED"
@@ -203,21 +207,21 @@ class RequestState(StrEnum):
 
 
 class CommitmentRequest(Base):
-    """One storage commitment request that a sender made, until it has its answer and after."""
+    """One storage commitment request of a sender."""
 
     __tablename__ = "commitment_requests"
 
     request_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     requester: Mapped[str] = mapped_column(String(16))  # AE title
     transaction_uid: Mapped[str] = mapped_column(UID)
-    objects: Mapped[str] = mapped_column(Text)  # a line for each: SOP Class and SOP Instance UID
-    duplicate: Mapped[bool]  # the Transaction UID stood for other objects before
+    objects: Mapped[str] = mapped_column(Text)  # one line for each object: SOP Class UID and SOP Instance UID
+    duplicate: Mapped[bool]  # the Transaction UID was used for other objects before
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
     received_at: Mapped[datetime]
-    due_at: Mapped[datetime]  # when its answer is tried (again)
+    due_at: Mapped[datetime]  # when the next attempt to answer is made
     answered_at: Mapped[datetime | None]
-    failures: Mapped[int | None]  # objects that were not committed, once answered
+    failures: Mapped[int | None]  # number of objects that were not committed, once answered
     last_error: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (Index(None, "requester", "transaction_uid"), Index(None, "state", "due_at"))

@@ -1,4 +1,9 @@
-"""The guarded step that every change of a job's state is made of."""
+"""The guarded transition by which every stage changes the state of a job.
+
+RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason. A transition is one
+``UPDATE … WHERE state = :expected`` inside a transaction. Duplicate tasks, several sweeps and a worker whose lease has ended may
+therefore call it at any time: the second caller changes nothing and gets False.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,18 @@ if TYPE_CHECKING:
 MAX_TEXT = 1000  # characters of a reason or an error
 
 
-def move(
+def change_state(
     connection: Connection, job_id: str, expected: JobState, state: JobState, *guards: ColumnElement[bool], **values: object
 ) -> bool:
-    """Make one guarded step; whether it was made."""
+    """Change a job's state and columns if it is in the expected state and all guards hold; return whether it was changed."""
     changed = connection.execute(
         update(Job).where(Job.job_id == job_id, Job.state == expected, *guards).values(state=state, **values)
     )
     return bool(changed.rowcount)
 
 
-def finish(connection: Connection, job_id: str, now: datetime) -> None:
-    """End an analysed job whose deliveries are all made."""
+def end_delivered_job(connection: Connection, job_id: str, now: datetime) -> None:
+    """End an ANALYSED job whose deliveries are all SENT: DELIVERED, or FAILED when its results say that it was not analysed."""
     reason = connection.execute(select(Job.not_analysed).where(Job.job_id == job_id)).scalar_one()
     end = JobState.DELIVERED if reason is None else JobState.FAILED
-    move(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)
+    change_state(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)

@@ -1,6 +1,6 @@
-"""The tables of the worklist (UPS-RS): workitems, who is told of their changes, and what they still have to be told.
+"""The tables of the worklist (UPS-RS): workitems, subscriptions and the event reports that are still to be sent.
 
-No patient data are here either: a workitem's data set lies in the spool, and so do the conditions of a filtered subscription.
+They hold no patient data: the data set of a workitem is a file in the spool, and so are the conditions of a filtered subscription.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class WorkitemRow(Base):
 
     workitem_uid: Mapped[str] = mapped_column(UID, primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
-    transaction_uid: Mapped[str | None] = mapped_column(UID)  # whoever knows it owns the workitem: it is never told
+    transaction_uid: Mapped[str | None] = mapped_column(UID)  # whoever knows it may change the workitem: it is never shown
     document: Mapped[str | None] = mapped_column(String(255))  # relative to the spool; None: deleted
-    service_url: Mapped[str] = mapped_column(Text)  # DICOMweb root as the requester sees it
+    service_url: Mapped[str] = mapped_column(Text)  # DICOMweb root for the requester
     performed_here: Mapped[bool]
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.job_id"))
-    started_job: Mapped[bool] = mapped_column(server_default=false())  # for this workitem; no route wanted it
+    started_job: Mapped[bool] = mapped_column(server_default=false())  # the job was started for this workitem, not by a route
     cancel_requested: Mapped[bool]
     attempts: Mapped[int]  # to fetch the input
-    lease_until: Mapped[datetime | None]  # until then some process fetches the input, or waits to try again
+    lease_until: Mapped[datetime | None]  # until then a process fetches the input, or waits for its next attempt
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
 
@@ -36,7 +36,7 @@ class WorkitemRow(Base):
 
 
 class SubscriptionRow(Base):
-    """An AE that is told of the changes of one workitem, or of those to come (the well-known UIDs of PS3.4 CC.2.3)."""
+    """The subscription of an AE to one workitem, or to future workitems (the well-known UIDs of PS3.4 CC.2.3)."""
 
     __tablename__ = "ups_subscriptions"
 
@@ -47,7 +47,7 @@ class SubscriptionRow(Base):
 
 
 class EventRow(Base):
-    """One event report for one subscriber, kept until it is sent or a day old."""
+    """One event report for one subscriber; it is deleted when it is sent or a day old."""
 
     __tablename__ = "ups_events"
 

@@ -1,4 +1,4 @@
-"""What the delivering worker tells the audit trail: which results of which study went where, and with what outcome."""
+"""Audit messages of the delivering worker: which results of which study were sent to which destination, and with what outcome."""
 
 from __future__ import annotations
 
@@ -11,47 +11,54 @@ from alnnode.audit.events import study
 from alnnode.audit.trail import patient_in
 
 if TYPE_CHECKING:
-    from alnnode.audit.message import Thing
+    from alnnode.audit.message import ParticipantObject
+    from alnnode.audit.trail import Trail
     from alnnode.db.rows import DeliveryClaim
-    from workers.analyst import Runtime
+    from alnnode.settings import Destination
+    from alnnode.spool.spool import Spool
 
 
-class Account:
-    """Of one attempt at one delivery.
+class DeliveryAuditor:
+    """Writes the messages of one attempt at one delivery.
 
-    An outage would otherwise fill the trail: an attempt that is repeated is written the first time only. Asking a destination to commit
-    what it has is no transfer, and is not written.
+    Args:
+        claim: of the delivery.
+        destination: the settings of its destination; None when they no longer name it.
+        trail: gets the messages.
+        spool: holds the result files, from which the patient is read.
+
+    A failed attempt that repeats is written only the first time and the last time: an outage would otherwise fill the trail. A storage
+    commitment request transfers no objects, and is not written.
     """
 
-    def __init__(self, claim: DeliveryClaim, runtime: Runtime) -> None:
-        self._claim, self._runtime, self._trail = claim, runtime, runtime.trail
-        settings = next((item for item in runtime.settings.destinations if item.name == claim.destination), None)
-        url = urlsplit(settings.url or "") if settings is not None else None
-        self._address = (settings.host or (url.hostname if url else None) or "") if settings is not None else ""
-        self._receiver = (settings.ae_title if settings is not None else None) or claim.destination
-        self._attempts = settings.retry_attempts if settings is not None else 1
+    def __init__(self, claim: DeliveryClaim, destination: Destination | None, trail: Trail, spool: Spool) -> None:
+        self._claim, self._trail, self._spool = claim, trail, spool
+        url = urlsplit(destination.url or "") if destination is not None else None
+        self._address = (destination.host or (url.hostname if url else None) or "") if destination is not None else ""
+        self._receiver = (destination.ae_title if destination is not None else None) or claim.destination
+        self._attempts = destination.retry_attempts if destination is not None else 1
         classes = Counter(row.sop_class_uid for row in claim.files)
         uids = sorted({row.study_instance_uid for row in claim.files})
         self._study = study(uids[0] if uids else "unknown", classes)
 
     def begun(self) -> None:
-        """Write that the results begin to leave."""
+        """Write that the transfer begins."""
         if self._claim.attempt == 1 and not self._claim.sent:
             self._trail.put(self._trail.events.sending(self._receiver, self._address, self._study), self._patient)
 
     def deferred(self, why: str) -> None:
-        """Write that they did not arrive, and that it will be tried again while there are attempts left."""
+        """Write that the transfer failed: a minor failure while attempts are left, a serious one after the last."""
         if self._claim.attempt >= self._attempts:
             self._ended(Outcome.SERIOUS_FAILURE, why)
         elif self._claim.attempt == 1:
             self._ended(Outcome.MINOR_FAILURE, why)
 
     def refused(self, why: str) -> None:
-        """Write that they did not arrive, and that a person has to act."""
+        """Write that the transfer failed and that an operator has to act."""
         self._ended(Outcome.SERIOUS_FAILURE, why)
 
     def delivered(self) -> None:
-        """Write that they arrived."""
+        """Write that the destination stored the objects."""
         self._ended(Outcome.SUCCESS, "")
 
     def _ended(self, outcome: Outcome, why: str) -> None:
@@ -60,5 +67,5 @@ class Account:
         message = self._trail.events.sent(self._receiver, self._address, self._study, outcome, why)
         self._trail.put(message, self._patient)
 
-    def _patient(self) -> Thing | None:
-        return patient_in(self._runtime.spool.path(row.path) for row in self._claim.files)
+    def _patient(self) -> ParticipantObject | None:
+        return patient_in(self._spool.path(row.path) for row in self._claim.files)

@@ -1,4 +1,4 @@
-"""Answers of destinations that were asked to commit results (PS3.4 J.3.3), on whatever association they come."""
+"""Answers to the node's storage commitment requests (PS3.4 J.3.3), on whatever association they are received."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.clients.commitment_scu import Reason, words
+from alnnode.clients.commitment_scu import Reason, describe_reason
 
 if TYPE_CHECKING:
     from alnnode.clients.commitment_scu import Result
     from alnnode.deliver.commitments import Commitments
 
-RESEND = timedelta(seconds=10)  # until objects that were not committed are sent again
+RESEND = timedelta(seconds=10)  # until objects that were not committed are resent
 
 log = structlog.get_logger()
 
 
-def take(result: Result, commitments: Commitments) -> bool:
-    """Write an answer down; False when the database does not take it now, so that the destination tells it again."""
-    # A duplicate transaction says nothing of the objects: they are asked for again, with a new Transaction UID.
-    failed = {uid: words(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
+def record_answer(result: Result, commitments: Commitments) -> bool:
+    """Record an answer; return False when the database fails, so that the destination sends the answer again later."""
+    # The reason "duplicate transaction" says nothing of the objects: the next request has a new Transaction UID.
+    failed = {uid: describe_reason(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
     committed = {uid for _, uid in result.committed}
     try:
         known = commitments.answered(result.transaction_uid, committed, failed, datetime.now(UTC) + RESEND)

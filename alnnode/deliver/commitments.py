@@ -1,11 +1,12 @@
-"""Storage commitment of what was delivered (PS3.4 Annex J): COMMITTING to SENT, or back to PENDING for what was not committed.
+"""Storage commitment of delivered objects (PS3.4 Annex J): COMMITTING to SENT, or back to PENDING for objects that were not committed.
 
-Every question to a destination has a Transaction UID of its own, which no stranger can guess. An answer counts whenever it comes: an
-archive may take hours, and may answer the first question after it was asked a second time.
+Every request to a destination has its own Transaction UID, which others cannot guess. A late answer counts too: an archive may take hours,
+and may answer the first request after it received a second one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine, RowMapping
 
-MAX_RESENDS = 3  # times that objects are sent again because the destination did not commit them
+MAX_RESENDS = 3  # times that objects are resent because the destination did not commit them
 
 
 class Commitments:
-    """The questions and answers of the node as Storage Commitment SCU. Safe to share between threads.
+    """The requests of the node as Storage Commitment SCU, and their answers. Safe to share between threads.
 
     ``now`` arguments default to the clock; all times are aware.
     """
@@ -33,7 +34,7 @@ class Commitments:
         self._writer = for_writing(engine)
 
     def sent(self, delivery_id: str, sop_instance_uids: Collection[str], now: datetime | None = None) -> bool:
-        """Note that a destination took these objects and is to commit them; the sweep then enqueues the question."""
+        """Record that a destination stored these objects and is to commit them; the sweep then enqueues the request."""
         moment = now or datetime.now(UTC)
         values: dict[str, object] = {
             "state": DeliveryState.COMMITTING,
@@ -49,7 +50,7 @@ class Commitments:
             return delivery_rows.settle(connection, delivery_id, values, [DeliveryState.PENDING]) is not None
 
     def ask(self, delivery_id: str, transaction_uid: str, now: datetime | None = None) -> None:
-        """Write down a question before it is put: its answer may be faster than whatever would follow."""
+        """Record a request before it is sent, because its answer may come before the sending returns."""
         with self._writer.begin() as connection:
             connection.execute(
                 insert(Transaction).values(
@@ -58,7 +59,11 @@ class Commitments:
             )
 
     def asked(self, delivery_id: str, until: datetime) -> bool:
-        """Note that the destination took the question; it is asked again at ``until``. False when it has answered already."""
+        """Record that the destination accepted the request; without an answer, the next request is sent at ``until``.
+
+        Returns:
+            False when the destination has answered already.
+        """
         values: dict[str, object] = {
             "next_attempt_at": until,
             "due_at": until,
@@ -77,10 +82,17 @@ class Commitments:
         resend_at: datetime,
         now: datetime | None = None,
     ) -> bool:
-        """Take an answer: SOP Instance UIDs that are committed, and those that are not, with the reason.
+        """Record an answer to a request. When every object is committed, the delivery is SENT.
 
-        When all are, the delivery is at its end. What is not is sent again at ``resend_at``, at most `MAX_RESENDS` times; then the
-        delivery and its job fail. False when nobody asked that, or the delivery is no longer there.
+        Args:
+            transaction_uid: of the request.
+            committed: SOP Instance UIDs of committed objects.
+            failed: the reason by SOP Instance UID, of objects that are not committed.
+            resend_at: when these are resent. After `MAX_RESENDS` times, the delivery and its job are FAILED instead.
+            now: see the class.
+
+        Returns:
+            False when the node sent no such request, or the delivery was deleted.
         """
         with self._writer.begin() as connection:
             found = connection.execute(
@@ -91,44 +103,48 @@ class Commitments:
             row = found.mappings().one_or_none()
             if row is None:
                 return False
-            # As in `deliveries.settle`: answers and deliveries of one job come one after the other.
+            # As in `delivery_rows.settle`: the changes of the deliveries of a job are made one after the other.
             connection.execute(select(Job.job_id).where(Job.job_id == row["job_id"]).with_for_update())
             query = select(Delivery.__table__).where(Delivery.delivery_id == row["delivery_id"])
             row = connection.execute(query).mappings().one()
             if row["state"] in delivery_rows.OPEN:
-                _take(connection, row, committed, failed, resend_at, now or datetime.now(UTC))
+                _record(connection, row, _Answer(committed, failed, resend_at, now or datetime.now(UTC)))
             return True
 
 
-def _take(
-    connection: Connection,
-    row: RowMapping,
-    committed: Collection[str],
-    failed: Mapping[str, str],
-    resend_at: datetime,
-    now: datetime,
-) -> None:
-    everything = [file.sop_instance_uid for file in delivery_rows.files(connection, row["job_id"], row["roles"].split())]
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The arguments of `Commitments.answered`."""
+
+    committed: Collection[str]
+    failed: Mapping[str, str]
+    resend_at: datetime
+    now: datetime
+
+
+def _record(connection: Connection, row: RowMapping, answer: _Answer) -> None:
+    rows = delivery_rows.result_rows(connection, row["job_id"], row["roles"].split())
+    everything = [file.sop_instance_uid for file in rows]
     open_ = everything if row["uncommitted"] is None else row["uncommitted"].split()
-    left = [uid for uid in open_ if uid not in committed]
-    refused = [uid for uid in left if uid in failed]
+    left = [uid for uid in open_ if uid not in answer.committed]
+    refused = [uid for uid in left if uid in answer.failed]
     delivery_id = row["delivery_id"]
     if not left:
-        delivery_rows.complete(connection, delivery_id, {"committed_at": now, "uncommitted": ""}, now)
+        delivery_rows.complete(connection, delivery_id, {"committed_at": answer.now, "uncommitted": ""}, answer.now)
     elif not refused or row["state"] == DeliveryState.PENDING:
         values: dict[str, object] = {"uncommitted": " ".join(left), "unanswered": 0}
         connection.execute(update(Delivery).where(Delivery.delivery_id == delivery_id).values(values))
     elif row["resends"] >= MAX_RESENDS:
         words = f"{len(refused)} of {len(everything)} objects are not committed though they were sent {MAX_RESENDS + 1} times"
-        delivery_rows.refuse(connection, delivery_id, f"{words}: {failed[refused[0]]}", now)
+        delivery_rows.refuse(connection, delivery_id, f"{words}: {answer.failed[refused[0]]}", answer.now)
     else:
         values = {
             "state": DeliveryState.PENDING,
             "uncommitted": " ".join(left),
             "resends": row["resends"] + 1,
             "attempts": 0,
-            "next_attempt_at": resend_at,
-            "due_at": resend_at,
-            "last_error": f"{len(refused)} objects were not committed and are sent again: {failed[refused[0]]}",
+            "next_attempt_at": answer.resend_at,
+            "due_at": answer.resend_at,
+            "last_error": f"{len(refused)} objects were not committed and are resent: {answer.failed[refused[0]]}",
         }
         delivery_rows.settle(connection, delivery_id, values)

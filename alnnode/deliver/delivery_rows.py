@@ -1,36 +1,34 @@
-"""Deliveries: one row for each job and destination, each with its own state, so that no destination waits for another."""
+"""Delivery rows inside a transaction: one row for each job and destination, so that no destination waits for another."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
-from alnnode.db.rows import DeliveryClaim, DeliveryStatus, ResultRow
+from alnnode.db.rows import DeliveryStatus, ResultRow
 from alnnode.db.tables import Delivery, DeliveryState, Job, Result, Transaction
-from alnnode.db.transitions import MAX_TEXT, finish
-from alnnode.db.transitions import move as move_job
+from alnnode.db.transitions import MAX_TEXT, change_state, end_delivered_job
 from alnnode.records import JobState, ObjectRole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
 OPEN = (DeliveryState.PENDING, DeliveryState.COMMITTING)
 
 
-def put(
+def open_deliveries(
     connection: Connection,
     job_id: str,
     results: Sequence[ResultRow],
     destinations: Mapping[str, Collection[str]],
     now: datetime,
 ) -> bool:
-    """Replace the job's results and open a delivery for each destination that wants any of them; whether there is one."""
+    """Replace the job's results and open a delivery to each destination that wants any of them; return whether there is one."""
     earlier = select(Delivery.delivery_id).where(Delivery.job_id == job_id)
     connection.execute(delete(Transaction).where(Transaction.delivery_id.in_(earlier)))
     connection.execute(delete(Delivery).where(Delivery.job_id == job_id))
@@ -72,8 +70,8 @@ def put(
     return any(wanted.values())
 
 
-def files(connection: Connection, job_id: str, roles: Collection[str] | None = None) -> tuple[ResultRow, ...]:
-    """Result objects of a job in the order of the report; only those in ``roles`` when given."""
+def result_rows(connection: Connection, job_id: str, roles: Collection[str] | None = None) -> tuple[ResultRow, ...]:
+    """Return the result objects of a job in the order of the report; with ``roles`` only the objects in these roles."""
     query = select(Result.__table__).where(Result.job_id == job_id).order_by(Result.position)
     return tuple(
         ResultRow(**{**{key: value for key, value in row.items() if key != "job_id"}, "role": ObjectRole(row["role"])})
@@ -82,69 +80,12 @@ def files(connection: Connection, job_id: str, roles: Collection[str] | None = N
     )
 
 
-def claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime, *, early: bool) -> DeliveryClaim | None:
-    """Take the oldest delivery of the same destination that is due and that nobody holds.
-
-    ``early``: take the oldest, due or not, when this one is due.
-    """
-    due = Delivery.next_attempt_at <= now
-    # What was sent waits for the destination's word, and asking for it early would only ask twice.
-    waiting = (Delivery.state == DeliveryState.PENDING) | and_(Delivery.state == DeliveryState.COMMITTING, due)
-    free: list[ColumnElement[bool]] = [waiting, Delivery.lease_until.is_(None) | (Delivery.lease_until <= now)]
-    if not early:
-        free.append(due)
-    elif connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id, *free, due)).first() is None:
-        return None
-    destination = select(Delivery.destination).where(Delivery.delivery_id == delivery_id).scalar_subquery()
-    oldest = connection.execute(
-        select(Delivery.delivery_id)
-        .join(Job, Job.job_id == Delivery.job_id)
-        .where(Delivery.destination == destination, *free)
-        .order_by(Job.created_at, Delivery.delivery_id)
-        .limit(1)
-        .with_for_update(of=Delivery, skip_locked=True)
-    ).scalar_one_or_none()
-    if oldest is None:
-        return None
-    row = connection.execute(
-        update(Delivery)
-        .where(Delivery.delivery_id == oldest, *free)
-        .values(attempts=Delivery.attempts + 1, lease_until=now + lease, due_at=now + lease)
-        .returning(
-            Delivery.job_id,
-            Delivery.destination,
-            Delivery.attempts,
-            Delivery.roles,
-            Delivery.state,
-            Delivery.uncommitted,
-            Delivery.unanswered,
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    chosen = files(connection, row.job_id, row.roles.split())
-    if row.uncommitted is not None:
-        left = set(row.uncommitted.split())
-        chosen = tuple(file for file in chosen if file.sop_instance_uid in left)
-    sent = row.state == DeliveryState.COMMITTING
-    return DeliveryClaim(oldest, row.job_id, row.destination, row.attempts, chosen, sent, row.unanswered)
-
-
-def move(connection: Connection, destination: str, at: datetime) -> None:
-    """Make every delivery that waits for a destination due at one moment: together, they are taken in the order of their age."""
-    connection.execute(
-        update(Delivery)
-        .where(Delivery.destination == destination, Delivery.state == DeliveryState.PENDING, Delivery.lease_until.is_(None))
-        .values(next_attempt_at=at, due_at=at, enqueues=0)
-    )
-
-
 def settle(
     connection: Connection, delivery_id: str, values: Mapping[str, object], states: Collection[DeliveryState] = OPEN
 ) -> str | None:
-    """Write the outcome of a delivery that is in one of these states; the job's id, or None when it was settled already.
+    """Write the outcome of an attempt, if the delivery is in one of these states; return the job's id, or None if it is in another state.
 
-    The job's row is locked first: of two deliveries that end at the same moment, the second must see the first.
+    The row of the job is locked first: when two deliveries of a job end at the same time, the second must see the first as ended.
     """
     job_id = connection.execute(select(Delivery.job_id).where(Delivery.delivery_id == delivery_id)).scalar_one_or_none()
     if job_id is None:
@@ -159,33 +100,33 @@ def settle(
 
 
 def complete(connection: Connection, delivery_id: str, values: Mapping[str, object], now: datetime) -> bool:
-    """Note that a destination has every object; the last delivery of a job ends the job. False when it was settled already."""
+    """Make a delivery SENT; the last delivery of a job ends the job. Return False when the delivery had ended already."""
     job_id = settle(connection, delivery_id, {"state": DeliveryState.SENT, "last_error": None, **values})
-    if job_id is not None and not unsent(connection, job_id):
-        finish(connection, job_id, now)
+    if job_id is not None and not _unsent(connection, job_id):
+        end_delivered_job(connection, job_id, now)
     return job_id is not None
 
 
 def refuse(connection: Connection, delivery_id: str, error: str, now: datetime) -> bool:
-    """End a delivery that needs a person, and its job with it; False when it was settled already."""
+    """Make a delivery, and with it its job, FAILED until an operator retries it; return False when the delivery had ended already."""
     job_id = settle(connection, delivery_id, {"state": DeliveryState.FAILED, "last_error": error})
     if job_id is None:
         return False
     name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
     reason = f"destination {name} refused: {error}"[:MAX_TEXT]
-    move_job(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now)
+    change_state(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now)
     return True
 
 
-def unsent(connection: Connection, job_id: str) -> int:
-    """How many deliveries of a job have not reached their destination."""
+def _unsent(connection: Connection, job_id: str) -> int:
+    """Return how many deliveries of a job are not SENT."""
     return connection.execute(
         select(func.count()).where(Delivery.job_id == job_id, Delivery.state != DeliveryState.SENT)
     ).scalar_one()
 
 
-def again(connection: Connection, job_id: str, states: Collection[DeliveryState], now: datetime) -> int:
-    """Make the deliveries in these states pending and due now; how many there were."""
+def reopen_deliveries(connection: Connection, job_id: str, states: Collection[DeliveryState], now: datetime) -> int:
+    """Make the deliveries in these states PENDING and due now; return how many there were."""
     changed = connection.execute(
         update(Delivery)
         .where(Delivery.job_id == job_id, Delivery.state.in_(states))
@@ -206,7 +147,7 @@ def again(connection: Connection, job_id: str, states: Collection[DeliveryState]
     return int(changed.rowcount)
 
 
-def stop(connection: Connection, job_id: str, reason: str) -> None:
+def fail_open_deliveries(connection: Connection, job_id: str, reason: str) -> None:
     """Make the open deliveries of a job FAILED."""
     connection.execute(
         update(Delivery)
@@ -215,8 +156,8 @@ def stop(connection: Connection, job_id: str, reason: str) -> None:
     )
 
 
-def of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[DeliveryStatus]]:
-    """Deliveries by job, in the order of the destinations' names."""
+def statuses(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[DeliveryStatus]]:
+    """Return the deliveries of each job, in the order of the destinations' names."""
     found: dict[str, list[DeliveryStatus]] = {}
     query = select(Delivery.__table__).where(Delivery.job_id.in_(job_ids)).order_by(Delivery.destination)
     for row in connection.execute(query).mappings():

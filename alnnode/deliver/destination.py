@@ -1,4 +1,4 @@
-"""The port that results leave through, its shipped fake, and the choice between the real ones."""
+"""The interface of every destination of results, and what its implementations share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from alnnode.settings import Destination as DestinationSettings
-
 
 class StoredObject(Protocol):
-    """A Part 10 file that lies in the outbox; its bytes leave as they are."""
+    """A Part 10 file in the outbox, which is sent byte for byte."""
 
     @property
     def sop_class_uid(self) -> str: ...  # noqa: D102 - the attribute's own name
@@ -38,67 +36,49 @@ class OutboxFile:
 
 
 class Destination(Protocol):
-    """One place that results go to."""
+    """A system that receives results."""
 
     @property
     def name(self) -> str:
         """Name in the settings."""
 
     def echo(self) -> None:
-        """Ask whether the destination answers (C-ECHO, or a DICOMweb search).
+        """Check whether the destination responds (C-ECHO, or a DICOMweb search).
 
         Raises:
-            DeliveryError: it does not answer now.
-            DeliveryRefused: it answers, and refuses this node.
+            DeliveryError: the destination does not respond now.
+            DeliveryRefused: the destination responds, and refuses this node.
         """
 
     def send(self, objects: Sequence[StoredObject]) -> None:
-        """Send all objects, or raise; to send an object again that arrived before does no harm.
+        """Send all objects; an object that the destination already has may be sent again.
 
         Raises:
-            DeliveryError: not all were taken, and a later try may succeed.
-            DeliveryRefused: an object was refused for good; the others were sent.
+            DeliveryError: the destination did not accept every object; a retry may succeed.
+            DeliveryRefused: the destination refused an object permanently; the others were sent.
         """
 
 
 @dataclass
-class InMemoryDestination:
-    """A destination that keeps what it gets: for tests, and for trying a node without a PACS.
+class BatchFailures:
+    """Collects the failures of one batch, and raises the most serious one at the end.
 
     Attributes:
-        stored: bytes by SOP Instance UID.
-        failures: raised one by one by the next calls of `send` or `echo`, before anything is kept.
+        name: of the destination.
+        refused: messages about objects that the destination never accepts.
+        later: messages about objects that a retry may deliver.
     """
-
-    name: str = "memory"
-    stored: dict[str, bytes] = field(default_factory=dict)
-    failures: list[DeliveryError] = field(default_factory=list)
-
-    def echo(self) -> None:
-        """Answer, or raise the next of ``failures``."""
-        if self.failures:
-            raise self.failures.pop(0)
-
-    def send(self, objects: Sequence[StoredObject]) -> None:
-        """Keep the objects, or raise the next of ``failures``."""
-        self.echo()
-        self.stored.update((item.sop_instance_uid, item.path.read_bytes()) for item in objects)
-
-
-@dataclass
-class Failures:
-    """Collects what one batch did not get through, and raises the gravest at the end."""
 
     name: str
     refused: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
 
-    def conclude(self) -> None:
-        """Raise when anything failed: refused counts before later, since it needs a person.
+    def raise_if_any(self) -> None:
+        """Raise when an object failed; a refusal first, because an administrator must act.
 
         Raises:
-            DeliveryError: something may be taken later.
-            DeliveryRefused: something never will.
+            DeliveryError: a retry may deliver the objects.
+            DeliveryRefused: the destination never accepts an object.
         """
         if self.refused:
             raise DeliveryRefused(f"{self.name}: {_summary(self.refused)}")
@@ -110,14 +90,3 @@ def _summary(messages: list[str]) -> str:
     different = list(dict.fromkeys(messages))
     rest = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
     return "; ".join(different[:3]) + rest
-
-
-def connect(settings: DestinationSettings, calling_ae_title: str) -> Destination:
-    """Return the destination that ``settings`` describes; nothing is sent yet."""
-    if settings.kind == "stow":
-        from alnnode.deliver.stow_client import StowDestination  # noqa: PLC0415 - a node with only C-STORE needs no HTTP client
-
-        return StowDestination(settings)
-    from alnnode.deliver.cstore import CStoreDestination  # noqa: PLC0415
-
-    return CStoreDestination(settings, calling_ae_title)

@@ -1,7 +1,7 @@
-"""Attributes of the objects in the spool: read from the objects, noted beside them, and kept in memory for a while.
+"""Index the attributes of the objects in the spool, for searches.
 
-No patient data are in the database, and a search over a thousand studies cannot read a thousand files. So what was read once is
-noted in the object's own folder, and goes when the object goes (docs/adr/0004).
+The database holds no patient data, and a search over a thousand studies cannot read a thousand files. The index therefore reads each object once and
+writes its attributes to a file in the folder of the object, which is deleted with the object (docs/adr/0004). A part of the index is cached in memory.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from alnnode.dicomweb.dicom_json import Json
     from alnnode.spool.spool import Spool
 
-KEPT = 20_000  # series, and as many instances, of 1 to 4 kB each
-CONVERTED = 10_000  # elements of one object in the answer to a search
+CACHED = 20_000  # series in memory, and as many instances, of 1 to 4 kB each
+MAX_ELEMENTS = 10_000  # elements of one object in the response to a search
 
-# PS3.18 Tables 10.6.3-3 to 10.6.3-5: what an answer to a search holds at each level, as far as it is in the objects themselves.
+# PS3.18 Tables 10.6.3-3 to 10.6.3-5: the attributes in a search response at each level, as far as the objects contain them.
 STUDY = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC", "StudyDescription",
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID",
@@ -44,126 +44,130 @@ LEVELS = {
 }
 
 
-class Held(Protocol):
-    """Something in the spool."""
+class StoredObject(Protocol):
+    """An object in the spool."""
 
     @property
-    def path(self) -> str: ...  # noqa: D102 - the attribute's own name
+    def path(self) -> str: ...  # noqa: D102 - the name says it: relative to the spool
 
     @property
-    def at(self) -> datetime: ...  # noqa: D102 - when it came: what comes again in its place comes later
+    def stored_at(self) -> datetime: ...  # noqa: D102 - an object that replaces another one is stored later
 
 
-class Attributes:
+class AttributeIndex:
     """Safe to share between threads."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._series = _Shelf(spool, "series", (*STUDY, *SERIES))
-        self._instances = _Shelf(spool, "instances", INSTANCE)
+        self._series = _LevelIndex(spool, "series", (*STUDY, *SERIES))
+        self._instances = _LevelIndex(spool, "instances", INSTANCE)
 
-    def of_series(self, held: Sequence[Held]) -> list[Json | None]:
-        """Return the attributes of study and series from one object of each series; None where it cannot be read."""
-        return self._series.of(held)
+    def series_attributes(self, objects: Sequence[StoredObject]) -> list[Json | None]:
+        """Return the attributes of study and series from one object of each series; None if it cannot be read."""
+        return self._series.attributes(objects)
 
-    def of_instances(self, held: Sequence[Held]) -> list[Json | None]:
+    def instance_attributes(self, objects: Sequence[StoredObject]) -> list[Json | None]:
         """Return the attributes of instances; None for those that cannot be read."""
-        return self._instances.of(held)
+        return self._instances.attributes(objects)
 
-    def is_here(self, held: Held) -> bool:
-        """Whether an object is there still: its attributes may be remembered when somebody has deleted it."""
-        return self._spool.path(held.path).exists()
+    def is_stored(self, stored: StoredObject) -> bool:
+        """Return whether an object still exists: its attributes may be cached after the object was deleted."""
+        return self._spool.path(stored.path).exists()
 
-    def noted(self, held: Held) -> int:
-        """How many instances are noted in the folder of an object."""
-        return self._spool.notes(held.path.rpartition("/")[0], "instances").count(b"\n")
+    def indexed_instances(self, stored: StoredObject) -> int:
+        """Return how many instances the index file in the folder of an object holds."""
+        return self._spool.notes(stored.path.rpartition("/")[0], "instances").count(b"\n")
 
-    def further(self, path: str, tags: Sequence[str]) -> Json:
-        """Return attributes that are not noted, as far as the object has them; nothing where it cannot be read."""
+    def read_attributes(self, path: str, tags: Sequence[str]) -> Json:
+        """Read attributes that are not in the index from the object; return none if it cannot be read."""
         wanted: list[BaseTag] = [Tag("SpecificCharacterSet"), *(Tag(int(tag, 16)) for tag in tags)]
         try:
             dataset = dcmread(self._spool.path(path), specific_tags=wanted, stop_before_pixels=True, force=True)
-            found = as_json(dataset, tags=tags, most=CONVERTED)
-            dumps(found)  # what cannot be written would spoil the whole answer
+            found = as_json(dataset, tags=tags, max_elements=MAX_ELEMENTS)
+            dumps(found)  # raises if the attributes cannot be written as JSON, so that they do not break the whole response
         except UNREADABLE:
             return {}
         return found
 
 
-class _Shelf:
-    """Attributes of one level, in the DICOM JSON model (PS3.18 Annex F), noted with the moment their file was written.
+class _LevelIndex:
+    """Attributes of one level in the DICOM JSON model (PS3.18 Annex F), each with the modification time of its file.
 
-    In memory they are kept with the moment their object came, and are good for as long as the database says that moment: a search looks at no
-    file whose attributes are here. Each look would let go of the interpreter, and a search over a thousand series wait for it a thousand times.
+    The cache in memory holds the time at which each object was stored, and an entry is valid as long as the database holds the same time: a search
+    does not access files whose attributes are cached. Each access to a file would release the lock of the interpreter, and a search over a thousand
+    series would wait for the lock a thousand times.
     """
 
     def __init__(self, spool: Spool, level: str, keywords: Sequence[str]) -> None:
-        self._spool, self._level, self._wanted = spool, level, ["SpecificCharacterSet", *keywords]
+        self._spool, self._level, self._keywords = spool, level, ["SpecificCharacterSet", *keywords]
         self._tags = {f"{Tag(keyword):08X}" for keyword in keywords}
-        self._known: OrderedDict[str, tuple[datetime, Json]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[datetime, Json]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, held: Sequence[Held]) -> list[Json | None]:
-        found = self._recall(held)
-        folders: dict[str, list[Held]] = {}
-        for item in held:
+    def attributes(self, objects: Sequence[StoredObject]) -> list[Json | None]:
+        found = self._cached(objects)
+        folders: dict[str, list[StoredObject]] = {}
+        for item in objects:
             if item.path not in found:
                 folders.setdefault(item.path.rpartition("/")[0], []).append(item)
-        # Together, as far as they lie together: a folder's notes are read, and written, at once.
+        # By folder, because each folder has one index file.
         for folder, items in folders.items():
-            fresh = self._look(folder, [item.path for item in items])
+            fresh = self._indexed(folder, [item.path for item in items])
             found |= fresh
-            self._keep((item, fresh[item.path]) for item in items if item.path in fresh)
-        return [found.get(item.path) for item in held]
+            self._add_to_cache((item, fresh[item.path]) for item in items if item.path in fresh)
+        return [found.get(item.path) for item in objects]
 
-    def _recall(self, held: Sequence[Held]) -> dict[str, Json]:
+    def _cached(self, objects: Sequence[StoredObject]) -> dict[str, Json]:
         found = {}
         with self._lock:
-            for item in held:
-                known = self._known.get(item.path)
-                if known is not None and known[0] == item.at:
-                    self._known.move_to_end(item.path)
-                    found[item.path] = known[1]
+            for item in objects:
+                entry = self._cache.get(item.path)
+                if entry is not None and entry[0] == item.stored_at:
+                    self._cache.move_to_end(item.path)
+                    found[item.path] = entry[1]
         return found
 
-    def _keep(self, fresh: Iterable[tuple[Held, Json]]) -> None:
+    def _add_to_cache(self, fresh: Iterable[tuple[StoredObject, Json]]) -> None:
         with self._lock:
             for item, attributes in fresh:
-                self._known[item.path] = item.at, attributes
-                if len(self._known) > KEPT:
-                    self._known.popitem(last=False)
+                self._cache[item.path] = item.stored_at, attributes
+                if len(self._cache) > CACHED:
+                    self._cache.popitem(last=False)
 
-    def _look(self, folder: str, paths: Sequence[str]) -> dict[str, Json]:
-        """Return what is noted of files, and read those that were written since, or of which nothing is noted."""
-        written = {path: moment for path in paths if (moment := self._written(path)) is not None}
-        noted = self._noted(folder) if written else {}
-        found = {path: noted[path][1] for path, moment in written.items() if path in noted and noted[path][0] == moment}
-        return found | self._read({path: moment for path, moment in written.items() if path not in found})
+    def _indexed(self, folder: str, paths: Sequence[str]) -> dict[str, Json]:
+        """Return the attributes from the index file; read the objects that it lacks, or that are newer than their entry."""
+        modified = {path: time for path in paths if (time := self._modification_time(path)) is not None}
+        entries = self._index_file(folder) if modified else {}
+        found = {path: entries[path][1] for path, time in modified.items() if path in entries and entries[path][0] == time}
+        return found | self._read({path: time for path, time in modified.items() if path not in found})
 
-    def _written(self, path: str) -> int | None:
+    def _modification_time(self, path: str) -> int | None:
         try:
             return self._spool.path(path).stat().st_mtime_ns
         except OSError:
             return None
 
-    def _noted(self, folder: str) -> dict[str, tuple[int, Json]]:
+    def _index_file(self, folder: str) -> dict[str, tuple[int, Json]]:
         found = {}
         for line in self._spool.notes(folder, self._level).splitlines():
             try:
-                name, written, attributes = from_json(line)
-            except ValueError:  # cut off by a full disk, or still being written
+                name, modified, attributes = from_json(line)
+            except ValueError:  # truncated because the disk was full, or not yet completely written
                 continue
-            found[f"{folder}/{name}"] = written, attributes
+            found[f"{folder}/{name}"] = modified, attributes
         return found
 
-    def _read(self, written: dict[str, int]) -> dict[str, Json]:
+    def _read(self, modified: dict[str, int]) -> dict[str, Json]:
+        """Read the attributes of objects, and add them to the index file of their folder."""
         read: dict[str, Json] = {}
         lines = []
-        for path, moment in written.items():
+        for path, time in modified.items():
             try:
-                dataset = dcmread(self._spool.path(path), specific_tags=list(self._wanted), stop_before_pixels=True, force=True)
-                found = as_json(dataset, tags=self._tags, most=CONVERTED)
-                line = dumps([path.rpartition("/")[2], moment, found])
+                dataset = dcmread(
+                    self._spool.path(path), specific_tags=list(self._keywords), stop_before_pixels=True, force=True
+                )
+                found = as_json(dataset, tags=self._tags, max_elements=MAX_ELEMENTS)
+                line = dumps([path.rpartition("/")[2], time, found])
             except UNREADABLE:
                 continue
             read[path] = found

@@ -1,6 +1,6 @@
-"""What the node holds now, by study, series and instance: received objects and results, for as long as their bytes are kept.
+"""Find the objects that the node holds, by study, series and instance: received objects and results whose files are not deleted.
 
-No patient data are in the database, so these questions are about UIDs only; who asks for more reads the objects themselves.
+The database holds no patient data, so a caller searches by UIDs only; it reads further attributes from the objects themselves.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One object whose bytes are in the spool; ``path`` is relative to it."""
+class StoredInstance:
+    """One object whose file is in the spool; ``path`` is relative to the spool."""
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -32,16 +32,16 @@ class Held:
     study_uid: str
     transfer_syntax_uid: str
     path: str
-    at: datetime  # when it was received, or its job was opened
+    stored_at: datetime  # when the object was received; of a result, when its job was created
 
 
-class HeldSeries(NamedTuple):
-    """One series, with the path of one of its objects; ``at`` is when the last one came, UTC without a zone."""
+class StoredSeries(NamedTuple):
+    """One series, with the path of one of its objects; ``stored_at`` is when the last one was received, UTC without a zone."""
 
     study_uid: str
     series_uid: str
     path: str
-    at: datetime
+    stored_at: datetime
 
 
 class Catalogue:
@@ -50,11 +50,11 @@ class Catalogue:
     def __init__(self, engine: Engine) -> None:
         self._reader = for_single_reads(engine)
 
-    def series(self, studies: Collection[str] | None = None, series: Collection[str] | None = None) -> tuple[HeldSeries, ...]:
-        """Series that are held, those of the newest first; only these studies and series when given.
+    def series(self, studies: Collection[str] | None = None, series: Collection[str] | None = None) -> tuple[StoredSeries, ...]:
+        """Return the series that the node holds, the most recent first; only those of the given UIDs.
 
-        Asked for with every search, over everything that is held: so one look into an index for each series, no counting, and times as they
-        are stored.
+        Every search runs this query over all series. Therefore it uses one index lookup for each series, does not count, and returns times as the
+        database stores them.
         """
         one = (
             select(Instance.path)
@@ -63,17 +63,17 @@ class Catalogue:
             .limit(1)
             .scalar_subquery()
         )
-        received = _only(
+        received = _restricted(
             select(
                 Series.study_uid,
                 Series.series_uid,
                 one.label("path"),
-                type_coerce(Series.last_received_at, DateTime()).label("at"),
+                type_coerce(Series.last_received_at, DateTime()).label("stored_at"),
             ),
             (Series.study_uid, studies),
             (Series.series_uid, series),
         ).subquery()
-        results = _only(
+        results = _restricted(
             select(
                 Result.study_instance_uid,
                 Result.series_instance_uid,
@@ -93,17 +93,17 @@ class Catalogue:
             ]
         rows.sort(key=itemgetter(1))
         rows.sort(key=itemgetter(3), reverse=True)
-        # Results that a PACS sent back are held twice, as received objects too; the series is one.
-        alone: dict[tuple[str, str], Any] = {}
+        # If a PACS sends results back, the node holds their series twice: as results and as received objects.
+        unique: dict[tuple[str, str], Any] = {}
         for row in rows:
-            alone.setdefault((row[0], row[1]), row)
-        return tuple(map(HeldSeries._make, alone.values()))
+            unique.setdefault((row[0], row[1]), row)
+        return tuple(map(StoredSeries._make, unique.values()))
 
     def counts(self, series: Collection[str]) -> dict[str, int]:
-        """How many objects each of these series has."""
-        # Jobs with the same input have the same results, and a PACS may send them back.
-        held = _held(None, series, None)
-        query = select(held.c.series_uid, func.count(held.c.sop_instance_uid.distinct())).group_by(held.c.series_uid)
+        """Return the number of objects of each of these series."""
+        # Distinct, because jobs with the same input have the same results, and a PACS may send results back.
+        stored = _stored(None, series, None)
+        query = select(stored.c.series_uid, func.count(stored.c.sop_instance_uid.distinct())).group_by(stored.c.series_uid)
         with self._reader.connect() as connection:
             return dict(connection.execute(query).all())
 
@@ -113,17 +113,17 @@ class Catalogue:
         series: Collection[str] | None = None,
         instances: Collection[str] | None = None,
         limit: int | None = None,
-    ) -> tuple[Held, ...]:
-        """Objects that are held, each once, in an order that stays the same; only those of the given UIDs."""
-        held = _held(studies, series, instances)
-        query = select(held).order_by(held.c.study_uid, held.c.series_uid, held.c.sop_instance_uid).limit(limit)
+    ) -> tuple[StoredInstance, ...]:
+        """Return the objects that the node holds, each once and in a stable order; only those of the given UIDs."""
+        stored = _stored(studies, series, instances)
+        query = select(stored).order_by(stored.c.study_uid, stored.c.series_uid, stored.c.sop_instance_uid).limit(limit)
         with self._reader.connect() as connection:
             rows = connection.execute(query).all()
-        # Jobs with the same input have the same results, each with its own copy.
-        return tuple({row.sop_instance_uid: Held(*row) for row in rows}.values())
+        # Jobs with the same input have the same results, each with its own files.
+        return tuple({row.sop_instance_uid: StoredInstance(*row) for row in rows}.values())
 
 
-def _held(studies: Collection[str] | None, series: Collection[str] | None, instances: Collection[str] | None) -> Subquery:
+def _stored(studies: Collection[str] | None, series: Collection[str] | None, instances: Collection[str] | None) -> Subquery:
     received: Any = select(
         Instance.sop_instance_uid,
         Instance.sop_class_uid,
@@ -131,7 +131,7 @@ def _held(studies: Collection[str] | None, series: Collection[str] | None, insta
         Series.study_uid,
         Instance.transfer_syntax_uid,
         Instance.path,
-        Instance.received_at.label("at"),
+        Instance.received_at.label("stored_at"),
     ).join(Series, Series.series_uid == Instance.series_uid)
     results: Any = (
         select(
@@ -141,24 +141,24 @@ def _held(studies: Collection[str] | None, series: Collection[str] | None, insta
             Result.study_instance_uid.label("study_uid"),
             Result.transfer_syntax_uid,
             Result.path,
-            Job.created_at.label("at"),
+            Job.created_at.label("stored_at"),
         )
         .join(Job, Job.job_id == Result.job_id)
         .where(Job.purged_at.is_(None))
     )
-    received = _only(
+    received = _restricted(
         received, (Series.study_uid, studies), (Instance.series_uid, series), (Instance.sop_instance_uid, instances)
     )
-    results = _only(
+    results = _restricted(
         results,
         (Result.study_instance_uid, studies),
         (Result.series_instance_uid, series),
         (Result.sop_instance_uid, instances),
     )
-    return union_all(received, results).subquery("held")
+    return union_all(received, results).subquery("stored")
 
 
-def _only(query: Any, *conditions: tuple[Any, Collection[str] | None]) -> Any:
+def _restricted(query: Any, *conditions: tuple[Any, Collection[str] | None]) -> Any:
     for column, values in conditions:
         if values is not None:
             query = query.where(column.in_(values))

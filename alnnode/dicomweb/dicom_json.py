@@ -1,8 +1,12 @@
-"""Data sets in the DICOM JSON model (PS3.18 Annex F), for objects that strangers made: bounded in depth and size, and always strict JSON."""
+"""Convert data sets to the DICOM JSON model (PS3.18 Annex F). Depth and size are limited, and the result is always strict JSON.
+
+The objects come from other systems, so any value may be damaged.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -18,50 +22,57 @@ if TYPE_CHECKING:
 
 Json = dict[str, dict[str, Any]]
 
-# What pydicom raises over damaged bytes; an answer must hold all the other objects.
+# The exceptions of pydicom for damaged bytes. A response must contain all other objects despite a damaged one.
 UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
-MAX_DEPTH = (
-    32  # sequences inside each other; content trees of reports (PS3.16) need about ten. Serialisers of JSON end at some 80
-)
-MAX_INTEGER = 1 << 64  # UV has 64 bits; an IS of a thousand digits is no number that a reader of JSON can hold
+MAX_DEPTH = 32  # nested sequences; content trees of reports (PS3.16) need about ten, JSON serialisers fail at about 80
+MAX_INTEGER = 1 << 64  # UV has 64 bits; JSON readers cannot represent an IS of a thousand digits
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _NUMERIC = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 
 
-class TooMuchError(ValueError):
-    """The data set has more elements than the caller wants to convert."""
+class TooManyElementsError(ValueError):
+    """The data set has more elements than the caller allows."""
 
 
-class _Left:
-    """How many more elements may be converted."""
+class _ElementBudget:
+    """The number of elements that may still be converted."""
 
     def __init__(self, elements: float) -> None:
         self._elements = elements
 
-    def take(self) -> None:
+    def spend(self) -> None:
         self._elements -= 1
         if self._elements < 0:
-            raise TooMuchError("more elements than are converted for one answer")
+            raise TooManyElementsError("the data set has too many elements")
 
 
-def as_json(dataset: Dataset, bulk: str = "", *, tags: Iterable[str] | None = None, most: float = math.inf) -> Json:
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where the conversion is: the URL for the bulk data of this data set (empty for none), the depth, and the elements left."""
+
+    bulk: str
+    depth: int
+    budget: _ElementBudget
+
+
+def as_json(dataset: Dataset, bulk: str = "", *, tags: Iterable[str] | None = None, max_elements: float = math.inf) -> Json:
     """Return a data set in the DICOM JSON model.
+
+    Values that the standard or JSON does not allow are omitted: bytes that are not a value of the VR, numbers that are not finite, and sequences
+    deeper than `MAX_DEPTH`.
 
     Args:
         dataset: the object.
-        bulk: the URL below which binary values are referenced; where it is empty they are left out.
-        tags: the attributes to convert (eight hex digits each); None converts all.
-        most: the number of elements to convert. An attribute that holds more has no value in the answer.
-
-    A value that the standard or JSON does not allow is left out: bytes that are no value of the VR, numbers that are not finite,
-    sequences deeper than `MAX_DEPTH`.
+        bulk: the URL below which binary values are referenced; if it is empty, binary values are omitted.
+        tags: the attributes to convert, as eight hexadecimal digits each; None converts all.
+        max_elements: the number of elements to convert for one attribute. An attribute with more elements has no value in the result.
     """
     chosen = None if tags is None else {int(tag, 16) for tag in tags}
     found: Json = {}
     for tag in sorted(dataset.keys()):
         if chosen is None or tag in chosen:
-            _add(found, dataset, tag, bulk, _Left(most))
+            _add(found, dataset, tag, _Position(bulk, 0, _ElementBudget(max_elements)))
     return found
 
 
@@ -69,65 +80,69 @@ def dumps(document: object) -> bytes:
     """Return a document as strict JSON.
 
     Raises:
-        ValueError: it cannot be written, for example because text in it is not Unicode. One of `UNREADABLE`.
+        ValueError: it cannot be written, for example because its text is not Unicode. One of `UNREADABLE`.
     """
     return to_json(document, inf_nan_mode="null")
 
 
 def depth(document: Json) -> int:
-    """Return how many sequences are inside each other."""
+    """Return the number of nested sequences."""
     items = [item for element in document.values() if element.get("vr") == "SQ" for item in element.get("Value", ())]
     return 1 + max(map(depth, items)) if items else 0
 
 
-def _items(dataset: Dataset, bulk: str, depth: int, left: _Left) -> Json:
+def _item(dataset: Dataset, position: _Position) -> Json:
     found: Json = {}
     for tag in sorted(dataset.keys()):
-        _add(found, dataset, tag, bulk, left, depth)
+        _add(found, dataset, tag, position)
     return found
 
 
-def _add(found: Json, dataset: Dataset, tag: BaseTag, bulk: str, left: _Left, depth: int = 0) -> None:
+def _add(found: Json, dataset: Dataset, tag: BaseTag, position: _Position) -> None:
     if tag in _PIXELS or tag.group == 2:
         return
-    left.take()
+    position.budget.spend()
     try:
-        found[f"{tag:08X}"] = _element(dataset[tag], bulk, depth, left)
-    except TooMuchError:
-        if depth:
+        found[f"{tag:08X}"] = _element(dataset[tag], position)
+    except TooManyElementsError:
+        if position.depth:
             raise
         found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
-    # A value that its VR does not allow, or whose bytes are none: the rest of the object is still worth showing.
+    # The value is not allowed for its VR, or cannot be decoded: the rest of the object is still useful.
     except UNREADABLE:
         found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
 
 
 def _vr(dataset: Dataset, tag: BaseTag) -> str:
-    """Return what the object says, or else PS3.6; pydicom decodes no value for that."""
-    told = dataset.get_item(tag, keep_deferred=True).VR
+    """Return the VR of the object, or else of PS3.6, without decoding the value."""
+    explicit = dataset.get_item(tag, keep_deferred=True).VR
     try:
-        return told or dictionary_VR(tag)
+        return explicit or dictionary_VR(tag)
     except KeyError:
         return "UN"
 
 
-def _element(element: Any, bulk: str, depth: int, left: _Left) -> dict[str, Any]:
-    path = f"{bulk}/{element.tag:08X}"
+def _element(element: Any, position: _Position) -> dict[str, Any]:
+    url = f"{position.bulk}/{element.tag:08X}"
     if element.VR == "SQ":
-        if depth >= MAX_DEPTH:
+        if position.depth >= MAX_DEPTH:
             return {"vr": "SQ"}
-        items = [_items(item, f"{path}/{number}" if bulk else "", depth + 1, left) for number, item in enumerate(element.value)]
+        inner = replace(position, depth=position.depth + 1)
+        items = [
+            _item(item, replace(inner, bulk=f"{url}/{number}" if position.bulk else ""))
+            for number, item in enumerate(element.value)
+        ]
         return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
     if element.VR in _BINARY:
-        if element.value in {b"", None} or not bulk:
+        if element.value in {b"", None} or not position.bulk:
             return {"vr": element.VR}
-        return {"vr": element.VR, "BulkDataURI": path}
+        return {"vr": element.VR, "BulkDataURI": url}
     written: dict[str, Any] = element.to_json_dict(None, 1024)
     return _finite(written) if element.VR in _NUMERIC and "Value" in written else written
 
 
 def _finite(written: dict[str, Any]) -> dict[str, Any]:
-    """Take out numbers that JSON does not know; the others keep their places (PS3.18 section F.2.5: null is an empty value)."""
+    """Replace numbers that JSON cannot represent by null, an empty value (PS3.18 section F.2.5); the others keep their positions."""
     values = [value if _is_number(value) else None for value in written["Value"]]
     if all(value is None for value in values):
         return {"vr": written["vr"]}

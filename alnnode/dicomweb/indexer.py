@@ -1,4 +1,4 @@
-"""Reads the attributes of what came in before anybody searches for it: the first search over a new series is then as fast as the second."""
+"""Index the attributes of new series in the background, so that the first search over a new series is as fast as the second."""
 
 from __future__ import annotations
 
@@ -12,56 +12,58 @@ from sqlalchemy.exc import SQLAlchemyError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alnnode.dicomweb.attribute_index import Attributes
-    from alnnode.dicomweb.catalogue import Catalogue, HeldSeries
+    from alnnode.dicomweb.attribute_index import AttributeIndex
+    from alnnode.dicomweb.catalogue import Catalogue, StoredSeries
 
-PAUSE = 5.0  # seconds between two looks
-SHARE = 2.0  # it rests this many times as long as it works: receiving and answering come first
+INTERVAL = 5.0  # seconds between two passes
+IDLE_RATIO = 2.0  # idle time after each series, relative to its working time: receiving and responding have priority
 
 log = structlog.get_logger()
 
 
 class Indexer:
-    """A thread. What it cannot read now it reads with the next search."""
+    """Runs in a thread of its own. A search reads what the indexer could not read."""
 
-    def __init__(self, catalogue: Catalogue, attributes: Attributes) -> None:
+    def __init__(self, catalogue: Catalogue, attributes: AttributeIndex) -> None:
         self._catalogue, self._attributes = catalogue, attributes
-        self._seen: dict[str, datetime] = {}
+        self._indexed: dict[str, datetime] = {}  # by series: when its last indexed object was stored
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """End within a series."""
+        """Stop the thread; this waits for the series that it indexes at the moment."""
         self._closed.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(PAUSE):
+        while not self._closed.wait(INTERVAL):
             try:
                 self.once()
             except (SQLAlchemyError, OSError) as error:
-                log.warning("indexing_failed", error=type(error).__name__)  # paths and parameters hold UIDs
+                log.warning("indexing_failed", error=type(error).__name__)  # the message may contain UIDs
 
     def once(self) -> None:
-        """Read every series that is new, or got new objects, the newest first."""
-        held = self._catalogue.series()
-        self._attributes.of_series(held)
-        current = {series.series_uid: series.at for series in held}
-        for series in held:
-            if self._seen.get(series.series_uid) == series.at:
+        """Index every series that is new or has new objects, the most recent first."""
+        stored = self._catalogue.series()
+        self._attributes.series_attributes(stored)
+        current = {series.series_uid for series in stored}
+        for series in stored:
+            if self._indexed.get(series.series_uid) == series.stored_at:
                 continue
             begun = time.monotonic()
-            if series.series_uid in self._seen or not self._is_noted(series):
-                self._attributes.of_instances(self._catalogue.instances(series=[series.series_uid]))
-            self._seen[series.series_uid] = series.at
-            if self._closed.wait((time.monotonic() - begun) * SHARE):
+            if series.series_uid in self._indexed or not self._is_in_index_file(series):
+                self._attributes.instance_attributes(self._catalogue.instances(series=[series.series_uid]))
+            self._indexed[series.series_uid] = series.stored_at
+            if self._closed.wait((time.monotonic() - begun) * IDLE_RATIO):
                 return
-        self._seen = {uid: at for uid, at in self._seen.items() if uid in current}
+        self._indexed = {uid: stored_at for uid, stored_at in self._indexed.items() if uid in current}
 
-    def _is_noted(self, series: HeldSeries) -> bool:
-        """Whether an earlier process read a series: after a restart, reading all notes again would only slow down the first searches."""
-        return self._attributes.noted(series) >= self._catalogue.counts([series.series_uid]).get(series.series_uid, 0)
+    def _is_in_index_file(self, series: StoredSeries) -> bool:
+        """Return whether an earlier process indexed a series: reading all index files at a restart would slow down the first searches."""
+        return self._attributes.indexed_instances(series) >= self._catalogue.counts([series.series_uid]).get(
+            series.series_uid, 0
+        )

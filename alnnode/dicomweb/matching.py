@@ -1,4 +1,4 @@
-"""Which attributes match a search (PS3.4 section C.2.2.2, with the query parameters of PS3.18 section 8.3.4)."""
+"""Match attributes in searches (PS3.4 section C.2.2.2), with the query parameters of PS3.18 section 8.3.4."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 RANGES = frozenset({"DA", "TM", "DT"})
 NUMBERS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
-MAXIMUM = 10_000  # results of one search
+MAX_RESULTS = 10_000  # of one search
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
-class BadQueryError(ValueError):
-    """The query cannot be understood; ``str`` says why, and never holds a value of it."""
+class InvalidQueryError(ValueError):
+    """The query is not valid; ``str`` says why, and contains no value of the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Query:
     filters: list[Filter] = field(default_factory=list)
     include: list[str] = field(default_factory=list)  # tags
     include_all: bool = False
-    limit: int = MAXIMUM
+    limit: int = MAX_RESULTS
     offset: int = 0
     fuzzy: bool = False
 
@@ -53,17 +53,17 @@ def parse(parameters: Iterable[tuple[str, str]]) -> Query:
     """Read query parameters.
 
     Raises:
-        BadQueryError: one is unknown, or its value is impossible.
+        InvalidQueryError: a parameter is unknown, or its value is not valid.
     """
     query = Query()
     for name, value in parameters:
         if name == "limit":
-            query.limit = min(_whole(name, value), MAXIMUM)
+            query.limit = min(_integer(name, value), MAX_RESULTS)
         elif name == "offset":
-            query.offset = _whole(name, value)
+            query.offset = _integer(name, value)
         elif name == "fuzzymatching":
             if value not in {"true", "false"}:
-                raise BadQueryError("fuzzymatching is true or false")
+                raise InvalidQueryError("fuzzymatching must be true or false")
             query.fuzzy = value == "true"
         elif name == "includefield":
             for wanted in value.split(","):
@@ -77,9 +77,9 @@ def parse(parameters: Iterable[tuple[str, str]]) -> Query:
     return query
 
 
-def _whole(name: str, value: str) -> int:
+def _integer(name: str, value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise BadQueryError(f"{name} is a whole number")
+        raise InvalidQueryError(f"{name} must be an integer of at most 9 digits")
     return int(value)
 
 
@@ -92,7 +92,7 @@ def _tag(word: str) -> str:
         return word.upper()
     tag = tag_for_keyword(word)
     if tag is None:
-        raise BadQueryError("a query parameter is neither a keyword nor a tag of PS3.6")
+        raise InvalidQueryError("a query parameter is neither a keyword nor a tag of PS3.6")
     return f"{tag:08X}"
 
 
@@ -104,35 +104,35 @@ def _vr(tag: str) -> str:
 
 
 def names(tags: Iterable[str]) -> str:
-    """Say which attributes these are."""
+    """Return the keywords of attributes, separated by commas; the tags of those that have no keyword."""
     return ", ".join(keyword_for_tag(int(tag, 16)) or tag for tag in tags)
 
 
 def matches(item: Json, filters: Sequence[Filter]) -> bool:
-    """Whether all conditions hold."""
+    """Return whether all conditions are true for an item."""
     return matcher(filters)(item)
 
 
 def matcher(filters: Sequence[Filter]) -> Callable[[Json], bool]:
-    """Return what says whether all conditions hold; each value is taken apart once, not for each of a thousand series."""
+    """Return a function that tells whether all conditions are true for an item; it parses the wanted values only once."""
     if not filters:
         return lambda _: True
     tests = [(condition.path, None if condition.value in {"", "*"} else _test(condition)) for condition in filters]
-    return lambda item: all(_holds(item, path, test) for path, test in tests)
+    return lambda item: all(_is_true(item, path, test) for path, test in tests)
 
 
-def _holds(item: Json, path: tuple[str, ...], test: Test | None) -> bool:
+def _is_true(item: Json, path: tuple[str, ...], test: Test | None) -> bool:
     values = item.get(path[0], {}).get("Value", [])
     if len(path) > 1:
-        return any(isinstance(value, dict) and _holds(value, path[1:], test) for value in values)
+        return any(isinstance(value, dict) and _is_true(value, path[1:], test) for value in values)
     return test is None or any(map(test, values))  # None: universal matching
 
 
 def _test(condition: Filter) -> Test:
     wanted, vr = condition.value, condition.vr
-    if vr in {"UI", "CS"}:  # no value of these holds a comma; viewers ask for several modalities so, too
-        alternatives = [_like(one) for one in re.split(r"[,\\]", wanted)]
-        return lambda value: any(alike(str(value)) for alike in alternatives)
+    if vr in {"UI", "CS"}:  # these values contain no comma, and viewers separate several modalities by commas
+        alternatives = [_wildcard(one) for one in re.split(r"[,\\]", wanted)]
+        return lambda value: any(matches_one(str(value)) for matches_one in alternatives)
     if vr == "DT":
         return date_time_matching.matcher(wanted)
     if vr in RANGES:
@@ -140,9 +140,11 @@ def _test(condition: Filter) -> Test:
     if vr in NUMBERS:
         return lambda value: _same_number(value, wanted)
     if vr == "PN":
-        alike = _like(_name(wanted))
-        return lambda value: any(alike(_name(str(group))) for group in (value.values() if isinstance(value, dict) else [value]))
-    same = _like(wanted)
+        same_name = _wildcard(_normalised_name(wanted))
+        return lambda value: any(
+            same_name(_normalised_name(str(group))) for group in (value.values() if isinstance(value, dict) else [value])
+        )
+    same = _wildcard(wanted)
     return lambda value: same(str(value))
 
 
@@ -153,12 +155,13 @@ def _same_number(value: Any, wanted: str) -> bool:
         return False
 
 
-def _name(value: str) -> str:
-    """Spell a person's name in one way: letters of one case, and no empty components at the end."""
+def _normalised_name(value: str) -> str:
+    """Return a person's name in lower case, without empty components at its end."""
     return value.casefold().rstrip("^ ")
 
 
-def _like(pattern: str) -> Callable[[str], bool]:
+def _wildcard(pattern: str) -> Callable[[str], bool]:
+    """Return a function that compares a value with a pattern, in which ``*`` and ``?`` are wildcards (PS3.4 C.2.2.2.4)."""
     wanted = pattern.strip()
     if "*" not in wanted and "?" not in wanted:
         return lambda value: value.strip() == wanted
@@ -174,5 +177,5 @@ def _in_range(value: str, wanted: str, vr: str) -> bool:
         value, low, high = (part.replace(":", "") for part in (value, low, high))
     if not dash:
         return value.startswith(low) if vr != "DA" else value == low
-    # 12-1259 ends with the last moment of 12:59.
+    # The upper limit includes its whole precision: 12-1259 ends at 12:59:59.
     return (not low or value >= low) and (not high or value[: len(high)] <= high)

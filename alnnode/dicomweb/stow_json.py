@@ -1,6 +1,6 @@
-"""STOW-RS of metadata in the DICOM JSON model with bulk data in parts of their own (PS3.18 sections 8.6.1.2.2 and 10.5.1).
+"""Store objects whose metadata are in the DICOM JSON model and whose bulk data are in other parts (PS3.18 sections 8.6.1.2.2 and 10.5.1).
 
-Such an object is encoded here, in Explicit VR Little Endian or in the transfer syntax of its compressed frame, and then goes through the one door.
+This module encodes each object, in Explicit VR Little Endian or in the transfer syntax of its compressed frame, and passes it to the acceptor.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from pydicom.uid import (
 )
 from starlette.concurrency import run_in_threadpool
 
-from alnnode.dicomweb import multipart
-from alnnode.dicomweb.stow_outcome import Failure, Outcome, check_kind
+from alnnode import multipart
+from alnnode.dicomweb.stow_request import StoreFailure, check_supported
 from alnnode.errors import RejectedObject
+from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
 
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from alnnode.receive.acceptor import Acceptor
+    from alnnode.dicomweb.stow_request import StowRequest
 
 METADATA = "application/dicom+json"
 OCTETS = "application/octet-stream"
-MAX_METADATA = 4 << 20  # bytes of all metadata of a request: they are parsed as one, and take 20 times as much at worst
+MAX_METADATA = 4 << 20  # bytes of all metadata of a request: they are parsed together, and need up to 20 times as much memory
 MAX_OBJECTS = 10_000  # of one request
-MAX_BULK = 48 << 20  # bytes of one object: it is encoded in memory; larger ones come as application/dicom
-# PS3.18 Table 8.7.3-5: the transfer syntax that a media type means when it names none.
+MAX_BULK = 48 << 20  # bytes of one object: it is encoded in memory; clients send larger objects as application/dicom
+# PS3.18 Table 8.7.3-5: the default transfer syntax of each media type.
 SYNTAXES = {
     OCTETS: ExplicitVRLittleEndian,
     "image/jpeg": JPEGLosslessSV1,
@@ -57,8 +58,8 @@ SYNTAXES = {
 log = structlog.get_logger()
 
 
-class _Bulk:
-    """The bulk data of one request, in one file without a name; each with its media type and transfer syntax."""
+class _BulkData:
+    """The bulk data of one request in one temporary file, each value with its transfer syntax."""
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
@@ -70,9 +71,9 @@ class _Bulk:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, part: multipart.Part) -> None:
-        """Keep a part under its Content-Location."""
-        kind, parameters = multipart.parameters(part.headers.get("content-type", OCTETS))
+    def add(self, part: multipart.BodyPart) -> None:
+        """Write the value of a part to the file; its Content-Location identifies it."""
+        kind, parameters = multipart.media_type(part.headers.get("content-type", OCTETS))
         syntax = parameters.get("transfer-syntax") or str(SYNTAXES.get(kind, ""))
         start = self._file.seek(0, io.SEEK_END)
         with part.view() as data:
@@ -83,27 +84,31 @@ class _Bulk:
         """Return a value and its transfer syntax.
 
         Raises:
-            RejectedObject: no part has this Content-Location, or it has more than ``limit`` bytes.
+            RejectedObject: no part has this Content-Location, or the value has more than ``limit`` bytes.
         """
         if uri not in self._places:
-            raise RejectedObject(Status.CANNOT_DECODE, "bulk data are missing")
+            raise RejectedObject(Status.CANNOT_DECODE, "the request lacks bulk data that the metadata reference")
         start, size, syntax = self._places[uri]
         if size > limit:
-            raise RejectedObject(Status.OUT_OF_RESOURCES, "larger than bulk data may be; send application/dicom")
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "the bulk data of an object are too large; send application/dicom")
         self._file.seek(start)
         return self._file.read(size), syntax
 
 
-async def store(
-    acceptor: Acceptor, parts: AsyncIterator[multipart.Part], folder: Path, sender: str, study: str | None, outcome: Outcome
-) -> None:
-    """Keep every object of a request; what became of them goes into ``outcome``.
+async def store(request: StowRequest, parts: AsyncIterator[multipart.BodyPart], folder: Path) -> None:
+    """Store every object of a request; its outcome is updated for each.
+
+    Args:
+        request: the acceptor, the sender and the outcome.
+        parts: of the body: the metadata first, then the bulk data.
+        folder: for the temporary file of the bulk data.
 
     Raises:
-        ClientDisconnect: the connection ended before the body did: nothing is kept.
+        ClientDisconnect: the connection ended before the body was complete: no object is stored.
     """
     documents: list[Any] | None = None
-    with _Bulk(folder) as bulk:
+    outcome = request.outcome
+    with _BulkData(folder) as bulk:
         try:
             async for part in parts:
                 try:
@@ -116,16 +121,16 @@ async def store(
         except multipart.MalformedBodyError as error:
             outcome.fault = str(error)
         except multipart.PartTooLargeError:
-            outcome.fault, outcome.too_large = "larger than this node takes", True
-        if outcome.fault is not None:  # without all bulk data no object is whole
+            outcome.fault, outcome.too_large = "the body or a part of it is too large for this node", True
+        if outcome.fault is not None:  # objects may lack bulk data of the part that could not be read
             return
         for document in documents or []:
-            await run_in_threadpool(_one, acceptor, document, bulk, sender, study, outcome)
+            await run_in_threadpool(_store_object, request, document, bulk)
 
 
-def _documents(part: multipart.Part) -> list[Any]:
-    if multipart.parameters(part.headers.get("content-type", METADATA))[0] != METADATA:
-        raise multipart.MalformedBodyError(f"the first part is not {METADATA}")
+def _documents(part: multipart.BodyPart) -> list[Any]:
+    if multipart.media_type(part.headers.get("content-type", METADATA))[0] != METADATA:
+        raise multipart.MalformedBodyError(f"the first part must be {METADATA}")
     if part.size > MAX_METADATA:
         raise multipart.PartTooLargeError
     try:
@@ -140,22 +145,23 @@ def _documents(part: multipart.Part) -> list[Any]:
     return found
 
 
-def _one(acceptor: Acceptor, document: Any, bulk: _Bulk, sender: str, study: str | None, outcome: Outcome) -> None:
+def _store_object(request: StowRequest, document: Any, bulk: _BulkData) -> None:
     sop_class = sop_instance = ""
     try:
         dataset, syntax = _data_set(document, bulk)
         given = (str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", "")))
         sop_class, sop_instance = (uid if valid_uid(uid) else "" for uid in given)
         data = _encoded(dataset, syntax)
-        check_kind(sop_class, syntax)
-        outcome.stored.append(acceptor.take(data, syntax, sender, sop_class, sop_instance, study))
+        check_supported(sop_class, syntax)
+        store_request = StoreRequest(syntax, request.sender, sop_class, sop_instance, request.study)
+        request.outcome.stored.append(request.acceptor.store(data, store_request))
     except RejectedObject as error:
-        log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=sender)
-        outcome.failed.append(Failure(sop_class, sop_instance, error.status))
+        log.warning("object_refused", status=f"0x{error.status:04X}", reason=error.comment, calling_ae_title=request.sender)
+        request.outcome.failed.append(StoreFailure(sop_class, sop_instance, error.status))
 
 
-def _data_set(document: Any, bulk: _Bulk) -> tuple[Dataset, str]:
-    """Return the data set with its bulk data, and the transfer syntax that these ask for."""
+def _data_set(document: Any, bulk: _BulkData) -> tuple[Dataset, str]:
+    """Return the data set with its bulk data, and the transfer syntax of its pixel data."""
     found: list[str] = []
     sizes = [0]
 
@@ -163,7 +169,7 @@ def _data_set(document: Any, bulk: _Bulk) -> tuple[Dataset, str]:
         content, syntax = bulk.read(uri, MAX_BULK - sum(sizes))
         sizes.append(len(content))
         if not syntax:
-            raise RejectedObject(Status.CANNOT_DECODE, "a bulk data media type is not known")
+            raise RejectedObject(Status.CANNOT_DECODE, "the media type of bulk data is not supported")
         if tag.upper() == "7FE00010":
             found.append(syntax)
         return encapsulate([content]) if syntax != ExplicitVRLittleEndian else content
@@ -172,14 +178,14 @@ def _data_set(document: Any, bulk: _Bulk) -> tuple[Dataset, str]:
         dataset = Dataset.from_json(document, bulk_data_uri_handler=value)
     except RejectedObject:
         raise
-    # pydicom promises no set of exceptions for what is not the DICOM JSON model.
+    # pydicom does not document which exceptions it raises for data that are not in the DICOM JSON model.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "a data set is not in the DICOM JSON model") from error
     return dataset, found[0] if found else str(ExplicitVRLittleEndian)
 
 
 def _encoded(dataset: Dataset, syntax: str) -> bytes:
-    # What belongs to File Meta Information or to the answer of a search is no part of the object.
+    # File Meta Information and Available Transfer Syntax UID, which a search response contains, are not part of the object.
     for tag in [element.tag for element in dataset if element.tag.group == 2 or element.tag == 0x00083002]:
         del dataset[tag]
     if "PixelData" in dataset and syntax != ExplicitVRLittleEndian:
@@ -188,7 +194,7 @@ def _encoded(dataset: Dataset, syntax: str) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     try:
         write_dataset(buffer, dataset)
-    # As above: a value that its VR does not allow.
+    # As above: pydicom may raise any exception for a value that is not allowed for its VR.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "a data set cannot be encoded") from error
     return buffer.getvalue()

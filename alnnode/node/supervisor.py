@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.analyse.jobs import Jobs
-from alnnode.audit.sender import Sender
+from alnnode.audit.sender import AuditSender
 from alnnode.audit.trail import Trail
 from alnnode.db import engine, schema
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.node import private_redis
+from alnnode.node.sweep import Sweep
 from alnnode.process import child
 from alnnode.process.supervised import Part
-from alnnode.receive.commitment_requests import Requests
-from alnnode.receive.sweep import Sweep
 from alnnode.spool.spool import Spool
 from alnnode.task_queue import ANALYSE, DELIVER, Producer, ping
 
@@ -134,7 +132,7 @@ def _run(settings: Settings, redis: Part | None, parts: Sequence[Part], *, sweep
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    trail, sender = Trail(settings), Sender(settings)
+    trail, sender = Trail(settings), AuditSender(settings)
     sweep = threading.Thread(target=_sweep, args=(settings, trail, stop), name="sweep", daemon=True)
     everything = [*([redis] if redis else []), *parts]
     try:
@@ -207,7 +205,7 @@ def _stop(parts: Sequence[Part], limit: float) -> None:
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
     database = engine.create(settings.database_url, settings.database.pool_size)
     spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
-    sweep = Sweep(settings, Jobs(database), Requests(database), spool, producer, trail)
+    sweep = Sweep(settings, database, spool, producer, trail)
     broker_away = False
     while not stop.wait(settings.completion.sweep_interval):
         try:

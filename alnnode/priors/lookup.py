@@ -19,8 +19,8 @@ from alnnode import logs
 from alnnode.errors import NotAnalysable, ServiceError
 from alnnode.imaging import part10
 from alnnode.priors.dicom_archive import DicomArchive
-from alnnode.priors.dicomweb_archive import Archive
-from alnnode.priors.memory import Memory, Patient, patient_of
+from alnnode.priors.dicomweb_archive import DicomwebArchive
+from alnnode.priors.prior_store import Patient, PriorStore, patient_of
 from alnnode.records import ObjectRole
 from alnnode.records.comparison import Earlier, Prior, choose, study_date, thickness
 
@@ -68,7 +68,7 @@ def find(
     if header is None or patient is None or today is None:
         return Earlier()
     try:
-        known = [prior for data in Memory(spool).recall(patient) if (prior := _kept(data)) is not None]
+        known = [prior for data in PriorStore(spool).recall(patient) if (prior := _kept(data)) is not None]
         trouble = None
     except OSError as error:
         log.warning("earlier_reports_not_read", error=type(error).__name__, errno=error.errno)
@@ -127,7 +127,7 @@ class _Inquiry(threading.Thread):
         from alnnode.report.sr import prior_record  # noqa: PLC0415 - highdicom is slow to import, and only this needs it
 
         asked = (
-            Archive(self._archive, until=self._until)
+            DicomwebArchive(self._archive, until=self._until)
             if self._archive.kind == "dicomweb"
             else DicomArchive(self._archive, self._ae_title, self._held, self._known, until=self._until)
         )
@@ -148,7 +148,7 @@ def remember(settings: Settings, spool: Path, header: Dataset | None, objects: S
         prior = prior_record.read(dcmread(BytesIO(item.data))) if item.role is ObjectRole.SR else None
         if prior is not None:
             try:
-                Memory(spool).remember(patient, prior.sop_instance_uid, prior.model_dump_json().encode())
+                PriorStore(spool).store(patient, prior.sop_instance_uid, prior.model_dump_json().encode())
             except OSError as error:
                 log.warning("report_not_remembered", error=type(error).__name__, errno=error.errno)
 

@@ -1,4 +1,4 @@
-"""``python -m alnnode.receive``: one listening process of the supervisor; the settings file is named by ``ALNNODE_CONFIG``."""
+"""``python -m alnnode.receive``: run one listening process; ``ALNNODE_CONFIG`` names the settings file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> int:
         logs.configure(settings.logging)
         run_listener(settings, ready=lambda _: say_ready())
     except AlnnodeError as error:
-        sys.stderr.write(f"the listener does not start: {error}\n")
+        sys.stderr.write(f"the listener cannot start: {error}\n")
         return 1
     return 0
 

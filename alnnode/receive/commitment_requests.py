@@ -1,4 +1,4 @@
-"""Storage commitment requests that senders make (PS3.4 Annex J): kept until each has its answer, whatever restarts meanwhile."""
+"""The storage commitment requests of senders (PS3.4 Annex J) in the database, until each is answered, also after restarts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import delete, insert, select, update
 
-from alnnode.db.clock_repair import AHEAD
+from alnnode.db.clock import MAX_SKEW
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.tables import CommitmentRequest, Instance, RequestState
 from alnnode.db.transitions import MAX_TEXT
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 Reference = tuple[str, str]  # SOP Class and SOP Instance UID
-_BATCH = 500  # UIDs in one question to the database
-_FIRST, _CEILING = timedelta(seconds=1), timedelta(minutes=15)  # between two tries to answer
-KEPT = timedelta(days=30)  # what was answered or given up, for who asks what became of it
-_LEASE = timedelta(minutes=2)  # for one try: reading what is asked for takes a while
+_BATCH = 500  # UIDs in one query
+_FIRST, _CEILING = timedelta(seconds=1), timedelta(minutes=15)  # between two attempts to answer
+RETENTION = timedelta(days=30)  # of requests that were answered or given up, for the status page
+_LEASE = timedelta(minutes=2)  # for one attempt: reading the objects takes time
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A request to answer; ``attempt`` is 1 for the first try."""
+class ClaimedRequest:
+    """A request to answer; ``attempt`` is 1 for the first attempt."""
 
     request_id: str
     requester: str
@@ -39,16 +39,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is recorded of one object."""
+class RecordedObject:
+    """The columns of one instance that the answer depends on."""
 
     sop_class_uid: str
     path: str  # relative to the spool
     sha256: str  # hex, of the data set as encoded
 
 
-class Requests:
-    """The requests to the node as Storage Commitment SCP. Safe to share between threads and processes."""
+class CommitmentRequests:
+    """The requests to the node as Storage Commitment SCP. Safe to share between threads and processes.
+
+    ``now`` arguments default to the clock; all times are aware.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -58,10 +61,10 @@ class Requests:
     def receive(
         self, requester: str, transaction_uid: str, objects: Sequence[Reference], due_at: datetime, now: datetime | None = None
     ) -> str:
-        """Keep a request durably; its id.
+        """Record a request durably; return its id.
 
-        The same request again (requester, Transaction UID, objects) is answered again. The same Transaction UID for other objects is
-        kept as a duplicate, none of whose objects will be committed.
+        A repeated request (same requester, Transaction UID and objects) is answered again. A request with the same Transaction UID and
+        other objects is recorded as a duplicate, and none of its objects is committed.
         """
         text = "\n".join(" ".join(reference) for reference in objects)
         with self._writer.begin() as connection:
@@ -95,8 +98,8 @@ class Requests:
             )
             return request_id
 
-    def claim(self, request_id: str, now: datetime | None = None) -> Request | None:
-        """Take a request to answer it now; None when it has its answer. It is due again later in case this try is never finished."""
+    def claim(self, request_id: str, now: datetime | None = None) -> ClaimedRequest | None:
+        """Claim a request to answer it now; None when it is answered or given up. It becomes due again in case this attempt never ends."""
         moment = now or datetime.now(UTC)
         with self._writer.begin() as connection:
             row = connection.execute(
@@ -113,13 +116,13 @@ class Requests:
                 .values(attempts=attempt, due_at=moment + _LEASE)
             )
         pairs = tuple((one, other) for one, _, other in (line.partition(" ") for line in row.objects.splitlines()))
-        return Request(request_id, row.requester, row.transaction_uid, pairs, row.duplicate, attempt)
+        return ClaimedRequest(request_id, row.requester, row.transaction_uid, pairs, row.duplicate, attempt)
 
-    def next_due(self, now: datetime | None = None) -> Request | None:
-        """Take the request that has waited longest for its next try; None when none is due. Each is given out once."""
+    def next_due(self, now: datetime | None = None) -> ClaimedRequest | None:
+        """Claim the request whose next attempt has been due for the longest time; None when none is due. Each is returned once."""
         moment = now or datetime.now(UTC)
-        # What is due further ahead than anything is put off was written before the clock was set back.
-        due = (CommitmentRequest.due_at <= moment) | (CommitmentRequest.due_at > moment + _CEILING + AHEAD)
+        # A due time further in the future than any wait is from before the clock was set back (`alnnode.db.clock`).
+        due = (CommitmentRequest.due_at <= moment) | (CommitmentRequest.due_at > moment + _CEILING + MAX_SKEW)
         waiting = (CommitmentRequest.state == RequestState.PENDING, due)
         query = select(CommitmentRequest.request_id, CommitmentRequest.due_at).where(*waiting)
         with self._reader.connect() as connection:
@@ -136,16 +139,16 @@ class Requests:
         return None
 
     def answered(self, request_id: str, failures: int, now: datetime | None = None) -> None:
-        """Note that the requester has its answer."""
+        """Record that the requester received the answer, with the number of objects that were not committed."""
         self._end(request_id, RequestState.ANSWERED, failures=failures, answered_at=now or datetime.now(UTC), last_error=None)
 
-    def deferred(self, request: Request, error: str, now: datetime | None = None) -> None:
-        """Note why the requester could not be told; each further wait until the next try is twice as long, up to a quarter of an hour."""
+    def deferred(self, request: ClaimedRequest, error: str, now: datetime | None = None) -> None:
+        """Record why the answer was not received; the wait until the next attempt doubles each time, up to 15 minutes."""
         due_at = (now or datetime.now(UTC)) + min(_FIRST * (1 << min(request.attempt, 10)), _CEILING)
         self._end(request.request_id, RequestState.PENDING, last_error=error[:MAX_TEXT], due_at=due_at)
 
     def given_up(self, request_id: str, error: str) -> None:
-        """Note that no further try will be made; the requester may ask again."""
+        """Record that no further attempt is made; the requester may repeat the request."""
         self._end(request_id, RequestState.FAILED, last_error=error[:MAX_TEXT])
 
     def _end(self, request_id: str, state: RequestState, **values: object) -> None:
@@ -156,19 +159,19 @@ class Requests:
                 .values(state=state, **values)
             )
 
-    def purge(self, now: datetime | None = None) -> int:
-        """Delete requests that came long ago (`KEPT`) and have their answer, or will never have one; how many."""
+    def delete_old(self, now: datetime | None = None) -> int:
+        """Delete requests that were received long ago (`RETENTION`) and were answered or given up; return how many."""
         ended = CommitmentRequest.state.in_((RequestState.ANSWERED, RequestState.FAILED))
-        old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - KEPT
+        old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - RETENTION
         with self._writer.begin() as connection:
             return int(connection.execute(delete(CommitmentRequest).where(ended, old)).rowcount)
 
-    def recorded(self, sop_instance_uids: Collection[str]) -> dict[str, Kept]:
-        """What is recorded under these UIDs."""
-        uids, found = sorted(set(sop_instance_uids)), dict[str, Kept]()
+    def recorded(self, sop_instance_uids: Collection[str]) -> dict[str, RecordedObject]:
+        """Return the recorded objects of these SOP Instance UIDs."""
+        uids, found = sorted(set(sop_instance_uids)), dict[str, RecordedObject]()
         columns = (Instance.sop_instance_uid, Instance.sop_class_uid, Instance.path, Instance.sha256)
         for start in range(0, len(uids), _BATCH):
             query = select(*columns).where(Instance.sop_instance_uid.in_(uids[start : start + _BATCH]))
             with self._reader.connect() as connection:
-                found |= {row[0]: Kept(row[1], row[2], row[3]) for row in connection.execute(query)}
+                found |= {row[0]: RecordedObject(row[1], row[2], row[3]) for row in connection.execute(query)}
         return found

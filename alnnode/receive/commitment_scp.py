@@ -1,7 +1,7 @@
-"""Storage Commitment SCP (PS3.4 Annex J): what the node holds durably is committed, by the bytes on the disk and not by memory.
+"""Storage Commitment SCP (PS3.4 Annex J): commit the objects whose bytes on the disk are those that were received.
 
-A request is a committed row before it is answered. Its result goes out on the same association while that lasts, else on one of
-the node's own to where the settings say that the requester listens, again and again until it is taken.
+A request is a row in the database before its response. The node sends the result on the association of the request while that is open,
+else on a new association to the address of the requester in the settings, and retries until the requester accepts it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from alnnode.clients.commitment_scu import (
 )
 from alnnode.errors import DeliveryError
 from alnnode.receive import file_meta
+from alnnode.receive.accepted_association import after_response, is_open
 from alnnode.receive.header import valid_uid
-from alnnode.receive.transport import after_answer, is_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
-    from alnnode.receive.commitment_requests import Kept, Request, Requests
+    from alnnode.receive.commitment_requests import ClaimedRequest, CommitmentRequests, RecordedObject
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
 
 log = structlog.get_logger()
 
-MAX_REQUEST = 16 << 20  # bytes of Action Information: some hundred thousand objects
-POLL = 2.0  # seconds between two looks for answers that are due
-SETTLE = 5.0  # seconds that an object just received may take from the journal into the database before its answer waits
-ATTEMPTS = 200  # about two days, at the ceiling of the waits; the requester may ask again
+MAX_REQUEST = 16 << 20  # bytes of Action Information, enough for some 100 000 objects
+POLL = 2.0  # seconds between two searches for results that are due
+SETTLE = 5.0  # seconds to wait for objects that are still in the journal
+ATTEMPTS = 200  # about two days with the longest wait between two attempts; the requester may request again
 NO_SUCH_INSTANCE, INVALID_VALUE, NO_SUCH_ACTION, NOT_AUTHORISED, RESOURCES = 0x0112, 0x0115, 0x0123, 0x0124, 0x0213
 
 
-class Committer:
-    """Takes commitment requests and answers them; one for each listening process. Safe to share between threads."""
+class CommitmentProvider:
+    """Receives commitment requests and reports their results; one for each listening process. Threads may share it."""
 
-    def __init__(self, settings: Settings, requests: Requests, spool: Spool) -> None:
+    def __init__(self, settings: Settings, requests: CommitmentRequests, spool: Spool) -> None:
         self._requests, self._spool = requests, spool
         self._title = settings.node.ae_title
         self._requesters = {requester.ae_title: requester for requester in settings.commitment.requesters}
@@ -61,28 +61,28 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="commitment")
 
     def start(self) -> None:
-        """Begin to answer what is due; nothing when nobody may ask."""
+        """Start to report results that are due; do nothing when the settings have no requester."""
         if self._requesters:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop; what has no answer yet is answered after the next start."""
+        """Stop; results that are not reported yet follow after the next start."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
 
-    def take(self, event: Event) -> int:
-        """Keep the request of an N-ACTION and have it answered; the status of its response (PS3.7 10.1.4.1.10)."""
+    def receive(self, event: Event) -> int:
+        """Store the request of an N-ACTION, and return the status of the response (PS3.7 10.1.4.1.10); the result follows."""
         requester, association = str(event.assoc.requestor.ae_title), event.assoc
-        status, request_id = self._keep(event, requester)
+        status, request_id = self._store(event, requester)
         if request_id is None:
             log.warning("commitment_refused", calling_ae_title=requester, status=f"0x{status:04X}")
         else:
             log.info("commitment_requested", calling_ae_title=requester, request=request_id)
-            after_answer(association, lambda: self._guarded(lambda: self._answer_on(association, request_id)))
+            after_response(association, lambda: self._guarded(lambda: self._report_on(association, request_id)))
         return status
 
-    def _keep(self, event: Event, requester: str) -> tuple[int, str | None]:
+    def _store(self, event: Event, requester: str) -> tuple[int, str | None]:
         status = self._fault(event, requester)
         if status != SUCCESS:
             return status, None
@@ -92,7 +92,7 @@ class Committer:
             return INVALID_VALUE, None
         if not objects or not all(map(valid_uid, (transaction_uid, *(uid for pair in objects for uid in pair)))):
             return INVALID_VALUE, None
-        # Later than the answer on the same association comes: another process takes the request over when this one dies.
+        # After the report on the association of the request: another process reports the result when this one dies.
         due_at = datetime.now(UTC) + timedelta(seconds=2 * SETTLE)
         try:
             return SUCCESS, self._requests.receive(requester, transaction_uid, objects, due_at)
@@ -101,7 +101,7 @@ class Committer:
             return RESOURCES, None
 
     def _fault(self, event: Event, requester: str) -> int:
-        """What is wrong with an N-ACTION before it is read."""
+        """Return the status of an N-ACTION whose Action Information is not read yet."""
         request: Any = event.request
         information = request.ActionInformation
         if requester not in self._requesters:
@@ -114,41 +114,41 @@ class Committer:
             return RESOURCES
         return SUCCESS
 
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """Let no trouble with database or disk end the thread: what was not answered is due again."""
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """Log errors of database or disk, so that they do not end the thread: the results become due again."""
         try:
-            work()
+            call()
         except (SQLAlchemyError, OSError) as error:
             log.error("commitment_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
 
-    # -- answering ---------------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------------
 
-    def _answer_on(self, association: Association, request_id: str) -> None:
+    def _report_on(self, association: Association, request_id: str) -> None:
         request = self._requests.claim(request_id)
         if request is None:
             return
         result = self._result(request)
         if is_open(association):
             try:
-                answer, _ = send_report(association, result)
+                response, _ = send_report(association, result)
             except (RuntimeError, ValueError, AttributeError, OSError) as error:
                 log.info("commitment_not_told_here", request=request_id, error=type(error).__name__)
             else:
-                if answer.get("Status") == SUCCESS:
-                    self._told(request, result)
+                if response.get("Status") == SUCCESS:
+                    self._reported(request, result)
                     return
-        self._requests.deferred(request, "the association of the request ended before its answer")
+        self._requests.deferred(request, "the association of the request ended before the result")
 
     def _run(self) -> None:
         while not self._stop.wait(POLL):
-            self._guarded(self._answer_due)
+            self._guarded(self._report_due)
 
-    def _answer_due(self) -> None:
+    def _report_due(self) -> None:
         while not self._stop.is_set() and (request := self._requests.next_due()) is not None:
-            self._answer(request)
+            self._report(request)
 
-    def _answer(self, request: Request) -> None:
-        """Tell on an association of the node's own."""
+    def _report(self, request: ClaimedRequest) -> None:
+        """Report a result on a new association."""
         requester = self._requesters.get(request.requester)
         if requester is None or requester.host is None or requester.port is None:
             self._give_up(request, "its association ended, and [[commitment.requesters]] has no host and port for it")
@@ -164,23 +164,23 @@ class Committer:
                 self._requests.deferred(request, str(error))
                 log.info("commitment_deferred", request=request.request_id, attempt=request.attempt, error=str(error))
         else:
-            self._told(request, result)
+            self._reported(request, result)
 
-    def _told(self, request: Request, result: Result) -> None:
+    def _reported(self, request: ClaimedRequest, result: Result) -> None:
         self._requests.answered(request.request_id, len(result.failed))
         log.info("commitment_answered", request=request.request_id, committed=len(result.committed), failed=len(result.failed))
 
-    def _give_up(self, request: Request, error: str) -> None:
+    def _give_up(self, request: ClaimedRequest, error: str) -> None:
         log.warning("commitment_given_up", request=request.request_id, calling_ae_title=request.requester, error=error)
         self._requests.given_up(request.request_id, error)
 
-    # -- what is held ------------------------------------------------------------------------------------------------
+    # -- objects -----------------------------------------------------------------------------------------------------
 
-    def _result(self, request: Request) -> Result:
+    def _result(self, request: ClaimedRequest) -> Result:
         if request.duplicate:
             failed = tuple((reference, int(Reason.DUPLICATE_TRANSACTION)) for reference in request.objects)
             return Result(request.transaction_uid, (), failed)
-        self._settled([uid for _, uid in request.objects])
+        self._wait_for_journal([uid for _, uid in request.objects])
         recorded = self._requests.recorded([uid for _, uid in request.objects])
         reasons = [self._reason(sop_class, recorded.get(uid)) for sop_class, uid in request.objects]
         pairs = list(zip(request.objects, reasons, strict=True))
@@ -190,14 +190,14 @@ class Committer:
             tuple((reference, int(reason)) for reference, reason in pairs if reason is not None),
         )
 
-    def _settled(self, uids: list[str]) -> None:
-        """Wait until none of these objects is in the journal: then each that was acknowledged is recorded."""
+    def _wait_for_journal(self, uids: list[str]) -> None:
+        """Wait until none of these objects is in the journal: then each object that was acknowledged is recorded."""
         deadline = time.monotonic() + SETTLE
         while any(self._spool.pending_path(uid).exists() for uid in uids) and time.monotonic() < deadline:
             self._stop.wait(0.05)
 
-    def _reason(self, sop_class_uid: str, kept: Kept | None) -> Reason | None:
-        """Why an object is not committed; None when its bytes were read and are those that were received."""
+    def _reason(self, sop_class_uid: str, kept: RecordedObject | None) -> Reason | None:
+        """Return why an object is not committed; None when its bytes on the disk are those that were received."""
         if kept is None:
             return Reason.NO_SUCH_OBJECT
         if kept.sop_class_uid != sop_class_uid:

@@ -1,6 +1,6 @@
-"""Who may connect, and how often: networks, connections at once, connections in a second. Nothing is read from a peer before it is in.
+"""Decide which connections the listener admits: by network, by number at once, and by rate. Nothing is read from a refused peer.
 
-Every limit is for one listening process, as is the limit of associations; the kernel spreads connections over the processes.
+Every limit holds for one listening process, as the limit of associations does; the kernel distributes connections over the processes.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WAITING = (
-    256  # connections that are no associations yet, beyond the associations: probes, handshakes, and who never says a word
-)
-BURST = 10.0  # seconds' worth of connections that may come at once
-QUIET = 60.0  # seconds between two lines in the log on one peer
+# Connections above the number of associations, for those that are no association yet: probes, handshakes, and silent peers.
+WITHOUT_ASSOCIATION = 256
+BURST = 10.0  # seconds; a peer may open the connections of this time at once
+QUIET = 60.0  # seconds between two log lines about one peer
 REMEMBERED = 4096  # peers
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How many connections a process takes.
+class ConnectionLimits:
+    """Limits of one process.
 
     Attributes:
         connections: at once.
         peer_connections: at once, of one address.
-        peer_rate: in a second, of one address.
+        peer_rate: per second, of one address.
     """
 
     connections: int
@@ -47,26 +46,35 @@ class _Peer:
     tokens: float
     filled_at: float
     connections: int = 0
-    told_at: float = float("-inf")
+    logged_at: float = float("-inf")
 
 
-def nobody(_address: str, _reason: str) -> None:
-    """Nobody wants to be told who was refused."""
+def ignore_refusal(_address: str, _reason: str) -> None:
+    """Do nothing about a refused connection."""
 
 
-class Gate:
-    """Counts. Safe to share between threads. ``told`` is called as often as the log is written."""
+class ConnectionLimiter:
+    """Counts the connections of each address. Threads may share an instance.
+
+    Args:
+        networks: from which peers may connect.
+        limits: of this process.
+        refused: called with address and reason as often as a refusal is logged.
+    """
 
     def __init__(
-        self, networks: Sequence[IPv4Network | IPv6Network], limits: Limits, told: Callable[[str, str], None] = nobody
+        self,
+        networks: Sequence[IPv4Network | IPv6Network],
+        limits: ConnectionLimits,
+        refused: Callable[[str, str], None] = ignore_refusal,
     ) -> None:
-        self._networks, self._limits, self._told = tuple(networks), limits, told
+        self._networks, self._limits, self._refused = tuple(networks), limits, refused
         self._lock = threading.Lock()
         self._peers: dict[str, _Peer] = {}
         self._connections = 0
 
-    def enter(self, address: str) -> bool:
-        """Whether a connection of this address may stay; if so, `leave` must follow."""
+    def admit(self, address: str) -> bool:
+        """Return whether a connection of this address may stay; if so, the caller calls `release` at its end."""
         now = time.monotonic()
         with self._lock:
             peer = self._peer(address, now)
@@ -75,16 +83,16 @@ class Gate:
                 peer.connections += 1
                 self._connections += 1
                 return True
-            tell = now - peer.told_at >= QUIET
-            if tell:
-                peer.told_at = now
-        if tell:
+            is_due = now - peer.logged_at >= QUIET
+            if is_due:
+                peer.logged_at = now
+        if is_due:
             log.warning("connection_refused", address=address, reason=refusal, silent_for_s=QUIET)
-            self._told(address, refusal)
+            self._refused(address, refusal)
         return False
 
-    def leave(self, address: str) -> None:
-        """Note that a connection ended."""
+    def release(self, address: str) -> None:
+        """Count the end of a connection."""
         with self._lock:
             self._connections -= 1
             self._peers[address].connections -= 1

@@ -1,6 +1,7 @@
-"""The message layer of the acceptor: serves C-STORE where it arrives, bounds what a message may take, mends commands that pynetdicom aborts over.
+"""The DIMSE message layer of an accepted association: serves C-STORE in the upper layer's thread, and limits the size of messages.
 
-The overrides are of private parts, as in `alnnode.receive.transport`, whose test also guards these.
+It also repairs commands for which pynetdicom would abort the association, and keeps their fault for the response. The classes
+override private parts of pynetdicom 3.0.4; `tests/unit/receive/test_transport.py` fails when a new version changes them.
 """
 
 from __future__ import annotations
@@ -19,140 +20,146 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from alnnode.receive.dimse_status import Status
 from alnnode.receive.header import valid_uid
-from alnnode.receive.spill import IN_MEMORY, Spilled
+from alnnode.receive.spill import IN_MEMORY, SpilledDataSet
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.dimse_messages import DIMSEMessage
 
-    from alnnode.receive.spill import Keeping
+    from alnnode.receive.spill import SpillFolder
 
 log = structlog.get_logger()
 
-WAIT = 0.25  # seconds that a thread sleeps at most when nothing wakes it: timers are looked at this often
-MAX_COMMAND = 64 << 10  # bytes of a command set (PS3.7 Annex E): a handful of short elements
-MIN_PROGRESS = 64 << 10  # bytes of a message in each dimse_timeout: less is no sender, but one that holds a place
+WAIT = 0.25  # seconds that a thread sleeps at most; the timers are checked this often
+MAX_COMMAND = 64 << 10  # bytes of a command set, which has a few short elements (PS3.7 Annex E)
+MIN_PROGRESS = 64 << 10  # bytes of a message in each dimse_timeout; a slower peer only holds a place
 _ELEMENT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HHIH"), struct.Struct("<HHII")
-PLACEHOLDER_UID = "2.25.0"  # stands in a command for a UID that is not valid
+PLACEHOLDER_UID = "2.25.0"  # replaces a UID in a command that is not valid
 
 
 class Inbox(queue.Queue[Any]):
-    """Serves a C-STORE where it arrives, in the upper layer's thread.
+    """Received messages. A C-STORE request is served at once, in the upper layer's thread.
 
-    Its sender waits for the answer and nothing else is to be read meanwhile; two hand-overs between threads for each image would cost
-    more than the image does.
+    Its sender waits for the response, so that there is nothing else to read; handing each image to another thread and back would
+    take longer than the image itself.
 
     Attributes:
-        answers: responses to what this node asked on the association: whoever waits for one must not get a request of the peer instead.
+        responses: to requests of this node, apart from the requests of the peer.
     """
 
     def __init__(self, association: Association) -> None:
         super().__init__()
         self._association = association
-        self.answers: queue.Queue[Any] = queue.Queue()
+        self.responses: queue.Queue[Any] = queue.Queue()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Serve a C-STORE now; keep everything else for the association's thread. An empty item ends both waits."""
+        """Serve a C-STORE request; queue every other message for the association's thread. An empty item ends both waits."""
         context_id, primitive = item
         association = self._association
         if primitive is None or getattr(primitive, "MessageIDBeingRespondedTo", None) is not None:
-            self.answers.put(item)
+            self.responses.put(item)
             if primitive is not None:
                 return
         direct = isinstance(primitive, C_STORE) and primitive.is_valid_request and association.is_established
-        if direct and context_id in association._accepted_cx:  # noqa: SLF001 - its public twin is a list without ids
-            association._serve_request(primitive, context_id)  # noqa: SLF001 - what the association's own loop calls
+        if direct and context_id in association._accepted_cx:  # noqa: SLF001 - the public list has no context IDs
+            association._serve_request(primitive, context_id)  # noqa: SLF001 - as the association's own loop does
         else:
             super().put(item, block, timeout)
 
 
-class Messages(DIMSEServiceProvider):
-    """The message layer: waits for messages, keeps no more of one than allowed, and notes what is wrong with a command."""
+class MessageProvider(DIMSEServiceProvider):
+    """Waits for messages, limits the size of each, and finds faults in commands.
 
-    def __init__(self, assoc: Association, keeping: Keeping) -> None:
+    Attributes:
+        faults: status and reason by Message ID.
+    """
+
+    def __init__(self, assoc: Association, spill: SpillFolder) -> None:
         super().__init__(assoc)
         self._inbox = Inbox(assoc)
         self.msg_queue = self._inbox
-        self._keeping = keeping
-        self._since, self._got, self._command = 0.0, 0, 0
-        self.faults: dict[int, tuple[Status, str]] = {}  # by Message ID
+        self._spill = spill
+        self._since, self._received, self._command = 0.0, 0, 0
+        self.faults: dict[int, tuple[Status, str]] = {}
 
     def get_msg(self, block: bool = False) -> Any:
-        """Wait for an answer; or, when asked not to wait, for a request all the same: the caller's loop would only ask again."""
+        """Wait for a response; without ``block``, wait for a request, because the loop of the caller would only call again."""
         try:
             if block:
-                return self._inbox.answers.get(timeout=self.dimse_timeout)
+                return self._inbox.responses.get(timeout=self.dimse_timeout)
             return self.msg_queue.get(timeout=WAIT)
         except queue.Empty:
             return None, None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take a part of a message: a large object goes into a file, and of one that is larger than allowed the rest is dropped.
+        """Receive a part of a message. A large object goes into a file; the rest of an object that is too large is dropped.
 
-        A message that comes in drops ends the association (A-P-ABORT), though each of its PDUs came in time; so does one with a
-        command, or a data set that is no object, beyond all measure.
+        A message that arrives too slowly ends the association (A-P-ABORT), although each of its PDUs arrived in time. So does a command
+        that is too large, or a large data set of another message than a C-STORE request.
         """
         now = time.monotonic()
         if self.message is None:
-            self._since, self._got, self._command = now, 0, 0
-        self._got += sum(len(data) for _, data in primitive.presentation_data_value_list)
+            self._since, self._received, self._command = now, 0, 0
+        self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
         if self.dimse_timeout is not None and now - self._since > self.dimse_timeout:
-            if self._got < MIN_PROGRESS:
+            if self._received < MIN_PROGRESS:
                 self.dul.event_queue.put("Evt19")
                 return
-            self._since, self._got = now, 0
+            self._since, self._received = now, 0
         self._command += sum(len(data) for _, data in primitive.presentation_data_value_list if data[0] & 1)
-        if self._command > MAX_COMMAND or not self._bounded(primitive):
+        if self._command > MAX_COMMAND or not self._is_within_limits(primitive):
             self.dul.event_queue.put("Evt19")
             return
         try:
             super().receive_primitive(primitive)
-        except Exception as error:  # noqa: BLE001 - pynetdicom promises no set of exceptions for commands that are none
+        except Exception as error:  # noqa: BLE001 - pynetdicom promises no set of exceptions for malformed commands
             log.warning("command_not_readable", error=type(error).__name__)
             self.message = None
             self.dul.event_queue.put("Evt19")  # invalid PDU: A-P-ABORT (PS3.8 9.2)
 
-    def _bounded(self, primitive: P_DATA) -> bool:
-        """Keep a large object in a file, and nothing of one that is too large; False for other messages that are too large."""
+    def _is_within_limits(self, primitive: P_DATA) -> bool:
+        """Move a large object to a file, and drop one that is too large; return False when another message is too large."""
         message = self.message
         held = None if message is None else message.data_set
         if message is None or held is None or held.tell() <= IN_MEMORY:
             return True
         if not isinstance(message, C_STORE_RQ):
             return False
-        if not isinstance(held, Spilled):
-            message.data_set = held = Spilled(self._keeping, held)
-        if held.fault is not None or held.tell() > self._keeping.max_bytes:
+        if not isinstance(held, SpilledDataSet):
+            message.data_set = held = SpilledDataSet(self._spill, held)
+        if held.fault is not None or held.tell() > self._spill.max_bytes:
             values = primitive.presentation_data_value_list
             values[:] = [(context, data if data[0] & 1 else data[:1]) for context, data in values]
         return True
 
     def close(self) -> None:
-        """Let go of an object that will not come whole."""
-        if self.message is not None and isinstance(self.message.data_set, Spilled):
+        """Drop an object whose rest will not arrive."""
+        if self.message is not None and isinstance(self.message.data_set, SpilledDataSet):
             self.message.data_set.close()
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the answer to a C-STORE by way of a template instead of two data sets."""
+        """Send a message; the response to a C-STORE is encoded directly, without pynetdicom's two data sets."""
         if isinstance(primitive, C_STORE) and primitive.MessageIDBeingRespondedTo is not None and not primitive.ErrorComment:
             part = P_DATA()
-            part.presentation_data_value_list.append((context_id, b"\x03" + _store_answer(primitive)))  # last command fragment
+            part.presentation_data_value_list.append(
+                (context_id, b"\x03" + _store_response(primitive))
+            )  # last command fragment
             self.dul.send_pdu(part)
         else:
             super().send_msg(primitive, context_id)
 
     def examine(self, message: DIMSEMessage) -> None:
-        """Make a C-STORE command that pynetdicom would abort over acceptable, and note the fault for the answer."""
+        """Repair a C-STORE command for which pynetdicom would abort the association, and keep its fault for the response."""
         if not isinstance(message, C_STORE_RQ):
             return
         command = message.command_set
-        context = self.assoc._accepted_cx.get(message.context_id or 0)  # noqa: SLF001 - its public twin is a list without ids
+        context = self.assoc._accepted_cx.get(message.context_id or 0)  # noqa: SLF001 - the public list has no context IDs
         if context is None:
-            return  # a protocol violation, and pynetdicom's to answer
-        fault = message.data_set.fault if isinstance(message.data_set, Spilled) else None
+            return  # a protocol violation, which pynetdicom handles
+        fault = message.data_set.fault if isinstance(message.data_set, SpilledDataSet) else None
         if str(command.get("AffectedSOPClassUID", "")) != context.abstract_syntax:
             fault = Status.SOP_CLASS_MISMATCH, "the command is of another SOP class than negotiated"
-            command.AffectedSOPClassUID = CTImageStorage  # any that pynetdicom hands to the storage service
+            command.AffectedSOPClassUID = CTImageStorage  # any class that pynetdicom gives to the storage service
         if not valid_uid(str(command.get("AffectedSOPInstanceUID", ""))):
             fault = Status.INVALID_UID, "SOP Instance UID of the command is not valid"
             command.AffectedSOPInstanceUID = PLACEHOLDER_UID
@@ -160,13 +167,13 @@ class Messages(DIMSEServiceProvider):
             self.faults[int(command.get("MessageID") or 0)] = fault
 
 
-def _store_answer(answer: C_STORE) -> bytes:
+def _store_response(response: C_STORE) -> bytes:
     """Encode a C-STORE response: implicit VR little endian, PS3.7 table 9.3-2."""
-    class_uid = str(answer.AffectedSOPClassUID).encode("ascii")
-    instance_uid = str(answer.AffectedSOPInstanceUID).encode("ascii")
+    class_uid = str(response.AffectedSOPClassUID).encode("ascii")
+    instance_uid = str(response.AffectedSOPInstanceUID).encode("ascii")
     class_uid += b"\0" * (len(class_uid) % 2)
     instance_uid += b"\0" * (len(instance_uid) % 2)
-    shorts = ((0x0100, 0x8001), (0x0120, answer.MessageIDBeingRespondedTo), (0x0800, 0x0101), (0x0900, answer.Status))
+    shorts = ((0x0100, 0x8001), (0x0120, response.MessageIDBeingRespondedTo), (0x0800, 0x0101), (0x0900, response.Status))
     elements = _ELEMENT.pack(0, 0x0002, len(class_uid)) + class_uid
     elements += b"".join(_SHORT.pack(0, element, 2, value) for element, value in shorts)
     elements += _ELEMENT.pack(0, 0x1000, len(instance_uid)) + instance_uid

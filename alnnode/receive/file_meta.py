@@ -1,7 +1,7 @@
-"""The head of a Part 10 file (PS3.10 section 7.1), and where its data set begins.
+"""Write the head of a Part 10 file (PS3.10 section 7.1), and find where the data set of one begins.
 
-Written by hand because it is done for every image, and pydicom's general writer takes longer for it than the rest of the
-node's work on that image. `tests/unit/receive/test_file_meta.py` holds it against pydicom.
+The node does this for every image, and pydicom's general writer would take longer than all other work on that image.
+`tests/unit/receive/test_file_meta.py` compares the result with pydicom.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _PREFIX = b"\0" * 128 + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
-_LONG = struct.Struct("<HH2sHI")  # the same of a VR with 32-bit length; UL fits too: its value follows its 16-bit length
-_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})  # PS3.5 Table 7.1-1, as far as they occur here
+_LONG = struct.Struct("<HH2sHI")  # the same for a VR with 32-bit length; it fits UL too, whose value follows its 16-bit length
+_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})  # PS3.5 Table 7.1-1; those of File Meta Information
 _DIGEST_SIZE = 32
 _VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
 
@@ -29,9 +29,9 @@ def _element(number: int, vr: bytes, value: str, padding: bytes) -> bytes:
 
 
 def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, calling_ae: str, sha256: str) -> bytes:
-    """Preamble, prefix and File Meta Information of a received object.
+    """Return preamble, prefix and File Meta Information of a received object.
 
-    The digest (hex) of the data set goes into Private Information (0002,0102): it tells a whole file from one that a power cut left.
+    Private Information (0002,0102) holds the digest (hex) of the data set, which tells a complete file from one that a power cut left.
     """
     elements = [
         _VERSION,
@@ -50,10 +50,10 @@ def head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, callin
 
 
 def data_set_offset(data: memoryview) -> int:
-    """Where the data set of a Part 10 file begins.
+    """Return the offset in bytes at which the data set of a Part 10 file begins.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: the bytes are not a Part 10 file.
     """
     try:
         group, element, vr, _, length = _LONG.unpack_from(data, len(_PREFIX))
@@ -67,7 +67,7 @@ def data_set_offset(data: memoryview) -> int:
 
 
 def _end_of_meta(data: memoryview) -> int:
-    """Find the end where the group's length, though required (PS3.10 section 7.1), was left out: pydicom writes such by default."""
+    """Return the end of a group without its length, which is required (PS3.10 section 7.1), but which pydicom omits by default."""
     at = len(_PREFIX)
     try:
         while (head := struct.unpack_from("<HH2sH", data, at))[0] == 2:
@@ -78,7 +78,7 @@ def _end_of_meta(data: memoryview) -> int:
 
 
 def digest_of(path: Path) -> str | None:
-    """Digest (hex) that `head` wrote into a file; None when there is no such file, or none that `head` began."""
+    """Return the digest (hex) that `head` wrote into a file; None when the file does not exist, or has none."""
     try:
         with path.open("rb") as file:
             return digest_in(memoryview(file.read(2048)))
@@ -87,7 +87,7 @@ def digest_of(path: Path) -> str | None:
 
 
 def digest_in(data: memoryview) -> str | None:
-    """Digest (hex) that `head` wrote at the begin of these bytes; None when `head` did not write it."""
+    """Return the digest (hex) that `head` wrote at the start of these bytes; None when they have none."""
     try:
         end = data_set_offset(data)
     except ValueError:

@@ -1,33 +1,33 @@
-"""Read what acceptance must know of a data set, without decoding or keeping the rest of it."""
+"""Read what the listener must know of a data set, without decoding or storing the rest of it."""
 
 from __future__ import annotations
 
 import io
 import re
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
-from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from alnnode import MANUFACTURER
-from alnnode.db.rows import SeriesFacts
 from alnnode.errors import RejectedObject
 from alnnode.imaging.references import REFERENCES, referenced_series
+from alnnode.receive.deflated import check_inflated_size, inflated_head
 from alnnode.receive.dimse_status import Status
+from alnnode.receive.series_facts import printable_text, series_facts
 from alnnode.records import MARK_STORAGE
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# PS3.5 9.1, except that components with leading zeros pass: real files hold them, and no path is made from a UID.
+    from alnnode.db.rows import SeriesFacts
+
+# PS3.5 9.1, except that components may have leading zeros: real files have them, and no path is made from a UID.
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
-# A set of plain integers: pydicom's tags compare slowly, and every element of every image is asked about.
+# Plain integers, because pydicom's tags compare slowly, and every element of every image is compared.
 _PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _KNOWN_LIMIT = 256
 _TAGS = {
@@ -49,47 +49,47 @@ _TAGS = {
 }
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
 _REFERENCES: list[BaseTag | int] = sorted(Tag(keyword) for keyword in ("Manufacturer", *REFERENCES))
-# Of a deflated data set the head is read; the rest is only measured, piece by piece: a few bytes may inflate to more than any reader can hold.
-_INFLATED_HEAD = 1 << 20
-_DEFLATED_PIECE = 1 << 16
-MAX_INFLATED = 1 << 30  # bytes, as `alnnode.imaging.part10` allows
 _UNDEFINED = 0xFFFFFFFF
-_COPIED = 8 << 20  # bytes; smaller ones are read fastest from a copy
+_COPIED = 8 << 20  # bytes; a smaller data set is read fastest from a copy
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What acceptance must know of one data set."""
+    """What the listener must know of one data set; ``refers`` has the series on which it holds a reader's marks."""
 
     sop_class_uid: str
     sop_instance_uid: str
     study_uid: str
     series_uid: str
     facts: SeriesFacts
-    refers: tuple[str, ...] = ()  # series that it holds a reader's marks on
+    refers: tuple[str, ...] = ()
 
 
 def valid_uid(value: str) -> bool:
-    """Whether a UID has only digits and dots and at most 64 characters."""
+    """Return whether a UID has only digits and dots, and at most 64 characters."""
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 def read(
     data: bytes | memoryview, transfer_syntax: str, calling_ae: str, known: dict[tuple[str, str], SeriesFacts] | None = None
 ) -> Header:
-    """Read the header of an encoded data set (no File Meta Information).
+    """Read the header of an encoded data set (without File Meta Information).
 
-    ``known`` keeps the facts of series by Series Instance UID and AE title from call to call: they are the same in every image, and
-    decoding text costs as much as all the rest here.
+    Args:
+        data: the data set.
+        transfer_syntax: UID of its encoding.
+        calling_ae: AE title of the sender.
+        known: facts of series by Series Instance UID and AE title, which this function fills and uses: they are the same in every image, and
+            decoding text takes as long as the rest of this function.
 
     Raises:
-        RejectedObject: it is no data set in this transfer syntax, its pixel data are cut off, or a UID is missing or not valid.
+        RejectedObject: the bytes are no data set in this transfer syntax, the pixel data are cut off, or a UID is missing or not valid.
     """
     dataset = _deflated(data) if transfer_syntax == DeflatedExplicitVRLittleEndian else _plain(data, transfer_syntax)
     series_uid = _uid(dataset, "SeriesInstanceUID")
     facts = None if known is None else known.get((series_uid, calling_ae))
     if facts is None:
-        facts = _facts(dataset, calling_ae)
+        facts = series_facts(dataset, calling_ae)
         if known is not None:
             if len(known) >= _KNOWN_LIMIT:
                 known.clear()
@@ -106,11 +106,11 @@ def read(
 
 
 def _refers(data: bytes | memoryview, transfer_syntax: str) -> tuple[str, ...]:
-    """Return the series that an object of marks is of; none when this software made it: results come back from a PACS."""
+    """Return the series that an object of marks refers to; none for an object of this software, which a PACS may send back."""
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        data, transfer_syntax = _inflated_head(data), ExplicitVRLittleEndian
+        data, transfer_syntax = inflated_head(data), ExplicitVRLittleEndian
     dataset = _read(io.BytesIO(data), transfer_syntax, lambda tag, _vr, _length: tag > _REFERENCES[-1], _REFERENCES)
-    if _text(dataset, "Manufacturer", 64) == MANUFACTURER:
+    if printable_text(dataset, "Manufacturer", 64) == MANUFACTURER:
         return ()
     return tuple(uid for uid in referenced_series(dataset) if valid_uid(uid))
 
@@ -131,7 +131,7 @@ def _plain(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
             stopped.append((tag, length))
         return tag in _PIXEL_DATA
 
-    # A large object may be a mapped file: it must not be copied into memory.
+    # A large data set may be a mapped file, which must not be copied into memory.
     stream: BinaryIO = io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
     dataset = _read(stream, transfer_syntax, at_pixels)
     if not stopped:
@@ -143,7 +143,7 @@ def _plain(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
 
 
 def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit: bool) -> None:
-    """Refuse pixel data that end early: the sender still has the whole object, and nobody will have it later."""
+    """Refuse pixel data that are cut off: the sender still has the complete object."""
     if length == _UNDEFINED:
         # Encapsulated: the last item is a Sequence Delimitation Item; elements (padding, signatures) may follow it.
         complete = b"\xfe\xff\xdd\xe0\0\0\0\0" in bytes(data[-4096:])
@@ -154,36 +154,14 @@ def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit
 
 
 def _deflated(data: bytes | memoryview) -> Dataset:
-    head = _inflated_head(data)
-    if _inflated(data) > MAX_INFLATED:
-        raise RejectedObject(Status.OUT_OF_RESOURCES, f"the deflated data set is larger than {MAX_INFLATED >> 20} MB")
+    head = inflated_head(data)
+    check_inflated_size(data)
     last = _WANTED[-1]
     return _read(io.BytesIO(head), ExplicitVRLittleEndian, lambda tag, _vr, _length: tag > last)
 
 
-def _inflated_head(data: bytes | memoryview) -> bytes:
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _INFLATED_HEAD)
-    except zlib.error as error:
-        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
-
-
-def _inflated(data: bytes | memoryview) -> int:
-    """Return the size of a deflated data set, or where it is larger than allowed something above that; keeps none of it."""
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    try:
-        for start in range(0, len(data), _DEFLATED_PIECE):
-            piece: bytes | memoryview = data[start : start + _DEFLATED_PIECE]
-            while piece and size <= MAX_INFLATED:
-                size += len(inflater.decompress(piece, _INFLATED_HEAD))
-                piece = inflater.unconsumed_tail
-    except zlib.error as error:
-        raise RejectedObject(Status.CANNOT_DECODE, "the deflated data set is damaged") from error
-    return size
-
-
 class _View(io.RawIOBase):
-    """Bytes that lie elsewhere, as a file."""
+    """A file whose bytes are in a memoryview."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         super().__init__()
@@ -216,42 +194,3 @@ def _read(stream: BinaryIO, transfer_syntax: str, stop: Any, wanted: list[BaseTa
     # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "the data set is not decodable") from error
-
-
-def _facts(dataset: Dataset, calling_ae: str) -> SeriesFacts:
-    return SeriesFacts(
-        calling_ae=calling_ae[:16],
-        modality=_text(dataset, "Modality", 16),
-        body_part=_text(dataset, "BodyPartExamined", 64),
-        series_description=_text(dataset, "SeriesDescription", 256),
-        study_description=_text(dataset, "StudyDescription", 256),
-        kernel=_text(dataset, "ConvolutionKernel", 256),
-        slice_thickness=_number(dataset, "SliceThickness", 0.0, 1000.0),
-        announced=int(_number(dataset, "NumberOfSeriesRelatedInstances", 1, 1_000_000) or 0) or None,
-    )
-
-
-def _value(dataset: Dataset, keyword: str) -> object:
-    try:
-        return dataset.get(keyword)
-    # A value that its VR does not allow: what routes and completion ask for is then simply not known.
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, BytesLengthException, LookupError):
-        return None
-
-
-def _text(dataset: Dataset, keyword: str, limit: int) -> str:
-    value = _value(dataset, keyword)
-    if value is None:
-        return ""
-    words = value if isinstance(value, MultiValue) else [value]
-    text = "\\".join(str(word) for word in words)
-    clean = text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
-    return clean.encode("utf-8", "replace").decode("utf-8").strip()[:limit]
-
-
-def _number(dataset: Dataset, keyword: str, low: float, high: float) -> float | None:
-    try:
-        number = float(str(_value(dataset, keyword)))
-    except ValueError:
-        return None
-    return number if low <= number <= high else None

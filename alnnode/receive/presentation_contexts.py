@@ -1,10 +1,19 @@
-"""SOP classes and transfer syntaxes that the listener accepts (docs/conformance.md lists the same)."""
+"""Presentation contexts that the listener accepts (docs/conformance.md has the same lists)."""
 
 from __future__ import annotations
 
-from pydicom import uid
+from typing import TYPE_CHECKING
 
-# The series that are analysed, and the objects with which radiologists mark nodes.
+from pydicom import uid
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
+
+from alnnode.clients.commitment_scu import SYNTAXES
+
+if TYPE_CHECKING:
+    from pynetdicom.presentation import PresentationContext
+
+# The images that are analysed, and the objects in which radiologists mark nodes.
 STORAGE_CLASSES = (
     uid.CTImageStorage,
     uid.EnhancedCTImageStorage,
@@ -18,8 +27,8 @@ STORAGE_CLASSES = (
     uid.KeyObjectSelectionDocumentStorage,
 )
 
-# Everything that pydicom decodes with the plugins that alnnode installs; in the order in which the listener would like them: what
-# needs no conversion at the sender comes from the sender's own order anyway (PS3.8 9.3.3.2: the acceptor chooses).
+# All that pydicom decodes with the plugins that alnnode installs, in the order of preference. The acceptor chooses (PS3.8 9.3.3.2)
+# among those that the sender proposes.
 TRANSFER_SYNTAXES = (
     uid.ExplicitVRLittleEndian,
     uid.ImplicitVRLittleEndian,
@@ -38,3 +47,15 @@ TRANSFER_SYNTAXES = (
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
 )
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """Return what the listener negotiates: Verification, Storage Commitment and Storage."""
+    commitment = build_context(StorageCommitmentPushModel, list(SYNTAXES))
+    # A peer is SCU of its own requests, and SCP when it sends the result of a request of this node.
+    commitment.scu_role = commitment.scp_role = True
+    return [
+        build_context(Verification, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]),
+        commitment,
+        *(build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in STORAGE_CLASSES),
+    ]

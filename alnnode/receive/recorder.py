@@ -1,7 +1,7 @@
-"""Group commit: rows for objects that are durable in the spool's journal, many in one transaction.
+"""Group commit: the rows of objects that are durable in the spool's journal, many in one transaction.
 
-A commit for each image would cost more than all else together. So the sender is answered when the object is durable in
-``pending`` under its name; within some 0.2 s its row is committed by this thread; after a crash, `replay` makes the rows from the files.
+A commit for each image would take longer than all other work together. So the sender is answered when the object is durable in
+``pending``, and this thread commits its row within about 0.2 s. After a crash, `replay` makes the rows from the files.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from alnnode.analyse.jobs import Jobs
+    from alnnode.receive.received_series import ReceivedSeries
 
 log = structlog.get_logger()
 
 GATHER = 0.2  # seconds to wait for more of a batch
 BATCH = 256
 RETRY = 1.0  # seconds after the database or the disk failed
-# A release is forgotten rather than kept for ever when the database is away; the quiet period then completes the series.
+# A release that cannot be committed is dropped when the recorder closes; the quiet period then completes the series.
 _ERRORS = (SQLAlchemyError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An association that sent these series was released at this moment."""
+    """An association that sent these series was released at this time."""
 
     series_uids: frozenset[str]
     at: datetime
@@ -49,28 +49,28 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An object in the journal with the row that it will get."""
+    """An object in the journal, with its row that is to be committed."""
 
     path: Path
     instance: NewInstance
 
 
 class Recorder:
-    """The thread that commits. `close` writes what is left."""
+    """The thread that commits rows; `close` it at the end."""
 
-    def __init__(self, jobs: Jobs, spool: Spool) -> None:
-        self._jobs, self._spool = jobs, spool
+    def __init__(self, received: ReceivedSeries, spool: Spool) -> None:
+        self._received, self._spool = received, spool
         self._queue: queue.SimpleQueue[Pending | Release | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder")
         self._thread.start()
 
     def put(self, item: Pending | Release) -> None:
-        """Hand over; returns at once."""
+        """Queue an object or a release; return at once."""
         self._queue.put(item)
 
     def close(self) -> None:
-        """Commit what was handed over, then stop. What the database does not take now is replayed at the next start."""
+        """Commit the queued rows, then stop. Rows that the database does not accept now are replayed at the next start."""
         self._closed.set()
         self._queue.put(None)
         self._thread.join()
@@ -84,7 +84,7 @@ class Recorder:
 
     def _gather(self) -> tuple[list[Pending | Release], bool]:
         batch = [self._queue.get()]
-        # One sleep, not a wait for each item: every wake-up of this thread takes the interpreter away from one that receives.
+        # One sleep, not a wait for each item: each time that this thread wakes up, it takes the interpreter from a receiving thread.
         self._closed.wait(GATHER)
         while len(batch) < BATCH and batch[-1] is not None:
             try:
@@ -95,40 +95,40 @@ class Recorder:
 
     def _commit(self, batch: Sequence[Pending | Release]) -> bool:
         try:
-            record(self._jobs, self._spool, [item for item in batch if isinstance(item, Pending)])
+            record(self._received, self._spool, [item for item in batch if isinstance(item, Pending)])
             for item in batch:
                 if isinstance(item, Release):
-                    self._jobs.mark_released(item.series_uids, item.at)
+                    self._received.mark_released(item.series_uids, item.at)
         except _ERRORS as error:
             log.error("recording_failed", error=type(error).__name__, waiting=len(batch))  # noqa: TRY400 - a traceback holds UIDs
             return False
         return True
 
 
-def record(jobs: Jobs, spool: Spool, batch: Sequence[Pending]) -> None:
-    """Commit the rows of journal entries and take them out of the journal; harmless when another process does the same."""
+def record(received: ReceivedSeries, spool: Spool, batch: Sequence[Pending]) -> None:
+    """Commit the rows of journal entries and remove them from the journal; another process may do the same at the same time."""
     if not batch:
         return
     moves = [(item.path, item.instance.path) for item in batch]
     spool.publish(moves)
-    outcomes = jobs.record_instances([item.instance for item in batch])
-    # The clean-up may have deleted an earlier object of this name between the two steps above: it held the lock, we waited.
+    outcomes = received.record_instances([item.instance for item in batch])
+    # The retention may have deleted an earlier object of this name between the two statements above, while it held the series lock.
     gone = [(path, relative) for path, relative in moves if not spool.is_published(relative)]
     if gone:
         spool.publish(gone)
     conflicts = [item for item, outcome in zip(batch, outcomes, strict=True) if outcome is Recorded.CONFLICT]
     if conflicts:
-        # The same SOP Instance UID in two series: acceptance, which does not ask the database for every image, cannot see it.
+        # The same SOP Instance UID in two series: the acceptor cannot see it, because it does not query the database for every image.
         log.error("uid_conflict", objects=len(conflicts), kept_in="conflicts")
         spool.set_aside((item.path, item.instance.path) for item in conflicts)
-    spool.settle(item.path for item in batch)
+    spool.remove_pending(item.path for item in batch)
 
 
-def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
-    """Record what a killed process left in the journal; how many objects.
+def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> int:
+    """Record the objects that a killed process left in the journal; return how many.
 
     Raises:
-        OSError, SQLAlchemyError: the spool or the database does not do its part; everything stays in the journal.
+        OSError, SQLAlchemyError: the spool or the database fails; the objects stay in the journal.
     """
     count = 0
     batch: list[Pending] = []
@@ -139,32 +139,32 @@ def replay(jobs: Jobs, spool: Spool, older_than: float = 0.0) -> int:
         batch.append(entry)
         count += 1
         if len(batch) >= BATCH:
-            record(jobs, spool, batch)
+            record(received, spool, batch)
             batch = []
-    record(jobs, spool, batch)
+    record(received, spool, batch)
     return count
 
 
 def _read(spool: Spool, path: Path) -> Pending | None:
-    """Return what the journal holds under a name; None when that is gone, or was never acknowledged."""
+    """Return the journal entry of a path; None when the file is gone, or was not written completely."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             data = memoryview(file.read())
     except FileNotFoundError:
         return None  # another process recorded it meanwhile
-    # From here on the name may be gone, or stand for another object: all is read from these bytes.
+    # From here on the name may be gone, or name another object: only these bytes are used.
     try:
         offset = file_meta.data_set_offset(data)
         content = data[offset:]
         if digest(content) != file_meta.digest_in(data):
-            raise ValueError("the bytes are not those that were received")  # noqa: TRY301 - ends like all that is wrong with it
+            raise ValueError("the bytes are not those that were received")  # noqa: TRY301 - handled like every other damage
         meta = dcmread(io.BytesIO(data[:offset])).file_meta
         syntax, calling_ae = str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", ""))
         head = header.read(content, syntax, calling_ae)
     except (ValueError, RejectedObject):
-        # Most likely the machine stopped before the bytes were on the disk, and its sender was not answered; but if the disk
-        # has failed, somebody may want what is left.
+        # Most likely the machine stopped before the bytes were on the disk, and the sender was not answered. If the disk has
+        # failed instead, an administrator may want the rest of the object.
         if spool.set_damaged_aside(path, found.st_ino):
             log.warning("damaged_object_set_aside", file=path.name)
         return None
@@ -172,12 +172,12 @@ def _read(spool: Spool, path: Path) -> Pending | None:
 
 
 def digest(data_set: bytes | memoryview) -> str:
-    """sha256 (hex) of a data set as encoded: File Meta Information differs between two ways to the node."""
+    """Return the sha256 (hex) of an encoded data set, without File Meta Information, which differs between C-STORE and STOW-RS."""
     return hashlib.sha256(data_set).hexdigest()
 
 
 def instance(head: header.Header, transfer_syntax: str, data_set: bytes | memoryview, received_at: datetime) -> NewInstance:
-    """Row of an object."""
+    """Return the row of an object."""
     return NewInstance(
         sop_class_uid=head.sop_class_uid,
         sop_instance_uid=head.sop_instance_uid,

@@ -1,4 +1,4 @@
-"""Which series are analysed: the first route whose every condition holds."""
+"""Choose the series that are analysed: those for which every condition of a route holds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def unwanted(routes: Sequence[Route], facts: SeriesFacts) -> str | None:
-    """Return None when a route asks for the series, else why none does; the reason holds no description (patient data hide there).
+    """Return why no route selects the series, without its descriptions, which can hold patient data; None when a route selects it.
 
-    No route asks for results of this software: they come back from archives, and must not be analysed in turn.
+    No route selects results of this software: archives send them back, and they must not be analysed.
     """
     if facts.series_description.startswith(RESULTS):
         return "holds results of this software"

@@ -1,178 +1,109 @@
-"""The DICOM listener: Verification and Storage SCP, one process of several that share a port.
+"""Run the DICOM listener: Verification, Storage and Storage Commitment SCP, one of several processes that share a port.
 
-Start-up imports neither torch nor highdicom; `tests/unit/test_ingest_scp.py` says so.
+Its start imports neither torch nor highdicom; `tests/unit/cli/test_cli.py` checks this.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import threading
-import warnings
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.config import IGNORE
-from pydicom.config import settings as pydicom_settings
-from pydicom.dataset import Dataset
-from pynetdicom import _config, evt
-from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # generated at import
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
-from alnnode.clients import commitment_scu
 from alnnode.db import engine as engines
-from alnnode.deliver import commitment_answers
 from alnnode.deliver.commitments import Commitments
-from alnnode.errors import RejectedObject, ServiceError
+from alnnode.errors import ServiceError
 from alnnode.receive import recorder
 from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.auditing import Witness
-from alnnode.receive.commitment_requests import Requests
-from alnnode.receive.commitment_scp import Committer
-from alnnode.receive.connection_limits import WAITING, Gate, Limits
-from alnnode.receive.dimse_status import Status
-from alnnode.receive.presentation_contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
-from alnnode.receive.spill import Keeping, Spilled
-from alnnode.receive.transport import Entity, Server, fault_of
-from alnnode.receive.user_identity import Identities
+from alnnode.receive.association_events import AssociationEvents, Services
+from alnnode.receive.association_server import AssociationServer, ListenerEntity, ServerOptions
+from alnnode.receive.auditing import AssociationAuditor
+from alnnode.receive.commitment_requests import CommitmentRequests
+from alnnode.receive.commitment_scp import CommitmentProvider
+from alnnode.receive.connection_limits import WITHOUT_ASSOCIATION, ConnectionLimiter, ConnectionLimits
+from alnnode.receive.library_logging import silence_libraries
+from alnnode.receive.presentation_contexts import supported_contexts
+from alnnode.receive.received_series import ReceivedSeries
+from alnnode.receive.spill import SpillFolder
 from alnnode.spool.spool import Spool
-from alnnode.tls import Reloading
+from alnnode.tls import ReloadingServerContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from io import BytesIO
-
-    from pynetdicom.association import Association
-    from pynetdicom.events import Event
-    from pynetdicom.presentation import PresentationContext
 
     from alnnode.settings import Settings
 
 log = structlog.get_logger()
 
-GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
-ABORT_GRACE = 1.0  # seconds that peers then get to close their connections
+GRACE = 3.0  # seconds that associations have to end when the listener stops
+ABORT_GRACE = 1.0  # seconds that peers then have to close their connections
 
 
-class Receiver:
-    """Answers the events of associations."""
+def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event | None = None) -> None:
+    """Listen until ``stop`` is set; then give associations a few seconds to end, and record the stored objects.
 
-    def __init__(
-        self, settings: Settings, acceptor: Acceptor, witness: Witness, committer: Committer, commitments: Commitments
-    ) -> None:
-        self._acceptor, self._witness, self._committer, self._commitments = acceptor, witness, committer, commitments
-        self._called = frozenset(settings.called_ae_titles)
-        self._identities = Identities(settings.listener.users)
-        self._series: dict[Association, set[str]] = {}
+    Args:
+        settings: of the node.
+        ready: called with the port when the listener accepts connections.
+        stop: None to listen until SIGTERM or SIGINT.
 
-    @property
-    def handlers(self) -> list[tuple[object, object]]:
-        """Events with what answers them."""
-        return [
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_REJECTED, self._rejected),
-            (evt.EVT_USER_ID, self._identities.check),
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_N_ACTION, self._action),
-            (evt.EVT_N_EVENT_REPORT, self._report),
-            (evt.EVT_RELEASED, self._released),
-            (evt.EVT_CONN_CLOSE, self._closed),
-            (evt.EVT_ABORTED, self._closed),
-        ]
-
-    def _requested(self, event: Event) -> None:
-        # pynetdicom knows one title for each server and rejects all others: this association's is the one that was called.
-        primitive = event.assoc.requestor.primitive
-        if primitive is not None and primitive.called_ae_title in self._called:
-            event.assoc.acceptor.ae_title = primitive.called_ae_title
-        self._identities.demand(event)
-
-    def _rejected(self, event: Event) -> None:
-        self._witness.rejected(event.assoc)
-
-    def _store(self, event: Event) -> Dataset:
+    Raises:
+        ServiceError: the address cannot be used.
+    """
+    wait = _wait_for_signals() if stop is None else stop.wait
+    engine = engines.create(settings.database_url, settings.database.pool_size)
+    received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
+    replayed = recorder.replay(received, spool)
+    if replayed:
+        log.info("journal_replayed", objects=replayed)
+    acceptor, trail = Acceptor(settings, received, spool), Trail(settings)
+    commitment = CommitmentProvider(settings, CommitmentRequests(engine), spool)
+    commitment.start()
+    try:
+        auditor = AssociationAuditor(settings, trail, spool)
+        server = _listen(settings, Services(acceptor, auditor, commitment, Commitments(engine)), spool)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
+        thread.start()
         try:
-            status, comment = self._take(event)
+            log.info("listening", port=settings.listener.port)
+            ready(settings.listener.port)
+            wait()
         finally:
-            data_set = getattr(event.request, "DataSet", None)
-            if isinstance(data_set, Spilled):
-                data_set.close()
-        answer = Dataset()
-        answer.Status = int(status)
-        if comment:
-            self._witness.refused(event.assoc)
-            log.warning(
-                "object_refused", status=f"0x{status:04X}", reason=comment, calling_ae_title=event.assoc.requestor.ae_title
-            )
-            answer.ErrorComment = comment
-        return answer
-
-    def _take(self, event: Event) -> tuple[int, str]:
-        request: Any = event.request
-        fault = fault_of(event.assoc, int(request.MessageID))
-        if fault is not None:
-            return fault
-        try:
-            with _bytes(request.DataSet) as data:
-                row = self._acceptor.take(
-                    data,
-                    str(event.context.transfer_syntax),
-                    str(event.assoc.requestor.ae_title),
-                    str(request.AffectedSOPClassUID),
-                    str(request.AffectedSOPInstanceUID),
-                )
-        except RejectedObject as error:
-            return error.status, error.comment
-        self._series.setdefault(event.assoc, set()).add(row.series_uid)
-        self._witness.stored(event.assoc, row)
-        return Status.SUCCESS, ""
-
-    def _action(self, event: Event) -> tuple[int, None]:
-        return self._committer.take(event), None
-
-    def _report(self, event: Event) -> tuple[int, None]:
-        """Take the answer of a destination that was asked to commit results (PS3.4 J.3.3)."""
-        return commitment_scu.take_report(event, lambda result: commitment_answers.take(result, self._commitments)), None
-
-    def _released(self, event: Event) -> None:
-        self._acceptor.released(self._series.pop(event.assoc, ()))
-        self._witness.ended(event.assoc)
-
-    def _closed(self, event: Event) -> None:
-        # Aborted or cut off: the sender will come again, so the grace after a release must not start.
-        if not event.assoc.is_released:
-            self._series.pop(event.assoc, None)
-            self._witness.ended(event.assoc)
+            _shut_down(server, thread)
+    finally:
+        commitment.close()
+        acceptor.close()
+        trail.close()
+        engine.dispose()
+    log.info("listener_stopped")
 
 
-def _bytes(data_set: BytesIO | None) -> AbstractContextManager[bytes | memoryview]:
-    if isinstance(data_set, Spilled):
-        return data_set.view()
-    return nullcontext(b"" if data_set is None else data_set.getvalue())
+def _listen(settings: Settings, services: Services, spool: Spool) -> AssociationServer:
+    listener, refused = settings.listener, services.auditor.refused_peer
+    limits = ConnectionLimits(
+        listener.max_associations + WITHOUT_ASSOCIATION, listener.max_peer_connections, listener.max_peer_rate
+    )
+    try:
+        options = ServerOptions(
+            AssociationEvents(settings, services).handlers,
+            ConnectionLimiter(listener.addresses, limits, refused),
+            SpillFolder(spool.root / "incoming", listener.max_object_mb << 20, services.acceptor.check_room),
+            ReloadingServerContext(listener.tls) if listener.tls else None,
+            refused,
+        )
+        return AssociationServer(_entity(settings), (listener.host, listener.port), supported_contexts(), options)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error
 
 
-def contexts() -> list[PresentationContext]:
-    """What the listener negotiates."""
-    committing = build_context(StorageCommitmentPushModel, list(commitment_scu.SYNTAXES))
-    # Peers are the SCU of their own requests, and the SCP when they answer one of the node's.
-    committing.scu_role = committing.scp_role = True
-    return [
-        build_context(Verification, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]),
-        committing,
-        *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_CLASSES),
-    ]
-
-
-def _application_entity(settings: Settings) -> Entity:
-    silence()
+def _entity(settings: Settings) -> ListenerEntity:
+    silence_libraries()
     listener = settings.listener
-    entity = Entity(settings.node.ae_title)
+    entity = ListenerEntity(settings.node.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_associations = listener.max_associations
@@ -185,85 +116,19 @@ def _application_entity(settings: Settings) -> Entity:
     return entity
 
 
-def silence() -> None:
-    """Keep the libraries from saying what came over the network: their warnings quote values, their tracebacks hold bytes of objects."""
-    _config.LOG_HANDLER_LEVEL = "none"  # no handlers that format every PDU
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"pydicom\.")
-    pydicom_settings.reading_validation_mode = IGNORE
-
-
-def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event | None = None) -> None:
-    """Listen until ``stop`` is set, or SIGTERM or SIGINT comes when it is None; then end associations briefly and record the rest.
-
-    ``ready`` is called with the port when connections are accepted.
-
-    Raises:
-        ServiceError: the address cannot be listened on.
-    """
-    wait = _hear_signals() if stop is None else stop.wait
-    engine = engines.create(settings.database_url, settings.database.pool_size)
-    jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
-    replayed = recorder.replay(jobs, spool)
-    if replayed:
-        log.info("journal_replayed", objects=replayed)
-    acceptor, trail = Acceptor(settings, jobs, spool), Trail(settings)
-    committer = Committer(settings, Requests(engine), spool)
-    committer.start()
-    try:
-        witness = Witness(settings, trail, spool)
-        keeping = Keeping(spool.root / "incoming", settings.listener.max_object_mb << 20, acceptor.check_room)
-        server = _listen(settings, Receiver(settings, acceptor, witness, committer, Commitments(engine)), witness, keeping)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
-        thread.start()
-        try:
-            log.info("listening", port=settings.listener.port)
-            ready(settings.listener.port)
-            wait()
-        finally:
-            _shut_down(server, thread)
-    finally:
-        committer.close()
-        acceptor.close()
-        trail.close()
-        engine.dispose()
-    log.info("listener_stopped")
-
-
-def _listen(settings: Settings, receiver: Receiver, witness: Witness, keeping: Keeping) -> Server:
-    listener = settings.listener
-    try:
-        return Server(
-            _application_entity(settings),
-            (listener.host, listener.port),
-            contexts(),
-            receiver.handlers,
-            Gate(
-                listener.addresses,
-                Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
-                witness.refused_peer,
-            ),
-            keeping,
-            Reloading(listener.tls) if listener.tls else None,
-            witness.refused_peer,
-        )
-    except OSError as error:
-        raise ServiceError(f"cannot listen on {listener.host}, port {listener.port}: {error.strerror}") from error
-
-
-def _shut_down(server: Server, thread: threading.Thread) -> None:
-    """Let associations end, and abort those that do not, all at once."""
+def _shut_down(server: AssociationServer, thread: threading.Thread) -> None:
+    """Wait for the end of associations, then abort the others, all at the same time."""
     server.shutdown()
     thread.join()
-    if _empty(server, GRACE):
+    if _is_idle_within(server, GRACE):
         return
     for association in server.active_associations:
         association.abort(block=False)
-    _empty(server, ABORT_GRACE)
+    _is_idle_within(server, ABORT_GRACE)
 
 
-def _empty(server: Server, seconds: float) -> bool:
+def _is_idle_within(server: AssociationServer, seconds: float) -> bool:
+    """Wait at most ``seconds``; return whether no association is left."""
     limit = threading.Event()
     for _ in range(int(seconds / 0.05)):
         if not server.active_associations:
@@ -272,15 +137,15 @@ def _empty(server: Server, seconds: float) -> bool:
     return not server.active_associations
 
 
-def _hear_signals() -> Callable[[], object]:
-    """Return what waits for SIGTERM or SIGINT.
+def _wait_for_signals() -> Callable[[], object]:
+    """Return a function that waits for SIGTERM or SIGINT.
 
-    The kernel may give a signal to any thread, and a main thread that waits for a lock does not wake to run its handler. What
-    wakes, whichever thread it is, is the byte that the interpreter writes for each signal.
+    The kernel may deliver a signal to any thread, and a main thread that waits for a lock does not wake up to run its handler. The
+    interpreter writes one byte for each signal, whichever thread gets it; reading that byte wakes the main thread.
     """
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    signal.set_wakeup_fd(told.detach())
+    received, written = socket.socketpair()
+    written.setblocking(False)
+    signal.set_wakeup_fd(written.detach())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    return lambda: heard.recv(1)
+    return lambda: received.recv(1)

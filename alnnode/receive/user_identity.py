@@ -1,4 +1,4 @@
-"""User identity negotiation (PS3.7 D.3.3.7): who has no user name and passcode of the settings gets no association."""
+"""User identity negotiation (PS3.7 D.3.3.7): reject associations without a user name and passcode of the settings."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ log = structlog.get_logger()
 USERNAME, USERNAME_AND_PASSCODE = 1, 2  # User-Identity-Type, table D.3-14
 
 
-class Identities:
-    """The users of the settings; nobody is asked while there are none."""
+class UserIdentities:
+    """The users of the settings; without users, no association needs an identity."""
 
     def __init__(self, users: Sequence[ListenerUser]) -> None:
         self._digests = {user.name.encode(): user.sha256 for user in users}
 
-    def demand(self, event: Event) -> None:
-        """Let an association request without an identity be checked, and so refused, like one with a wrong identity."""
+    def require(self, event: Event) -> None:
+        """Give an association request without an identity an unknown one, so that pynetdicom checks and rejects it."""
         requestor = event.assoc.requestor
         if self._digests and requestor.primitive is not None and requestor.user_identity is None:
-            nobody = UserIdentityNegotiation()
-            nobody.user_identity_type, nobody.primary_field = USERNAME, b"-"
-            requestor.primitive.user_information.append(nobody)
+            unknown = UserIdentityNegotiation()
+            unknown.user_identity_type, unknown.primary_field = USERNAME, b"-"
+            requestor.primitive.user_information.append(unknown)
 
-    def check(self, event: Any) -> tuple[bool, None]:  # the attributes of pynetdicom's event are those of its kind
-        """Whether the identity that was negotiated is one of the users'."""
+    def check(self, event: Any) -> tuple[bool, None]:  # each kind of pynetdicom's event has its own attributes
+        """Return whether the negotiated identity is that of a user."""
         if not self._digests:
             return True, None
         known = self._digests.get(event.primary_field, "")

@@ -1,1 +1,1 @@
-"""Deletion of the files of series whose jobs ended long enough ago."""
+"""Deletion of the files of series whose jobs have ended, and later of their rows."""

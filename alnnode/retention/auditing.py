@@ -1,4 +1,4 @@
-"""What the sweep tells the audit trail: which studies are no longer kept."""
+"""Audit messages of the retention: which studies had files deleted."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from alnnode.audit.events import study
 from alnnode.audit.trail import patient_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
     from types import TracebackType
 
-    from alnnode.audit.message import Thing
+    from alnnode.audit.message import ParticipantObject
     from alnnode.audit.trail import Trail
-    from alnnode.spool.spool import Spool
 
 
-class Deletion:
-    """One clean-up; at its end one message is written for each study of which something was deleted, also when it was cut short."""
+class RetentionAuditor:
+    """Writes one message for each study, when the ``with`` block of a clean-up ends, also when an exception ends it."""
 
-    def __init__(self, spool: Spool, trail: Trail) -> None:
-        self._spool, self._trail = spool, trail
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
         self._files: Counter[str] = Counter()
-        self._patients: dict[str, Thing | None] = {}
-        self._patient: Thing | None = None  # of the series that is being deleted
+        self._patients: dict[str, ParticipantObject | None] = {}
+        self._patient: ParticipantObject | None = None  # of the series that is deleted now
 
     def __enter__(self) -> Self:
         return self
@@ -33,12 +34,11 @@ class Deletion:
         for uid, files in self._files.items():
             self._trail.put(self._trail.events.deleted(study(uid), files), partial(self._patients.get, uid))
 
-    def delete(self, paths: tuple[str, ...]) -> None:
-        """Delete the files of one series; whose they were is read before, where messages name patients."""
-        self._patient = patient_in(map(self._spool.path, paths)) if self._trail.enabled and self._trail.identity else None
-        self._spool.delete(paths)
+    def begin_series(self, paths: Iterable[Path]) -> None:
+        """Read the patient from the files of a series before they are deleted, if messages name patients."""
+        self._patient = patient_in(paths) if self._trail.enabled and self._trail.identity else None
 
-    def told(self, study_uid: str, files: int) -> None:
-        """Note that the files of a series of this study are gone."""
+    def series_deleted(self, study_uid: str, files: int) -> None:
+        """Count the deleted files of a series of this study."""
         self._files[study_uid] += files
         self._patients.setdefault(study_uid, self._patient)

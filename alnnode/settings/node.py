@@ -79,6 +79,7 @@ class Retention(Section):
     delivered_days: Annotated[float, Field(ge=0)] = 7
     failed_days: Annotated[float, Field(ge=0)] = 30
     follow_up_days: Annotated[float, Field(ge=0)] = 1100
+    keep_rows_days: Annotated[float, Field(ge=0)] = 1100  # after the deletion of the files; 0: for ever
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
     clean_below_mb: Annotated[int, Field(ge=0)] = 2048
     clean_to_mb: Annotated[int, Field(ge=0)] = 4096

@@ -1,1 +1,1 @@
-"""Files of received objects and of results; the only maker of paths from UIDs."""
+"""The files of received objects and of results; the only package that makes paths from UIDs."""

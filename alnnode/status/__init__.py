@@ -1,1 +1,1 @@
-"""The status page, health checks and metrics."""
+"""The status page, the health checks and the metrics."""

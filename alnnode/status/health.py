@@ -1,6 +1,6 @@
-"""``/health/live``: this process answers. ``/health/ready``: the node can take images and analyse them; each thing it needs, by name.
+"""Answer health checks: ``/health/live`` (the process responds) and ``/health/ready`` (the node can receive and analyse images).
 
-Neither needs a token, so neither says more than yes or no; ``alnnode check`` and the status page say why.
+No token is needed, so the responses contain only true or false for each check; ``alnnode check`` and the status page give the reasons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from alnnode.errors import BundleError, ServiceError
 from alnnode.model import bundle
 from alnnode.process import heartbeat
 from alnnode.task_queue import ANALYSE, DELIVER, ping
-from alnnode.web.services import services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,50 +27,52 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
 
-KEPT = 2.0  # seconds that an answer is good for: a check without a token must not be a way to keep the node busy
+CACHE_SECONDS = 2.0  # clients without a token must not cause checks more often
 
 
 async def live(_request: Request) -> Response:
-    """Answer."""
+    """Answer ``GET /health/live``."""
     return JSONResponse({"live": True})
 
 
 async def ready(request: Request) -> Response:
-    """Answer 200 when everything is there, else 503."""
-    checks: Readiness = request.app.state.readiness
-    found = await run_in_threadpool(checks.now, services(request).settings)
-    return JSONResponse({"ready": all(found.values()), "checks": found}, 200 if all(found.values()) else 503)
+    """Answer ``GET /health/ready``: 200 if all checks pass, otherwise 503."""
+    readiness: Readiness = request.app.state.status.readiness
+    checks = await run_in_threadpool(readiness.checks)
+    return JSONResponse({"ready": all(checks.values()), "checks": checks}, 200 if all(checks.values()) else 503)
 
 
 class Readiness:
-    """Looks at each thing, at most once in `KEPT` seconds."""
+    """Checks what the node needs, at most once in `CACHE_SECONDS` seconds."""
 
-    def __init__(self) -> None:
-        self._at, self._found = 0.0, dict[str, bool]()
-        self._bundle: bool | None = None  # it is immutable, and reading it takes a second: looked at once
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._checked_at, self._checks = 0.0, dict[str, bool]()
+        self._bundle = False  # the bundle is immutable and takes a second to read, so it is not read again after a success
 
-    def now(self, settings: Settings) -> dict[str, bool]:
-        """Return which things are there."""
-        if time.monotonic() - self._at > KEPT or not self._found:
-            self._found = {
-                "database": _does(lambda: schema_state(settings.database_url)),
-                "broker": _does(lambda: ping(settings.broker_url)),
+    def checks(self) -> dict[str, bool]:
+        """Return the result of each check, by name."""
+        settings = self._settings
+        if time.monotonic() - self._checked_at > CACHE_SECONDS or not self._checks:
+            self._checks = {
+                "database": _succeeds(lambda: schema_state(settings.database_url)),
+                "broker": _succeeds(lambda: ping(settings.broker_url)),
                 "disk": _disk(settings),
-                "bundle": self._bundle_there(settings),
+                "bundle": self._is_bundle_readable(),
                 **_workers(settings),
             }
-            self._at = time.monotonic()
-        return self._found
+            self._checked_at = time.monotonic()
+        return self._checks
 
-    def _bundle_there(self, settings: Settings) -> bool:
+    def _is_bundle_readable(self) -> bool:
         if not self._bundle:
-            self._bundle = _does(lambda: bundle.load(bundle.resolve(settings.analysis.bundle)))
+            self._bundle = _succeeds(lambda: bundle.load(bundle.resolve(self._settings.analysis.bundle)))
         return self._bundle
 
 
-def _does(look: Callable[[], object]) -> bool:
+def _succeeds(check: Callable[[], object]) -> bool:
     try:
-        look()
+        check()
     except (ServiceError, BundleError, SQLAlchemyError, OSError):
         return False
     return True
@@ -86,7 +87,7 @@ def _disk(settings: Settings) -> bool:
 
 
 def _workers(settings: Settings) -> dict[str, bool]:
-    """Whether some host works on each queue."""
+    """Return for each queue whether a worker on any host is alive."""
     try:
         ages = heartbeat.ages(settings.node.data_dir)
     except OSError:

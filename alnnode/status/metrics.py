@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus: what the database says at the moment of the question, and what this process counted."""
+"""Answer ``/metrics`` for Prometheus: values from the database at the time of the request, and counters of this process."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ import shutil
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
-from alnnode.audit.outbox import Waiting
+from alnnode.audit.outbox import AuditOutbox
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.status.progress import BINS, PROBABILITY, STEP
-from alnnode.worklist.ups import State
+from alnnode.worklist.ups import UpsState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prometheus_client import Counter
     from prometheus_client.metrics_core import Metric
     from starlette.requests import Request
 
     from alnnode.settings import Settings
     from alnnode.status.overview import Overview
-    from alnnode.status.progress import Figures
+    from alnnode.status.progress import WorkProgress
     from alnnode.worklist.worklist import Worklist
 
-_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)
+_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)  # seconds
 
 
 class Metrics:
-    """The registry of one process. Labels never hold UIDs or anything else of a patient."""
+    """The registry of one process. Labels never contain UIDs or other data of a patient."""
 
-    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
+    def __init__(
+        self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist, stow_objects: Counter
+    ) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Collector(settings, overview, figures, worklist))
-        self.stored = Counter("alnnode_stow_objects", "Objects received by STOW-RS", ["outcome"], registry=self.registry)
-        self.seconds = Histogram(
+        self.registry.register(_Collector(settings, overview, progress, worklist))
+        self.registry.register(stow_objects)
+        self.request_seconds = Histogram(
             "alnnode_http_request_seconds",
             "Time to answer HTTP requests",
             ["route", "method", "status"],
@@ -51,11 +54,26 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, settings: Settings, overview: Overview, figures: Figures, worklist: Worklist) -> None:
-        self._settings, self._overview, self._figures, self._worklist = settings, overview, figures, worklist
+    """Reads the database and the disk whenever Prometheus requests the metrics."""
+
+    def __init__(self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist) -> None:
+        self._settings, self._overview, self._progress, self._worklist = settings, overview, progress, worklist
 
     def collect(self) -> Iterator[Metric]:
-        """Ask the database and the disk."""
+        """Yield all metrics that are not counted in this process."""
+        yield from self._jobs()
+        yield from self._deliveries()
+        yield self._commitment_requests()
+        free = shutil.disk_usage(self._settings.node.data_dir).free
+        yield GaugeMetricFamily("alnnode_disk_free_bytes", "Free space at the data directory", free)
+        yield self._heartbeats()
+        yield from self._audit()
+        yield self._steps()
+        yield self._probabilities()
+        yield self._gpu_memory()
+        yield self._workitems()
+
+    def _jobs(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("alnnode_jobs", "Jobs by state", labels=["state"])
         counts = self._overview.states()
         for state in JobState:
@@ -64,82 +82,89 @@ class _Collector:
         held = self._overview.held()
         yield GaugeMetricFamily("alnnode_instances_held", "Received objects in the spool", held.instances)
         yield GaugeMetricFamily("alnnode_instances_held_bytes", "Bytes of received objects in the spool", held.size)
-        age = GaugeMetricFamily("alnnode_oldest_job_seconds", "Age of the oldest job that is not at its end", labels=["state"])
+        age = GaugeMetricFamily("alnnode_oldest_job_seconds", "Age of the oldest job that has not ended", labels=["state"])
         for state, seconds in self._overview.oldest().items():
             age.add_metric([state.value], seconds)
         yield age
         stages = GaugeMetricFamily(
-            "alnnode_stage_seconds", "Time per stage, jobs ended in the last hour", labels=["stage", "quantile"]
+            "alnnode_stage_seconds", "Time per stage of the jobs that ended in the last hour", labels=["stage", "quantile"]
         )
         for stage, quantiles in self._overview.stages().items():
             for quantile, seconds in quantiles.items():
                 stages.add_metric([stage, str(quantile)], seconds)
         yield stages
+
+    def _deliveries(self) -> Iterator[Metric]:
         deliveries = GaugeMetricFamily(
             "alnnode_deliveries", "Deliveries by destination and state", labels=["destination", "state"]
         )
         for row in self._overview.destinations():
             amounts = (row.pending, row.committing, row.sent, row.failed)
-            for step, amount in zip(DeliveryState, amounts, strict=True):
-                deliveries.add_metric([row.name, step.value], amount)
+            for state, amount in zip(DeliveryState, amounts, strict=True):
+                deliveries.add_metric([row.name, state.value], amount)
         yield deliveries
+
+    def _commitment_requests(self) -> Metric:
         requests = GaugeMetricFamily(
             "alnnode_commitment_requests", "Storage commitment requests of senders by state", labels=["state"]
         )
-        asked = self._overview.commitment_requests()
-        for stage in RequestState:
-            requests.add_metric([stage.value], asked.get(stage, 0))
-        yield requests
-        free = shutil.disk_usage(self._settings.node.data_dir).free
-        yield GaugeMetricFamily("alnnode_disk_free_bytes", "Free space at the data directory", free)
-        beats = GaugeMetricFamily("alnnode_worker_heartbeat_seconds", "Age of the last sign of life", labels=["worker"])
+        counts = self._overview.commitment_requests()
+        for state in RequestState:
+            requests.add_metric([state.value], counts.get(state, 0))
+        return requests
+
+    def _heartbeats(self) -> Metric:
+        beats = GaugeMetricFamily("alnnode_worker_heartbeat_seconds", "Time since the last heartbeat", labels=["worker"])
         for worker, seconds in heartbeat.ages(self._settings.node.data_dir).items():
             beats.add_metric([worker], seconds)
-        yield beats
-        if self._settings.audit.to != "off":
-            waiting = Waiting(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
-            yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that were not sent yet", waiting.count())
-            yield GaugeMetricFamily(
-                "alnnode_audit_lost", "Audit messages that were lost since the node was set up", waiting.lost()
-            )
-        yield from self._work()
+        return beats
 
-    def _work(self) -> Iterator[Metric]:
+    def _audit(self) -> Iterator[Metric]:
+        if self._settings.audit.to == "off":
+            return
+        waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
+        yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that are not sent yet", waiting.count())
+        yield GaugeMetricFamily("alnnode_audit_lost", "Audit messages lost since the node was set up", waiting.lost())
+
+    def _steps(self) -> Metric:
         steps = SummaryMetricFamily("alnnode_step_seconds", "Time per step of the analyses", labels=["step"])
-        for tally in self._figures.tallies(STEP):
+        for tally in self._progress.tallies(STEP):
             steps.add_metric([tally.label], tally.count, tally.total)
-        yield steps
-        yield from self._probabilities()
-        memory = GaugeMetricFamily(
-            "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak held", labels=["worker", "kind"]
-        )
-        for worker, figures in heartbeat.noted(self._settings.node.data_dir).items():
-            for kind, value in figures.items():
-                memory.add_metric([worker, kind], value)
-        yield memory
-        workitems = GaugeMetricFamily("alnnode_workitems", "Workitems of the worklist by state", labels=["state"])
-        counts = self._worklist.counts()
-        for state in State:
-            workitems.add_metric([state.value], counts.get(state, 0))
-        yield workitems
+        return steps
 
-    def _probabilities(self) -> Iterator[Metric]:
-        """Yield the distribution by bundle: what it was at first, or on a reference set, is what drift is measured against."""
+    def _probabilities(self) -> Metric:
+        """Return the distribution of probabilities by bundle; to detect drift, compare it with an earlier one or that of a reference set."""
         family = HistogramMetricFamily("alnnode_node_probability", "Probability of metastasis per node", labels=["bundle"])
-        tallies = self._figures.tallies(PROBABILITY)
+        tallies = self._progress.tallies(PROBABILITY)
         for bundle in sorted({tally.label for tally in tallies}):
             own = {tally.bin: tally for tally in tallies if tally.label == bundle}
             sums = list(accumulate(own[number].count if number in own else 0 for number in range(BINS)))
             buckets = [(str((number + 1) / BINS), count) for number, count in enumerate(sums)]
             family.add_metric([bundle[:12]], [*buckets, ("+Inf", sums[-1])], sum(tally.total for tally in own.values()))
-        yield family
+        return family
+
+    def _gpu_memory(self) -> Metric:
+        memory = GaugeMetricFamily(
+            "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak allocation", labels=["worker", "kind"]
+        )
+        for worker, values in heartbeat.noted(self._settings.node.data_dir).items():
+            for kind, value in values.items():
+                memory.add_metric([worker, kind], value)
+        return memory
+
+    def _workitems(self) -> Metric:
+        workitems = GaugeMetricFamily("alnnode_workitems", "Workitems of the worklist by state", labels=["state"])
+        counts = self._worklist.counts()
+        for state in UpsState:
+            workitems.add_metric([state.value], counts.get(state, 0))
+        return workitems
 
 
 async def metrics(request: Request) -> Response:
-    """Answer in the text format."""
-    registry = request.app.state.metrics.registry
+    """Answer ``GET /metrics`` in the text format of Prometheus."""
+    registry = request.app.state.status.metrics.registry
     try:
         text = await run_in_threadpool(generate_latest, registry)
     except (SQLAlchemyError, OSError) as error:
-        return PlainTextResponse(f"cannot be read now ({type(error).__name__})", 503)
+        return PlainTextResponse(f"the metrics cannot be read ({type(error).__name__}); try again later", 503)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

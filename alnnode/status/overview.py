@@ -1,4 +1,4 @@
-"""Figures over all jobs, for people and for monitoring. Reads only."""
+"""Numbers over all jobs, for the status page and for monitoring. Reads only."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 QUANTILES = (0.5, 0.95)
-_SEARCHED = 20_000  # jobs, the newest
-_PREFIX = 6  # characters that a part of an id or digest must have at least
+_SEARCHED = 20_000  # the most recent jobs
+_PREFIX = 6  # minimum length of the beginning of an id or digest
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
-    """What the spool holds of received objects."""
+class StoredObjects:
+    """The received objects in the spool."""
 
     instances: int
     size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationFigures:
-    """Where one destination stands."""
+class DestinationCounts:
+    """The deliveries to one destination, by state."""
 
     name: str
     pending: int
@@ -45,8 +45,8 @@ class DestinationFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
-    """Jobs that came in and ended in one hour."""
+class HourlyJobs:
+    """The numbers of jobs that were opened and that ended in one hour."""
 
     begins: datetime
     opened: int
@@ -54,8 +54,8 @@ class Hour:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How long a job took that ended."""
+class EndedJob:
+    """The durations of a job that ended."""
 
     at: datetime
     waited: float  # s from the first image to the analysis
@@ -63,8 +63,8 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesLine:
-    """What the job list says of a series; nothing of the patient."""
+class SeriesSummary:
+    """A series in the job list; without patient data."""
 
     modality: str
     description: str
@@ -79,18 +79,18 @@ class Overview:
         self._engine = engine
 
     def states(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
+        """Return how many jobs are in each state."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(Job.state, func.count()).group_by(Job.state)).all()
         return {JobState(state): count for state, count in rows}
 
-    def held(self) -> Stock:
-        """How many objects, and how large."""
+    def held(self) -> StoredObjects:
+        """Return the number and size of the received objects."""
         with self._engine.connect() as connection:
-            return Stock(*connection.execute(select(func.count(), func.coalesce(func.sum(Instance.size), 0))).one())
+            return StoredObjects(*connection.execute(select(func.count(), func.coalesce(func.sum(Instance.size), 0))).one())
 
     def oldest(self, now: datetime | None = None) -> dict[JobState, float]:
-        """Age (s) of the oldest job in each state that is no end."""
+        """Return the age (s) of the oldest job in each state that is not final."""
         moment = now or datetime.now(UTC)
         query = select(Job.state, func.min(Job.created_at)).where(Job.state.in_(OPEN)).group_by(Job.state)
         with self._engine.connect() as connection:
@@ -98,7 +98,7 @@ class Overview:
         return {JobState(state): (moment - created).total_seconds() for state, created in rows}
 
     def stages(self, now: datetime | None = None) -> dict[str, dict[float, float]]:
-        """Seconds per stage of the jobs that ended in the last hour, by quantile; a stage that none went through is left out."""
+        """Return the seconds per stage of jobs that ended in the last hour, by quantile; without stages that no job reached."""
         since = (now or datetime.now(UTC)) - timedelta(hours=1)
         query = select(Job.created_at, Job.claimed_at, Job.finished_at).where(Job.finished_at >= since)
         with self._engine.connect() as connection:
@@ -115,8 +115,8 @@ class Overview:
             if values
         }
 
-    def hours(self, count: int = 24, now: datetime | None = None) -> tuple[Hour, ...]:
-        """Jobs opened and ended per hour, the oldest hour first."""
+    def hours(self, count: int = 24, now: datetime | None = None) -> tuple[HourlyJobs, ...]:
+        """Return the numbers of jobs that were opened and ended per hour, the oldest hour first."""
         moment = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
         first = moment - timedelta(hours=count - 1)
         with self._engine.connect() as connection:
@@ -127,10 +127,10 @@ class Overview:
             for at in times:
                 if at is not None:
                     tally[min(count - 1, int((at - first).total_seconds() // 3600))][column] += 1
-        return tuple(Hour(first + timedelta(hours=n), *pair) for n, pair in enumerate(tally))
+        return tuple(HourlyJobs(first + timedelta(hours=n), *pair) for n, pair in enumerate(tally))
 
-    def ended(self, hours: int = 24, now: datetime | None = None, limit: int = 1000) -> tuple[Ended, ...]:
-        """Jobs that were analysed and ended lately, the newest first."""
+    def ended(self, hours: int = 24, now: datetime | None = None, limit: int = 1000) -> tuple[EndedJob, ...]:
+        """Return the jobs that were analysed and ended in the last ``hours``, the newest first."""
         since = (now or datetime.now(UTC)) - timedelta(hours=hours)
         query = select(Job.finished_at, Job.created_at, Job.claimed_at).where(
             Job.finished_at >= since, Job.claimed_at.is_not(None)
@@ -138,35 +138,35 @@ class Overview:
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(Job.finished_at.desc()).limit(limit)).all()
         return tuple(
-            Ended(ended, (claimed - created).total_seconds(), (ended - claimed).total_seconds())
+            EndedJob(ended, (claimed - created).total_seconds(), (ended - claimed).total_seconds())
             for ended, created, claimed in rows
             if ended is not None and claimed is not None
         )
 
-    def series(self, uids: Collection[str]) -> dict[str, SeriesLine]:
-        """Describe series."""
+    def series(self, uids: Collection[str]) -> dict[str, SeriesSummary]:
+        """Return summaries of series by Series Instance UID."""
         query = select(
             Series.series_uid, Series.modality, Series.series_description, Series.calling_ae, Series.last_received_at
         ).where(Series.series_uid.in_(uids))
         with self._engine.connect() as connection:
-            return {row[0]: SeriesLine(row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
+            return {row[0]: SeriesSummary(row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
 
     def find(self, words: str, studies: Collection[str], limit: int = 200) -> tuple[str, ...]:
-        """Ids of jobs of these studies, and of those whose id, UIDs or digests of UIDs are, or begin with, ``words``."""
+        """Return the ids of jobs of these studies, and of jobs whose id, UID or digest of a UID is, or begins with, ``words``."""
         query = select(Job.job_id, Job.study_uid, Job.series_uid).order_by(Job.created_at.desc()).limit(_SEARCHED)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        found = [row.job_id for row in rows if row.study_uid in studies or _is(words, *row)]
+        found = [row.job_id for row in rows if row.study_uid in studies or _matches(words, *row)]
         return tuple(found[:limit])
 
     def commitment_requests(self) -> dict[RequestState, int]:
-        """How many storage commitment requests of senders are in each state."""
+        """Return how many storage commitment requests of senders are in each state."""
         query = select(CommitmentRequest.state, func.count()).group_by(CommitmentRequest.state)
         with self._engine.connect() as connection:
             return {RequestState(state): count for state, count in connection.execute(query)}
 
-    def destinations(self) -> tuple[DestinationFigures, ...]:
-        """Every destination that ever had a delivery."""
+    def destinations(self) -> tuple[DestinationCounts, ...]:
+        """Return the counts of every destination that has deliveries."""
         amounts = [func.sum(case((Delivery.state == state, 1), else_=0)) for state in DeliveryState]
         query = select(Delivery.destination, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
         errors = (
@@ -176,14 +176,14 @@ class Overview:
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(Delivery.destination)).all()
-            last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - rows are no pairs to the type checker
+            last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - to the type checker, rows are not pairs
         return tuple(
-            DestinationFigures(name, pending, committing, sent, failed, at, last.get(name))
+            DestinationCounts(name, pending, committing, sent, failed, at, last.get(name))
             for name, pending, committing, sent, failed, at in rows
         )
 
 
-def _is(words: str, job_id: str, study_uid: str, series_uid: str) -> bool:
+def _matches(words: str, job_id: str, study_uid: str, series_uid: str) -> bool:
     if words in {study_uid, series_uid}:
         return True
     digests = (job_id, name_of(study_uid), name_of(series_uid))

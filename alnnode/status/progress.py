@@ -1,4 +1,4 @@
-"""What workers tell of their work while they do it, for progress and monitoring. Nothing here decides anything."""
+"""The progress of workers: the present step of each job, and counters for monitoring. No decision depends on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """One counter; for probabilities ``label`` is the bundle's digest and ``bin`` the tenth."""
+    """One counter. For probabilities, ``label`` is the digest of the bundle and ``bin`` the tenth of the probability."""
 
     label: str
     bin: int
@@ -34,14 +34,14 @@ class Tally:
     total: float
 
 
-class Figures:
-    """Safe to share between threads and processes. Writing never raises: no job fails for want of a figure."""
+class WorkProgress:
+    """Safe to share between threads and processes. Writing never raises: a missing counter fails no job."""
 
     def __init__(self, engine: Engine) -> None:
         self._writer, self._reader = for_writing(engine), for_single_reads(engine)
 
-    def begin(self, job_id: str, step: str, ended: tuple[str, float] | None) -> None:
-        """Note the step that a job is at now, and how long (s) the one before took."""
+    def begin_step(self, job_id: str, step: str, ended: tuple[str, float] | None) -> None:
+        """Record the present step of a job, and the name and duration (s) of the step before."""
         try:
             with self._writer.begin() as connection:
                 dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -51,18 +51,18 @@ class Figures:
                     .on_conflict_do_update(index_elements=["job_id"], set_={"step": step[:16]})
                 )
                 if ended is not None:
-                    _count(connection, STEP, ended[0], 0, 1, ended[1])
+                    _count(connection, STEP, Tally(ended[0], 0, 1, ended[1]))
         except SQLAlchemyError as error:
             log.warning("step_not_noted", job=job_id, error=type(error).__name__)
 
-    def probabilities(self, bundle_digest: str, values: Sequence[float]) -> None:
-        """Count the probabilities that a bundle gave the nodes of one analysis."""
+    def count_probabilities(self, bundle_digest: str, values: Sequence[float]) -> None:
+        """Count the probabilities of the nodes of one analysis, which the bundle of this digest computed."""
         bins = [min(BINS - 1, int(value * BINS)) for value in values]
         try:
             with self._writer.begin() as connection:
                 for number in sorted(set(bins)):
                     inside = [value for value, own in zip(values, bins, strict=True) if own == number]
-                    _count(connection, PROBABILITY, bundle_digest, number, len(inside), sum(inside))
+                    _count(connection, PROBABILITY, Tally(bundle_digest, number, len(inside), sum(inside)))
         except SQLAlchemyError as error:
             log.warning("probabilities_not_noted", error=type(error).__name__)
 
@@ -73,13 +73,13 @@ class Figures:
             return tuple(Tally(*row) for row in connection.execute(query.order_by(TallyRow.label, TallyRow.bin)))
 
 
-def _count(connection: Connection, kind: str, label: str, number: int, count: int, total: float) -> None:
+def _count(connection: Connection, kind: str, added: Tally) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(
         dialect.insert(TallyRow)
-        .values(kind=kind, label=label[:64], bin=number, count=count, total=total)
+        .values(kind=kind, label=added.label[:64], bin=added.bin, count=added.count, total=added.total)
         .on_conflict_do_update(
             index_elements=["kind", "label", "bin"],
-            set_={"count": TallyRow.count + count, "total": TallyRow.total + total},
+            set_={"count": TallyRow.count + added.count, "total": TallyRow.total + added.total},
         )
     )

@@ -1,4 +1,4 @@
-"""The answer in words, read out of a stored report: the status page shows what the report says, to the letter."""
+"""Read the statements of a stored report: the status page shows exactly the text of the report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-# Conclusion, Finding, Comment; and the containers in which a node is told (Imaging Measurements), DCM.
+# DCM codes: Conclusion, Finding and Comment; and the container that describes each node (Imaging Measurements).
 STATEMENTS, DETAIL = {"121077", "121071", "121106"}, "126010"
 
 
-def read(path: Path) -> list[str]:
-    """Return the statements of a report of this software, in their order; none where the file is gone or is no such report."""
+def read_statements(path: Path) -> list[str]:
+    """Return the statements of a report of this software, in order; none if the file is deleted or is not such a report."""
     try:
         return list(_statements(dcmread(path)))
     except (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, ValueError):

@@ -1,1 +1,1 @@
-"""The HTTP service of the node: DICOMweb, status page, health and metrics."""
+"""The HTTP application: it joins the routes of DICOMweb, the worklist and the status page, and serves them."""

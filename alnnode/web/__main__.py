@@ -1,4 +1,4 @@
-"""``python -m alnnode.web``: the HTTP part of the supervisor; the settings file is named by ``ALNNODE_CONFIG``."""
+"""``python -m alnnode.web``: the HTTP service, a process of the supervisor. ``ALNNODE_CONFIG`` names the settings file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from alnnode.process.supervised import say_ready
 from alnnode.settings import load
 from alnnode.web.server import run
 
-# A search makes thousands of small objects and lets go of all of them; Python's own 700 has it look for cycles among them, and now and then among
-# all attributes in memory, a dozen times in each. benchmarks/qido.py: about a tenth of a search's time.
-COLLECT_AFTER = 50_000  # objects
+# A search allocates and frees thousands of small objects. With Python's default of 700, the garbage collector would run about a dozen times in each
+# search, sometimes over all cached attributes, and take about a tenth of its time (benchmarks/qido.py).
+GC_THRESHOLD = 50_000  # objects
 
 
 def main() -> int:
     """Serve until SIGTERM."""
-    gc.set_threshold(COLLECT_AFTER, 10, 10)
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
     config = os.environ.get("ALNNODE_CONFIG")
     try:
         settings = load(Path(config) if config else None)
         logs.configure(settings.logging)
         run(settings, ready=lambda _: say_ready())
     except AlnnodeError as error:
-        sys.stderr.write(f"the web service does not start: {error}\n")
+        sys.stderr.write(f"cannot start the HTTP service: {error}\n")
         return 1
     return 0
 

@@ -11,45 +11,49 @@ import structlog
 import uvicorn
 
 from alnnode.errors import ServiceError
-from alnnode.receive.scp import silence
+from alnnode.http.http_connection import HttpConnection
+from alnnode.http.http_connection_limits import HttpConnectionLimiter, HttpConnectionLimits
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.web.app import create
-from alnnode.web.connection_limits import Door, Limits
-from alnnode.web.http_connection import Connection
-from alnnode.web.services import Services
+from alnnode.web.services import WebServices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from alnnode.settings import Settings
 
-STOP_LIMIT = 4  # seconds for requests under way
+STOP_LIMIT = 4  # seconds for requests in progress when the service stops
 
 log = structlog.get_logger()
 
 
 def run(settings: Settings, ready: Callable[[int], None]) -> None:
-    """Serve; ``ready`` is called with the port when connections are accepted.
+    """Serve until SIGTERM or SIGINT; call ``ready`` with the port when the service accepts connections.
 
     Raises:
-        ServiceError: the address cannot be listened on, or the certificate cannot be used.
+        ServiceError: the service cannot listen on the address, or the certificate cannot be used.
         SettingsError: the secret of a token cannot be read.
     """
-    silence()
+    silence_libraries()
     listening = listen(settings)
-    opened = Services.open(settings)
+    services = WebServices.open(settings)
     port = listening.getsockname()[1]
     try:
-        server = Server(configure(settings, opened), lambda: ready(port))
+        server = Server(configure(settings, services), lambda: ready(port))
         log.info("web_listening", port=port)
         server.run(sockets=[listening])
     finally:
-        opened.close()
+        services.close()
         listening.close()
     log.info("web_stopped")
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return a socket on the address of the settings; it listens when the server has started."""
+    """Return a socket bound to the address of the settings; the server starts to listen on it.
+
+    Raises:
+        ServiceError: the address is not available.
+    """
     web = settings.web
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(web.host, web.port, type=socket.SOCK_STREAM)[0]
@@ -61,16 +65,20 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def configure(settings: Settings, opened: Services) -> uvicorn.Config:
-    """Return how uvicorn is to serve."""
+def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
+    """Return the configuration of uvicorn.
+
+    Raises:
+        ServiceError: the certificate or its key cannot be used.
+    """
     web = settings.web
     config = uvicorn.Config(
-        create(opened),
+        create(services),
         log_config=None,
-        access_log=False,  # paths hold UIDs
+        access_log=False,  # paths contain UIDs
         server_header=False,
         ws="websockets-sansio",
-        ws_max_size=1 << 16,  # a subscriber has nothing to say
+        ws_max_size=1 << 16,  # bytes; messages of subscribers have no meaning
         loop="asyncio",
         timeout_graceful_shutdown=STOP_LIMIT,
         proxy_headers=False,
@@ -82,24 +90,30 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
         config.load()
     except OSError as error:
         raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
-    # The handshake is made by the connection itself, which is counted and bounded before.
-    door = Door(
-        Limits(web.max_connections, web.max_peer_connections, web.header_timeout, web.body_timeout, web.trusted_proxies)
+    # HttpConnection performs the TLS handshake itself, so that the limiter counts the connection and limits the time before.
+    limiter = HttpConnectionLimiter(
+        HttpConnectionLimits(
+            requests=web.max_connections,
+            peer_requests=web.max_peer_connections,
+            head=web.header_timeout,
+            body=web.body_timeout,
+            proxies=web.trusted_proxies,
+        )
     )
-    config.http_protocol_class = partial(Connection, door, config.ssl)  # type: ignore[assignment]  # uvicorn only calls it
+    config.http_protocol_class = partial(HttpConnection, limiter, config.ssl)  # type: ignore[assignment]  # uvicorn only calls it
     config.ssl = None
     return config
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Calls ``ready`` when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start the server, then call ``ready``."""
         await super().startup(sockets)
         if self.started:
             self._ready()

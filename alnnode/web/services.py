@@ -1,103 +1,80 @@
-"""What the routes of the HTTP service work with."""
+"""Open what the HTTP service works with: the services of every package that has routes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
-from alnnode.dicomweb.attribute_index import Attributes
-from alnnode.dicomweb.catalogue import Catalogue
+from alnnode.dicomweb.services import DicomwebServices
+from alnnode.http.access import AccessControl
+from alnnode.http.request_context import HttpServices
 from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.spool.spool import Spool
-from alnnode.task_queue import Producer
-from alnnode.web.access import Access, Principal
-from alnnode.worklist.subscriptions import Subscriptions
-from alnnode.worklist.worklist import Worklist
+from alnnode.status.services import StatusServices
+from alnnode.worklist.services import WorkitemJobs, WorklistServices
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
-    from starlette.requests import HTTPConnection
 
     from alnnode.settings import Settings
 
 
 @dataclass(frozen=True)
-class Services:
-    """The rooms of the node that the web room uses, opened once per process."""
+class WebServices:
+    """Opened once per process, and closed after the application has ended.
+
+    Attributes:
+        settings: of the node.
+        engine: the database.
+        acceptor: stores received objects, and writes their rows in a thread.
+        trail: the audit trail.
+        http: the access control.
+        dicomweb: for DICOMweb.
+        worklist: for UPS-RS and the performer of workitems.
+        status: for the status page, the health checks and the metrics.
+    """
 
     settings: Settings
     engine: Engine
-    jobs: Jobs
-    spool: Spool
-    catalogue: Catalogue
-    attributes: Attributes
     acceptor: Acceptor
-    producer: Producer
-    access: Access
     trail: Trail
-    worklist: Worklist
-    subscriptions: Subscriptions
+    http: HttpServices
+    dicomweb: DicomwebServices
+    worklist: WorklistServices
+    status: StatusServices
 
     @classmethod
-    def open(cls, settings: Settings) -> Services:
+    def open(cls, settings: Settings) -> WebServices:
         """Open the database and the spool.
 
         Raises:
             SettingsError: the secret of a token cannot be read.
         """
-        access = Access(settings.web)
+        access = AccessControl(settings.web)
         database = engine.create(settings.database_url, settings.database.pool_size)
-        jobs, spool = Jobs(database), Spool(settings.node.data_dir / "spool")
+        spool = Spool(settings.node.data_dir / "spool")
+        acceptor = Acceptor(settings, ReceivedSeries(database), spool)
+        dicomweb = DicomwebServices.open(settings, database, spool, acceptor)
+        jobs = WorkitemJobs(Jobs(database), OperatorActions(database))
+        worklist = WorklistServices.open(settings, database, spool, acceptor, jobs)
         return cls(
             settings=settings,
             engine=database,
-            jobs=jobs,
-            spool=spool,
-            catalogue=Catalogue(database),
-            attributes=Attributes(spool),
-            acceptor=Acceptor(settings, jobs, spool),
-            producer=Producer(settings),
-            access=access,
+            acceptor=acceptor,
             trail=Trail(settings),
-            worklist=Worklist(database, spool),
-            subscriptions=Subscriptions(database),
+            http=HttpServices(settings.web, access),
+            dicomweb=dicomweb,
+            worklist=worklist,
+            status=StatusServices.open(settings, database, dicomweb, worklist),
         )
 
     def close(self) -> None:
-        """Record what was accepted, and close."""
+        """Write the rows of accepted objects and the audit messages, and close the database."""
         self.acceptor.close()
-        self.producer.close()
         self.trail.close()
         self.engine.dispose()
-
-
-def services(connection: HTTPConnection) -> Services:
-    """Return the services of the application that answers this request."""
-    return cast("Services", connection.app.state.services)
-
-
-def principal(connection: HTTPConnection) -> Principal:
-    """Return who asks; the guard let nobody else through."""
-    return cast("Principal", connection.state.principal)
-
-
-def root(connection: HTTPConnection) -> str:
-    """Return the URL of the DICOMweb service, without a slash at the end.
-
-    It is `public_url`, or else the address at which the request arrived. The client's Host header is not believed: what it names would end in
-    answers that others keep.
-    """
-    configured = services(connection).settings.web.public_url
-    return f"{configured or _own(connection)}/dicom-web"
-
-
-def _own(connection: HTTPConnection) -> str:
-    host, port = connection.scope.get("server") or ("127.0.0.1", None)
-    if connection.headers.get("host", "").partition(":")[0] == "localhost" and host in {"127.0.0.1", "::1"}:
-        host = "localhost"  # the same place, and to a browser another origin
-    scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
-    place = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{place}" if port in {None, 80 if scheme == "http" else 443} else f"{scheme}://{place}:{port}"

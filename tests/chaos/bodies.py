@@ -10,9 +10,10 @@ import marked
 import numpy as np
 from web_service import BOUNDARY, body
 
-from alnnode import phantom
-from alnnode.dicomweb import multipart, stow, stow_json
-from alnnode.dicomweb.stow_outcome import Outcome
+from alnnode import multipart, phantom
+from alnnode.dicomweb import stow_json
+from alnnode.dicomweb.part_storage import PartStorage
+from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import RejectedObject
 from alnnode.imaging.series import read_volume
 from alnnode.locate import marks
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom import Dataset
+
+    from alnnode.receive.acceptor import StoreRequest
 
 UID = "2.25.4711"
 PART = 1 << 20  # bytes of a part, at most
@@ -66,11 +69,11 @@ class MarkSeeds:
         self.objects = [marked.encoded(one) for one in made]
 
 
-class Door:
-    """Stands for the acceptor: reads the header of what it is given, and keeps nothing."""
+class HeaderReader:
+    """Replaces the acceptor: reads the header of each object, and stores nothing."""
 
-    def take(self, data: Any, syntax: str, sender: str, *_: object) -> Any:
-        return header.read(bytes(data), syntax, sender)
+    def store(self, data: Any, request: StoreRequest) -> Any:
+        return header.read(bytes(data), request.transfer_syntax, request.calling_ae)
 
 
 class BodyTries:
@@ -125,18 +128,19 @@ class BodyTries:
         return b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
 
     def _store(self, content: bytes, *, as_json: bool) -> None:
-        outcome = Outcome()
+        request = StowRequest(HeaderReader(), "FUZZ", None)
+        outcome = request.outcome
 
         async def stream() -> AsyncIterator[bytes]:
             for start in range(0, len(content), 4096):
                 yield content[start : start + 4096]
 
         async def store() -> None:
-            parts = multipart.parts(stream(), BOUNDARY, self._folder, PART)
+            parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
-                await stow_json.store(Door(), parts, self._folder, "FUZZ", None, outcome)
+                await stow_json.store(request, parts, self._folder)
             else:
-                await stow.Store(Door(), "FUZZ", None, outcome).all(parts)
+                await PartStorage(request).store_all(parts)
 
         asyncio.run(store())
         if outcome.fault is not None or outcome.failed:

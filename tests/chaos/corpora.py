@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING
 import pydicom.data
 from pydicom.filereader import read_file_meta_info
 
-from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
-from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.attribute_index import AttributeIndex
 from alnnode.errors import NotAnalysable, RejectedObject
 from alnnode.imaging import decode, part10
 from alnnode.imaging.frames import Frame
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
-from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.scp import silence
+from alnnode.receive.acceptor import Acceptor, StoreRequest
+from alnnode.receive.library_logging import silence_libraries
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.settings import load
 from alnnode.spool.spool import Spool
 
@@ -91,9 +91,10 @@ def split(path: Path) -> tuple[bytes, str]:
 def door(path: Path, settings: Settings) -> str:
     """Outcome at the door, of a node that has nothing yet."""
     with tempfile.TemporaryDirectory() as folder:
-        acceptor = Acceptor(settings, Jobs(engines.create(settings.database_url)), Spool(Path(folder)))
+        acceptor = Acceptor(settings, ReceivedSeries(engines.create(settings.database_url)), Spool(Path(folder)))
         try:
-            acceptor.accept(*split(path), "CORPUS")
+            data, syntax = split(path)
+            acceptor.store(data, StoreRequest(syntax, "CORPUS"))
         except RejectedObject as error:
             return f"refused, 0x{error.status:04X}"
         else:
@@ -141,10 +142,12 @@ def searched(path: Path) -> str:
         target = Path(folder) / "objects" / "one.dcm"
         spool = Spool(Path(folder))
         target.write_bytes(path.read_bytes())
-        one = SimpleNamespace(path="objects/one.dcm", at=datetime.now(UTC))
-        found = Attributes(spool)
+        one = SimpleNamespace(path="objects/one.dcm", stored_at=datetime.now(UTC))
+        found = AttributeIndex(spool)
         return (
-            "read" if all(part[0] is not None for part in (found.of_series([one]), found.of_instances([one]))) else "left out"
+            "read"
+            if all(part[0] is not None for part in (found.series_attributes([one]), found.instance_attributes([one])))
+            else "left out"
         )
 
 
@@ -184,7 +187,7 @@ def isolated(work: Callable[[], str]) -> str:
 
 def run(everything: list[Path], folder: Path) -> Tally:
     """Try all; what the door needs is kept below a folder of ours."""
-    silence()
+    silence_libraries()
     warnings.simplefilter("ignore")
     start, tally = time.monotonic(), Tally(len(everything))
     config = folder / "config.toml"

@@ -40,18 +40,18 @@ from odd_objects import BAD
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless, RTStructureSetStorage
 
-from alnnode import report
+from alnnode import multipart, report
 from alnnode.audit.trail import patient_in
 from alnnode.db import schema
 from alnnode.dicomweb import attribute_index as attributes
-from alnnode.dicomweb import dicom_json, matching, multipart, stow, wado
+from alnnode.dicomweb import dicom_json, matching, part_storage, wado, wado_metadata
 from alnnode.errors import AlnnodeError, NotAnalysable, RejectedObject
 from alnnode.imaging import series, stored_image
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.receive import header
 from alnnode.receive.file_meta import data_set_offset
-from alnnode.receive.scp import silence
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.spool.spool import Spool
 from chaos.bodies import BodyTries, MarkSeeds
 
@@ -62,7 +62,7 @@ BATCH = 200  # tries
 LIMIT = 20  # seconds for one try
 MEMORY = 8 << 30  # bytes of address space
 SHARE = 0.25  # of the minutes, for the listener
-REFUSALS = (AlnnodeError, stored_image.DamagedImageError, stored_image.NoSuchFrameError, matching.BadQueryError)
+REFUSALS = (AlnnodeError, stored_image.DamagedImageError, stored_image.NoSuchFrameError, matching.InvalidQueryError)
 SYNTAXES = (
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2",
@@ -153,7 +153,7 @@ class Tries(BodyTries):
 
     def file_head(self) -> None:
         """Head of a file that comes by STOW-RS."""
-        stow._head(memoryview(self.spoilt(self._random.choice(self._seeds.objects))))
+        part_storage._head(memoryview(self.spoilt(self._random.choice(self._seeds.objects))))
 
     def body(self) -> None:
         """A multipart body."""
@@ -163,7 +163,7 @@ class Tries(BodyTries):
             async def stream():
                 yield self.spoilt(data)
 
-            async for part in multipart.parts(stream(), "b", self._seeds.folder, 1 << 20):
+            async for part in multipart.read_parts(stream(), "b", self._seeds.folder, 1 << 20):
                 part.close()
 
         try:
@@ -198,9 +198,9 @@ class Tries(BodyTries):
     def attributes(self) -> None:
         """What searches find; one object that cannot be read must not spoil them."""
         path = self._object()
-        held = [type("Held", (), {"path": path.name, "at": datetime.now(UTC)})]
-        found = attributes.Attributes(self._spool_of())
-        shown = [found.of_series(held), found.of_instances(held), found.further(path.name, FURTHER)]
+        held = [type("Held", (), {"path": path.name, "stored_at": datetime.now(UTC)})]
+        found = attributes.AttributeIndex(self._spool_of())
+        shown = [found.series_attributes(held), found.instance_attributes(held), found.read_attributes(path.name, FURTHER)]
         json.loads(dicom_json.dumps(shown), parse_constant=_no_json)
 
     def _spool_of(self) -> Spool:
@@ -212,7 +212,7 @@ class Tries(BodyTries):
     def metadata(self) -> None:
         """The whole object as JSON; the service leaves out what raises, whatever it is."""
         try:
-            text = dicom_json.dumps(wado._document(self._object(), "http://node"))
+            text = dicom_json.dumps(wado_metadata._document(self._object(), "http://node"))
         except wado.UNREADABLE as error:
             raise RejectedObject(0, "") from error
         json.loads(text, parse_constant=_no_json)
@@ -359,7 +359,7 @@ def _unharmed(node: Listener, threads: Path, before: int) -> list[str]:
 def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Fuzz the readers for so long."""
     seeds, outcomes, findings = Seeds(folder), Counter(), []
-    silence()
+    silence_libraries()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     until, number = time.monotonic() + seconds, 0

@@ -70,7 +70,7 @@ def run(target: str, seconds: float, seed: int) -> None:
 
 def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
     """Return what a target begins with, and what reads it."""
-    from alnnode.dicomweb import stow
+    from alnnode.dicomweb import part_storage
     from alnnode.locate import marks
     from alnnode.receive import header
     from alnnode.receive.file_meta import data_set_offset
@@ -91,7 +91,7 @@ def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], obje
             [data[data_set_offset(memoryview(data)) :] for data in whole],
             lambda data: header.read(data, "1.2.840.10008.1.2.1", "FUZZ"),
         ),
-        "file_head": (whole, lambda data: stow._head(memoryview(data))),
+        "file_head": (whole, lambda data: part_storage._head(memoryview(data))),
         "marks": (seeds.marks.objects, read_marks),
         "json": ([tries._document(image)], read_json),
     }

@@ -19,15 +19,15 @@ def acknowledge_before_fsync() -> None:
     """Success is answered while the bytes are still in memory."""
     from alnnode.receive.acceptor import Acceptor
 
-    keep = Acceptor._keep
+    store = Acceptor._store
 
     def later(self: Any, row: Any, content: Any) -> None:
         data = bytes(content)
-        timer = threading.Timer(4 * DELAY, lambda: keep(self, row, data))
+        timer = threading.Timer(4 * DELAY, lambda: store(self, row, data))
         timer.daemon = True
         timer.start()
 
-    Acceptor._keep = later
+    Acceptor._store = later
 
 
 def enqueue_before_commit() -> None:
@@ -35,23 +35,23 @@ def enqueue_before_commit() -> None:
     import os
     from pathlib import Path
 
-    from alnnode.analyse import jobs
+    from alnnode.receive import received_series
     from alnnode.records import JobState
     from alnnode.settings import load
     from alnnode.task_queue import Producer
 
-    move = jobs.move
+    change_state = received_series.change_state
 
     def early(connection: Any, job_id: str, expected: JobState, state: JobState, *guards: Any, **values: Any) -> bool:
-        moved = move(connection, job_id, expected, state, *guards, **values)
-        if not moved or (expected, state) != (JobState.RECEIVING, JobState.READY):
-            return moved
+        changed = change_state(connection, job_id, expected, state, *guards, **values)
+        if not changed or (expected, state) != (JobState.RECEIVING, JobState.READY):
+            return changed
         config = os.environ.get("ALNNODE_CONFIG") or sys.argv[sys.argv.index("--config") + 1]
-        Producer(load(Path(config))).analyse(job_id)
+        Producer(load(Path(config))).enqueue_analysis(job_id)
         time.sleep(DELAY)  # a commit may take as long
         return False
 
-    jobs.move = early
+    received_series.change_state = early
 
 
 def random_uids() -> None:
@@ -65,15 +65,15 @@ def quote_a_name() -> None:
     """A line of the log names the patient."""
     import structlog
 
-    from alnnode.receive.scp import Receiver
+    from alnnode.receive.association_events import AssociationEvents
 
-    store = Receiver._store
+    store = AssociationEvents._store
 
     def telling(self: Any, event: Any) -> Any:
         structlog.get_logger("alnnode").debug("stored", patient=str(event.dataset.get("PatientName")))
         return store(self, event)
 
-    Receiver._store = telling
+    AssociationEvents._store = telling
 
 
 def raise_a_name() -> None:

@@ -1,8 +1,8 @@
-"""A real worker process around an analyst that only does as files in a folder tell it.
+"""A real worker process whose analyst follows orders: files in a folder.
 
-``python fake_worker.py analyse|deliver``; ``ALNNODE_CONFIG`` names the settings, ``FAKE_ORDERS`` the folder:
-``hold`` waits while it is there, ``die`` kills the process with SIGKILL, ``starve`` leaves it without memory, and as with torch what was
-not loaded then never is in that process. Each run leaves ``run-N`` with its process id.
+``python fake_worker.py analyse|deliver``; ``ALNNODE_CONFIG`` names the settings, ``FAKE_ORDERS`` the folder. While ``hold`` exists, the
+analysis waits. ``die`` kills the process with SIGKILL. ``starve`` raises `MemoryError`, and then `ImportError` in every later analysis of
+the process, like torch after an interrupted import. Each run writes ``run-N`` with its process id.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from alnnode import logs
 from alnnode.records import ObjectRole, ResultObject
 from alnnode.settings import load
 from workers import analysing
-from workers.analyst import Runtime
 from workers.app import create, run
+from workers.runtime import Runtime
 
 LEASE = timedelta(seconds=2)
-DELIVERY_LEASE = timedelta(seconds=8)  # nothing renews it, and on a busy machine a delivery may stand still for a while
+DELIVERY_LEASE = timedelta(seconds=8)  # nothing renews it, and on a busy machine a delivery may pause for seconds
 
 
 class FakeAnalyst:
-    """Small objects whose UIDs and bytes follow from the input."""
+    """Returns small objects whose UIDs and bytes depend only on the input."""
 
     digest = "0" * 64
     arithmetic = "none"

@@ -1,4 +1,4 @@
-"""What brokers and databases do to a node: a password and TLS, redelivery, restarts in the middle; real Redis, Celery and PostgreSQL."""
+"""Faults of broker and database: a password and TLS, redelivery, restarts during work; real Redis, Celery and PostgreSQL."""
 
 import os
 import signal
@@ -23,7 +23,8 @@ from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.errors import ServiceError
-from alnnode.receive.acceptor import Acceptor
+from alnnode.receive.acceptor import Acceptor, StoreRequest
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Node as NodeSettings
 from alnnode.settings import Settings
@@ -56,7 +57,7 @@ def make_node(tmp_path, pacs):
 
 
 class Door:
-    """One address before servers that come and go: connections go to the ``target`` of their moment."""
+    """A proxy with one address: a new connection goes to the present ``target``."""
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -97,7 +98,7 @@ class Door:
 
 
 class TlsDoor(Door):
-    """A TLS port before a plain one: the Redis of the wheel has no TLS of its own."""
+    """A TLS proxy: the Redis in the wheel has no TLS."""
 
     def __init__(self, port: int, pair) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -154,7 +155,7 @@ def test_a_broker_with_a_password_behind_tls(tmp_path, monkeypatch, capfd, make_
 
 
 class Server:
-    """A Redis with a folder of its own."""
+    """A Redis with its own folder."""
 
     def __init__(self, folder, *arguments) -> None:
         folder.mkdir()
@@ -210,7 +211,7 @@ def test_a_message_that_redis_hands_out_again_while_its_job_runs_changes_nothing
     client = redis.Redis(unix_socket_path=str(node.settings.redis_socket))
     job = node.series()
     wait_for(node.runs)
-    # As if the visibility timeout was over: what any consumer's kombu then does, every hundred seconds.
+    # As if the visibility timeout had ended: then the kombu of any consumer does this every hundred seconds.
     (tag,) = client.zrange("unacked_index", 0, -1)
     client.zadd("unacked_index", {tag: 1.0})
     with Connection(node.settings.broker_url) as another:
@@ -242,7 +243,7 @@ def test_a_worker_that_is_told_to_stop_finishes_its_job_and_takes_no_other(make_
     os.kill(worker, signal.SIGTERM)
     client = redis.Redis(unix_socket_path=str(node.settings.redis_socket))
     wait_for(lambda: client.llen("analyse") == 1)
-    assert alive(worker), "it does not wait for its job"
+    assert alive(worker), "the worker does not wait for its job"
     (node.orders / "hold").unlink()
     assert node.end(first).state is JobState.DELIVERED
     wait_for(lambda: node.workers["analyse"].pid is None)
@@ -262,15 +263,15 @@ def test_postgresql_restarts_while_rows_are_committed(tmp_path) -> None:
         schema.migrate(url)
         jobs, spool = Jobs(engines.create(url)), Spool(tmp_path / "spool")
         settings = Settings(node=NodeSettings(data_dir=tmp_path), database={"url": url}, retention={"min_free_mb": 0})
-        acceptor = Acceptor(settings, jobs, spool)
+        acceptor = Acceptor(settings, ReceivedSeries(engines.create(url)), spool)
         try:
             with engines.create(url).connect() as other:
                 other.execute(text("LOCK TABLE instances"))
                 for number in range(5):
-                    acceptor.accept(dicom_objects.data_set(dicom_objects.ct(number)), "1.2.840.10008.1.2.1", "CT1")
+                    acceptor.store(dicom_objects.data_set(dicom_objects.ct(number)), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
                 waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
                 with engines.for_single_reads(engines.create(url)).connect() as looking:
-                    wait_for(lambda: looking.execute(waiting).scalar_one())  # the recorder, in the middle of its transaction
+                    wait_for(lambda: looking.execute(waiting).scalar_one())  # the recorder, inside its transaction
                 old = server.get_pid()
                 os.kill(old, signal.SIGQUIT)
                 wait_for(lambda: not alive(old))

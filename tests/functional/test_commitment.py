@@ -1,4 +1,4 @@
-"""Storage commitment in both directions: real listeners, real peers, answers on the same and on other associations, lost and late ones."""
+"""Storage commitment as SCP and SCU: real listeners and peers; answers on the same and on other associations, lost and late."""
 
 import json
 import threading
@@ -14,29 +14,33 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from stages import TERMS
 from typer.testing import CliRunner
 from viewers import orthanc
 
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.cli.app import app
 from alnnode.clients.commitment_scu import read_request, read_result
 from alnnode.db import engine, schema
 from alnnode.db.rows import ResultRow
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.deliver.commitments import MAX_RESENDS, Commitments
-from alnnode.receive.acceptor import Acceptor
-from alnnode.receive.commitment_requests import Requests
+from alnnode.receive.acceptor import Acceptor, StoreRequest
+from alnnode.receive.commitment_requests import CommitmentRequests
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole
+from alnnode.retention.file_retention import FileExpiry, FileRetention
 from alnnode.settings import Destination, load
 from alnnode.status.overview import Overview
 from workers import delivering
-from workers.analyst import Runtime
+from workers.runtime import Runtime
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMAGE = dicom_objects.ct(1)
 
 
 class Peer:
-    """A PACS and a router: keeps results that it is told, and answers questions as ``answer`` says, on its own association or the same.
+    """A PACS and a router: records the results that it receives, and answers requests as ``answer`` says, on the same association or its own.
 
     Attributes:
         results: what the node told, with whether its association was the peer's own.
@@ -93,7 +97,7 @@ class Peer:
 
     def _reply(self, association, transaction, objects) -> None:
         if self.answer == "same":
-            wait_for(lambda: not association._is_paused)  # its answer to the question is out
+            wait_for(lambda: not association._is_paused)  # its response to the request is sent
             self.report(association, transaction, objects)
             return
         with self.associated(role=True) as other:
@@ -152,7 +156,7 @@ def reasons(result) -> dict[str, int]:
 def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'alnnode.db'}"
     schema.migrate(url)
-    requests, overview = Requests(engine.create(url)), Overview(engine.create(url))
+    requests, overview = CommitmentRequests(engine.create(url)), Overview(engine.create(url))
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=31)
     one, other, _, new = (
@@ -162,7 +166,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
     requests.answered(one, 0)
     requests.given_up(other, "deaf")
     requests.answered(new, 0)
-    assert requests.purge() == 2
+    assert requests.delete_old() == 2
     assert overview.commitment_requests() == {RequestState.PENDING: 1, RequestState.ANSWERED: 1}
 
 
@@ -171,7 +175,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
 
 @pytest.fixture
 def node(tmp_path):
-    """A listener, and a peer that may ask it."""
+    """A listener, and a peer that may request commitment."""
     url, port = f"sqlite:///{tmp_path / 'alnnode.db'}", free_port()
     schema.migrate(url)
     listener = Listener(
@@ -198,7 +202,7 @@ def test_what_is_held_is_committed_on_the_same_association(node) -> None:
         wait_for(lambda: peer.results)
         kind, result, own = peer.results.pop()
         assert (kind, set(result.committed), result.failed, own) == (1, set(references), (), False)
-        # Damaged, of another class, never sent: each has its reason, and the rest is committed.
+        # Objects that are damaged, of another class, or never sent have their failure reasons; the others are committed.
         damaged = listener.spool.path(listener.spool.object_path(images[0].SeriesInstanceUID, images[0].SOPInstanceUID))
         data = bytearray(damaged.read_bytes())
         data[-1] ^= 1
@@ -222,7 +226,7 @@ def test_who_may_ask_and_what_is_a_question(node) -> None:
         assert ask(association, [(CTImageStorage, "1.2.3")], instance="1.2.3") == 0x0112
         assert ask(association, []) == 0x0115
         assert ask(association, [(CTImageStorage, "../../etc")]) == 0x0115
-        # The same question again is answered again; another one under its Transaction UID is not.
+        # A repeated request is answered again; a request for other objects with the same Transaction UID fails.
         for objects, failure in ((["1.2.3"], 0x0112), (["1.2.3"], 0x0112), (["1.2.4"], 0x0131)):
             assert ask(association, [(CTImageStorage, one) for one in objects], uid) == 0
             wait_for(lambda: peer.results)
@@ -237,14 +241,14 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
         transaction = generate_uid(prefix=None)
         peer.refuse = 1
         assert ask(association, [(CTImageStorage, IMAGE.SOPInstanceUID)], transaction) == 0
-    # Nobody listens where the settings say, and the listener that took the question is killed.
+    # The requester does not listen at its configured port, and the listener that received the request is killed.
     wait_for(lambda: "commitment_deferred" in listener.log.read_text())
     assert requests.commitment_requests() == {RequestState.PENDING: 1}
     listener.processes[0].kill()
     listener.start()
     peer.refuse = 0
     peer.start()
-    wait_for(lambda: peer.results, 150)  # a try that the kill met is made again when its lease of two minutes is over
+    wait_for(lambda: peer.results, 150)  # an attempt that the kill interrupted is repeated after its lease of two minutes
     kind, result, own = peer.results.pop()
     assert (kind, result.transaction_uid, own) == (1, transaction, True)
     wait_for(lambda: requests.commitment_requests() == {RequestState.ANSWERED: 1})
@@ -255,7 +259,7 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
 
 
 class Bench:
-    """One job with three results on its way to a PACS that is to commit them; a listener for what the PACS has to say."""
+    """One job with three results that a PACS is to commit, and a listener for the answers of the PACS."""
 
     def __init__(self, folder, port, title="PACS") -> None:
         url = f"sqlite:///{folder / 'alnnode.db'}"
@@ -267,15 +271,17 @@ class Bench:
         )
         self.settings = settings.model_copy(update={"destinations": (pacs,)})
         self.runtime = Runtime(self.settings)
-        self.jobs = self.runtime.jobs
-        acceptor = Acceptor(settings, self.jobs, self.listener.spool)
-        acceptor.accept(dicom_objects.data_set(IMAGE), EXPLICIT, "CT1")
+        self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
+        self.database = engine.create(url)
+        self.operator, received = OperatorActions(self.database), ReceivedSeries(self.database)
+        acceptor = Acceptor(settings, received, self.listener.spool)
+        acceptor.store(dicom_objects.data_set(IMAGE), StoreRequest(EXPLICIT, "CT1"))
         acceptor.close()
-        (self.job,) = self.jobs.complete_due(settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
+        (self.job,) = received.complete_due(settings.completion, lambda _: None, datetime.now(UTC) + timedelta(days=1))
         self._analyse()
 
     def _analyse(self) -> None:
-        claim = self.jobs.claim(self.job, timedelta(minutes=1), 3, bundle_digest="b", settings_digest="s")
+        claim = self.jobs.claim(self.job, TERMS)
         rows = []
         for number in range(3):
             result = dicom_objects.ct(number, series="2.25.77")
@@ -284,7 +290,7 @@ class Bench:
             path = self.listener.spool.put_result(self.job, result.SOPInstanceUID, data)
             names = (SecondaryCaptureImageStorage, result.SOPInstanceUID, "2.25.77", result.StudyInstanceUID, EXPLICIT)
             rows.append(ResultRow(number, ObjectRole.CAPTURE, *names, sha256(data), path))
-        assert self.jobs.analysed(self.job, claim.attempt, rows, {"pacs": ("capture",)})
+        assert self.jobs.analysed(claim, rows, {"pacs": ("capture",)})
         self.uids = [row.sop_instance_uid for row in rows]
 
     def ask_at_most(self, attempts: int) -> None:
@@ -293,8 +299,8 @@ class Bench:
         self.runtime.settings = self.settings.model_copy(update={"destinations": (patient,)})
 
     def turn(self) -> None:
-        """What the sweep and the worker do once."""
-        for delivery in self.jobs.due_deliveries():
+        """Do once what the sweep and the delivering worker do."""
+        for delivery in self.deliveries.due():
             delivering.deliver(delivery, self.runtime)
 
     def until(self, condition, seconds=30):
@@ -314,7 +320,8 @@ class Bench:
 
     def purged(self) -> int:
         later = datetime.now(UTC) + timedelta(days=1)
-        return self.jobs.purge(later, later, self.listener.spool.delete)
+        files = FileRetention(self.database, self.listener.spool, self.runtime.trail)
+        return files.delete_expired(FileExpiry(later, later, later))
 
 
 def part10(dataset) -> bytes:
@@ -377,7 +384,7 @@ def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
     assert "1 objects were not committed" in made.delivery.last_error
     assert "no such object instance (0x0112)" in made.delivery.last_error
     assert made.state is JobState.ANALYSED
-    made.jobs.move_deliveries("pacs", datetime.now(UTC))  # as if the wait was over
+    made.deliveries.reschedule("pacs", datetime.now(UTC))  # as if the wait had ended
     made.until(lambda: made.state is JobState.DELIVERED)
     assert sorted(peer.stored) == sorted([*made.uids, made.uids[1]])
     assert len(peer.asked) == 2
@@ -396,8 +403,8 @@ def test_what_is_never_committed_fails_with_the_reason_and_a_person_can_retry_it
     assert made.jobs.get(made.job).reason == (
         "destination pacs refused: 1 of 3 objects are not committed though they were sent 4 times: no such object"
     )
-    assert made.jobs.retry(made.job) is JobState.ANALYSED
-    # An answer that comes late still counts, and one that nobody asked for does not.
+    assert made.operator.retry(made.job) is JobState.ANALYSED
+    # A late answer counts; an answer without a request does not.
     assert commitments.answered("2.25.0", set(made.uids), {}, now)
     assert made.state is JobState.DELIVERED
     assert not commitments.answered("2.25.99", set(made.uids), {}, now)
@@ -408,10 +415,10 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_counts(bench) -> None:
     peer.answer = "never"
     made.turn()
     made.until(lambda: len(peer.asked) == 2)
-    made.listener.start()  # a restart: nothing of the questions was in a process
+    made.listener.start()  # a restart: the requests are in the database, not in a process
     with peer.associated(role=True) as association:
         objects = [(SecondaryCaptureImageStorage, uid) for uid in made.uids]
-        assert peer.report(association, "1.2.3", objects) == 0, "a stranger's answer is taken and changes nothing"
+        assert peer.report(association, "1.2.3", objects) == 0, "the answer of a stranger is refused"
         assert made.delivery.state is DeliveryState.COMMITTING
         assert peer.report(association, peer.asked[0], objects) == 0
         assert peer.report(association, peer.asked[0], objects) == 0
@@ -424,12 +431,12 @@ def test_a_pacs_that_never_answers_fails_the_delivery_and_a_person_can_retry_it(
     made.ask_at_most(3)
     peer.answer = "never"
     made.until(lambda: made.state is JobState.FAILED)
-    assert "took 3 storage commitment questions and answered none" in made.jobs.get(made.job).reason
+    assert "accepted 3 storage commitment requests and answered none" in made.jobs.get(made.job).reason
     assert len(peer.asked) == 3
     made.ask_at_most(100)
     made.listener.start()
     peer.answer = "other"
-    made.jobs.retry(made.job)
+    made.operator.retry(made.job)
     made.until(lambda: made.state is JobState.DELIVERED)
     assert len(peer.stored) == 2 * len(made.uids)
 
@@ -440,7 +447,7 @@ def test_an_answer_of_which_something_is_left_open_begins_the_count_again(bench)
     peer.answer = "never"
     made.until(lambda: len(peer.asked) == 2)
     now = datetime.now(UTC)
-    assert made.runtime.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
+    assert made.runtime.tables.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
     made.until(lambda: len(peer.asked) == 4)
     assert made.state is JobState.ANALYSED
     made.until(lambda: made.state is JobState.FAILED)

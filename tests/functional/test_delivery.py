@@ -1,4 +1,4 @@
-"""Faults on the way from a job to the PACS: real Redis, real worker processes, a real SCP; only the analysis is a stand-in."""
+"""Faults between a job and the PACS: real Redis, real worker processes and a real SCP; only the analysis is a stand-in."""
 
 import os
 import signal
@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from alnnode.analyse import overdue
 from alnnode.analyse.jobs import Jobs
-from alnnode.db import engine, schema
+from alnnode.analyse.operator_actions import OperatorActions
+from alnnode.db import engine, requeue, schema
 from alnnode.db.rows import NewInstance, SeriesFacts
+from alnnode.deliver.deliveries import Deliveries
 from alnnode.errors import ServiceError
 from alnnode.node import private_redis
 from alnnode.process.supervised import Part
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import load
 from alnnode.task_queue import ANALYSE, DELIVER, Producer
@@ -42,7 +44,7 @@ def wait_for(condition, seconds: float = 60):
 
 
 class Pacs:
-    """Receives on loopback; ``statuses`` are answered one by one before success."""
+    """A C-STORE SCP on loopback; it answers each of ``statuses`` once before it answers success."""
 
     def __init__(self, port: int = 0) -> None:
         self.received: list[tuple[str, bytes]] = []
@@ -90,7 +92,9 @@ class Node:
         )
         self.settings = load(self.config)
         schema.migrate(self.settings.database_url)
-        self.jobs = Jobs(engine.create(self.settings.database_url, 5))
+        database = engine.create(self.settings.database_url, 5)
+        self.jobs, self.received, self.deliveries = Jobs(database), ReceivedSeries(database), Deliveries(database)
+        self.operator = OperatorActions(database)
         self.producer = Producer(self.settings)
         self.redis = Part(
             "redis",
@@ -122,14 +126,14 @@ class Node:
             self._sweep.start()
 
     def _sweeping(self) -> None:
-        """What `ingest.sweep` does with jobs; its own tests are elsewhere."""
+        """Do what the sweep does with jobs and deliveries; its own tests are elsewhere."""
         while not self._stop.wait(0.1):
             try:
                 lost = self.jobs.lost(queued=lambda: self.producer.queued(ANALYSE))
-                for job in (*self.jobs.complete_due(self.settings.completion, lambda _: None), *lost):
-                    self.producer.analyse(job)
-                for delivery in self.jobs.due_deliveries(queued=lambda: self.producer.queued(DELIVER)):
-                    self.producer.deliver(delivery)
+                for job in (*self.received.complete_due(self.settings.completion, lambda _: None), *lost):
+                    self.producer.enqueue_analysis(job)
+                for delivery in self.deliveries.due(queued=lambda: self.producer.queued(DELIVER)):
+                    self.producer.enqueue_delivery(delivery)
             except ServiceError:
                 continue
 
@@ -138,14 +142,14 @@ class Node:
         if self._sweep.is_alive():
             self._sweep.join()
         for part in (*self.workers.values(), self.redis):
-            part.wait(0)  # no time to stop: that is tested with the whole node
+            part.wait(0)  # killed at once; the orderly stop is tested with the complete node
 
     def series(self) -> str:
         """Receive one series of one image; return its job's id when there is one."""
         self._number += 1
         uid = f"1.2.3.{self._number}"
         now = datetime.now(UTC)
-        self.jobs.record_instances(
+        self.received.record_instances(
             [
                 NewInstance(
                     sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
@@ -179,8 +183,8 @@ def pacs():
 
 @pytest.fixture
 def make_node(tmp_path, monkeypatch):
-    # What the sweep waits before it takes a task for lost; the node waits longer, for nothing depends on it.
-    monkeypatch.setattr(overdue, "REQUEUE_AFTER", timedelta(seconds=1))
+    # The time after which the sweep enqueues a task again; the node waits longer, because nothing depends on it.
+    monkeypatch.setattr(requeue, "REQUEUE_AFTER", timedelta(seconds=1))
     nodes = []
 
     def make(**options) -> Node:
@@ -199,11 +203,11 @@ def test_results_arrive_once_and_a_second_sending_adds_nothing(make_node, pacs) 
     assert node.end(job).state is JobState.DELIVERED
     first = sorted(pacs.received)
     assert len(first) == 3
-    node.jobs.retry(job)
+    node.operator.retry(job)
     wait_for(lambda: len(pacs.received) == 6)
     assert node.end(job).state is JobState.DELIVERED
-    assert sorted(pacs.received) == sorted(first * 2), "other bytes or UIDs the second time"
-    assert len(node.runs()) == 1, "delivering again is not analysing again"
+    assert sorted(pacs.received) == sorted(first * 2), "the second delivery has other bytes or UIDs"
+    assert len(node.runs()) == 1, "the second delivery caused a second analysis"
 
 
 def test_a_child_killed_in_the_middle_of_a_job(make_node, pacs) -> None:
@@ -212,7 +216,7 @@ def test_a_child_killed_in_the_middle_of_a_job(make_node, pacs) -> None:
     node.start("analyse", "deliver")
     job = node.series()
     (child,) = wait_for(node.runs)
-    assert child != node.workers["analyse"].pid, "it runs in a child"
+    assert child != node.workers["analyse"].pid, "it does not run in a child"
     os.kill(child, signal.SIGKILL)
     (node.orders / "hold").unlink()
     ended = node.end(job)
@@ -297,7 +301,7 @@ def test_redis_killed_and_started_again(make_node, pacs) -> None:
 
 @contextmanager
 def silent_peer():
-    """Accept connections and never say a word."""
+    """Accept connections and never answer."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -310,7 +314,7 @@ def test_a_silent_destination_does_not_delay_another(make_node, pacs) -> None:
         node.start("analyse", "deliver")
         for _ in range(6):
             node.series()
-        # One try at the silent one takes 5 s: six of them in a row would take 30 s.
+        # One attempt at the silent destination takes 5 s: six of them in a row would take 30 s.
         wait_for(lambda: len(pacs.uids) == 18, seconds=15)
         states = {d.destination: d for job in node.jobs.list() for d in job.deliveries if d.attempts}
         assert all(job.state is JobState.ANALYSED for job in node.jobs.list())
@@ -338,7 +342,7 @@ def test_a_destination_that_was_down_gets_everything_later(make_node) -> None:
     finally:
         if server is not None:
             server.shutdown()
-    assert len(node.runs()) == 1, "an outage never costs a second inference"
+    assert len(node.runs()) == 1, "an outage caused a second analysis"
 
 
 def test_twenty_studies_of_an_outage_come_in_the_order_of_their_age_and_no_other_destination_waits(make_node, pacs) -> None:
@@ -353,7 +357,7 @@ def test_twenty_studies_of_an_outage_come_in_the_order_of_their_age_and_no_other
     tries = sum(d.attempts for job in node.jobs.list() for d in job.deliveries if d.destination == "pacs")
     late = Pacs(port)
     try:
-        jobs.append(node.series())  # the newest, which asks at once, does not overtake
+        jobs.append(node.series())  # the newest delivery, which is attempted at once, is not made before the older ones
         for job in jobs:
             assert node.end(job).state is JobState.DELIVERED
         arrived = [uid for uid, _ in late.received]
@@ -361,7 +365,7 @@ def test_twenty_studies_of_an_outage_come_in_the_order_of_their_age_and_no_other
         late.close()
     expected = [row.sop_instance_uid for job in jobs for row in node.jobs.results(job)]
     assert arrived == expected, "not in the order of age, or twice"
-    assert tries < 200, "an outage is asked about by one delivery at a time"
+    assert tries < 200, "several deliveries at a time tried the destination during the outage"
     assert len(node.runs()) == 21
 
 
@@ -395,7 +399,7 @@ def test_the_processes_are_what_they_should_be(make_node, pacs) -> None:
     node.start("analyse", "deliver")
     node.end(node.series())
     children = set(_children(node.workers["analyse"].pid))
-    assert children == set(node.runs()), "one forked child runs the jobs"
+    assert children == set(node.runs()), "another process than the one forked child ran a job"
     assert _children(node.workers["deliver"].pid) == []
     loaded = subprocess.run(
         ["grep", "-c", "libtorch", f"/proc/{node.workers['analyse'].pid}/maps"], capture_output=True, text=True, check=False

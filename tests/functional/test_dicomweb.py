@@ -1,4 +1,4 @@
-"""A client that others wrote (dicomweb-client) stores, searches and retrieves over a real connection."""
+"""The client library dicomweb-client stores, searches and retrieves over a real connection."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from web_service import part10, server, service, stow
 
-from alnnode.dicomweb.attribute_index import Attributes
+from alnnode.dicomweb.attribute_index import AttributeIndex
 from alnnode.dicomweb.indexer import Indexer
 from alnnode.settings import Web, WebToken
 from alnnode.spool.spool import Spool
@@ -44,7 +44,7 @@ def node(tmp_path_factory):
     token = WebToken(name="CLIENT", roles=("send", "read"), sha256=sha256(TOKEN.encode()).hexdigest())
     with server(tmp_path_factory.mktemp("node"), web=Web(tokens=(token,))) as (url, opened):
         client = DICOMwebClient(f"{url}/dicom-web", headers={"Authorization": f"Bearer {TOKEN}"})
-        client.host = url.removeprefix("http://")  # its Host header lacks the port, and the URLs in the answers would too
+        client.host = url.removeprefix("http://")  # dicomweb-client omits the port in the Host header
         plain, compressed, other = images()
         answer = client.store_instances([*plain, *compressed, other])
         assert len(answer.ReferencedSOPSequence) == 6
@@ -105,7 +105,7 @@ def test_paging_and_fields(node) -> None:
     assert "00180060" not in first
 
 
-def test_retrieve_gives_every_object_as_it_was_sent(node) -> None:
+def test_retrieved_objects_equal_the_stored_ones(node) -> None:
     found = {str(image.SOPInstanceUID): image for image in node.client.retrieve_study(STUDY)}
     assert set(found) == {str(image.SOPInstanceUID) for image in (*node.plain, *node.compressed)}
     (plain,) = (found[str(image.SOPInstanceUID)] for image in node.plain[:1])
@@ -123,7 +123,7 @@ def test_retrieve_gives_every_object_as_it_was_sent(node) -> None:
         assert kept.PixelData == image.PixelData
 
 
-def test_metadata_holds_everything_but_the_pixels(node) -> None:
+def test_metadata_contain_everything_but_the_pixel_data(node) -> None:
     (first, *others) = node.client.retrieve_series_metadata(STUDY, SERIES)
     assert len(others) == 2
     assert value(first, "00181210") == "B31f"
@@ -135,7 +135,7 @@ def test_metadata_holds_everything_but_the_pixels(node) -> None:
     assert pixels == node.plain[0].PixelData
 
 
-def test_frames_come_as_asked(node) -> None:
+def test_frames_are_sent_in_the_requested_transfer_syntax(node) -> None:
     (frame,) = node.client.retrieve_instance_frames(STUDY, SERIES, f"{SERIES}.1", [1])
     assert frame == node.plain[0].PixelData
     for image, kind in zip(node.compressed, ("image/dicom-rle", "image/jp2"), strict=True):
@@ -175,7 +175,7 @@ def test_rendered_images_and_thumbnails(node) -> None:
     assert abs(int(windowed[np.abs(hu - 40) < 1].mean()) - 127) <= 1
 
 
-def test_what_is_not_here_or_makes_no_sense(node) -> None:
+def test_unknown_objects_and_invalid_parameters(node) -> None:
     def status(path, accept="*/*"):
         headers = {"Accept": accept, "Authorization": f"Bearer {TOKEN}"}
         return httpx.get(f"{node.url}/dicom-web{path}", headers=headers).status_code
@@ -201,7 +201,7 @@ def test_what_is_not_here_or_makes_no_sense(node) -> None:
     assert "Rows" in answer.headers["warning"]
 
 
-def test_what_was_noted_of_patients_goes_with_their_objects(node) -> None:
+def test_the_index_file_is_deleted_with_its_object(node) -> None:
     node.client.search_for_instances()
     spool = node.opened.spool
     notes = [path for path in spool.root.rglob("*.jsonl") if b"Other^Name" in path.read_bytes()]
@@ -211,7 +211,7 @@ def test_what_was_noted_of_patients_goes_with_their_objects(node) -> None:
     spool.delete([held.path])
     assert not notes[0].parent.exists()
     assert len(node.client.search_for_studies()) == 1
-    spool.note(held.path, "series", b"late")  # a search that began before
+    spool.note(held.path, "series", b"late")  # by a search that began before the deletion
     assert not notes[0].parent.exists()
     for path in (spool.root.parent).glob("alnnode.db*"):
         assert b"SECRET" not in path.read_bytes()
@@ -243,45 +243,45 @@ def test_the_curl_examples_of_the_readme_work(node, tmp_path) -> None:
     assert (tmp_path / "study.multipart").read_bytes().count(b"DICM") == 5
 
 
-def test_what_came_in_is_noted_before_anybody_searches(tmp_path) -> None:
+def test_the_indexer_indexes_new_objects_before_the_first_search(tmp_path) -> None:
     with service(tmp_path) as (client, opened):
         assert stow(client, *(part10(ct(n)) for n in (1, 2, 3))).status_code == 200
         opened.acceptor.close()
         Indexer(opened.catalogue, opened.attributes).once()
         (notes,) = opened.spool.root.rglob("instances.jsonl")
         assert notes.read_bytes().count(b"\n") == 3
-        opened.attributes._instances._known.clear()
-        assert opened.attributes.of_instances(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
-        assert notes.read_bytes().count(b"\n") == 3, "noted once"
+        opened.attributes._instances._cache.clear()
+        assert opened.attributes.instance_attributes(opened.catalogue.instances())[0]["00280010"]["Value"] == [64]
+        assert notes.read_bytes().count(b"\n") == 3, "each object is indexed once"
 
 
 def test_a_damaged_object_spoils_no_search_for_the_others(tmp_path) -> None:
     sound, damaged = part10(ct(1)), part10(ct(2))
     rows = damaged.index(b"\x28\x00\x10\x00US\x02\x00")
-    damaged = damaged[: rows + 6] + b"\x01\x00\x40" + damaged[rows + 10 :]  # one byte for a value of two
+    damaged = damaged[: rows + 6] + b"\x01\x00\x40" + damaged[rows + 10 :]  # one byte for a value of two bytes
     with service(tmp_path) as (client, opened):
         assert stow(client, sound, damaged).status_code == 200
         opened.acceptor.close()
         found = client.get("/dicom-web/instances?includefield=PixelSpacing&includefield=Rows").json()
     assert sorted(item.get("00280010", {}).get("Value", []) for item in found) == [[], [64]]
-    assert [item["00280030"]["vr"] for item in found] == ["DS", "DS"], "the rest of it is shown"
+    assert [item["00280030"]["vr"] for item in found] == ["DS", "DS"], "the other attributes of the object are in the response"
 
 
-def test_a_search_looks_at_no_file_twice_and_at_what_came_again_anew(tmp_path) -> None:
+def test_a_search_reads_a_file_once_and_again_after_it_was_replaced(tmp_path) -> None:
     spool, at = Spool(tmp_path), datetime.now(UTC)
     path = Spool.object_path("1.2.3", "1.2.3.4")
     file = spool.path(path)
     file.parent.mkdir(parents=True)
-    held, attributes = [SimpleNamespace(path=path, at=at)], Attributes(spool)
+    held, attributes = [SimpleNamespace(path=path, stored_at=at)], AttributeIndex(spool)
     file.write_bytes(part10(ct(1, PatientID="FIRST")))
 
     def number(held):
-        return [found and found["00100020"]["Value"][0] for found in attributes.of_series(held)]
+        return [found and found["00100020"]["Value"][0] for found in attributes.series_attributes(held)]
 
     assert number(held) == ["FIRST"]
     file.unlink()
-    assert number(held) == ["FIRST"], "it is in the database with the same moment"
-    again = [SimpleNamespace(path=path, at=at + timedelta(seconds=1))]
+    assert number(held) == ["FIRST"], "the cache is valid while the database has the same time"
+    again = [SimpleNamespace(path=path, stored_at=at + timedelta(seconds=1))]
     assert number(again) == [None]
     file.write_bytes(part10(ct(1, PatientID="SECOND")))
     assert number(again) == ["SECOND"]

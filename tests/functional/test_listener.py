@@ -271,8 +271,8 @@ def test_kill_9_loses_no_acknowledged_object(make) -> None:
     present = {dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in listener.paths()}
     assert set(acknowledged) <= present
     assert listener.recorded() == len(present)
-    assert all(listener.jobs.digest(uid) for uid in acknowledged)
-    assert replay(listener.jobs, listener.spool) == 0
+    assert all(listener.received.digest(uid) for uid in acknowledged)
+    assert replay(listener.received, listener.spool) == 0
 
 
 def test_one_series_over_four_associations_and_two_processes_is_one_job(make) -> None:

@@ -1,4 +1,4 @@
-"""One object that was accepted spoils no answer about its neighbours, at the default settings: every reader answers strict JSON for the others."""
+"""A damaged object does not break responses about other objects: with default settings, every response is strict JSON with the others."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_one_bad_object_leaves_strict_json_for_the_others(tmp_path, bad) -> None
     with service(tmp_path) as (client, opened):
         assert stow(client, part10(ct(1)), BAD[bad]()).status_code == 200
         opened.acceptor.close()
-        for path in SEARCHES * 2:  # read anew, then from the notes
+        for path in SEARCHES * 2:  # first from the objects, then from the index
             answer = client.get(path)
             assert answer.status_code == 200, path
             found = strict(answer.text)
@@ -48,7 +48,7 @@ def test_one_bad_object_leaves_strict_json_for_the_others(tmp_path, bad) -> None
         assert f"{SERIES}.1" in [item["00080018"]["Value"][0] for item in instances]
 
 
-def test_a_number_that_is_not_finite_has_no_value_and_its_neighbours_in_the_element_keep_theirs(tmp_path) -> None:
+def test_a_number_that_is_not_finite_becomes_null_and_the_others_keep_their_positions(tmp_path) -> None:
     with service(tmp_path) as (client, opened):
         assert stow(client, text_number(b"nan")).status_code == 200
         opened.acceptor.close()
@@ -92,7 +92,7 @@ def test_a_workitem_with_what_json_does_not_know_is_refused(tmp_path) -> None:
         assert strict(answer.text)
 
 
-def test_includefield_converts_what_is_asked_for_and_not_the_whole_object(tmp_path, monkeypatch) -> None:
+def test_includefield_converts_only_the_requested_attributes(tmp_path, monkeypatch) -> None:
     converted = []
     element = dicom_json._element
     monkeypatch.setattr(dicom_json, "_element", lambda found, *rest: converted.append(str(found.tag)) or element(found, *rest))
@@ -107,4 +107,4 @@ def test_includefield_converts_what_is_asked_for_and_not_the_whole_object(tmp_pa
         assert found["00280030"]["Value"] == [0.7, 0.7]
         assert converted == ["(0028,0030)"]
         (found,) = strict(client.get("/dicom-web/instances?includefield=00081140").text)
-        assert found["00081140"] == {"vr": "SQ"}, "more than an answer to a search holds"
+        assert found["00081140"] == {"vr": "SQ"}, "more elements than a search response contains"

@@ -112,7 +112,7 @@ def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, 
         assert len(node.jobs.list()) == 1, "the same study again is no second job"
         assert len(received) == len(uids)
 
-        node.jobs.retry(job.job_id)
+        node.operator.retry(job.job_id)
         wait_for(lambda: len(received) == 2 * len(uids), 60)
         assert sorted(received[: len(uids)]) == sorted(received[len(uids) :]), "the same bytes under the same UIDs"
         other = ask_by_the_script_of_the_documentation(node, tmp_path / "study")

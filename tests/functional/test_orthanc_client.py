@@ -1,4 +1,4 @@
-"""Orthanc's DICOMweb plugin as a client of the node: it stores, searches and retrieves; its bearer of the token is a header of its settings."""
+"""The DICOMweb plugin of Orthanc as a client of the node: it stores, searches and retrieves. Its settings contain the Authorization header."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def node(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def orthanc(node, tmp_path_factory):
-    """A client of an Orthanc that knows the node as "node"."""
+    """A client of an Orthanc whose settings name the node "node"."""
     folder, port = tmp_path_factory.mktemp("orthanc"), free_port()
     known = {"Url": f"{node[0]}/dicom-web/", "HttpHeaders": {"Authorization": f"Bearer {TOKEN}"}}
     settings = {
@@ -70,7 +70,7 @@ def images():
 
 
 def local(orthanc, dataset) -> str | None:
-    """Orthanc's own id of an instance that it holds."""
+    """The Orthanc id of an instance."""
     return next(iter(orthanc.post("/tools/lookup", content=str(dataset.SOPInstanceUID)).json()), {}).get("ID")
 
 
@@ -87,7 +87,7 @@ def test_orthanc_stores_searches_and_retrieves(node, orthanc) -> None:
 
     found = orthanc.post("/dicom-web/servers/node/qido", json={"Uri": "/studies", "Arguments": {"PatientID": "SECRET-ID"}})
     (study,) = found.json()
-    # Its plugin shows no value that is a JSON number, as counts are.
+    # The plugin omits values that are JSON numbers, such as counts.
     assert (study["0020000D"]["Value"], study["00100010"]["Value"]) == (STUDY, "SECRET^NAME")
     nothing = orthanc.post("/dicom-web/servers/node/qido", json={"Uri": "/studies", "Arguments": {"PatientID": "ANOTHER"}})
     assert nothing.json() == []

@@ -17,7 +17,7 @@ from viewers import orthanc, post
 from alnnode import report
 from alnnode.errors import ServiceError, SettingsError
 from alnnode.priors import lookup
-from alnnode.priors.dicomweb_archive import Archive
+from alnnode.priors.dicomweb_archive import DicomwebArchive
 from alnnode.records.comparison import Earlier, choose
 from alnnode.report.times import content_moment
 from alnnode.settings import Archive as ArchiveSettings
@@ -138,12 +138,12 @@ def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> No
     ("answer", "said"),
     [
         (httpx.Response(500), "HTTP 500"),
-        (httpx.Response(200, content=b"<html>"), "no JSON"),
+        (httpx.Response(200, content=b"<html>"), "not JSON"),
         (httpx.Response(200, content=b" " * (33 << 20)), "32 MiB"),
     ],
 )
 def test_an_archive_that_answers_oddly_is_named_without_the_patient(answer: httpx.Response, said: str) -> None:
-    archive = Archive(ArchiveSettings(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
+    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
     with pytest.raises(ServiceError, match=said) as error:
         archive.reports("P-1", "20260901")
     assert "P-1" not in str(error.value)
@@ -156,7 +156,7 @@ def test_what_an_archive_says_is_not_asked_for_unchecked() -> None:
         asked.append(request.url.path)
         return httpx.Response(200, json=[{"0020000D": {"vr": "UI", "Value": ["../../admin"]}}, {"0020000D": {"Value": []}}, 7])
 
-    archive = Archive(ArchiveSettings(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
+    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
     assert archive.reports("P-1", "20260901") == []
     assert asked == ["/dicom-web/studies"]
 
@@ -171,11 +171,11 @@ def test_a_token_is_sent(tmp_path: Path) -> None:
         return httpx.Response(204)
 
     settings = ArchiveSettings(name="vna", url="http://archive", token_file=token)
-    assert Archive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901") == []
+    assert DicomwebArchive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901") == []
     assert heads == ["Bearer secret"]
     token.unlink()
-    with pytest.raises(ServiceError, match="secret cannot be read"):
-        Archive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901")
+    with pytest.raises(ServiceError, match="cannot read the file of its token"):
+        DicomwebArchive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901")
 
 
 def test_asking_archives_needs_one(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_one_large_object_is_stored_in_bounded_memory(make) -> None:
         sender.recv(10, socket.MSG_WAITALL)
     assert highest - before < 60
     wait_for(lambda: listener.recorded() == 1)
-    assert listener.jobs.digest(UID.decode()) == digest.hexdigest()
+    assert listener.received.digest(UID.decode()) == digest.hexdigest()
 
 
 def test_an_object_that_would_fill_the_disk_is_refused_while_it_comes_in(make) -> None:

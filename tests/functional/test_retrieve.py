@@ -35,8 +35,8 @@ from alnnode.settings import Archive, Completion, Destination, DestinationTls, R
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.worklist import ups
 from alnnode.worklist.performer import Performer
-from alnnode.worklist.ups import State
-from workers.analyst import Runtime
+from alnnode.worklist.ups import UpsState
+from workers.runtime import Runtime
 
 UID, SERIES, TITLE = "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1", "PACS"
 ORTHANC = pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc")
@@ -85,7 +85,7 @@ def named(title):
 
 def reason(opened):
     item = opened.worklist.get(UID)
-    assert item.state is State.CANCELED
+    assert item.state is UpsState.CANCELED
     return ups.value(ups.items(item.document, ups.PROGRESS)[0], ups.tag("ReasonForCancellation"))
 
 
@@ -109,10 +109,10 @@ def test_orthanc_that_does_not_know_the_node_or_the_series(listener, tmp_path, m
     with orthanc(tmp_path) as (root, port), node(listener, pacs(port)) as (client, opened, performer):
         post(root, part10(ct(1)))
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
-        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
         assert opened.worklist.get(UID).attempts == 2
         assert reason(opened).startswith(
-            "the series could not be fetched: archive pacs: it answers C-MOVE with status 0xC000 ("
+            "the series could not be fetched: archive pacs: the response to C-MOVE has status 0xC000 ("
         )
         with pytest.raises(ServiceError, match="does not hold the series"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, "1.2.3")
@@ -285,9 +285,9 @@ def test_what_never_comes_whole_cancels_the_workitem_with_its_reason(listener, m
     monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with faulty(listener, part) as port, node(listener, pacs(port)) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
-        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
         assert "0xC001; 1 objects sent" in reason(opened)
-        with pytest.raises(IncompleteSeries, match="given up"):
+        with pytest.raises(IncompleteSeries, match="stopped the C-MOVE"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, SERIES, lambda: True)
 
 
@@ -297,15 +297,15 @@ def test_an_archive_that_cannot_reach_the_node_gives_the_workitem_its_reason(lis
     monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with dcmqrscp(tmp_path, free_port()) as port, node(listener, pacs(port), attempts=1) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
-        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
-        assert "archive pacs: it answers C-MOVE with status 0x" in reason(opened)
+        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
+        assert "archive pacs: the response to C-MOVE has status 0x" in reason(opened)
         assert "0 objects sent, 3 failed" in reason(opened)
 
 
 def test_a_retrieve_ae_title_that_is_not_configured_is_refused(listener) -> None:
     with node(listener, pacs(9)) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named("ELSEWHERE"))
-        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+        wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
         assert "no configured archive has the Retrieve URL or AE title" in reason(opened)
         assert opened.worklist.get(UID).attempts == 0
 
@@ -340,15 +340,15 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
             }
         )
         runtime = Runtime(settings)
-        found = lookup.find(settings, runtime.spool.root, today(), runtime.held)
+        found = lookup.find(settings, runtime.spool.root, today(), runtime.files_of)
         assert found.trouble is None
         assert found.prior.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
         (job,) = listener.jobs.list()  # neither the stranger's report nor the captures
         later = datetime.now(UTC) + timedelta(hours=1)
-        assert listener.jobs.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
+        assert listener.received.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
         job = listener.jobs.get(job.job_id)
         assert (job.state, job.reason) == (JobState.SKIPPED, "holds results of this software")
-        assert lookup.find(settings, runtime.spool.root, today(), runtime.held) == found
+        assert lookup.find(settings, runtime.spool.root, today(), runtime.files_of) == found
         assert [one.revision for one in listener.jobs.list()] == [1], "what is here is not moved again"
 
 

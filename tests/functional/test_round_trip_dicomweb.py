@@ -1,4 +1,4 @@
-"""What a PACS does to the node over DICOMweb: it sends results back, and its requests are cut off."""
+"""A PACS over DICOMweb: it sends results back to the node, and its requests end early."""
 
 import socket
 from contextlib import closing
@@ -15,13 +15,14 @@ from sources import ct_files
 from web_service import body, content_type, part10, server, service, stow
 
 from alnnode import report
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import ObjectRole, ReportOptions
 from alnnode.settings import Completion
 
 AFTER_GRACE, AFTER_QUIET = timedelta(seconds=20), timedelta(seconds=120)
 
 
-def test_results_that_come_back_are_found_once(tmp_path) -> None:
+def test_results_that_a_pacs_sends_back_are_found_once(tmp_path) -> None:
     of = analysis(1)
     results = report.build(of, replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.SEGMENTATION}))))
     with service(tmp_path) as (client, opened):
@@ -48,7 +49,7 @@ def test_results_that_come_back_are_found_once(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_request_that_was_cut_off_releases_nothing(tmp_path, whole: bool) -> None:
+def test_an_incomplete_request_does_not_complete_a_series(tmp_path, whole: bool) -> None:
     content = body(*(part10(ct(number)) for number in range(4)))
     sent = content if whole else content[: len(content) * 3 // 4 - 100]
     fields = {**content_type(), "Host": "127.0.0.1", "Content-Length": str(len(content)), "Accept": "application/dicom+json"}
@@ -59,9 +60,9 @@ def test_a_request_that_was_cut_off_releases_nothing(tmp_path, whole: bool) -> N
             if whole:
                 assert b" 200 " in connection.recv(4096)
         wait_for(lambda: [job.instances for job in opened.jobs.list()] == [4 if whole else 2])
-        opened.acceptor.close()  # what there is to be recorded of a release is recorded
+        opened.acceptor.close()  # waits until the end of the request is recorded
         now = datetime.now(UTC)
-        early = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
-        assert len(early) == int(whole), "half a series would be analysed"
-        late = opened.jobs.complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
+        early = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_GRACE)
+        assert len(early) == int(whole), "an incomplete series must not be analysed"
+        late = ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: None, now=now + AFTER_QUIET)
         assert len(early) + len(late) == 1

@@ -17,15 +17,16 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
 from alnnode import RESULTS
-from alnnode.db import schema
+from alnnode.db import engine, schema
 from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.priors import lookup
 from alnnode.receive import file_meta
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.records.comparison import Earlier
 from alnnode.settings import Archive, Node, Report, Settings
 from workers import analysing
-from workers.analyst import Runtime
+from workers.runtime import Runtime
 
 TODAY = header()
 TODAY.StudyInstanceUID, TODAY.StudyDate = "2.25.555", "20260901"
@@ -184,10 +185,11 @@ def test_the_job_of_a_series_is_analysed_while_its_archive_is_silent(tmp_path) -
         (runtime.spool.root / "a.dcm").write_bytes(head + content)
         facts, at = SeriesFacts(modality="CT", announced=1), datetime.now(UTC) - timedelta(hours=1)
         row = NewInstance(image.SOPClassUID, image.SOPInstanceUID, "1.2.3", "1.2", "1.2.1", "a.dcm", "a" * 64, 1, at, facts)
-        runtime.jobs.record_instances([row])
-        (job,) = runtime.jobs.complete_due(settings.completion, lambda _: None)
+        series = ReceivedSeries(engine.create(settings.database_url))
+        series.record_instances([row])
+        (job,) = series.complete_due(settings.completion, lambda _: None)
         begun = time.monotonic()
         analysing.analyse(job, runtime)
         assert BOUND <= analyst.taken - begun < BOUND + 3, "the device is taken after the look, not before"
         assert analyst.trouble == "archive vna did not answer in time"
-        assert runtime.jobs.get(job).state is JobState.DELIVERED
+        assert runtime.tables.jobs.get(job).state is JobState.DELIVERED

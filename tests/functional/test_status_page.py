@@ -1,4 +1,4 @@
-"""The status page: what it shows, what its forms may do, and how it looks and reads in a real Chromium."""
+"""The status page: its content, the checks of its forms, and its accessibility in Chromium."""
 
 import html
 import os
@@ -19,7 +19,9 @@ from sqlalchemy import insert
 from web_service import part10, server, service
 
 from alnnode import report
+from alnnode.db.engine import for_writing
 from alnnode.db.tables import Job
+from alnnode.deliver.deliveries import Deliveries
 from alnnode.model import bundle as bundles
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
@@ -32,17 +34,16 @@ ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
 
 
 def fill(opened, client):
-    """A node with a bit of everything: its job that waits for a destination, one that failed, one that is being received."""
+    """Fill a node with a job that waits for a destination, a failed job, and a job that is being received."""
     of = analysis(2)
     files = list(ct_files(of.volume))
     job = received(opened, client, files)
     analysed(opened, job, report.build(of, CONTEXT), {"pacs": ROLES, "archive": ROLES})
     for delivery in opened.jobs.get(job).deliveries:
         if delivery.destination == "archive":
-            opened.jobs.delivered(delivery.delivery_id)
+            Deliveries(opened.engine).delivered(delivery.delivery_id)
     failed = received(opened, client, [part10(ct(n, series=f"{STUDY}.7", AccessionNumber="ACC-77")) for n in (1, 2)])
-    claim = ready(opened, failed)
-    opened.jobs.fail(failed, claim.attempt, "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
+    opened.jobs.fail(ready(opened, failed), "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
     waiting = received(opened, client, [part10(ct(1, series=f"{STUDY}.8"))])
     return job, failed, waiting
 
@@ -57,9 +58,9 @@ def node(tmp_path):
 
 
 def history(opened, series_uid):
-    """Jobs of a day, as an evening's and a morning's lists leave them."""
+    """Add the jobs of one day, most of them in the evening and in the morning."""
     random, now = Random(1), datetime.now(UTC)
-    with opened.jobs._writer.begin() as connection:
+    with for_writing(opened.engine).begin() as connection:
         for number in range(90):
             begun = now - timedelta(hours=random.triangular(1, 24, 6))
             claimed = begun + timedelta(seconds=random.uniform(12, 90))
@@ -82,7 +83,7 @@ def log_in(client, name="admin"):
     return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
 
 
-def test_the_page_says_what_is_there_and_nothing_of_patients(node) -> None:
+def test_the_page_shows_jobs_and_results_without_patient_data(node) -> None:
     client, opened, (job, failed, _) = node
     log_in(client, "read")
     page = client.get("/").text
@@ -131,10 +132,10 @@ def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
     assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 200
     cancelled = opened.jobs.get(job)
     assert (cancelled.state, cancelled.reason) == (JobState.FAILED, "cancelled by admin")
-    assert opened.jobs.due_deliveries() == ()
+    assert Deliveries(opened.engine).due() == ()
     assert client.post(f"/jobs/{job}/cancel", data={"csrf": csrf}).status_code == 409
     assert client.post(f"/jobs/{waiting}/cancel", data={"csrf": csrf}).status_code == 409
-    # A session alone never stores.
+    # A session without a token cannot store objects.
     assert client.post("/dicom-web/studies", content=b"").status_code == 403
     client.cookies.clear()
     assert client.post(f"/jobs/{job}/retry", headers={"Authorization": "Bearer admin-secret"}).status_code == 200
@@ -144,7 +145,7 @@ def test_forms_need_the_token_of_their_session_and_the_role(node) -> None:
     assert client.get("/", headers={"Accept": "text/html"}, follow_redirects=False).headers["location"] == "/login?next=/"
 
 
-def test_a_login_that_is_wrong_or_leads_elsewhere(tmp_path) -> None:
+def test_a_login_with_a_wrong_token_or_a_redirect_to_another_site(tmp_path) -> None:
     with service(tmp_path, web=Web(tokens=TOKENS)) as (client, _):
         assert client.post("/login", data={"token": "guess"}).status_code == 403
         elsewhere = client.post("/login?next=//evil.example/", data={"token": "read-secret"}, follow_redirects=False)
@@ -153,7 +154,7 @@ def test_a_login_that_is_wrong_or_leads_elsewhere(tmp_path) -> None:
         assert answers[-1] == 429
 
 
-def test_without_tokens_forms_still_need_their_own_session(tmp_path) -> None:
+def test_without_tokens_forms_still_need_the_csrf_token_of_their_session(tmp_path) -> None:
     with service(tmp_path) as (client, opened):
         _, failed, _ = fill(opened, client)
         assert client.post(f"/jobs/{failed}/retry").status_code == 403
@@ -178,7 +179,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
         history(opened, opened.jobs.get(waiting).series_uid)
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
         for scheme in ("light", "dark"):
-            # axe is injected by the debugger; the page's own policy, which allows no script, is checked before.
+            # The debugger injects axe; the test checks before that the policy of the page allows no scripts.
             context = browser.new_context(viewport={"width": 1360, "height": 1000}, color_scheme=scheme, bypass_csp=True)
             page = context.new_page()
             elsewhere: list[str] = []
@@ -187,7 +188,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             check(page, "login")
             page.keyboard.type("admin-secret")  # the field has the focus
             page.keyboard.press("Enter")
-            page.get_by_role("heading", name="Newest jobs").wait_for()
+            page.get_by_role("heading", name="Most recent jobs").wait_for()
             check(page, f"overview {scheme}")
             viewers.picture(page, f"status-{scheme}.png")
             page.keyboard.press("Tab")
@@ -198,7 +199,7 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             check(page, f"job {scheme}")
             viewers.picture(page, f"status-job-{scheme}.png", full_page=True)
             page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page must fit the width of a phone"
             context.close()
             assert elsewhere == []
         page = browser.new_page()

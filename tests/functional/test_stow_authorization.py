@@ -1,4 +1,4 @@
-"""Results go to a STOW-RS service that asks who sends: over real TLS, with a token from a file or from an authorization server."""
+"""Deliver results to a STOW-RS service with access control: over TLS, with a token from a file or from an authorization server."""
 
 import json
 import ssl
@@ -23,7 +23,7 @@ SECRET = "the-token-of-the-archive"
 
 @pytest.fixture
 def archive(tmp_path):
-    """The node's own service as the peer, with HTTPS and tokens."""
+    """The HTTP service of another node as the archive, with HTTPS and tokens."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -47,10 +47,10 @@ def destination(url, tmp_path, **more):
     return StowDestination(Destination(name="archive", kind="stow", url=f"{url}/dicom-web", tls=tls, **more))
 
 
-def test_a_token_in_a_file_is_sent_and_may_change(archive, image, tmp_path) -> None:
+def test_a_token_file_is_read_again_after_it_changed(archive, image, tmp_path) -> None:
     url, opened = archive
     to = destination(url, tmp_path, token_file=tmp_path / "token")
-    with pytest.raises(DeliveryError, match="secret cannot be read"):
+    with pytest.raises(DeliveryError, match="cannot read the file of its token or secret"):
         to.send(image)
     (tmp_path / "token").write_text("wrong\n")
     with pytest.raises(DeliveryRefused, match="401"):
@@ -61,7 +61,7 @@ def test_a_token_in_a_file_is_sent_and_may_change(archive, image, tmp_path) -> N
     assert len(opened.catalogue.instances()) == 1
 
 
-def test_tokens_of_an_authorization_server_are_kept_and_renewed(archive, image, tmp_path) -> None:
+def test_tokens_of_an_authorization_server_are_cached_and_renewed(archive, image, tmp_path) -> None:
     url, _ = archive
     asked, given = [], ["expired", SECRET]
 
@@ -99,7 +99,7 @@ def test_tokens_of_an_authorization_server_are_kept_and_renewed(archive, image, 
     assert {header.partition(" ")[0] for _, header in asked} == {"Basic"}
 
 
-def test_an_archive_that_asks_for_a_certificate_gets_the_nodes_own(image, tmp_path) -> None:
+def test_the_node_sends_its_client_certificate(image, tmp_path) -> None:
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     for name, issuer in (("node", authority), ("stranger", other)):
@@ -144,6 +144,6 @@ def test_an_archive_that_asks_for_a_certificate_gets_the_nodes_own(image, tmp_pa
     assert taken == [{"DNS": "node.example"}]
 
 
-def test_settings_that_contradict_each_other(tmp_path) -> None:
+def test_contradictory_settings_are_refused(tmp_path) -> None:
     with pytest.raises(ValidationError, match="C-STORE knows TLS only"):
         Destination(name="a", ae_title="A", host="h", port=104, token_file=tmp_path)

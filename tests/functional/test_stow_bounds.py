@@ -1,4 +1,4 @@
-"""Requests that are large, many-parted or broken, against the service as a process of its own: right status, bounded memory."""
+"""Large requests, requests of many parts, and malformed requests to the service as a separate process: status and bounded memory."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def lives(client) -> bool:
 
 @contextmanager
 def measured(pid):
-    """Look at the memory that the process holds while something happens. A mapped file is not counted: the kernel takes its pages back."""
+    """Measure the memory of the process during a block. Mapped files are not counted: the kernel can free their pages."""
     seen, ended = [], Event()
 
     def look() -> None:
@@ -71,7 +71,7 @@ def post(client, content, headers=None):
     return client.post("/dicom-web/studies", content=content, headers=headers or content_type())
 
 
-def test_broken_bodies_get_their_status(process) -> None:
+def test_malformed_bodies_get_their_status(process) -> None:
     client, _ = process
     whole = body(part10(ct(1)))
     assert post(client, whole[: len(whole) // 2]).status_code == 400
@@ -117,7 +117,7 @@ def test_metadata_with_much_bulk_data_in_bounded_memory(process) -> None:
     image = ct(4, NumberOfFrames="20", Rows=1024, Columns=1024, PixelData=b"")
     document = {**image.to_json_dict(), "7FE00010": {"vr": "OW", "BulkDataURI": "pixels"}}
     too_much = {**ct(5).to_json_dict(bulk_data_threshold=1 << 20), "7FE00010": {"vr": "OW", "BulkDataURI": "more"}}
-    nothing = [{}] * (1 << 20)  # each a data set without anything
+    nothing = [{}] * (1 << 20)  # empty data sets
     part = "--a-boundary\r\nContent-Type: {}\r\nContent-Location: {}\r\n\r\n"
 
     def pieces(documents):

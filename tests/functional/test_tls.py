@@ -1,11 +1,10 @@
-"""DICOM TLS in and out: who is let in, who is not, against DCMTK, OpenSSL by way of Python, and pynetdicom."""
+"""DICOM TLS of listener and destinations: which peers are admitted, with DCMTK, Python's OpenSSL and pynetdicom."""
 
 import os
 import socket
 import ssl
 import subprocess
 import threading
-import time
 from contextlib import closing, contextmanager, suppress
 
 import dicom_objects
@@ -39,10 +38,10 @@ def table(ours, more="") -> str:
 def listen(tmp_path, authorities):
     made = []
 
-    def start(more="") -> Listener:
+    def start(more="", acse_timeout=2) -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        listener = Listener(tmp_path, url, "acse_timeout = 2\n" + table(authorities[0], more))
+        listener = Listener(tmp_path, url, f"acse_timeout = {acse_timeout}\n" + table(authorities[0], more))
         made.append(listener)
         listener.start()
         return listener
@@ -101,6 +100,7 @@ def test_who_is_let_in_by_dcmtk(listen, dcmtk, authorities, tmp_path, case) -> N
         assert stored.returncode != 0
         assert listener.recorded() == 0
         assert not list(listener.spool.pending())
+        wait_for(lambda: listener.log.read_text().count("tls_refused") >= 2)  # DCMTK can end before the listener logs it
         assert listener.log.read_text().count("tls_refused") == 2
         # DCMTK once more with the right certificate: it was this that failed, and the listener is none the worse.
         assert dcmtk("echoscu", *dcmtk_arguments(*authorities, "right"), listener.port).returncode == 0
@@ -115,7 +115,10 @@ def test_the_profiles_of_dcmtk(listen, dcmtk, authorities, profile) -> None:
     listener = listen()
     echo = dcmtk("echoscu", *profile.split(), *dcmtk_arguments(*authorities, "right"), listener.port)
     assert (echo.returncode == 0) is PROFILES[profile], echo.stderr
-    assert ("tls_refused" in listener.log.read_text()) is not PROFILES[profile]
+    if PROFILES[profile]:
+        assert "tls_refused" not in listener.log.read_text()
+    else:
+        wait_for(lambda: "tls_refused" in listener.log.read_text())  # DCMTK can end before the listener logs it
 
 
 def test_a_port_with_tls_takes_nothing_else(listen, dcmtk) -> None:
@@ -189,34 +192,34 @@ def test_both_versions_carry_large_objects(listen, authorities, version) -> None
 
 
 def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(listen, authorities) -> None:
-    listener = listen()
+    listener = listen(acse_timeout=5)
     ours, _ = authorities
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as silent:
         for _ in range(5):
             with closing(socket.create_connection(("127.0.0.1", listener.port))):
                 pass  # a load balancer's probe
-        start = time.monotonic()
         association = listener.associate(tls_args=(client(ours, own=ours.issue("ct1.example")), "node.example"))
         assert association.is_established
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):  # the silent connection is still there: the association did not wait for its end
+            silent.recv(1)
         association.release()
-        assert time.monotonic() - start < 1.5
-        silent.settimeout(10)
-        assert silent.recv(1) == b"", "acse_timeout is 2 s"
+        silent.settimeout(20)
+        assert silent.recv(1) == b"", "the listener drops it after acse_timeout"
 
 
 def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
     listener = listen()
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as slow:
-        start = time.monotonic()
         slow.settimeout(0.2)
-        hello = iter(bytes.fromhex("16030102000100 01fc0303") + bytes(500))
-        with pytest.raises(OSError):  # noqa: PT012 - each byte comes well within the timeout of a single read
-            while time.monotonic() - start < 20:
-                slow.send(bytes([next(hello)]))
+        hello = bytes.fromhex("16030102000100 01fc0303") + bytes(500)
+        # Each byte comes within the timeout of a single read; these 30 take 6 s, and acse_timeout is 2 s for the whole handshake.
+        with pytest.raises(OSError):  # noqa: PT012
+            for byte in hello[:30]:
+                slow.send(bytes([byte]))
                 with suppress(TimeoutError):
                     if slow.recv(1) == b"":
                         raise ConnectionResetError
-        assert time.monotonic() - start < 6, "acse_timeout is 2 s for the whole handshake"
 
 
 def test_a_renewed_certificate_counts_without_a_restart(listen, authorities) -> None:

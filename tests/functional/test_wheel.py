@@ -61,7 +61,7 @@ def test_wheel_holds_the_packages_the_bundle_and_the_licence(wheel: Path) -> Non
 
 def test_a_listener_needs_no_torch(installed: Path, tmp_path: Path) -> None:
     code = WITHOUT_EXTRAS + (
-        "import alnnode, alnnode.cli.app, alnnode.node.supervisor, alnnode.receive.scp, alnnode.receive.sweep, alnnode.task_queue\n"
+        "import alnnode, alnnode.cli.app, alnnode.node.supervisor, alnnode.receive.scp, alnnode.node.sweep, alnnode.task_queue\n"
         "print(alnnode.__file__)"
     )
     done = run_installed(installed, code, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The node as performer of workitems: claims, follows its job, fetches from an archive, completes or cancels; the worklist on both databases."""
+"""The node performs workitems: it claims them, fetches their input, and completes or cancels them. The worklist runs on both databases."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -14,15 +14,18 @@ from workitem import TRANSACTION, attribute, performed, workitem
 
 from alnnode import report
 from alnnode.errors import WorkitemRefused
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import Archive, Completion, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.spool.spool import Spool
 from alnnode.worklist import ups
+from alnnode.worklist.event_reports import EventReports
 from alnnode.worklist.performer import Performer
-from alnnode.worklist.performing import Performing
-from alnnode.worklist.subscriptions import Subscriptions
-from alnnode.worklist.ups import FILTERED, GLOBAL, State, Status
+from alnnode.worklist.performer_rows import PerformerRows
+from alnnode.worklist.state_transitions import StateChange
+from alnnode.worklist.subscriptions import Filter, Subscriptions
+from alnnode.worklist.ups import FILTERED, GLOBAL, UpsState, UpsStatus
 from alnnode.worklist.worklist import Worklist
 
 ROOT, UID, SERIES = "/dicom-web/workitems", "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1"
@@ -78,33 +81,35 @@ def test_a_workitem_goes_from_creation_to_completed_with_its_outputs(node) -> No
     for output in outputs:
         (place,) = ups.items(output, ups.tag("WADORSRetrievalSequence"))
         assert client.get(ups.value(place, "00081190")).status_code == 200
-    begun, ended = (ups.moment_of(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End"))
+    begun, ended = (
+        ups.parse_date_time(ups.value(done, ups.tag(f"PerformedProcedureStep{end}DateTime"))) for end in ("Start", "End")
+    )
     assert begun <= ended
     late = "1.2.3.4"
     client.post(f"{ROOT}?{late}", json=workitem(STUDY, SERIES))
     for _ in range(3):
         performer.once()
-    assert state(client, late) == "COMPLETED", "analysed already: answered with the same results"
+    assert state(client, late) == "COMPLETED", "the series is already analysed: the results are the same"
 
 
-def test_one_workitem_that_cannot_be_worked_on_stops_no_other(node, monkeypatch) -> None:
+def test_a_failing_workitem_does_not_stop_the_others(node, monkeypatch) -> None:
     client, opened, performer = node
     job = images(client, opened)
     for uid, series in (("1.2.3.1", "1.2.3.99"), (UID, SERIES)):
         client.post(f"{ROOT}?{uid}", json=workitem(STUDY, series))
     performer.once()
-    original = Performing.job_of
+    original = PerformerRows.latest_job
 
     def broken(self, series_uid):
         return {}[series_uid] if series_uid == "1.2.3.99" else original(self, series_uid)
 
-    monkeypatch.setattr(Performing, "job_of", broken)
+    monkeypatch.setattr(PerformerRows, "latest_job", broken)
     performer.once()
     assert opened.worklist.get(UID).job_id == job
 
 
 @pytest.mark.parametrize("other", ["bundle_digest", "settings_digest"])
-def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_now(node, other) -> None:
+def test_a_workitem_does_not_get_results_of_another_model_or_other_settings(node, other) -> None:
     client, opened, performer = node
     before = images(client, opened)
     analysed(opened, before, report.build(analysis(1), CONTEXT), {"pacs": ["sr"]}, **{other: "0" * 64})
@@ -131,7 +136,7 @@ def test_results_of_another_model_or_other_settings_are_not_what_is_asked_for_no
         {"ScheduledStationNameCodeSequence": attribute("SQ", ups.code("OTHER", "L", "Other"))},
     ],
 )
-def test_what_is_not_for_this_node_now_is_left_alone(node, changes) -> None:
+def test_a_workitem_that_is_not_for_this_node_now_is_not_claimed(node, changes) -> None:
     client, opened, performer = node
     images(client, opened)
     assert client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes)).status_code == 201
@@ -147,16 +152,16 @@ def test_a_failed_analysis_cancels_the_workitem_with_its_reason(node) -> None:
     for _ in range(3):
         performer.once()
     assert progress(client, "ProcedureStepProgressDescription") == "analysing"
-    opened.jobs.fail(job, claim.attempt, "The slices are 12.0 mm apart.")
+    opened.jobs.fail(claim, "The slices are 12.0 mm apart.")
     performer.once()
     assert (state(client), code(client)) == ("CANCELED", "110501")
     assert progress(client, "ReasonForCancellation") == "The slices are 12.0 mm apart."
 
 
 def unrouted(client, opened):
-    """A series that no route wants; its job."""
+    """Store a series that no route selects; return its job."""
     job = images(client, opened)
-    opened.jobs.complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
+    ReceivedSeries(opened.engine).complete_due(Completion(), lambda _: "no route", now=datetime.now(UTC) + timedelta(hours=1))
     assert opened.jobs.get(job).state is JobState.SKIPPED
     return job
 
@@ -179,7 +184,7 @@ def test_an_analysis_that_a_workitem_started_is_canceled_on_request(node) -> Non
     )
 
 
-def test_an_analysis_that_a_route_asked_for_goes_on_without_the_workitem(node) -> None:
+def test_a_job_of_a_route_continues_after_its_workitem_is_canceled(node) -> None:
     client, opened, performer = node
     job = images(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
@@ -193,7 +198,7 @@ def test_an_analysis_that_a_route_asked_for_goes_on_without_the_workitem(node) -
     assert opened.jobs.get(job).state is JobState.RUNNING
 
 
-def test_a_job_goes_on_until_the_last_workitem_that_waits_for_it_is_canceled(node) -> None:
+def test_a_job_continues_until_its_last_workitem_is_canceled(node) -> None:
     client, opened, performer = node
     job = unrouted(client, opened)
     for uid in (UID, "1.2.3.4"):
@@ -209,7 +214,7 @@ def test_a_job_goes_on_until_the_last_workitem_that_waits_for_it_is_canceled(nod
     assert opened.jobs.get(job).state is JobState.FAILED
 
 
-def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
+def test_a_series_that_no_route_selects_is_analysed_for_a_workitem(node) -> None:
     client, opened, performer = node
     job = unrouted(client, opened)
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
@@ -226,7 +231,7 @@ def test_a_series_that_no_route_wants_is_analysed_when_asked_for(node) -> None:
         ({"url": "http://127.0.0.1:9/dicom-web/studies/1"}, "no configured archive has"),
     ],
 )
-def test_an_input_that_cannot_be_had_cancels_the_workitem(node, changes, words) -> None:
+def test_a_workitem_without_available_input_is_canceled(node, changes, words) -> None:
     client, _, performer = node
     client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, **changes))
     for _ in range(2):
@@ -257,20 +262,20 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
             performer.close()
 
 
-def test_an_archive_that_does_not_have_the_series_is_asked_as_often_as_is_allowed(tmp_path, monkeypatch) -> None:
+def test_a_fetch_is_retried_as_often_as_the_settings_allow(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with server(tmp_path / "archive") as (url, _):
         archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
         with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
             performer = Performer(opened)
             client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
-            wait_for(lambda: performer.once() or opened.worklist.get(UID).state is State.CANCELED)
+            wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
             assert opened.worklist.get(UID).attempts == 2
             assert "could not be fetched" in progress(client, "ReasonForCancellation")
             performer.close()
 
 
-def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path) -> None:
+def test_event_reports_are_sent_over_a_real_connection_and_wait_without_one(tmp_path) -> None:
     import httpx
     from websockets.exceptions import InvalidStatus
     from websockets.sync.client import connect
@@ -286,18 +291,18 @@ def test_events_go_over_a_real_connection_and_wait_while_there_is_none(tmp_path)
             connect(channel)
         with connect(channel, additional_headers=headers) as socket:
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "SCHEDULED"
-            socket.send("what a subscriber says means nothing")
-            opened.worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
+            socket.send("a message without a meaning")
+            opened.worklist.change_state(UID, StateChange(UpsState.IN_PROGRESS, TRANSACTION))
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "IN PROGRESS"
         opened.worklist.update(UID, TRANSACTION, performed())
-        opened.worklist.change_state(UID, State.COMPLETED, TRANSACTION)
+        opened.worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION))
         with connect(channel, additional_headers=headers) as socket, connect(channel, additional_headers=headers) as second:
             assert ups.value(json.loads(socket.recv(20)), ups.STATE) == "COMPLETED"
             client.post(f"{ROOT}?1.2.9", json=workitem(codes=("L:OTHER",)))
             client.post(f"{ROOT}/1.2.9/subscribers/WATCHER")
             assert ups.value(json.loads(socket.recv(20)), "00001000") == "1.2.9"
             heard = []
-            while "1.2.9" not in heard:  # the one before may have gone to both
+            while "1.2.9" not in heard:  # both connections may have received the report before
                 heard.append(ups.value(json.loads(second.recv(20)), "00001000"))
 
 
@@ -307,31 +312,32 @@ def refused(call, *arguments, **options):
     return caught.value.status
 
 
-def test_the_states_on_both_databases(engine, tmp_path) -> None:
+def test_the_state_transitions_on_both_databases(engine, tmp_path) -> None:
     worklist, subscriptions = Worklist(engine, Spool(tmp_path / "spool")), Subscriptions(engine)
     read = worklist.documents.read
     conditions = {"00100020": attribute("LO", "SECRET-ID")}
     for conditions_of, kind in ((None, GLOBAL), (conditions, FILTERED)):
-        path = None if conditions_of is None else worklist.documents.write(conditions_of)
-        subscriptions.subscribe_all("WATCHER", lock=True, conditions=conditions_of, filters=path, read=read)
+        only = None if conditions_of is None else Filter(conditions_of, worklist.documents.write(conditions_of))
+        subscriptions.subscribe_globally("WATCHER", lock=True, only=only, read=read)
         assert subscriptions.suspend(kind, "NOBODY") is None
     assert worklist.create(UID, workitem(), f"http://node/{'long' * 100}")
     assert worklist.get(UID).service_url.endswith("long" * 100)
-    assert refused(worklist.create, UID, workitem(), "http://node") == Status.DUPLICATE
-    assert refused(worklist.change_state, "1.2", State.IN_PROGRESS, TRANSACTION) == Status.NO_SUCH_WORKITEM
-    worklist.change_state(UID, State.IN_PROGRESS, TRANSACTION)
-    assert refused(worklist.change_state, UID, State.IN_PROGRESS, "1.2") == Status.ALREADY_IN_PROGRESS
-    assert refused(worklist.change_state, UID, State.COMPLETED, TRANSACTION) == Status.FINAL_STATE_NOT_MET
+    assert refused(worklist.create, UID, workitem(), "http://node") == UpsStatus.DUPLICATE
+    assert refused(worklist.change_state, "1.2", StateChange(UpsState.IN_PROGRESS, TRANSACTION)) == UpsStatus.NO_SUCH_WORKITEM
+    worklist.change_state(UID, StateChange(UpsState.IN_PROGRESS, TRANSACTION))
+    assert refused(worklist.change_state, UID, StateChange(UpsState.IN_PROGRESS, "1.2")) == UpsStatus.ALREADY_IN_PROGRESS
+    assert refused(worklist.change_state, UID, StateChange(UpsState.COMPLETED, TRANSACTION)) == UpsStatus.FINAL_STATE_NOT_MET
     worklist.update(UID, TRANSACTION, performed())
-    worklist.change_state(UID, State.COMPLETED, TRANSACTION)
-    assert worklist.change_state(UID, State.COMPLETED, TRANSACTION) is Status.ALREADY_COMPLETED
-    found = subscriptions.after("WATCHER", subscriptions.first_unsent("WATCHER"))
+    worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION))
+    assert worklist.change_state(UID, StateChange(UpsState.COMPLETED, TRANSACTION)) is UpsStatus.ALREADY_COMPLETED
+    reports = EventReports(engine)
+    found = reports.after("WATCHER", reports.before_first_unsent("WATCHER"))
     assert [event.state for event in found] == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
-    assert [item.state for item in worklist.list(State.COMPLETED)] == [State.COMPLETED]
+    assert [item.state for item in worklist.list(UpsState.COMPLETED)] == [UpsState.COMPLETED]
     later = datetime.now(UTC) + timedelta(days=2)
-    assert worklist.purge(later) == 0, "WATCHER holds a deletion lock"
-    assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (path,)
-    assert worklist.purge(later) == 1
-    assert refused(worklist.get, UID) == Status.DELETED
-    subscriptions.purge(later)
-    assert subscriptions.after("WATCHER", 0) == ()
+    assert worklist.delete_ended(later) == 0, "WATCHER holds a deletion lock"
+    assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (only.path,)
+    assert worklist.delete_ended(later) == 1
+    assert refused(worklist.get, UID) == UpsStatus.DELETED
+    reports.delete_old(later)
+    assert reports.after("WATCHER", 0) == ()

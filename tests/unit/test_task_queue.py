@@ -1,6 +1,4 @@
-"""What goes over the broker, and the options that keep a job alive."""
-
-import time
+"""The messages on the broker, and the Celery options that prevent the loss of a job."""
 
 import pytest
 from celery import Celery
@@ -43,16 +41,15 @@ def test_a_lost_worker_gives_its_task_back_and_nothing_but_json_is_taken() -> No
     assert app.conf.result_backend is None
 
 
+@pytest.mark.timeout(30)
 def test_an_absent_broker_is_said_soon_and_without_its_password(tmp_path) -> None:
     settings = Settings(node=Node(data_dir=tmp_path))
-    start = time.monotonic()
     with pytest.raises(ServiceError, match="broker does not answer"):
         ping(settings.broker_url)
     with pytest.raises(ServiceError, match="broker does not answer"):
-        Producer(settings).analyse("job-1")
+        Producer(settings).enqueue_analysis("job-1")
     with pytest.raises(ServiceError, match="broker does not answer"):
         Producer(settings).queued(ANALYSE)
     with pytest.raises(ServiceError) as caught:
         ping("redis://:secret@127.0.0.1:1/0")
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - start < 30

@@ -1,4 +1,4 @@
-"""Alembic's environment: the connection is given by `alnnode.db.schema`."""
+"""The environment of Alembic; `alnnode.db.schema` passes the connection."""
 
 from alembic import context
 

@@ -17,9 +17,9 @@ from alnnode.audit import codes, outbox, trail
 from alnnode.audit.codes import Outcome
 from alnnode.audit.events import Events, study
 from alnnode.audit.message import Message, Participant, patient
-from alnnode.audit.outbox import Waiting
-from alnnode.audit.repeated import Seldom
-from alnnode.audit.sender import Sender
+from alnnode.audit.outbox import AuditOutbox
+from alnnode.audit.repeated_events import RepeatedEvents
+from alnnode.audit.sender import AuditSender
 from alnnode.audit.sinks import FileSink, syslog
 from alnnode.audit.trail import Trail, patient_in
 from alnnode.settings import Audit, Node, Settings
@@ -50,7 +50,7 @@ def test_every_message_has_the_shape_and_the_codes_of_the_standard(name) -> None
     read = Read(message.xml("ALNNODE", "SITE"))
     assert (read.event, read.action, read.types) == (event, action, types)
     assert [role for role, _, _ in read.participants] == roles
-    assert list(read.things) == kinds
+    assert list(read.objects) == kinds
     assert read.source == "ALNNODE"
     assert {element.get("codeSystemName") for element in read.root.iter() if element.get("codeSystemName")} == {"DCM"}
 
@@ -101,7 +101,7 @@ def test_messages_go_to_a_private_file_in_their_order(tmp_path) -> None:
         written.put(written.events.deleted(study(f"1.2.{number}"), 1))
     written.close()
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "audit").iterdir()} == {0o600}
-    Sender(settings).close()
+    AuditSender(settings).close()
     assert [read.study for read in lines(tmp_path)] == [f"1.2.{number}" for number in range(20)]
     assert stat.S_IMODE((tmp_path / "audit.xml").stat().st_mode) == 0o600
     assert not list((tmp_path / "audit").glob("*.xml"))
@@ -111,7 +111,7 @@ def test_off_means_that_nothing_is_written(tmp_path) -> None:
     quiet = Trail(Settings(node=Node(data_dir=tmp_path)))
     quiet.put(EVENTS.application(started=True))
     quiet.close()
-    Sender(Settings(node=Node(data_dir=tmp_path))).close()
+    AuditSender(Settings(node=Node(data_dir=tmp_path))).close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_a_full_spool_loses_counts_and_says_so_and_nobody_waits(tmp_path, monkey
     for _ in range(130):
         written.put(EVENTS.application(started=True))
     written.close()
-    waiting = Waiting(tmp_path, 100)
+    waiting = AuditOutbox(tmp_path, 100)
     assert (waiting.count(), waiting.lost()) == (100, 30)
     assert said == ["audit_messages_lost"]
 
@@ -131,26 +131,30 @@ def test_a_full_spool_loses_counts_and_says_so_and_nobody_waits(tmp_path, monkey
 def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trail, "AT_ONCE", 50)
     monkeypatch.setattr(trail, "CLOSE_LIMIT", 0.1)
-    hold = threading.Event()
-    monkeypatch.setattr(Waiting, "put", lambda *_: hold.wait(20))
+    hold, on_the_disk = threading.Event(), []
+
+    def put(*_) -> bool:
+        on_the_disk.append(hold.wait(60))
+        return True
+
+    monkeypatch.setattr(AuditOutbox, "put", put)
     written = Trail(configured(tmp_path))
-    begun = time.monotonic()
     for _ in range(200):
         written.put(EVENTS.application(started=True))
-    assert time.monotonic() - begun < 2
+    assert on_the_disk == [], "all messages are handed over before the disk has accepted one"
     hold.set()
-    assert Waiting(tmp_path, 100).lost() >= 149
+    assert AuditOutbox(tmp_path, 100).lost() >= 149
 
 
 def test_a_disk_that_takes_nothing_is_a_loss_and_no_exception(tmp_path, monkeypatch) -> None:
     def full(*_):
         raise OSError(28, "")
 
-    monkeypatch.setattr(Waiting, "put", full)
+    monkeypatch.setattr(AuditOutbox, "put", full)
     written = Trail(configured(tmp_path))
     written.put(EVENTS.application(started=True))
     written.close()
-    assert Waiting(tmp_path, 100).lost() == 1
+    assert AuditOutbox(tmp_path, 100).lost() == 1
 
 
 def test_a_database_that_fails_costs_a_patient_and_not_the_thread(tmp_path) -> None:
@@ -162,7 +166,7 @@ def test_a_database_that_fails_costs_a_patient_and_not_the_thread(tmp_path) -> N
     written.put(written.events.received("CT1", "", study("1.2.1")), away)
     written.put(written.events.received("CT1", "", study("1.2.2")))
     written.close()
-    Sender(settings).close()
+    AuditSender(settings).close()
     assert [read.study for read in lines(tmp_path)] == ["1.2.1", "1.2.2"]
     assert b"DOE" not in (tmp_path / "audit.xml").read_bytes()
 
@@ -183,11 +187,11 @@ def test_patients_are_named_only_where_the_settings_say_so(tmp_path) -> None:
         written = Trail(settings)
         written.put(written.events.received("CT1", "", CT), lambda: patient_in([tmp_path / "gone.dcm", tmp_path / "image.dcm"]))
         written.close()
-        Sender(settings).close()
+        AuditSender(settings).close()
         (read,) = lines(folder)
-        assert ("2" in read.things) is identity
+        assert ("2" in read.objects) is identity
         assert (b"DOE^JANE" in (folder / "audit.xml").read_bytes()) is identity
-    person = read.things["2"]
+    person = read.objects["2"]
     assert person.get("ParticipantObjectID") == "4711"
     assert (person.get("ParticipantObjectTypeCode"), person.get("ParticipantObjectTypeCodeRole")) == ("1", "1")
     assert person.find("ParticipantObjectIDTypeCode").get("codeSystemName") == "RFC-3881"
@@ -204,7 +208,7 @@ def test_two_senders_of_one_folder_send_nothing_twice(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(FileSink, "send", slowly)
     settings = configured(tmp_path)
     written = Trail(settings)
-    senders = [Sender(settings), Sender(settings)]
+    senders = [AuditSender(settings), AuditSender(settings)]
     for number in range(100):
         written.put(written.events.deleted(study(f"1.{number}"), 1))
     written.close()
@@ -222,11 +226,11 @@ def test_what_happens_again_and_again_is_told_once(monkeypatch) -> None:
         def monotonic(self) -> float:
             return self.now
 
-    from alnnode.audit import repeated
+    from alnnode.audit import repeated_events
 
     clock = Clock()
-    monkeypatch.setattr(repeated, "time", clock)
-    one = Seldom(60)
-    assert [one.first("a", 1), one.first("a", 1), one.first("b", 1)] == [True, False, True]
+    monkeypatch.setattr(repeated_events, "time", clock)
+    one = RepeatedEvents(60)
+    assert [one.is_first("a", 1), one.is_first("a", 1), one.is_first("b", 1)] == [True, False, True]
     clock.now = 61
-    assert one.first("a", 1)
+    assert one.is_first("a", 1)

@@ -75,9 +75,7 @@ def test_folder_without_ct_is_exit_code_4(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "module", ["alnnode.cli.app", "alnnode.node.supervisor", "alnnode.receive.scp", "alnnode.receive.sweep"]
-)
+@pytest.mark.parametrize("module", ["alnnode.cli.app", "alnnode.node.supervisor", "alnnode.receive.scp", "alnnode.node.sweep"])
 def test_the_command_line_and_the_listener_do_not_load_torch(tmp_path: Path, module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules or 'highdicom' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)

@@ -216,7 +216,7 @@ def test_a_peer_that_falls_silent_ends_within_the_timeout(make) -> None:
 
     with scp(handlers=[(evt.EVT_C_STORE, hang)]) as (destination, _):
         try:
-            with pytest.raises(DeliveryError, match="no answer came within 3 s"):
+            with pytest.raises(DeliveryError, match="no response came within 3 s"):
                 destination.send([make()])
         finally:
             release.set()

@@ -1,9 +1,11 @@
-"""The port, its fake and the choice between the real ones."""
+"""The interface of destinations, the choice of one by its settings, and the destination in memory."""
 
 import pytest
 
 from alnnode.deliver.cstore import CStoreDestination
-from alnnode.deliver.destination import Failures, InMemoryDestination, OutboxFile, connect
+from alnnode.deliver.destination import BatchFailures, OutboxFile
+from alnnode.deliver.destination_choice import connect
+from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
 from alnnode.settings import Destination
@@ -17,7 +19,7 @@ def test_connect_chooses_by_kind() -> None:
     assert (cstore.name, stow.name) == ("pacs", "web")
 
 
-def test_the_fake_keeps_bytes_and_fails_when_told(tmp_path) -> None:
+def test_the_destination_in_memory_stores_bytes_and_fails_when_told(tmp_path) -> None:
     file = tmp_path / "a.dcm"
     file.write_bytes(b"bytes")
     fake = InMemoryDestination(failures=[DeliveryError("down")])
@@ -30,10 +32,10 @@ def test_the_fake_keeps_bytes_and_fails_when_told(tmp_path) -> None:
 
 def test_a_refusal_counts_before_a_delay() -> None:
     with pytest.raises(DeliveryRefused, match="pacs: never"):
-        Failures("pacs", refused=["never"], later=["later"]).conclude()
+        BatchFailures("pacs", refused=["never"], later=["later"]).raise_if_any()
 
 
 def test_equal_messages_are_said_once_and_many_are_counted() -> None:
     with pytest.raises(DeliveryError) as caught:
-        Failures("pacs", later=["a", "a", "b", "c", "d", "e"]).conclude()
+        BatchFailures("pacs", later=["a", "a", "b", "c", "d", "e"]).raise_if_any()
     assert str(caught.value) == "pacs: a; b; c (and 2 more)"

@@ -1,4 +1,4 @@
-"""Searches by DT: as moments, for hospitals east and west of Greenwich."""
+"""Searches by DT compare times in UTC, for time zones east and west of Greenwich."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def found(value: str, wanted: str) -> bool:
 @pytest.mark.parametrize(
     ("value", "wanted", "matching"),
     [
-        # A hyphen begins an offset, or divides.
+        # A hyphen begins an offset, or separates a range.
         ("20260301100000-0500", "20260301000000-0500-20260301235959-0500", True),
         ("20260302000000-0500", "20260301000000-0500-20260301235959-0500", False),
         ("20260301235959.5-0500", "20260301000000-0500-20260301235959-0500", True),
@@ -25,13 +25,13 @@ def found(value: str, wanted: str) -> bool:
         ("20260301100000-0500", "20260301100000-0500", True),
         ("20260301100000-0400", "20260301100000-0500", False),
         ("20260301100000+0000", "2026-2027", True),
-        # The same moment in another offset, across midnight.
+        # The same time with another offset, across midnight.
         ("20260302003000+0900", "20260301150000+0000-20260301160000+0000", True),
         ("20260301230000-0500", "20260302130000+0900", True),
         ("20260301190000-0500", "20260302+0000", True),
         ("20260301185959-0500", "20260302+0000", False),
         ("20260301100000-0330", "20260301133000+0000", True),
-        # What a value leaves out, it holds.
+        # A value covers the precision that it omits.
         ("20260301101500+0100", "2026030110+0100", True),
         ("20260301110000+0100", "2026030110+0100", False),
         ("20261231235959-0500", "2026-0500", True),
@@ -41,12 +41,12 @@ def found(value: str, wanted: str) -> bool:
         ("20261231235959-0500", "202612-0500", True),
         ("20260301100000.25+0100", "20260301100000.2+0100", True),
         ("20260301100000.3+0100", "20260301100000.2+0100", False),
-        # Without offsets, all is of one zone.
+        # Values without an offset are in the same time zone.
         ("20260301", "20260301-20260302", True),
         ("202603020900", "20260301-20260302", True),
         ("20260303", "20260301-20260302", False),
         ("20260301", "20260301", True),
-        # What is no DT matches nothing, and nothing matches it.
+        # An invalid DT matches nothing, as a value and as a condition.
         ("20260301", "soon", False),
         ("20260301", "-", False),
         ("20260301", "20261301", False),
@@ -54,5 +54,5 @@ def found(value: str, wanted: str) -> bool:
         ("soon", "2026-", False),
     ],
 )
-def test_a_range_is_one_of_moments(value: str, wanted: str, matching: bool) -> None:
+def test_dt_ranges_are_compared_in_utc(value: str, wanted: str, matching: bool) -> None:
     assert found(value, wanted) is matching

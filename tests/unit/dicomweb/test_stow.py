@@ -24,7 +24,7 @@ def node(tmp_path):
         yield client, opened
 
 
-def test_images_are_stored_through_the_one_door_and_answered_one_by_one(node, tmp_path):
+def test_each_stored_image_is_referenced_in_the_response(node, tmp_path):
     client, opened = node
     images = [ct(number) for number in (1, 2, 3)]
     answer = stow(client, *map(part10, images))
@@ -39,7 +39,7 @@ def test_images_are_stored_through_the_one_door_and_answered_one_by_one(node, tm
     assert kept.endswith(images[0].PixelData)
 
 
-def test_the_same_image_again_is_taken_and_another_one_under_its_uid_is_not(node):
+def test_a_duplicate_is_accepted_and_another_image_with_its_uid_is_refused(node):
     client, _ = node
     assert stow(client, part10(ct(1))).status_code == 200
     assert stow(client, part10(ct(1))).status_code == 200
@@ -57,7 +57,7 @@ def test_some_stored_and_some_refused_is_202_with_both_lists(node):
     assert stored(answer) == {str(ct(1).SOPInstanceUID)}
     assert sorted(reasons(answer)) == [0x0122, 0xC000, 0xC000]
     named = [item for item in answer.json()[FAILED]["Value"] if "00081155" in item]
-    assert len(named) == 2  # what is no DICOM has no UID to name
+    assert len(named) == 2  # a part that is not DICOM has no UID
 
 
 def test_an_instance_of_another_study_than_the_url_is_refused(node):
@@ -68,12 +68,12 @@ def test_an_instance_of_another_study_than_the_url_is_refused(node):
     assert answer.status_code == 200
 
 
-def test_head_and_data_set_that_differ_are_refused(node):
+def test_file_meta_information_that_differs_from_the_data_set_is_refused(node):
     client, _ = node
     other_uid, other_class = part10(ct(1)), part10(ct(2))
     assert reasons(stow(client, other_uid.replace(b".10.1.1.1", b".10.1.1.9", 1))) == [0xC001]
     enhanced = b"1.2.840.10008.5.1.4.1.1.88.22\0"
-    # The class in File Meta Information grows by four bytes, and so does the group.
+    # The SOP Class UID in the File Meta Information grows by four bytes, and so does the group length.
     meta = other_class.replace(b"\x1a\0" + CTImageStorage.encode() + b"\0", b"\x1e\0" + enhanced, 1)
     length = int.from_bytes(meta[140:144], "little") + 4
     assert reasons(stow(client, meta[:140] + length.to_bytes(4, "little") + meta[144:])) == [0xA900]
@@ -86,7 +86,7 @@ def test_head_and_data_set_that_differ_are_refused(node):
             body(part10(ct(1)), part10(ct(2)), end=False)[:-20],
             content_type(),
             202,
-        ),  # the first is kept, the rest is to be sent again
+        ),  # the first object is stored, the client must send the rest in a new request
         (body(part10(ct(1)), end=False), content_type(), 400),
         (body(part10(ct(1))), content_type("another"), 400),
         (b"", content_type(), 400),
@@ -99,14 +99,14 @@ def test_head_and_data_set_that_differ_are_refused(node):
         (b"--a-boundary\r\n" + b"X: y\r\n" * 10_000 + b"\r\n", content_type(), 400),
     ],
 )
-def test_bodies_that_are_wrong(node, content, headers, status):
+def test_malformed_bodies(node, content, headers, status):
     client, _ = node
     assert client.post("/dicom-web/studies", content=content, headers=headers).status_code == status
 
 
-def test_what_is_too_large_is_refused(tmp_path):
+def test_a_body_or_part_that_is_too_large_is_refused(tmp_path):
     with service(tmp_path, web=Web(max_request_mb=1), listener=Listener(max_object_mb=1)) as (client, _):
-        assert stow(client, part10(ct(1, side=1024))).status_code == 413  # the head of the request says so
+        assert stow(client, part10(ct(1, side=1024))).status_code == 413  # because of the Content-Length header
         pieces = iter([body(part10(ct(1, side=1024)))])
         assert client.post("/dicom-web/studies", content=pieces, headers=content_type()).status_code == 413
 
@@ -117,9 +117,9 @@ def test_a_full_disk_is_503(tmp_path):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "300")
 
 
-def test_large_parts_do_not_stay_in_memory(node, monkeypatch):
+def test_large_parts_are_written_to_a_file(node, monkeypatch):
     client, opened = node
-    monkeypatch.setattr("alnnode.dicomweb.multipart.IN_MEMORY", 1000)
+    monkeypatch.setattr("alnnode.multipart.IN_MEMORY", 1000)
     image = ct(1, side=512)
     assert stow(client, part10(image)).status_code == 200
     opened.acceptor.close()
@@ -128,7 +128,7 @@ def test_large_parts_do_not_stay_in_memory(node, monkeypatch):
     assert list((opened.spool.root / "incoming").iterdir()) == []
 
 
-def test_the_name_of_the_token_is_the_sender_that_routes_see(tmp_path):
+def test_the_name_of_the_token_is_the_sender_for_routes(tmp_path):
     from hashlib import sha256
 
     from sqlalchemy import select
@@ -153,7 +153,7 @@ def test_the_name_of_the_token_is_the_sender_that_routes_see(tmp_path):
         "multipart/related; boundary*=x",
     ],
 )
-def test_parameters_in_the_encoding_of_rfc_2231_are_refused_and_no_error_of_the_server(node, kind):
+def test_parameters_in_the_encoding_of_rfc_2231_are_refused_without_a_server_error(node, kind):
     client, _ = node
     answer = client.post("/dicom-web/studies", content=body(part10(ct(1))), headers={"Content-Type": kind})
     assert answer.status_code == 400, answer.text

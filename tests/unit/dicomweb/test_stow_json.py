@@ -1,4 +1,4 @@
-"""STOW-RS of DICOM JSON with bulk data: the object that comes out is the one that was taken apart."""
+"""STOW-RS of DICOM JSON with bulk data: the stored object equals the original one."""
 
 import json
 
@@ -14,7 +14,7 @@ from alnnode.dicomweb import stow_json
 KIND = "application/dicom+json"
 
 
-def taken_apart(dataset, uri):
+def split(dataset, uri):
     """A data set in the DICOM JSON model, its pixel data behind a URI."""
     document = dataset.to_json_dict(bulk_data_threshold=1 << 20)
     return {**document, "7FE00010": {"vr": "OW", "BulkDataURI": uri}}
@@ -45,12 +45,12 @@ def held(opened):
     }
 
 
-def test_objects_are_put_together_again(node) -> None:
+def test_objects_are_encoded_with_their_bulk_data(node) -> None:
     client, opened = node
     plain, compressed = ct(1), ct(2)
     compressed.compress(JPEG2000Lossless, generate_instance_uid=False)
     (frame,) = generate_frames(compressed.PixelData, number_of_frames=1)
-    documents = [taken_apart(plain, "bulk/1"), taken_apart(compressed, "bulk/2")]
+    documents = [split(plain, "bulk/1"), split(compressed, "bulk/2")]
     answer = post(
         client, documents,
         ("bulk/2", f"image/jp2; transfer-syntax={JPEG2000Lossless}", frame), ("bulk/1", "application/octet-stream", plain.PixelData),
@@ -63,23 +63,23 @@ def test_objects_are_put_together_again(node) -> None:
     assert (back.pixel_array == compressed.pixel_array).all()
 
 
-def test_values_may_stand_in_the_metadata(node) -> None:
+def test_values_may_be_inline_in_the_metadata(node) -> None:
     client, opened = node
     document = ct(1).to_json_dict(bulk_data_threshold=1 << 20)
     assert "InlineBinary" in document["7FE00010"]
     assert post(client, [document]).status_code == 200
-    assert post(client, [document]).status_code == 200, "the same bytes again"
+    assert post(client, [document]).status_code == 200, "a duplicate"
     assert data_set(held(opened)[ct(1).SOPInstanceUID]) == data_set(ct(1))
 
 
-def test_what_is_wrong_with_an_object_is_said_of_it(node) -> None:
+def test_each_refused_object_has_its_own_reason(node) -> None:
     client, _ = node
     good = ct(1).to_json_dict(bulk_data_threshold=1 << 20)
     other = ct(2, SOPClassUID=MRImageStorage).to_json_dict(bulk_data_threshold=1 << 20)
     documents = [
         good,
         other,
-        taken_apart(ct(3), "bulk/none"),
+        split(ct(3), "bulk/none"),
         {"x": 1},
         7,
         {"00100010": {"vr": "PN", "Value": [{"Alphabetic": 3}]}},
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_an_object_is_said_of_it(node) -> None:
     assert (elsewhere.status_code, elsewhere.json()["00081198"]["Value"][0]["00081197"]["Value"]) == (409, [0xA901])
 
 
-def test_bodies_that_cannot_be_read(node, monkeypatch) -> None:
+def test_malformed_bodies(node, monkeypatch) -> None:
     client, opened = node
     good = [ct(1).to_json_dict(bulk_data_threshold=1 << 20)]
     assert post(client, b"{").status_code == 400
@@ -104,6 +104,6 @@ def test_bodies_that_cannot_be_read(node, monkeypatch) -> None:
     assert post(client, good).status_code == 413
     monkeypatch.setattr(stow_json, "MAX_METADATA", 1 << 20)
     monkeypatch.setattr(stow_json, "MAX_BULK", 1000)
-    large = post(client, [taken_apart(ct(1), "b")], ("b", "application/octet-stream", ct(1).PixelData))
+    large = post(client, [split(ct(1), "b")], ("b", "application/octet-stream", ct(1).PixelData))
     assert large.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xA700]
     assert held(opened) == {}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from alnnode.audit import codes
-from alnnode.receive.header import MAX_INFLATED
+from alnnode.receive.deflated import MAX_INFLATED
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

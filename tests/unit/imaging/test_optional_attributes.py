@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from alnnode import report
 from alnnode.dicomweb import wado
 from alnnode.imaging import series
-from alnnode.receive.scp import silence
+from alnnode.receive.library_logging import silence_libraries
 from alnnode.records import Analysis
 from alnnode.records.comparison import thickness
 
@@ -64,7 +64,7 @@ def slices(folder, keyword: str, value: bytes):
     ],
 )
 def test_a_bad_optional_attribute_costs_a_remark_and_not_the_report(tmp_path, keyword, value, name) -> None:
-    silence()
+    silence_libraries()
     volume = series.read_volume(slices(tmp_path, keyword, value))
     assert keyword not in volume.header
     assert volume.notes == (f"values in the image header that cannot be used were left out: {name}",)
@@ -73,7 +73,7 @@ def test_a_bad_optional_attribute_costs_a_remark_and_not_the_report(tmp_path, ke
 
 
 def test_what_follow_up_reads_of_a_header_is_finite(tmp_path) -> None:
-    silence()
+    silence_libraries()
     found = [
         thickness(dcmread(slices(tmp_path, "SliceThickness", value)[0])) for value in (b"nan ", b"inf ", NINES, b"abc ", b"2 ")
     ]
@@ -82,7 +82,7 @@ def test_what_follow_up_reads_of_a_header_is_finite(tmp_path) -> None:
 
 def test_an_error_inside_many_sequences_is_as_short_as_any_other(tmp_path) -> None:
     """pydicom quoted it at each level anew: 12 levels took 1.2 GB, and a reader's request for the object ended the web service."""
-    silence()
+    silence_libraries()
     path, image = tmp_path / "image.dcm", dicom_objects.ct(1, ReferencedImageSequence=[])
     image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     image.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""Who may connect, and how often."""
+"""The limits of connections: networks, number at once, and rate."""
 
 from ipaddress import ip_network
 
@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from alnnode.receive import connection_limits
-from alnnode.receive.connection_limits import Gate, Limits
+from alnnode.receive.connection_limits import ConnectionLimiter, ConnectionLimits
 
 NETWORKS = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -26,7 +26,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def make(clock):
-    return lambda connections=100, peer=100, rate=100: Gate(NETWORKS, Limits(connections, peer, rate))
+    return lambda connections=100, peer=100, rate=100: ConnectionLimiter(NETWORKS, ConnectionLimits(connections, peer, rate))
 
 
 @pytest.mark.parametrize(
@@ -34,46 +34,46 @@ def make(clock):
     [("10.1.2.3", True), ("11.1.2.3", False), ("::ffff:10.1.2.3", True), ("::ffff:11.1.2.3", False), ("fd00::1%eth0", True)],
 )
 def test_only_the_networks_of_the_settings(make, address, allowed) -> None:
-    assert make().enter(address) is allowed
+    assert make().admit(address) is allowed
 
 
 def test_one_peer_cannot_take_what_is_there_for_all(make) -> None:
-    at = make(connections=4, peer=2)
-    assert [at.enter("10.0.0.1") for _ in range(3)] == [True, True, False]
-    assert [at.enter("10.0.0.2") for _ in range(2)] == [True, True]
-    assert not at.enter("10.0.0.3"), "four are in"
-    at.leave("10.0.0.1")
-    assert at.enter("10.0.0.3")
-    assert not at.enter("10.0.0.1")
+    limiter = make(connections=4, peer=2)
+    assert [limiter.admit("10.0.0.1") for _ in range(3)] == [True, True, False]
+    assert [limiter.admit("10.0.0.2") for _ in range(2)] == [True, True]
+    assert not limiter.admit("10.0.0.3"), "four are in"
+    limiter.release("10.0.0.1")
+    assert limiter.admit("10.0.0.3")
+    assert not limiter.admit("10.0.0.1")
 
 
 def test_a_rate_lets_bursts_pass_and_no_more(make, clock) -> None:
-    at = make(rate=2)
+    limiter = make(rate=2)
     taken = 0
     for _ in range(100):
-        if at.enter("10.0.0.1"):
+        if limiter.admit("10.0.0.1"):
             taken += 1
-            at.leave("10.0.0.1")
+            limiter.release("10.0.0.1")
     assert taken == 20
-    assert at.enter("10.0.0.2")
+    assert limiter.admit("10.0.0.2")
     clock.now += 3
-    assert [at.enter("10.0.0.1") for _ in range(8)] == [True] * 6 + [False] * 2
+    assert [limiter.admit("10.0.0.1") for _ in range(8)] == [True] * 6 + [False] * 2
 
 
 def test_the_log_names_a_peer_once_a_minute(make, clock) -> None:
-    at = make()
+    limiter = make()
     with structlog.testing.capture_logs() as lines:
         for _ in range(50):
-            at.enter("192.0.2.1")
+            limiter.admit("192.0.2.1")
         clock.now += 61
-        at.enter("192.0.2.1")
+        limiter.admit("192.0.2.1")
     assert [line["reason"] for line in lines] == ["not in [listener] addresses"] * 2
 
 
 def test_peers_that_are_gone_are_forgotten(make) -> None:
-    at = make(connections=3)
-    assert at.enter("10.9.9.9")
+    limiter = make(connections=3)
+    assert limiter.admit("10.9.9.9")
     for number in range(3 * connection_limits.REMEMBERED):
-        at.enter(f"192.0.{number % 256}.{number // 256}")
-    assert len(at._peers) <= connection_limits.REMEMBERED + 1
-    at.leave("10.9.9.9")
+        limiter.admit(f"192.0.{number % 256}.{number // 256}")
+    assert len(limiter._peers) <= connection_limits.REMEMBERED + 1
+    limiter.release("10.9.9.9")

@@ -15,6 +15,7 @@ from alnnode.dicomweb import wado
 from alnnode.errors import NotAnalysable, RejectedObject
 from alnnode.imaging import stored_image
 from alnnode.imaging.series import read_volume
+from alnnode.receive import deflated as deflated_data
 from alnnode.receive import header
 
 SIDE = 65535  # the largest that Rows and Columns can say: 8 GiB of 16-bit pixels
@@ -30,7 +31,7 @@ def deflated(size: int) -> bytes:
 
 @pytest.mark.parametrize(("size", "taken"), [(8 << 20, True), (48 << 20, False)])
 def test_a_deflated_bomb_is_refused_at_the_door_and_never_held(monkeypatch, size, taken) -> None:
-    monkeypatch.setattr(header, "MAX_INFLATED", 16 << 20)
+    monkeypatch.setattr(deflated_data, "MAX_INFLATED", 16 << 20)
     bomb = deflated(size)
     assert len(bomb) < 100_000
     tracemalloc.start()

@@ -13,6 +13,7 @@ from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine
 from alnnode.db.schema import migrate
 from alnnode.receive import file_meta
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.receive.recorder import digest, replay
 from alnnode.spool.spool import Spool
 
@@ -55,21 +56,22 @@ def test_a_file_of_another_writer_has_no_digest(tmp_path) -> None:
 def test_a_power_cut_costs_the_one_object_that_nobody_was_told_of(tmp_path, damage: str) -> None:
     url = f"sqlite:///{tmp_path / 'node.db'}"
     migrate(url)
-    jobs, spool = Jobs(engine.create(url)), Spool(tmp_path / "spool")
+    database, spool = engine.create(url), Spool(tmp_path / "spool")
+    jobs, received = Jobs(database), ReceivedSeries(database)
     whole, hurt = ct(1), ct(2)
     for image in (whole, hurt):
         assert spool.put_pending(image.SOPInstanceUID, file_of(data_set(image), image.SOPInstanceUID))
     path = spool.pending_path(hurt.SOPInstanceUID)
     raw = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": raw[:4096], "zeros": raw[:4096] + bytes(len(raw) - 4096)}[damage])
-    assert replay(jobs, spool) == 1
+    assert replay(received, spool) == 1
     assert [job.instances for job in jobs.list()] == [1]
     assert list(spool.pending()) == []
     aside = list((tmp_path / "spool" / "conflicts").iterdir())
     assert len(aside) == 1
     # The sender, who was never answered, sends it again: nothing stands in the way.
     assert spool.put_pending(hurt.SOPInstanceUID, file_of(data_set(hurt), hurt.SOPInstanceUID))
-    assert replay(jobs, spool) == 1
+    assert replay(received, spool) == 1
     assert [job.instances for job in jobs.list()] == [2]
 
 
@@ -78,7 +80,8 @@ def test_what_another_listener_records_meanwhile_is_not_damaged(tmp_path, monkey
     """One listener starts, and replays the journal, while another one records and settles the file that is just being read."""
     url = f"sqlite:///{tmp_path / 'node.db'}"
     migrate(url)
-    jobs, spool = Jobs(engine.create(url)), Spool(tmp_path / "spool")
+    database, spool = engine.create(url), Spool(tmp_path / "spool")
+    jobs, received = Jobs(database), ReceivedSeries(database)
     image = ct(1)
     parts = file_of(data_set(image), image.SOPInstanceUID)
     path = spool.put_pending(image.SOPInstanceUID, parts)
@@ -87,13 +90,13 @@ def test_what_another_listener_records_meanwhile_is_not_damaged(tmp_path, monkey
     def meanwhile(data: memoryview) -> int:
         if path.exists():
             monkeypatch.setattr(file_meta, "data_set_offset", real)
-            assert replay(jobs, spool) == 1
+            assert replay(received, spool) == 1
             if sent_again:
                 assert spool.put_pending(image.SOPInstanceUID, parts)
         return real(data)
 
     monkeypatch.setattr(file_meta, "data_set_offset", meanwhile)
-    replay(jobs, spool)
+    replay(received, spool)
     assert not (tmp_path / "spool" / "conflicts").exists()
     assert "damaged" not in capsys.readouterr().out
     assert [job.instances for job in jobs.list()] == [1]

@@ -1,4 +1,4 @@
-"""/metrics holds what it is meant to, and every name that the dashboard and the alerts of deploy/ ask for."""
+"""/metrics contains the values of a node, and every name that the dashboard and the alerts in deploy/ use."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from web_service import part10, service
 from workitem import workitem
 
 from alnnode.process import heartbeat
-from alnnode.status.progress import PROBABILITY, Figures
-from workers.step_timer import Steps
+from alnnode.status.progress import PROBABILITY, WorkProgress
+from workers.step_timer import StepTimer
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DIGEST = "b" * 64
@@ -22,24 +22,23 @@ NAME = re.compile(r"\balnnode_[a-z_]+\b")
 
 @pytest.fixture
 def metrics(tmp_path):
-    """What the metrics of a node say that received, works, delivers and has a worklist: {sample name: {labels: value}}."""
+    """The metrics of a node that has received and analysed series and has a worklist: {sample name: {labels: value}}."""
     with service(tmp_path) as (client, opened):
         job = received(opened, client, [part10(ct(1)), part10(ct(2))])
         claim = ready(opened, job)
-        figures = Figures(opened.engine)
-        steps = Steps(figures, job)
+        progress = WorkProgress(opened.engine)
+        steps = StepTimer(progress, job)
         for step in ("read", "locate", "read"):
             steps.begin(step)
-        figures.probabilities(DIGEST, [0.05, 0.52, 0.58])
-        figures.probabilities(DIGEST, [1.0])
-        figures.probabilities(DIGEST, [])
+        progress.count_probabilities(DIGEST, [0.05, 0.52, 0.58])
+        progress.count_probabilities(DIGEST, [1.0])
+        progress.count_probabilities(DIGEST, [])
         heartbeat.note(opened.settings.node.data_dir, "analyse", {"total": 8e9, "peak": 2e9})
         heartbeat.beat(opened.settings.node.data_dir, "analyse")
         client.post("/dicom-web/workitems?1.2.3", json=workitem(codes=("L:OTHER",)))
         other = received(opened, client, [part10(ct(3, series="1.2.9"))])
-        again = ready(opened, other)
-        opened.jobs.fail(other, again.attempt, "not analysable")
-        opened.jobs.analysed(job, claim.attempt, [], {})
+        opened.jobs.fail(ready(opened, other), "not analysable")
+        opened.jobs.analysed(claim, [], {})
         client.get("/health/live")
         found = {}
         for family in text_string_to_metric_families(client.get("/metrics").text):
@@ -53,7 +52,7 @@ def only(samples, **labels):
     return next(value for key, value in samples.items() if dict(key).items() >= labels.items())
 
 
-def test_what_a_worker_tells_is_in_the_metrics(metrics) -> None:
+def test_the_metrics_contain_what_workers_report(metrics) -> None:
     assert only(metrics["alnnode_step_seconds_count"], step="read") == 1
     assert only(metrics["alnnode_step_seconds_sum"], step="locate") >= 0
     buckets = metrics["alnnode_node_probability_bucket"]
@@ -63,7 +62,7 @@ def test_what_a_worker_tells_is_in_the_metrics(metrics) -> None:
     assert only(metrics["alnnode_workitems"], state="SCHEDULED") == 1
 
 
-def test_every_name_that_deploy_asks_for_is_there(metrics) -> None:
+def test_every_metric_that_deploy_uses_exists(metrics) -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "alnnode.json").read_text(encoding="utf-8"))
     asked = {name for panel in dashboard["panels"] for target in panel["targets"] for name in NAME.findall(target["expr"])}
     assert len(dashboard["panels"]) >= 12
@@ -73,13 +72,13 @@ def test_every_name_that_deploy_asks_for_is_there(metrics) -> None:
     assert asked - set(metrics) == set()
 
 
-def test_a_step_that_cannot_be_noted_ends_no_job(tmp_path) -> None:
+def test_a_failing_database_does_not_stop_the_step_timer(tmp_path) -> None:
     from alnnode.db import engine
 
-    figures = Figures(engine.create(f"sqlite:///{tmp_path / 'empty.db'}"))
-    Steps(figures, "job").begin("read")
-    figures.probabilities(DIGEST, [0.5])
+    progress = WorkProgress(engine.create(f"sqlite:///{tmp_path / 'empty.db'}"))
+    StepTimer(progress, "job").begin("read")
+    progress.count_probabilities(DIGEST, [0.5])
     assert not (tmp_path / "figures").exists()
     assert heartbeat.noted(tmp_path) == {}
     with pytest.raises(Exception, match="no such table"):
-        figures.tallies(PROBABILITY)
+        progress.tallies(PROBABILITY)

@@ -1,4 +1,4 @@
-"""The plots of the status page: scales that people read at once, bars that end where the figures do."""
+"""The charts of the status page: round axis steps, and bar heights that match the values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alnnode.status import plots
-from alnnode.status.overview import Ended, Hour
+from alnnode.status.overview import EndedJob, HourlyJobs
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -21,13 +21,13 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
         (400000, ["0 s", "2 d", "4 d", "6 d", "8 d"]),
     ],
 )
-def test_durations_are_counted_in_what_people_count_them_in(longest: float, labels: list[str]) -> None:
-    plot = plots.latency([Ended(NOW - timedelta(hours=6), longest / 2, longest / 2)], NOW)
+def test_the_time_axis_has_round_steps(longest: float, labels: list[str]) -> None:
+    plot = plots.latency([EndedJob(NOW - timedelta(hours=6), longest / 2, longest / 2)], NOW)
     assert [tick.text for tick in plot.up] == labels
 
 
-def test_the_stack_of_a_job_is_as_high_as_its_time() -> None:
-    plot = plots.latency([Ended(NOW - timedelta(hours=12), 60, 180)], NOW)
+def test_the_bars_of_a_job_match_its_durations() -> None:
+    plot = plots.latency([EndedJob(NOW - timedelta(hours=12), 60, 180)], NOW)
     worked, waited = plot.bars
     assert worked.height == pytest.approx(plots.TALL * 3 / 4)
     assert waited.height == pytest.approx(plots.TALL / 4)
@@ -37,8 +37,8 @@ def test_the_stack_of_a_job_is_as_high_as_its_time() -> None:
 
 
 def test_jobs_per_hour() -> None:
-    hours = [Hour(NOW + timedelta(hours=n), opened=n, ended=0) for n in range(3)]
+    hours = [HourlyJobs(NOW + timedelta(hours=n), opened=n, ended=0) for n in range(3)]
     plot = plots.throughput(hours)
     assert [tick.text for tick in plot.up] == ["0", "1", "2", "3", "4"]
     assert [bar.height for bar in plot.bars if bar.kind == "opened"] == pytest.approx([0, plots.TALL / 4, plots.TALL / 2])
-    assert plot.summary == "3 opened and 0 ended in 3 hours"
+    assert plot.summary == "3 created and 0 ended in 3 hours"

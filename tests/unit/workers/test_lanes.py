@@ -1,4 +1,4 @@
-"""No destination waits for another; nothing that was left on a lane is forgotten."""
+"""No destination waits for another, and every delivery that is passed to a lane is made."""
 
 import threading
 
@@ -44,7 +44,7 @@ def test_every_item_of_many_threads_is_worked_on_alone() -> None:
     lanes, done, inside = Lanes(), [], threading.Lock()
 
     def work(item: str) -> None:
-        assert inside.acquire(blocking=False), "two at once on one lane"
+        assert inside.acquire(blocking=False), "two items at the same time on one lane"
         done.append(item)
         inside.release()
 

@@ -1,18 +1,20 @@
-"""A lease is renewed while the work goes on, and its loss is noticed."""
+"""A lease is renewed during the analysis, and its loss is detected."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from alnnode.db.rows import Claim
 from workers.lease import Lease, LeaseLostError
 
 LENGTH = timedelta(milliseconds=40)
+CLAIM = Claim("job", "1.2", "1.2.3", 2, (), "0" * 64, datetime(2026, 1, 1, tzinfo=UTC), 1, None)
 
 
 class ScriptedJobs:
-    """Answers `renew` from a script; the last answer stays."""
+    """Answers `renew` from a script; the last answer repeats."""
 
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers = list(answers)
@@ -31,18 +33,18 @@ class ScriptedJobs:
 
 def test_it_is_renewed_through_a_database_that_stumbles() -> None:
     jobs = ScriptedJobs(OperationalError("", {}, Exception()), True)
-    with Lease(jobs, "job", 2, LENGTH) as lease:
+    with Lease(jobs, CLAIM, LENGTH) as lease:
         assert jobs.several.wait(10)
         lease.check()
     asked = len(jobs.asked)
-    assert jobs.asked[0] == ("job", LENGTH, 2)
+    assert jobs.asked[0] == (CLAIM, LENGTH)
     threading.Event().wait(0.1)
-    assert len(jobs.asked) == asked, "it goes on after the work"
+    assert len(jobs.asked) == asked, "it is renewed after the analysis ended"
 
 
 def test_a_job_that_was_taken_over_is_noticed() -> None:
     jobs = ScriptedJobs(False)
-    with Lease(jobs, "job", 1, LENGTH) as lease:
+    with Lease(jobs, CLAIM, LENGTH) as lease:
         lease._thread.join(10)
         with pytest.raises(LeaseLostError, match="job"):
             lease.check()

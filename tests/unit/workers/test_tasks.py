@@ -1,4 +1,4 @@
-"""Analysing and delivering on a real database, without Celery's processes: every end a job can come to."""
+"""Analysing and delivering on a real database, without Celery's processes: every final state of a job."""
 
 import hashlib
 import random
@@ -10,18 +10,20 @@ from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
-from alnnode.audit.sender import Sender
-from alnnode.db import schema
+from alnnode.analyse.operator_actions import OperatorActions
+from alnnode.audit.sender import AuditSender
+from alnnode.db import engine, schema
 from alnnode.db.rows import NewInstance, SeriesFacts
-from alnnode.deliver.destination import InMemoryDestination
+from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
+from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.records.comparison import Earlier
 from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
 from alnnode.task_queue import ANALYSE_TASK
 from workers import analysing, delivering, tasks
-from workers.analyst import Runtime
 from workers.app import create
+from workers.runtime import Runtime
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
 PATIENT = "DOE^JANE"
@@ -49,7 +51,7 @@ class ScriptedAnalyst:
 
 
 class DeafProducer:
-    def deliver(self, delivery_id: str) -> None:
+    def enqueue_delivery(self, delivery_id: str) -> None:
         raise ServiceError("the broker does not answer")
 
 
@@ -63,7 +65,9 @@ class Bench:
         self.runtime = Runtime(settings, self.analyst)
         self.runtime._producer = DeafProducer()
         self.runtime.destination = lambda _: self.pacs
-        self.jobs = self.runtime.jobs
+        self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
+        database = engine.create(settings.database_url)
+        self.received, self.operator = ReceivedSeries(database), OperatorActions(database)
 
     def ready_job(self, series: str = "1.2.3.4") -> str:
         instance = NewInstance(
@@ -78,8 +82,8 @@ class Bench:
             received_at=datetime.now(UTC) - timedelta(hours=1),
             facts=SeriesFacts(modality="CT", announced=1),
         )
-        self.jobs.record_instances([instance])
-        (job,) = self.jobs.complete_due(self.runtime.settings.completion, lambda _: None)
+        self.received.record_instances([instance])
+        (job,) = self.received.complete_due(self.runtime.settings.completion, lambda _: None)
         return job
 
     def analysed_job(self, series: str = "1.2.3.4") -> tuple[str, str]:
@@ -106,18 +110,18 @@ def test_a_job_becomes_results_and_deliveries_even_without_a_broker(bench) -> No
 
 def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_before(bench, monkeypatch) -> None:
     def again() -> ReportContext:
-        bench.jobs.anew(bench.jobs.list()[0].job_id)
-        (job,) = bench.jobs.complete_due(bench.runtime.settings.completion, lambda _: None)
+        bench.operator.reanalyse(bench.jobs.list()[0].job_id)
+        (job,) = bench.received.complete_due(bench.runtime.settings.completion, lambda _: None)
         analysing.analyse(job, bench.runtime)
         return bench.analyst.contexts[-1]
 
     bench.analysed_job()
     (first,) = bench.analyst.contexts
-    assert again() == first, "the same report, in every word"
+    assert again() == first, "another report for the same input"
     bench.analyst.arithmetic = "ink"
     ink = again()
     assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
-    monkeypatch.setattr(analysing.priors, "find", lambda *_: Earlier(trouble="archive vna could not be asked"))
+    monkeypatch.setattr(analysing.lookup, "find", lambda *_: Earlier(trouble="archive vna could not be asked"))
     compared = again()
     assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
     assert len({one.input_digest for one in (first, ink, compared)}) == 3
@@ -167,7 +171,7 @@ def test_what_may_pass_is_tried_again_elsewhere_before_it_fails_free_of_patient_
     assert bench.jobs.get(job).state is JobState.READY
     with pytest.raises(SystemExit):
         task.tasks[ANALYSE_TASK](job)
-    assert bench.jobs.get(job).attempts == 1, "another process is to try"
+    assert bench.jobs.get(job).attempts == 1, "the same process tried again"
     bench.runtime.suspect = False
     task.tasks[ANALYSE_TASK](job)
     status = bench.jobs.get(job)
@@ -277,7 +281,7 @@ def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_
     bench.pacs.send = told_to_stop
     delivering.deliver(made[0][1], bench.runtime)
     states = [bench.jobs.get(job).state for job, _ in made]
-    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is the next worker's"
+    assert states == [JobState.DELIVERED, *[JobState.ANALYSED] * 4], "the rest is left to the next worker"
     bench.runtime.stopping.clear()
     bench.pacs.send = send
     delivering.deliver(made[1][1], bench.runtime)
@@ -291,11 +295,11 @@ def test_one_message_lets_all_go_that_is_due_at_its_destination_until_that_is_aw
     delivered = [JobState.DELIVERED] * 3
     assert [bench.jobs.get(job).state for job, _ in made] == [JobState.FAILED, *delivered]
     for job, _ in made:
-        bench.jobs.retry(job)
+        bench.operator.retry(job)
     bench.pacs.failures = [DestinationAway("pacs: no association")] * 2
     delivering.deliver(made[2][1], bench.runtime)
-    assert len(bench.pacs.failures) == 1, "what was not there for one was asked for another"
-    bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+    assert len(bench.pacs.failures) == 1, "a destination that is away was tried for a second delivery"
+    bench.deliveries.reschedule("pacs", datetime.now(UTC))
     bench.pacs.failures.clear()
     delivering.deliver(made[2][1], bench.runtime)
     assert [bench.jobs.get(job).state for job, _ in made] == [JobState.DELIVERED, *delivered]
@@ -307,7 +311,7 @@ def test_a_refusal_fails_the_job_and_a_retry_delivers_it(bench) -> None:
     delivering.deliver(delivery, bench.runtime)
     assert bench.jobs.get(job).state is JobState.FAILED
     assert "not authorised" in bench.jobs.get(job).reason
-    bench.jobs.retry(job)
+    bench.operator.retry(job)
     delivering.deliver(delivery, bench.runtime)
     assert bench.jobs.get(job).state is JobState.DELIVERED
 
@@ -321,7 +325,7 @@ def test_an_outage_is_waited_for_and_given_up_at_last(bench) -> None:
         assert (status.attempts, status.last_error) == (attempt, "pacs: no association")
         assert status.next_attempt_at > datetime.now(UTC)
         delivering.deliver(delivery, bench.runtime)
-        assert bench.jobs.get(job).deliveries[0].attempts == attempt, "before its time"
+        assert bench.jobs.get(job).deliveries[0].attempts == attempt, "it was attempted before its time"
         _make_due(bench, delivery)
     delivering.deliver(delivery, bench.runtime)
     assert bench.jobs.get(job).state is JobState.FAILED
@@ -329,7 +333,7 @@ def test_an_outage_is_waited_for_and_given_up_at_last(bench) -> None:
 
 
 def _make_due(bench, delivery: str) -> None:
-    bench.jobs.deferred(delivery, "pacs: no association", datetime.now(UTC) - timedelta(seconds=1))
+    bench.deliveries.deferred(delivery, "pacs: no association", datetime.now(UTC) - timedelta(seconds=1))
 
 
 def test_an_altered_outbox_file_is_never_sent(bench) -> None:
@@ -381,13 +385,13 @@ def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) 
     bench.pacs.failures = [DeliveryError("pacs: out of resources (status 0xA700)"), DeliveryRefused("pacs: refused")]
     for _ in range(2):
         delivering.deliver(first, bench.runtime)
-        bench.jobs.move_deliveries("pacs", datetime.now(UTC))
+        bench.deliveries.reschedule("pacs", datetime.now(UTC))
     job = bench.jobs.list()[0].job_id
-    bench.jobs.retry(job)
+    bench.operator.retry(job)
     (delivery,) = bench.jobs.get(job).deliveries
     delivering.deliver(delivery.delivery_id, bench.runtime)
     bench.runtime.trail.close()
-    Sender(bench.runtime.settings).close()
+    AuditSender(bench.runtime.settings).close()
     told = [Read(line) for line in path.read_bytes().splitlines()]
     assert [(read.event, read.outcome) for read in told] == [
         ("110102", 0),

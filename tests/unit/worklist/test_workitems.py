@@ -1,4 +1,4 @@
-"""UPS-RS: what a workitem must hold, who may change it, and which states follow each other (PS3.4 Annex CC, PS3.18 chapter 11)."""
+"""UPS-RS: the required attributes of a workitem, who may change it, and its state transitions (PS3.4 Annex CC, PS3.18 chapter 11)."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -11,7 +11,7 @@ from workitem import TRANSACTION, action, attribute, performed, reason, workitem
 
 from alnnode.settings import Web, WebToken
 from alnnode.worklist import ups
-from alnnode.worklist.ups import FILTERED, GLOBAL, moment_of
+from alnnode.worklist.ups import FILTERED, GLOBAL, parse_date_time
 
 ROOT = "/dicom-web/workitems"
 UID = "1.2.826.0.1.3680043.10.9.1"
@@ -43,7 +43,7 @@ def state(client, uid=UID):
     return ups.value(get(client, uid), ups.STATE)
 
 
-def test_a_workitem_is_created_with_what_is_left_out(client) -> None:
+def test_a_new_workitem_gets_the_attributes_that_the_requester_omits(client) -> None:
     answer = create(client)
     assert (answer.status_code, answer.headers["location"]) == (201, f"http://127.0.0.1:8124{ROOT}/{UID}")
     assert answer.headers["warning"] == "299 alnnode: The Workitem was created with modifications."
@@ -52,7 +52,7 @@ def test_a_workitem_is_created_with_what_is_left_out(client) -> None:
     assert ups.value(document, ups.SOP_INSTANCE) == UID
     assert ups.value(document, ups.LABEL) == "DEFAULT"
     assert document[ups.PERFORMED] == {"vr": "SQ"}
-    assert moment_of(ups.value(document, ups.MODIFIED)) - datetime.now(UTC) < timedelta(minutes=1)
+    assert parse_date_time(ups.value(document, ups.MODIFIED)) - datetime.now(UTC) < timedelta(minutes=1)
     assert ups.TRANSACTION not in document
 
 
@@ -63,18 +63,18 @@ def test_a_workitem_is_created_with_what_is_left_out(client) -> None:
         ({"ProcedureStepLabel": None}, "ProcedureStepLabel"),
         ({"ScheduledProcedureStepPriority": attribute("CS", "SOON")}, "HIGH, MEDIUM, LOW"),
         ({"InputReadinessState": None}, "InputReadinessState"),
-        ({"ScheduledProcedureStepStartDateTime": attribute("DT", "soon")}, "no date"),
+        ({"ScheduledProcedureStepStartDateTime": attribute("DT", "soon")}, "not a valid date"),
         ({"TransactionUID": attribute("UI", "1.2.3")}, "TransactionUID"),
         ({"ProcedureStepProgressInformationSequence": attribute("SQ", {})}, "ProcedureStepProgressInformationSequence"),
     ],
 )
-def test_a_workitem_that_lacks_something_is_refused(client, changes, named) -> None:
+def test_a_new_workitem_with_missing_or_invalid_attributes_is_refused(client, changes, named) -> None:
     answer = create(client, **changes)
     assert (answer.status_code, client.get(f"{ROOT}/{UID}").status_code) == (400, 404)
     assert named in answer.headers["warning"]
 
 
-def test_bodies_that_are_no_data_set(client) -> None:
+def test_bodies_that_are_not_one_data_set_are_refused(client) -> None:
     def post(content, kind="application/dicom+json"):
         return client.post(ROOT, content=content, headers={"Content-Type": kind}).status_code
 
@@ -88,7 +88,7 @@ def test_bodies_that_are_no_data_set(client) -> None:
     assert client.get(f"{ROOT}/x").status_code == 400
 
 
-def test_the_uid_may_stand_in_the_url_in_the_data_set_or_nowhere(client) -> None:
+def test_the_uid_is_in_the_url_or_in_the_data_set_or_is_generated(client) -> None:
     assert client.post(f"{ROOT}?1.2.7", json=workitem(codes=OTHER)).headers["location"].endswith("/1.2.7")
     document = workitem(codes=OTHER, SOPInstanceUID=attribute("UI", "1.2.8"))
     assert client.post(ROOT, json=document).headers["location"].endswith("/1.2.8")
@@ -96,7 +96,7 @@ def test_the_uid_may_stand_in_the_url_in_the_data_set_or_nowhere(client) -> None
     assert client.post(ROOT, json=document).status_code == 409
 
 
-def test_who_claimed_a_workitem_and_nobody_else_ends_it(client) -> None:
+def test_only_the_performer_that_claimed_a_workitem_ends_it(client) -> None:
     create(client)
     assert [put(client, end).status_code for end in ("COMPLETED", "CANCELED")] == [409, 409], "not yet IN PROGRESS"
     missing = put(client, "IN PROGRESS", None)
@@ -104,14 +104,16 @@ def test_who_claimed_a_workitem_and_nobody_else_ends_it(client) -> None:
     assert put(client, "IN PROGRESS").status_code == 200
     assert put(client, "IN PROGRESS", "1.2.3").status_code == 409
     assert put(client, "SCHEDULED").status_code == 409
-    assert TRANSACTION not in client.get(f"{ROOT}/{UID}").text, "whoever reads the Transaction UID owns the workitem"
+    assert TRANSACTION not in client.get(f"{ROOT}/{UID}").text, (
+        "a client that can read the Transaction UID could change the workitem"
+    )
     assert TRANSACTION not in client.get(ROOT).text
     wrong = put(client, "COMPLETED", "1.2.3")
     assert (wrong.status_code, wrong.headers["warning"]) == (400, "299 alnnode: The Transaction UID is incorrect.")
     assert state(client) == "IN PROGRESS"
 
 
-def test_a_workitem_is_completed_when_it_holds_what_a_completed_one_must(client) -> None:
+def test_a_workitem_is_completed_only_with_the_final_state_requirements(client) -> None:
     create(client)
     put(client, "IN PROGRESS")
     early = put(client, "COMPLETED")
@@ -139,11 +141,11 @@ def test_a_workitem_is_canceled_with_a_reason(client) -> None:
     assert client.post(f"{ROOT}/{UID}?{TRANSACTION}", json=reason()).status_code == 200
     assert put(client, "CANCELED").status_code == 200
     (progress,) = ups.items(get(client), ups.PROGRESS)
-    assert moment_of(ups.value(progress, ups.tag("ProcedureStepCancellationDateTime"))) is not None
+    assert parse_date_time(ups.value(progress, ups.tag("ProcedureStepCancellationDateTime"))) is not None
     assert put(client, "CANCELED").headers["warning"] == "299 alnnode: The UPS is already in the requested state of CANCELED."
 
 
-def test_updates_ask_for_the_transaction_uid_once_the_workitem_is_claimed(client) -> None:
+def test_updates_need_the_transaction_uid_after_the_claim(client) -> None:
     create(client)
     label = {ups.tag("ProcedureStepLabel"): attribute("LO", "Another")}
     assert client.post(f"{ROOT}/{UID}", json=label).status_code == 200
@@ -171,14 +173,14 @@ def test_a_scheduled_workitem_is_canceled_on_request(client) -> None:
     )
 
 
-def test_a_performer_elsewhere_is_asked_when_somebody_would_tell_it(client) -> None:
+def test_a_cancellation_request_needs_a_subscriber_if_the_performer_is_elsewhere(client) -> None:
     create(client)
     put(client, "IN PROGRESS")
     refused = client.post(f"{ROOT}/{UID}/cancelrequest")
     assert (refused.status_code, refused.headers["warning"]) == (409, "299 alnnode: The performer cannot be contacted.")
     assert client.post(f"{ROOT}/{UID}/subscribers/PERFORMER").status_code == 201
     assert client.post(f"{ROOT}/{UID}/cancelrequest").status_code == 202
-    assert state(client) == "IN PROGRESS", "its performer decides"
+    assert state(client) == "IN PROGRESS", "the performer decides"
     with client.websocket_connect(f"{CHANNEL}/PERFORMER") as channel:
         assert [ups.value(channel.receive_json(), "00001002") for _ in range(2)] == ["1", "2"]
 
@@ -206,7 +208,7 @@ def events(channel, count):
     return [channel.receive_json() for _ in range(count)]
 
 
-def test_subscribers_hear_of_every_change(client) -> None:
+def test_subscribers_receive_a_report_of_every_change(client) -> None:
     assert client.post(f"{ROOT}/{UID}/subscribers/WATCHER").status_code == 404
     create(client)
     answer = client.post(f"{ROOT}/{UID}/subscribers/WATCHER")
@@ -230,10 +232,10 @@ def test_subscribers_hear_of_every_change(client) -> None:
 
 
 def subscribed(client):
-    """Workitems of which WATCHER hears now."""
+    """Workitems whose event reports WATCHER receives now."""
     marker = f"1.2.8.{uuid4().int}"
     create(client, marker)
-    client.post(f"{ROOT}/{marker}/subscribers/WATCHER")  # its event says that all before it are here
+    client.post(f"{ROOT}/{marker}/subscribers/WATCHER")  # its report shows that all reports before it were received
     heard = []
     with client.websocket_connect(f"{CHANNEL}/WATCHER") as channel:
         while marker not in heard:
@@ -241,7 +243,7 @@ def subscribed(client):
     return [uid for uid in heard if not uid.startswith("1.2.8.")]
 
 
-def test_a_subscription_to_the_worklist_follows_what_is_created_until_it_is_suspended(client) -> None:
+def test_a_global_subscription_includes_new_workitems_until_it_is_suspended(client) -> None:
     create(client, "1.2.9.1")
     assert client.post(f"{ROOT}/{GLOBAL}/subscribers/WATCHER").status_code == 201
     create(client, "1.2.9.2")
@@ -254,7 +256,7 @@ def test_a_subscription_to_the_worklist_follows_what_is_created_until_it_is_susp
     assert client.delete(f"{ROOT}/{GLOBAL}/subscribers/WATCHER").status_code == 404, "it was suspended"
 
 
-def test_a_filtered_subscription_follows_what_matches(client) -> None:
+def test_a_filtered_subscription_includes_workitems_that_match(client) -> None:
     create(client, "1.2.9.3")
     assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER").status_code == 400
     assert client.post(f"{ROOT}/{FILTERED}/subscribers/WATCHER?filter=NoSuchKeyword=1").status_code == 400
@@ -265,20 +267,20 @@ def test_a_filtered_subscription_follows_what_matches(client) -> None:
     for path in client.opened.spool.root.parent.glob("alnnode.db*"):
         assert b"SECRET" not in path.read_bytes()
     assert client.delete(f"{ROOT}/{FILTERED}/subscribers/WATCHER").status_code == 200
-    assert len(list((client.opened.spool.root / "worklist").rglob("*.json"))) == 4, "the conditions went, the workitems stay"
+    assert len(list((client.opened.spool.root / "worklist").rglob("*.json"))) == 4, "only the file of the conditions is deleted"
 
 
-def test_ended_workitems_are_forgotten_unless_somebody_locked_them(client) -> None:
+def test_ended_workitems_are_deleted_unless_a_subscription_locks_them(client) -> None:
     for uid, lock in (("1.2.9.1", "true"), ("1.2.9.2", "false")):
         create(client, uid)
         client.post(f"{ROOT}/{uid}/subscribers/WATCHER?deletionlock={lock}")
         client.post(f"{ROOT}/{uid}/cancelrequest")
     create(client, "1.2.9.3")
     later = datetime.now(UTC) + timedelta(days=1)
-    assert client.opened.worklist.purge(later) == 1
+    assert client.opened.worklist.delete_ended(later) == 1
     assert [client.get(f"{ROOT}/1.2.9.{n}").status_code for n in (1, 2, 3)] == [200, 410, 200]
     client.delete(f"{ROOT}/1.2.9.1/subscribers/WATCHER")
-    assert client.opened.worklist.purge(later) == 1
+    assert client.opened.worklist.delete_ended(later) == 1
     assert len(list((client.opened.spool.root / "worklist").rglob("*.json"))) == 1
 
 
@@ -295,7 +297,7 @@ def test_the_worklist_survives_a_restart(tmp_path) -> None:
             assert [ups.value(event, ups.STATE) for event in events(channel, 2)] == ["IN PROGRESS", "COMPLETED"]
 
 
-def test_a_page_of_another_site_neither_changes_nor_hears_anything(client) -> None:
+def test_requests_from_pages_of_other_sites_are_refused(client) -> None:
     create(client)
     foreign = {"Origin": "http://evil.example"}
     assert client.post(f"{ROOT}/{UID}/cancelrequest", headers=foreign).status_code == 403
@@ -332,7 +334,7 @@ def test_roles_of_the_worklist(tmp_path) -> None:
     ],
 )
 def test_dates_and_times(spelt, utc) -> None:
-    found = moment_of(spelt)
+    found = parse_date_time(spelt)
     if utc == "":
         assert found is None
     elif utc is None:

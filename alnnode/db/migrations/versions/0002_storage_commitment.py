@@ -1,4 +1,4 @@
-"""Storage commitment: what destinations commit, and what senders ask."""
+"""Storage commitment: requests of senders, and commitment by destinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workitems, their subscriptions and events; the step at which an analysis is; tallies for monitoring."""
+"""Workitems with their subscriptions and events; the present step of each analysis; counters for monitoring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which received objects are a reader's marks on which series."""
+"""The references of objects with a reader's marks to series."""
 
 from __future__ import annotations
 

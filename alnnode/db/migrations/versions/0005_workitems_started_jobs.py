@@ -1,4 +1,4 @@
-"""Which workitems had their job started; service URLs of any length."""
+"""Whether the job of a workitem was started for it; service URLs of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many commitment questions a destination took since it was sent the objects, without an answer."""
+"""The number of storage commitment requests that a destination accepted and did not answer."""
 
 from __future__ import annotations
 

@@ -1,0 +1,96 @@
+"""Received instances and series in the database, until the job of a complete series is READY or SKIPPED."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, select, update
+
+from alnnode.db import requeue
+from alnnode.db.engine import for_single_reads, for_writing
+from alnnode.db.tables import Instance, Series
+from alnnode.db.transitions import MAX_TEXT, change_state
+from alnnode.receive import instance_rows, mark_references, series_completion
+from alnnode.records import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy.engine import Connection, Engine
+
+    from alnnode.db.rows import NewInstance, Recorded, SeriesFacts
+    from alnnode.settings import Completion
+
+_DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("uid"))  # executed for every image
+
+
+class ReceivedSeries:
+    """The rows of received series. Safe to share between threads.
+
+    ``now`` arguments default to the clock; all times are aware.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = for_writing(engine)
+        self._reader = for_single_reads(engine)
+
+    def digest(self, sop_instance_uid: str) -> str | None:
+        """Return the sha256 (hex) of a recorded instance; None when it is not recorded."""
+        with self._reader.connect() as connection:
+            return connection.execute(_DIGEST, {"uid": sop_instance_uid}).scalar_one_or_none()
+
+    def record_instances(self, batch: Sequence[NewInstance]) -> tuple[Recorded, ...]:
+        """Record instances whose bytes are durable; return one outcome for each, in the order of the batch.
+
+        A new instance opens the job of its series, joins it while it waits (READY, SKIPPED), or opens a new revision that names its
+        predecessor. An instance that is recorded already changes nothing.
+        """
+        with self._writer.begin() as connection:
+            return instance_rows.record(connection, batch)
+
+    def mark_released(self, series_uids: Iterable[str], at: datetime) -> None:
+        """Record that an association which sent these series was released."""
+        with self._writer.begin() as connection:
+            connection.execute(update(Series).where(Series.series_uid.in_(sorted(set(series_uids)))).values(released_at=at))
+
+    def complete_due(
+        self,
+        completion: Completion,
+        unwanted: Callable[[SeriesFacts], str | None],
+        now: datetime | None = None,
+        *,
+        marked: bool = True,
+    ) -> tuple[str, ...]:
+        """Make the jobs of complete series READY, or SKIPPED when ``unwanted`` returns a reason; return the ids of those now READY.
+
+        A series of a reader's marks is SKIPPED. With ``marked``, the images that the marks refer to get a new revision if they were
+        analysed before.
+        """
+        moment = now or datetime.now(UTC)
+        with self._engine.connect() as connection:
+            waiting = series_completion.receiving_jobs(connection)
+        ready: list[str] = []
+        for job_id, series_uid in waiting:
+            with self._writer.begin() as connection:
+                images = mark_references.lock_with_images(connection, series_uid)
+                facts = series_completion.facts_of_complete(connection, series_uid, completion, moment)
+                if facts is None:
+                    continue
+                if images:
+                    reason: str | None = mark_references.revise(connection, series_uid, images, moment, used=marked)
+                else:
+                    reason = unwanted(facts)
+                if _end_reception(connection, job_id, reason, moment):
+                    ready.append(job_id)
+        return tuple(ready)
+
+
+def _end_reception(connection: Connection, job_id: str, reason: str | None, now: datetime) -> bool:
+    """Make a RECEIVING job SKIPPED when there is a reason, else READY; return whether it is READY now."""
+    if reason is not None:
+        change_state(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
+        return False
+    due_at = now + requeue.REQUEUE_AFTER
+    return change_state(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=due_at, enqueues=1)

@@ -1,0 +1,50 @@
+"""Read and check the forms of the status page."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from starlette.responses import PlainTextResponse, Response
+
+from alnnode.http.request_context import http_services, principal
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_FORM = 64 << 10  # bytes
+MAX_FIELDS = 20
+
+
+async def checked_fields(request: Request) -> dict[str, str] | None:
+    """Return the fields of a form if it contains the CSRF token of its session; None otherwise.
+
+    A client that sends a token in the Authorization header needs no CSRF token.
+    """
+    fields, client, access = await read_fields(request), principal(request), http_services(request).access
+    if not client.by_cookie and not access.open:
+        return fields
+    given = fields.get("csrf", "")
+    valid = bool(client.session) and given.isascii() and hmac.compare_digest(access.csrf_token(client.session), given)
+    return fields if valid else None
+
+
+async def read_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form; none if it is larger than any form of this page, because the login form needs no token."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return {}
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_FORM:
+            return {}
+    try:
+        return dict(parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        return {}
+
+
+def refuse_form() -> Response:
+    """Return the response to a form without the CSRF token of its session."""
+    return PlainTextResponse("this form has expired or was sent by another site; go back, reload the page and try again", 403)
