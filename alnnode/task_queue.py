@@ -41,7 +41,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
     Acknowledged late and rejected when the worker is lost, so that a killed worker costs no job; one message at a time, so
     that no job waits behind a long one; JSON only, so that a broker that others can write to cannot run code.
     """
-    before, hard = settings.prior_seconds, settings.broker.time_limit  # the look for earlier reports has its own time
+    before, hard = settings.prior_seconds, settings.analysis.time_limit  # the look for earlier reports has its own time
     transport = _transport(settings)
     return {
         "broker_url": settings.broker_url,
@@ -81,7 +81,7 @@ def _queue(name: str) -> Queue:
 
 def _transport(settings: Settings) -> dict[str, object]:
     return {
-        "visibility_timeout": settings.prior_seconds + settings.broker.time_limit + VISIBILITY_MARGIN,
+        "visibility_timeout": settings.prior_seconds + settings.analysis.time_limit + VISIBILITY_MARGIN,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
     }

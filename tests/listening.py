@@ -37,12 +37,12 @@ def free_port() -> int:
 class Listener:
     """Listening processes that share a port, a spool and a database."""
 
-    def __init__(self, folder: Path, url: str, extra: str = "", retention: str = "min_free_mb = 0") -> None:
+    def __init__(self, folder: Path, url: str, extra: str = "", retention: str = "min_free_mb = 0", internal: str = "") -> None:
         self.port = free_port()
         self._config = folder / "config.toml"
         self._config.write_text(
             f'[node]\ndata_dir = "{folder}"\n[database]\nurl = "{url}"\n[logging]\nformat = "console"\nlevel = "info"\n'
-            f"[retention]\n{retention}\n[listener]\nport = {self.port}\n{extra}\n",
+            f"[retention]\n{retention}\n[internal]\n{internal}\n[listener]\nport = {self.port}\n{extra}\n",
             encoding="utf-8",
         )
         self.settings = load(self._config)

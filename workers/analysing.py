@@ -36,7 +36,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     claim = runtime.jobs.claim(
         job_id,
         runtime.lease,
-        settings.broker.max_attempts,
+        settings.internal.analysis_attempts,
         bundle_digest=runtime.analyst.digest,
         settings_digest=settings.result_digest,
         marked=settings.analysis.locate is not Locate.AUTO,
@@ -62,7 +62,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a reason
         # The series may be to blame, or what this process ran out of: a library whose loading memory once cut short never loads again.
         runtime.suspect = True
-        reason = _reason(error, settings.broker.time_limit)
+        reason = _reason(error, settings.analysis.time_limit)
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
         (_fail if isinstance(error, SoftTimeLimitExceeded) else _again)(claim, runtime, error, reason)
 
@@ -122,7 +122,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         station=settings.node.ae_title,
         revision=claim.revision,
         predecessor=claim.predecessor,
-        window=(settings.analysis.window_center, settings.analysis.window_width),
+        window=settings.analysis.window,
         options=settings.report.options,
         earlier=earlier,
         superseded=claim.superseded,
@@ -146,7 +146,7 @@ def _spool(runtime: Runtime, job_id: str, position: int, item: ResultObject) -> 
 
 def _again(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     """Try again soon what may go better then; after the last attempt, fail."""
-    if claim.attempt < runtime.settings.broker.max_attempts:
+    if claim.attempt < runtime.settings.internal.analysis_attempts:
         runtime.jobs.postpone(claim.job_id, claim.attempt, datetime.now(UTC) + POSTPONE)
     else:
         _fail(claim, runtime, error, reason)
@@ -160,7 +160,7 @@ def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None
 def _reason(error: Exception, time_limit: float) -> str:
     """Return the words for the job list. The text of foreign exceptions stays out: it can hold patient data."""
     if isinstance(error, SoftTimeLimitExceeded):
-        return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [broker] time_limit or use a faster device"
+        return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [analysis] time_limit or use a faster device"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch
         return "not enough memory for this series; give the worker more memory, then `alnnode retry`"
     return f"internal error ({type(error).__name__}); the worker's log says where. Please report it"

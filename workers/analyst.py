@@ -173,7 +173,7 @@ class Runtime:
     def _stores(self) -> tuple[Jobs, Commitments, Figures, Catalogue]:
         with self._lock:
             if self._opened is None:
-                database = engine.create(self.settings.database_url, self.settings.database.pool_size)
+                database = engine.create(self.settings.database_url)
                 self._opened = Jobs(database), Commitments(database), Figures(database), Catalogue(database)
             return self._opened
 
@@ -221,6 +221,6 @@ class Runtime:
         from alnnode.deliver.cstore import peer_of  # noqa: PLC0415
 
         found = self.destination_settings(name)
-        if found is None or found.commitment == "off":
+        if found is None or found.kind == "stow" or found.commitment == "off":
             return None
         return CommitmentUser(peer_of(found), self.settings.node.ae_title)

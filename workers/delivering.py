@@ -17,7 +17,7 @@ from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 
 if TYPE_CHECKING:
     from alnnode.db.rows import DeliveryClaim, ResultRow
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import Internal
     from workers.analyst import Runtime
 
 log = structlog.get_logger()
@@ -77,10 +77,10 @@ def _deliver(delivery_id: str, runtime: Runtime) -> bool:
 
 def _away_until(name: str, runtime: Runtime) -> datetime | None:
     """Return when a destination that could not be reached is tried again; None when it was not, or when the clock was set back since."""
-    away, settings = runtime.away.get(name), runtime.destination_settings(name)
-    if away is None or settings is None:
+    away = runtime.away.get(name)
+    if away is None or runtime.destination_settings(name) is None:
         return away
-    return away if away <= datetime.now(UTC) + timedelta(seconds=settings.retry_ceiling) + AHEAD else None
+    return away if away <= datetime.now(UTC) + timedelta(seconds=runtime.settings.internal.retry_longest) + AHEAD else None
 
 
 def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
@@ -99,17 +99,17 @@ def _ask(claim: DeliveryClaim, runtime: Runtime) -> None:
     """Ask the destination to commit what it was sent (PS3.4 Annex J); its answer comes here, or to a listener, whenever it does."""
     from alnnode.deliver import commitment_answers  # noqa: PLC0415 - as in `Runtime.commitment_user`
 
-    user, settings = runtime.commitment_user(claim.destination), runtime.destination_settings(claim.destination)
-    if user is None or settings is None:  # the settings no longer ask for it
+    user, internal = runtime.commitment_user(claim.destination), runtime.settings.internal
+    if user is None:  # the settings no longer ask for it
         runtime.jobs.delivered(claim.delivery_id)
         return
-    if claim.unanswered >= settings.commitment_attempts:
+    if claim.unanswered >= internal.commitment_attempts:
         raise DeliveryRefused(f"it took {claim.unanswered} storage commitment questions and answered none")
     transaction_uid = generate_uid(prefix=None)
     runtime.commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]
     user.ask(transaction_uid, references, lambda result: commitment_answers.take(result, runtime.commitments))
-    until = datetime.now(UTC) + timedelta(seconds=settings.commitment_timeout)
+    until = datetime.now(UTC) + timedelta(seconds=internal.commitment_timeout)
     if runtime.commitments.asked(claim.delivery_id, until):
         log.info("commitment_asked", delivery=claim.delivery_id, destination=claim.destination, objects=len(references))
 
@@ -126,7 +126,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     """Write down when the next try is, or that there is none; return that time. A try before the ``planned`` one does not count."""
     words = str(error) if isinstance(error, DeliveryError) else f"an outbox file cannot be read ({type(error).__name__})"
     settings = next(item for item in runtime.settings.destinations if item.name == claim.destination)
-    wait = backoff(settings, claim.attempt)
+    wait = backoff(runtime.settings.internal, claim.attempt)
     until = planned or datetime.now(UTC) + timedelta(seconds=wait)
     if planned is None and claim.attempt >= settings.retry_attempts:
         runtime.jobs.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
@@ -143,10 +143,10 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     return until
 
 
-def backoff(settings: DestinationSettings, attempt: int) -> float:
+def backoff(internal: Internal, attempt: int) -> float:
     """Return the seconds until the next try: doubled each time up to the ceiling, of which the second half is drawn at random.
 
     Without the jitter, all deliveries that one outage held back would come down on the PACS at one moment.
     """
-    full = min(settings.retry_ceiling, settings.retry_first * 2.0 ** min(attempt - 1, 32))
+    full = min(internal.retry_longest, internal.retry_first * 2.0 ** min(attempt - 1, 32))
     return full * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

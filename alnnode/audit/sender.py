@@ -26,12 +26,13 @@ class Sender:
     """Sends until it is closed; what it could not send waits for the next start."""
 
     def __init__(self, settings: Settings) -> None:
-        self._on = settings.audit.to != "off"
+        audit = settings.audit
+        self._on = audit.kind != "off"
         self._stop = threading.Event()
-        if not self._on:
+        if audit.kind == "off":
             return
-        self._waiting = Waiting(settings.node.data_dir.resolve(), settings.audit.max_waiting)
-        self._sink = open_sink(settings)
+        self._waiting = Waiting(settings.node.data_dir.resolve(), settings.internal.audit_messages)
+        self._sink = open_sink(audit, settings.node.ae_title)
         self._wait = 0.0
         self._thread = threading.Thread(target=self._run, name="audit-sender", daemon=True)
         self._thread.start()

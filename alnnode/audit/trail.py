@@ -48,9 +48,9 @@ class Trail:
         self._told_at, self._untold = float("-inf"), 0
         self._queue: queue.Queue[tuple[Message, FindPatient | None] | None] = queue.Queue(AT_ONCE)
         self._waiting: Waiting | None = None
-        if audit.to == "off":
+        if audit.kind == "off":
             return
-        self._waiting = Waiting(settings.node.data_dir.resolve(), audit.max_waiting)
+        self._waiting = Waiting(settings.node.data_dir.resolve(), settings.internal.audit_messages)
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
         atexit.register(self.close)

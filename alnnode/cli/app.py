@@ -92,7 +92,7 @@ def _jobs(settings: Settings) -> Jobs:
     from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
     from alnnode.db import engine  # noqa: PLC0415
 
-    return Jobs(engine.create(settings.database_url, settings.database.pool_size))
+    return Jobs(engine.create(settings.database_url))
 
 
 def _progress(console: Console) -> Progress:

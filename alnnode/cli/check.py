@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from alnnode.settings import Archive, Settings
+    from alnnode.settings import ArchiveDicom, AuditFile, AuditTls, AuditUdp, Settings
 
 
 ADVICE = "check that it runs, that host/port/AE title are right and that it knows this node's AE title"
@@ -43,8 +43,12 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
         yield _guarded(
             f"certificate {certificate.name}", partial(_certificate, certificate, load), "renew it; nothing has to be restarted"
         )
-    if settings.audit.to != "off":
-        yield _guarded("audit repository", lambda: _audit(settings), "check [audit]; until then the messages wait in data_dir")
+    if settings.audit.kind != "off":
+        yield _guarded(
+            "audit repository",
+            partial(_audit, settings.audit, settings.node.ae_title),
+            "check [audit]; until then the messages wait in data_dir",
+        )
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
     for destination in settings.destinations:
@@ -130,10 +134,10 @@ def _certificate(certificate: Path, load: Callable[[], object]) -> str:
     return f"valid until {ends:%Y-%m-%d}"
 
 
-def _audit(settings: Settings) -> str:
+def _audit(audit: AuditFile | AuditTls | AuditUdp, app_name: str) -> str:
     from alnnode.audit.sinks import open_sink  # noqa: PLC0415
 
-    return open_sink(settings).reach()
+    return open_sink(audit, app_name).reach()
 
 
 def _echo(settings: Settings, name: str) -> str:
@@ -144,7 +148,7 @@ def _echo(settings: Settings, name: str) -> str:
     return f"{destination.kind} answers"
 
 
-def _echo_archive(settings: Settings, archive: Archive) -> str:
+def _echo_archive(settings: Settings, archive: ArchiveDicom) -> str:
     from alnnode.clients.query_retrieve import Retriever  # noqa: PLC0415
 
     Retriever(archive, settings.node.ae_title).echo()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
-    from alnnode.settings import DestinationTls
+    from alnnode.settings import ClientTls
 
 # A-ASSOCIATE-RJ by the service user, PS3.8 table 9-21: reasons that only a change of settings mends.
 REJECTIONS = {
@@ -49,7 +49,7 @@ class Peer(NamedTuple):
     host: str
     port: int
     timeout: float
-    tls: DestinationTls | None = None
+    tls: ClientTls | None = None
 
 
 class ServiceUser:

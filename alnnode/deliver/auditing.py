@@ -26,9 +26,11 @@ class Account:
     def __init__(self, claim: DeliveryClaim, runtime: Runtime) -> None:
         self._claim, self._runtime, self._trail = claim, runtime, runtime.trail
         settings = next((item for item in runtime.settings.destinations if item.name == claim.destination), None)
-        url = urlsplit(settings.url or "") if settings is not None else None
-        self._address = (settings.host or (url.hostname if url else None) or "") if settings is not None else ""
-        self._receiver = (settings.ae_title if settings is not None else None) or claim.destination
+        self._address, self._receiver = "", claim.destination
+        if settings is not None and settings.kind == "cstore":
+            self._address, self._receiver = settings.host, settings.ae_title
+        elif settings is not None:
+            self._address = urlsplit(settings.url).hostname or ""
         self._attempts = settings.retry_attempts if settings is not None else 1
         classes = Counter(row.sop_class_uid for row in claim.files)
         uids = sorted({row.study_instance_uid for row in claim.files})

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from alnnode.deliver.destination import StoredObject
-    from alnnode.settings import Archive
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import ArchiveDicom, DestinationCStore
 
 # pynetdicom then sends a file's data set as it lies on the disk; otherwise it decodes and encodes it again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -47,9 +46,9 @@ REFUSALS = {
 }
 
 
-def peer_of(settings: DestinationSettings | Archive) -> Peer:
+def peer_of(settings: DestinationCStore | ArchiveDicom) -> Peer:
     """Return the application entity that a destination of kind "cstore", or an archive of kind "dicom", is."""
-    return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
+    return Peer(settings.name, settings.ae_title, settings.host, settings.port, settings.timeout, settings.tls)
 
 
 def fallbacks(transfer_syntax: str) -> tuple[UID, ...]:
@@ -70,7 +69,7 @@ def _uncompressed(item: StoredObject) -> Dataset:
 class CStoreDestination:
     """A Storage SCP."""
 
-    def __init__(self, settings: DestinationSettings, calling_ae_title: str) -> None:
+    def __init__(self, settings: DestinationCStore, calling_ae_title: str) -> None:
         self.name = settings.name
         self._user = ServiceUser(peer_of(settings), calling_ae_title)
 

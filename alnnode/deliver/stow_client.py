@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from alnnode.deliver.destination import StoredObject
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import DestinationStow
 
 FAILED_SOP_SEQUENCE, FAILURE_REASON, REFERENCED_SOP_SEQUENCE = "00081198", "00081197", "00081199"
 # 0x0111 is PS3.7's "duplicate SOP instance"; 0xB00E is Azure's "already exists". Identical UIDs carry identical bytes here.
@@ -37,9 +37,9 @@ TRY_AGAIN = {
 class StowDestination:
     """A DICOMweb origin server."""
 
-    def __init__(self, settings: DestinationSettings, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, settings: DestinationStow, transport: httpx.BaseTransport | None = None) -> None:
         self.name = settings.name
-        self._url = (settings.url or "").rstrip("/")
+        self._url = settings.url.rstrip("/")
         self._timeout = settings.timeout
         self._tls = settings.tls
         self._transport = transport

@@ -209,7 +209,7 @@ def _send(files: list[Path], port: int) -> None:
 
 def _wait(config: Path, node: subprocess.Popen[bytes]) -> None:
     settings = load(config)
-    jobs = Jobs(engine.create(settings.database_url, settings.database.pool_size))
+    jobs = Jobs(engine.create(settings.database_url))
     deadline = time.monotonic() + RESULT_LIMIT
     while time.monotonic() < deadline:
         if node.poll() is not None:

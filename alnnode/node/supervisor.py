@@ -205,11 +205,11 @@ def _stop(parts: Sequence[Part], limit: float) -> None:
 
 
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
-    database = engine.create(settings.database_url, settings.database.pool_size)
+    database = engine.create(settings.database_url)
     spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
     sweep = Sweep(settings, Jobs(database), Requests(database), spool, producer, trail)
     broker_away = False
-    while not stop.wait(settings.completion.sweep_interval):
+    while not stop.wait(settings.internal.sweep_interval):
         try:
             if broker_away:  # each enqueueing that fails makes the next one later; so ask before
                 ping(settings.broker_url)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from alnnode.settings import Archive as ArchiveSettings
+    from alnnode.settings import ArchiveDicomweb
 
 NEWEST = 10  # studies that are looked into
 LARGEST = 32 << 20  # bytes of one answer
@@ -36,12 +36,12 @@ class Archive:
     """A DICOMweb origin server that is asked, never written to."""
 
     def __init__(
-        self, settings: ArchiveSettings, transport: httpx.BaseTransport | None = None, until: float = math.inf
+        self, settings: ArchiveDicomweb, transport: httpx.BaseTransport | None = None, until: float = math.inf
     ) -> None:
         """Take whom to ask, and until when (monotonic time, s) in all."""
         self._until = until
         self.name = settings.name
-        self._url = (settings.url or "").rstrip("/")
+        self._url = settings.url.rstrip("/")
         self._timeout, self._tls = settings.timeout, settings.tls
         self._auth = None if settings.token_file is None else Bearer(settings.name, settings.token_file)
         self._transport = transport

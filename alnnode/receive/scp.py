@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GRACE = 3.0  # seconds that associations get to end when the listener is told to stop
+MAX_PDU = 131072  # bytes, received; larger PDUs save nothing and occupy more memory
 ABORT_GRACE = 1.0  # seconds that peers then get to close their connections
 
 
@@ -176,12 +177,12 @@ def _application_entity(settings: Settings) -> Entity:
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_associations = listener.max_associations
-    entity.maximum_pdu_size = listener.max_pdu
+    entity.maximum_pdu_size = MAX_PDU
     entity.require_called_aet = bool(settings.called_ae_titles)
     entity.require_calling_aet = list(settings.calling_ae_titles)
-    entity.acse_timeout = listener.acse_timeout
-    entity.dimse_timeout = listener.dimse_timeout
-    entity.network_timeout = listener.network_timeout
+    entity.acse_timeout = min(settings.internal.association_timeout, listener.timeout)
+    entity.dimse_timeout = listener.timeout
+    entity.network_timeout = listener.timeout
     return entity
 
 
@@ -203,7 +204,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         ServiceError: the address cannot be listened on.
     """
     wait = _hear_signals() if stop is None else stop.wait
-    engine = engines.create(settings.database_url, settings.database.pool_size)
+    engine = engines.create(settings.database_url)
     jobs, spool = Jobs(engine), Spool(settings.node.data_dir / "spool")
     replayed = recorder.replay(jobs, spool)
     if replayed:
@@ -241,7 +242,7 @@ def _listen(settings: Settings, receiver: Receiver, witness: Witness, keeping: K
             receiver.handlers,
             Gate(
                 listener.addresses,
-                Limits(listener.max_associations + WAITING, listener.max_peer_connections, listener.max_peer_rate),
+                Limits(listener.max_associations + WAITING, listener.max_peer_connections, settings.internal.connection_rate),
                 witness.refused_peer,
             ),
             keeping,

@@ -69,10 +69,8 @@ class Sweep:
     ) -> None:
         self._settings, self._jobs, self._requests, self._spool, self._producer = settings, jobs, requests, spool, producer
         self._trail = trail or Trail(settings)
-        self._waits = {
-            one.name: timedelta(seconds=max(one.retry_ceiling, one.commitment_timeout, RESEND.total_seconds()))
-            for one in settings.destinations
-        }
+        longest = max(settings.internal.retry_longest, settings.internal.commitment_timeout, RESEND.total_seconds())
+        self._waits = {one.name: timedelta(seconds=longest) for one in settings.destinations}
         self._next_cleaning = self._next_room = self._next_clock = 0.0
 
     def once(self) -> None:

@@ -16,7 +16,7 @@ from alnnode.db.tables import CommitmentRequest
 from alnnode.process import heartbeat
 from alnnode.receive.commitment_requests import Requests
 from alnnode.records import JobState
-from alnnode.settings import Destination, Node, Settings
+from alnnode.settings import DestinationCStore, Node, Settings
 from alnnode.spool.spool import Spool
 from workers import delivering
 from workers.analyst import ANALYSIS_LEASE, DELIVERY_LEASE, Runtime
@@ -152,7 +152,7 @@ def test_files_and_beats_from_before_are_old(tmp_path) -> None:
 
 
 def test_an_outage_from_before_keeps_no_delivery_back(jobs, tmp_path) -> None:
-    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    pacs = DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
     runtime = Runtime(Settings(node=Node(data_dir=tmp_path), destinations=(pacs,)))
     near, far = (delivering.datetime.now(delivering.UTC) + timedelta(minutes=minutes) for minutes in (10, 70))
     runtime.away["pacs"] = near

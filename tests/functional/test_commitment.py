@@ -26,7 +26,7 @@ from alnnode.deliver.commitments import MAX_RESENDS, Commitments
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.commitment_requests import Requests
 from alnnode.records import JobState, ObjectRole
-from alnnode.settings import Destination, load
+from alnnode.settings import DestinationCStore, load
 from alnnode.status.overview import Overview
 from workers import delivering
 from workers.analyst import Runtime
@@ -262,10 +262,9 @@ class Bench:
         schema.migrate(url)
         self.listener = Listener(folder, url)
         settings = self.listener.settings
-        pacs = Destination(
-            name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", commitment_timeout=1, timeout=5
-        )
-        self.settings = settings.model_copy(update={"destinations": (pacs,)})
+        pacs = DestinationCStore(name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", timeout=5)
+        internal = settings.internal.model_copy(update={"commitment_timeout": 1})
+        self.settings = settings.model_copy(update={"destinations": (pacs,), "internal": internal})
         self.runtime = Runtime(self.settings)
         self.jobs = self.runtime.jobs
         acceptor = Acceptor(settings, self.jobs, self.listener.spool)
@@ -288,9 +287,8 @@ class Bench:
         self.uids = [row.sop_instance_uid for row in rows]
 
     def ask_at_most(self, attempts: int) -> None:
-        (pacs,) = self.settings.destinations
-        patient = pacs.model_copy(update={"commitment_attempts": attempts})
-        self.runtime.settings = self.settings.model_copy(update={"destinations": (patient,)})
+        internal = self.settings.internal.model_copy(update={"commitment_attempts": attempts})
+        self.runtime.settings = self.settings.model_copy(update={"internal": internal})
 
     def turn(self) -> None:
         """What the sweep and the worker do once."""

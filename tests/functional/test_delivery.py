@@ -79,12 +79,12 @@ class Node:
         self.orders.mkdir()
         self.config = folder / "config.toml"
         tables = "".join(
-            f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
-            "timeout = 5\nretry_first = 0.2\nretry_ceiling = 1\n"
+            f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\ntimeout = 5\n'
             for name, port in destinations.items()
         )
         self.config.write_text(
-            f'[node]\ndata_dir = "{folder}"\n[broker]\nmax_attempts = {max_attempts}\n'
+            f'[node]\ndata_dir = "{folder}"\n'
+            f"[internal]\nanalysis_attempts = {max_attempts}\nretry_first = 0.2\nretry_longest = 1\n"
             f'[completion]\nquiet = 0.1\n[logging]\nformat = "console"\n{tables}',
             encoding="utf-8",
         )

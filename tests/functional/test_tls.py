@@ -19,7 +19,7 @@ from alnnode.db import schema
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.settings import Destination, DestinationTls
+from alnnode.settings import ClientTls, DestinationCStore
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescu") is None, reason="NO DCMTK: apt install dcmtk")]
 
@@ -42,7 +42,7 @@ def listen(tmp_path, authorities):
     def start(more="") -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        listener = Listener(tmp_path, url, "acse_timeout = 2\n" + table(authorities[0], more))
+        listener = Listener(tmp_path, url, table(authorities[0], more), internal="association_timeout = 2")
         made.append(listener)
         listener.start()
         return listener
@@ -201,7 +201,7 @@ def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(lis
         association.release()
         assert time.monotonic() - start < 1.5
         silent.settimeout(10)
-        assert silent.recv(1) == b"", "acse_timeout is 2 s"
+        assert silent.recv(1) == b"", "association_timeout is 2 s"
 
 
 def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
@@ -216,7 +216,7 @@ def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
                 with suppress(TimeoutError):
                     if slow.recv(1) == b"":
                         raise ConnectionResetError
-        assert time.monotonic() - start < 6, "acse_timeout is 2 s for the whole handshake"
+        assert time.monotonic() - start < 6, "association_timeout is 2 s for the whole handshake"
 
 
 def test_a_renewed_certificate_counts_without_a_restart(listen, authorities) -> None:
@@ -269,9 +269,9 @@ def storescp(folder, pair, ours, *extra):
 
 def destination(port, ca, own=None, name="pacs.example") -> CStoreDestination:
     keys = {} if own is None else {"certificate": own.certificate, "private_key": own.key}
-    tls = DestinationTls(ca=ca, server_name=name, **keys)
+    tls = ClientTls(ca=ca, server_name=name, **keys)
     return CStoreDestination(
-        Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
+        DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
     )
 
 
