@@ -183,7 +183,7 @@ class Runtime:
 
         self.figures.probabilities(analysis.model.digest, [finding.prediction.probability for finding in analysis.findings])
         with suppress(OSError):  # a full disk is no reason to fail
-            heartbeat.note(self.settings.node.data_dir, ANALYSE, device_memory())
+            heartbeat.write_values(self.settings.node.data_dir, ANALYSE, device_memory())
 
     @property
     def producer(self) -> Producer:

@@ -113,7 +113,7 @@ class _Collector:
         memory = GaugeMetricFamily(
             "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak held", labels=["worker", "kind"]
         )
-        for worker, figures in heartbeat.noted(self._settings.node.data_dir).items():
+        for worker, figures in heartbeat.read_values(self._settings.node.data_dir).items():
             for kind, value in figures.items():
                 memory.add_metric([worker, kind], value)
         yield memory

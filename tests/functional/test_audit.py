@@ -246,7 +246,7 @@ def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
             for action, status in (("cancel", 303), ("cancel", 409), ("retry", 303)):
                 assert browser.post(f"/jobs/{job.job_id}/{action}", data={"csrf": csrf}).status_code == status
         config = tmp_path / "cli.toml"
-        config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[audit]\nto = "udp"\nhost = "127.0.0.1"\nport = {port}\n')
+        config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[audit]\nkind = "udp"\nhost = "127.0.0.1"\nport = {port}\n')
         assert CliRunner().invoke(app, ["retry", job.job_id, "--config", str(config)]).exit_code == 0
         cancelled, retried, typed = told(repository, "110113", 3)
         opened.trail.close()
@@ -315,9 +315,8 @@ def test_check_asks_the_repository(tmp_path, authorities) -> None:
     ours, strange = authorities
 
     def look(port) -> str:
-        return check._audit(
-            Listener(tmp_path, f"sqlite:///{tmp_path / 'alnnode.db'}", table(over_tls(authorities, port))).settings
-        )
+        url = f"sqlite:///{tmp_path / 'alnnode.db'}"
+        return check._audit(Listener(tmp_path, url, table(over_tls(authorities, port))).settings.audit, "ALNNODE")
 
     with tls_repository(ours.issue("audit.example"), ours) as (_, port):
         assert "TLSv1.3" in look(port)

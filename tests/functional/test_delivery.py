@@ -20,7 +20,7 @@ from alnnode.db import engine, schema
 from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.errors import ServiceError
 from alnnode.node import private_redis
-from alnnode.process.supervised import Part
+from alnnode.process.supervised import SupervisedProcess
 from alnnode.records import JobState
 from alnnode.settings import load
 from alnnode.task_queue import ANALYSE, DELIVER, Producer
@@ -92,13 +92,13 @@ class Node:
         schema.migrate(self.settings.database_url)
         self.jobs = Jobs(engine.create(self.settings.database_url, 5))
         self.producer = Producer(self.settings)
-        self.redis = Part(
+        self.redis = SupervisedProcess(
             "redis",
             lambda: private_redis.prepare(self.settings.redis_socket),
             os.environ,
             ready=lambda: private_redis.answers(self.settings.redis_socket),
         )
-        self.workers: dict[str, Part] = {}
+        self.workers: dict[str, SupervisedProcess] = {}
         self._stop = threading.Event()
         self._sweep = threading.Thread(target=self._sweeping)
         self._number = 0
@@ -114,7 +114,7 @@ class Node:
             "OMP_NUM_THREADS": "1",
         }
         for queue in queues:
-            self.workers[queue] = Part(queue, [sys.executable, str(WORKER), queue], environment)
+            self.workers[queue] = SupervisedProcess(queue, [sys.executable, str(WORKER), queue], environment)
             self.workers[queue].start()
         for part in self.workers.values():
             wait_for(part.is_ready)
@@ -138,7 +138,7 @@ class Node:
         if self._sweep.is_alive():
             self._sweep.join()
         for part in (*self.workers.values(), self.redis):
-            part.wait(0)  # no time to stop: that is tested with the whole node
+            part.wait_or_kill(0)  # no time to stop: that is tested with the whole node
 
     def series(self) -> str:
         """Receive one series of one image; return its job's id when there is one."""

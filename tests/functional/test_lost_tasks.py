@@ -68,7 +68,7 @@ class Bench:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.sweep.once()
-            time.sleep(0.05)  # as `sweep_interval`
+            time.sleep(0.05)  # as often as the sweep of a node under test
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ class Node:
             f'[node]\ndata_dir = "{folder}/data"\n[listener]\nport = {free_port()}\nprocesses = 1\n[web]\nport = {free_port()}\n'
             "[completion]\nassociation_grace = 0.3\nquiet = 3\n[retention]\nmin_free_mb = 0\n[internal]\nsweep_interval = 0.2\nanalysis_attempts = 1\nretry_first = 0.2\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n[logging]\nlevel = "debug"\n'
-            f'[audit]\nto = "file"\nfile = "{folder}/audit.xml"\n'
+            f'[audit]\nkind = "file"\nfile = "{folder}/audit.xml"\n'
             f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {ports[0]}\n'
             f'[[destinations]]\nname = "archive"\nkind = "stow"\nurl = "http://127.0.0.1:{ports[1]}"\n'
         )
