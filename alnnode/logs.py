@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -97,11 +97,11 @@ def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _warning(
-    message: Warning | str,  # noqa: ARG001 - this and the others: the signature is that of warnings.showwarning
+    message: Warning | str,  # noqa: ARG001 - the name is that of warnings.showwarning; its text may quote a value
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    *_rest: Any,
+    **_named: Any,
 ) -> None:
     log.debug("warning", category=category.__name__, where=f"{filename.rsplit('/', 1)[-1]}:{lineno}")

@@ -1,4 +1,4 @@
-"""A listener of our own for tests: real processes that share a port, a spool and a database."""
+"""A listener for tests: real processes that share a port, a spool and a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAM = Path(__file__).parent / "functional" / "listener.py"
 def wait_for(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.02)
     return found
 
