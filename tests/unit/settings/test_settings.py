@@ -259,6 +259,11 @@ WRONG = {
     "same names": (DESTINATION * 2, ["two destinations share the name 'a'", "rename"]),
     "database": ('[database]\nurl = "mysql://u:hunter2@h/d"', ["database.url", "sqlite:///", "empty means SQLite"]),
     "database as a list": ('[database]\nurl = ["hunter2"]', ["database.url", "string"]),
+    "secret instead of its digest": ('[[web.tokens]]\nname = "a"\nsha256 = "hunter2"', ["web.tokens[1].sha256", "pattern"]),
+    "URL of another scheme": (
+        '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "http://h"\noauth2 = { token_url = "ftp://u:hunter2@h" }',
+        ["destinations[1].oauth2.token_url", "pattern"],
+    ),
     "no TOML": ("[node\n", ["not valid TOML", "line 1"]),
 }
 
