@@ -1,50 +1,14 @@
 """The configuration file: complete in the example, strict, and clear about what is wrong."""
 
-import os
 import re
-import tomllib
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
-from pydantic.fields import FieldInfo
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
 from alnnode.settings import (
-    ENV_PREFIX,
-    ClientTls,
-    DestinationCStore,
-    DestinationStow,
-    Internal,
-    ListenerTls,
-    Oidc,
-    Route,
-    ServerTls,
-    Settings,
-    WebToken,
     load,
 )
-from alnnode.settings.archives import ARCHIVES
-from alnnode.settings.audit import AUDITS
-from alnnode.settings.deliver import DESTINATIONS
-from alnnode.settings.renamed import RENAMED
-
-EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
-LISTED = [name for name in Settings.model_fields if name != "internal"]
-KINDS = {"destinations": DESTINATIONS, "archives": ARCHIVES, "audit": AUDITS}
-TABLES = {"routes": [Route], "web.tokens": [WebToken], "web.oidc": [Oidc]} | {
-    name: list(sections.values()) for name, sections in KINDS.items()
-}
-# The sections of the file, each with the classes that its keys belong to.
-SECTIONS = {name: [Settings.model_fields[name].annotation] for name in LISTED if name not in TABLES} | TABLES
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
-        monkeypatch.delenv(name)
 
 
 def refused(tmp_path, text):
@@ -53,105 +17,6 @@ def refused(tmp_path, text):
     with pytest.raises(SettingsError) as caught:
         load(path)
     return str(caught.value)
-
-
-def lines(prefix: str) -> dict[str, dict[str, str]]:
-    """The lines ``key = value`` of the example that follow ``prefix``, by section and key."""
-    found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
-    section = ""
-    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if header := re.fullmatch(r"#?\[{1,2}([\w.]+)\]{1,2}", line):
-            section = header[1]
-        elif key := re.match(rf"{prefix}(\w+) = ", line):
-            assert key[1] not in found[section], f"{section}.{key[1]} stands there twice"
-            found[section][key[1]] = line.removeprefix(prefix)
-    return found
-
-
-SET, DEFAULT, EXAMPLES = lines(""), lines("#"), lines("# Example: ")
-
-
-def fields(section: str) -> dict[str, FieldInfo]:
-    """The keys of a section; of a key that is there for several kinds, that of the first, which is the default."""
-    return {name: field for model in reversed(SECTIONS[section]) for name, field in model.model_fields.items()}
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_example_names_every_key_and_no_other(section):
-    expected = set(fields(section)) - ({"tokens", "oidc"} if section == "web" else set())
-    assert SET[section].keys() | DEFAULT[section].keys() | EXAMPLES[section].keys() == expected
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_example_says_the_defaults(section):
-    given = tomllib.loads("\n".join([*SET[section].values(), *DEFAULT[section].values()]))
-    known = fields(section)
-    if section == "routes":
-        assert (Route(**given),) == Settings().routes
-        del given["name"]
-    for key, value in given.items():
-        if key in SET[section] and known[key].is_required():
-            continue  # the address of a destination
-        default = known[key].get_default(call_default_factory=True)
-        assert TypeAdapter(known[key].rebuild_annotation()).validate_python(value) == default, key
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_an_example_stands_where_the_default_does_not_explain_the_key(section):
-    for key in EXAMPLES[section]:
-        field = fields(section)[key]
-        needs_one = field.is_required() or field.get_default(call_default_factory=True) in (None, "", (), {})
-        assert needs_one or (section, key) == ("audit", "port"), key
-
-
-def test_example_begins_with_the_ten_keys_that_a_site_sets():
-    keys = [(section, key) for section, values in SET.items() for key in values]
-    assert sorted(keys) == sorted(
-        [("node", key) for key in ("ae_title", "data_dir")]
-        + [("listener", key) for key in ("host", "port", "addresses")]
-        + [("destinations", key) for key in ("name", "ae_title", "host", "port")]
-    ), "the tenth is the token of the HTTP service, which a node on loopback does not need"
-    first, rest = EXAMPLE.read_text(encoding="utf-8").split("Part 2: everything else", 1)
-    assert EXAMPLES["web.tokens"]["sha256"] in first
-    assert [line for section in SET.values() for line in section.values() if f"\n{line}" in rest] == []
-
-
-def test_example_works_as_it_stands():
-    settings = load(EXAMPLE)
-    default = Settings()
-    (destination,) = settings.destinations
-    assert settings.model_copy(update={"destinations": ()}) == default
-    assert destination == DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113)
-
-
-def test_every_example_of_a_table_is_one():
-    given = {section: tomllib.loads("\n".join(values.values())) for section, values in EXAMPLES.items()}
-    assert set(ListenerTls(**given["listener"]["tls"]).model_fields_set) == set(ListenerTls.model_fields)
-    assert set(ServerTls(**given["web"]["tls"]).model_fields_set) == set(ServerTls.model_fields)
-    assert set(ClientTls(**given["destinations"]["tls"]).model_fields_set) == set(ClientTls.model_fields)
-    DestinationStow(name="a", **{key: given["destinations"][key] for key in ("url", "oauth2")})
-    Settings(
-        listener={"users": [{"name": "CT1", "sha256": "0" * 64}]}, commitment={"requesters": given["commitment"]["requesters"]}
-    )
-    Oidc(**given["web.oidc"])
-    for kind, section in ARCHIVES.items():
-        section(
-            **{key: value for key, value in given["archives"].items() if key in section.model_fields and key != "tls"},
-            kind=kind,
-        )
-
-
-def test_every_key_of_the_example_follows_a_comment():
-    """A block of keys starts with its comment."""
-    explained_together = {"host", "port", "audience"}
-    bare = [
-        line
-        for before, line in pairwise(EXAMPLE.read_text(encoding="utf-8").splitlines())
-        if (key := re.match(r"(?:#|# Example: )?(\w+) = ", line))
-        and not before.startswith("# ")
-        and key[1] not in explained_together
-    ]
-    assert bare == []
 
 
 def test_settings_are_frozen():
@@ -348,55 +213,6 @@ def test_digest_follows_what_changes_a_result(monkeypatch):
     monkeypatch.setattr("alnnode.settings.root.__version__", "99.0")
     assert settings.result_digest != present
     assert digest("report", kinds=("seg", "ko")) == digest("report", kinds=("ko", "seg")) != settings.result_digest
-
-
-# Old keys that are in no table of one kind, or whose table needs more keys.
-SURROUNDINGS = {"destinations": DESTINATION, "routes": '[[routes]]\nname = "r"\n'}
-
-
-@pytest.mark.parametrize("key", RENAMED)
-def test_a_renamed_or_removed_key_names_the_new_one_or_says_what_holds_now(tmp_path, key):
-    section, name = key.split(".")
-    header = SURROUNDINGS.get(section, f"[{section}]\n")
-    place = f"{section}[1].{name}" if section in SURROUNDINGS else key
-    message = refused(tmp_path, f"{header}{name} = 1\n")
-    assert f"{place}: {RENAMED[key]}" in message
-    assert re.search(r": (is now [a-z_.]+|can no longer be set; remove it\. [A-Z].*\.$)", message, re.MULTILINE)
-
-
-def test_the_environment_names_new_keys_too(monkeypatch):
-    monkeypatch.setenv("ALNNODE__LISTENER__ACSE_TIMEOUT", "30")
-    with pytest.raises(SettingsError, match=r"listener\.acse_timeout: is now listener\.timeout"):
-        load()
-
-
-@pytest.mark.parametrize("key", RENAMED)
-def test_a_renamed_key_points_to_a_key_that_there_is(key):
-    section, name = key.split(".")
-    assert name not in fields(section)
-    for new in re.findall(r"is now ([a-z_.]+)", RENAMED[key]):
-        section, name, *rest = new.split(".")
-        assert name in fields(section)
-        assert set(rest) <= ClientTls.model_fields.keys(), "of the tables, only tls has keys with an old name"
-
-
-def test_a_constant_that_an_error_names_is_the_one_in_use():
-    internal = Internal()
-    for key, words in {
-        "listener.max_peer_rate": f"{internal.connection_rate:.0f} connections a second",
-        "destinations.retry_first": f"{internal.retry_first:.0f} s",
-        "destinations.retry_ceiling": f"{internal.retry_longest / 60:.0f} minutes",
-        "destinations.commitment_timeout": "an hour" if internal.commitment_timeout == 3600 else "?",
-        "destinations.commitment_attempts": f"{internal.commitment_attempts} unanswered",
-        "broker.max_attempts": f"{internal.analysis_attempts} analyses",
-        "web.max_request_mb": f"{internal.web_request_mb >> 10} GiB",
-        "web.header_timeout": f"{internal.web_header_timeout:.0f} s",
-        "web.body_timeout": f"{internal.web_body_timeout:.0f} s",
-        "web.max_rate": f"{internal.web_request_rate:.0f} requests a second",
-        "worklist.fetch_attempts": f"{internal.fetch_attempts} attempts",
-        "audit.max_waiting": f"{internal.audit_messages} messages",
-    }.items():
-        assert words in RENAMED[key], key
 
 
 def test_the_environment_sets_a_section_of_several_kinds(monkeypatch):
