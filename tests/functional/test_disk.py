@@ -43,7 +43,7 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     settings = Settings(
         node=Node(data_dir=small),
         database={"url": f"sqlite:///{tmp_path / 'node.db'}"},
-        retention=Retention(min_free_mb=16, clean_below_mb=17),
+        retention=Retention(min_free_mb=16, clean_below_mb=18),
     )
     schema.migrate(settings.database_url)
     database = engine.create(settings.database_url)
@@ -76,7 +76,7 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     assert jobs.counts()[JobState.DELIVERED] == len(chosen)
     sweep.once()
     purged = [n for n in range(len(series)) if jobs.get(ids[series[n]]).purged_at is not None]
-    assert 34 <= spool.free_mb() <= 38, "it deletes until the low watermark and no further"
+    assert 36 <= spool.free_mb() <= 40, "it deletes until the low watermark and no further"
     assert purged == sorted(chosen[: len(purged)]), "oldest delivered first"
     assert 0 < len(purged) < len(chosen)
     kept = {path.name for path in (small / "spool/objects").rglob("*.dcm")}
