@@ -337,7 +337,7 @@ def test_exceptions_that_quote_the_patient_are_not_quoted(start) -> None:
 
 
 def test_the_search_finds_a_node_that_logs_a_name(start) -> None:
-    node = start("quote-a-name", "listener")
+    node = start("quote-a-name", "receive")
     node.store([marked(dicom_objects.ct(1, series="1.2.3.8"))])
     node.stop()
     assert set(node.hits()) == {f"{NAME} in output"}
