@@ -64,8 +64,10 @@ def open_jobs(settings: Settings) -> Jobs:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print a table. A text cell may hold "[…]", which must not be read as Rich markup."""
-    table = Table(*columns, box=None, pad_edge=False)
+    """Print a table. The cells are plain text, so that Rich does not read "[…]" in them as markup."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a narrow terminal must not cut job ids and paths
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     Console(soft_wrap=True).print(table)

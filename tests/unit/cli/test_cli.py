@@ -69,6 +69,15 @@ def test_check_shows_findings_and_advice_as_they_are(tmp_path: Path, monkeypatch
     assert done.output.count(text) == 3
 
 
+def test_a_narrow_terminal_cuts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/very/long/" + "path/" * 20
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "run", lambda *_: [check.Result("disk", True, path)])
+    output = CliRunner().invoke(app, ["check"], env={"COLUMNS": "60"}).output
+    assert "…" not in output
+    assert "".join(output.split()).count("path/") == 20
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_jobs_shows_a_reason_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     now = datetime.now(UTC)
