@@ -34,7 +34,7 @@ app = typer.Typer(
     help="An AI node beside a PACS that finds and classifies axillary lymph nodes on CT. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # or help texts lose what stands in brackets, as in [[web.tokens]]
+    rich_markup_mode=None,  # otherwise Rich removes text in brackets, such as [[web.tokens]], from the help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:

@@ -91,10 +91,10 @@ def _broker(settings: Settings) -> str:
 
     from alnnode.node import private_redis  # noqa: PLC0415
 
-    words = f"private {private_redis.newest_program().description}"
+    description = f"private {private_redis.newest_program().description}"
     if not settings.redis_socket.exists():
-        return f"{words}, started by `alnnode serve`"
-    return f"{words}: {ping(settings.broker_url)}"
+        return f"{description}, started by `alnnode serve`"
+    return f"{description}: {ping(settings.broker_url)}"
 
 
 def _bundle(settings: Settings) -> str:

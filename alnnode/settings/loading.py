@@ -83,7 +83,7 @@ def _explain(error: ErrorDetails) -> str:
         reason = f'must be given for kind = "{kind}"' if kind else "must be given"
         return f"{key}: {reason}; {_addition(location, kind)}"
     message = error["msg"].removeprefix("Value error, ")
-    # These messages end in logs. A URL may hold a password, and somebody may give a secret instead of its digest.
+    # These messages end in logs. A URL may hold a password, and an administrator may give a secret instead of its digest.
     secret = error["type"] == "value_error" or str(location[-1]).endswith(("url", "sha256"))
     return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {value!r}"
 

@@ -60,7 +60,7 @@ class Requester(Section):
 class Commitment(Section):
     """Storage commitment that this node gives to senders (PS3.4 Annex J)."""
 
-    requesters: tuple[Requester, ...] = ()  # empty: nobody may ask
+    requesters: tuple[Requester, ...] = ()  # empty: every request is refused
 
 
 class Route(Section):

@@ -39,7 +39,7 @@ class WebToken(Section):
 
 
 class Oidc(Section):
-    """An OpenID Connect issuer whose access tokens are accepted beside [[web.tokens]]."""
+    """An OpenID Connect issuer whose access tokens are accepted in addition to [[web.tokens]]."""
 
     issuer: Annotated[str, Field(min_length=1)]
     audience: Annotated[str, Field(min_length=1)]
