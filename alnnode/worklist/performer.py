@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 CLEANING_INTERVAL = 300.0  # seconds
 PROGRESS_PERCENT = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # by step of the analysis
 
+INTERVAL = 0.5  # seconds between two looks at the worklist: one query, and nobody notices the delay
+
 log = structlog.get_logger()
 
 
@@ -63,7 +65,7 @@ class Performer:
         self._fetcher.close()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._services.settings.worklist.interval):
+        while not self._closed.wait(INTERVAL):
             try:
                 self.once()
             except Exception as error:  # noqa: BLE001 - the next round retries; if this thread ended, no workitem would be performed
