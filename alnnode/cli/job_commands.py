@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alnnode.cli.shared import EXIT_FAILED, Config, load_settings, open_database, print_table, stop
+from alnnode.cli.shared import EXIT_FAILED, Config, load_settings, open_database, open_jobs, print_table, stop
 from alnnode.errors import JobNotFound
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ def jobs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show only the N most recent jobs.", metavar="N")] = 50,
 ) -> None:
     """List the jobs, the most recent first."""
-    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
-
-    found = Jobs(open_database(load_settings(config))).list(limit=limit)
+    found = open_jobs(load_settings(config)).list(limit=limit)
     if as_json:
         typer.echo(json.dumps([asdict(job) for job in found], indent=2, default=str))
     else:

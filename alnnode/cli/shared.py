@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
+    from alnnode.analyse.jobs import Jobs
+
 EXIT_FAILED, EXIT_SETTINGS, EXIT_NOT_ANALYSABLE = 1, 3, 4
 DEFAULT_CONFIG = Path("config.toml")
 
@@ -60,6 +62,13 @@ def open_database(settings: Settings) -> Engine:
     from alnnode.db import engine  # noqa: PLC0415
 
     return engine.create(settings.database_url)
+
+
+def open_jobs(settings: Settings) -> Jobs:
+    """Return the job tables of the database in the settings."""
+    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
+
+    return Jobs(open_database(settings))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
