@@ -51,7 +51,7 @@ async def store(request: Request) -> Response:
     except RejectedObject:
         return PlainTextResponse("too little disk space left", 503, {"Retry-After": "300"})
     _, parameters = multipart.media_type(request.headers["content-type"])
-    limit = settings.web.max_request_mb << 20
+    limit = settings.internal.web_request_mb << 20
     outcome = Outcome()
     folder = services(request).spool.root / "incoming"
     parts = multipart.read_parts(
@@ -84,7 +84,7 @@ def _refusal(request: Request, study: str | None) -> Response | None:
     if not parameters.get("boundary"):
         return PlainTextResponse("the Content-Type has no boundary", 400)
     length = request.headers.get("content-length", "0")
-    if int(length) > services(request).settings.web.max_request_mb << 20:
+    if int(length) > services(request).settings.internal.web_request_mb << 20:
         return PlainTextResponse("larger than this node takes in one request", 413, {"Connection": "close"})
     return None
 

@@ -96,8 +96,8 @@ class _Collector:
         for worker, seconds in heartbeat.ages(self._settings.node.data_dir).items():
             beats.add_metric([worker], seconds)
         yield beats
-        if self._settings.audit.to != "off":
-            waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
+        if self._settings.audit.kind != "off":
+            waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.internal.audit_messages)
             yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that were not sent yet", waiting.count())
             yield GaugeMetricFamily(
                 "alnnode_audit_lost", "Audit messages that were lost since the node was set up", waiting.lost()
@@ -113,7 +113,7 @@ class _Collector:
         memory = GaugeMetricFamily(
             "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak held", labels=["worker", "kind"]
         )
-        for worker, figures in heartbeat.noted(self._settings.node.data_dir).items():
+        for worker, figures in heartbeat.read_values(self._settings.node.data_dir).items():
             for kind, value in figures.items():
                 memory.add_metric([worker, kind], value)
         yield memory

@@ -58,7 +58,7 @@ class Principal:
 class Access:
     """The tokens of the settings, and the sessions that were begun with them."""
 
-    def __init__(self, settings: Web) -> None:
+    def __init__(self, settings: Web, request_rate: float) -> None:
         self._tokens = {_digest(token): token for token in settings.tokens}
         self._reserved = {token.name.casefold() for token in settings.tokens} | {"stow", NOBODY}
         self._seconds = settings.session_hours * 3600
@@ -67,8 +67,8 @@ class Access:
         self.throttle = Throttle()
         self.open = not settings.tokens and settings.oidc is None
         self.oidc = None if settings.oidc is None else Verifier(settings.oidc)
-        self.rate = Rate(settings.max_rate)
-        self.secure = settings.certificate is not None or settings.public_url.startswith("https:")
+        self.rate = Rate(request_rate)
+        self.secure = settings.tls is not None or settings.public_url.startswith("https:")
 
     def by_secret(self, secret: str) -> Principal | None:
         """Return whose token this is."""

@@ -74,17 +74,25 @@ def configure(settings: Settings, opened: Services) -> uvicorn.Config:
         loop="asyncio",
         timeout_graceful_shutdown=STOP_LIMIT,
         proxy_headers=False,
-        ssl_certfile=web.certificate,
-        ssl_keyfile=web.key,
+        ssl_certfile=web.tls.certificate if web.tls else None,
+        ssl_keyfile=web.tls.private_key if web.tls else None,
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         config.load()
     except OSError as error:
-        raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
+        raise ServiceError(
+            "the files of [web] tls cannot be used; check that certificate and private_key are PEM and readable"
+        ) from error
     # The handshake is made by the connection itself, which is counted and bounded before.
     door = Door(
-        Limits(web.max_connections, web.max_peer_connections, web.header_timeout, web.body_timeout, web.trusted_proxies)
+        Limits(
+            web.max_connections,
+            web.max_peer_connections,
+            settings.internal.web_header_timeout,
+            settings.internal.web_body_timeout,
+            web.trusted_proxies,
+        )
     )
     config.http_protocol_class = partial(Connection, door, config.ssl)  # type: ignore[assignment]  # uvicorn only calls it
     config.ssl = None

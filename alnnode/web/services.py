@@ -51,8 +51,8 @@ class Services:
         Raises:
             SettingsError: the secret of a token cannot be read.
         """
-        access = Access(settings.web)
-        database = engine.create(settings.database_url, settings.database.pool_size)
+        access = Access(settings.web, settings.internal.web_request_rate)
+        database = engine.create(settings.database_url)
         spool = Spool(settings.node.data_dir / "spool")
         return cls(
             settings=settings,

@@ -90,7 +90,7 @@ class Fetcher:
             raise NoInputError(
                 f"the series is not in this node, and {named if wanted.urls or wanted.ae_titles else 'no archive is configured'}"
             )
-        if item.attempts >= self._opened.settings.worklist.fetch_attempts and not _leased(item):
+        if item.attempts >= self._opened.settings.internal.fetch_attempts and not _leased(item):
             raise NoInputError(f"the series could not be fetched{_trouble(item)}")
         if self._performing.lease(item.workitem_uid, FETCH_LEASE, counts=True):
             self._performing.progress(item.workitem_uid, 5, "fetching the series")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from alnnode.worklist.worklist import Workitem
 
 CLEANING_INTERVAL = 300.0  # seconds
+INTERVAL = 0.5  # seconds between two looks at the worklist: one query, and nobody notices the delay
 STEPS = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # percent
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ class Performer:
         self._fetcher.close()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._opened.settings.worklist.interval):
+        while not self._closed.wait(INTERVAL):
             try:
                 self.once()
             except Exception as error:  # noqa: BLE001 - the next round tries again; without this thread, workitems would wait for ever

@@ -12,7 +12,7 @@ from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alnnode.settings import Archive
+    from alnnode.settings import Archive, ArchiveDicomweb
     from alnnode.web.services import Services
 
 
@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
     ae_titles: tuple[str, ...] = ()
 
 
-async def fetch(opened: Services, archive: Archive, study: str, series: str) -> int:
+async def fetch(opened: Services, archive: ArchiveDicomweb, study: str, series: str) -> int:
     """Retrieve a series; return the number of objects that were stored.
 
     Raises:
@@ -58,6 +58,9 @@ def candidates(archives: Sequence[Archive], wanted: Wanted) -> list[Archive]:
     return [
         archive
         for archive in archives
-        if archive.ae_title in wanted.ae_titles
-        or (archive.url is not None and any(f"{url}/".startswith(f"{archive.url}/") for url in wanted.urls))
+        if (
+            archive.ae_title in wanted.ae_titles
+            if archive.kind == "dicom"
+            else any(f"{url}/".startswith(f"{archive.url}/") for url in wanted.urls)
+        )
     ]

@@ -316,8 +316,7 @@ def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         schema.migrate(url)
-        bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
-        node = Listener(Path(folder), url, bounds)
+        node = Listener(Path(folder), url, "timeout = 2\nmax_associations = 1000\n", internal="connection_rate = 10000")
         process = node.start()
         threads = Path(f"/proc/{process.pid}/task")
         before, until = len(list(threads.iterdir())), time.monotonic() + seconds

@@ -25,10 +25,10 @@ SLOW = 0.1  # seconds between two bytes
 def make(tmp_path):
     made = []
 
-    def start(extra="") -> Listener:
+    def start(extra="", internal="") -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        made.append(Listener(tmp_path, url, extra))
+        made.append(Listener(tmp_path, url, extra, internal=internal))
         made[-1].start()
         return made[-1]
 
@@ -87,7 +87,7 @@ def associated(listener, source="127.0.0.1") -> socket.socket:
 
 
 def test_a_silent_connection_costs_one_thread_for_a_limited_time(make) -> None:
-    listener = make("acse_timeout = 2\nmax_associations = 3\nmax_peer_connections = 2")
+    listener = make("max_associations = 4", "association_timeout = 2")
     before = threads(listener)
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(connect(listener, f"127.0.0.{2 + number // 2}"))) for number in range(40)]
@@ -105,7 +105,7 @@ def test_a_silent_connection_costs_one_thread_for_a_limited_time(make) -> None:
 
 
 def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
-    listener = make("max_peer_rate = 1000")
+    listener = make(internal="connection_rate = 1000")
     before, size = threads(listener), len(listener.log.read_text())
     for _ in range(400):
         connect(listener).close()
@@ -114,19 +114,19 @@ def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
 
 
 def test_a_slow_association_request_is_dropped_on_time(make) -> None:
-    listener = make("acse_timeout = 1.5\nnetwork_timeout = 30")
+    listener = make("timeout = 30", "association_timeout = 1.5")
     with closing(connect(listener)) as slow:
         assert trickle(slow, request()[:60]) > 1  # these bytes take 6 s
 
 
 def test_a_pdu_that_trickles_in_is_dropped_on_time(make) -> None:
-    listener = make("acse_timeout = 30\nnetwork_timeout = 1.5")
+    listener = make("timeout = 1.5")
     with closing(associated(listener)) as slow:
         assert trickle(slow, b"\x04\0\0\0\x20\0" + bytes(54)) > 1  # these bytes take 6 s
 
 
 def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
-    listener = make("acse_timeout = 2\ndimse_timeout = 1.5\nnetwork_timeout = 30")
+    listener = make("timeout = 1.5")
     piece = struct.pack(">BBIIBB", 4, 0, 7, 3, 1, 1) + b"\x08"  # one byte of a command, and more to come
     with closing(associated(listener)) as slow:
         answer = b""
@@ -140,7 +140,7 @@ def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
 
 
 def test_one_address_cannot_take_all_places(make) -> None:
-    listener = make("max_peer_connections = 3")
+    listener = make("max_associations = 6")
     with ExitStack() as stack:
         held = [stack.enter_context(closing(associated(listener))) for _ in range(3)]
         with closing(connect(listener)) as fourth:
@@ -166,7 +166,7 @@ def test_one_address_cannot_take_all_places_at_the_default_settings(make) -> Non
 
 
 def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     with ExitStack() as stack:
         for number in range(2):
             stack.enter_context(closing(associated(listener, f"127.0.0.{2 + number}")))
@@ -178,7 +178,7 @@ def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
 
 
 def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     with closing(associated(listener, "127.0.0.2")), closing(associated(listener, "127.0.0.3")) as over:
         over.settimeout(5)
         over.sendall(struct.pack(">BBII", 5, 0, 4, 0))
@@ -189,7 +189,7 @@ def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
 
 
 def test_who_has_not_asked_yet_holds_no_place(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     before = threads(listener)
     with closing(associated(listener, "127.0.0.2")), closing(connect(listener, "127.0.0.3")) as slow:
         slow.sendall(request()[:20])

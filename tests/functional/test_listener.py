@@ -220,7 +220,7 @@ def test_titles_and_addresses_that_are_not_allowed(make, tmp_path) -> None:
 
 
 def test_probes_and_rubbish_leave_the_listener_as_it_was(make) -> None:
-    listener = make("acse_timeout = 30")
+    listener = make()
     process = listener.processes[0]
     for number in range(45):
         with closing(socket.create_connection(("127.0.0.1", listener.port))) as probe:

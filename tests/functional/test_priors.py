@@ -20,8 +20,7 @@ from alnnode.priors import lookup
 from alnnode.priors.dicomweb_archive import DicomwebArchive
 from alnnode.records.comparison import Earlier, choose
 from alnnode.report.times import content_moment
-from alnnode.settings import Archive as ArchiveSettings
-from alnnode.settings import Report, Retention, Settings, load
+from alnnode.settings import ArchiveDicomweb, Report, Retention, Settings, load
 
 OWN = Settings()
 TODAY = header()
@@ -115,7 +114,7 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
             post(root, item.data)
         post(root, next(iter(ct_files(analysis(0).volume))))
         settings = Settings(
-            report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url=f"{root}/dicom-web"),)
+            report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url=f"{root}/dicom-web"),)
         )
         found = lookup.find(settings, tmp_path / "spool", TODAY)
     assert found.trouble is None
@@ -127,7 +126,7 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> None:
     settings = Settings(
-        report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
+        report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
     )
     assert lookup.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
     lookup.remember(OWN, tmp_path, header(), made())
@@ -143,7 +142,7 @@ def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> No
     ],
 )
 def test_an_archive_that_answers_oddly_is_named_without_the_patient(answer: httpx.Response, said: str) -> None:
-    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
+    archive = DicomwebArchive(ArchiveDicomweb(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
     with pytest.raises(ServiceError, match=said) as error:
         archive.reports("P-1", "20260901")
     assert "P-1" not in str(error.value)
@@ -156,7 +155,7 @@ def test_what_an_archive_says_is_not_asked_for_unchecked() -> None:
         asked.append(request.url.path)
         return httpx.Response(200, json=[{"0020000D": {"vr": "UI", "Value": ["../../admin"]}}, {"0020000D": {"Value": []}}, 7])
 
-    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
+    archive = DicomwebArchive(ArchiveDicomweb(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
     assert archive.reports("P-1", "20260901") == []
     assert asked == ["/dicom-web/studies"]
 
@@ -170,7 +169,7 @@ def test_a_token_is_sent(tmp_path: Path) -> None:
         heads.append(request.headers["Authorization"])
         return httpx.Response(204)
 
-    settings = ArchiveSettings(name="vna", url="http://archive", token_file=token)
+    settings = ArchiveDicomweb(name="vna", url="http://archive", token_file=token)
     assert DicomwebArchive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901") == []
     assert heads == ["Bearer secret"]
     token.unlink()

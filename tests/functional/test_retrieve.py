@@ -31,7 +31,7 @@ from alnnode.priors import lookup
 from alnnode.receive.routes import unwanted
 from alnnode.records import JobState
 from alnnode.records.comparison import Earlier
-from alnnode.settings import Archive, Completion, Destination, DestinationTls, Report, Route
+from alnnode.settings import ArchiveDicom, ClientTls, Completion, DestinationCStore, Internal, Report, Route
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.worklist import ups
 from alnnode.worklist.performer import Performer
@@ -56,8 +56,8 @@ def listener(tmp_path):
 @contextmanager
 def node(listener, *archives, attempts=2):
     """A client of the node's service, what it works with, and the performer of its workitems."""
-    settings = WorklistSettings(perform=False, fetch_attempts=attempts)
-    with service(listener.settings.node.data_dir, worklist=settings, archives=archives) as (client, opened):
+    settings, internal = WorklistSettings(perform=False), Internal(fetch_attempts=attempts)
+    with service(listener.settings.node.data_dir, worklist=settings, internal=internal, archives=archives) as (client, opened):
         listener.start()
         performer = Performer(opened)
         yield client, opened, performer
@@ -65,9 +65,7 @@ def node(listener, *archives, attempts=2):
 
 
 def pacs(port, **changes):
-    return Archive(
-        **{"name": "pacs", "kind": "dicom", "ae_title": TITLE, "host": "127.0.0.1", "port": port, "timeout": 20} | changes
-    )
+    return ArchiveDicom(**{"name": "pacs", "ae_title": TITLE, "host": "127.0.0.1", "port": port, "timeout": 20} | changes)
 
 
 def images(count=3, series=SERIES):
@@ -145,7 +143,7 @@ def dcmqrscp(folder, listener_port, *, title="ALNNODE"):
 
 
 def fill(folder, port) -> None:
-    there = CStoreDestination(Destination(name="pacs", ae_title=TITLE, host="127.0.0.1", port=port, timeout=20), "CT1")
+    there = CStoreDestination(DestinationCStore(name="pacs", ae_title=TITLE, host="127.0.0.1", port=port, timeout=20), "CT1")
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -177,7 +175,7 @@ def mutual(ours, pair):
 
 
 def over_tls(ours, **own):
-    return DestinationTls(ca=ours.pem, server_name="pacs.example", **own)
+    return ClientTls(ca=ours.pem, server_name="pacs.example", **own)
 
 
 def test_a_series_is_moved_over_mutual_tls(listener, authorities) -> None:

@@ -19,7 +19,7 @@ from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError
 from alnnode.records import CaptureForm, MapFrames, ResultObject, SRClass
 from alnnode.report.sr import prior_record
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore, DestinationStow
 
 # What neither the default nor the other has.
 FURTHER = replace(
@@ -51,7 +51,9 @@ def data_set(data: bytes) -> bytes:
 
 
 def cstore(port: int) -> CStoreDestination:
-    return CStoreDestination(Destination(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE")
+    return CStoreDestination(
+        DestinationCStore(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE"
+    )
 
 
 def send(results: dict[str, tuple[ResultObject, Path]], destination: CStoreDestination | StowDestination) -> None:
@@ -75,7 +77,7 @@ def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path, over: str) -
     from urllib.request import urlopen
 
     with orthanc(tmp_path) as (root, port):
-        stow = Destination(name="peer", kind="stow", url=f"{root}/dicom-web", timeout=30)
+        stow = DestinationStow(name="peer", url=f"{root}/dicom-web", timeout=30)
         send(results, cstore(port) if over == "C-STORE" else StowDestination(stow))
         names = json.load(urlopen(f"{root}/instances"))
         assert len(names) == len(results)

@@ -18,7 +18,7 @@ from alnnode.db import schema
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.settings import Destination, DestinationTls
+from alnnode.settings import ClientTls, DestinationCStore
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescu") is None, reason="NO DCMTK: apt install dcmtk")]
 
@@ -38,10 +38,10 @@ def table(ours, more="") -> str:
 def listen(tmp_path, authorities):
     made = []
 
-    def start(more="", acse_timeout=2) -> Listener:
+    def start(more="", association_timeout=2) -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        listener = Listener(tmp_path, url, f"acse_timeout = {acse_timeout}\n" + table(authorities[0], more))
+        listener = Listener(tmp_path, url, table(authorities[0], more), internal=f"association_timeout = {association_timeout}")
         made.append(listener)
         listener.start()
         return listener
@@ -192,7 +192,7 @@ def test_both_versions_carry_large_objects(listen, authorities, version) -> None
 
 
 def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(listen, authorities) -> None:
-    listener = listen(acse_timeout=5)
+    listener = listen(association_timeout=5)
     ours, _ = authorities
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as silent:
         for _ in range(5):
@@ -205,7 +205,7 @@ def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(lis
             silent.recv(1)
         association.release()
         silent.settimeout(20)
-        assert silent.recv(1) == b"", "the listener drops it after acse_timeout"
+        assert silent.recv(1) == b"", "the listener drops it after association_timeout"
 
 
 def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
@@ -213,7 +213,7 @@ def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as slow:
         slow.settimeout(0.2)
         hello = bytes.fromhex("16030102000100 01fc0303") + bytes(500)
-        # Each byte comes within the timeout of a single read; these 30 take 6 s, and acse_timeout is 2 s for the whole handshake.
+        # Each byte comes within the timeout of a single read; these 30 take 6 s, and association_timeout is 2 s for the whole handshake.
         with pytest.raises(OSError):  # noqa: PT012
             for byte in hello[:30]:
                 slow.send(bytes([byte]))
@@ -272,9 +272,9 @@ def storescp(folder, pair, ours, *extra):
 
 def destination(port, ca, own=None, name="pacs.example") -> CStoreDestination:
     keys = {} if own is None else {"certificate": own.certificate, "private_key": own.key}
-    tls = DestinationTls(ca=ca, server_name=name, **keys)
+    tls = ClientTls(ca=ca, server_name=name, **keys)
     return CStoreDestination(
-        Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
+        DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
     )
 
 

@@ -22,7 +22,7 @@ from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.audit.sender import AuditSender
 from alnnode.audit.sinks import FileSink, syslog
 from alnnode.audit.trail import Trail, patient_in
-from alnnode.settings import Audit, Node, Settings
+from alnnode.settings import AuditFile, Internal, Node, Settings
 
 EVENTS = Events("ALNNODE")
 CT = study("1.2.3", {"1.2.840.10008.5.1.4.1.1.2": 120})
@@ -86,7 +86,7 @@ def test_the_severity_of_syslog_follows_the_outcome() -> None:
 
 
 def configured(folder, **audit) -> Settings:
-    return Settings(node=Node(data_dir=folder), audit=Audit(to="file", file=folder / "audit.xml", **audit))
+    return Settings(node=Node(data_dir=folder), audit=AuditFile(file=folder / "audit.xml", **audit))
 
 
 def lines(folder) -> list[Read]:
@@ -119,7 +119,7 @@ def test_a_full_spool_loses_counts_and_says_so_and_nobody_waits(tmp_path, monkey
     monkeypatch.setattr(outbox, "COUNTED", 0.0)
     said = []
     monkeypatch.setattr(trail, "log", SimpleNamespace(error=lambda event, **_: said.append(event)))
-    written = Trail(configured(tmp_path, max_waiting=100))
+    written = Trail(configured(tmp_path).model_copy(update={"internal": Internal(audit_messages=100)}))
     for _ in range(130):
         written.put(EVENTS.application(started=True))
     written.close()
@@ -175,7 +175,7 @@ def test_a_file_on_a_full_disk_has_complete_lines(tmp_path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(OSError, match="No space"):
-        FileSink(Audit(to="file", file="/dev/full")).send(b"<AuditMessage/>")
+        FileSink(AuditFile(file="/dev/full")).send(b"<AuditMessage/>")
 
 
 def test_patients_are_named_only_where_the_settings_say_so(tmp_path) -> None:

@@ -27,7 +27,7 @@ from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused
 from alnnode.records import ObjectRole
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore
 
 
 def data_set_bytes(path) -> bytes:
@@ -80,7 +80,8 @@ def scp(
     try:
         yield (
             CStoreDestination(
-                Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=3), "NODE"
+                DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=3),
+                "NODE",
             ),
             received,
         )
@@ -193,7 +194,9 @@ def test_nobody_there(make) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    destination = CStoreDestination(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=1), "NODE")
+    destination = CStoreDestination(
+        DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=1), "NODE"
+    )
     with pytest.raises(DeliveryError, match="no association with"):
         destination.echo()
 

@@ -9,9 +9,9 @@ import pytest
 from alnnode.deliver.destination import OutboxFile
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
-from alnnode.settings import Destination
+from alnnode.settings import DestinationStow
 
-SETTINGS = Destination(name="web", kind="stow", url="http://user:secret@archive/dicom-web/")
+SETTINGS = DestinationStow(name="web", url="http://user:secret@archive/dicom-web/")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from web_service import service
 
 from alnnode.errors import SettingsError
-from alnnode.settings import Oidc, Web, WebToken
+from alnnode.settings import Internal, Oidc, Web, WebToken
 from alnnode.web import oidc
 from alnnode.web.access import Access, Rate
 from alnnode.web.oidc import Verifier
@@ -159,7 +159,7 @@ def test_the_service_takes_them(issuer, tmp_path) -> None:
 
 
 def test_a_client_that_asks_too_often_has_to_wait(tmp_path, monkeypatch) -> None:
-    with service(tmp_path, web=Web(max_rate=1)) as (client, _):
+    with service(tmp_path, internal=Internal(web_request_rate=1)) as (client, _):
         answers = [client.get("/health/live") for _ in range(15)]
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
         assert (answers[-1].status_code, answers[-1].headers["retry-after"]) == (429, "1")
@@ -189,7 +189,7 @@ def test_a_token_of_the_issuer_cannot_pass_for_one_of_the_settings(issuer):
         WebToken(name="oidc_PACS2", sha256="1" * 64),
         WebToken(name="PACS2", sha256="2" * 64),
     )
-    access = Access(Web(oidc=settings(issuer[0]), tokens=local))
+    access = Access(Web(oidc=settings(issuer[0]), tokens=local), 500)
 
     def name(azp):
         found = access.identify({"authorization": f"Bearer {token(azp=azp)}"})
