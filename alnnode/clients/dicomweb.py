@@ -63,7 +63,7 @@ class DicomwebClient:
         self._url = settings.url.rstrip("/")
         self._timeout, self._tls, self._transport = settings.timeout, settings.tls, transport
         self._auth: httpx.Auth | None = None
-        oauth2 = getattr(settings, "oauth2", None)  # only a destination has it
+        oauth2 = settings.oauth2 if settings.kind == "stow" else None
         if settings.token_file is not None:
             self._auth = TokenFile(settings.name, settings.token_file)
         elif oauth2 is not None:

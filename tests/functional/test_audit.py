@@ -60,7 +60,7 @@ def table(audit: Audit) -> str:
 
 @contextmanager
 def listener(folder, audit, more=""):
-    """A listening process, and a sender as the supervisor has it."""
+    """A listening process, and an audit sender as in the supervisor."""
     url = f"sqlite:///{folder / 'alnnode.db'}"
     schema.migrate(url)
     running = Listener(folder, url, f"{more}\n{table(audit)}")

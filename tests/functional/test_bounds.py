@@ -1,4 +1,4 @@
-"""What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
+"""Limits of the listener: silent and slow peers, too many connections of one address, oversized messages, and port probes."""
 
 import hashlib
 import os
@@ -86,14 +86,14 @@ def associated(listener, source="127.0.0.1") -> socket.socket:
     return connection
 
 
-def test_a_connection_that_says_nothing_costs_one_thread_and_not_for_long(make) -> None:
+def test_a_silent_connection_costs_one_thread_for_a_limited_time(make) -> None:
     listener = make("max_associations = 4", "association_timeout = 2")
     before = threads(listener)
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(connect(listener, f"127.0.0.{2 + number // 2}"))) for number in range(40)]
         wait_for(lambda: threads(listener) >= before + 40)
         assert threads(listener) <= before + 40
-        # They are no associations: who wants one gets one.
+        # Silent connections are no associations: peers can still associate.
         associations = [listener.associate([(Verification, ["1.2.840.10008.1.2"])]) for _ in range(2)]
         assert all(association.is_established for association in associations)
         for association in associations:
@@ -113,7 +113,7 @@ def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
     assert len(listener.log.read_text()) == size
 
 
-def test_an_association_request_that_trickles_in_is_dropped_on_time(make) -> None:
+def test_a_slow_association_request_is_dropped_on_time(make) -> None:
     listener = make("timeout = 30", "association_timeout = 1.5")
     with closing(connect(listener)) as slow:
         assert trickle(slow, request()[:60]) > 1  # these bytes take 6 s
@@ -212,12 +212,12 @@ def test_a_pdu_or_an_object_beyond_the_bounds_costs_no_memory(make) -> None:
             pass
 
 
-def test_it_stops_though_another_thread_gets_the_signal_and_a_peer_does_not_hang_up(make) -> None:
+def test_it_stops_when_another_thread_gets_the_signal_and_a_peer_stays_connected(make) -> None:
     listener = make()
     (process,) = listener.processes
     with closing(associated(listener)):
         threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
-        os.kill(max(threads), signal.SIGTERM)  # the kernel gives it to this thread, as it may give any signal to any thread
+        os.kill(max(threads), signal.SIGTERM)  # the kernel may deliver any signal to any thread
         assert process.wait(20) == 0
 
 

@@ -1,4 +1,4 @@
-"""Earlier reports of a patient: the node's own, and those of an archive that others wrote."""
+"""Prior reports of a patient: those that the node stored, and those from Orthanc."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
     found = lookup.find(OWN, tmp_path, TODAY)
     assert found.prior.sop_instance_uid == results[0].sop_instance_uid
     assert len(found.prior.record.nodes) == 2
-    # Neither a later study, nor the study itself, nor another patient.
+    # Not for a later study, the study itself, or another patient.
     assert lookup.find(OWN, tmp_path, header()) == Earlier()
     for keyword, value in (
         ("PatientID", "P-2"),
@@ -56,7 +56,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
 
 
 def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
-    """Whatever UIDs the two have: of four pairs some have the greater one on the report that was replaced."""
+    """Whatever UIDs the two have: in some of four pairs the replaced report has the greater one."""
     for number in range(4):
         context = replace(CONTEXT, input_digest=f"{number}" * 64)
         first = report.build(analysis(0), context)[0]
@@ -76,7 +76,7 @@ def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -
     one = prior().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
     two = prior().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
     assert choose([one, two], "2.25.4", date(2026, 5, 4), 2.0) == choose([two, one], "2.25.4", date(2026, 5, 4), 2.0) == two
-    # The moment counts, not its spelling.
+    # The moments are compared, not their texts.
     tokyo, utc = Dataset(), Dataset()
     tokyo.ContentDate, tokyo.ContentTime, tokyo.TimezoneOffsetFromUTC = "20260504", "083000.5", "+0900"
     utc.ContentDate, utc.ContentTime, utc.TimezoneOffsetFromUTC = "20260504", "0100", "+0000"

@@ -1,4 +1,4 @@
-"""The C-STORE SCU against DCMTK's storescp, an implementation that shares no code with it."""
+"""The C-STORE SCU with DCMTK's storescp, an independent implementation."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Archives that are slow, silent or mad: the look for earlier reports ends in its time, and the analysis goes on."""
+"""Slow and silent archives: the search for prior reports ends within its time limit, and the analysis continues."""
 
 import socket
 import threading
@@ -35,7 +35,7 @@ BOUND = 1.5  # seconds
 
 @contextmanager
 def http(*pieces: bytes, every: float = 0.05) -> Iterator[str]:
-    """Take connections and answer each with these pieces, one after the other, for ever; without any, never."""
+    """Accept connections and send these pieces to each, again and again; without pieces, send nothing."""
     ended = threading.Event()
 
     def answer(connection: socket.socket) -> None:
@@ -64,7 +64,7 @@ def http(*pieces: bytes, every: float = 0.05) -> Iterator[str]:
 
 @contextmanager
 def pacs(*, endless: str) -> Iterator[int]:
-    """Yield the port of an archive that holds one report, and whose C-FIND or C-MOVE answers "pending" for ever."""
+    """Yield the port of an archive with one report, whose C-FIND or C-MOVE sends pending responses without end."""
     asked: list[float] = []
     ended, keys = threading.Event(), {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.2", "SOPInstanceUID": "2.25.3"}
     keys |= {"StudyDate": "20250101", "Modality": "SR", "SeriesDescription": f"{RESULTS[0]} 4: report"}
@@ -101,7 +101,7 @@ def pacs(*, endless: str) -> Iterator[int]:
     serving = archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
         yield serving.server_address[1]
-        assert asked[-1] - asked[0] > BOUND / 2, "it was to be busy for as long as anybody listened"
+        assert asked[-1] - asked[0] > BOUND / 2, "the archive was busy for as long as the node listened"
     finally:
         ended.set()
         serving.shutdown()
@@ -139,7 +139,7 @@ def test_a_dicom_archive_cannot_hold_an_analysis_up(tmp_path, endless) -> None:
 
 
 def wait_until_nobody_asks() -> None:
-    """The threads end by themselves: no archive gathers them."""
+    """Wait until the threads of all searches have ended."""
     until = time.monotonic() + 2 * BOUND + 5
     while any(thread.name.startswith("archive ") for thread in threading.enumerate()):
         assert time.monotonic() < until
@@ -157,7 +157,7 @@ def test_trouble_of_any_kind_costs_the_comparison_only(tmp_path) -> None:
 
 
 class Analyst:
-    """Knows when it was first needed."""
+    """Records when it was first used."""
 
     digest = "b" * 64
 

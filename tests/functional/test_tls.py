@@ -52,7 +52,7 @@ def listen(tmp_path, authorities):
 
 
 def client(authority, *, own=None, version=None, ciphers=None) -> ssl.SSLContext:
-    """A peer of OpenSSL that may do what the node must refuse."""
+    """A TLS client that can do what the node must refuse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if authority is None:
@@ -68,7 +68,7 @@ def client(authority, *, own=None, version=None, ciphers=None) -> ssl.SSLContext
     return context
 
 
-# -- in ----------------------------------------------------------------------------------------------------------------
+# -- listener ----------------------------------------------------------------------------------------------------------
 
 
 def dcmtk_arguments(ours, strange, case):
@@ -102,11 +102,11 @@ def test_who_is_let_in_by_dcmtk(listen, dcmtk, authorities, tmp_path, case) -> N
         assert not list(listener.spool.pending())
         wait_for(lambda: listener.log.read_text().count("tls_refused") >= 2)  # DCMTK can end before the listener logs it
         assert listener.log.read_text().count("tls_refused") == 2
-        # DCMTK once more with the right certificate: it was this that failed, and the listener is none the worse.
+        # With the right certificate DCMTK succeeds: the certificate was the reason, and the listener still works.
         assert dcmtk("echoscu", *dcmtk_arguments(*authorities, "right"), listener.port).returncode == 0
 
 
-# Non-downgrading BCP 195, BCP 195, and a suite of TLS 1.2 by name; then authentication without encryption, which was for IHE ATNA once.
+# Non-downgrading BCP 195, BCP 195, and a suite of TLS 1.2 by name; then authentication without encryption, once a profile of IHE ATNA.
 PROFILES = {"+py": True, "+px": True, "+cs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": True, "+pn": False}
 
 
@@ -154,7 +154,7 @@ def test_old_versions_and_weak_suites_are_refused(listen, authorities, case) -> 
 
 
 def lax_server_takes(context, ours) -> bool:
-    """Whether a server that allows anything makes the handshake: the refusals above are then the node's doing."""
+    """Return whether a server that allows everything completes the handshake: then it is the node that refuses it above."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*ours.issue("node.example"))
     server.minimum_version = ssl.TLSVersion.TLSv1
@@ -213,7 +213,7 @@ def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as slow:
         slow.settimeout(0.2)
         hello = bytes.fromhex("16030102000100 01fc0303") + bytes(500)
-        # Each byte comes within the timeout of a single read; these 30 take 6 s, and acse_timeout is 2 s for the whole handshake.
+        # Each byte comes within the timeout of a single read; these 30 take 6 s, and association_timeout is 2 s for the whole handshake.
         with pytest.raises(OSError):  # noqa: PT012
             for byte in hello[:30]:
                 slow.send(bytes([byte]))
@@ -246,7 +246,7 @@ def test_a_renewed_certificate_counts_without_a_restart(listen, authorities) -> 
     kept.release()
 
 
-# -- out ---------------------------------------------------------------------------------------------------------------
+# -- destinations ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def test_a_refusal_counts_before_a_delay() -> None:
         BatchFailures("pacs", refused=["never"], later=["later"]).raise_if_any()
 
 
-def test_equal_messages_are_said_once_and_many_are_counted() -> None:
+def test_equal_messages_appear_once_and_many_are_counted() -> None:
     with pytest.raises(DeliveryError) as caught:
         BatchFailures("pacs", later=["a", "a", "b", "c", "d", "e"]).raise_if_any()
     assert str(caught.value) == "pacs: a; b; c (and 2 more)"
