@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alnnode.analyse.jobs import Jobs
-from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
 from alnnode.dicomweb.services import DicomwebServices
@@ -16,7 +14,7 @@ from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.spool.spool import Spool
 from alnnode.status.services import StatusServices
-from alnnode.worklist.services import WorkitemJobs, WorklistServices
+from alnnode.worklist.services import WorklistServices
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -60,8 +58,7 @@ class WebServices:
         spool = Spool(settings.node.data_dir / "spool")
         acceptor = Acceptor(settings, ReceivedSeries(database), spool)
         dicomweb = DicomwebServices.open(settings, database, spool, acceptor)
-        jobs = WorkitemJobs(Jobs(database), OperatorActions(database))
-        worklist = WorklistServices.open(settings, database, spool, acceptor, jobs)
+        worklist = WorklistServices.open(settings, database, spool, acceptor)
         return cls(
             settings=settings,
             engine=database,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
+from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.worklist.event_reports import EventReports
 from alnnode.worklist.subscriptions import Subscriptions
 from alnnode.worklist.worklist import Worklist
@@ -13,18 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from starlette.requests import HTTPConnection
 
-    from alnnode.analyse.jobs import Jobs
-    from alnnode.analyse.operator_actions import OperatorActions
     from alnnode.receive.acceptor import Acceptor
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
-
-
-class WorkitemJobs(NamedTuple):
-    """The jobs of this node, and what an operator or a requester may do with them."""
-
-    jobs: Jobs
-    operator: OperatorActions
 
 
 @dataclass(frozen=True)
@@ -54,15 +47,15 @@ class WorklistServices:
     event_reports: EventReports
 
     @classmethod
-    def open(cls, settings: Settings, engine: Engine, spool: Spool, acceptor: Acceptor, jobs: WorkitemJobs) -> WorklistServices:
+    def open(cls, settings: Settings, engine: Engine, spool: Spool, acceptor: Acceptor) -> WorklistServices:
         """Open the worklist over a database and a spool."""
         return cls(
             settings=settings,
             engine=engine,
             spool=spool,
             acceptor=acceptor,
-            jobs=jobs.jobs,
-            operator=jobs.operator,
+            jobs=Jobs(engine),
+            operator=OperatorActions(engine),
             worklist=Worklist(engine, spool),
             subscriptions=Subscriptions(engine),
             event_reports=EventReports(engine),
