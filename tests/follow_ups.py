@@ -12,11 +12,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from alnnode import phantom
-from alnnode.follow_up import follow
+from alnnode.follow_up.node_centre import node_centre
+from alnnode.follow_up.registration import chest_surface
 from alnnode.imaging.crop import CropSettings, crops_for
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import Analysis, Crop, Finding, Prediction, Side, Volume
-from alnnode.records.comparison import Earlier, EarlierNode, Prior, Record, place
+from alnnode.records.comparison import ComparisonRecord, PriorNode, PriorReport
 
 SETTINGS = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.0, 2.0), min_nodes_per_side=3, max_nodes_per_side=8)
 BEFORE = date(2025, 11, 2)
@@ -110,24 +112,28 @@ def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
     return Analysis(examination.volume.header, MODEL, examination.volume, findings, coverage)
 
 
-def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> Prior:
+def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> PriorReport:
     """Return what the report of an analysis leaves for the next one; each node's tracking UID ends with its number."""
     nodes = tuple(
-        EarlierNode(
+        PriorNode(
             tracking_uid=f"{UID}.{finding.node.number}",
             number=finding.node.number,
             side=finding.node.side,
-            centre=place(analysis.volume, finding.node),
+            centre=node_centre(analysis.volume, finding.node),
             long_axis_mm=finding.node.long_axis.length_mm,
             short_axis_mm=finding.node.short_axis.length_mm,
             probability=finding.prediction.probability,
         )
         for finding in analysis.findings
     )
-    record = Record(
-        model_digest=MODEL.digest, slice_mm=2.0, surface=follow(analysis, Earlier()).surface, covered=sides, nodes=nodes
+    record = ComparisonRecord(
+        model_digest=MODEL.digest,
+        slice_mm=2.0,
+        surface=chest_surface(ChestAnatomy(analysis.volume)).sample,
+        covered=sides,
+        nodes=nodes,
     )
-    return Prior(
+    return PriorReport(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",
         sop_instance_uid=f"{UID}.1000",
         series_instance_uid=f"{UID}.1001",

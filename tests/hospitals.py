@@ -77,7 +77,7 @@ def patient(number: int, **geometry: float) -> Patient:
     for n in range(1, len(PLACES) + 1):
         middle = np.argwhere(masks == n).mean(axis=0)
         side = Side.LEFT if volume.patient_point(*middle)[0] > 0 else Side.RIGHT
-        nodes.append(node_from_mask(volume, masks == n, (0, 0, 0), side, n, source=NodeSource.READER))
+        nodes.append(replace(node_from_mask(volume, masks == n, (0, 0, 0), side, n), source=NodeSource.READER))
     return Patient(f"H-{number}", volume, masks, nodes, malignant)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CandidateShape:
     """How far a mask is from a ball.
 
     Attributes:
@@ -30,7 +30,7 @@ class Shape:
     fill: float
 
 
-def describe(mask: Mask) -> Shape:
+def candidate_shape(mask: Mask) -> CandidateShape:
     """Describe a mask on an isotropic grid."""
     points = np.argwhere(mask).astype(np.float64)
     points -= points.mean(axis=0)
@@ -39,7 +39,7 @@ def describe(mask: Mask) -> Shape:
     extents = np.sqrt(variances[::-1])
     # A solid ellipsoid of semi-axis a has the variance a^2 / 5 along it.
     semi_axes = extents * np.sqrt(5)
-    return Shape(
+    return CandidateShape(
         elongation=float(extents[0] / extents[1]),
         flatness=float(extents[1] / extents[2]),
         fill=len(points) / float(4 / 3 * np.pi * np.prod(semi_axes)),

@@ -54,6 +54,24 @@ class Frame:
         view = array[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
         return view.transpose(0, 2, 1) if self.transposed else view
 
+    def canonical_position(self, position: tuple[float, float, float], shape: tuple[int, ...]) -> tuple[float, float, float]:
+        """Return the canonical (z, y, x) of a source voxel position (k, j, i); ``shape`` is that of the source volume."""
+        k, j, i = position
+        _, rows, columns = shape
+        y, x = (i, j) if self.transposed else (j, i)
+        deep, wide = (columns, rows) if self.transposed else (rows, columns)
+        return k, deep - 1 - y if self.flip_y else y, wide - 1 - x if self.flip_x else x
+
+    def source_positions(self, canonical: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """Return the source voxel positions (k, j, i) of canonical ones (z, y, x), both of shape (n, 3): inverts `canonical_position`."""
+        _, rows, columns = shape
+        deep, wide = (columns, rows) if self.transposed else (rows, columns)
+        z, y, x = canonical.T
+        y = deep - 1 - y if self.flip_y else y
+        x = wide - 1 - x if self.flip_x else x
+        j, i = (x, y) if self.transposed else (y, x)
+        return np.column_stack([z, j, i])
+
     def source_box(
         self, start: tuple[int, int, int], stop: tuple[int, int, int], shape: tuple[int, int, int]
     ) -> tuple[int, int, int]:

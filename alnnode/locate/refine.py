@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from alnnode.locate.candidates import GRID_MM
+from alnnode.locate.search_grid import GRID_MM
 
 if TYPE_CHECKING:
     from alnnode.locate.candidates import Candidate

@@ -9,6 +9,7 @@ import torch
 
 from alnnode.errors import BundleError
 from alnnode.model import network
+from alnnode.model.weights import load_tensors
 from alnnode.records import Crop, Prediction
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Ensemble:
         channels = len(self.crop_settings.windows)
         self.members = {
             member.crop: network.restore(
-                channels, member.output_stride, bundle.tensors(member.crop.value), member.architecture
+                channels, member.output_stride, load_tensors(bundle, member.crop.value), member.architecture
             ).to(self.device)
             for member in bundle.manifest.members
         }

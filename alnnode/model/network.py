@@ -11,7 +11,7 @@ from monai.networks.nets.efficientnet import EfficientNet, efficientnet_params
 from monai.networks.nets.resnet import resnet18, resnet50
 
 from alnnode.errors import BundleError
-from alnnode.model.bundle import Architecture
+from alnnode.model.manifest import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,7 @@ from alnnode.records.classified import (
     Prediction,
 )
 from alnnode.records.images import Box, SliceRef, Volume
-from alnnode.records.marks import MARK_STORAGE, Concept, Drawing, Mark, MarkKind, MarkObject, MaskPlane, Shape
+from alnnode.records.marks import MARK_STORAGE, Concept, Drawing, Mark, MarkKind, MarkObject, MarkShape, MaskPlane
 from alnnode.records.nodes import Attenuation, AxillaCoverage, Axis, Level, Node, NodeSource, Side
 from alnnode.records.results import (
     Analysis,
@@ -64,6 +64,7 @@ __all__ = [
     "Mark",
     "MarkKind",
     "MarkObject",
+    "MarkShape",
     "MaskPlane",
     "ModelIdentity",
     "Node",
@@ -76,7 +77,6 @@ __all__ = [
     "ResultObject",
     "ResultReference",
     "SRClass",
-    "Shape",
     "Side",
     "SliceRef",
     "Volume",

@@ -38,7 +38,7 @@ MARK_STORAGE = {
 }
 
 
-class Shape(StrEnum):
+class MarkShape(StrEnum):
     """How a mark is drawn, and which points describe it."""
 
     POINT = "point"  # one or more places inside
@@ -61,7 +61,7 @@ class Drawing:
         frame_of_reference: its UID; empty for image coordinates, and where it is that of the image.
     """
 
-    shape: Shape
+    shape: MarkShape
     points: tuple[tuple[float, ...], ...]
     sop_instance_uid: str = ""
     frame_number: int | None = None

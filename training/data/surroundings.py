@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from alnnode.imaging import window
 from alnnode.imaging.series import read_volume
-from alnnode.locate.chest_anatomy import Site
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.phantom import PhantomSettings, Surroundings, make_patient
 from training.data.cohort import as_volume
 
@@ -37,7 +37,7 @@ _HALF_MM: Final = 80.0
 
 def strand_shares(volume: Volume) -> tuple[float, ...]:
     """Return the share of voxels of `STRAND_HU` in the search region of each axilla (right, left); nan where there is none."""
-    site = Site(volume)
+    site = ChestAnatomy(volume)
     if site.axillae is None:
         return float("nan"), float("nan")
     canonical = site.frame.canonical(volume.voxels)
@@ -64,7 +64,7 @@ def _share(hu: HounsfieldArray, spacing: tuple[float, float, float], step: tuple
 
 def tiles(volume: Volume) -> FloatArray:
     """Return squares of 160 mm around the right axilla at three heights, feet first, side by side, window 40/400 HU."""
-    site = Site(volume)
+    site = ChestAnatomy(volume)
     if site.axillae is None or not site.axillae[0].mask.any():
         return np.zeros((256, 256 * len(_HEIGHTS)), np.float32)
     hu, spacing, step = site.frame.canonical(volume.voxels), site.frame.spacing, site.coarse.step

@@ -16,7 +16,7 @@ from scipy import ndimage
 from alnnode.locate.candidate_shape import filled_notch
 from alnnode.locate.marks.placing import outline_of, plane_mask
 from alnnode.locate.refine import HALF_WAY_HU
-from alnnode.records import Shape
+from alnnode.records import MarkShape
 
 if TYPE_CHECKING:
     from alnnode.locate.grid import FloatVolume, Mask
@@ -32,10 +32,10 @@ LEAST_FILLED = 0.5  # of a shape: with less soft tissue (a wide fatty hilum) the
 
 def grow(volume: Volume, placed: Placed) -> tuple[Mask, int]:
     """Return the node of a graphic on one slice: its mask (slices, rows, columns), and the index of the first slice."""
-    if placed.shape is Shape.POINT:
+    if placed.shape is MarkShape.POINT:
         return _around(volume, placed)
     drawn = plane_mask(volume, outline_of(volume, placed))
-    if placed.shape in {Shape.BOX, Shape.LINE}:
+    if placed.shape in {MarkShape.BOX, MarkShape.LINE}:
         drawn = _soft_part(_smooth(volume, placed.slice_index), drawn)
     return _extended(volume, drawn, placed.slice_index)
 

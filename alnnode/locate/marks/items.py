@@ -11,7 +11,7 @@ from pydicom.multival import MultiValue
 
 from alnnode.imaging.frames import BAD_VALUE, text
 from alnnode.imaging.references import children
-from alnnode.records import Concept, Drawing, Shape, Side
+from alnnode.records import Concept, Drawing, MarkShape, Side
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -115,7 +115,7 @@ def created(dataset: Dataset) -> str:
     return ""
 
 
-def polygon(corners: Points, *, closed: bool) -> tuple[Shape, Points] | None:
+def polygon(corners: Points, *, closed: bool) -> tuple[MarkShape, Points] | None:
     """Tell what a polyline is: an outline, an upright rectangle, a diameter; None for an open line of several points.
 
     Args:
@@ -125,13 +125,13 @@ def polygon(corners: Points, *, closed: bool) -> tuple[Shape, Points] | None:
     joined = len(corners) > 2 and math.dist(corners[0], corners[-1]) < 1e-3
     distinct = corners[:-1] if joined else corners
     if len(distinct) == 2:
-        return Shape.LINE, distinct
+        return MarkShape.LINE, distinct
     if len(distinct) < 3:
-        return (Shape.POINT, distinct) if distinct else None
+        return (MarkShape.POINT, distinct) if distinct else None
     length = sum(math.dist(a, b) for a, b in itertools.pairwise(distinct))
     if not (closed or joined or math.dist(distinct[0], distinct[-1]) <= CLOSED_GAP * length):
         return None
-    return (Shape.BOX if _upright(distinct) else Shape.OUTLINE), distinct
+    return (MarkShape.BOX if _upright(distinct) else MarkShape.OUTLINE), distinct
 
 
 def _upright(corners: Points) -> bool:
@@ -148,12 +148,12 @@ def scoord(
     graphic: str, found: Points, where: tuple[str, int | None], frame_of_reference: str = "", *, closed: bool
 ) -> Drawing | None:
     """Return the drawing of a graphic of SCOORD, SCOORD3D or a presentation state; None for what is no mark of a place."""
-    shape: Shape | None = None
+    shape: MarkShape | None = None
     count = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4}.get(graphic)
     if graphic in {"POINT", "MULTIPOINT"} and found:
-        shape = Shape.POINT
+        shape = MarkShape.POINT
     elif graphic in {"CIRCLE", "ELLIPSE"} and len(found) == count:
-        shape = Shape(graphic.lower())
+        shape = MarkShape(graphic.lower())
     elif graphic in {"POLYLINE", "POLYGON", "INTERPOLATED"}:
         told = polygon(found, closed=closed or graphic == "POLYGON")
         if told is not None:

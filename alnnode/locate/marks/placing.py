@@ -10,7 +10,7 @@ import numpy as np
 from skimage.draw import polygon2mask, polygon_perimeter
 
 from alnnode.imaging.frames import text
-from alnnode.records import Shape
+from alnnode.records import MarkShape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class MisplacedError(Exception):
 class Placed:
     """A graphic on one slice: ``points`` in voxel coordinates (row, column)."""
 
-    shape: Shape
+    shape: MarkShape
     slice_index: int
     points: Floats
 
@@ -105,16 +105,16 @@ def outline_of(volume: Volume, placed: Placed) -> Floats:
     scale = np.array(volume.spacing[1:])
     angle = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)[:, None]
     match placed.shape:
-        case Shape.ELLIPSE | Shape.AXES:
+        case MarkShape.ELLIPSE | MarkShape.AXES:
             centre = points.mean(axis=0)
             outline = centre + np.cos(angle) * (points[1] - points[0]) / 2 + np.sin(angle) * (points[3] - points[2]) / 2
-        case Shape.CIRCLE:
+        case MarkShape.CIRCLE:
             radius = float(np.linalg.norm((points[1] - points[0]) * scale))
             outline = points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)]) / scale
-        case Shape.LINE:
+        case MarkShape.LINE:
             radius = float(np.linalg.norm((points[1] - points[0]) * scale)) / 2
             outline = points.mean(axis=0) + radius * np.hstack([np.cos(angle), np.sin(angle)]) / scale
-        case Shape.BOX:
+        case MarkShape.BOX:
             low, high = points.min(axis=0), points.max(axis=0)
             outline = (low + high) / 2 + np.hstack([np.cos(angle), np.sin(angle)]) * (high - low) / 2
         case _:

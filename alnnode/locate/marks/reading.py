@@ -26,7 +26,7 @@ _UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 _KEY_OBJECTS = "a key object selection flags whole images: it says nothing of where on them, so no node is made of it"
 
 
-def read(path: Path) -> MarkObject:
+def read_marks(path: Path) -> MarkObject:
     """Read the marks in a Part 10 file.
 
     Args:
@@ -59,11 +59,11 @@ def read(path: Path) -> MarkObject:
         )
 
 
-def read_folder(folder: Path) -> Iterator[MarkObject]:
+def read_marks_in_folder(folder: Path) -> Iterator[MarkObject]:
     """Read every object that may hold marks below a folder, in the order of the paths; other files are passed over."""
     for path in files(folder):
         if _may_hold_marks(path):
-            yield read(path)
+            yield read_marks(path)
 
 
 def _may_hold_marks(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alnnode.imaging.frames import text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
-from alnnode.records import Drawing, Mark, Shape
+from alnnode.records import Drawing, Mark, MarkShape
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -73,9 +73,9 @@ def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int
         if len(found) == MAX_CONTOURS or not corners:
             other += 1
         elif kind in CLOSED and len(corners) > 2:
-            found.append(Drawing(Shape.OUTLINE, corners, where[0], where[1], frame))
+            found.append(Drawing(MarkShape.OUTLINE, corners, where[0], where[1], frame))
         elif kind == "POINT":
-            found.append(Drawing(Shape.POINT, corners, where[0], where[1], frame))
+            found.append(Drawing(MarkShape.POINT, corners, where[0], where[1], frame))
         else:
             other += 1
     return tuple(found), other

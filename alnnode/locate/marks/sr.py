@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from alnnode.imaging.frames import text
 from alnnode.imaging.references import MAX_ITEMS, children, referenced_series
 from alnnode.locate.marks import items
-from alnnode.records import Concept, Drawing, Mark, Shape
+from alnnode.records import Concept, Drawing, Mark, MarkShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +202,7 @@ def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
     kind, name = text(child, "ValueType"), _name(child)
     if kind in {"SCOORD", "SCOORD3D"}:
         drawing = _coordinates(group, child, name, kind)
-        if drawing is not None and axis and drawing.shape is Shape.LINE:
+        if drawing is not None and axis and drawing.shape is MarkShape.LINE:
             group.axes.setdefault(axis, drawing)
         elif drawing is not None:
             group.drawings.append(drawing)
@@ -241,7 +241,7 @@ def _drawings(group: _Group) -> tuple[Drawing, ...]:
     long_axis, short_axis = group.axes.get("long"), group.axes.get("short")
     if long_axis and short_axis and _same_slice(long_axis, short_axis):
         both = Drawing(
-            Shape.AXES,
+            MarkShape.AXES,
             long_axis.points + short_axis.points,
             long_axis.sop_instance_uid,
             long_axis.frame_number,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alnnode.records import Analysis, ReportContext, ResultObject
-    from alnnode.records.comparison import Prior
+    from alnnode.records.comparison import PriorReport
 
 CONTAINS = RelationshipTypeValues.CONTAINS
 CONCEPTS = {
@@ -166,7 +166,7 @@ def prior_evidence(analysis: Analysis) -> list[Dataset]:
     ]
 
 
-def _priors(analysis: Analysis) -> list[Prior]:
+def _priors(analysis: Analysis) -> list[PriorReport]:
     comparison = analysis.comparison
     return [] if comparison is None or comparison.prior is None else [comparison.prior]
 

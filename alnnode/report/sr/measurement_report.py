@@ -62,7 +62,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         report.ContentTemplateSequence = [documents.template("2000")]
     if context.predecessor:
         report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
-    if context.earlier is not None:
+    if context.prior is not None:
         prior_record.write(report, analysis)
     return modules.finish(report, analysis, context, ObjectRole.SR)
 

@@ -8,8 +8,9 @@ import numpy as np
 from highdicom.sr import Measurement, QualitativeEvaluation
 from skimage.draw import polygon2mask
 
+from alnnode.follow_up.growth import classify_growth, growth_mm
 from alnnode.records import Attenuation, Crop, NodeSource
-from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM
 from alnnode.report import codes, comparison_text, wording
 
 if TYPE_CHECKING:
@@ -71,20 +72,20 @@ def probability(finding: Finding, analysis: Analysis) -> Measurement:
 
 def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:
     found = comparison_text.of(finding, analysis)
-    if found is None or found[1].earlier is None:
+    if found is None or found[1].prior_node is None:
         return []
-    comparison, earlier = found[0], found[1].earlier
+    comparison, prior_node = found[0], found[1].prior_node
     measured = [
         Measurement(codes.INTERVAL, comparison.days, codes.DAY),
-        Measurement(codes.PRIOR_SHORT_AXIS, earlier.short_axis_mm, codes.MILLIMETRE),
-        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, earlier), codes.MILLIMETRE),
+        Measurement(codes.PRIOR_SHORT_AXIS, prior_node.short_axis_mm, codes.MILLIMETRE),
+        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, prior_node), codes.MILLIMETRE),
         # TID 310 would have it below the change; PixelMed's edition of the rules takes that for an error.
         Measurement(codes.SHORT_AXIS_CHANGE_ERROR, SHORT_AXIS_CHANGE_ERROR_MM, codes.MILLIMETRE),
     ]
-    if (relative := comparison_text.growth_percent(finding, earlier)) is not None:
+    if (relative := comparison_text.growth_percent(finding, prior_node)) is not None:
         measured.append(Measurement(codes.SHORT_AXIS_CHANGE_RELATIVE, relative, codes.PERCENT))
     if comparison.same_model:
-        measured.append(Measurement(codes.PROBABILITY_CHANGE, comparison_text.risk_points(finding, earlier), codes.PERCENT))
+        measured.append(Measurement(codes.PROBABILITY_CHANGE, comparison_text.risk_points(finding, prior_node), codes.PERCENT))
     return measured
 
 
@@ -100,6 +101,8 @@ def evaluations(finding: Finding, analysis: Analysis) -> list[QualitativeEvaluat
         said.append(QualitativeEvaluation(codes.LEVEL, codes.LEVELS[node.level]))
     if (found := comparison_text.of(finding, analysis)) is not None:
         said.append(QualitativeEvaluation(codes.CHANGE, codes.CHANGES[found[1].change]))
-        if (earlier := found[1].earlier) is not None:
-            said.append(QualitativeEvaluation(codes.GROWTH, codes.GROWTHS[growth(node.short_axis.length_mm, earlier)]))
+        if (prior_node := found[1].prior_node) is not None:
+            said.append(
+                QualitativeEvaluation(codes.GROWTH, codes.GROWTHS[classify_growth(node.short_axis.length_mm, prior_node)])
+            )
     return said

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from pydicom.sequence import Sequence
 
-from alnnode.records.comparison import EarlierNode, Prior, Record, place, study_date
+from alnnode.follow_up.choice import study_date
+from alnnode.follow_up.node_centre import node_centre
+from alnnode.records.comparison import ComparisonRecord, PriorNode, PriorReport
 from alnnode.report.times import content_moment
 from alnnode.report.uids import tracking_uid
 
@@ -25,18 +27,18 @@ def write(dataset: Dataset, analysis: Analysis) -> None:
     if analysis.volume is None or not analysis.surface:
         return
     volume = analysis.volume
-    record = Record(
+    record = ComparisonRecord(
         model_digest=analysis.model.digest,
         slice_mm=round(volume.spacing[0], 3),
         surface=analysis.surface,
         covered=tuple(coverage.side for coverage in analysis.coverage if coverage.covered),
         more_found=analysis.more_found,
         nodes=tuple(
-            EarlierNode(
+            PriorNode(
                 tracking_uid=tracking_uid(analysis, finding.node),
                 number=finding.node.number,
                 side=finding.node.side,
-                centre=_rounded(place(volume, finding.node)),
+                centre=_rounded(node_centre(volume, finding.node)),
                 long_axis_mm=round(finding.node.long_axis.length_mm, 1),
                 short_axis_mm=round(finding.node.short_axis.length_mm, 1),
                 probability=round(finding.prediction.probability, 4),
@@ -51,7 +53,7 @@ def _rounded(point: tuple[float, float, float]) -> tuple[float, float, float]:
     return round(point[0], 1), round(point[1], 1), round(point[2], 1)
 
 
-def read(dataset: Dataset) -> Prior | None:
+def read(dataset: Dataset) -> PriorReport | None:
     """Return what a report of this node, or of another alnnode, leaves for comparisons; None when it leaves nothing, or nothing sound."""
     try:
         value = dataset.private_block(GROUP, CREATOR)[ELEMENT].value
@@ -63,13 +65,13 @@ def read(dataset: Dataset) -> Prior | None:
     if len(text) > LARGEST or today is None:
         return None
     try:
-        return Prior(
+        return PriorReport(
             sop_class_uid=str(dataset.get("SOPClassUID", "")),
             sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
             series_instance_uid=str(dataset.get("SeriesInstanceUID", "")),
             study_instance_uid=str(dataset.get("StudyInstanceUID", "")),
             study_date=today,
-            record=Record.model_validate_json(text),
+            record=ComparisonRecord.model_validate_json(text),
             made=content_moment(dataset),
             supersedes=_superseded(dataset),
         )

@@ -593,9 +593,11 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     assert (float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue) == (1.4, "mm")
 
     for millimetres, size in ((1.5, "LARGER"), (1.4, "WITHIN-ERROR"), (-1.4, "WITHIN-ERROR"), (-1.5, "SMALLER")):
-        earlier = change.earlier.model_copy(update={"short_axis_mm": round(first.node.short_axis.length_mm - millimetres, 1)})
+        earlier = change.prior_node.model_copy(
+            update={"short_axis_mm": round(first.node.short_axis.length_mm - millimetres, 1)}
+        )
         other = replace(
-            of, comparison=replace(of.comparison, nodes={**of.comparison.nodes, 1: replace(change, earlier=earlier)})
+            of, comparison=replace(of.comparison, nodes={**of.comparison.nodes, 1: replace(change, prior_node=earlier)})
         )
         sr = objects(other)[0]
         (said,) = [item for item in walk(sr) if meaning(item) == "Short axis compared with prior report"]
@@ -661,7 +663,7 @@ def test_a_report_says_what_the_next_one_needs(implicit: bool) -> None:
 
 
 def test_a_site_that_follows_nothing_up_writes_no_record() -> None:
-    sr = objects(analysis(1), replace(CONTEXT, earlier=None))[0]
+    sr = objects(analysis(1), replace(CONTEXT, prior=None))[0]
     assert prior_record.read(sr) is None
     assert not any(element.tag.is_private for element in sr)
 
