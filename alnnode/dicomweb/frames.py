@@ -24,8 +24,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from alnnode.dicomweb.wado import OCTETS, find, multipart, nothing
-from alnnode.imaging.rendering import FORMATS, FUNCTIONS, Picture, Window, render
+from alnnode.imaging.rendering import FORMATS, Picture, Window, render
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, StoredImage, open_image
+from alnnode.imaging.window import VoiLutFunction
 from alnnode.web.content_negotiation import EXPLICIT, Media, accepted
 from alnnode.web.services import services
 
@@ -161,13 +162,13 @@ def _window(text: str | None) -> Window | None:
     if text is None:
         return None
     numbers, _, function = text.rpartition(",")
-    if function and function.lower() in FUNCTIONS:
+    if function and function.lower() in set(VoiLutFunction):
         centre, width = _floats("window", numbers, (2,))
     else:
         function, (centre, width) = "linear", _floats("window", text, (2,))
     if width <= 0 or (function == "linear" and width < 1):
         raise BadRequestError("the width of a window is positive, and at least 1 for linear")
-    return Window(centre, width, function.lower())
+    return Window(centre, width, VoiLutFunction(function.lower()))
 
 
 def _floats(name: str, text: str, counts: tuple[int, ...]) -> list[float]:

@@ -12,7 +12,7 @@ from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTr
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decoder_panics, part10
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

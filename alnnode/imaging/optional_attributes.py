@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydicom.datadict import dictionary_description, dictionary_VM
 from pydicom.multival import MultiValue
 
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, part10
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from pathlib import Path

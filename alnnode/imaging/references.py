@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.sequence import Sequence as Items
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

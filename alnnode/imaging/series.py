@@ -15,7 +15,8 @@ from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, geometry, optional_attributes, part10
-from alnnode.imaging.frames import CT_STORAGE, difference, read_frames, text
+from alnnode.imaging.attribute_values import text
+from alnnode.imaging.frames import CT_STORAGE, difference, read_frames
 from alnnode.records import SliceRef, Volume
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from pydicom.uid import (
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decoder_panics
+from alnnode.imaging.attribute_values import BAD_VALUE
 from alnnode.imaging.decode import JPEG_FAMILY, codestream_size
-from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
     from pathlib import Path

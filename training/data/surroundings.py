@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from pydicom.misc import is_dicom
 from scipy import ndimage
 
-from alnnode.imaging import window
 from alnnode.imaging.series import read_volume
+from alnnode.imaging.window import apply_window
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.phantom import PhantomSettings, Surroundings, make_patient
 from training.data.cohort import as_volume
@@ -77,7 +77,7 @@ def tiles(volume: Volume) -> FloatArray:
         centre = rows[here].mean() * step[1], columns[here].mean() * step[2]
         grid = np.meshgrid(*(c + across / d for c, d in zip(centre, spacing[1:], strict=True)), indexing="ij")
         plane = hu[min(height * step[0], len(hu) - 1)].astype(np.float32)
-        squares.append(window.apply(ndimage.map_coordinates(plane, grid, order=1, cval=-1000.0), 40, 400))
+        squares.append(apply_window(ndimage.map_coordinates(plane, grid, order=1, cval=-1000.0), 40, 400))
     return np.concatenate(squares, axis=1)
 
 

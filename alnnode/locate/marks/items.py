@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.multival import MultiValue
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.references import children
 from alnnode.records import Concept, Drawing, MarkShape, Side
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.locate.marks import growing, placing
 from alnnode.locate.marks.placing import MisplacedError
 from alnnode.locate.measure import measure_node

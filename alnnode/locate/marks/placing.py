@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.draw import polygon2mask, polygon_perimeter
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.records import MarkShape
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
 from alnnode.records import Mark

@@ -9,7 +9,7 @@ from pydicom.config import disable_value_validation
 from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import part10
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.series import files
 from alnnode.locate.marks import presentation, rtstruct, segmentation, sr
 from alnnode.records import MARK_STORAGE, MarkKind, MarkObject

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.locate.marks import items

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from alnnode.imaging.orientation import in_plane
+from alnnode.imaging.orientation import direction_letter, in_plane, upright_steps
+from alnnode.imaging.window import VoiLutFunction, apply_window
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,7 +93,7 @@ class View:
     def _around(
         cls, volume: Volume, slice_index: int, centre: tuple[float, float], pitch_mm: float, shape: tuple[int, int]
     ) -> View:
-        down, right = _steps(volume, pitch_mm)
+        down, right = upright_steps(volume, pitch_mm)
         v, u = (shape[0] - 1) / 2, (shape[1] - 1) / 2
         origin = centre[0] - v * down[0] - u * right[0], centre[1] - v * down[1] - u * right[1]
         return cls(slice_index, origin, down, right, *shape)
@@ -111,15 +112,10 @@ class View:
 
 
 def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
-    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1): computed, never taken for granted."""
-    in_plane = volume.affine[:3, 1:3]
-    right, down = _letter(in_plane @ view.right), _letter(in_plane @ view.down)
+    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1), computed from the affine of the volume."""
+    directions = volume.affine[:3, 1:3]
+    right, down = direction_letter(directions @ view.right), direction_letter(directions @ view.down)
     return OPPOSITE[right], right, OPPOSITE[down], down
-
-
-def _letter(direction: npt.NDArray[np.float64]) -> str:
-    axis = int(np.argmax(np.abs(direction)))
-    return ("RL", "AP", "FH")[axis][int(direction[axis] > 0)]
 
 
 def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int, int]:
@@ -130,15 +126,6 @@ def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int,
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
 
 
-def _steps(volume: Volume, pitch_mm: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return (row, column) steps of one view pixel to the back and to the patient's left (LPS: +y and +x)."""
-    turned = in_plane(volume.affine)
-    down, right = -pitch_mm if turned.flip_y else pitch_mm, -pitch_mm if turned.flip_x else pitch_mm
-    if turned.transposed:
-        return (0.0, down / volume.spacing[2]), (right / volume.spacing[1], 0.0)
-    return (down / volume.spacing[1], 0.0), (0.0, right / volume.spacing[2])
-
-
 def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
     """Return the view in a window (centre, width) as RGB."""
     plane = volume.voxels[view.slice_index].astype(np.float32)
@@ -146,8 +133,7 @@ def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
     if blur:
         plane = ndimage.gaussian_filter(plane, blur)
     hu = ndimage.map_coordinates(plane, view.grid(), order=1, mode="constant", cval=AIR_HU)
-    centre, width = window
-    level = np.clip((hu - (centre - width / 2)) / width, 0, 1) * 255
+    level = apply_window(hu, *window, VoiLutFunction.LINEAR_EXACT) * 255
     return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -47,14 +47,14 @@ class Frontal:
 
 def frontal(volume: Volume, width: int, height: int) -> tuple[Frontal, canvas.Rgb]:
     """Return the view that fits the patient into width x height, and its picture."""
-    axis = 1 if in_plane(volume.affine).transposed else 2
+    turned = in_plane(volume.affine)
+    axis = 1 if turned.transposed else 2
     through = 2 if axis == 1 else 1
     seen = _projection(volume, through)
     patient = np.flatnonzero(seen.max(axis=0) > TISSUE)
     first, last = (int(patient[0]), int(patient[-1])) if len(patient) else (0, seen.shape[1] - 1)
     pitch = max((last - first + 1) * volume.spacing[axis] / width, len(seen) * volume.spacing[0] / height)
-    to_left = volume.affine[0, axis] >= 0  # LPS: +x is the patient's left, on the right of the picture
-    step = pitch / volume.spacing[axis] * (1 if to_left else -1)
+    step = pitch / volume.spacing[axis] * (-1 if turned.flip_x else 1)  # the patient's left is on the right of the picture
     middle, slices = (first + last) / 2, pitch / volume.spacing[0]
     view = Frontal(
         axis, (len(seen) - 1) / 2 + (height - 1) / 2 * slices, slices, middle - (width - 1) / 2 * step, step, height, width
