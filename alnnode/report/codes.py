@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
+from alnnode.records import Crop, Level, NodeSource, Side
 from alnnode.records.comparison import Change, Growth
 
 SCHEME = "99ALNNODE"
@@ -88,16 +88,6 @@ PROBABILITY_CHANGE = Code("PROBABILITY-DIFF", SCHEME, "Change of probability of 
 PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")
 LEVEL = Code("LEVEL", SCHEME, "Axillary level")
 LEVELS = {level: Code(f"LEVEL-{level.value}", SCHEME, f"Axillary level {level.value}") for level in Level}
-RESULT = {
-    ObjectRole.SR: Code("RESULT-SR", SCHEME, "Measurement report"),
-    ObjectRole.CAPTURE: Code("RESULT-CAPTURE", SCHEME, "Capture with heatmaps"),
-    ObjectRole.SEGMENTATION: Code("RESULT-SEG", SCHEME, "Segmentation of nodes"),
-    ObjectRole.PARAMETRIC_MAP: Code("RESULT-PMAP", SCHEME, "Grad-CAM as parametric map"),
-    ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
-    ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
-    ObjectRole.TEXT: Code("RESULT-TEXT", SCHEME, "Report in words"),
-    ObjectRole.PDF: Code("RESULT-PDF", SCHEME, "Report as PDF"),
-}
 # What a model gives that was trained on drawings: no probability of cancer.
 PROBABILITY_OF_DEMONSTRATION = Code("PROBABILITY-DEMO", SCHEME, "Probability, demonstration model")
 MEMBER_PROBABILITY = {

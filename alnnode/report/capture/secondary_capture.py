@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -19,17 +20,23 @@ from pydicom.uid import (
 from alnnode.records import CaptureForm, ObjectRole
 from alnnode.report import codes, modules, wording
 from alnnode.report.capture import node_page, summary_page
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
 from alnnode.report.times import moment
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from pydicom.sr.coding import Code
 
     from alnnode.records import Analysis, ReportContext, ResultObject, SliceRef
 
 _OUTLINES = codes.SEGMENTATION_DERIVATION
+
+KIND = ObjectKind(
+    ObjectRole.CAPTURE, "captures", 2, ObjectNature.IMAGE, Code("RESULT-CAPTURE", codes.SCHEME, "Capture with heatmaps")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +108,17 @@ def _multi_frame(drawn: list[Page], analysis: Analysis, context: ReportContext) 
 def _finished(image: Dataset, analysis: Analysis, context: ReportContext) -> ResultObject:
     """Return the object, its pixels in JPEG-LS Lossless unless the site wants them as they are."""
     if not context.options.compressed:
-        return modules.finish(image, analysis, context, ObjectRole.CAPTURE)
+        return finish(image, analysis, context, KIND)
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.compress(JPEGLSLossless, encoding_plugin="pyjpegls", generate_instance_uid=False)
-    return modules.finish(image, analysis, context, ObjectRole.CAPTURE, syntax=JPEGLSLossless)
+    return finish(image, analysis, context, KIND, syntax=JPEGLSLossless)
 
 
 def _image(drawn: list[Page], analysis: Analysis, context: ReportContext) -> Dataset:
     image = Dataset()
     image.SeriesInstanceUID = result_uid(analysis, context, "capture", "series")
-    image.SeriesNumber = modules.series_number(analysis, ObjectRole.CAPTURE)
+    image.SeriesNumber = series_number(analysis, KIND)
     image.Modality = "OT"
     image.ConversionType = "WSD"
     # Both axillae can be on one page: the chest is not a paired part, so Laterality stays away.

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import EncapsulatedPDFStorage
 
 from alnnode.records import ObjectRole
-from alnnode.report import answer, codes, modules, wording
+from alnnode.report import answer, codes, wording
+from alnnode.report.ascii_text import ascii_words
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import main_image
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -22,16 +28,18 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, MARGIN, SIZE, LEADING = 595, 842, 48, 10, 14
 COLUMNS, ROWS = int((WIDTH - 2 * MARGIN) / (0.6 * SIZE)), (HEIGHT - 2 * MARGIN) // LEADING
 
+KIND = ObjectKind(ObjectRole.PDF, "PDF", 10, ObjectNature.OTHER, Code("RESULT-PDF", codes.SCHEME, "Report as PDF"))
+
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return one document, whatever came out of the analysis. Nothing of the patient is in its pages."""
-    image = modules.main_image(analysis)
+    image = main_image(analysis)
     data = document(lines(analysis))
     made = Dataset()
     made.SOPClassUID = EncapsulatedPDFStorage
     made.SOPInstanceUID = result_uid(analysis, context, "pdf", "instance")
     made.SeriesInstanceUID = result_uid(analysis, context, "pdf", "series")
-    made.SeriesNumber = modules.series_number(analysis, ObjectRole.PDF)
+    made.SeriesNumber = series_number(analysis, KIND)
     made.InstanceNumber = 1
     made.Modality = "DOC"
     made.ConversionType = "WSD"
@@ -44,7 +52,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     made.EncapsulatedDocumentLength = len(data)
     made.EncapsulatedDocument = data + b"\0" * (len(data) % 2)
     made["EncapsulatedDocument"].VR = "OB"
-    return [modules.finish(made, analysis, context, ObjectRole.PDF)]
+    return [finish(made, analysis, context, KIND)]
 
 
 def _reference(image: Dataset) -> Dataset:
@@ -59,7 +67,7 @@ def lines(analysis: Analysis) -> list[str]:
     if analysis.findings:
         said += ["", "All nodes, most probable first:"]
         said += [answer.node(finding, analysis) for finding in wording.by_probability(analysis.findings)]
-    broken = [textwrap.wrap(modules.ascii_words(line), COLUMNS, subsequent_indent="  ") or [""] for line in said]
+    broken = [textwrap.wrap(ascii_words(line), COLUMNS, subsequent_indent="  ") or [""] for line in said]
     return [line for part in broken for line in part]
 
 

@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
 from alnnode.report import codes, modules
+from alnnode.report.source_images import source_image
 from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Planes:
         found: dict[str, Dataset] = {}
         for reference in self._references:
             if reference.sop_instance_uid not in found:
-                found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+                found[reference.sop_instance_uid] = source_image(analysis, reference)
         self.sources = list(found.values())
         common = {str(source.get("FrameOfReferenceUID") or "") for source in self.sources}
         for source in self.sources:

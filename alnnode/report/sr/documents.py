@@ -30,15 +30,19 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 
 from alnnode import IMPLEMENTATION_CLASS_UID
-from alnnode.records import ObjectRole, SRClass
+from alnnode.errors import ReportError
+from alnnode.records import SRClass
 from alnnode.report import answer, codes, modules
 from alnnode.report.answer import Kind
+from alnnode.report.object_kind import ObjectNature
+from alnnode.report.source_attributes import REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alnnode.records import Analysis, ReportContext, ResultObject
     from alnnode.records.comparison import PriorReport
+    from alnnode.report.object_kind import ObjectKind
 
 CONTAINS = RelationshipTypeValues.CONTAINS
 CONCEPTS = {
@@ -47,7 +51,6 @@ CONCEPTS = {
     Kind.FINDING: codes.FINDING,
     Kind.COMMENT: codes.COMMENT,
 }
-IMAGES = frozenset({ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP})
 
 
 def document(
@@ -124,11 +127,17 @@ def parameters(analysis: Analysis) -> list[ContentItem]:
     return [TextContentItem(name=name, value=text, relationship_type=CONTAINS) for name, text in said]
 
 
-def reference(item: ResultObject) -> ContentItem:
-    """Return the item that points at another result object."""
-    kind = ImageContentItem if item.role in IMAGES else CompositeContentItem
-    return kind(
-        name=codes.RESULT[item.role],
+def reference(item: ResultObject, kind: ObjectKind) -> ContentItem:
+    """Return the item that refers to another result object.
+
+    Raises:
+        ReportError: the kind has no concept name.
+    """
+    if kind.code is None:
+        raise ReportError(f"{item.role.value}: this kind of object has no concept name that a report could refer to it by")
+    content_item = ImageContentItem if kind.nature is ObjectNature.IMAGE else CompositeContentItem
+    return content_item(
+        name=kind.code,
         referenced_sop_class_uid=item.sop_class_uid,
         referenced_sop_instance_uid=item.sop_instance_uid,
         relationship_type=CONTAINS,
@@ -179,7 +188,7 @@ def stand_in(item: ResultObject) -> Dataset:
 def evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
     """Return what the evidence needs of an object."""
     made = Dataset()
-    for keyword in modules.REQUIRED:
+    for keyword in REQUIRED:
         setattr(made, keyword, None)
     made.StudyInstanceUID, made.SeriesInstanceUID = study, series
     made.SOPClassUID, made.SOPInstanceUID = sop_class, sop_instance

@@ -24,22 +24,28 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import codes, comparison_text, modules, wording
+from alnnode.report import codes, comparison_text, wording
+from alnnode.report.capture import secondary_capture
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import main_image, source_image
 from alnnode.report.sr import documents, measurements, prior_record
 from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydicom.sr.coding import Code
-
     from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
 
 OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
 CONTAINS = RelationshipTypeValues.CONTAINS
+
+KIND = ObjectKind(ObjectRole.SR, "report", 1, ObjectNature.DOCUMENT, Code("RESULT-SR", codes.SCHEME, "Measurement report"))
 
 
 def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultObject] = ()) -> ResultObject:
@@ -48,7 +54,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         images = _images(analysis)
         content = _measurements(analysis, context, images, captures)
     else:
-        images = [modules.main_image(analysis)]
+        images = [main_image(analysis)]
         content = _negative(analysis, context, images[0], captures)
     report = documents.document(
         context,
@@ -56,7 +62,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         evidence=[*images, *(documents.stand_in(item) for item in captures), *documents.prior_evidence(analysis)],
         series_uid=result_uid(analysis, context, "sr", "series"),
         instance_uid=result_uid(analysis, context, "sr", "instance"),
-        series_number=modules.series_number(analysis, ObjectRole.SR),
+        series_number=series_number(analysis, KIND),
     )
     if not analysis.findings:
         report.ContentTemplateSequence = [documents.template("2000")]
@@ -64,7 +70,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
         report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
     if context.prior is not None:
         prior_record.write(report, analysis)
-    return modules.finish(report, analysis, context, ObjectRole.SR)
+    return finish(report, analysis, context, KIND)
 
 
 def _measurements(
@@ -75,7 +81,10 @@ def _measurements(
         for finding in wording.by_probability(analysis.findings)
         for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
-    references = [*(documents.reference(item) for item in captures), *documents.prior_reference(analysis)]
+    references = [
+        *(documents.reference(item, secondary_capture.KIND) for item in captures),
+        *documents.prior_reference(analysis),
+    ]
     return documents.measurement_report(analysis, context.station, images, groups, references)
 
 
@@ -180,7 +189,7 @@ def _images(analysis: Analysis) -> list[Dataset]:
     found: dict[str, Dataset] = {}
     for reference in volume.slices:
         if reference.sop_instance_uid in wanted and reference.sop_instance_uid not in found:
-            found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+            found[reference.sop_instance_uid] = source_image(analysis, reference)
     return list(found.values())
 
 
@@ -189,7 +198,7 @@ def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captur
     root, findings = documents.text_root(analysis, context.station)
     findings.ContentSequence.append(documents.source_reference(image))
     for item in captures:
-        findings.ContentSequence.append(documents.reference(item))
+        findings.ContentSequence.append(documents.reference(item, secondary_capture.KIND))
     findings.ContentSequence.extend(documents.prior_reference(analysis))
     return root
 

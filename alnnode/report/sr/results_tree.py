@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alnnode.records import ObjectRole
-from alnnode.report import modules
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import main_image
 from alnnode.report.sr import documents
 from alnnode.report.uids import result_uid
 
@@ -18,14 +21,16 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject
 
+KIND = ObjectKind(ObjectRole.RESULTS_TREE, "list", 8, ObjectNature.DOCUMENT)
 
-def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultObject]) -> list[ResultObject]:
+
+def build(analysis: Analysis, context: ReportContext, results: Sequence[tuple[ObjectKind, ResultObject]]) -> list[ResultObject]:
     """Return the report that names the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
-    references = [documents.reference(item) for item in results]
-    evidence = [documents.stand_in(item) for item in results]
+    references = [documents.reference(item, kind) for kind, item in results]
+    evidence = [documents.stand_in(item) for _, item in results]
     if context.options.measurement_root:
         # A series that no volume could be made of has no geometry for an image library (TID 1600, which TID 1500 leaves open).
-        images = [] if analysis.volume is None else [modules.main_image(analysis)]
+        images = [] if analysis.volume is None else [main_image(analysis)]
         content = documents.measurement_report(analysis, context.station, images, [], references)
         evidence = [*images, *evidence]
     else:
@@ -37,8 +42,8 @@ def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultOb
         evidence=evidence,
         series_uid=result_uid(analysis, context, "tree", "series"),
         instance_uid=result_uid(analysis, context, "tree", "instance"),
-        series_number=modules.series_number(analysis, ObjectRole.RESULTS_TREE),
+        series_number=series_number(analysis, KIND),
     )
     if not context.options.measurement_root:
         made.ContentTemplateSequence = [documents.template("2000")]
-    return [modules.finish(made, analysis, context, ObjectRole.RESULTS_TREE)]
+    return [finish(made, analysis, context, KIND)]

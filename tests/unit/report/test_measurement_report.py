@@ -32,7 +32,8 @@ from analyses import (
 from alnnode import report
 from alnnode.errors import ReportError
 from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, Side
-from alnnode.report import answer, comparison_text, modules, wording
+from alnnode.report import answer, comparison_text, wording
+from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas, drawing
 from alnnode.report.capture.canvas import View
 from alnnode.report.sr import prior_record
@@ -275,7 +276,7 @@ def test_the_answer_is_the_first_thing_in_every_report() -> None:
                 continue
             said = answer.lines(of)
             lines = [c.TextValue for c in walk(item) if c.get("ValueType") == "TEXT" and c.RelationshipType == "CONTAINS"]
-            assert lines[: len(said)] == [modules.ascii_words(line) for line in said], (name, item.SOPClassUID.name)
+            assert lines[: len(said)] == [ascii_words(line) for line in said], (name, item.SOPClassUID.name)
             items = list(walk(item))
             place = next(n for n, c in enumerate(items) if meaning(c) == "Conclusion" and c.ValueType == "TEXT")
             assert place < min(
