@@ -12,7 +12,7 @@ from alnnode.report import codes, modules
 from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.series_naming import series_number
-from alnnode.report.sr import documents
+from alnnode.report.sr import documents, references
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def build(analysis: Analysis, context: ReportContext, images: Collection[ObjectR
 
 
 def _stand_in(item: ResultReference, images: Collection[ObjectRole]) -> Dataset:
-    made = documents.evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
+    made = references.evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
     if item.role in images:
         made.Rows = made.Columns = 1  # tells the library to refer to it as to an image; written nowhere
     return made

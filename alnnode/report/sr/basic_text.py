@@ -13,7 +13,7 @@ from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.series_naming import series_number
 from alnnode.report.source_images import main_image
-from alnnode.report.sr import documents
+from alnnode.report.sr import documents, references, roots
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ KIND = ObjectKind(ObjectRole.TEXT, "text", 9, ObjectNature.DOCUMENT, Code("RESUL
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return one report in words, whatever came out of the analysis, with a reference to the image that it is about."""
     image = main_image(analysis)
-    root, findings = documents.text_root(analysis, context.station)
-    findings.ContentSequence.append(documents.source_reference(image))
+    root, findings = roots.text_root(analysis, context.station)
+    findings.ContentSequence.append(references.source_reference(image))
     made = documents.document(
         context,
         content=root,

@@ -34,7 +34,7 @@ from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.series_naming import series_number
 from alnnode.report.source_images import main_image, source_image
-from alnnode.report.sr import documents, measurements, prior_record
+from alnnode.report.sr import documents, measurements, prior_record, references, roots
 from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultO
     report = documents.document(
         context,
         content=content,
-        evidence=[*images, *(documents.stand_in(item) for item in captures), *documents.prior_evidence(analysis)],
+        evidence=[*images, *(references.stand_in(item) for item in captures), *references.prior_evidence(analysis)],
         series_uid=result_uid(analysis, context, "sr", "series"),
         instance_uid=result_uid(analysis, context, "sr", "instance"),
         series_number=series_number(analysis, KIND),
@@ -81,11 +81,11 @@ def _measurements(
         for finding in wording.by_probability(analysis.findings)
         for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
-    references = [
-        *(documents.reference(item, secondary_capture.KIND) for item in captures),
-        *documents.prior_reference(analysis),
+    items = [
+        *(references.reference(item, secondary_capture.KIND) for item in captures),
+        *references.prior_reference(analysis),
     ]
-    return documents.measurement_report(analysis, context.station, images, groups, references)
+    return roots.measurement_report(analysis, context.station, images, groups, items)
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
@@ -195,11 +195,11 @@ def _images(analysis: Analysis) -> list[Dataset]:
 
 def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captures: Sequence[ResultObject]) -> Dataset:
     """Return a text report about one image. A TID 1500 report without measurements ends some viewers' image view."""
-    root, findings = documents.text_root(analysis, context.station)
-    findings.ContentSequence.append(documents.source_reference(image))
+    root, findings = roots.text_root(analysis, context.station)
+    findings.ContentSequence.append(references.source_reference(image))
     for item in captures:
-        findings.ContentSequence.append(documents.reference(item, secondary_capture.KIND))
-    findings.ContentSequence.extend(documents.prior_reference(analysis))
+        findings.ContentSequence.append(references.reference(item, secondary_capture.KIND))
+    findings.ContentSequence.extend(references.prior_reference(analysis))
     return root
 
 

@@ -13,7 +13,7 @@ from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.series_naming import series_number
 from alnnode.report.source_images import main_image
-from alnnode.report.sr import documents
+from alnnode.report.sr import documents, references, roots
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ KIND = ObjectKind(ObjectRole.RESULTS_TREE, "list", 8, ObjectNature.DOCUMENT)
 
 def build(analysis: Analysis, context: ReportContext, results: Sequence[tuple[ObjectKind, ResultObject]]) -> list[ResultObject]:
     """Return the report that names the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
-    references = [documents.reference(item, kind) for kind, item in results]
-    evidence = [documents.stand_in(item) for _, item in results]
+    items = [references.reference(item, kind) for kind, item in results]
+    evidence = [references.stand_in(item) for _, item in results]
     if context.options.measurement_root:
         # A series that no volume could be made of has no geometry for an image library (TID 1600, which TID 1500 leaves open).
         images = [] if analysis.volume is None else [main_image(analysis)]
-        content = documents.measurement_report(analysis, context.station, images, [], references)
+        content = roots.measurement_report(analysis, context.station, images, [], items)
         evidence = [*images, *evidence]
     else:
-        content, findings = documents.text_root(analysis, context.station)
-        findings.ContentSequence.extend(references)
+        content, findings = roots.text_root(analysis, context.station)
+        findings.ContentSequence.extend(items)
     made = documents.document(
         context,
         content=content,
