@@ -1,4 +1,4 @@
-"""The nouns that travel between rooms: frozen, without input or output.
+"""The types that the packages exchange: immutable, without input or output; they import no other package of alnnode.
 
 Coordinates. *Voxel* coordinates are ``(k, j, i)`` = (slice, row, column) of a `Volume`, with integers at voxel centres.
 *Patient* coordinates are millimetres in the DICOM patient system (LPS: +x to the patient's left, +y to the back, +z to the

@@ -52,13 +52,13 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
 
 
 def _frame(dataset: Dataset) -> str:
-    """Return the frame of reference of the whole structure set; empty where it has none or several."""
+    """Return the Frame of Reference UID of the structure set; empty when it has none or several."""
     listed = {text(item, "FrameOfReferenceUID") for item in children(dataset, "ReferencedFrameOfReferenceSequence")} - {""}
     return listed.pop() if len(listed) == 1 else ""
 
 
 def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int]:
-    """Return the contours of an ROI, and how many are left out."""
+    """Return the contours of an ROI, and the number of contours left out."""
     found: list[Drawing] = []
     other = 0
     for contour in children(roi, "ContourSequence") if roi is not None else ():
