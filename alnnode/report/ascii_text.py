@@ -1,4 +1,4 @@
-"""Our own words in ASCII: an object has the character set of its source, which may lack a degree sign."""
+"""Texts of this software in ASCII, because an object has the character set of its source, which may lack a degree sign."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SPELLINGS = str.maketrans(
 
 
 def to_ascii(dataset: Dataset) -> None:
-    """Spell all text in a data set in ASCII."""
+    """Replace all text values of a data set by ASCII."""
     for element in dataset.iterall():
         if element.VR in TEXT_VRS and isinstance(element.value, str):
             element.value = ascii_words(element.value)
 
 
 def ascii_words(text: str) -> str:
-    """Return the text in ASCII; a letter keeps its base, any other sign without a spelling becomes a question mark."""
+    """Return the text in ASCII: letters without diacritics, known signs in words, and a question mark for any other character."""
     spelt = unicodedata.normalize("NFKD", text.translate(SPELLINGS))
     return "".join(c for c in spelt if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")

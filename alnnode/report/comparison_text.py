@@ -1,4 +1,4 @@
-"""What the comparison with an earlier report says, in words: for the structured report and for the captures."""
+"""Texts on the comparison with a prior report, for the structured report and the captures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
 ERROR = f"{SHORT_AXIS_CHANGE_ERROR_MM:g} mm"
 
 
-def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
-    """Return what was compared of a node; None where nothing was."""
+def change_of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
+    """Return the comparison, and the change of a node in it; None when nothing was compared."""
     comparison = analysis.comparison
     if comparison is None or comparison.trouble is not None:
         return None
@@ -26,22 +26,22 @@ def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | 
 
 
 def growth_percent(finding: Finding, prior_node: PriorNode) -> float | None:
-    """Return by how much the short axis grew, in per cent of the earlier figure."""
+    """Return the growth of the short axis in per cent of its prior value; None when that is 0."""
     grown = growth_mm(finding.node.short_axis.length_mm, prior_node)
     return round(100 * grown / prior_node.short_axis_mm) if prior_node.short_axis_mm else None
 
 
 def risk_points(finding: Finding, prior_node: PriorNode) -> int:
-    """Return by how many percentage points the probability rose."""
+    """Return the change of the probability in percentage points."""
     return round(100 * (finding.prediction.probability - prior_node.probability))
 
 
-def of_node(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), probability +12 points"; None where nothing was compared.
+def change_sentence(finding: Finding, analysis: Analysis) -> str | None:
+    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), probability +12 points"; None when nothing was compared.
 
-    A change within the measurement error is called that, and has no figures of growth.
+    For a change within the measurement error the sentence says so, and gives no growth.
     """
-    found = of(finding, analysis)
+    found = change_of(finding, analysis)
     if found is None:
         return None
     comparison, change = found
@@ -58,14 +58,14 @@ def of_node(finding: Finding, analysis: Analysis) -> str | None:
 
 
 def heading(analysis: Analysis) -> str | None:
-    """Return the head of the table's column; None where nothing was compared."""
+    """Return the heading of the column in the table; None when nothing was compared."""
     comparison = analysis.comparison
     return None if comparison is None or comparison.trouble is not None else f"since {_date(comparison)}"
 
 
 def cell(finding: Finding, analysis: Analysis) -> str:
     """Return "+2.1 mm", "within error", "new" or "?"."""
-    found = of(finding, analysis)
+    found = change_of(finding, analysis)
     if found is None:
         return ""
     change = found[1]
@@ -80,8 +80,8 @@ def cell(finding: Finding, analysis: Analysis) -> str:
 
 
 def title(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis +2.1 mm since 2025-11-02" for the one line that a viewer shows of a node; None where nothing was compared."""
-    found = of(finding, analysis)
+    """Return "short axis +2.1 mm since 2025-11-02" for the line that viewers show for a node; None when nothing was compared."""
+    found = change_of(finding, analysis)
     if found is None:
         return None
     if found[1].change is Change.UNCERTAIN:
@@ -91,7 +91,7 @@ def title(finding: Finding, analysis: Analysis) -> str | None:
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """Return the comparison of the whole series."""
+    """Return the sentences on the comparison of the series."""
     comparison = analysis.comparison
     if comparison is None:
         return []
@@ -117,8 +117,8 @@ def sentences(analysis: Analysis) -> list[str]:
     return said
 
 
-def error(analysis: Analysis) -> list[str]:
-    """Return what the measurement error is, where a short axis was compared: for the structured report, as the captures have no room."""
+def error_sentences(analysis: Analysis) -> list[str]:
+    """Return the sentence on the measurement error when a short axis was compared, for the structured report only."""
     comparison = analysis.comparison
     if comparison is None or all(change.prior_node is None for change in comparison.nodes.values()):
         return []

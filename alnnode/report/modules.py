@@ -60,8 +60,8 @@ def finish(
         del dataset.SpecificCharacterSet
     for element in (
         *source_attributes.patient_and_study(analysis),
-        *source_attributes.request(analysis, kind),
-        *source_attributes.loss(analysis, kind),
+        *source_attributes.request_attributes(analysis, kind),
+        *source_attributes.lossy_compression(analysis, kind),
     ):
         dataset.add(element)
     if offset is not None:
@@ -96,7 +96,7 @@ def _encoded(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def drop_library(dataset: Dataset) -> None:
+def delete_contributing_equipment(dataset: Dataset) -> None:
     """Delete the Contributing Equipment that highdicom adds: it states the version of the library and the time of writing."""
     if "ContributingEquipmentSequence" in dataset:
         del dataset.ContributingEquipmentSequence

@@ -1,4 +1,4 @@
-"""What the report package knows of one kind of result object. Each module that builds a kind defines its `ObjectKind` as ``KIND``.
+"""Description of one kind of result object. Each module that builds a kind defines its `ObjectKind` as ``KIND``.
 
 The table of kinds is `alnnode.report.kinds`.
 """

@@ -1,4 +1,4 @@
-"""An `Analysis` as plain data for ``result.json``: no patient data beyond the UIDs of the series."""
+"""An `Analysis` as JSON data for ``result.json``. Of the patient it holds only the UIDs of study and series."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ REQUEST_OPTIONAL = (
     "IssuerOfAccessionNumberSequence", "OrderPlacerIdentifierSequence", "OrderFillerIdentifierSequence",
     "ReasonForTheRequestedProcedure", "ReasonForRequestedProcedureCodeSequence",
 )  # fmt: skip
-LOSS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 def patient_and_study(analysis: Analysis) -> Dataset:
@@ -75,7 +75,7 @@ def source_uid(source: Dataset, keyword: str) -> str:
     return found or uid(keyword, instance)
 
 
-def request(analysis: Analysis, kind: ObjectKind) -> Dataset:
+def request_attributes(analysis: Analysis, kind: ObjectKind) -> Dataset:
     """Return the orders of the source, by which a RIS matches the result, in the attribute that this kind of object has for them."""
     source, made = analysis.header, Dataset()
     orders = source.get("RequestAttributesSequence") or []
@@ -104,11 +104,11 @@ def _referenced_request(order: Dataset, source: Dataset) -> Dataset:
     return item
 
 
-def loss(analysis: Analysis, kind: ObjectKind) -> Dataset:
+def lossy_compression(analysis: Analysis, kind: ObjectKind) -> Dataset:
     """Return the lossy compression of the source, which every derived image states (PS3.3 C.7.6.1.1.5)."""
     source, made = analysis.header, Dataset()
     if kind.nature is ObjectNature.IMAGE and str(source.get("LossyImageCompression", "")) == "01":
-        for keyword in LOSS:
+        for keyword in LOSSY:
             if keyword in source:
                 made.add(deepcopy(source[keyword]))
     return made

@@ -1,4 +1,4 @@
-"""Pixels for the captures: windowed slices, colour map, text. Everything here repeats to the byte."""
+"""Pixels for the captures: windowed slices, colour map, text. The results are reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Rgb = npt.NDArray[np.uint8]
 
 INK, QUIET, GROUND, LINE = (255, 255, 255), (176, 184, 196), (12, 14, 18), (70, 76, 86)
-# Orange and sky blue stay apart for all common colour vision deficiencies (Okabe and Ito, 2008).
+# Orange and sky blue are distinguishable with all common colour vision deficiencies (Okabe and Ito, 2008).
 SUSPICIOUS, NOT_SUSPICIOUS, NOTICE = (255, 159, 28), (102, 194, 255), (122, 31, 0)
 AIR_HU = -1000.0
 TISSUE_HU = -300
@@ -53,16 +53,16 @@ def colour(values: FloatArray) -> npt.NDArray[np.float32]:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, so that no system font changes the pixels."""
+    """Return the font of Pillow, so that the pixels do not depend on system fonts."""
     return ImageFont.load_default(size)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A window on one slice, as a reader sees it: the patient's front up, the patient's right on the left.
+    """A view of one slice as a reader sees it: the patient's front up, the patient's right on the left.
 
-    Pixel (v, u) of the view shows the voxel position ``origin + v * down + u * right``, all (row, column) of the slice. For a patient who
-    lies on the side, ``down`` runs along the columns of the source.
+    Pixel (v, u) of the view shows the voxel position ``origin + v * down + u * right``, all (row, column) of the slice. When
+    the patient lies on the side, ``down`` runs along the columns of the source.
     """
 
     slice_index: int
@@ -78,8 +78,8 @@ class View:
         return cls._around(volume, round(centre[0]), (centre[1], centre[2]), field_mm / size, (size, size))
 
     @classmethod
-    def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
-        """Return a view that fits what is not air on the slice into width x height."""
+    def fitted(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
+        """Return a view that fits the patient on the slice into width x height."""
         tissue = volume.voxels[slice_index] > TISSUE_HU
         j0, j1 = _extent(tissue.mean(axis=1))
         i0, i1 = _extent(tissue.mean(axis=0))
@@ -119,7 +119,7 @@ def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
 
 
 def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int, int]:
-    """Return the half-open range of lines that hold more tissue than a table or a tube would; all where none does."""
+    """Return the half-open range of lines with more tissue than a table or a tube; all lines when there is none."""
     held = np.flatnonzero(share > 0.05)
     if not len(held):
         return 0, len(share)
@@ -138,7 +138,7 @@ def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
 
 
 def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
-    """Return the picture with a heatmap over it; nothing outside the crop, and the more the hotter."""
+    """Return the picture with a heatmap over the crop; the opacity grows with the value."""
     g = heatmap.geometry
     rows, columns = view.grid()
     grid = (rows - g.top) / g.step_row, (columns - g.left) / g.step_column
@@ -150,7 +150,7 @@ def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
 
 
 def blend(picture: Rgb, values: FloatArray, inside: npt.NDArray[np.bool_]) -> Rgb:
-    """Return the picture with 0..1 values laid over it in colour."""
+    """Return the picture with values 0..1 overlaid in colour."""
     weight = (np.clip(values, 0, 1) * 0.65 * inside)[..., None]
     mixed = picture * (1 - weight) + colour(values) * weight
     blended: Rgb = np.rint(mixed).astype(np.uint8)
@@ -165,14 +165,14 @@ def text(
     ink: tuple[int, int, int] = INK,
     anchor: str = "la",
 ) -> None:
-    """Write with a thin dark edge, so that it reads over tissue."""
+    """Draw text with a thin dark outline, so that it is legible over tissue."""
     draw.text(at, words, font=font(size), fill=ink, anchor=anchor, stroke_width=1, stroke_fill=GROUND)
 
 
 def wrap(words: str, size: int, width: int) -> list[str]:
-    """Break a sentence into lines that fit ``width`` pixels."""
+    """Return a sentence in lines that fit ``width`` pixels."""
     lines: list[str] = []
-    # A unit stays with its number.
+    # A unit stays on the line of its number.
     for glued in re.sub(r" (%|mm|HU)", r"\0\1", words).split():
         word = glued.replace("\0", " ")
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
@@ -183,6 +183,6 @@ def wrap(words: str, size: int, width: int) -> list[str]:
 
 
 def sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """Return an empty page and its pen."""
+    """Return an empty page and the object that draws on it."""
     page = Image.new("RGB", (width, height), GROUND)
     return page, ImageDraw.Draw(page)

@@ -1,4 +1,4 @@
-"""A map of the nodes: the whole series projected from front to back, as on a chest radiograph, with every node in its place."""
+"""A map of the nodes: the series projected from front to back, as in a chest radiograph, with all nodes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, Volume
 
 RANGE_HU = (-1000, 300)
-NUMBER = 16  # size of a node's number, pixels
-TISSUE = 0.02  # of the range, on average from front to back: less is air around the patient
+NUMBER = 16  # font size of a node's number, pixels
+TISSUE = 0.02  # least mean of the projection, as a share of the range: below is air around the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Frontal:
     """A view from the front: head up, the patient's right on the left.
 
     Pixel (v, u) shows the slice ``top - v * pitch / spacing`` and, across the patient, the voxel ``left + u * step``. ``axis`` is the voxel
-    axis that runs across the patient: 2 (columns), or 1 (rows) for one who lies on the side.
+    axis across the patient: 2 (columns), or 1 (rows) when the patient lies on the side.
     """
 
     axis: int
@@ -82,7 +82,7 @@ def draw(
     findings: Sequence[Finding],
     place: tuple[int, int, int, int],
 ) -> None:
-    """Draw the map with a ring for every node, in its colour and as wide as its short axis at least; ``place`` is (x, y, width, height)."""
+    """Draw the map with a ring for every node, in its colour, at least as wide as its short axis; ``place`` is (x, y, width, height)."""
     volume = analysis.volume
     assert volume is not None  # there are nodes
     x, y, width, height = place
@@ -93,7 +93,7 @@ def draw(
         at = view.place(finding.node.box.centre)
         radius = max(finding.node.short_axis.length_mm / 2 / (view.slices_per_pixel * volume.spacing[0]), 5.0)
         rings.append((x + at[0] - radius, y + at[1] - radius, x + at[0] + radius, y + at[1] + radius))
-    for finding, ring in reversed(list(zip(findings, rings, strict=True))):  # the most relevant on top
+    for finding, ring in reversed(list(zip(findings, rings, strict=True))):  # the most probable nodes are drawn last, on top
         pen.ellipse(ring, outline=drawing.ink(finding, analysis), width=2)
     named = [(finding.node.number, drawing.ink(finding, analysis)) for finding in findings]
     drawing.numbers(pen, named, rings, (x, y, x + width, y + height), NUMBER)

@@ -26,7 +26,7 @@ KIND = ObjectKind(ObjectRole.KEY_OBJECTS, "key images", 6, ObjectNature.DOCUMENT
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
-    """Return the slices of the nodes at or above the operating point, most probable first; of the first node where there is none."""
+    """Return the slices of the nodes at or above the operating point, most probable first, or that of the most probable node."""
     volume = analysis.volume
     if volume is None or not analysis.findings:
         return []
@@ -44,7 +44,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         observer_device_context=documents.device_observer(analysis, context.station),
         description=ascii_words("; ".join(said)),
     )
-    _tell_frames(content[0], list(slices.values()))
+    _add_frame_numbers(content[0], list(slices.values()))
     document = KeyObjectSelectionDocument(
         evidence=list({image.SOPInstanceUID: image for image in images}.values()),
         content=content,
@@ -54,12 +54,12 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
     )
-    modules.drop_library(document)
+    modules.delete_contributing_equipment(document)
     return [finish(document, analysis, context, KIND)]
 
 
-def _tell_frames(root: Dataset, slices: list[SliceRef]) -> None:
-    """Name the frame of a multi-frame source."""
+def _add_frame_numbers(root: Dataset, slices: list[SliceRef]) -> None:
+    """Add the frame numbers to references to a multi-frame source."""
     images = [item for item in root.ContentSequence if item.ValueType == "IMAGE"]
     for item, reference in zip(images, slices, strict=True):
         if reference.frame_number is not None:

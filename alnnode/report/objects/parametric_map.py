@@ -19,7 +19,7 @@ from alnnode.records import Crop, MapFrames, ObjectRole
 from alnnode.report import codes, modules
 from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
-from alnnode.report.objects.frames_on_slices import Planes
+from alnnode.report.objects.frames_on_slices import SliceFrames
 from alnnode.report.series_naming import series_number
 from alnnode.report.uids import result_uid
 
@@ -58,9 +58,9 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     volume = analysis.volume
     assert volume is not None  # `build` looks
     if context.options.map_frames is MapFrames.ALL:
-        planes = Planes(analysis, volume, range(len(volume.slices)))
+        planes = SliceFrames(analysis, volume, range(len(volume.slices)))
     else:
-        planes = Planes(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
+        planes = SliceFrames(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
     raster = volume.voxels.shape[1:]
     pixels = np.zeros((len(planes.slices), *raster), np.float32)
     for heatmap in heatmaps:

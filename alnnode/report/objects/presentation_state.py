@@ -102,7 +102,7 @@ def _state(
         ),
         voi_lut_transformations=[SoftcopyVOILUTTransformation(window_center=centre, window_width=width)],
     )
-    modules.drop_library(state)
+    modules.delete_contributing_equipment(state)
     state.PresentationCreationDate, state.PresentationCreationTime, _ = moment(analysis.header, context)
     state.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
     return finish(state, analysis, context, KIND)

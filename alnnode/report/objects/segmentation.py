@@ -18,7 +18,7 @@ from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas
 from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
-from alnnode.report.objects.frames_on_slices import Planes
+from alnnode.report.objects.frames_on_slices import SliceFrames
 from alnnode.report.series_naming import series_number
 from alnnode.report.sr import measurements
 from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
@@ -39,7 +39,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     if volume is None or not analysis.findings:
         return []
     nodes = [finding.node for finding in analysis.findings]
-    planes = Planes(analysis, volume, sorted({k for node in nodes for k in _slices(node)}))
+    planes = SliceFrames(analysis, volume, sorted({k for node in nodes for k in _slices(node)}))
     series = result_uid(analysis, context, "seg", "series")
     dataset = Segmentation(
         source_images=planes.sources,

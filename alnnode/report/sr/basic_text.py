@@ -1,4 +1,4 @@
-"""The answer as Basic Text SR (PS3.3 A.35.1): sentences only, for whoever reads no other kind of report."""
+"""The answer as Basic Text SR (PS3.3 A.35.1): sentences, for systems that display no other kind of report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KIND = ObjectKind(ObjectRole.TEXT, "text", 9, ObjectNature.DOCUMENT, Code("RESUL
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
-    """Return one report in words, whatever came out of the analysis, with a reference to the image that it is about."""
+    """Return one text report for any result of the analysis, with a reference to one source image."""
     image = main_image(analysis)
     root, findings = roots.text_root(analysis, context.station)
     findings.ContentSequence.append(references.source_reference(image))

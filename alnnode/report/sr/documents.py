@@ -1,4 +1,4 @@
-"""What all documents share: the SR document around the content, the device observer, the algorithm."""
+"""Parts that all documents share: the SR document around the content, the device observer, the algorithm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def document(
     instance_uid: str,
     series_number: int,
 ) -> Dataset:
-    """Return the SR document of the wanted SOP class: complete, preliminary, unverified, for nobody has looked at it."""
+    """Return the SR document of the configured SOP class: complete, preliminary and unverified, because no person has read it."""
     kind = Comprehensive3DSR if context.options.sr_class is SRClass.COMPREHENSIVE_3D else ComprehensiveSR
     made: Dataset = kind(
         evidence=list(evidence),
@@ -48,7 +48,7 @@ def document(
         is_verified=False,
     )
     made.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
-    modules.drop_library(made)
+    modules.delete_contributing_equipment(made)
     return made
 
 
@@ -60,7 +60,7 @@ def template(identifier: str) -> Dataset:
 
 
 def device_observer(analysis: Analysis, name: str) -> ObserverContext:
-    """Return TID 1004: the node, by its software and its model."""
+    """Return the device observer (TID 1004): the software and its model."""
     return ObserverContext(
         observer_type=standard.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -74,6 +74,6 @@ def device_observer(analysis: Analysis, name: str) -> ObserverContext:
 
 
 def algorithm(analysis: Analysis) -> AlgorithmIdentification:
-    """Return TID 4019. Without the optional manufacturer, which a common validator does not know; `parameters` stand once in the report."""
+    """Return the algorithm (TID 4019) without the optional manufacturer, which dciodvfy does not know; see `roots.parameters`."""
     model = analysis.model
     return AlgorithmIdentification(name=model.name, version=model.version, family=codes.ARTIFICIAL_INTELLIGENCE)

@@ -1,8 +1,8 @@
 """The structured report: Comprehensive SR (PS3.3 A.35.3) after TID 1500, or TID 2000 when there is nothing to measure.
 
 The answer comes first, in words. Then two measurement groups for each node, most probable first, that share one tracking UID: a group
-(TID 1501/300) with all that is true of the node, whose axes OHIF restores as an editable measurement, and a planar one (TID 1410) with the
-outline and what is true inside it. docs/reporting.md gives the reason of each item.
+(TID 1501/300) with the measurements of the node, whose axes OHIF restores as an editable measurement, and a planar one (TID 1410) with the
+outline and the measurements within it. docs/reporting.md gives the reason for each item.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KIND = ObjectKind(ObjectRole.SR, "report", 1, ObjectNature.DOCUMENT, Code("RESUL
 
 
 def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultObject] = ()) -> ResultObject:
-    """Return the report of an analysis, whatever came out of it. It references its captures."""
+    """Return the report for any result of an analysis. It references the captures."""
     if analysis.findings:
         images = _images(analysis)
         content = _measurements(analysis, context, images, captures)
@@ -89,7 +89,7 @@ def _measurements(
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
-    """Return the group that says all of a node: its axes, drawn, and what is true of it as a whole."""
+    """Return the group of a node: its axes as drawings, and its measurements."""
     node = finding.node
     reference = _reference(analysis, finding)
     group = MeasurementsAndQualitativeEvaluations(
@@ -98,22 +98,22 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
         finding_sites=[_site(finding)],
         algorithm_id=documents.algorithm(analysis),
         measurements=[
-            # OHIF takes the place of the measurement from the first number: the axes stay in front.
+            # OHIF takes the position of the measurement from the first numeric item, so the axes come first.
             _axis(codes.LONG_AXIS, node.long_axis, reference, analysis),
             _axis(codes.SHORT_AXIS, node.short_axis, reference, analysis),
-            *measurements.of_node(finding, analysis),
+            *measurements.node_measurements(finding, analysis),
         ],
         qualitative_evaluations=measurements.evaluations(finding, analysis),
         source_images=[
             SourceImageForMeasurementGroup(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference)),
         ],
     )
-    # The one item that OHIF shows as the row's title and beside the measurement.
+    # OHIF shows this item as the title of the row and beside the measurement.
     group[0].ContentSequence.append(
         TextContentItem(name=codes.COMMENT, value=_title(finding, analysis), relationship_type=CONTAINS)
     )
     if len(analysis.findings) == 1:
-        # At exactly one region in the report, PixelMed's rules take every group for a planar one and ask for its region.
+        # With exactly one region in the report, the rules of PixelMed treat every group as planar and require its region.
         group[0].ContentSequence.append(_region(finding, analysis))
     return group
 
@@ -129,19 +129,19 @@ def _title(finding: Finding, analysis: Analysis) -> str:
 
 
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """Return the group of one slice: the outline, and what is true inside it."""
+    """Return the planar group of a node: its outline, and the measurements within it."""
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(finding, analysis),
         referenced_region=_region(finding, analysis),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
-        measurements=measurements.of_slice(finding, _volume(analysis)),
+        measurements=measurements.slice_measurements(finding, _volume(analysis)),
     )
 
 
 def _region(finding: Finding, analysis: Analysis) -> ImageRegion:
-    """Return the outline, closed."""
+    """Return the closed outline of a node."""
     reference = _reference(analysis, finding)
     outline = np.array([*finding.node.contour, finding.node.contour[0]], dtype=np.float64)
     source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
@@ -158,7 +158,7 @@ def _axis(name: Code, axis: Axis, reference: SliceRef, analysis: Analysis) -> Me
 def _inside(
     points: np.ndarray[tuple[int, int], np.dtype[np.float64]], analysis: Analysis
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return the points within the image: SCOORD may not leave it (PS3.3 C.18.6.1.2)."""
+    """Return the points, clipped to the image, as SCOORD requires (PS3.3 C.18.6.1.2)."""
     rows, columns = _volume(analysis).voxels.shape[1:]
     clipped: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.clip(points, 0.0, [float(columns), float(rows)])
     return clipped
@@ -194,7 +194,7 @@ def _images(analysis: Analysis) -> list[Dataset]:
 
 
 def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captures: Sequence[ResultObject]) -> Dataset:
-    """Return a text report about one image. A TID 1500 report without measurements ends some viewers' image view."""
+    """Return a text report about one image: OHIF closes the image view on a TID 1500 report without measurements."""
     root, findings = roots.text_root(analysis, context.station)
     findings.ContentSequence.append(references.source_reference(image))
     for item in captures:

@@ -1,4 +1,4 @@
-"""What a report says of itself for later comparisons: a private element (PS3.5 7.8), so that no viewer shows it and no template forbids it."""
+"""The record for later comparisons in a report: a private element (PS3.5 7.8), which viewers do not show and templates allow."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis
 
 GROUP, CREATOR, ELEMENT = 0x0099, "ALNNODE FOLLOW-UP", 0x01
-LARGEST = 1 << 20  # bytes of JSON that are read
+LARGEST = 1 << 20  # largest length of the JSON that is parsed
 
 
 def write(dataset: Dataset, analysis: Analysis) -> None:
-    """Add the record to a report; nothing where no chest was seen."""
+    """Add the record to a report; a series without a chest surface gets none."""
     if analysis.volume is None or not analysis.surface:
         return
     volume = analysis.volume
@@ -54,12 +54,12 @@ def _rounded(point: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 def read(dataset: Dataset) -> PriorReport | None:
-    """Return what a report of this node, or of another alnnode, leaves for comparisons; None when it leaves nothing, or nothing sound."""
+    """Return the record in a report of this or another node; None when it has none, or a malformed one."""
     try:
         value = dataset.private_block(GROUP, CREATOR)[ELEMENT].value
     except KeyError:
         return None
-    # An archive that stores in Implicit VR gives a private element back as UN.
+    # An archive that stores in Implicit VR returns a private element as UN.
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     today = study_date(dataset)
     if len(text) > LARGEST or today is None:
@@ -90,6 +90,6 @@ def _superseded(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """Return the items of a sequence; none where a stranger wrote something else there."""
+    """Return the items of a sequence; none when the element is not a sequence."""
     found = dataset.get(keyword)
     return tuple(found) if isinstance(found, Sequence) else ()

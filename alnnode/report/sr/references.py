@@ -39,7 +39,7 @@ def reference(item: ResultObject, kind: ObjectKind) -> ContentItem:
 
 
 def source_reference(image: Dataset) -> ContentItem:
-    """Return the item that points at the source image which a text report is about."""
+    """Return the item that refers to the source image of a text report."""
     return ImageContentItem(
         name=standard.DCM.SourceImage,
         referenced_sop_class_uid=image.SOPClassUID,
@@ -49,7 +49,7 @@ def source_reference(image: Dataset) -> ContentItem:
 
 
 def prior_reference(analysis: Analysis) -> list[ContentItem]:
-    """Return the item that points at the earlier report of a comparison; none without one."""
+    """Return the item that refers to the prior report of a comparison; none without one."""
     return [
         CompositeContentItem(
             name=codes.PRIOR_REPORT,
@@ -62,7 +62,7 @@ def prior_reference(analysis: Analysis) -> list[ContentItem]:
 
 
 def prior_evidence(analysis: Analysis) -> list[Dataset]:
-    """Return what the evidence needs of it: of another study, so it goes to the Pertinent Other Evidence (PS3.3 C.17.2)."""
+    """Return the evidence item of the prior report. It is of another study, so it goes to the Pertinent Other Evidence (PS3.3 C.17.2)."""
     return [
         evidence(prior.study_instance_uid, prior.series_instance_uid, prior.sop_class_uid, prior.sop_instance_uid)
         for prior in _priors(analysis)
@@ -75,12 +75,12 @@ def _priors(analysis: Analysis) -> list[PriorReport]:
 
 
 def stand_in(item: ResultObject) -> Dataset:
-    """Return what the evidence needs of another result object."""
+    """Return the data set that stands for another result object in the evidence."""
     return evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
 
 
 def evidence(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
-    """Return what the evidence needs of an object."""
+    """Return the data set that stands for an object in the evidence."""
     made = Dataset()
     for keyword in REQUIRED:
         setattr(made, keyword, None)

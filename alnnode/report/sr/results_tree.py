@@ -1,7 +1,7 @@
 """The root of the results tree (IHE AI Results): a short text report that references every other result object.
 
-Its root is an Imaging Measurement Report only where a site asks for IHE AI Results: one without measurements ends the image view of a
-common viewer.
+Its root is an Imaging Measurement Report only with ``profile = "air"`` (IHE AI Results), because OHIF closes the image view on one without
+measurements.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ KIND = ObjectKind(ObjectRole.RESULTS_TREE, "list", 8, ObjectNature.DOCUMENT)
 
 
 def build(analysis: Analysis, context: ReportContext, results: Sequence[tuple[ObjectKind, ResultObject]]) -> list[ResultObject]:
-    """Return the report that names the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
+    """Return the report that references the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
     items = [references.reference(item, kind) for kind, item in results]
     evidence = [references.stand_in(item) for _, item in results]
     if context.options.measurement_root:
-        # A series that no volume could be made of has no geometry for an image library (TID 1600, which TID 1500 leaves open).
+        # A series without volume has no geometry for the image library (TID 1600, optional in TID 1500).
         images = [] if analysis.volume is None else [main_image(analysis)]
         content = roots.measurement_report(analysis, context.station, images, [], items)
         evidence = [*images, *evidence]

@@ -42,7 +42,7 @@ CONCEPTS = {
 
 
 def statements(analysis: Analysis) -> list[ContentItem]:
-    """Return the answer (`answer.statements`) as items of the root, for a report of measurements."""
+    """Return the answer (`answer.statements`) as items of the root of a measurement report."""
     return [
         TextContentItem(name=CONCEPTS[statement.kind], value=statement.text, relationship_type=CONTAINS)
         for statement in answer.statements(analysis)
@@ -50,7 +50,7 @@ def statements(analysis: Analysis) -> list[ContentItem]:
 
 
 def parameters(analysis: Analysis) -> list[ContentItem]:
-    """Return the whole of the bundle's digest and the model's name and version: once in a report, for people and programs."""
+    """Return the name and version of the model and the full digest of the bundle; a report has them once."""
     model = analysis.model
     said = (
         (standard.DCM.AlgorithmName, model.name),
@@ -69,13 +69,13 @@ def measurement_report(
 ) -> Dataset:
     """Return the root of a TID 1500 report: the answer before the first container, then images, groups and references.
 
-    What reads a report from the top has the answer on the first screen. Without groups there is no container for them: TID 1500 has no
-    empty one.
+    So the answer is on the first screen of a viewer. Without groups the report has no container for them, because TID 1500 does not allow
+    an empty one.
     """
     summary = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=CONTAINS)
     summary.ContentSequence = ContentSequence([*parameters(analysis), *references])
     if groups:
-        # Only with groups does the library make the whole; the answer and what follows are put around its containers.
+        # highdicom builds the root only with groups; the answer and the summary are added around its containers.
         root: Dataset = MeasurementReport(
             observation_context=ObservationContext(observer_device_context=device_observer(analysis, station)),
             procedure_reported=codes.CT_PROCEDURE,
@@ -103,7 +103,7 @@ def measurement_report(
 
 
 def text_root(analysis: Analysis, station: str) -> tuple[ContainerContentItem, ContainerContentItem]:
-    """Return a TID 2000 report in words, conclusions first, and its container of findings to add to."""
+    """Return the root of a TID 2000 report, conclusions first, and its container of findings, to which the caller adds."""
     root = ContainerContentItem(name=codes.DIAGNOSTIC_IMAGING_REPORT, template_id="2000")
     root.ContentSequence = ContentSequence(is_root=False)
     root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
@@ -117,7 +117,7 @@ def text_root(analysis: Analysis, station: str) -> tuple[ContainerContentItem, C
         first = statement.kind in {Kind.NOTICE, Kind.CONCLUSION}
         section, concept = (conclusions, codes.CONCLUSION) if first else (findings, codes.FINDING)
         section.ContentSequence.append(TextContentItem(name=concept, value=statement.text, relationship_type=CONTAINS))
-    # TID 2000 has no place for TID 4019; the same concepts, as text.
+    # TID 2000 does not include TID 4019; the same concepts are added as text items.
     findings.ContentSequence.extend(parameters(analysis))
     root.ContentSequence.append(conclusions)
     root.ContentSequence.append(findings)
