@@ -12,7 +12,7 @@ from alnnode.imaging.series import read_header, read_volume
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
 from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
-from alnnode.locate.search import SearchLimits, locate_nodes, number_nodes
+from alnnode.locate.search import NodeDetector, SearchLimits, locate_nodes, number_nodes
 from alnnode.model import saliency
 from alnnode.model.ensemble import Ensemble
 from alnnode.records import Analysis, Finding, Locate, NodeSource, OperatingPoint
@@ -42,7 +42,7 @@ class Models:
     """The networks of one bundle on one device: the detector locates nodes, the ensemble classifies them."""
 
     ensemble: Ensemble
-    detector: Detector
+    detector: NodeDetector
 
     @classmethod
     def load(cls, bundle: Bundle, device: str) -> Models:
@@ -117,7 +117,7 @@ class _Located:
     more_found: bool
 
 
-def _locate(anatomy: ChestAnatomy, detector: Detector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
+def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
     """Locate the nodes by the algorithm, by the reader's marks, or by both."""
     marked: list[Node] = []
     remarks: tuple[str, ...] = ()

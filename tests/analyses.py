@@ -193,7 +193,7 @@ def prior_report(*nodes: PriorNode) -> PriorReport:
 
 
 def followed(of: Analysis) -> Analysis:
-    """Return the analysis compared with an earlier report: of each three nodes one is seen again, one new, one not determined; one is gone."""
+    """Return the analysis compared with a prior report: of three nodes one was seen before, one is new, one is not determined; one is no longer found."""
     changes = {}
     findings = []
     for finding in of.findings:
@@ -212,7 +212,7 @@ def followed(of: Analysis) -> Analysis:
 
 
 def deidentified() -> Dataset:
-    """Return the header of a de-identified image of a trial that was compressed with loss on its way."""
+    """Return the header of a de-identified image of a clinical trial with lossy compression."""
     found = header()
     found.PatientIdentityRemoved = "YES"
     found.DeidentificationMethodCodeSequence = [coded("113100", "DCM", "Basic Application Confidentiality Profile")]
@@ -250,7 +250,7 @@ def ordered() -> Dataset:
 
 
 def as_sent(source: Dataset) -> Dataset:
-    """Return the header as it comes from a file: undecoded, values unchecked."""
+    """Return the header as read from a file: undecoded, with unchecked values."""
     source.file_meta = FileMetaDataset()
     source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
@@ -281,7 +281,7 @@ def own_frames(of: Analysis) -> Analysis:
 
 
 def variants() -> dict[str, Analysis]:
-    """Return one analysis of each kind that a report must survive."""
+    """Return one analysis of each kind that a report must handle."""
     bare = header()
     for keyword in (
         "PatientBirthDate",

@@ -1,4 +1,4 @@
-"""Follow-up examinations of phantoms: the same patient lies otherwise, breathes otherwise, and some nodes have grown or shrunk."""
+"""Follow-up examinations of phantoms: the same patient in another position and breathing state, with nodes that grew or shrank."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Motion:
-    """How the patient lies the second time: turned (degrees about x, y, z), shifted (mm), and bent by a smooth field (mm)."""
+    """Position of the patient in the second examination: rotation (degrees about x, y, z), shift (mm), and a smooth deformation (mm)."""
 
     turn: tuple[float, float, float] = (3.0, -2.0, 6.0)
     shift: tuple[float, float, float] = (14.0, -9.0, 11.0)
@@ -44,19 +44,19 @@ class Motion:
 
 
 def dated(day: str) -> Dataset:
-    """Return a header that says when the study was made."""
+    """Return a header with a Study Date."""
     header = Dataset()
     header.StudyDate = day
     return header
 
 
 def first(made: phantom.Phantom) -> Examination:
-    """Return the phantom as it is."""
+    """Return the phantom unchanged."""
     return Examination(Volume(made.hu, made.affine, (), dated("20251102"), made.spacing), made.labels)
 
 
 def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed: int) -> Examination:
-    """Return the follow-up; ``sizes`` scales nodes by their number, 0 takes one away."""
+    """Return the follow-up; ``sizes`` scales nodes by their number, 0 removes one."""
     rng = np.random.default_rng(seed)
     spacing = np.array(made.spacing)
     shape = made.hu.shape
@@ -99,7 +99,7 @@ def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed:
 
 
 def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
-    """Return the analysis with these nodes; probabilities follow from the size."""
+    """Return the analysis with these nodes; probabilities are proportional to the short axis."""
     findings = tuple(
         Finding(
             node,
@@ -113,7 +113,7 @@ def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
 
 
 def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> PriorReport:
-    """Return what the report of an analysis leaves for the next one; each node's tracking UID ends with its number."""
+    """Return the prior report of an analysis; the tracking UID of each node ends with its number."""
     nodes = tuple(
         PriorNode(
             tracking_uid=f"{UID}.{finding.node.number}",
@@ -144,7 +144,7 @@ def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> Prio
 
 
 def true_nodes(examination: Examination, made: phantom.Phantom) -> list:
-    """Measure the labels that are there."""
+    """Return the measured nodes of all labels in the examination."""
     found = []
     for node in made.nodes:
         mask = examination.labels == node.number
@@ -156,7 +156,7 @@ def true_nodes(examination: Examination, made: phantom.Phantom) -> list:
 
 
 def true_number(examination: Examination, node) -> int:
-    """Return the label that a found node lies on; 0 for none."""
+    """Return the label that a found node overlaps; 0 for none."""
     box = tuple(slice(a, b) for a, b in zip(node.box.low, node.box.high, strict=True))
     labels = examination.labels[box][node.mask]
     counts = np.bincount(labels, minlength=2)
@@ -168,6 +168,6 @@ def true_number(examination: Examination, node) -> int:
 
 
 def cut(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return a mask cut to its box, and where that begins."""
+    """Return a mask cropped to its box, and the offset of the box."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     return mask[box], tuple(s.start for s in box)

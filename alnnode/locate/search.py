@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,11 +20,23 @@ if TYPE_CHECKING:
 
     from alnnode.locate.candidates import Candidate
     from alnnode.locate.chest_anatomy import ChestAnatomy
-    from alnnode.locate.detector import Detector
+    from alnnode.locate.detector import DetectorMaps, DetectorSettings
+    from alnnode.locate.search_grid import SearchGrid
     from alnnode.records import FloatArray, Node
 
 CANDIDATE_SCORE = 0.5  # share of the threshold of a node above which the network's map is searched for candidates
 SAME_PLACE = 0.25  # share of the smaller mask: two candidates that overlap more are one node
+
+
+class NodeDetector(Protocol):
+    """What the search needs of a detector; `alnnode.locate.detector.Detector` is the trained one."""
+
+    @property
+    def settings(self) -> DetectorSettings:
+        """Operating point and model of the axillary level."""
+
+    def predict(self, grid: SearchGrid) -> DetectorMaps:
+        """Return the maps of one axilla; they are 0 outside its search region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class SearchLimits:
     threshold: float | None = None
 
 
-def locate_nodes(anatomy: ChestAnatomy, detector: Detector, limits: SearchLimits) -> list[Node]:
+def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLimits) -> list[Node]:
     """Return the lymph nodes of both axillae, numbered from 1: right axilla first, then left, each from the head down.
 
     Args:
@@ -67,7 +79,7 @@ def locate_nodes(anatomy: ChestAnatomy, detector: Detector, limits: SearchLimits
     return number_nodes(nodes)
 
 
-def _scored_candidates(anatomy: ChestAnatomy, detector: Detector, threshold: float) -> tuple[list[Candidate], FloatArray]:
+def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector, threshold: float) -> tuple[list[Candidate], FloatArray]:
     """Return the candidates of both sides at the places where the network's map is high, and their scores."""
     grids = search_grids(anatomy)
     maps = [detector.predict(grid) for grid in grids]

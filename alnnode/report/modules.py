@@ -70,13 +70,7 @@ def finish(
         kind.role is ObjectRole.PARAMETRIC_MAP and source_attributes.has_several_character_sets(dataset)
     ):
         source_attributes.to_unicode(dataset)
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    dataset.file_meta = meta
+    dataset.file_meta = meta = _file_meta(dataset, syntax)
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(content_uid(dataset.SOPInstanceUID, _encoded(dataset)))
     return ResultObject(
         role=kind.role,
@@ -87,6 +81,17 @@ def finish(
         transfer_syntax_uid=str(syntax),
         data=_encoded(dataset),
     )
+
+
+def _file_meta(dataset: Dataset, syntax: UID) -> FileMetaDataset:
+    """Return the File Meta Information of an object (PS3.10 section 7.1)."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = syntax
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
 
 
 def _encoded(dataset: Dataset) -> bytes:

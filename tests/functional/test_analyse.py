@@ -1,4 +1,4 @@
-"""The main job with the shipped bundle: sides, repeatability, real CT."""
+"""The analysis with the packaged bundle: sides, reproducibility, real CT."""
 
 import io
 import json
@@ -126,6 +126,17 @@ def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, tmp_path
     assert one.more_found
 
 
+def test_a_progress_that_raises_stops_the_analysis(models, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: str) -> None:
+        raise StoppedError(step)
+
+    with pytest.raises(StoppedError, match="read"):
+        pipeline.analyse(pipeline.SeriesInput([tmp_path / "absent.dcm"]), models, SETTINGS.analysis, stop)
+
+
 def real(name: str) -> Path:
     folder = DATA / name
     if not folder.is_dir():
@@ -188,7 +199,7 @@ def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -
 
 
 def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp_path: Path) -> None:
-    """The same phantom on another day, elsewhere on the table: every node is seen again under its tracking UID, and none has grown."""
+    """The same phantom on another day at another table position: every node keeps its tracking UID, and none has grown."""
     made = phantom.make_patient(60606, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
     for path in phantom.write_series(made, tmp_path / "first"):
         image = dcmread(path)

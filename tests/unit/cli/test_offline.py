@@ -1,4 +1,4 @@
-"""Plain data and the demonstration's page, from synthetic analyses."""
+"""result.json, the context of an analysis without a job, and the page of the demonstration, from synthetic analyses."""
 
 import io
 import json

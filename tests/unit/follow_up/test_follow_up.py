@@ -1,4 +1,4 @@
-"""Follow-up: which node is which when the patient lies otherwise, by how much it grew, and when nothing can be told."""
+"""Follow-up: matching of nodes when the position of the patient differs, their growth, and cases that stay undetermined."""
 
 from dataclasses import replace
 from datetime import date
@@ -32,7 +32,7 @@ MOTIONS = {
 
 @cache
 def examined(name: str):
-    """One patient, twice: of the nodes that lie apart one has gone, one is half as large again, one is smaller."""
+    """Return one patient examined twice: of the isolated nodes one was removed, one grew by half, one shrank."""
     made = phantom.make_patient(62000, 2 * list(MOTIONS).index(name), SETTINGS)
     apart = cdist(*[[node.centre_mm for node in made.nodes]] * 2) + 1000 * np.eye(len(made.nodes))
     gone, grown, shrunk = (int(n) + 1 for n in apart.min(axis=1).argsort()[:-4:-1])
@@ -71,7 +71,7 @@ def test_every_node_is_found_again_and_none_is_taken_for_another(name: str) -> N
 
 @pytest.mark.parametrize("name", MOTIONS)
 def test_growth_is_what_it_truly_was(name: str) -> None:
-    """Pixels of 1.4 mm, and slices that cut a turned node elsewhere, leave a little."""
+    """Pixels of 1.4 mm, and slices that cut a rotated node at another place, cause a small error."""
     made, sizes, before, now = examined(name)
     changes = follow(now, PriorLookup(report_of(before))).comparison.nodes
     true = {node.number: (sizes.get(node.number, 1.0) - 1) * node.short_axis_mm for node in made.nodes}
@@ -105,7 +105,7 @@ def test_what_the_series_does_not_show_is_not_called_gone(pair) -> None:
 
 
 def test_where_more_nodes_were_found_than_reported_none_is_called_gone_or_new(pair) -> None:
-    """One that the limit of the report dropped may be any of them."""
+    """A node that the limit of the report left out may be any of them."""
     _, sizes, before, now = pair
     comparison = follow(replace(now, more_found=True), PriorLookup(report_of(before))).comparison
     assert not comparison.no_longer_found
@@ -125,7 +125,7 @@ def test_a_readers_own_tracking_uid_is_kept(pair) -> None:
 
 
 def test_two_nodes_never_share_a_tracking_uid(pair) -> None:
-    """A mark on one node brings the UID that the earlier report gave to another; or a report gives one UID twice."""
+    """A mark on one node has the UID that the prior report gave to another node; or a report gives one UID twice."""
     _, _, before, now = pair
     prior = report_of(before)
     seen = [n for n, change in follow(now, PriorLookup(prior)).comparison.nodes.items() if change.prior_node is not None]
