@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alnnode.follow_up.choice import study_date
-from alnnode.follow_up.matching import match
+from alnnode.follow_up.matching import match_nodes
 from alnnode.follow_up.node_centre import node_centre
-from alnnode.follow_up.registration import RegistrationError, chest_surface, register
+from alnnode.follow_up.registration import RegistrationError, chest_surface, register_chest
 from alnnode.records import Side
 from alnnode.records.comparison import Change, Comparison, NodeChange
 
@@ -46,7 +46,7 @@ def compare_with_prior(analysis: Analysis, anatomy: ChestAnatomy, prior: PriorLo
     days = (today - report.study_date).days
     same = report.record.model_digest == analysis.model.digest
     try:
-        motion = register(report.record.surface, surface)
+        motion = register_chest(report.record.surface, surface)
     except RegistrationError as error:
         return replace(analysis, comparison=Comparison(report, days, same, {}, trouble=str(error)))
     changes, no_longer_found, not_compared = _compare(analysis, anatomy.volume, report, motion)
@@ -80,7 +80,7 @@ def _compare(
         now = [finding.node for finding in analysis.findings if finding.node.side is side]
         before = [node for node in report.record.nodes if node.side is side]
         moved = motion.apply(np.array([node.centre for node in before], dtype=np.float64).reshape(-1, 3))
-        result = match(
+        result = match_nodes(
             moved,
             np.array([node.short_axis_mm for node in before]),
             np.array([node_centre(volume, node) for node in now], dtype=np.float64).reshape(-1, 3),

@@ -48,7 +48,7 @@ class Match:
     moved: Points
 
 
-def match(before: Points, before_mm: Points, now: Points, now_mm: Points) -> Match:
+def match_nodes(before: Points, before_mm: Points, now: Points, now_mm: Points) -> Match:
     """Return the matches between the nodes of one axilla in two series.
 
     Args:

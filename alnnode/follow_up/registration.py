@@ -93,7 +93,7 @@ def _patient_coordinates(anatomy: ChestAnatomy, coarse_positions: Points) -> Poi
     return places
 
 
-def register(before: Sequence[Point], now: Surface) -> Motion:
+def register_chest(before: Sequence[Point], now: Surface) -> Motion:
     """Return the motion that maps the surface of a prior series onto the surface of this series.
 
     Raises:

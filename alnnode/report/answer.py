@@ -17,7 +17,7 @@ UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm
 OUTSIDE = "Not covered: lymph nodes outside the axillae, and nodes below the size limit of the settings"
 
 
-class Kind(StrEnum):
+class StatementKind(StrEnum):
     """Purpose of a statement."""
 
     NOTICE = "notice"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 class Statement:
     """One sentence of the answer."""
 
-    kind: Kind
+    kind: StatementKind
     text: str
 
 
@@ -40,13 +40,13 @@ def statements(analysis: Analysis) -> list[Statement]:
     The order: notice, conclusion, each axilla, the most relevant nodes, the comparison with a prior report, what was not covered, the
     model and its limits, remarks on geometry and marks. No statement holds patient data.
     """
-    said = [Statement(Kind.NOTICE, analysis.model.banner)]
+    said = [Statement(StatementKind.NOTICE, analysis.model.banner)]
     if analysis.findings:
-        said.append(Statement(Kind.CONCLUSION, wording.headline(analysis)[0]))
-    said.append(Statement(Kind.CONCLUSION, wording.conclusion(analysis)))
+        said.append(Statement(StatementKind.CONCLUSION, wording.headline(analysis)[0]))
+    said.append(Statement(StatementKind.CONCLUSION, wording.conclusion(analysis)))
     if analysis.volume is not None:
         found = [*wording.sides(analysis), *_most_relevant(analysis), *comparison_text.sentences(analysis)]
-        said += [Statement(Kind.FINDING, text) for text in found]
+        said += [Statement(StatementKind.FINDING, text) for text in found]
     comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
     comments.append(model_line(analysis.model))
     if analysis.findings:
@@ -54,7 +54,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     comments += comparison_text.error_sentences(analysis)
     comments += [f"Geometry: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]
-    return said + [Statement(Kind.COMMENT, text) for text in comments]
+    return said + [Statement(StatementKind.COMMENT, text) for text in comments]
 
 
 def lines(analysis: Analysis) -> list[str]:

@@ -77,13 +77,13 @@ def _may_hold_marks(path: Path) -> bool:
 def _marks(dataset: Dataset, kind: MarkKind | None, path: Path) -> tuple[list[Mark], list[str]]:
     match kind:
         case MarkKind.REPORT:
-            return sr.read(dataset)
+            return sr.read_report(dataset)
         case MarkKind.STRUCTURES:
-            return rtstruct.read(dataset)
+            return rtstruct.read_structure_set(dataset)
         case MarkKind.SEGMENTATION:
-            return segmentation.read(dataset, path)
+            return segmentation.read_segmentation(dataset, path)
         case MarkKind.PRESENTATION:
-            return presentation.read(dataset)
+            return presentation.read_presentation_state(dataset)
         case MarkKind.KEY_OBJECTS:
             return [], [_KEY_OBJECTS]
         case _:

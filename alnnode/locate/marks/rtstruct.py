@@ -16,7 +16,7 @@ MAX_CONTOURS = 2000  # of one ROI
 CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
 
 
-def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+def read_structure_set(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a structure set, and remarks on what was left out."""
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     contours = {items.integer(roi, "ReferencedROINumber"): roi for roi in children(dataset, "ROIContourSequence")}

@@ -37,7 +37,7 @@ class _Frames:
     reason: str = ""
 
 
-def read(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
+def read_segmentation(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
     """Return the marks of a segmentation, and remarks on what was left out."""
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     frames = _frames(dataset, path)

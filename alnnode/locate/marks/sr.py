@@ -61,7 +61,7 @@ class _Group:
     left_out: set[str] = field(default_factory=set)
 
 
-def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+def read_report(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a report, and remarks on what was left out."""
     groups = list(_groups(dataset))
     if not groups:

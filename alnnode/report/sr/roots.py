@@ -22,7 +22,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes as standard
 
 from alnnode.report import answer, codes
-from alnnode.report.answer import Kind
+from alnnode.report.answer import StatementKind
 from alnnode.report.sr.documents import device_observer
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 CONTAINS = RelationshipTypeValues.CONTAINS
 CONCEPTS = {
-    Kind.NOTICE: codes.COMMENT,
-    Kind.CONCLUSION: codes.CONCLUSION,
-    Kind.FINDING: codes.FINDING,
-    Kind.COMMENT: codes.COMMENT,
+    StatementKind.NOTICE: codes.COMMENT,
+    StatementKind.CONCLUSION: codes.CONCLUSION,
+    StatementKind.FINDING: codes.FINDING,
+    StatementKind.COMMENT: codes.COMMENT,
 }
 
 
@@ -114,7 +114,7 @@ def text_root(analysis: Analysis, station: str) -> tuple[ContainerContentItem, C
     findings = ContainerContentItem(name=codes.FINDINGS, relationship_type=CONTAINS)
     findings.ContentSequence = ContentSequence()
     for statement in answer.statements(analysis):
-        first = statement.kind in {Kind.NOTICE, Kind.CONCLUSION}
+        first = statement.kind in {StatementKind.NOTICE, StatementKind.CONCLUSION}
         section, concept = (conclusions, codes.CONCLUSION) if first else (findings, codes.FINDING)
         section.ContentSequence.append(TextContentItem(name=concept, value=statement.text, relationship_type=CONTAINS))
     # TID 2000 does not include TID 4019; the same concepts are added as text items.

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from alnnode import phantom
 from alnnode.follow_up.choice import choose_prior, study_date
 from alnnode.follow_up.compare import compare_with_prior
-from alnnode.follow_up.matching import match
+from alnnode.follow_up.matching import match_nodes
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.records import Analysis, AxillaCoverage, Side
 from alnnode.records.comparison import Change, PriorLookup
@@ -175,22 +175,22 @@ def points(*places: tuple[float, float, float]) -> np.ndarray:
 def test_two_nodes_at_the_place_of_one_are_not_decided() -> None:
     before = points((0, 0, 0), (40, 0, 0), (0, 40, 0))
     now = points((1.5, 0, 0), (-1.5, 0, 0), (40, 0, 0), (0, 40, 0))
-    result = match(before, np.full(3, 8.0), now, np.full(4, 8.0))
+    result = match_nodes(before, np.full(3, 8.0), now, np.full(4, 8.0))
     assert result.pairs == {2: 1, 3: 2}
     assert result.unsure_now == {0, 1}
     assert result.unsure_before == {0}
 
 
 def test_a_node_of_quite_another_size_is_another_node() -> None:
-    result = match(points((0, 0, 0)), np.array([5.0]), points((1, 0, 0)), np.array([14.0]))
+    result = match_nodes(points((0, 0, 0)), np.array([5.0]), points((1, 0, 0)), np.array([14.0]))
     assert not result.pairs
 
 
 def test_an_axilla_that_moved_as_a_whole_is_followed_but_one_node_far_away_is_not() -> None:
     before = points((0, 0, 0), (30, 5, 0), (0, 35, 20))
-    result = match(before, np.full(3, 8.0), before + MOVED, np.full(3, 8.0))
+    result = match_nodes(before, np.full(3, 8.0), before + MOVED, np.full(3, 8.0))
     assert result.pairs == {0: 0, 1: 1, 2: 2}
-    alone = match(before[:1], np.full(1, 8.0), before[:1] + MOVED, np.full(1, 8.0))
+    alone = match_nodes(before[:1], np.full(1, 8.0), before[:1] + MOVED, np.full(1, 8.0))
     assert not alone.pairs
 
 
