@@ -117,7 +117,7 @@ def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_
     bench.analyst.arithmetic = "ink"
     ink = again()
     assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
-    monkeypatch.setattr(analysing.priors, "find", lambda *_: PriorLookup(trouble="archive vna could not be asked"))
+    monkeypatch.setattr(analysing.lookup, "find_prior", lambda *_: PriorLookup(trouble="archive vna could not be asked"))
     compared = again()
     assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
     assert len({one.input_digest for one in (first, ink, compared)}) == 3
