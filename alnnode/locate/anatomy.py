@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from alnnode.locate.coverage import Sight, coverage_of, nothing_shown, outside
+from alnnode.locate.coverage import Sight, coverage_of, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
 from alnnode.records import Side
 
@@ -251,11 +251,6 @@ def _trunk(body: Mask, thorax: Mask, spacing: Spacing) -> Mask:
     core = np.isin(labels, np.unique(labels[thorax & (labels > 0)]))
     trunk: Mask = near(gaps(core), disk_brush(10.0 / spacing[0])) & body & (core | (labels == 0))
     return trunk
-
-
-def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:
-    """Return the coverage of a series without lungs."""
-    return nothing_shown()
 
 
 def field_of_view(coarse: Coarse) -> Mask:

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from alnnode.locate import anatomy
 from alnnode.locate.axillary_level import Landmarks
+from alnnode.locate.coverage import nothing_shown
 from alnnode.locate.grid import Frame, coarsen
 from alnnode.records import Side
 
@@ -59,7 +60,7 @@ class ChestAnatomy:
     def coverage(self) -> tuple[AxillaCoverage, AxillaCoverage]:
         """How much of each axilla the series shows (right, left)."""
         if self.axillae is None:
-            return anatomy.unseen()
+            return nothing_shown()
         right, left = self.axillae
         return right.coverage, left.coverage
 

@@ -13,6 +13,7 @@ from alnnode.locate import anatomy
 from alnnode.locate.axillary_level import ORDER, PLACES, TERMS, LevelModel
 from alnnode.locate.candidates import Candidate, propose_candidates
 from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.coverage import nothing_shown
 from alnnode.locate.search_grid import search_grids
 from alnnode.phantom import Arms, Phantom, PhantomSettings, Position
 from alnnode.records import AxillaCoverage, Side, SliceRef, Volume
@@ -80,7 +81,7 @@ def supine() -> Patient:
 
 def shown(chest: ChestAnatomy) -> tuple[AxillaCoverage, AxillaCoverage]:
     axillae = chest.axillae
-    return (axillae[0].coverage, axillae[1].coverage) if axillae else anatomy.unseen()
+    return (axillae[0].coverage, axillae[1].coverage) if axillae else nothing_shown()
 
 
 def cuts(step: tuple[int, int, int]):
