@@ -1,25 +1,29 @@
-"""The main job: the files of one series in, an `Analysis` out. No database, no network."""
+"""The analysis of one series: its files in, an `Analysis` out. It uses neither a database nor the network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from alnnode import locate
 from alnnode.errors import NotAnalysable
+from alnnode.follow_up.compare import compare_with_prior
 from alnnode.imaging.crop import crops_for
 from alnnode.imaging.series import read_header, read_volume
-from alnnode.locate import marks as marks_room
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.detector import Detector
+from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
+from alnnode.locate.search import NodeDetector, SearchLimits, locate_nodes, number_nodes
 from alnnode.model import saliency
+from alnnode.model.ensemble import Ensemble
 from alnnode.records import Analysis, Finding, Locate, NodeSource, OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from alnnode.locate.detector import Detector
-    from alnnode.model.ensemble import Ensemble
+    from alnnode.model.bundle import Bundle
     from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node, Volume
+    from alnnode.records.comparison import PriorLookup
     from alnnode.settings import Analysis as AnalysisSettings
 
 
@@ -27,52 +31,85 @@ MAX_REMARKS = 20
 
 
 class Progress(Protocol):
-    """Told the name of each step as it begins; may raise to stop the analysis."""
+    """Called with the name of each step when it begins; may raise to stop the analysis."""
 
     def __call__(self, step: str, /) -> object:
-        """Hear that ``step`` begins; what is returned is ignored."""
+        """Receive the name of the step; the return value is ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The networks of one bundle on one device: the detector locates nodes, the ensemble classifies them."""
+
+    ensemble: Ensemble
+    detector: NodeDetector
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: str) -> Models:
+        """Build the networks of a bundle on a device ("auto", "cpu" or "cuda").
+
+        Raises:
+            BundleError: the bundle has no detector, its weights do not fit, or the device is missing.
+        """
+        ensemble = Ensemble(bundle, device)
+        return cls(ensemble, Detector.from_bundle(bundle, ensemble.device))
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesInput:
+    """The input of one analysis.
+
+    Attributes:
+        paths: Part 10 files of one series, in any order.
+        marks: the reader's marks, on this series or on others; ``settings.locate`` says whether they are used.
+        prior: result of the search for a prior report; None: the series is not compared, and its report holds no record for later
+            comparisons.
+    """
+
+    paths: Sequence[Path]
+    marks: Sequence[MarkObject] = ()
+    prior: PriorLookup | None = None
 
 
 def analyse(
-    paths: Sequence[Path],
-    ensemble: Ensemble,
-    detector: Detector,
-    settings: AnalysisSettings,
-    progress: Progress = lambda _step: None,
-    marks: Sequence[MarkObject] = (),
+    series: SeriesInput, models: Models, settings: AnalysisSettings, progress: Progress = lambda _step: None
 ) -> Analysis:
-    """Locate, classify and explain the axillary lymph nodes of one series.
+    """Locate, classify and explain the axillary lymph nodes of one series, and compare them with a prior report.
 
     Args:
-        paths: Part 10 files of one series, in any order.
-        ensemble: the classifier.
-        detector: the network that scores candidates.
+        series: its files, the reader's marks and the prior report.
+        models: detector and ensemble.
         settings: the ``[analysis]`` section.
-        progress: called with "read", "locate", "classify" and "explain".
-        marks: what a reader marked, on this series or on others; ``settings.locate`` says whether it counts.
+        progress: called with "read", "locate", "classify", "explain" and "compare".
 
     Returns:
-        The findings; a series that cannot be analysed gives ``not_analysed`` with the reason, never an exception.
+        The findings. For a series that cannot be analysed, ``not_analysed`` gives the reason.
 
     Raises:
-        NotAnalysable: not even a header could be read from any of the files.
+        NotAnalysable: no file of the series has a readable header.
     """
-    model = _identity(ensemble, settings)
+    model = _identity(models.ensemble, settings)
     progress("read")
     try:
-        volume = read_volume(paths, settings.max_slice_spacing_mm)
+        anatomy = ChestAnatomy(read_volume(series.paths, settings.max_slice_spacing_mm))
     except NotAnalysable as error:
-        return Analysis(header=read_header(paths), model=model, volume=None, not_analysed=str(error))
+        header = read_header(series.paths)
+        if series.prior is not None:
+            progress("compare")
+        return Analysis(header=header, model=model, volume=None, not_analysed=str(error))
     progress("locate")
-    site = locate.Site(volume)
-    located = _locate(site, detector, settings, marks)
-    if located.not_analysed is not None:
-        return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
-    return replace(_examine(volume, model, ensemble, located, progress), site=site)
+    located = _locate(anatomy, models.detector, settings, series.marks)
+    analysis = _classify(anatomy.volume, model, models.ensemble, located, progress)
+    if series.prior is not None:
+        progress("compare")
+        analysis = compare_with_prior(analysis, anatomy, series.prior)
+    return analysis
 
 
 @dataclass(frozen=True, slots=True)
 class _Located:
+    """The located nodes, and what the report says of the search."""
+
     nodes: tuple[Node, ...]
     coverage: tuple[AxillaCoverage, ...]
     not_analysed: str | None
@@ -80,13 +117,12 @@ class _Located:
     more_found: bool
 
 
-def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
-    """Find the nodes, or take them from the reader, or both."""
-    volume = site.volume
+def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
+    """Locate the nodes by the algorithm, by the reader's marks, or by both."""
     marked: list[Node] = []
     remarks: tuple[str, ...] = ()
     if settings.locate is not Locate.AUTO:
-        marked, remarks = marks_room.nodes(volume, marks, chart=marks_room.Chart(site, detector.settings.levels))
+        marked, remarks = nodes_from_marks(anatomy, marks, detector.settings.levels)
         remarks = (*remarks[:MAX_REMARKS], *([f"and {len(remarks) - MAX_REMARKS} more"] if len(remarks) > MAX_REMARKS else []))
     if settings.locate is Locate.MARKS:
         reason = (
@@ -94,37 +130,35 @@ def _locate(site: locate.Site, detector: Detector, settings: AnalysisSettings, m
             if marked
             else "; ".join(["the nodes of this series are taken from a reader's marks, and there are none", *remarks])
         )
-        kept = tuple(locate.numbered(marked[: settings.max_nodes]))
-        return _Located(kept, (), reason, remarks, len(marked) > len(kept))
-    found, coverage = locate.find(
-        volume,
-        detector,
-        min_short_axis_mm=settings.min_short_axis_mm,
-        max_nodes=settings.max_nodes + 1,  # one more tells that some are left out
-        threshold=settings.detector_threshold,
-        site=site,
-    )
-    certain = sorted(marks_room.merge(marked, found), key=lambda node: (node.source is not NodeSource.READER, -node.score))
-    nodes = tuple(locate.numbered(certain[: settings.max_nodes]))
+        nodes = tuple(number_nodes(marked[: settings.max_nodes]))
+        return _Located(nodes, (), reason, remarks, len(marked) > len(nodes))
+    # One node more than the settings allow shows that nodes are left out.
+    limits = SearchLimits(settings.min_short_axis_mm, settings.max_nodes + 1, settings.detector_threshold)
+    merged = merge_nodes(marked, locate_nodes(anatomy, detector, limits))
+    certain = sorted(merged, key=lambda node: (node.source is not NodeSource.READER, -node.score))
+    nodes = tuple(number_nodes(certain[: settings.max_nodes]))
+    coverage = anatomy.coverage
     reason = None
     if not nodes and not any(side.shown for side in coverage):
         reason = "neither axilla is within these images: " + "; ".join(f"{side.side}: {side.remark}" for side in coverage)
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 
 
-def _examine(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress) -> Analysis:
-    nodes = located.nodes
+def _classify(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress) -> Analysis:
+    """Classify the located nodes and explain the probabilities."""
+    if located.not_analysed is not None:
+        return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
     progress("classify")
-    crops = [crops_for(volume, node, ensemble.crop_settings) for node in nodes]
+    crops = [crops_for(volume, node, ensemble.crop_settings) for node in located.nodes]
     predictions = ensemble.predict(crops)
     progress("explain")
     heatmaps = saliency.explain(ensemble, crops)
-    findings = tuple(Finding(*parts) for parts in zip(nodes, predictions, heatmaps, crops, strict=True))
+    findings = tuple(Finding(*parts) for parts in zip(located.nodes, predictions, heatmaps, crops, strict=True))
     return Analysis(volume.header, model, volume, findings, located.coverage, None, located.remarks, located.more_found)
 
 
 def _identity(ensemble: Ensemble, settings: AnalysisSettings) -> ModelIdentity:
-    """Return the model's identity at the threshold in force."""
+    """Return the identity of the model with the operating point of the settings, or its own."""
     model = ensemble.identity
     if settings.operating_point is None:
         return model

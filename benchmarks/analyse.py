@@ -31,16 +31,13 @@ def measure(folder: Path) -> None:
 
     from alnnode import pipeline, report
     from alnnode.cli.offline import offline_context
-    from alnnode.locate.detector import Detector
     from alnnode.model import bundle as bundles
-    from alnnode.model.ensemble import Ensemble
     from alnnode.settings import Settings
 
     paths = sorted(folder.rglob("*.dcm"))
     start = time.perf_counter()
     bundle = bundles.load(bundles.resolve("demo"))
-    ensemble = Ensemble(bundle, "auto")
-    detector = Detector.from_bundle(bundle, ensemble.device)
+    models = pipeline.Models.load(bundle, "auto")
     loaded = time.perf_counter() - start
     start = time.perf_counter()
     for path in paths:
@@ -50,7 +47,7 @@ def measure(folder: Path) -> None:
     marks: list[tuple[str, float]] = []
     start = time.perf_counter()
     analysis = pipeline.analyse(
-        paths, ensemble, detector, settings.analysis, lambda step: marks.append((step, time.perf_counter()))
+        pipeline.SeriesInput(paths), models, settings.analysis, lambda step: marks.append((step, time.perf_counter()))
     )
     marks.append(("report", time.perf_counter()))
     objects = report.build(analysis, offline_context(paths, settings))

@@ -12,12 +12,14 @@ import sys
 import numpy as np
 from follow_ups import SETTINGS, Motion, analysed, cut, first, report_of, second, true_number
 
-from alnnode import locate, phantom
-from alnnode.follow_up import follow
+from alnnode import phantom
+from alnnode.follow_up.compare import compare_with_prior
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
 from alnnode.locate.measure import node_from_mask
+from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
-from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Earlier
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, PriorLookup
 
 
 def main() -> int:
@@ -39,12 +41,14 @@ def main() -> int:
         sizes = {number: size for number, size in sizes.items() if size != 1.0}
         motion = Motion(tuple(rng.normal(0, 4, 3)), tuple(rng.normal(0, 12, 3)), float(rng.uniform(0, 4)))
         examinations = first(made), second(made, motion, sizes, index)
+        anatomies: list[ChestAnatomy] = []
         analyses = []
         for examination in examinations:
-            nodes, coverage = locate.find(examination.volume, detector, min_short_axis_mm=4, max_nodes=40)
-            analyses.append(analysed(examination, nodes, coverage))
+            anatomies.append(ChestAnatomy(examination.volume))
+            nodes = locate_nodes(anatomies[-1], detector, SearchLimits(min_short_axis_mm=4, max_nodes=40))
+            analyses.append(analysed(examination, nodes, anatomies[-1].coverage))
         prior = report_of(analyses[0], tuple(c.side for c in analyses[0].coverage if c.covered))
-        result = follow(analyses[1], Earlier(prior)).comparison
+        result = compare_with_prior(analyses[1], anatomies[1], PriorLookup(prior)).comparison
         if result.trouble:
             print(f"patient {index}: {result.trouble}")
             continue
@@ -57,20 +61,20 @@ def main() -> int:
             again = number in before
             both += again
             if change.change is Change.SEEN:
-                right = again and before[number] == change.earlier.number
+                right = again and before[number] == change.prior_node.number
                 matched += right
                 # Of two that are no nodes (vessels, say) nobody knows whether they are the same.
-                wrong += not right and bool(number or truth[0][change.earlier.number])
+                wrong += not right and bool(number or truth[0][change.prior_node.number])
                 if right:
                     true = [node_from_mask(e.volume, *cut(e.labels == number), finding.node.side, 1) for e in examinations]
-                    measured = finding.node.short_axis.length_mm - change.earlier.short_axis_mm
+                    measured = finding.node.short_axis.length_mm - change.prior_node.short_axis_mm
                     errors.append(measured - (true[1].short_axis.length_mm - true[0].short_axis.length_mm))
             unsure += change.change is Change.UNCERTAIN
             told_new += change.change is Change.NEW
             truly_new += change.change is Change.NEW and not again
-        told_gone += len(result.gone)
+        told_gone += len(result.no_longer_found)
         still = set(truth[1].values())
-        truly_gone += sum(truth[0][node.number] not in still or not truth[0][node.number] for node in result.gone)
+        truly_gone += sum(truth[0][node.number] not in still or not truth[0][node.number] for node in result.no_longer_found)
         print(
             f"patient {index}: {len(analyses[0].findings)} nodes, then {len(analyses[1].findings)}; so far {matched} of {both} matched, {wrong} wrong",
             flush=True,

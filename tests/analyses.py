@@ -37,7 +37,7 @@ from alnnode.records import (
     SRClass,
     Volume,
 )
-from alnnode.records.comparison import Change, Comparison, Earlier, EarlierNode, NodeChange, Prior, Record
+from alnnode.records.comparison import Change, Comparison, ComparisonRecord, NodeChange, PriorLookup, PriorNode, PriorReport
 
 POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
@@ -46,7 +46,7 @@ MODEL = ModelIdentity("alnnode-demo", "0.1.0", "ab" * 32, True, "synthetic phant
 # The same as a bundle that says that it was validated on patients, and as one that was trained on patients and says nothing of the kind.
 VALIDATED = replace(MODEL, demonstration=False, validated_on="patients of two hospitals, n = 310 nodes")
 UNVALIDATED = replace(MODEL, demonstration=False)
-CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1), earlier=Earlier())
+CONTEXT = ReportContext("cd" * 32, "ef" * 32, datetime(2026, 5, 4, 3, 2, 1), prior=PriorLookup())
 # Everything that a site can ask for.
 ALL_KINDS = ReportOptions(
     SRClass.COMPREHENSIVE_3D, CaptureForm.MULTIFRAME, frozenset(set(ObjectRole) - {ObjectRole.SR, ObjectRole.CAPTURE})
@@ -168,8 +168,8 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: float) -
     return Analysis(of.header, MODEL, of, findings, COVERED, surface=surface)
 
 
-def earlier_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.1, probability: float = 0.42) -> EarlierNode:
-    return EarlierNode(
+def prior_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.1, probability: float = 0.42) -> PriorNode:
+    return PriorNode(
         tracking_uid=f"2.25.88{number}",
         number=number,
         side=side,
@@ -180,9 +180,9 @@ def earlier_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.
     )
 
 
-def prior(*nodes: EarlierNode) -> Prior:
-    record = Record(model_digest=MODEL.digest, slice_mm=2.0, surface=(), covered=tuple(Side), nodes=nodes)
-    return Prior(
+def prior_report(*nodes: PriorNode) -> PriorReport:
+    record = ComparisonRecord(model_digest=MODEL.digest, slice_mm=2.0, surface=(), covered=tuple(Side), nodes=nodes)
+    return PriorReport(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",
         sop_instance_uid="2.25.901",
         series_instance_uid="2.25.902",
@@ -193,22 +193,26 @@ def prior(*nodes: EarlierNode) -> Prior:
 
 
 def followed(of: Analysis) -> Analysis:
-    """Return the analysis compared with an earlier report: of each three nodes one is seen again, one new, one not determined; one is gone."""
+    """Return the analysis compared with a prior report: of three nodes one was seen before, one is new, one is not determined; one is no longer found."""
     changes = {}
     findings = []
     for finding in of.findings:
         kind, number = list(Change)[(finding.node.number - 1) % 3], finding.node.number
-        before = earlier_node(number, finding.node.side) if kind is Change.SEEN else None
+        before = prior_node(number, finding.node.side) if kind is Change.SEEN else None
         changes[number] = NodeChange(kind, before)
         uid = None if before is None else before.tracking_uid
         findings.append(replace(finding, node=replace(finding.node, tracking_uid=uid)))
-    gone, unseen = (earlier_node(41, Side.LEFT, 7.9, 0.12),), (earlier_node(42, Side.RIGHT, 5.2, 0.2),)
-    report = prior(*(change.earlier for change in changes.values() if change.earlier), *gone, *unseen)
-    return replace(of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, gone, unseen))
+    no_longer_found, not_compared = (prior_node(41, Side.LEFT, 7.9, 0.12),), (prior_node(42, Side.RIGHT, 5.2, 0.2),)
+    report = prior_report(
+        *(change.prior_node for change in changes.values() if change.prior_node), *no_longer_found, *not_compared
+    )
+    return replace(
+        of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, no_longer_found, not_compared)
+    )
 
 
 def deidentified() -> Dataset:
-    """Return the header of a de-identified image of a trial that was compressed with loss on its way."""
+    """Return the header of a de-identified image of a clinical trial with lossy compression."""
     found = header()
     found.PatientIdentityRemoved = "YES"
     found.DeidentificationMethodCodeSequence = [coded("113100", "DCM", "Basic Application Confidentiality Profile")]
@@ -246,7 +250,7 @@ def ordered() -> Dataset:
 
 
 def as_sent(source: Dataset) -> Dataset:
-    """Return the header as it comes from a file: undecoded, values unchecked."""
+    """Return the header as read from a file: undecoded, with unchecked values."""
     source.file_meta = FileMetaDataset()
     source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     source.file_meta.MediaStorageSOPClassUID, source.file_meta.MediaStorageSOPInstanceUID = (
@@ -277,7 +281,7 @@ def own_frames(of: Analysis) -> Analysis:
 
 
 def variants() -> dict[str, Analysis]:
-    """Return one analysis of each kind that a report must survive."""
+    """Return one analysis of each kind that a report must handle."""
     bare = header()
     for keyword in (
         "PatientBirthDate",

@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle, network
+from alnnode.model import manifest as manifests
 from alnnode.records import Crop
 
 
@@ -34,7 +35,7 @@ def write_bundle(folder: Path, detector: tuple[dict[str, torch.Tensor], dict[str
         return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
     figure = {"value": 0.9, "low": 0.8, "high": 0.95}
-    manifest = bundle.Manifest.model_validate(
+    manifest = manifests.Manifest.model_validate(
         {
             "schema_version": 1,
             "name": "random",
@@ -60,5 +61,5 @@ def write_bundle(folder: Path, detector: tuple[dict[str, torch.Tensor], dict[str
             "provenance": {},
         }
     )
-    (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
+    (folder / bundle.MANIFEST).write_bytes(manifests.dump(manifest))
     return folder

@@ -1,4 +1,4 @@
-"""Small DICOM objects for tests of receiving."""
+"""Small DICOM objects for the tests of the listener."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Follow-up examinations of phantoms: the same patient lies otherwise, breathes otherwise, and some nodes have grown or shrunk."""
+"""Follow-up examinations of phantoms: the same patient in another position and breathing state, with nodes that grew or shrank."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from alnnode import phantom
-from alnnode.follow_up import follow
+from alnnode.follow_up.node_centre import node_centre
+from alnnode.follow_up.registration import chest_surface
 from alnnode.imaging.crop import CropSettings, crops_for
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import Analysis, Crop, Finding, Prediction, Side, Volume
-from alnnode.records.comparison import Earlier, EarlierNode, Prior, Record, place
+from alnnode.records.comparison import ComparisonRecord, PriorNode, PriorReport
 
 SETTINGS = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.0, 2.0), min_nodes_per_side=3, max_nodes_per_side=8)
 BEFORE = date(2025, 11, 2)
@@ -33,7 +35,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Motion:
-    """How the patient lies the second time: turned (degrees about x, y, z), shifted (mm), and bent by a smooth field (mm)."""
+    """Position of the patient in the second examination: rotation (degrees about x, y, z), shift (mm), and a smooth deformation (mm)."""
 
     turn: tuple[float, float, float] = (3.0, -2.0, 6.0)
     shift: tuple[float, float, float] = (14.0, -9.0, 11.0)
@@ -42,19 +44,19 @@ class Motion:
 
 
 def dated(day: str) -> Dataset:
-    """Return a header that says when the study was made."""
+    """Return a header with a Study Date."""
     header = Dataset()
     header.StudyDate = day
     return header
 
 
 def first(made: phantom.Phantom) -> Examination:
-    """Return the phantom as it is."""
+    """Return the phantom unchanged."""
     return Examination(Volume(made.hu, made.affine, (), dated("20251102"), made.spacing), made.labels)
 
 
 def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed: int) -> Examination:
-    """Return the follow-up; ``sizes`` scales nodes by their number, 0 takes one away."""
+    """Return the follow-up; ``sizes`` scales nodes by their number, 0 removes one."""
     rng = np.random.default_rng(seed)
     spacing = np.array(made.spacing)
     shape = made.hu.shape
@@ -97,7 +99,7 @@ def second(made: phantom.Phantom, motion: Motion, sizes: dict[int, float], seed:
 
 
 def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
-    """Return the analysis with these nodes; probabilities follow from the size."""
+    """Return the analysis with these nodes; probabilities are proportional to the short axis."""
     findings = tuple(
         Finding(
             node,
@@ -110,24 +112,28 @@ def analysed(examination: Examination, nodes: list, coverage=()) -> Analysis:
     return Analysis(examination.volume.header, MODEL, examination.volume, findings, coverage)
 
 
-def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> Prior:
-    """Return what the report of an analysis leaves for the next one; each node's tracking UID ends with its number."""
+def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> PriorReport:
+    """Return the prior report of an analysis; the tracking UID of each node ends with its number."""
     nodes = tuple(
-        EarlierNode(
+        PriorNode(
             tracking_uid=f"{UID}.{finding.node.number}",
             number=finding.node.number,
             side=finding.node.side,
-            centre=place(analysis.volume, finding.node),
+            centre=node_centre(analysis.volume, finding.node),
             long_axis_mm=finding.node.long_axis.length_mm,
             short_axis_mm=finding.node.short_axis.length_mm,
             probability=finding.prediction.probability,
         )
         for finding in analysis.findings
     )
-    record = Record(
-        model_digest=MODEL.digest, slice_mm=2.0, surface=follow(analysis, Earlier()).surface, covered=sides, nodes=nodes
+    record = ComparisonRecord(
+        model_digest=MODEL.digest,
+        slice_mm=2.0,
+        surface=chest_surface(ChestAnatomy(analysis.volume)).sample,
+        covered=sides,
+        nodes=nodes,
     )
-    return Prior(
+    return PriorReport(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33",
         sop_instance_uid=f"{UID}.1000",
         series_instance_uid=f"{UID}.1001",
@@ -138,7 +144,7 @@ def report_of(analysis: Analysis, sides: tuple[Side, ...] = tuple(Side)) -> Prio
 
 
 def true_nodes(examination: Examination, made: phantom.Phantom) -> list:
-    """Measure the labels that are there."""
+    """Return the measured nodes of all labels in the examination."""
     found = []
     for node in made.nodes:
         mask = examination.labels == node.number
@@ -150,7 +156,7 @@ def true_nodes(examination: Examination, made: phantom.Phantom) -> list:
 
 
 def true_number(examination: Examination, node) -> int:
-    """Return the label that a found node lies on; 0 for none."""
+    """Return the label that a found node overlaps; 0 for none."""
     box = tuple(slice(a, b) for a, b in zip(node.box.low, node.box.high, strict=True))
     labels = examination.labels[box][node.mask]
     counts = np.bincount(labels, minlength=2)
@@ -162,6 +168,6 @@ def true_number(examination: Examination, node) -> int:
 
 
 def cut(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return a mask cut to its box, and where that begins."""
+    """Return a mask cropped to its box, and the offset of the box."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     return mask[box], tuple(s.start for s in box)

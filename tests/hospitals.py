@@ -1,4 +1,4 @@
-"""A small hospital's cohort: series of a body with nodes, as DICOM, and the same nodes as its tools would have marked them."""
+"""The cohort of a small hospital: DICOM series of a body with nodes, and the same nodes as marked by annotation tools."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Patient:
 
 @dataclass(frozen=True)
 class Hospital:
-    """A folder of DICOM, and what it shows."""
+    """A folder of DICOM files, and the patients in it."""
 
     folder: Path
     patients: list[Patient]
 
     @property
     def nodes(self) -> list[tuple[Patient, Node, bool]]:
-        """Every node."""
+        """The nodes of all patients."""
         return [(p, node, bad) for p in self.patients for node, bad in zip(p.nodes, p.malignant, strict=True)]
 
 
@@ -77,12 +77,12 @@ def patient(number: int, **geometry: float) -> Patient:
     for n in range(1, len(PLACES) + 1):
         middle = np.argwhere(masks == n).mean(axis=0)
         side = Side.LEFT if volume.patient_point(*middle)[0] > 0 else Side.RIGHT
-        nodes.append(node_from_mask(volume, masks == n, (0, 0, 0), side, n, source=NodeSource.READER))
+        nodes.append(replace(node_from_mask(volume, masks == n, (0, 0, 0), side, n), source=NodeSource.READER))
     return Patient(f"H-{number}", volume, masks, nodes, malignant)
 
 
 def row_of(one: Patient, node: Node, bad: bool) -> NodeRow:
-    """Return the row of a table that is the truth of a node."""
+    """Return the row of the table with the ground truth of a node."""
     header = one.volume.header
     origin = NodeRow(one.name, header.StudyInstanceUID, header.SeriesInstanceUID, "", None, 0, 0, 0, 0)
     return replace(table.of_node(node, one.volume, origin), label="malignant" if bad else "benign")

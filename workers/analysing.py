@@ -23,7 +23,7 @@ from workers.step_timer import END, StepTimer
 if TYPE_CHECKING:
     from alnnode.db.rows import Claim
     from alnnode.records import ResultObject
-    from alnnode.records.comparison import Earlier
+    from alnnode.records.comparison import PriorLookup
     from workers.runtime import Runtime
 
 POSTPONE = timedelta(seconds=30)
@@ -75,8 +75,8 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
 
     settings = runtime.settings
     paths = [runtime.spool.path(name) for name in claim.paths]
-    header = lookup.header_of(paths[0]) if paths else None
-    earlier = lookup.find(settings, runtime.spool.root, header, runtime.files_of)
+    header = lookup.image_header(paths[0]) if paths else None
+    earlier = lookup.find_prior(settings, runtime.spool.root, header, runtime.files_of)
     identified = runtime.tables.jobs.identify(claim, _final_digest(claim, earlier, runtime.analyst.arithmetic))
     if identified is None:
         raise LeaseLostError(f"job {claim.job_id} was taken over")
@@ -92,7 +92,7 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     if not runtime.tables.jobs.analysed(claim, rows, wanted, not_analysed):
         raise LeaseLostError(f"job {claim.job_id} was taken over")
     log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
-    lookup.remember(settings, runtime.spool.root, header, objects)
+    lookup.store_comparison_record(settings, runtime.spool.root, header, objects)
     enqueue_deliveries(claim.job_id, runtime)
 
 
@@ -105,13 +105,13 @@ def enqueue_deliveries(job_id: str, runtime: Runtime) -> None:
         log.warning("deliveries_not_enqueued", job=job_id, error=str(error))
 
 
-def _final_digest(claim: Claim, earlier: Earlier | None, arithmetic: str) -> str:
+def _final_digest(claim: Claim, earlier: PriorLookup | None, arithmetic: str) -> str:
     """Return the sha256 (hex) of all that determines the results of this job, beside bundle and settings."""
-    joined = claim.input_digest if earlier is None else earlier.joined(claim.input_digest)
+    joined = claim.input_digest if earlier is None else earlier.digest_with(claim.input_digest)
     return hashlib.sha256(f"{joined}\n{arithmetic}".encode()).hexdigest()
 
 
-def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportContext:
+def _context(claim: Claim, runtime: Runtime, earlier: PriorLookup | None) -> ReportContext:
     settings = runtime.settings
     return ReportContext(
         input_digest=claim.input_digest,
@@ -122,7 +122,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         predecessor=claim.predecessor,
         window=settings.analysis.window,
         options=settings.report.options,
-        earlier=earlier,
+        prior=earlier,
         superseded=claim.superseded,
         zone=settings.node.zone,
     )

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from alnnode.locate.detector import Detector
     from alnnode.model.bundle import Bundle
-    from alnnode.model.ensemble import Ensemble
+    from alnnode.pipeline import Models
     from alnnode.records import Analysis, ReportContext, ResultObject
     from alnnode.settings import Analysis as AnalysisSettings
 
@@ -46,7 +45,7 @@ class ModelAnalyst:
         self._settings, self._observe = settings, observe
         self._bundle: Bundle | None = None  # None after its networks are loaded, because it holds all bytes of its files
         self._digest: str | None = None
-        self._loaded: tuple[Ensemble, Detector] | None = None
+        self._loaded: Models | None = None
 
     @property
     def digest(self) -> str:
@@ -60,21 +59,18 @@ class ModelAnalyst:
         """See `Analyst.arithmetic`; loads the networks."""
         from alnnode.model.ensemble import arithmetic  # noqa: PLC0415 - only the process that analyses loads torch
 
-        return arithmetic(self._load()[0].device)
+        return arithmetic(self._load().ensemble.device)
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
     ) -> tuple[list[ResultObject], str | None]:
         """See `Analyst.analyse`."""
-        from alnnode import follow_up, pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
-        from alnnode.locate.marks import read  # noqa: PLC0415
+        from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
+        from alnnode.locate.marks.reading import read_marks  # noqa: PLC0415
 
-        ensemble, detector = self._load()
-        analysis = pipeline.analyse(paths, ensemble, detector, self._settings, progress, [read(path) for path in marks])
+        series = pipeline.SeriesInput(paths, [read_marks(path) for path in marks], context.prior)
+        analysis = pipeline.analyse(series, self._load(), self._settings, progress)
         self._observe(analysis)
-        if context.earlier is not None:
-            progress("compare")
-            analysis = follow_up.follow(analysis, context.earlier)
         progress("report")
         return report.build(analysis, context), analysis.not_analysed
 
@@ -83,17 +79,15 @@ class ModelAnalyst:
             self._bundle = bundles.load(bundles.resolve(self._settings.bundle))
         return self._bundle
 
-    def _load(self) -> tuple[Ensemble, Detector]:
+    def _load(self) -> Models:
         if self._loaded is None:
             import torch  # noqa: PLC0415
 
-            from alnnode.locate.detector import Detector  # noqa: PLC0415
-            from alnnode.model.ensemble import Ensemble  # noqa: PLC0415
+            from alnnode.pipeline import Models  # noqa: PLC0415
 
             if self._settings.threads:
                 torch.set_num_threads(self._settings.threads)
             bundle = self._opened()
-            ensemble = Ensemble(bundle, self._settings.device)
-            self._loaded = ensemble, Detector.from_bundle(bundle, ensemble.device)
+            self._loaded = Models.load(bundle, self._settings.device)
             self._bundle, self._digest = None, bundle.digest
         return self._loaded

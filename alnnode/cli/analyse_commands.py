@@ -46,26 +46,24 @@ def analyse(
     config: Config = None,
 ) -> None:
     """Analyse the CT series in a folder, without a running node."""
-    from alnnode.cli.offline import analyse_folder  # noqa: PLC0415
-    from alnnode.locate.detector import Detector  # noqa: PLC0415
+    from alnnode.cli.offline import OfflineAnalysis  # noqa: PLC0415
     from alnnode.model import bundle as bundles  # noqa: PLC0415
-    from alnnode.model.ensemble import Ensemble  # noqa: PLC0415
+    from alnnode.pipeline import Models  # noqa: PLC0415
 
     settings = load_settings(config)
     console = Console(stderr=True)
     with console.status("load the model") as status:
         bundle = bundles.load(bundles.resolve(settings.analysis.bundle))
-        ensemble = Ensemble(bundle, settings.analysis.device)
-        detector = Detector.from_bundle(bundle, ensemble.device)
+        models = Models.load(bundle, settings.analysis.device)
         outcomes = []
-        for outcome in analyse_folder(folder, out, settings, ensemble, detector, status.update, prior or ()):
+        for outcome in OfflineAnalysis(settings, models, status.update, prior or ()).analyse_folder(folder, out):
             outcomes.append(outcome)
             where = "" if outcome.folder is None else f" -> {outcome.folder}"
             result = outcome.reason or f"{outcome.nodes} node(s), {outcome.suspicious} at or above the operating point"
             console.print(
                 f"…{outcome.series_uid[-12:]} ({outcome.images} images): {result}{where}", markup=False, highlight=False
             )
-    console.print(ensemble.identity.banner, style="bold", markup=False)
+    console.print(models.ensemble.identity.banner, style="bold", markup=False)
     if any(outcome.reason for outcome in outcomes):
         raise typer.Exit(EXIT_NOT_ANALYSABLE)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 from pydicom.datadict import dictionary_VR
 
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from alnnode.dicomweb.wado import not_found
 from alnnode.dicomweb.wado_frames import InvalidParameterError, frame_numbers, open_requested_image
 from alnnode.http.content_negotiation import accepted_media_types
-from alnnode.imaging.rendering import FORMATS, FUNCTIONS, Picture, Window, render
+from alnnode.imaging.rendering import FORMATS, Picture, Window, render
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError
+from alnnode.imaging.window import VoiLutFunction
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -78,13 +79,13 @@ def _window(text: str | None) -> Window | None:
     if text is None:
         return None
     numbers, _, function = text.rpartition(",")
-    if function and function.lower() in FUNCTIONS:
+    if function and function.lower() in set(VoiLutFunction):
         centre, width = _floats("window", numbers, (2,))
     else:
         function, (centre, width) = "linear", _floats("window", text, (2,))
     if width <= 0 or (function == "linear" and width < 1):
         raise InvalidParameterError("the width of window must be greater than 0, and at least 1 for the function linear")
-    return Window(centre, width, function.lower())
+    return Window(centre, width, VoiLutFunction(function.lower()))
 
 
 def _floats(name: str, text: str, counts: tuple[int, ...]) -> list[float]:

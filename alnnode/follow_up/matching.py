@@ -1,7 +1,7 @@
-"""Which node of one axilla is which of an earlier series, once the chests lie on one another.
+"""Matching of the nodes of one axilla with those of a prior series, after registration of the chests.
 
-What is left after the chest is laid on the chest is how the axilla itself moved (arms, breath, breast): a shift of the axilla, or with four nodes a
-rigid motion, that brings most nodes onto nodes of a like size. A node that could be two of the earlier ones is left undetermined.
+After the registration the axilla itself may have moved (arms, breathing, breast). The remaining motion is a shift, or with at least four
+nodes a rigid motion, that maps most nodes to nodes of similar size. A node that fits two prior nodes is left undetermined.
 """
 
 from __future__ import annotations
@@ -20,20 +20,27 @@ if TYPE_CHECKING:
     Points = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-ALONE_MM = 7.0  # shift of an axilla for which one node is evidence enough
-TOGETHER_MM = 20.0  # and for which two or more are
-NEAR_MM = 3.0  # spread of nodes about their places after the shift
-GATE_MM = 8.0  # a node further from its place is another one
-CLEAR_MM = 3.0  # by so much every other reading must be worse
-DOUBLING_MM = 3.0  # what a short axis twice as long, or half, counts like
-LARGEST_RATIO = 2.5  # of the short axes of one node in two series
+ALONE_MM = 7.0  # largest shift of an axilla that a single node may determine
+TOGETHER_MM = 20.0  # largest shift that two or more nodes may determine
+NEAR_MM = 3.0  # standard deviation of the distances after the shift
+GATE_MM = 8.0  # largest distance of matched nodes
+CLEAR_MM = 3.0  # least difference to the second best match
+DOUBLING_MM = 3.0  # distance that is equivalent to a factor of two in the short axis
+LARGEST_RATIO = 2.5  # largest ratio of the short axes of matched nodes
 RIGID_NODES = 4
 LARGEST_TURN = np.radians(15)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """``pairs``: index of now to index of before; ``unsure``: nodes without a pair that may have one; ``moved``: where the earlier ones are now."""
+    """Matched nodes of one axilla.
+
+    Attributes:
+        pairs: index in this series to index in the prior series.
+        unsure_now: unmatched nodes of this series that may have a match.
+        unsure_before: unmatched nodes of the prior series that may have a match.
+        moved: positions (n, 3) of the prior nodes in this series, mm.
+    """
 
     pairs: dict[int, int]
     unsure_now: frozenset[int]
@@ -41,14 +48,14 @@ class Match:
     moved: Points
 
 
-def match(before: Points, before_mm: Points, now: Points, now_mm: Points) -> Match:
-    """Match the nodes of one axilla.
+def match_nodes(before: Points, before_mm: Points, now: Points, now_mm: Points) -> Match:
+    """Return the matches between the nodes of one axilla in two series.
 
     Args:
-        before: places (n, 3) of the earlier nodes, brought into this series by the chest, mm.
-        before_mm: their short axes (n,).
-        now: places (m, 3).
-        now_mm: short axes (m,).
+        before: positions (n, 3) of the prior nodes after registration of the chest, mm.
+        before_mm: their short axes (n,), mm.
+        now: positions (m, 3) of the nodes of this series, mm.
+        now_mm: their short axes (m,), mm.
     """
     if not len(before) or not len(now):
         return Match({}, frozenset(), frozenset(), before)
@@ -75,7 +82,7 @@ def match(before: Points, before_mm: Points, now: Points, now_mm: Points) -> Mat
 
 
 def _assigned(distance: Points, cost: Points) -> tuple[list[int], list[int]]:
-    """Pairs within the gate at the least sum of costs; to leave two nodes alone costs as much as the gate."""
+    """Return the pairs (rows, columns) within `GATE_MM` that minimise the sum of costs."""
     allowed = (distance <= GATE_MM) & np.isfinite(cost)
     rows, columns = linear_sum_assignment(np.where(allowed, cost, 10 * GATE_MM))
     kept = [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j]]
@@ -83,7 +90,7 @@ def _assigned(distance: Points, cost: Points) -> tuple[list[int], list[int]]:
 
 
 def _aligned(before: Points, now: Points, alike: Bools) -> Points:
-    """Move the axilla so that the most nodes come to lie on nodes."""
+    """Return the prior positions, moved so that most nodes lie on nodes of this series."""
     moved = before + _shift(before, now, alike)
     for _ in range(3):
         distance = cdist(moved, now)
@@ -95,7 +102,7 @@ def _aligned(before: Points, now: Points, alike: Bools) -> Points:
 
 
 def _shift(before: Points, now: Points, alike: Bools) -> Points:
-    """The shift, of those that lay one node on another, that most nodes agree with; small ones are likelier."""
+    """Return the shift between two nodes that most other nodes agree with; small shifts are preferred."""
     shifts = (now[None, :, :] - before[:, None, :])[alike]
     candidates = np.vstack([np.zeros((1, 3)), shifts[np.linalg.norm(shifts, axis=1) <= TOGETHER_MM]])
     best: Points = candidates[0]
@@ -113,7 +120,7 @@ def _shift(before: Points, now: Points, alike: Bools) -> Points:
 
 
 def _fit(every: Points, source: Points, target: Points) -> Points:
-    """Move ``every`` as ``source`` lies best on ``target``: rigidly, or with few points, or a turn too large, by a shift."""
+    """Return ``every``, moved as ``source`` fits ``target`` best: rigidly, or with few points or a large rotation by a shift."""
     a, b = source.mean(axis=0), target.mean(axis=0)
     if len(source) >= RIGID_NODES:
         rotation, _ = Rotation.align_vectors(target - b, source - a)

@@ -1,5 +1,5 @@
-"""Part 10 files to a volume in Hounsfield units, windows and crops."""
+"""Reading of DICOM images: Part 10 files to a volume in Hounsfield units, windowing, crops, rendered frames."""
 
 from alnnode.imaging import short_errors
 
-short_errors.stop()
+short_errors.install()

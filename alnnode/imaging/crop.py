@@ -1,10 +1,10 @@
-"""The two crops of the method, as pure and invertible geometry; the same code trains and serves.
+"""The two crops of the method, as pure and invertible geometry, for training and for the node.
 
 Park et al. (Curr Oncol 2024;31:2278) name the crops but give no sizes: every number in `CropSettings` is our choice.
-*FSC*, the fixed-size crop, shows a square of constant millimetres with the node in its centre, so size is kept and context varies.
-*ASC*, the adjustable-square crop, shows a square around the node's box plus a margin, resized, so shape is kept and size is lost.
-Both are turned so that the patient's front is up and the patient's right is on the left, as a reader looks at an axial slice: a prone
-or decubitus series gives the networks the same picture as a supine one.
+*FSC*, the fixed-size crop, is a square of constant millimetres centred on the node: it shows the size of the node.
+*ASC*, the adjustable-square crop, is a square around the node's box plus a margin, resized: it shows the shape of the node.
+Both have the patient's front up and the patient's right on the left, as a reader sees an axial slice: prone and decubitus series give
+the networks the same picture as supine ones.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from alnnode.imaging import window
-from alnnode.imaging.orientation import in_plane
+from alnnode.imaging.orientation import in_plane, upright_steps
+from alnnode.imaging.window import apply_window
 from alnnode.records import Crop, CropGeometry, CropPair
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True, slots=True)
 class CropSettings:
-    """How both crops are taken; stored in the bundle's manifest, so that a node crops as training did.
+    """Geometry and windows of both crops. The manifest of the bundle holds them, so that a node crops as training did.
 
     Attributes:
         pixels: side of both crops, pixels.
         fsc_mm: side of the fixed-size crop, mm.
         asc_margin: margin of the adjustable crop on each side, as a share of the box's longer side.
-        asc_min_margin_mm: and at least so many mm.
+        asc_min_margin_mm: least margin on each side, mm.
         windows: (centre, width) in HU; one channel each.
     """
 
@@ -48,27 +48,25 @@ class CropSettings:
 
 def fsc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropGeometry:
     """Return the fixed-size crop centred on the box."""
-    return _square(volume, box, slice_index, Crop.FSC, settings.fsc_mm, settings.pixels)
+    return _square(volume, (slice_index, *box.centre[1:]), Crop.FSC, settings.fsc_mm, settings.pixels)
 
 
 def asc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropGeometry:
     """Return the square around the box with its margin."""
     longer = max((box.j1 - box.j0) * volume.spacing[1], (box.i1 - box.i0) * volume.spacing[2])
     side = longer + 2 * max(settings.asc_margin * longer, settings.asc_min_margin_mm)
-    return _square(volume, box, slice_index, Crop.ASC, side, settings.pixels)
+    return _square(volume, (slice_index, *box.centre[1:]), Crop.ASC, side, settings.pixels)
 
 
-def _square(volume: Volume, box: Box, slice_index: int, kind: Crop, side_mm: float, pixels: int) -> CropGeometry:
-    _, row, column = box.centre
-    # The rows of the raster run to the patient's back and its columns to the left in a supine series; elsewhere step backwards, or across.
-    turned = in_plane(volume.affine)
-    down, right = -1.0 if turned.flip_y else 1.0, -1.0 if turned.flip_x else 1.0
-    along_rows, along_columns = (right, down) if turned.transposed else (down, right)
-    step_row = along_rows * side_mm / pixels / volume.spacing[1]
-    step_column = along_columns * side_mm / pixels / volume.spacing[2]
+def _square(volume: Volume, centre: tuple[float, float, float], kind: Crop, side_mm: float, pixels: int) -> CropGeometry:
+    """Return an upright square of ``side_mm`` around a voxel position (slice, row, column)."""
+    slice_index, row, column = centre
+    down, right = upright_steps(volume, side_mm / pixels)
+    step_row, step_column = down[0] + right[0], down[1] + right[1]  # of each pair, one is 0
     middle = (pixels - 1) / 2
     top, left = row - middle * step_row, column - middle * step_column
-    return CropGeometry(kind, slice_index, top, left, step_row, step_column, pixels, turned.transposed)
+    transposed = in_plane(volume.affine).transposed
+    return CropGeometry(kind, int(slice_index), top, left, step_row, step_column, pixels, transposed)
 
 
 def to_voxel(geometry: CropGeometry, v: float, u: float) -> tuple[float, float]:
@@ -84,10 +82,10 @@ def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float
 
 
 def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...]) -> FloatArray:
-    """Return what the network sees: shape (channels, size, size), float32, each window scaled to 0..1 in 255 steps.
+    """Return the input of a network: shape (channels, size, size), float32, each window scaled to 0..1 in 255 steps.
 
-    Linear interpolation, after a Gaussian where a crop pixel spans more than one voxel; beyond the image is air. The steps
-    let a cohort be kept as bytes and still give training exactly what the node computes.
+    The interpolation is linear, after a Gaussian filter where a crop pixel spans more than one voxel; beyond the image is air. Because
+    of the 255 steps, training can store a cohort as bytes and still use exactly the input that the node computes.
     """
     rows = geometry.top + np.arange(geometry.size) * geometry.step_row
     columns = geometry.left + np.arange(geometry.size) * geometry.step_column
@@ -96,19 +94,19 @@ def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, f
     j0, j1 = _span(rows, reach, plane.shape[0])
     i0, i1 = _span(columns, reach, plane.shape[1])
     patch = plane[j0:j1, i0:i1].astype(np.float32)
-    # Half a crop pixel is the usual width against aliasing; none when the crop enlarges.
+    # A Gaussian of half a crop pixel avoids aliasing; a crop that enlarges needs none.
     blur = tuple(0.5 * max(abs(step) - 1.0, 0.0) for step in (geometry.step_row, geometry.step_column))
     if any(blur):
         patch = ndimage.gaussian_filter(patch, blur, mode="nearest")
     grid = np.meshgrid(rows - j0, columns - i0, indexing="ij")
     hu = ndimage.map_coordinates(patch, grid, order=1, mode="constant", cval=AIR_HU, prefilter=False)
     hu = hu.T if geometry.transposed else hu
-    levels = np.stack([np.rint(window.apply(hu, centre, width) * 255) for centre, width in windows])
+    levels = np.stack([np.rint(apply_window(hu, centre, width) * 255) for centre, width in windows])
     return levels.astype(np.float32) / np.float32(255)
 
 
 def _span(positions: npt.NDArray[np.floating[Any]], reach: int, limit: int) -> tuple[int, int]:
-    """Return the part of an axis that the positions touch; never empty, so that a crop beyond the image is all air."""
+    """Return the range of an axis that the positions need; it is never empty, so that a crop beyond the image is all air."""
     low = int(np.clip(np.floor(positions.min()) - reach, 0, limit - 1))
     high = int(np.clip(np.ceil(positions.max()) + reach + 1, low + 1, limit))
     return low, high

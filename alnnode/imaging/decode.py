@@ -1,4 +1,4 @@
-"""Pixel data → Hounsfield units, by pydicom's decoders; sizes are checked before anything is allocated."""
+"""Pixel data to Hounsfield units, by pydicom's decoders. Sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTr
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decoder_panics, part10
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     Raw = npt.NDArray[np.integer]
     Hounsfield = npt.NDArray[np.int16]
 
-AIR, HIGHEST = -1024, 32767  # HU: nothing is less dense than vacuum; int16
-_TISSUE = (-900, 3000)  # HU: a padding value within would erase real voxels and is not believed
+AIR, HIGHEST = -1024, 32767  # HU: -1024 is below vacuum (-1000); 32767 is the largest int16
+_TISSUE = (-900, 3000)  # HU: a Pixel Padding Value in this range is ignored, because it would erase real voxels
 JPEG_FAMILY = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
 _UNDECODABLE = (*BAD_VALUE, RuntimeError, EOFError, OSError, struct.error, MemoryError)
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 _SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
-_NOT_SOF = frozenset({0xC4, 0xC8, 0xCC})  # DHT, JPG, DAC lie among the SOF markers
+_NOT_SOF = frozenset({0xC4, 0xC8, 0xCC})  # DHT, JPG and DAC have codes between those of the SOF markers
 _SOF_LS = 0xF7
 
 _DAMAGED = "The pixel data of an image are incomplete or damaged. Please send the series again."
@@ -41,13 +41,13 @@ def hounsfield(frames: Sequence[Frame]) -> Iterator[Hounsfield]:
     """Decode frames of one instance.
 
     Args:
-        frames: all of the same file; frames of several instances are decoded by several calls (threads may share the work).
+        frames: of one file; several threads may decode different files in parallel.
 
     Yields:
-        HU of each, in order: int16 (rows, columns), from -1024 to 32767; padding is air.
+        HU of each frame, in order: int16 (rows, columns), from -1024 to 32767; padding becomes air.
 
     Raises:
-        NotAnalysable: the pixel data are missing, short, damaged or in a transfer syntax without decoder.
+        NotAnalysable: the pixel data are missing, short, damaged, or in a transfer syntax without decoder.
     """
     dataset = part10.read(frames[0].path, pixels=True)
     yield from hounsfield_of(dataset, frames)
@@ -68,10 +68,10 @@ def hounsfield_of(dataset: FileDataset, frames: Sequence[Frame]) -> Iterator[Hou
 
 
 def stored_values(dataset: FileDataset, indices: Iterable[int]) -> Iterator[Raw]:
-    """Decode frames, by their indices from 0, to stored values (PS3.3 C.11.1.1): what the modality LUT is applied to.
+    """Decode frames, by their indices from 0, to stored values, the input of the modality LUT (PS3.3 C.11.1.1).
 
     Raises:
-        RuntimeError, and what pydicom raises: the pixel data are damaged. Ask `check_pixel_data` first.
+        RuntimeError, and the exceptions of pydicom: the pixel data are damaged. Call `check_pixel_data` first.
     """
     native_shift = _misplaced_bits(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -88,14 +88,14 @@ def stored_values(dataset: FileDataset, indices: Iterable[int]) -> Iterator[Raw]
 
 
 class Size(NamedTuple):
-    """Of one frame, as the header gives it."""
+    """Size of one frame in the header."""
 
     rows: int
     columns: int
 
 
 def check_pixel_data(dataset: FileDataset, frame: Size) -> None:
-    """Compare the pixel data with the header before a decoder believes either.
+    """Compare the pixel data with the header before a decoder uses them.
 
     Raises:
         NotAnalysable: they are missing, too short, or describe another image size than the header.
@@ -126,14 +126,14 @@ def _has_decoder(syntax: str) -> bool:
 
 
 def _plugin(syntax: str) -> str:
-    """Return pydicom's name of the decoder to use, empty for its own choice."""
-    # CharLS needs a third of libjpeg's time (27 against 76 ms for 512 x 512 on one busy core).
+    """Return the name of the pydicom decoding plugin; empty: pydicom chooses."""
+    # CharLS takes a third of the time of libjpeg (27 against 76 ms for 512 x 512 on one busy core).
     return "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
 
 
 def _check_codestream(codestream: bytes, syntax: str, frame: Size) -> None:
     if syntax == RLELossless:
-        # PackBits makes at most 128 bytes of 2: the input's own length bounds the output.
+        # PackBits expands 2 bytes to at most 128, so that the length of the input bounds the output.
         return
     if syntax in JPEG_FAMILY:
         if codestream_size(codestream) != (frame.rows, frame.columns):
@@ -176,7 +176,7 @@ def _misplaced_bits(dataset: FileDataset) -> tuple[int, int] | None:
 
 
 def _padding(dataset: FileDataset) -> tuple[int, int] | None:
-    """Return the stored values (first, last) that stand for "no pixel" (PS3.3 C.7.5.1.1.2)."""
+    """Return the range (first, last) of stored values that are padding (PS3.3 C.7.5.1.1.2); None without a valid one."""
     try:
         first = int(dataset["PixelPaddingValue"].value)
         last = int(dataset["PixelPaddingRangeLimit"].value) if "PixelPaddingRangeLimit" in dataset else first
@@ -191,7 +191,7 @@ def _rescale(raw: Raw, frame: Frame, padding: tuple[int, int] | None) -> Hounsfi
     np.clip(hu, AIR, HIGHEST, out=hu)
     result = hu.astype(np.int16)
     if padding is not None:
-        # An unsigned value may be written where the pixels are signed, and the other way round: compare bits.
+        # The padding value may be written as unsigned for signed pixels, and vice versa, so its bits are compared.
         first, last = (int(np.array(value, dtype=np.int64).astype(raw.dtype)) for value in padding)
         ends = [value * frame.slope + frame.intercept for value in (first, last)]
         if max(ends) <= _TISSUE[0] or min(ends) >= _TISSUE[1]:

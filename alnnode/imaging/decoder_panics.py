@@ -1,4 +1,4 @@
-"""Decoders written in Rust (RLE, by way of pylibjpeg-rle) may panic over damaged input."""
+"""Panics of decoders written in Rust (pylibjpeg-rle) on damaged input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Make a RuntimeError of a panic: it comes as a BaseException, which nobody who guards against bad input would catch."""
+    """Raise a RuntimeError in place of a panic, which is a BaseException and would pass every handler for damaged input."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # its class is in no module that could be imported
+        if type(error).__name__ != "PanicException":  # its class cannot be imported
             raise
         raise RuntimeError("a decoder gave up") from None

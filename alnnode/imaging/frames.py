@@ -1,4 +1,4 @@
-"""CT headers → frames: what each image says of itself, checked before any pixel is touched.
+"""The frames of CT images: their geometry and rescaling from the header, checked before any pixel is decoded.
 
 Covers CT Image Storage (PS3.3 A.3) and the multi-frame Enhanced and Legacy Converted Enhanced CT Image Storage
 (PS3.3 A.38, A.70), whose geometry lies in functional groups (PS3.3 C.7.6.16).
@@ -7,15 +7,14 @@ Covers CT Image Storage (PS3.3 A.3) and the multi-frame Enhanced and Legacy Conv
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from alnnode.errors import NotAnalysable
+from alnnode.imaging.attribute_values import BAD_VALUE, text, value_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,19 +24,6 @@ if TYPE_CHECKING:
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 MIN_MATRIX, MAX_MATRIX = 64, 2048  # Rows and Columns of a CT slice
 MAX_FRAMES = 5000
-BAD_VALUE = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-# What pydicom raises for a malformed element. Such errors quote the value, which may be patient data: always "from None".
 PROJECTIONS = frozenset({"MIP", "MINIP", "MINMIP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "SSD"})
 
 Vector = tuple[float, ...]
@@ -49,14 +35,14 @@ class Frame:
 
     Attributes:
         number: 1-based frame number; None in a single-frame instance.
-        image_number: Instance Number, or ``number``; for people, never for sorting.
+        image_number: Instance Number, or ``number``: shown to readers, never used for sorting.
         position: Image Position (Patient), mm.
         orientation: Image Orientation (Patient), direction cosines of a row, then of a column.
         pixel_spacing: (row, column) distances, mm.
         thickness: nominal, mm.
         frame_of_reference: its UID; empty when absent.
         lossy: whether it was ever compressed with loss (PS3.3 C.7.6.1.1.5).
-        acquisition: attributes that tell phases, energies and reconstructions apart, by keyword.
+        acquisition: attributes that differ between phases, energies and reconstructions, by keyword.
     """
 
     path: Path
@@ -81,7 +67,7 @@ def image_type(groups: tuple[Dataset, ...]) -> tuple[str, ...]:
     """Return the values of Image Type or Frame Type, upper case; empty when there is none."""
     for group in groups:
         for keyword in ("FrameType", "ImageType"):
-            value = _get(group, keyword)
+            value = value_of(group, keyword)
             if value:
                 values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
                 return tuple(str(v).strip().upper() for v in values)
@@ -89,17 +75,17 @@ def image_type(groups: tuple[Dataset, ...]) -> tuple[str, ...]:
 
 
 def read_frames(dataset: Dataset, path: Path) -> tuple[list[Frame], int]:
-    """Describe the slices in one instance.
+    """Return the frames of one instance.
 
     Args:
         dataset: an instance of a SOP class in `CT_STORAGE`, pixel data not needed.
-        path: where it lies.
+        path: of its file.
 
     Returns:
-        The frames, and how many localizers were left out.
+        The frames, and the number of localizers that were left out.
 
     Raises:
-        NotAnalysable: an attribute that the analysis needs is missing or absurd.
+        NotAnalysable: an attribute that the analysis needs is missing or out of range.
     """
     _check_pixel_module(dataset)
     if text(dataset, "SOPClassUID") == CTImageStorage:
@@ -154,7 +140,7 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         thickness=_thickness(groups),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
         lossy=_text((dataset,), "LossyImageCompression") == "01",
-        acquisition=tuple((keyword, _text(groups, keyword)) for keyword in _TOLD_APART),
+        acquisition=tuple((keyword, _text(groups, keyword)) for keyword in _ACQUISITION),
     )
 
 
@@ -165,8 +151,8 @@ def _integer(value: str) -> int | None:
         return None
 
 
-# What differs between two slices at one place, in the order in which it explains most.
-_TOLD_APART = {
+# Attributes that may differ between two images of one position, the most telling first, and how reasons name the difference.
+_ACQUISITION = {
     "KVP": "tube voltages (dual energy)",
     "NominalPercentageOfCardiacPhase": "cardiac phases",
     "TemporalPositionIndex": "time points",
@@ -182,15 +168,19 @@ _TOLD_APART = {
 
 
 def difference(one: Frame, other: Frame) -> str:
-    """Name what tells two images of one place apart, for a reason that a person reads; empty when nothing does."""
+    """Return how two images of one position differ, for the reason in a report; empty when no attribute differs."""
     for (keyword, a), (_, b) in zip(one.acquisition, other.acquisition, strict=True):
         if a != b:
-            return _TOLD_APART[keyword]
+            return _ACQUISITION[keyword]
     return ""
 
 
 def _check_pixel_module(dataset: Dataset) -> None:
-    """Refuse what the decoder could not hold or would misread (PS3.3 C.7.6.3)."""
+    """Reject images that the decoder could not hold in memory or would misread (PS3.3 C.7.6.3).
+
+    Raises:
+        NotAnalysable: rows, columns, samples or bits are missing or out of range.
+    """
     names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
     try:
         rows, columns, allocated, stored, high, _ = (int(dataset[name].value) for name in names)
@@ -213,7 +203,7 @@ _NO_FRAME_GEOMETRY = "A multi-frame image lacks the geometry of its frames. Plea
 
 
 def _functional_groups(dataset: Dataset) -> list[tuple[Dataset, ...]]:
-    """Return for each frame the data sets to look into, nearest first: per-frame, shared, top level."""
+    """Return, for each frame, the data sets that may hold its attributes, in order: per-frame, shared, top level (PS3.3 C.7.6.16)."""
     try:
         count = int(dataset.NumberOfFrames)
         per_frame = list(dataset.PerFrameFunctionalGroupsSequence)
@@ -236,24 +226,11 @@ def _flat(item: Dataset) -> tuple[Dataset, ...]:
     return tuple(element.value[0] for element in item if element.VR == "SQ" and element.value)
 
 
-def text(dataset: Dataset, keyword: str) -> str:
-    """Return the value of an attribute as text; empty when it is absent or malformed."""
-    value = _get(dataset, keyword)
-    return "" if value is None else str(value)
-
-
-def _get(dataset: Dataset, keyword: str) -> object:
-    try:
-        return getattr(dataset, keyword, None)
-    except BAD_VALUE:
-        return None
-
-
 def _text(groups: tuple[Dataset, ...], keyword: str) -> str:
     if keyword == "ImageType":
         return "\\".join(image_type(groups))
     for group in groups:
-        value = _get(group, keyword)
+        value = value_of(group, keyword)
         if value not in (None, ""):
             return str(value)
     return ""

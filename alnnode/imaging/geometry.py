@@ -1,7 +1,7 @@
-"""Frames → one regular stack: sorted by place, checked for gaps, doubles and mixtures.
+"""The frames of a series as one regular stack: sorted by position, checked for gaps, duplicates and mixtures.
 
-Order and place come from Image Position (Patient) alone (PS3.3 C.7.6.2.1.1), projected on the normal of the slices:
-Instance Number and Slice Location are free to lie.
+Order and position come from Image Position (Patient) alone (PS3.3 C.7.6.2.1.1), projected on the normal of the slices. Instance Number
+and Slice Location are not used: they need not agree with the geometry.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MIN_SLICES = 5
 MAX_OBLIQUE = 30.0  # degrees between the slice normal and the body axis
-MAX_TILT = 30.0  # degrees between the slice normal and the way of the table
+MAX_TILT = 30.0  # degrees between the slice normal and the direction of table travel
 SAME_PLACE = 0.01  # mm
-MAX_SHIFT = 1.0  # mm that a slice may lie beside the line through all of them
+MAX_SHIFT = 1.0  # mm, largest distance of a slice from the line through all slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Stack:
     """A regular stack of slices.
 
     Attributes:
-        places: for each slice, from the feet to the head, the frames that show it; more than one are claimed doubles.
+        places: for each slice, from the feet to the head, the frames at its position; more than one may be duplicates.
         affine: 4x4, (k, j, i, 1) to patient mm.
         spacing: (slice, row, column), mm; the slice distance along the normal.
         notes: as in `alnnode.records.Volume`.
@@ -55,7 +55,7 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
         max_spacing_mm: largest distance of neighbouring slices.
 
     Raises:
-        NotAnalysable: they are no regular axial stack that is fine enough.
+        NotAnalysable: they are not a regular axial stack with small enough distances.
     """
     axial = [frame for frame in frames if _oblique(frame) <= MAX_OBLIQUE]
     notes = [f"{_count(len(frames) - len(axial), 'non-axial image')} left out"] if len(axial) < len(frames) else []
@@ -65,7 +65,7 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
         )
     _check_uniform(axial)
     normal = _normal(axial[0])
-    # De-identification is seen to give each slice a frame of reference of its own; the places still tell a true story.
+    # Some de-identification tools give every image its own Frame of Reference UID. Positions are then assumed comparable.
     if len(axial) > 1 and axial[0].frame_of_reference != axial[1].frame_of_reference:
         notes.append("every image names its own frame of reference")
     places = _places(axial, normal)
@@ -96,7 +96,7 @@ def _count(number: int, thing: str) -> str:
 
 
 def _normal(frame: Frame) -> Array:
-    """Unit normal of the slice, towards the head."""
+    """Return the unit normal of a slice, towards the head."""
     normal = np.cross(frame.orientation[:3], frame.orientation[3:]).astype(np.float64)
     normal /= np.linalg.norm(normal)
     return normal if normal[2] >= 0 else -normal
@@ -107,7 +107,11 @@ def _oblique(frame: Frame) -> float:
 
 
 def _check_uniform(frames: Sequence[Frame]) -> None:
-    """Tell mixtures apart: each has its own reason."""
+    """Check that the frames have one size, frame of reference, pixel spacing and orientation.
+
+    Raises:
+        NotAnalysable: they differ.
+    """
     if len({(frame.rows, frame.columns) for frame in frames}) > 1:
         raise NotAnalysable(
             "The series mixes images of different size (rows x columns). Please send one reconstruction per series."
@@ -118,10 +122,10 @@ def _check_uniform(frames: Sequence[Frame]) -> None:
             "Please send one reconstruction per series."
         )
     spacing = np.array([frame.pixel_spacing for frame in frames])
-    if np.ptp(spacing, axis=0).max() > 0.001:  # rounding stays below: the whole matrix moves by half a pixel at most
+    if np.ptp(spacing, axis=0).max() > 0.001:  # more than rounding, which moves the edge of the matrix by half a pixel at most
         raise NotAnalysable("The series mixes images of different pixel spacings. Please send one reconstruction per series.")
     first = np.array(frames[0].orientation)
-    # 0.01 is half a degree: more than rounding, less than any second orientation.
+    # 0.01 is half a degree: more than rounding, less than the difference of two orientations.
     if any(np.abs(np.array(frame.orientation) - first).max() > 0.01 for frame in frames):
         raise NotAnalysable("The series mixes slices of different orientations. Please send one reconstruction per series.")
 
@@ -142,10 +146,14 @@ def _places(frames: Sequence[Frame], normal: Array) -> list[tuple[Frame, ...]]:
 
 
 def _check_distances(along: Array, positions: Array, max_spacing_mm: float) -> float:
-    """Return the distance of neighbouring slices, or say where it is broken."""
+    """Return the distance of neighbouring slices, mm.
+
+    Raises:
+        NotAnalysable: slices are missing, or the distances are uneven, too large or too small.
+    """
     gaps = np.diff(along)
     distance = float(np.median(gaps))
-    # Headers round positions, often to 0.1 mm: 0.625 mm apart reads 0.6, 0.7, 0.6.
+    # Headers often round positions to 0.1 mm: slices 0.625 mm apart have distances of 0.6, 0.7, 0.6.
     tolerance = max(0.11, 0.1 * distance)
     wide = np.flatnonzero(gaps > distance + tolerance)
     lost = np.rint(gaps[wide] / distance).astype(int) - 1
@@ -173,7 +181,7 @@ def _check_distances(along: Array, positions: Array, max_spacing_mm: float) -> f
 
 
 def _line(positions: Array) -> tuple[Array, Array]:
-    """Least-squares (step, origin) of positions = origin + k * step."""
+    """Return the least-squares (step, origin) of positions = origin + k * step."""
     index = np.arange(len(positions), dtype=np.float64)
     centred = index - index.mean()
     mean = positions.mean(axis=0)
@@ -207,6 +215,6 @@ def _tilt_notes(step: Array, normal: Array) -> list[str]:
 
 
 def thickness(frames: Sequence[Frame]) -> float | None:
-    """Return the slice thickness that most frames name, mm."""
+    """Return the most frequent Slice Thickness, mm; None when no frame has one."""
     named = Counter(frame.thickness for frame in frames if frame.thickness is not None)
     return named.most_common(1)[0][0] if named else None

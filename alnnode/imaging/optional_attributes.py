@@ -1,4 +1,4 @@
-"""Optional attributes of a source: one reading for all of them, finite and bounded. What cannot be used is absent, and a remark names it."""
+"""Optional attributes of a source: finite and bounded. Unusable values are left out, and a remark names the attributes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from pydicom.datadict import dictionary_description, dictionary_VM
 from pydicom.multival import MultiValue
 
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pydicom import DataElement, Dataset
 
-MAX_DEPTH = 16  # sequences inside each other; the attributes that reports copy need three
-MAX_TEXT = 10_240  # characters, as the VR LT allows (PS3.5 Table 6.2-1)
-NAMED = 5  # attributes in a remark
+MAX_DEPTH = 16  # nested sequences; the attributes that reports copy need three
+MAX_TEXT = 10_240  # characters: the limit of VR LT (PS3.5 Table 6.2-1)
+NAMED = 5  # attributes that a remark lists
 _MAX_INTEGER = 1 << 31  # IS (PS3.5 Table 6.2-1)
 _NUMERIC = frozenset({"DS", "FD", "FL", "IS"})
 _LENGTHS = frozenset({"SliceThickness", "SpacingBetweenSlices"})  # mm: positive, below a metre
@@ -25,12 +25,12 @@ _UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 
 
 def usable(element: DataElement) -> bool:
-    """Whether a result can hold the value of an attribute, and every value in it where it is a sequence."""
+    """Return whether a result can hold the value of an attribute, and of all attributes within a sequence."""
     return _usable(element, 0)
 
 
 def remark(tags: Iterable[int]) -> str:
-    """Say which attributes were left out; their values are patient data and are not quoted."""
+    """Return a remark that names the attributes that were left out. Their values are patient data and are not quoted."""
     names = [_name(tag) for tag in sorted(tags)]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"values in the image header that cannot be used were left out: {', '.join(names[:NAMED])}{more}"
@@ -60,7 +60,7 @@ def _all_usable(item: Dataset, depth: int) -> bool:
 
 
 def _fits(element: DataElement, count: int) -> bool:
-    """Whether there are not several values where PS3.6 allows one."""
+    """Return whether an element has no more than one value where PS3.6 allows one."""
     try:
         return count < 2 or dictionary_VM(element.tag) != "1"
     except KeyError:

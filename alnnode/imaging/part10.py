@@ -1,4 +1,4 @@
-"""Part 10 files, opened as if a stranger had written them (PS3.10 section 7)."""
+"""Part 10 files of unknown origin (PS3.10 section 7)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import optional_attributes
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MAX_INFLATED = 1 << 30  # bytes of a deflated data set; a few kilobytes can inflate to terabytes
+MAX_INFLATED = 1 << 30  # bytes of a data set after inflating; a few kilobytes can inflate to terabytes
 _PART10_START = 128 + 4 + 12  # preamble, "DICM", the element File Meta Information Group Length
 _CHUNK = 1 << 20
 _BROKEN = (*BAD_VALUE, InvalidDicomError, zlib.error, RecursionError, MemoryError)
@@ -33,10 +33,10 @@ def read(path: Path, *, pixels: bool, tags: Sequence[str] | None = None) -> File
     Args:
         path: the file.
         pixels: read the pixel data too (as bytes, not decoded).
-        tags: keywords of the attributes wanted; None reads all.
+        tags: keywords of the attributes to read; None: all.
 
     Raises:
-        NotAnalysable: it is no readable Part 10 file, or inflates beyond all measure.
+        NotAnalysable: it is not a readable Part 10 file, or inflates to more than `MAX_INFLATED`.
     """
     try:
         meta = read_file_meta_info(path)
@@ -51,10 +51,10 @@ def read(path: Path, *, pixels: bool, tags: Sequence[str] | None = None) -> File
 
 
 def header_of(dataset: Dataset) -> tuple[Dataset, list[int]]:
-    """Copy what result objects need of an instance: no pixels, nothing private, nothing bulky.
+    """Return the attributes of an instance without pixel data, private attributes and large values.
 
     Returns:
-        The copy, and the tags of elements whose values cannot be used: they are left out rather than handed on.
+        The attributes, and the tags of elements that were left out because their values are unusable.
     """
     header, left_out = Dataset(), []
     for tag in dataset.keys():  # noqa: SIM118 - iterating the data set itself would stop at the first malformed element

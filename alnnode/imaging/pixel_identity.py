@@ -1,7 +1,7 @@
-"""Whether two objects under one SOP Instance UID are the same image in two encodings.
+"""Comparison of two objects with one SOP Instance UID: are they the same image in two transfer syntaxes?
 
-A PACS may send an image in another transfer syntax than the scanner did. That is no other object: its pixels, once decoded, and what says whose they
-are and where they lie, are equal. Descriptions that a PACS corrects or adds do not make another image.
+A PACS may send an image in another transfer syntax than the scanner did. It is the same image when the decoded pixels, the identity and the
+geometry are equal. Descriptions that a PACS corrects or adds do not matter.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pydicom import Dataset
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, part10
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom import FileDataset
 
-MAX_BYTES = 256 << 20  # of either file: larger ones are not compared
+MAX_BYTES = 256 << 20  # of a file: larger ones are not compared
 MAX_PIXELS = 1 << 26  # of a frame
 WHO = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "PatientName", "PatientID",
@@ -31,16 +31,16 @@ WHERE = (
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "PixelPaddingValue", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-ENCODING = frozenset({"SpecificCharacterSet"})  # and group 0002; values are compared as decoded
+ENCODING = frozenset({"SpecificCharacterSet"})  # ignored, as is group 0002: values are compared after decoding
 
 
 def same(first: Path, second: Path) -> bool:
-    """Return whether two Part 10 files hold the same image, or where there are no pixels the same document.
+    """Return whether two Part 10 files hold the same image, or, without pixel data, the same document.
 
-    Files that cannot be read, or are too large to be compared, are not the same.
+    Files that cannot be read, or that are too large to be compared, count as different.
 
     Raises:
-        OSError: one is not there, or the disk does not do its part.
+        OSError: a file is missing, or the disk fails.
     """
     if max(first.stat().st_size, second.stat().st_size) > MAX_BYTES:
         return False
@@ -48,15 +48,17 @@ def same(first: Path, second: Path) -> bool:
         one, other = (part10.read(path, pixels=True) for path in (first, second))
         if "PixelData" not in one and "PixelData" not in other:
             return _document(one) == _document(other)
-        return all(_spelt(one, keyword) == _spelt(other, keyword) for keyword in (*WHO, *WHERE)) and _pixels_equal(one, other)
+        return all(
+            _without_padding(one, keyword) == _without_padding(other, keyword) for keyword in (*WHO, *WHERE)
+        ) and _pixels_equal(one, other)
     except (*BAD_VALUE, NotAnalysable, RuntimeError, MemoryError) as error:
         if isinstance(error, OSError):
             raise
         return False
 
 
-def _spelt(dataset: Dataset, keyword: str) -> object:
-    """Return a value as two encodings of it agree on: without padding; None where it is absent or empty."""
+def _without_padding(dataset: Dataset, keyword: str) -> object:
+    """Return a value without padding, which depends on the encoding; None when it is absent or empty."""
     value = dataset.get(keyword)
     if isinstance(value, str) or type(value).__name__ == "PersonName":
         return str(value).rstrip(" \0^=") or None
@@ -64,7 +66,7 @@ def _spelt(dataset: Dataset, keyword: str) -> object:
 
 
 def _document(dataset: FileDataset) -> Dataset:
-    """Return what is said in an object without pixels: everything public, as an Implicit VR encoding keeps it, too."""
+    """Return the public attributes of an object without pixel data."""
     dataset.remove_private_tags()
     for keyword in ENCODING & set(dataset.dir()):
         del dataset[keyword]

@@ -1,4 +1,4 @@
-"""What objects refer to: read alike by the room that receives and by the one that locates."""
+"""References of objects to series, for the listener and for the reader's marks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.sequence import Sequence as Items
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_ITEMS = 20_000  # of one sequence
-# The sequences at the top of a data set that `referenced_series` looks into.
+# The top-level sequences that `referenced_series` reads.
 REFERENCES = (
     "ReferencedSeriesSequence",
     "CurrentRequestedProcedureEvidenceSequence",
@@ -37,7 +37,7 @@ def children(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
 
 
 def referenced_series(dataset: Dataset) -> tuple[str, ...]:
-    """Return the series that an object says it refers to, in whichever way its kind says it.
+    """Return the Series Instance UIDs that an object refers to.
 
     PS3.3 C.12.4 (Common Instance Reference), C.11.11 (Presentation State), C.17.2 (SR Document), C.8.8.5 (Structure Set).
     """

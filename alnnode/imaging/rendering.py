@@ -1,4 +1,4 @@
-"""Stored images as pictures for people: the grey and colour pipeline of PS3.4 section N.2, to 8 bits."""
+"""Rendered frames of stored images: the grayscale and colour transformations of PS3.4 section N.2, to 8 bits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 from pydicom.pixels.processing import apply_color_lut
 
-from alnnode.imaging.frames import BAD_VALUE
+from alnnode.imaging.attribute_values import BAD_VALUE
 from alnnode.imaging.stored_image import DamagedImageError
+from alnnode.imaging.window import VoiLutFunction, apply_window
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,31 +23,28 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[Any]
     Floats = npt.NDArray[np.float32]
 
-FUNCTIONS = ("linear", "linear-exact", "sigmoid")  # PS3.18 section 8.3.5.1.4
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Centre and width in units of the rescaled values."""
+    """A window: centre and width in units of the rescaled values, and the VOI LUT Function."""
 
     centre: float
     width: float
-    function: str = "linear"
-
-    def apply(self, values: Floats) -> Floats:
-        """Map to 0..1 (PS3.3 section C.11.2.1.2 and C.11.2.1.3)."""
-        if self.function == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - self.centre) / self.width, -60, 60))), np.float32)
-        centre, width = self.centre, self.width
-        if self.function == "linear":
-            centre, width = centre - 0.5, max(width - 1, 1e-6)
-        return np.asarray(np.clip((values - centre) / width + 0.5, 0, 1), np.float32)
+    function: VoiLutFunction = VoiLutFunction.LINEAR
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """How a frame is to be shown. ``viewport`` is width and height that it has to fit in; ``region`` left, top, width, height."""
+    """How a frame is rendered (PS3.18 section 8.3.5.1).
+
+    Attributes:
+        window: None: that of the image.
+        viewport: (width, height), pixels, that the picture fits into.
+        region: (left, top, width, height) of the source, pixels.
+        quality: of JPEG, 1 to 100.
+    """
 
     window: Window | None = None
     viewport: tuple[int, int] | None = None
@@ -84,7 +82,8 @@ def _eight_bits(image: StoredImage, number: int, window: Window | None) -> npt.N
             return np.asarray(pixels >> shift, np.uint8)
         groups = _groups(header, number)
         values = _rescaled(pixels, groups)
-        grey = (window or _window(values, groups, floats=image.keyword != "PixelData")).apply(values)
+        shown = window or _window_of(values, groups, floats=image.keyword != "PixelData")
+        grey = apply_window(values, shown.centre, shown.width, shown.function)
     except BAD_VALUE:
         raise DamagedImageError from None
     if str(header.get("PhotometricInterpretation", "")) == "MONOCHROME1":
@@ -93,7 +92,7 @@ def _eight_bits(image: StoredImage, number: int, window: Window | None) -> npt.N
 
 
 def _groups(header: Dataset, number: int) -> list[Dataset]:
-    """Return where attributes of a frame are looked for, the nearest first (PS3.3 section C.7.6.16)."""
+    """Return the data sets that may hold attributes of a frame, in the order of precedence (PS3.3 section C.7.6.16)."""
     per_frame = list(header.get("PerFrameFunctionalGroupsSequence") or [])
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])
     items = [*per_frame[number - 1 : number], *shared[:1]]
@@ -113,10 +112,10 @@ def _rescaled(pixels: Pixels, groups: list[Dataset]) -> Floats:
     return np.asarray(pixels, np.float32) * np.float32(1 if slope is None else slope) + np.float32(intercept or 0)
 
 
-def _window(values: Floats, groups: list[Dataset], *, floats: bool) -> Window:
+def _window_of(values: Floats, groups: list[Dataset], *, floats: bool) -> Window:
     centre, width = _first(groups, "WindowCenter"), _first(groups, "WindowWidth")
     if centre is not None and width is not None and width > 0 and not floats:
-        return Window(centre, width)
+        return Window(centre, max(width, 1.0))
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return Window((low + high) / 2, max(high - low, 1e-6), "linear-exact")
+    return Window((low + high) / 2, max(high - low, 1e-6), VoiLutFunction.LINEAR_EXACT)

@@ -1,4 +1,4 @@
-"""A CT series as Part 10 files → `Volume`: Hounsfield units on one regular grid in patient coordinates."""
+"""A CT series: its Part 10 files to a `Volume`, Hounsfield units on one regular grid in patient coordinates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, geometry, optional_attributes, part10
-from alnnode.imaging.frames import CT_STORAGE, difference, read_frames, text
+from alnnode.imaging.attribute_values import text
+from alnnode.imaging.frames import CT_STORAGE, difference, read_frames
 from alnnode.records import SliceRef, Volume
 
 if TYPE_CHECKING:
@@ -37,15 +38,15 @@ _FRAMES_PER_TASK = 16
 def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
     """Read the instances of one CT series.
 
-    Slices are ordered and placed by Image Position (Patient) alone (PS3.3 C.7.6.2.1.1); the pixel raster stays the source's own,
-    so whatever the patient's position, ``affine`` says where left is. The result does not depend on the order of ``paths``.
+    Slices are ordered and placed by Image Position (Patient) alone (PS3.3 C.7.6.2.1.1). The pixel raster of the source is kept; ``affine``
+    maps it to patient coordinates, whatever the patient's position. The result does not depend on the order of ``paths``.
 
     Args:
         paths: Part 10 files, single-frame CT or multi-frame Enhanced CT, of one series.
         max_spacing_mm: largest slice distance that is accepted, mm.
 
     Raises:
-        NotAnalysable: the series is no complete, regular, axial CT volume; the reason says what a radiographer can do.
+        NotAnalysable: the series is not a complete, regular, axial CT volume; the reason tells a radiographer what to send.
     """
     with disable_value_validation():
         frames, notes = _read_headers(paths)
@@ -54,9 +55,9 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         if len(shown) * shown[0].rows * shown[0].columns > MAX_VOXELS:
             raise NotAnalysable(f"The series is too large: {len(shown)} slices of {shown[0].rows} x {shown[0].columns} pixels.")
         voxels = _decode(shown)
-        dropped = _drop_doubles(stack, voxels)
+        dropped = _count_duplicates(stack, voxels)
         header, left_out = part10.header_of(part10.read(shown[0].path, pixels=False))
-        _tell_loss(header, shown)
+        _add_lossy_compression(header, shown)
     if left_out:
         notes.append(optional_attributes.remark(left_out))
     if dropped:
@@ -74,8 +75,8 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
     )
 
 
-def _tell_loss(header: Dataset, shown: Sequence[Frame]) -> None:
-    """Let the header say that images were compressed with loss where any was (PS3.3 C.7.6.1.1.5), not only the first."""
+def _add_lossy_compression(header: Dataset, shown: Sequence[Frame]) -> None:
+    """Add the lossy compression of any image of the series to the header (PS3.3 C.7.6.1.1.5)."""
     lossy = next((frame for frame in shown if frame.lossy), None)
     if lossy is None or text(header, "LossyImageCompression") == "01":
         return
@@ -110,10 +111,10 @@ def read_header(paths: Sequence[Path]) -> Dataset:
 def candidate_series(folder: Path) -> dict[str, list[Path]]:
     """Group the CT images below a folder by Series Instance UID, without decoding pixels.
 
-    Everything else (other files, DICOMDIR, hidden files and folders, objects that are no CT image) is passed over.
+    Other files, DICOMDIR, hidden files and folders, and objects that are not CT images are ignored.
 
     Returns:
-        UID → files; both in a fixed order.
+        The files by UID; both in a fixed order.
     """
     found: dict[str, list[Path]] = {}
     with disable_value_validation():
@@ -129,17 +130,17 @@ def candidate_series(folder: Path) -> dict[str, list[Path]]:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder in a fixed order; hidden ones are passed over."""
+    """Yield every file below a folder in a fixed order, without hidden files and folders."""
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(where, name)
-            if not name.startswith(".") and path.is_file():  # a named pipe would block for ever
+            if not name.startswith(".") and path.is_file():  # a named pipe would block forever
                 yield path
 
 
 def _read_headers(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
-    """Return the frames of all CT images, and notes on what was left out."""
+    """Return the frames of all CT images, and notes on images that were left out."""
     frames: list[Frame] = []
     series: set[str] = set()
     localizers = others = 0
@@ -166,7 +167,7 @@ def _read_headers(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
 
 
 def _decode(shown: Sequence[Frame]) -> Hounsfield:
-    """Decode one frame per slice; most decoders let go of the interpreter lock, so threads share the work."""
+    """Decode one frame per slice, in threads: most decoders release the global interpreter lock."""
     voxels = np.empty((len(shown), shown[0].rows, shown[0].columns), dtype=np.int16)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         jobs = [threads.submit(_decode_task, task, voxels) for task in _tasks(shown)]
@@ -193,17 +194,17 @@ def _decode_task(task: Task, voxels: Hounsfield) -> None:
         voxels[k] = hu
 
 
-def _drop_doubles(stack: Stack, voxels: Hounsfield) -> int:
-    """Return how many frames repeat another one exactly.
+def _count_duplicates(stack: Stack, voxels: Hounsfield) -> int:
+    """Return the number of frames that are exact duplicates.
 
     Raises:
-        NotAnalysable: two images of one place differ: phases, energies or reconstructions in one series.
+        NotAnalysable: two images of one position differ: the series mixes phases, energies or reconstructions.
     """
     dropped = 0
-    for k, (first, *doubles) in enumerate(stack.places):
-        for double in doubles:
-            if not np.array_equal(next(decode.hounsfield([double])), voxels[k]):
-                what = difference(first, double)
+    for k, (first, *duplicates) in enumerate(stack.places):
+        for duplicate in duplicates:
+            if not np.array_equal(next(decode.hounsfield([duplicate])), voxels[k]):
+                what = difference(first, duplicate)
                 raise NotAnalysable(
                     f"The series shows the same places twice with different images"
                     f"{f': it mixes {what}' if what else ''}. Please send one reconstruction per series."

@@ -1,7 +1,7 @@
-"""pydicom's errors about nested sequences, made as short as other errors.
+"""A bound on the length of pydicom's error messages about nested sequences.
 
-When an element cannot be written, pydicom 3.0 adds the text of the error and the whole traceback at every level of the sequences around it. The
-text grows by a factor of 2.6 with each level: an object of 400 bytes with 12 levels took 1.2 GB and 5 s, one with 16 levels all memory.
+When an element cannot be written, pydicom 3.0 adds the message and the whole traceback at every level of nesting. The message grows by a
+factor of 2.6 with each level: an object of 400 bytes with 12 levels took 1.2 GB and 5 s; one with 16 levels took all memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
 
-def _unquoted(_tag: BaseTag) -> AbstractContextManager[None]:
+def _unchanged(_tag: BaseTag) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def stop() -> None:
-    """Let errors pass through as they are; `tests/unit/imaging/test_optional_attributes.py` fails when a new pydicom moves what this replaces."""
+def install() -> None:
+    """Replace the functions of pydicom that add to messages; test_optional_attributes.py fails when a new pydicom moves them."""
     for module in (dataset, filewriter):
         assert hasattr(module, "tag_in_exception")
-        module.tag_in_exception = _unquoted  # type: ignore[attr-defined]  # a module has what it imports
+        module.tag_in_exception = _unchanged  # type: ignore[attr-defined]  # a module has what it imports

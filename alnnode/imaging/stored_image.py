@@ -1,4 +1,4 @@
-"""Frames of any stored image, as they lie in its file or decoded, without reading the others."""
+"""Single frames of any stored image, encoded or decoded, without reading the other frames."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pydicom.uid import (
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decoder_panics
+from alnnode.imaging.attribute_values import BAD_VALUE
 from alnnode.imaging.decode import JPEG_FAMILY, codestream_size
-from alnnode.imaging.frames import BAD_VALUE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 PIXEL_TAGS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 MAX_FRAME = 1 << 28  # bytes of a decoded frame
-MAX_IMAGE = 1 << 31  # bytes of all frames, where they are decoded at once
-PACKBITS = 64  # times its size that a run of RLE can become (PS3.5 Annex G)
+MAX_IMAGE = 1 << 31  # bytes of all frames that are decoded together
+PACKBITS = 64  # largest expansion of RLE (PS3.5 Annex G)
 _UNDECODABLE = (*BAD_VALUE, InvalidDicomError, RuntimeError, MemoryError, RecursionError, zlib.error)
 _UNDEFINED = 0xFFFFFFFF
 
@@ -47,18 +47,18 @@ class NoSuchFrameError(Exception):
 
 
 class DamagedImageError(Exception):
-    """The pixel data cannot be read or decoded. Says nothing of the values."""
+    """The pixel data cannot be read or decoded. The error quotes no values."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image with the place of its pixel data; open one with `open_image`."""
+    """An image with the position of its pixel data in the file; `open_image` opens one."""
 
     path: Path
     header: Dataset
     keyword: str
     offset: int  # of the value
-    length: int  # bytes; of encapsulated pixel data unknown
+    length: int  # bytes; undefined for encapsulated pixel data
     syntax: str
     frames: int
 
@@ -69,7 +69,7 @@ class StoredImage:
 
     @property
     def frame_bytes(self) -> int:
-        """Size of an uncompressed frame; of one-bit pixels rounded up."""
+        """Size of an uncompressed frame in bytes; rounded up for one-bit pixels."""
         bits = int(self.header.Rows) * int(self.header.Columns) * int(self.header.get("SamplesPerPixel", 1)) * self._allocated
         return (bits + 7) // 8
 
@@ -78,12 +78,12 @@ class StoredImage:
         return {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(self.keyword) or int(self.header.BitsAllocated)
 
     def stored(self, number: int) -> bytes:
-        """Return frame ``number`` (from 1) as it lies in the file: a codestream, or uncompressed pixels."""
+        """Return frame ``number`` (from 1) as stored in the file: a codestream, or uncompressed pixels."""
         try:
             if not 1 <= number <= self.frames:
                 raise NoSuchFrameError
             if self.syntax == DeflatedExplicitVRLittleEndian:
-                return self._of(bytes(dcmread(self.path)[self.keyword].value), number)
+                return self._frame_in(bytes(dcmread(self.path)[self.keyword].value), number)
             with self.path.open("rb") as file:
                 file.seek(self.offset)
                 if self.encapsulated:
@@ -94,25 +94,25 @@ class StoredImage:
 
     def _native(self, file: BinaryIO, number: int) -> bytes:
         if self._allocated == 1:
-            return self._of(file.read(self.length), number)
+            return self._frame_in(file.read(self.length), number)
         file.seek(self.offset + (number - 1) * self.frame_bytes)
-        return self._whole(file.read(self.frame_bytes))
+        return self._complete(file.read(self.frame_bytes))
 
-    def _of(self, value: bytes, number: int) -> bytes:
+    def _frame_in(self, value: bytes, number: int) -> bytes:
         size = int(self.header.Rows) * int(self.header.Columns)
         if self._allocated == 1 and size % 8:  # frames of one-bit pixels follow each other without a gap (PS3.5 section 8.1.1)
             bits = np.unpackbits(np.frombuffer(value, np.uint8), bitorder="little")[(number - 1) * size : number * size]
-            return self._whole(np.packbits(bits, bitorder="little").tobytes())
+            return self._complete(np.packbits(bits, bitorder="little").tobytes())
         start = (number - 1) * self.frame_bytes
-        return self._whole(value[start : start + self.frame_bytes])
+        return self._complete(value[start : start + self.frame_bytes])
 
-    def _whole(self, value: bytes) -> bytes:
+    def _complete(self, value: bytes) -> bytes:
         if len(value) != self.frame_bytes:
             raise DamagedImageError
         return value
 
     def uncompressed(self, number: int) -> bytes:
-        """Return frame ``number`` as Explicit VR Little Endian has it."""
+        """Return frame ``number`` as in Explicit VR Little Endian."""
         if self.encapsulated:
             return self.pixels(number, colour=False).tobytes()
         value = self.stored(number)
@@ -141,10 +141,10 @@ class StoredImage:
         return array
 
     def check(self) -> None:
-        """Look whether all frames can be decoded at once.
+        """Check that all frames can be decoded together.
 
         Raises:
-            DamagedImageError: they would become more than the header says, or more than memory should hold.
+            DamagedImageError: they would be larger than the header says, or than `MAX_IMAGE`.
         """
         try:
             if self.frames * self.frame_bytes > MAX_IMAGE:
@@ -155,7 +155,7 @@ class StoredImage:
             raise DamagedImageError from None
 
     def _check(self, value: bytes) -> None:
-        """Compare with the header before a decoder believes either: a few bytes must not become gigabytes."""
+        """Compare a frame with the header before it is decoded: a few bytes must not expand to gigabytes."""
         if not 0 < self.frame_bytes <= MAX_FRAME:
             raise DamagedImageError
         size = int(self.header.Rows), int(self.header.Columns)
@@ -171,7 +171,7 @@ def open_image(path: Path) -> StoredImage:
     Raises:
         NoSuchFrameError: it holds no pixels.
         DamagedImageError: it cannot be read.
-        OSError: the file is gone.
+        OSError: the file is missing.
     """
     with path.open("rb") as file:
         try:
@@ -190,7 +190,7 @@ def open_image(path: Path) -> StoredImage:
 
 
 def _element(file: BinaryIO, syntax: str) -> tuple[int, int, int]:
-    """Return tag, place of the value and length of the element that the file is at (PS3.5 section 7.1)."""
+    """Return tag, offset of the value and length of the next element in the file (PS3.5 section 7.1)."""
     head = file.read(12)
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     if len(head) < 12:

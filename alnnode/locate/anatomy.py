@@ -1,6 +1,6 @@
-"""Where the axillae are: body, lungs, chest wall and, lateral of it, the fat between pectoral and latissimus muscles.
+"""Search regions of the axillae: body, lungs, chest wall and, lateral to it, the fat between pectoral and latissimus muscles.
 
-Everything here runs on a coarse grid (about 2 x 2 x 2.5 mm) in the canonical frame (y to the back, x to the left).
+All masks are on a coarse grid (about 2 x 2 x 2.5 mm) in the canonical frame (y to the back, x to the left).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from alnnode.locate.coverage import Sight, coverage_of, nothing_shown, outside
+from alnnode.locate.coverage import Sight, coverage_of, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
 from alnnode.records import Side
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from alnnode.locate.plane_morphology import Gaps, Spacing
     from alnnode.records import AxillaCoverage
 
-AIR_HU = -300.0  # half way between skin and air, a little low: keeps thin skin folds
+AIR_HU = -300.0  # slightly below the middle between skin and air, to include thin skin folds
 LUNG_HU = -400.0
 SOFT_HU = -20.0  # half way between fat (-100) and muscle (55)
 MIN_LUNG_ML = 60.0
 AXILLA_BELOW_APEX_MM = 175.0  # the lowest nodes of level I lie beside the fifth rib
-BREAST_BELOW_APEX_MM = 125.0  # from here down what lies in front is breast
+BREAST_BELOW_APEX_MM = 125.0  # below this the tissue in front is breast
 AXILLA_ABOVE_APEX_MM = 5.0
-SHOULDER_MM = 35.0  # below the apex the rib cage is wide: what lies medial of it higher up is neck
+SHOULDER_MM = 35.0  # below the apex the rib cage has its full width; medial of it, higher up, is the neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
 REACH_MM = (
     (60.0, 110.0),
     (LATERAL_MM, 62.0),
-)  # how far nodes lie from the chest wall, by mm below the apex: low down arms lie there
-OUTSIDE_HU = -960.0  # the median of air outside the patient is lower, of lung (as low as -940) higher
-MIN_INSIDE = 0.9  # of such a lung, within the hull of the patient
+)  # largest distance of nodes from the chest wall, by mm below the apex: further down arms may lie there
+OUTSIDE_HU = -960.0  # the median of air outside the patient is below, that of lung (as low as -940) above
+MIN_INSIDE = 0.9  # least share of an open lung within the hull of the patient
 OPEN_LUNG_MM2 = (1000.0, 20000.0)  # cross-section of a lung that is open to the edge of the image
 
 
@@ -52,14 +52,14 @@ class Axilla:
 
 @dataclass(frozen=True, slots=True)
 class Chest:
-    """The landmarks on the coarse grid.
+    """Landmarks of the chest on the coarse grid.
 
     Attributes:
-        body: the patient without table and air.
+        body: the patient, without table and air.
         thorax: per slice, the hull of both lungs (one lung mirrored where the other is collapsed).
         midline: x index of the mid-sagittal plane.
         apex: z index of the highest lung slice.
-        sight: where the images end inside the chest.
+        sight: where the images end within the chest.
     """
 
     body: Mask
@@ -70,7 +70,7 @@ class Chest:
 
 
 def body_mask(hu: FloatVolume, spacing: tuple[float, float, float]) -> Mask:
-    """The patient: the largest thing denser than air that a 6 mm opening leaves, holes (lungs) filled per slice."""
+    """Return the mask of the patient: the largest component denser than air after a 6 mm opening, with holes (lungs) filled per slice."""
     brush = disk_brush(6.0 / spacing[1])
     labels, count = ndimage.label(np.stack([opened(plane, brush) for plane in hu > AIR_HU]))
     if count == 0:
@@ -82,7 +82,7 @@ def body_mask(hu: FloatVolume, spacing: tuple[float, float, float]) -> Mask:
 
 
 def lung_mask(hu: FloatVolume, body: Mask, spacing: tuple[float, float, float]) -> Mask:
-    """Air inside the body, in pieces of at least `MIN_LUNG_ML`; the trachea is cut off by a 5 mm opening."""
+    """Return the air within the body, in components of at least `MIN_LUNG_ML`; a 5 mm opening separates the trachea."""
     air = body & (hu < LUNG_HU)
     brush = disk_brush(5.0 / spacing[1])
     labels, _ = ndimage.label(np.stack([opened(plane, brush) for plane in air]))
@@ -92,7 +92,7 @@ def lung_mask(hu: FloatVolume, body: Mask, spacing: tuple[float, float, float]) 
 
 
 def find_chest(coarse: Coarse) -> Chest | None:
-    """Find the landmarks, or None when no lungs can be seen."""
+    """Return the landmarks; None when no lungs are found."""
     view = field_of_view(coarse)
     body = _with_open_lungs(body_mask(coarse.hu, coarse.spacing), coarse, view)
     lungs = lung_mask(coarse.hu, body, coarse.spacing)
@@ -109,7 +109,7 @@ def find_chest(coarse: Coarse) -> Chest | None:
 
 
 def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:
-    """Add the lungs that are open to the edge of the image: they are no holes of the body, but hold more than air."""
+    """Return the body with lungs that reach the edge of the image: they are not holes of the body, but denser than air."""
     edge = view & ~ndimage.binary_erosion(view)
     filled = body.copy()
     for z in np.flatnonzero((body & edge).any(axis=(1, 2))):
@@ -119,28 +119,28 @@ def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:
         fits[0] = False
         for label in np.unique(labels[edge & fits[labels]]):
             piece = labels == label
-            # Padding of a couch holds more than air, too, but lies behind the patient, not between the walls of the chest.
+            # The padding of a couch is also denser than air, but lies behind the patient, not within the hull.
             if np.median(coarse.hu[z][piece]) > OUTSIDE_HU and (piece & _convex(body[z])).sum() > MIN_INSIDE * piece.sum():
                 filled[z] |= piece
     return filled
 
 
 def _midline(body: Mask, lungs: Mask, area: npt.NDArray[np.float64]) -> float:
-    """Mid-sagittal x: median over the slices with most lung of the middle between the outer lung borders."""
+    """Return the mid-sagittal x: the median, over the slices with most lung, of the middle between the outer lung borders."""
     middles = []
     for z in np.flatnonzero(area >= 0.5 * area.max()):
         body_x = np.flatnonzero(body[z].any(axis=0))
         lung_x = np.flatnonzero(lungs[z].any(axis=0))
         lung_middle = (lung_x[0] + lung_x[-1]) / 2
         body_middle = (body_x[0] + body_x[-1]) / 2
-        # One lung alone (the other collapsed) would put the middle inside it.
+        # With a single lung (the other is collapsed) the middle would lie inside it.
         one_sided = lung_x[-1] < body_middle or lung_x[0] > body_middle
         middles.append(body_middle if one_sided else lung_middle)
     return float(np.median(middles))
 
 
 def _hull(lung: Mask, midline: float, spacing: tuple[float, float, float]) -> Mask:
-    """Convex hull of the lungs of one slice; a side that shows less than half of the other is mirrored."""
+    """Return the convex hull of the lungs of one slice; a side smaller than half of the other is replaced by the mirrored other."""
     xs = np.arange(lung.shape[1])
     right, left = lung[:, xs < midline].sum(), lung[:, xs >= midline].sum()
     both = lung
@@ -156,7 +156,7 @@ def _hull(lung: Mask, midline: float, spacing: tuple[float, float, float]) -> Ma
 
 
 def _convex(mask: Mask) -> Mask:
-    """The convex hull of a slice's mask, which must not be empty; looked for in its box alone."""
+    """Return the convex hull of a non-empty mask of a slice."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     hull = np.zeros_like(mask)
@@ -165,7 +165,7 @@ def _convex(mask: Mask) -> Mask:
 
 
 def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
-    """Search regions and coverage, right then left."""
+    """Return the search regions and their coverage, right then left."""
     dz, plane = coarse.spacing[0], coarse.spacing[1:]
     first = max(0, chest.apex - round(AXILLA_BELOW_APEX_MM / dz))
     last = min(coarse.hu.shape[0] - 1, chest.apex + round(AXILLA_ABOVE_APEX_MM / dz))
@@ -173,7 +173,7 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
     depth = thorax_depth(chest, first)
     visible = inner_field_of_view(coarse)
     for z in range(first, last + 1):
-        # Above the apex the last hull stands in for the chest wall.
+        # Above the apex the hull of the apex slice represents the chest wall.
         thorax = chest.thorax[min(z, chest.apex)]
         cage = chest.thorax[max(first, min(z, chest.apex - round(SHOULDER_MM / dz)))]
         height = float(np.clip(1 - (chest.apex - z) * dz / BREAST_BELOW_APEX_MM, 0, 1))
@@ -195,12 +195,12 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
 
 
 def _band(depth: tuple[int, int], height: float, rows: int) -> npt.NDArray[np.bool_]:
-    """Rows between the front and the back of the axilla, shape (rows, 1).
+    """Return the rows between the front and the back of the axilla, shape (rows, 1).
 
     ``height`` is 1 at the lung apex and 0 from `BREAST_BELOW_APEX_MM` down.
     """
     front, back = depth
-    # Low down the front is breast; towards the apex the axilla (levels II and III) comes to lie in front of the lung.
+    # Far below the apex the front is breast; towards the apex the axilla (levels II and III) lies in front of the lung.
     limit_front = front + np.interp(height, (0.0, 0.35, 1.0), (0.12, 0.08, 0.0)) * (back - front)
     limit_back = front + 0.76 * (back - front)
     at = np.arange(rows)
@@ -209,21 +209,21 @@ def _band(depth: tuple[int, int], height: float, rows: int) -> npt.NDArray[np.bo
 
 
 def thorax_depth(chest: Chest, first: int) -> tuple[int, int]:
-    """Front and back row of the thorax in the lower part of the search region, where it is widest."""
+    """Return the front and the back row of the thorax within the search region."""
     rows = np.flatnonzero(chest.thorax[first : chest.apex + 1].any(axis=(0, 2)))
     return int(rows[0]), int(rows[-1])
 
 
 def _compartment(hu: FloatVolume, body: Mask, thorax: Mask, wall: Gaps, spacing: Spacing) -> Mask:
-    """The axillary compartment of one slice: what muscle encloses, lateral of the ribs, away from the skin.
+    """Return the axillary compartment of one slice: the area within muscle, lateral of the ribs, away from the skin.
 
     ``wall`` are the gaps to the thorax.
     """
-    # A border of the image is not skin: a cut-off patient keeps the axilla.
+    # The border of the image is not skin, so that the axilla of a cut-off patient is kept.
     skin = gaps(~body)
     muscle = body & ~thorax & (hu > SOFT_HU) & ~near(skin, round_brush(6.0, spacing))
     enclosed = closed(opened(muscle, disk_brush(4.0 / spacing[0])), round_brush(34.0, spacing))
-    # Along the chest wall lie nodes even where no muscle closes the fat off towards the side.
+    # Along the chest wall there are nodes even where no muscle lies lateral of the fat.
     inside = near(gaps(enclosed), below(28.0, spacing)) | near(wall, below(30.0, spacing))
     return (
         inside
@@ -234,7 +234,7 @@ def _compartment(hu: FloatVolume, body: Mask, thorax: Mask, wall: Gaps, spacing:
 
 
 def _lateral(cage: Mask) -> Mask:
-    """Columns lateral of the rib cage, or at most an eighth of its width medial of its border (levels II and III)."""
+    """Return the columns lateral of the rib cage, and an eighth of its width medial of its border (levels II and III)."""
     columns = np.flatnonzero(cage.any(axis=0))
     if columns.size == 0:
         return np.zeros_like(cage)
@@ -244,7 +244,7 @@ def _lateral(cage: Mask) -> Mask:
 
 
 def _trunk(body: Mask, thorax: Mask, spacing: Spacing) -> Mask:
-    """The slice's body without arms that lie beside it, even when they touch."""
+    """Return the body of a slice without the arms beside it, even where they touch it."""
     labels, count = ndimage.label(opened(body, disk_brush(8.0 / spacing[0])))
     if count < 2:
         return body
@@ -253,13 +253,8 @@ def _trunk(body: Mask, thorax: Mask, spacing: Spacing) -> Mask:
     return trunk
 
 
-def unseen() -> tuple[AxillaCoverage, AxillaCoverage]:
-    """Coverage of a series without lungs."""
-    return nothing_shown()
-
-
 def field_of_view(coarse: Coarse) -> Mask:
-    """The reconstructed part of the slices: the inscribed circle where everything outside it is padding."""
+    """Return the reconstructed part of the slices: the inscribed circle when all pixels outside it are padding, else all pixels."""
     _, rows, columns = coarse.hu.shape
     y, x = np.ogrid[:rows, :columns]
     radius = min(rows, columns) / 2
@@ -271,7 +266,7 @@ def field_of_view(coarse: Coarse) -> Mask:
 
 
 def inner_field_of_view(coarse: Coarse, margin_mm: float = 5.0) -> Mask:
-    """The field of view without its outermost ``margin_mm``, where whatever is seen is cut off."""
+    """Return the field of view without its outermost ``margin_mm``, where structures are cut off."""
     distance = ndimage.distance_transform_edt(np.pad(field_of_view(coarse), 1), coarse.spacing[1:])[1:-1, 1:-1]
     inner: Mask = distance > margin_mm
     return inner

@@ -1,8 +1,8 @@
-"""Axillary level from where a node lies between landmarks of the chest.
+"""Axillary level of a node from its position relative to landmarks of the chest.
 
-The levels are defined by the pectoralis minor (Berg, Cancer 1955): lateral of it, behind it, medial of it. The muscle itself is hard
-to find on plain CT; where it runs follows from the rib cage, the lung apex and the breadth of the chest. A small model, fitted on phantoms
-(`training.fit.levels`), turns the place into a probability for each level; a place that could be two levels is left undetermined.
+The levels are defined by the pectoralis minor (Berg, Cancer 1955): lateral to it, behind it, medial to it. The muscle itself is hard to
+find on plain CT; its position follows from the rib cage, the lung apex and the breadth of the chest. A small model, fitted on phantoms
+(`training.fit.levels`), gives a probability for each level. A position with two similar probabilities is left undetermined.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-PLACES = 5  # figures that describe a place
-TERMS = 1 + PLACES + PLACES * (PLACES + 1) // 2  # one, each, and all products of two
+PLACES = 5  # values that describe a position
+TERMS = 1 + PLACES + PLACES * (PLACES + 1) // 2  # the constant, the values, and all products of two
 ORDER = (Level.I, Level.II, Level.III)
 
 
 class Landmarks:
-    """The chest of one series, asked for places in it."""
+    """The landmarks of one chest; describes positions relative to them."""
 
     def __init__(self, coarse: Coarse, chest: Chest) -> None:
         self._chest, self._step, self._spacing = chest, coarse.step, coarse.spacing
@@ -45,7 +45,7 @@ class Landmarks:
         self._half = max((float(c[-1] - c[0]) / 2 for c in columns if c.size), default=1.0)
 
     def ramps(self, start: tuple[int, int, int], step: tuple[float, float, float], *, left: bool) -> Floats:
-        """Where the points of a grid lie between the landmarks, as straight lines along its axes, shape (3, 2): value at 0, slope.
+        """Return the positions of the points of a grid relative to the landmarks, shape (3, 2): value at 0 and slope along each axis.
 
         dm below the lung apex along z; depth from the front (0) to the back (1) of the chest along y; distance from the midline by
         half the breadth of the chest, growing towards the arm, along x.
@@ -53,7 +53,7 @@ class Landmarks:
         Args:
             start: canonical voxel (z, y, x) of the source at grid point 0.
             step: source voxels from one grid point to the next, of each axis.
-            left: of the left side, not the right.
+            left: whether the grid is of the left side.
         """
         at, by = ([v / s for v, s in zip(values, self._step, strict=True)] for values in (start, step))
         dm, depth, away = self._spacing[0] / 100, max(1, self._back - self._front), 1 if left else -1
@@ -66,11 +66,11 @@ class Landmarks:
         )
 
     def level(self, model: LevelModel, place: Floats) -> Level | None:
-        """Tell the level of a place; None where two are about as likely, or where the images do not hold the landmarks."""
+        """Return the level of a position; None when two are similarly likely, or when the images do not show the landmarks."""
         return model.level(place) if self._chest.sight.landmarks else None
 
     def place(self, z: float, y: float, x: float) -> Floats:
-        """Describe a canonical voxel position of the source, shape (`PLACES`,).
+        """Return the values that describe a canonical voxel position of the source, shape (`PLACES`,).
 
         mm below the lung apex; distance from the midline by half the breadth of the chest; mm lateral of the rib cage; depth from the
         front (0) to the back (1) of the chest; mm from the chest wall of the slice.
@@ -97,11 +97,11 @@ class Landmarks:
 
 @dataclass(frozen=True, slots=True)
 class LevelModel:
-    """Multinomial logistic regression on the places and their products.
+    """Multinomial logistic regression on the position values and their products.
 
     Attributes:
-        mean, scale: of the places, `PLACES` each.
-        weights: for each of `ORDER`, `TERMS` figures.
+        mean, scale: of the position values, `PLACES` each.
+        weights: `TERMS` values for each level of `ORDER`.
         least: probability below which a level is not determined.
     """
 
@@ -112,10 +112,10 @@ class LevelModel:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LevelModel:
-        """Read from a manifest.
+        """Return the model from a manifest.
 
         Raises:
-            BundleError: it is not such a model.
+            BundleError: values are missing or out of range.
         """
         try:
             model = cls(
@@ -132,20 +132,20 @@ class LevelModel:
         return model
 
     def probabilities(self, place: Floats) -> Floats:
-        """For each of `ORDER`."""
+        """Return the probability of each level of `ORDER` at a position."""
         logits: Floats = np.array(self.weights) @ terms((place - np.array(self.mean)) / np.array(self.scale))
         odds = np.exp(logits - logits.max())
         shares: Floats = odds / odds.sum()
         return shares
 
     def level(self, place: Floats) -> Level | None:
-        """The level of a place; None where two are about as likely."""
+        """Return the level of a position; None when no probability reaches ``least``."""
         shares = self.probabilities(place)
         best = int(shares.argmax())
         return ORDER[best] if shares[best] >= self.least else None
 
 
 def terms(scaled: Floats) -> Floats:
-    """One, the figures, and all products of two of them, shape (`TERMS`,)."""
+    """Return the constant 1, the values, and all products of two of them, shape (`TERMS`,)."""
     pairs = [scaled[a] * scaled[b] for a in range(PLACES) for b in range(a, PLACES)]
     return np.array([1.0, *scaled, *pairs])

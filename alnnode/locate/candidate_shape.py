@@ -1,4 +1,4 @@
-"""Shape of a candidate: cheap figures that tell blobs from tubes and plates."""
+"""Shape of a candidate: fast measures that distinguish blobs from tubes and plates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How far a mask is from a ball.
+class CandidateShape:
+    """How much a mask differs from a ball.
 
     Attributes:
-        elongation: longest by middle principal extent (a tube has much, a plate and a ball little).
-        flatness: middle by shortest principal extent.
-        fill: volume by volume of the ellipsoid with the same principal extents, about 1 for nodes.
+        elongation: longest divided by middle principal extent: high for a tube, low for a plate and a ball.
+        flatness: middle divided by shortest principal extent.
+        fill: volume divided by that of the ellipsoid with the same principal extents: about 1 for nodes.
     """
 
     elongation: float
@@ -30,16 +30,16 @@ class Shape:
     fill: float
 
 
-def describe(mask: Mask) -> Shape:
-    """Describe a mask on an isotropic grid."""
+def candidate_shape(mask: Mask) -> CandidateShape:
+    """Return the shape of a mask on an isotropic grid."""
     points = np.argwhere(mask).astype(np.float64)
     points -= points.mean(axis=0)
-    # A twelfth of a squared step: the extent of a voxel itself; keeps single-slice masks finite.
+    # A twelfth of a squared step is the variance of a voxel itself; it keeps the extents of single-slice masks above 0.
     variances = np.linalg.eigvalsh(points.T @ points / len(points) + np.eye(3) / 12)
     extents = np.sqrt(variances[::-1])
-    # A solid ellipsoid of semi-axis a has the variance a^2 / 5 along it.
+    # The variance of a solid ellipsoid along its semi-axis a is a^2 / 5.
     semi_axes = extents * np.sqrt(5)
-    return Shape(
+    return CandidateShape(
         elongation=float(extents[0] / extents[1]),
         flatness=float(extents[1] / extents[2]),
         fill=len(points) / float(4 / 3 * np.pi * np.prod(semi_axes)),
@@ -47,7 +47,7 @@ def describe(mask: Mask) -> Shape:
 
 
 def fat_contacts(labels: npt.NDArray[np.int32], soft: Mask, count: int) -> npt.NDArray[np.float64]:
-    """Part of the surface of every label (voxel faces) that borders on something other than soft tissue, shape (count,)."""
+    """Return, for each label, the share of its surface (voxel faces) that does not border on soft tissue, shape (count,)."""
     faces, free = np.zeros(count), np.zeros(count)
     for axis in range(3):
         before = tuple(slice(0, -1 if a == axis else None) for a in range(3))
@@ -62,18 +62,18 @@ def fat_contacts(labels: npt.NDArray[np.int32], soft: Mask, count: int) -> npt.N
 
 
 def filled_notch(mask: Mask) -> Mask:
-    """Slice-wise convex hull: a reniform cortex becomes the whole node with its hilum."""
+    """Return the convex hull of each slice: a kidney-shaped cortex becomes the whole node with its hilum."""
     return np.stack([_hull(plane) if plane.any() else plane for plane in mask])
 
 
 def _hull(plane: Mask) -> Mask:
-    """Convex hull of a slice; what is too small for one stays as it is."""
+    """Return the convex hull of a slice; a mask with fewer than four points stays unchanged."""
     rows, columns = np.nonzero(plane)
     if rows.size < 4 or rows.min() == rows.max() or columns.min() == columns.max():
         return plane
     try:
         corners = ConvexHull(np.column_stack([rows, columns])).vertices
-    except QhullError:  # all on one oblique line
+    except QhullError:  # all points lie on one oblique line
         return plane
     hull: Mask = polygon2mask(plane.shape, np.column_stack([rows, columns])[corners])
     return hull | plane

@@ -1,6 +1,6 @@
-"""What a series shows of the chest and of each axilla: whether the images end before the axilla does, on any side.
+"""How much of the chest and of each axilla a series shows: whether the images cut the axilla off on any side.
 
-An axilla is covered when the images hold all that would be searched. Where that cannot be told, it is not covered.
+An axilla is covered when the images hold its whole search region. When that cannot be determined, it is not covered.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from alnnode.locate.anatomy import Chest
     from alnnode.locate.grid import Mask
 
-MIN_CUT_MM = 5.0  # height over which the edge must cut something off before it counts
-OPEN_TOP_MM2 = 1500.0  # lung of one side in the uppermost slice: above it there is still axilla
-MAX_CUT_SHARE = 0.25  # of the lungs' slices without a chest wall: more, and the midline is wrong
-LUNG_BASE_MM = 120.0  # above the lower end of the lungs the axilla begins
-LANDMARKS_MM = 140.0  # below the apex the rib cage is as broad as it gets: higher up the levels cannot be told by it
-MIN_BREADTH_MM = 150.0  # of a chest: one lung alone is narrower
-MIN_MEDIAL_MM = 100.0  # from the chest wall towards the other side: levels II and III lie within
+MIN_CUT_MM = 5.0  # least height of a cut that counts
+OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the axilla extends above it
+MAX_CUT_SHARE = 0.25  # largest share of slices without chest wall for which the midline is reliable
+LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
+LANDMARKS_MM = 140.0  # below the apex the rib cage has its full breadth, which the levels need
+MIN_BREADTH_MM = 150.0  # of a chest: a single lung is narrower
+MIN_MEDIAL_MM = 100.0  # from the chest wall towards the other side: levels II and III lie in this range
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The outermost pixels of the field of view, as masks (rows, columns), by where they lie."""
+    """The outermost pixels of the field of view as masks (rows, columns), one for each side."""
 
     right: Mask
     left: Mask
@@ -39,12 +39,12 @@ class Edge:
 
     @classmethod
     def of(cls, view: Mask) -> Edge:
-        """Find and split the edge of a field of view."""
+        """Return the edge of a field of view, split into its sides."""
         edge = view & ~ndimage.binary_erosion(view)
         rows, columns = view.shape
         y, x = np.ogrid[:rows, :columns]
         down, across = (2 * y + 1 - rows) / rows, (2 * x + 1 - columns) / columns
-        # Of a circle, what lies beside the chest is lateral; of a square, what lies in its first and last columns.
+        # The lateral edge of a circle lies beside the chest; that of a square is its first and last column.
         beside = edge & np.where(
             (y == 0) | (y == rows - 1), np.abs(across) >= np.abs(down), np.abs(across) >= 0.5 * np.abs(down)
         )
@@ -52,23 +52,23 @@ class Edge:
         return cls(beside & (across < 0), beside & (across >= 0), along & (down < 0), along & (down >= 0))
 
     def lateral(self, side: Side) -> Mask:
-        """The edge lateral of one axilla."""
+        """Return the edge lateral to one axilla."""
         return self.right if side is Side.RIGHT else self.left
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Where the images end inside the chest. What is measured from a wall that is outside the images is wrong.
+    """Where the images end within the chest. Measurements from a chest wall outside the images are wrong.
 
     Attributes:
         edge: of the field of view.
         cut: slices in which the chest reaches the edge, shape (4, z): right, left, front, back; of the searched height.
         height: number of slices of the searched height that show lung.
         shallow: the series shows less than `LANDMARKS_MM` below the lung apex.
-        narrow: the chest is deeper than broad, or no broader than one lung: one lung, or a part of it, may be taken for both.
-        open_top: the uppermost slice shows so much lung that the lung apex, and axilla, must lie above it.
-        open_bottom: the series begins inside what would be searched.
-        base: the series ends so near to the lower end of the lungs that it shows nothing of the axillae.
+        narrow: the chest is deeper than broad, or as narrow as one lung: a part of the lungs may be mistaken for both.
+        open_top: the uppermost slice shows so much lung that lung apex and axilla extend above it.
+        open_bottom: the lowest slice lies within the search region.
+        base: the uppermost slice is so near to the lower end of the lungs that the series shows no axilla.
     """
 
     edge: Edge
@@ -82,7 +82,7 @@ class Sight:
 
     @classmethod
     def of(cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: float) -> Sight:
-        """Look where the chest reaches the edge of the images.
+        """Return where the chest reaches the edge of the images.
 
         Args:
             thorax: hull of the lungs (z, y, x), canonical orientation.
@@ -119,7 +119,7 @@ class Sight:
         return not (self.open_top or self.shallow or self.narrow or bool(self.cut.any()))
 
     def wall_cut(self, side: Side) -> npt.NDArray[np.bool_]:
-        """Slices (z,) in which the chest wall of one side lies outside the images."""
+        """Return the slices (z,) in which the chest wall of one side lies outside the images."""
         slices: npt.NDArray[np.bool_] = self.cut[0 if side is Side.RIGHT else 1]
         return slices
 
@@ -131,9 +131,9 @@ def nothing_shown() -> tuple[AxillaCoverage, AxillaCoverage]:
 
 
 def outside(side: Side, chest: Chest, zone: Mask) -> bool:
-    """Return whether the images end medial of an axilla, or below it: nothing is searched there.
+    """Return whether the images end medial to an axilla, or below it; then it is not searched.
 
-    Where the chest wall of one side is missing the midline is guessed, and what lies beyond it may be the other side.
+    Without the chest wall of one side the midline is unreliable, and positions beyond it may belong to the other side.
     """
     sight = chest.sight
     beyond = sight.wall_cut(side).sum() > MAX_CUT_SHARE * sight.height
@@ -141,7 +141,7 @@ def outside(side: Side, chest: Chest, zone: Mask) -> bool:
 
 
 def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: tuple[float, float, float]) -> AxillaCoverage:
-    """Say whether a series shows one axilla.
+    """Return how much of one axilla a series shows.
 
     Args:
         side: of the patient.
@@ -169,7 +169,7 @@ def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: t
 
 
 def _cut_medially(side: Side, chest: Chest, spacing: tuple[float, float, float]) -> bool:
-    """Return whether the images end so near beyond the chest wall that the medial levels of the axilla are cut off."""
+    """Return whether the images end so near to the chest wall that the medial levels of the axilla are cut off."""
     columns = np.flatnonzero(chest.thorax.any(axis=(0, 1)))
     far = np.flatnonzero(chest.sight.edge.lateral(Side.LEFT if side is Side.RIGHT else Side.RIGHT).any(axis=0))
     wall = columns[0] if side is Side.RIGHT else columns[-1]
@@ -178,10 +178,10 @@ def _cut_medially(side: Side, chest: Chest, spacing: tuple[float, float, float])
 
 
 def _touches(zone: Mask, edge: Mask) -> npt.NDArray[np.bool_]:
-    """Return, for each slice, whether a zone reaches an edge."""
+    """Return for each slice (z,) whether a zone reaches an edge."""
     return np.asarray((zone & edge).any(axis=(1, 2)))
 
 
 def _long(slices: npt.NDArray[np.bool_], dz: float) -> bool:
-    """Return whether what is found in slices ``dz`` mm apart counts: in all but one of the series, or over `MIN_CUT_MM`."""
+    """Return whether a cut in slices ``dz`` mm apart counts: it extends over `MIN_CUT_MM`, or over all slices but one."""
     return bool(slices.sum() * dz >= MIN_CUT_MM or slices.sum() >= max(1, slices.size - 1))

@@ -1,6 +1,6 @@
-"""The trained detector: a 3D network looks at each axilla once, and its maps say which readings of soft tissue are lymph nodes.
+"""The trained detector: a 3D network that maps, for each axilla, where lymph nodes are.
 
-Trained by ``training.detection``; the weights travel in the bundle as ``detector.safetensors``.
+``training.detection`` trains it; the bundle holds its weights as ``detector.safetensors``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
@@ -21,31 +23,31 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from alnnode.locate.candidates import SearchGrid
+    from alnnode.locate.search_grid import SearchGrid
 
-HALO = 16  # grid points around the search region: what the network sees of its surroundings
-FAT_HU = -100.0  # stands for what lies beyond the image
+HALO = 16  # grid points around the search region that are part of the network's input
+FAT_HU = -100.0  # value of grid points beyond the image
 
 
-class HoldsDetector(Protocol):
-    """What `Detector.from_bundle` needs of a model bundle."""
+class DetectorBundle(Protocol):
+    """The part of a model bundle that `Detector.from_bundle` uses."""
 
     @property
     def detector_settings(self) -> Mapping[str, Any] | None:
-        """The manifest's "detector" settings, None when the bundle has no detector."""
+        """The settings of the detector in the manifest; None when the bundle has no detector."""
 
-    def tensors(self, name: str) -> Mapping[str, torch.Tensor]:
-        """Weights by file stem."""
+    def weights(self, name: str) -> bytes:
+        """Return the safetensors file of one network."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """What the manifest says of the detector.
+    """Settings of the detector in the manifest.
 
     Attributes:
         channels: of the network, from its finest to its coarsest grid.
         threshold: operating point on the score.
-        levels: tells the axillary level from the place; None: no level is told.
+        levels: model of the axillary level; None: levels are not determined.
     """
 
     channels: tuple[int, ...] = (24, 48, 96, 128)
@@ -54,7 +56,7 @@ class DetectorSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DetectorSettings:
-        """Read from a manifest.
+        """Return the settings from a manifest.
 
         Raises:
             BundleError: a key is unknown or a value is of the wrong kind.
@@ -75,17 +77,17 @@ class DetectorSettings:
         return settings
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON for a manifest."""
+        """Return the settings as JSON data for a manifest."""
         return {**asdict(self), "channels": list(self.channels)}
 
 
 @dataclass(frozen=True, slots=True)
-class Maps:
-    """What the network says of each point of a search grid, (z, y, x) float32 from 0 to 1.
+class DetectorMaps:
+    """Outputs of the network for each point of a search grid, (z, y, x) float32 from 0 to 1.
 
     Attributes:
         node: probability of "lymph node", its hilum included.
-        depth: how deep inside a node: 1 at its core, 0 at its surface and outside, so that nodes that touch have a valley between them.
+        depth: depth inside a node: 1 at its core, 0 at its surface and outside. Between touching nodes the depth has a valley.
     """
 
     node: npt.NDArray[np.float32]
@@ -114,20 +116,24 @@ class Detector:
         self.network = _fused(network.eval()).to(self.device).to(memory_format=torch.channels_last_3d)
 
     @classmethod
-    def from_bundle(cls, bundle: HoldsDetector, device: torch.device | str = "cpu") -> Detector:
-        """Take the detector out of a model bundle.
+    def from_bundle(cls, bundle: DetectorBundle, device: torch.device | str = "cpu") -> Detector:
+        """Return the detector of a model bundle.
 
         Raises:
-            BundleError: there is none, or it is damaged.
+            BundleError: the bundle has no detector, or the detector is damaged.
         """
         settings = bundle.detector_settings
         if settings is None:
             raise BundleError("the bundle has no detector; export one with a detector (python -m training …)")
-        return cls(bundle.tensors("detector"), DetectorSettings.from_dict(settings), device)
+        try:
+            state = load(bundle.weights("detector"))
+        except SafetensorError as error:
+            raise BundleError(f"the detector's weights are not a safetensors file: {error}; export the bundle again") from error
+        return cls(state, DetectorSettings.from_dict(settings), device)
 
-    def look(self, grid: SearchGrid) -> Maps:
-        """Look at one axilla; outside its search region the maps are 0."""
-        # Left axillae are mirrored: the network knows right ones.
+    def predict(self, grid: SearchGrid) -> DetectorMaps:
+        """Return the maps of one axilla; they are 0 outside its search region."""
+        # Left axillae are mirrored: the network was trained on right ones.
         turn = slice(None, None, -1 if grid.side == "left" else 1)
         hu, region, ramps = grid.hu[..., turn], grid.region[..., turn], grid.ramps
         if grid.side == "left":
@@ -136,14 +142,14 @@ class Detector:
         if region.any():
             core, box = boxes(region, self.network.multiple)
             inner = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(core, box, strict=True))
-            found[(slice(None), *core)] = self._look(hu, ramps, box)[(slice(None), *inner)]
+            found[(slice(None), *core)] = self._predict_box(hu, ramps, box)[(slice(None), *inner)]
         node, depth = (np.ascontiguousarray((part * region)[..., turn]) for part in found)
-        return Maps(node, depth)
+        return DetectorMaps(node, depth)
 
-    def _look(
+    def _predict_box(
         self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], box: tuple[slice, ...]
     ) -> npt.NDArray[np.float32]:
-        """Both maps (2, z, y, x) of a box, which may reach beyond the grid."""
+        """Return both maps (2, z, y, x) of a box, which may reach beyond the grid."""
         cut = tuple(slice(max(0, s.start), min(n, s.stop)) for s, n in zip(box, hu.shape, strict=True))
         beyond = [(c.start - s.start, s.stop - c.stop) for s, c in zip(box, cut, strict=True)]
         part = np.pad(hu[cut], beyond, constant_values=FAT_HU)
@@ -162,16 +168,16 @@ class Detector:
 
 
 def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:
-    """Return the ramps (`alnnode.locate.axillary_level.Landmarks.ramps`) of a grid of so many columns that has been mirrored."""
+    """Return the ramps (`alnnode.locate.axillary_level.Landmarks.ramps`) of a mirrored grid; ``columns`` is its width."""
     turned = ramps.copy()
     turned[2] = ramps[2, 0] + (columns - 1) * ramps[2, 1], -ramps[2, 1]
     return turned
 
 
 def boxes(region: npt.NDArray[np.bool_], multiple: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the box of a region that is not empty, and the box around it that the network is given.
+    """Return the box of a non-empty region, and the larger box that is the input of the network.
 
-    The outer box has `HALO` points more on all sides, edges that are multiples of ``multiple``, and may reach beyond the region's array.
+    The larger box extends `HALO` points further on all sides. Its edges are multiples of ``multiple``. It may reach beyond the array.
     """
     used = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     core = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
@@ -180,7 +186,7 @@ def boxes(region: npt.NDArray[np.bool_], multiple: int) -> tuple[tuple[slice, ..
 
 
 def _fused(network: AxillaNet) -> AxillaNet:
-    """Fold the batch norms into the convolutions before them: the same function in fewer steps."""
+    """Return the network with its batch norms folded into the preceding convolutions: the same function with fewer operations."""
     for sequence in (network.stem, *network.down):
         sequence[0], sequence[1] = fuse_conv_bn_eval(sequence[0], sequence[1]), torch.nn.Identity()
     for block in network.modules():

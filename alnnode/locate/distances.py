@@ -1,4 +1,4 @@
-"""Distances of one grid step to a mask's border: exact, and quicker than the general transform where less is asked of it."""
+"""Distances to the border of a mask, in grid steps: exact, and faster than the general distance transform."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     Squares = npt.NDArray[np.uint8]
 
-FAR = 255  # of uint8: a squared distance beyond every radius asked for
+FAR = 255  # largest uint8: a squared distance beyond every allowed radius
 LARGEST_RADIUS = 15.0  # its square is less than `FAR`
 
 
-def depth_of(mask: Mask) -> FloatVolume:
-    """Distance of every voxel of the mask to the nearest one outside it, grid steps; 0 outside.
+def depth_inside(mask: Mask) -> FloatVolume:
+    """Return the distance of each voxel of the mask to the nearest voxel outside it, in grid steps; 0 outside.
 
-    The mask must leave something out. Squares are added as integers, so that the root is the correctly rounded one.
+    The mask must not fill the volume. Squared distances are integers, so that the root is correctly rounded.
     """
     nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
     squares = np.zeros(mask.shape, dtype=np.int32)
@@ -33,7 +33,7 @@ def depth_of(mask: Mask) -> FloatVolume:
     return depth
 
 
-def around(mask: Mask, offset: tuple[int, int, int], steps: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Mask]:
+def padded_box(mask: Mask, offset: tuple[int, int, int], steps: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Mask]:
     """Return the box of a mask with ``steps`` grid points more on all sides, within ``shape``, and the mask in that box.
 
     Args:
@@ -50,32 +50,35 @@ def around(mask: Mask, offset: tuple[int, int, int], steps: int, shape: tuple[in
     return box, placed
 
 
-def within(mask: Mask, radius: float) -> Mask:
-    """Voxels not further than ``radius`` grid steps from the mask: a dilation by a ball.
+def dilate(mask: Mask, radius: float) -> Mask:
+    """Return the dilation by a ball: the voxels at most ``radius`` grid steps from the mask.
 
     Raises:
         ValueError: the radius is larger than `LARGEST_RADIUS`.
     """
     if radius > LARGEST_RADIUS:
-        raise ValueError(f"a radius of at most {LARGEST_RADIUS} grid steps, not {radius}")
+        raise ValueError(f"the radius is {radius} grid steps; at most {LARGEST_RADIUS} is allowed")
     squares = np.where(mask, np.uint8(0), np.uint8(FAR))
     for axis in range(mask.ndim):
-        squares = _passed(squares, axis, int(radius))
+        squares = _propagate(squares, axis, int(radius))
     near: Mask = squares <= int(radius * radius)
     return near
 
 
-def thicker(mask: Mask, radius: float) -> Mask:
-    """Voxels of the mask further than ``radius`` from all outside it: an erosion by a ball. The volume's own border is not outside."""
-    return ~within(~mask, radius)
+def erode(mask: Mask, radius: float) -> Mask:
+    """Return the erosion by a ball: the voxels of the mask more than ``radius`` grid steps from all voxels outside the mask.
+
+    Positions beyond the border of the volume do not count as outside.
+    """
+    return ~dilate(~mask, radius)
 
 
-def _passed(squares: Squares, axis: int, reach: int) -> Squares:
-    """The least, along one axis, of what is there and the square of the way to it."""
+def _propagate(squares: Squares, axis: int, reach: int) -> Squares:
+    """Return, along one axis, the minimum over all voxels within ``reach`` of their squared distance plus the squared step to them."""
     least = squares.copy()
     size = squares.shape[axis]
     for step in range(1, min(reach, size - 1) + 1):
-        # Saturating: what is far stays far.
+        # Saturating addition: a distance of FAR stays FAR.
         further = np.minimum(squares, FAR - step * step) + np.uint8(step * step)
         for to, source in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
             into = tuple(to if a == axis else slice(None) for a in range(squares.ndim))

@@ -1,6 +1,6 @@
-"""Canonical views of a volume: rows run to the back, columns to the patient's left, whatever the source's orientation.
+"""Canonical views of a volume: rows run to the back and columns to the patient's left, whatever the orientation of the source.
 
-All anatomy is reasoned about in this frame, so prone, decubitus and mirrored series need no code of their own.
+The anatomy is searched in this frame, so that prone, decubitus and mirrored series need no code of their own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How source rows and columns are turned into canonical (y to the back, x to the left) ones.
+    """How the rows and columns of the source are mapped to canonical ones (y to the back, x to the left).
 
     Attributes:
         transposed: source rows run along x (decubitus).
-        flip_y: canonical y runs against the source axis that carries it; ``flip_x`` likewise.
+        flip_y: canonical y is opposite to its source axis; ``flip_x`` likewise.
         spacing: (z, y, x) mm of the canonical grid.
     """
 
@@ -39,25 +39,43 @@ class Frame:
 
     @classmethod
     def of(cls, volume: Volume) -> Frame:
-        """Read the frame off the affine."""
+        """Return the frame of a volume, from its affine."""
         turned = in_plane(volume.affine)
         dz, dj, di = volume.spacing
         return cls(*turned, (dz, di, dj) if turned.transposed else (dz, dj, di))
 
     def canonical(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """View of a source-ordered array (k, j, i) in canonical order (z, y, x); no copy."""
+        """Return a view of a source-ordered array (k, j, i) in canonical order (z, y, x), without a copy."""
         view = array.transpose(0, 2, 1) if self.transposed else array
         return view[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
     def source(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """View of a canonical array in source order; the inverse of `canonical`."""
+        """Return a view of a canonical array in source order: the inverse of `canonical`."""
         view = array[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
         return view.transpose(0, 2, 1) if self.transposed else view
+
+    def canonical_position(self, position: tuple[float, float, float], shape: tuple[int, ...]) -> tuple[float, float, float]:
+        """Return the canonical (z, y, x) of a source voxel position (k, j, i); ``shape`` is that of the source volume."""
+        k, j, i = position
+        _, rows, columns = shape
+        y, x = (i, j) if self.transposed else (j, i)
+        deep, wide = (columns, rows) if self.transposed else (rows, columns)
+        return k, deep - 1 - y if self.flip_y else y, wide - 1 - x if self.flip_x else x
+
+    def source_positions(self, canonical: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """Return the source voxel positions (k, j, i) of canonical ones (z, y, x), both of shape (n, 3): inverts `canonical_position`."""
+        _, rows, columns = shape
+        deep, wide = (columns, rows) if self.transposed else (rows, columns)
+        z, y, x = canonical.T
+        y = deep - 1 - y if self.flip_y else y
+        x = wide - 1 - x if self.flip_x else x
+        j, i = (x, y) if self.transposed else (y, x)
+        return np.column_stack([z, j, i])
 
     def source_box(
         self, start: tuple[int, int, int], stop: tuple[int, int, int], shape: tuple[int, int, int]
     ) -> tuple[int, int, int]:
-        """Offset (k, j, i) in the source of the canonical box ``start <= (z, y, x) < stop``.
+        """Return the offset (k, j, i) in the source of the canonical box ``start <= (z, y, x) < stop``.
 
         Args:
             start: first canonical voxel.
@@ -71,7 +89,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Coarse:
-    """A block-averaged copy for anatomy.
+    """A block-averaged copy of a volume, for the search of the anatomy.
 
     ``hu[z, y, x]`` covers the canonical voxels ``[z*step[0] …, y*step[1] …, x*step[2] …]``; ``spacing`` in mm.
     """
@@ -82,9 +100,9 @@ class Coarse:
 
 
 def coarsen(hu: HounsfieldArray, spacing: tuple[float, float, float], target_mm: float = 2.0) -> Coarse:
-    """Average in plane to about ``target_mm``; along z take every n-th slice (about 1.25 x target).
+    """Return a volume averaged in plane to about ``target_mm``, and of every n-th slice (about 1.25 x ``target_mm``).
 
-    Values are clipped to -1000..1000 HU before averaging, so that padding and metal do not bleed.
+    Values are clipped to -1000..1000 HU before averaging, so that padding and metal do not affect their neighbours.
     """
     nz = max(1, round(1.25 * target_mm / spacing[0]))
     ny = max(1, round(target_mm / spacing[1]))
@@ -99,7 +117,7 @@ def coarsen(hu: HounsfieldArray, spacing: tuple[float, float, float], target_mm:
 
 
 def resample(array: npt.NDArray[Any], spacing: tuple[float, float, float], target_mm: float, order: int = 1) -> FloatVolume:
-    """Resample an array to an isotropic grid that shares its first voxel's centre.
+    """Return an array resampled to an isotropic grid that shares the centre of its first voxel.
 
     Output voxel ``n`` of an axis lies at input coordinate ``n * target_mm / spacing``.
     """

@@ -1,7 +1,7 @@
-"""The fatty hilum of a node: how much of the node it is, and how thick the cortex around it.
+"""The fatty hilum of a node: its share of the volume, and the thickness of the cortex.
 
-A thick cortex and a hilum that is pushed out are what readers look for in axillary nodes (Ecanow, RadioGraphics 2013); both need a hilum
-that the resolution of the series shows. Where none can be told, nothing is said: a node without visible fat may still have some.
+Readers look for a thick cortex and a displaced hilum in axillary nodes (Ecanow, RadioGraphics 2013). Both need a series whose resolution
+shows the hilum. Without visible fat nothing is reported: the node may still have a hilum.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Mask
 
-SMOOTHING_MM = 0.6  # against noise; a cortex of 1 mm survives it
-RIM_MM = 1.0  # under the surface partial volume looks like fat
+SMOOTHING_MM = 0.6  # reduces noise, and keeps a cortex of 1 mm
+RIM_MM = 1.0  # depth below the surface in which partial volume looks like fat
 FAT_HU = -100.0
-LEAST_MM3 = 15.0  # smaller dips in attenuation are noise: no false hilum in 38 phantom nodes without one
-CORTEX_QUANTILE = 0.25  # of the distances from the surface: thin where the hilum opens, thick at the poles
+LEAST_MM3 = 15.0  # smaller regions of low attenuation are noise: no false hilum in 38 phantom nodes without one
+CORTEX_QUANTILE = 0.25  # of the distances of the surface from the hilum: short where the hilum opens, long at the poles
 
 
 @dataclass(frozen=True, slots=True)
 class Hilum:
-    """Fat inside a node: part of the node's volume, 0 to 1, and thickness of the cortex beside it, mm."""
+    """The fat within a node: its share of the volume, 0 to 1, and the thickness of the cortex, mm."""
 
     fraction: float
     cortex_mm: float
 
 
 def find_hilum(hu: npt.NDArray[np.int16], mask: Mask, spacing: tuple[float, float, float]) -> Hilum | None:
-    """Find the largest piece of fat inside a node; None where there is none of at least `LEAST_MM3`.
+    """Return the largest region of fat within a node; None when it is smaller than `LEAST_MM3`.
 
     Args:
         hu: sub-volume (slices, rows, columns).

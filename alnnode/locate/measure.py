@@ -1,11 +1,12 @@
 """Measurements of one node from its mask: contour, axes, attenuation, volume, hilum and cortex.
 
-The axes follow the way readers measure nodes (RECIST 1.1, Eisenhauer 2009): on the axial slice with the largest
-cross-section, the long axis is the greatest diameter, the short axis the greatest chord perpendicular to it.
+The axes are measured as readers measure them (RECIST 1.1, Eisenhauer 2009): on the axial slice with the largest cross-section, the
+long axis is the greatest diameter, and the short axis is the greatest chord perpendicular to it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,40 +16,32 @@ from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours
 
 from alnnode.locate.hilum import find_hilum
-from alnnode.records import Attenuation, Axis, Box, Node, NodeSource
+from alnnode.records import Attenuation, Axis, Box, Node, Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.locate.grid import Mask
-    from alnnode.records import Side, Volume
+    from alnnode.records import Volume
 
     Points = npt.NDArray[np.float64]
 
 MAX_CONTOUR_POINTS = 64
 
 
-def node_from_mask(
-    volume: Volume,
-    mask: Mask,
-    offset: tuple[int, int, int],
-    side: Side,
-    number: int,
-    score: float = 1.0,
-    source: NodeSource = NodeSource.ALGORITHM,
-    drawn: int | None = None,
-) -> Node:
-    """Measure a node.
+def node_from_mask(volume: Volume, mask: Mask, offset: tuple[int, int, int], side: Side, number: int) -> Node:
+    """Measure a node on its largest cross-section; otherwise as `measure_node`."""
+    return replace(measure_node(volume, mask, offset), side=side, number=number)
+
+
+def measure_node(volume: Volume, mask: Mask, offset: tuple[int, int, int], drawn: int | None = None) -> Node:
+    """Measure a node. The caller sets its number, side, score, source and level.
 
     Args:
         volume: the series.
         mask: the node's voxels, shape (slices, rows, columns) of a sub-volume in source order.
         offset: (k, j, i) of the sub-volume's first voxel.
-        side: of the patient.
-        number: of the node in the report, from 1.
-        score: confidence of whoever located it, 0 to 1.
-        source: who located it.
-        drawn: the slice on which a reader drew its cross-section: measured there, not on the largest; None where there is none.
+        drawn: slice on which a reader drew its cross-section, and on which it is measured; None: the largest cross-section.
 
     Raises:
         ValueError: the mask is empty or reaches beyond the volume.
@@ -62,17 +55,15 @@ def node_from_mask(
     voxel_mm3 = abs(float(np.linalg.det(volume.affine[:3, :3])))
     hilum = find_hilum(sub, mask, volume.spacing)
     return Node(
-        number=number,
+        number=0,
         box=box,
-        side=side,
+        side=Side.RIGHT,
         slice_index=offset[0] + k,
         contour=tuple((x, y) for x, y in _image(_simplified(outline))),
         long_axis=long_axis,
         short_axis=short_axis,
         attenuation=Attenuation(float(values.mean()), float(values.max()), float(values.std())),
         volume_mm3=float(mask.sum()) * voxel_mm3,
-        score=score,
-        source=source,
         hilum_fraction=None if hilum is None else hilum.fraction,
         cortex_mm=None if hilum is None else hilum.cortex_mm,
         mask=mask[tuple(slice(low - o, high - o) for low, high, o in zip(box.low, box.high, offset, strict=True))].copy(),
@@ -80,14 +71,14 @@ def node_from_mask(
 
 
 def axes_mm(mask: Mask, spacing: tuple[float, float, float]) -> tuple[float, float]:
-    """Long and short axis of a mask (slices, rows, columns) on its largest cross-section; spacing in mm in the same order."""
+    """Return the long and the short axis, mm, of a mask (slices, rows, columns) on its largest cross-section; spacing in mm."""
     k = int(np.argmax(mask.sum(axis=(1, 2))))
     long_axis, short_axis = _axes(_outline(mask[k]), spacing[1:])
     return long_axis.length_mm, short_axis.length_mm
 
 
 def short_axis_mm(mask: Mask, spacing: tuple[float, float, float]) -> float:
-    """Short axis of a mask on its largest cross-section, as `axes_mm`."""
+    """Return the short axis, mm, of a mask on its largest cross-section."""
     return axes_mm(mask, spacing)[1]
 
 
@@ -105,7 +96,7 @@ def _box(mask: Mask, offset: tuple[int, int, int], shape: tuple[int, ...]) -> Bo
 
 
 def _outline(plane: Mask) -> Points:
-    """Outer contour (row, column) in voxel coordinates of the largest piece of a slice of the mask."""
+    """Return the outer contour (row, column) in voxel coordinates of the largest component of a slice of the mask."""
     labels, count = ndimage.label(plane, structure=np.ones((3, 3)))
     if count > 1:
         sizes = np.bincount(labels.ravel())
@@ -117,13 +108,13 @@ def _outline(plane: Mask) -> Points:
 
 
 def _simplified(outline: Points) -> Points:
-    """The outline with at most `MAX_CONTOUR_POINTS` points (Douglas-Peucker)."""
+    """Return the outline with at most `MAX_CONTOUR_POINTS` points (Douglas-Peucker)."""
     tolerance = 0.25
     closed = np.vstack([outline, outline[:1]])
     simple = closed
     while len(simple) - 1 > MAX_CONTOUR_POINTS or simple is closed:
         reduced = approximate_polygon(closed, tolerance)
-        if len(reduced) < 4:  # a triangle is the least that encloses anything
+        if len(reduced) < 4:  # a triangle is the smallest closed outline
             break
         simple = reduced
         tolerance *= 1.5
@@ -132,12 +123,12 @@ def _simplified(outline: Points) -> Points:
 
 
 def _image(points: Points) -> list[tuple[float, float]]:
-    """(row, column) voxel coordinates to (column, row) image coordinates (PS3.3 C.18.6.1.2)."""
+    """Return image coordinates (column, row) of voxel coordinates (row, column) (PS3.3 C.18.6.1.2)."""
     return [(round(float(column) + 0.5, 3), round(float(row) + 0.5, 3)) for row, column in points]
 
 
 def _axes(outline: Points, spacing: tuple[float, ...]) -> tuple[Axis, Axis]:
-    """Long and short axis of an outline (row, column); spacing (row, column) in mm."""
+    """Return the long and the short axis of an outline (row, column); spacing (row, column) in mm."""
     scale = np.array(spacing)
     points = outline * scale
     hull = points[ConvexHull(points).vertices]
@@ -153,7 +144,7 @@ def _axes(outline: Points, spacing: tuple[float, ...]) -> tuple[Axis, Axis]:
 
 
 def _widest_chord(hull: Points, along: Points, across: Points) -> tuple[Points, Points]:
-    """Ends of the longest chord of a convex polygon in the direction ``across``.
+    """Return the ends of the longest chord of a convex polygon in the direction ``across``.
 
     The width as a function of the position along the axis is concave and piecewise linear, so its maximum is at a vertex.
     """

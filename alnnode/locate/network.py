@@ -1,7 +1,7 @@
-"""The 3D network of the detector: a residual U-Net that sees one axilla at 1 mm and says, voxel by voxel, what is lymph node.
+"""The 3D network of the detector: a residual U-Net that segments the lymph nodes of one axilla at 1 mm.
 
-It works on a grid of half the resolution (the first layer takes 4 x 4 x 4 voxels with a stride of 2), where most of the computing
-is cheap, and returns to full resolution in its last layer (sub-voxel convolution, Shi, CVPR 2016).
+Its first layer (4 x 4 x 4 voxels, stride 2) halves the resolution, which reduces the cost of the other layers. Its last layer restores
+the full resolution (sub-voxel convolution, Shi, CVPR 2016).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OUTPUTS = 2
-NODE, DEPTH = 0, 1  # logits: "node" (with its hilum); how deep inside one, from 0 at its surface to 1 at its core
-INPUTS = 4  # scaled HU, and three that say where in the chest a voxel lies
-SUB = 2  # voxels of an axis that one element of the finest grid of the network holds
+NODE, DEPTH = 0, 1  # logits: node (with its hilum), and depth inside a node, from 0 at its surface to 1 at its core
+INPUTS = 4  # scaled HU, and the position of the voxel relative to three landmarks
+SUB = 2  # voxels along an axis for each element of the finest grid of the network
 
 
 class Block(nn.Module):
@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.norm_second = nn.BatchNorm3d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps of the same shape."""
+        """Return maps of the same shape."""
         y = torch.relu(self.norm_first(self.first(x)))
         out: torch.Tensor = torch.relu(x + self.norm_second(self.second(y)))
         return out
@@ -77,7 +77,7 @@ class AxillaNet(nn.Module):
 
 
 def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """What the network is given, (n, `INPUTS`, z, y, x).
+    """Return the input of the network, (n, `INPUTS`, z, y, x).
 
     Args:
         hu: (n, 1, z, y, x).
@@ -87,7 +87,7 @@ def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 
 
 def _to_voxels(x: torch.Tensor) -> torch.Tensor:
-    """Sub-voxel convolution's second half: (n, c * 8, z, y, x) to (n, c, 2 z, 2 y, 2 x)."""
+    """Return (n, c, 2 z, 2 y, 2 x) of (n, c * 8, z, y, x): the rearrangement of the sub-voxel convolution."""
     n, c, z, y, w = x.shape
     c //= SUB**3
     x = x.reshape(n, c, SUB, SUB, SUB, z, y, w).permute(0, 1, 5, 2, 6, 3, 7, 4)

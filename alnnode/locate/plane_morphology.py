@@ -1,6 +1,6 @@
-"""Morphology of single slices by round brushes: exact, and several times quicker than distance transforms or brushes moved pixel by pixel.
+"""Morphology of single slices with round structuring elements ("brushes"): exact, and several times faster than distance transforms.
 
-A pixel is near a mask when, in some row, the gap to the mask along the row is no wider than the brush there.
+A pixel belongs to the dilation when, in any row of the brush, the gap to the mask along that row is at most the half width of the brush.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     Gaps = npt.NDArray[np.uint8]
     Spacing = tuple[float, float]  # (row, column) mm
-    Brush = tuple[int, ...]  # half width by row, from the middle row on; -1 where there is none
+    Brush = tuple[int, ...]  # half width of each row, from the middle row outwards; -1: none
 
-FAR = 255  # gaps of this width or more are not told apart
+FAR = 255  # larger gaps are limited to this width
 
 
 def round_brush(radius: float, spacing: Spacing) -> Brush:
-    """Return the brush that holds the pixels not further than ``radius`` mm from its middle."""
+    """Return the brush of the pixels at most ``radius`` mm from its centre."""
     dy, dx = spacing
     widths = []
     for row in range(int(radius / dy) + 1):
@@ -36,19 +36,19 @@ def round_brush(radius: float, spacing: Spacing) -> Brush:
 
 
 def below(radius: float, spacing: Spacing) -> Brush:
-    """Return the brush that holds the pixels nearer than ``radius`` mm to its middle."""
+    """Return the brush of the pixels less than ``radius`` mm from its centre."""
     return round_brush(nextafter(radius, 0.0), spacing)
 
 
 def disk_brush(radius: float) -> Brush:
-    """Return the brush of at least one pixel that holds y * y + x * x <= r * r + 0.5, r being ``radius`` pixels, rounded."""
+    """Return the brush of the pixels with y * y + x * x <= r * r + 0.5, where r is ``radius`` in pixels, rounded, at least 1."""
     r = max(1, round(radius))
     return tuple(int((r * r + 0.5 - row * row) ** 0.5) for row in range(r + 1))
 
 
 def gaps(mask: Mask) -> Gaps:
-    """Return how many columns off the nearest pixel of the mask in the same row lies, at most `FAR`."""
-    turned = mask.T.copy()  # along the slow axis NumPy accumulates whole lines at once
+    """Return the distance in columns to the nearest pixel of the mask in the same row, at most `FAR`."""
+    turned = mask.T.copy()  # NumPy accumulates faster along the first axis
     columns = len(turned)
     at = np.arange(columns, dtype=np.int16)[:, None]
     before, after = np.where(turned, at, np.int16(-FAR)), np.where(turned, at, np.int16(columns + FAR))
@@ -58,7 +58,7 @@ def gaps(mask: Mask) -> Gaps:
 
 
 def near(gap: Gaps, brush: Brush) -> Mask:
-    """Return the pixels within a brush of the mask of which these are the gaps: its dilation."""
+    """Return the dilation of the mask whose gaps are given."""
     found: Mask = gap <= brush[0]
     for row, width in enumerate(brush[1 : len(gap)], start=1):
         if width >= 0:
@@ -69,14 +69,14 @@ def near(gap: Gaps, brush: Brush) -> Mask:
 
 
 def opened(mask: Mask, brush: Brush) -> Mask:
-    """Return what of the mask a brush reaches that stays within it; outside the image there is nothing of the mask."""
+    """Return the opening of the mask; pixels outside the image do not belong to the mask."""
     pad = max(len(brush), brush[0])
     inner = ~near(gaps(np.pad(~mask, pad, constant_values=True)), brush)[pad:-pad, pad:-pad]
     return near(gaps(inner), brush)
 
 
 def closed(mask: Mask, brush: Brush) -> Mask:
-    """Return the mask and what a brush cannot reach that stays outside it; outside the image there is nothing of the mask."""
+    """Return the closing of the mask; pixels outside the image do not belong to the mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return mask
@@ -89,7 +89,7 @@ def closed(mask: Mask, brush: Brush) -> Mask:
 
 
 def without_holes(mask: Mask) -> Mask:
-    """Return the mask and all that it encloses in the slice."""
+    """Return the mask with its holes filled."""
     labels, count = ndimage.label(~mask)
     outside = np.zeros(count + 1, dtype=bool)
     for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):

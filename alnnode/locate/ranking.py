@@ -1,4 +1,4 @@
-"""How well a reading of soft tissue fits what the network sees: the score of a candidate."""
+"""Score of a candidate: how well it fits the maps of the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.locate.axilla_extent import axillary
-from alnnode.locate.distances import around
+from alnnode.locate.distances import padded_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from alnnode.locate.candidates import Candidate
     from alnnode.records import FloatArray
 
-RING_STEPS = 2  # grid steps around a reading in which what the network sees counts against it
+RING_STEPS = 2  # grid steps around a candidate in which depth on the map lowers its score
 
 
-def scores(candidates: Sequence[Candidate], depth: npt.NDArray[np.float32]) -> FloatArray:
-    """Score of each candidate of one axilla, shape (n,), 0 to 1: what the network sees, by whether an axillary node can lie there.
+def candidate_scores(candidates: Sequence[Candidate], depth: npt.NDArray[np.float32]) -> FloatArray:
+    """Return the scores of candidates, shape (n,), 0 to 1: agreement with the map times the likelihood of an axillary position.
 
     Args:
-        candidates: readings of one axilla.
-        depth: the network's map of it (`detector.Maps`).
+        candidates: of one axilla.
+        depth: the map of that axilla (`detector.DetectorMaps`).
     """
     return np.array([agreement(c.mask, c.offset, depth) * _in_axilla(c) for c in candidates], dtype=np.float32)
 
@@ -37,12 +37,12 @@ def _in_axilla(candidate: Candidate) -> float:
 
 
 def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], depth: npt.NDArray[np.float32]) -> float:
-    """Soft intersection over union (Jaccard) of the depth inside a mask with the depth that the network sees there and around it.
+    """Return the soft intersection over union (Jaccard) of the depth inside a mask and the depth on the map in and around it.
 
-    A reading that holds half of a node, or a node and a vessel, scores low. So does the union of two nodes that touch: it is deepest where the
-    network sees the valley between them.
+    A candidate that covers half of a node, or a node and a vessel, scores low. So does the union of two touching nodes: it is deepest
+    at the valley that the map has between them.
     """
-    box, own = around(mask, offset, RING_STEPS, depth.shape)
+    box, own = padded_box(mask, offset, RING_STEPS, depth.shape)
     inside = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1, 1:-1]
     near = ndimage.distance_transform_edt(~own) <= RING_STEPS
     mine, seen = (inside / inside.max())[near], depth[box][near]

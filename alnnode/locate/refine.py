@@ -1,4 +1,4 @@
-"""From a candidate on the 1 mm grid to a mask in the source's own pixels."""
+"""Refinement of a candidate: from the 1 mm grid to a mask in the pixels of the source."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from alnnode.locate.candidates import GRID_MM
+from alnnode.locate.search_grid import GRID_MM
 
 if TYPE_CHECKING:
     from alnnode.locate.candidates import Candidate
     from alnnode.locate.grid import Mask
     from alnnode.records import Volume
 
-HALF_WAY_HU = -20.0  # fat -100, node 40-60: the border of a node lies where the blurred edge is half way
+HALF_WAY_HU = -20.0  # the border of a node (40 to 60) to fat (-100) lies where the blurred edge is half way
 
 
 def source_mask(volume: Volume, candidate: Candidate) -> tuple[Mask, tuple[int, int, int]]:
-    """The candidate's voxels in source order, and the offset (k, j, i) of that sub-volume.
+    """Return the candidate's voxels in source order, and the offset (k, j, i) of that sub-volume.
 
-    Towards fat the border is found again in the source's pixels; towards other soft tissue it is the candidate's own.
+    The border to fat is determined again in the pixels of the source; the border to other soft tissue is that of the candidate.
     """
     grid = candidate.grid
     frame = grid.frame
@@ -34,7 +34,7 @@ def source_mask(volume: Volume, candidate: Candidate) -> tuple[Mask, tuple[int, 
         stop.append(min(canonical.shape[axis], int(np.ceil(high)) + 1))
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     inner, reach = _neighbourhood(candidate)
-    # Grid coordinates (of the padded neighbourhood) of every source voxel of the box.
+    # The first source voxel of the box in grid coordinates of the padded neighbourhood.
     first = [(a - s) * r - (o - PAD) for a, s, r, o in zip(start, grid.start, ratio, candidate.offset, strict=True)]
     shape = tuple(b - a for a, b in zip(start, stop, strict=True))
     sampled = [
@@ -55,7 +55,7 @@ PAD = 2
 
 
 def _neighbourhood(candidate: Candidate) -> tuple[Mask, Mask]:
-    """What surely belongs to the node, and how far its border may lie (both padded by `PAD` grid points)."""
+    """Return the certain part of the node, and the area that its border may extend to (both padded by `PAD` grid points)."""
     grid = candidate.grid
     mask = np.pad(candidate.mask, PAD)
     index = [
@@ -64,7 +64,7 @@ def _neighbourhood(candidate: Candidate) -> tuple[Mask, Mask]:
     ]
     soft = grid.smooth[np.ix_(*index)] > candidate.threshold
     inner = ndimage.binary_erosion(mask)
-    # Never into neighbouring soft tissue that is not the node.
+    # The node must not extend into neighbouring soft tissue.
     foreign = ndimage.binary_dilation(soft & ~mask) & ~mask
     reach = mask | (ndimage.binary_dilation(mask) & ~foreign & ~soft)
     return inner, reach

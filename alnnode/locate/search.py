@@ -1,110 +1,115 @@
-"""The seam of this room: a volume in, the nodes of both axillae out."""
+"""Search for lymph nodes: from the chest of a series to the measured nodes of both axillae."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from alnnode.locate import candidates as proposals
 from alnnode.locate import ranking
-from alnnode.locate.chest_anatomy import Site
-from alnnode.locate.measure import node_from_mask
+from alnnode.locate.candidates import propose_candidates
+from alnnode.locate.measure import measure_node
 from alnnode.locate.refine import source_mask
+from alnnode.locate.search_grid import search_grids
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from alnnode.locate.candidates import Candidate
-    from alnnode.locate.detector import Detector
-    from alnnode.records import AxillaCoverage, FloatArray, Node, Volume
+    from alnnode.locate.chest_anatomy import ChestAnatomy
+    from alnnode.locate.detector import DetectorMaps, DetectorSettings
+    from alnnode.locate.search_grid import SearchGrid
+    from alnnode.records import FloatArray, Node
 
-WORTH_READING = 0.5  # of the least score of a node: soft tissue is read where the network sees more
-SAME_PLACE = 0.25  # of the smaller mask: two candidates that share more are one node
+CANDIDATE_SCORE = 0.5  # share of the threshold of a node above which the network's map is searched for candidates
+SAME_PLACE = 0.25  # share of the smaller mask: two candidates that overlap more are one node
 
 
-def find(
-    volume: Volume,
-    detector: Detector,
-    *,
-    min_short_axis_mm: float,
-    max_nodes: int,
-    threshold: float | None = None,
-    progress: Callable[[str], None] | None = None,
-    site: Site | None = None,
-) -> tuple[list[Node], tuple[AxillaCoverage, AxillaCoverage]]:
-    """Find the lymph nodes of both axillae.
+class NodeDetector(Protocol):
+    """What the search needs of a detector; `alnnode.locate.detector.Detector` is the trained one."""
+
+    @property
+    def settings(self) -> DetectorSettings:
+        """Operating point and model of the axillary level."""
+
+    def predict(self, grid: SearchGrid) -> DetectorMaps:
+        """Return the maps of one axilla; they are 0 outside its search region."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLimits:
+    """Which nodes a search returns.
+
+    Attributes:
+        min_short_axis_mm: smaller nodes are left out.
+        max_nodes: of the others, the most certain are returned.
+        threshold: least score of a node, 0 to 1; None: the operating point of the detector.
+    """
+
+    min_short_axis_mm: float
+    max_nodes: int
+    threshold: float | None = None
+
+
+def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLimits) -> list[Node]:
+    """Return the lymph nodes of both axillae, numbered from 1: right axilla first, then left, each from the head down.
 
     Args:
-        volume: the series, in any in-plane orientation.
+        anatomy: the chest of the series, in any in-plane orientation.
         detector: scores the candidates.
-        min_short_axis_mm: smaller nodes are left out.
-        max_nodes: of these, the most certain are kept.
-        threshold: least score of a node, 0 to 1; None takes the detector's own operating point.
-        progress: called with the name of each step; may raise to stop.
-        site: of this volume, where somebody has it already.
-
-    Returns:
-        Nodes numbered from 1, right axilla first, then left, each from the head down; and what the series shows of the
-        right and of the left axilla.
+        limits: which nodes are returned.
     """
-    tell = progress or (lambda _: None)
-    tell("anatomy")
-    site = site or Site(volume)
-    least = detector.settings.threshold if threshold is None else threshold
-    tell("score")
-    found, scores = _scored(site, detector, least)
-    kept = suppress(found, scores, least)
-    tell("measure")
-    nodes = []
-    for candidate, score in kept:
-        mask, offset = source_mask(volume, candidate)
+    threshold = detector.settings.threshold if limits.threshold is None else limits.threshold
+    candidates, scores = _scored_candidates(anatomy, detector, threshold)
+    nodes: list[Node] = []
+    for candidate, score in suppress_overlaps(candidates, scores, threshold):
+        mask, offset = source_mask(anatomy.volume, candidate)
         if not mask.any():
             continue
-        node = node_from_mask(volume, mask, offset, candidate.grid.side, 0, score)
-        if node.short_axis.length_mm >= min_short_axis_mm:
-            levels = detector.settings.levels
-            nodes.append(
-                node if levels is None else replace(node, level=candidate.grid.landmarks.level(levels, candidate.place))
-            )
-        if len(nodes) == max_nodes:
+        node = measure_node(anatomy.volume, mask, offset)
+        if node.short_axis.length_mm >= limits.min_short_axis_mm:
+            grid, levels = candidate.grid, detector.settings.levels
+            level = None if levels is None else grid.landmarks.level(levels, candidate.place)
+            nodes.append(replace(node, side=grid.side, score=score, level=level))
+        if len(nodes) == limits.max_nodes:
             break
-    return numbered(nodes), proposals.coverage(site)
+    return number_nodes(nodes)
 
 
-def _scored(site: Site, detector: Detector, least: float) -> tuple[list[Candidate], FloatArray]:
-    """Readings of the places where the network sees a node, of both sides, and their scores."""
-    grids = proposals.search_grids(site)
-    maps = [detector.look(grid) for grid in grids]
+def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector, threshold: float) -> tuple[list[Candidate], FloatArray]:
+    """Return the candidates of both sides at the places where the network's map is high, and their scores."""
+    grids = search_grids(anatomy)
+    maps = [detector.predict(grid) for grid in grids]
 
-    def read(side: int) -> list[Candidate]:
-        return proposals.read(grids[side], maps[side].node > WORTH_READING * least)
+    def propose(side: int) -> list[Candidate]:
+        return propose_candidates(grids[side], maps[side].node > CANDIDATE_SCORE * threshold)
 
-    # The filters of SciPy release the GIL: both sides at once take little longer than one.
+    # The filters of SciPy release the GIL: both sides in parallel take little longer than one.
     with ThreadPoolExecutor(2) as pool:
-        sides = list(pool.map(read, range(len(grids))))
-    found = [candidate for side in sides for candidate in side]
-    return found, np.concatenate([np.zeros(0, np.float32), *map(ranking.scores, sides, [seen.depth for seen in maps])])
+        sides = list(pool.map(propose, range(len(grids))))
+    candidates = [candidate for side in sides for candidate in side]
+    scores = map(ranking.candidate_scores, sides, [predicted.depth for predicted in maps])
+    return candidates, np.concatenate([np.zeros(0, np.float32), *scores])
 
 
-def suppress(found: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:
-    """Keep the best reading of every place, in the order of falling score."""
-    order = sorted(range(len(found)), key=lambda n: (-float(scores[n]), n))
+def suppress_overlaps(candidates: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:
+    """Return the best candidate of each place with its score, in descending order (non-maximum suppression)."""
+    order = sorted(range(len(candidates)), key=lambda n: (-float(scores[n]), n))
     kept: list[tuple[Candidate, float]] = []
     for n in order:
         if scores[n] < threshold:
             break
-        candidate = found[n]
+        candidate = candidates[n]
         size = int(candidate.mask.sum())
         if all(candidate.overlap(other) <= SAME_PLACE * min(size, int(other.mask.sum())) for other, _ in kept):
             kept.append((candidate, round(float(scores[n]), 4)))
     return kept
 
 
-def numbered(nodes: Sequence[Node]) -> list[Node]:
-    """Right first, from the head down; ties by row and column, so that the order never depends on anything else."""
+def number_nodes(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes numbered from 1: right side first, from the head down; row and column decide ties."""
     ordered = sorted(nodes, key=lambda n: (n.side is Side.LEFT, -n.slice_index, n.box.j0, n.box.i0))
     return [replace(node, number=number) for number, node in enumerate(ordered, start=1)]

@@ -9,6 +9,7 @@ import torch
 
 from alnnode.errors import BundleError
 from alnnode.model import network
+from alnnode.model.weights import load_tensors
 from alnnode.records import Crop, Prediction
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from alnnode.model.bundle import Bundle
     from alnnode.records import CropPair, ModelIdentity
 
-# Always whole, padded with zeros: another batch size may take another algorithm, and that another last bit.
+# All batches have this size, padded with zeros: another batch size may select another algorithm with other last bits.
 BATCH = 8
-# Rounding hides the last bits, in which the same crop on other batch places may differ.
+# Rounding hides the last bits, in which the same crop may differ by its position in the batch.
 DECIMALS = 4
 
 
@@ -29,7 +30,7 @@ def choose_device(name: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda".
 
     Raises:
-        BundleError: "cuda" was asked for and there is none.
+        BundleError: "cuda" was requested, and no CUDA device is visible.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,21 +40,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device in words for `alnnode check`."""
+    """Return a description of the device for `alnnode check`."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
 def arithmetic(device: torch.device) -> str:
-    """Return what decides the last bits of a result beside input and weights: the device, its instructions, its number format."""
+    """Return what the last bits of a result depend on beside input and weights: device, instruction set and number format."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, bfloat16, torch {torch.__version__}"
     return f"CPU {torch.backends.cpu.get_cpu_capability()}, float32, torch {torch.__version__}"
 
 
 def device_memory() -> dict[str, float]:
-    """Return bytes of GPU memory: all of the device, and the most that this process ever held; nothing without CUDA."""
+    """Return bytes of GPU memory: the total of the device, and the peak of this process; empty without CUDA."""
     if not torch.cuda.is_available():
         return {}
     return {"total": torch.cuda.get_device_properties(0).total_memory, "peak": torch.cuda.max_memory_reserved()}
@@ -70,13 +71,13 @@ class Ensemble:
         channels = len(self.crop_settings.windows)
         self.members = {
             member.crop: network.restore(
-                channels, member.output_stride, bundle.tensors(member.crop.value), member.architecture
+                channels, member.output_stride, load_tensors(bundle, member.crop.value), member.architecture
             ).to(self.device)
             for member in bundle.manifest.members
         }
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:
-        """Return one prediction per node, in order; a node's does not depend on which others are asked about."""
+        """Return one prediction per node, in order; it does not depend on the other nodes."""
         scores = {crop: self._probabilities(crop, crops) for crop in Crop}
         return [
             Prediction(
@@ -87,7 +88,7 @@ class Ensemble:
         ]
 
     def batches(self, crop: Crop, crops: Sequence[CropPair]) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield the crops of one kind as tensors (BATCH, C, S, S) on the device, and how many of each are not padding."""
+        """Yield the crops of one kind as tensors (BATCH, C, S, S) on the device, and the number of crops in each without padding."""
         for start in range(0, len(crops), BATCH):
             part = [pair.fsc if crop is Crop.FSC else pair.asc for pair in crops[start : start + BATCH]]
             batch = np.zeros((BATCH, *part[0].shape), np.float32)
@@ -98,7 +99,7 @@ class Ensemble:
     def _probabilities(self, crop: Crop, crops: Sequence[CropPair]) -> list[float]:
         found: list[float] = []
         for batch, count in self.batches(crop, crops):
-            # Half the memory and twice the speed where tensor cores are; on CPU float32 keeps results the same everywhere.
+            # bfloat16 halves memory and time on tensor cores; on CPUs, float32 gives the same results on every machine.
             with repeatable(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.members[crop](batch).float().squeeze(1)
             found.extend(torch.sigmoid(logits / self.temperature).cpu().tolist()[:count])
@@ -106,6 +107,6 @@ class Ensemble:
 
 
 def repeatable() -> AbstractContextManager[None]:
-    """Let cuDNN choose only algorithms that repeat, without measuring which is fastest today."""
+    """Return a context in which cuDNN uses only deterministic algorithms, without benchmarking."""
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     return flags

@@ -1,4 +1,4 @@
-"""The networks by name, from MONAI: the three families of Park et al. for 2D crops."""
+"""The classification networks for 2D crops, from MONAI: the three families of Park et al."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.networks.nets.efficientnet import EfficientNet, efficientnet_params
 from monai.networks.nets.resnet import resnet18, resnet50
 
 from alnnode.errors import BundleError
-from alnnode.model.bundle import Architecture
+from alnnode.model.manifest import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def build(channels: int, output_stride: int, architecture: Architecture = "dense
     Args:
         channels: of the input, one per window.
         output_stride: crop pixels per cell of the last feature map: 32 is the published network; 16 and 8 leave out the halving of
-            its last one or two stages. The weights are the same; on small crops Grad-CAM of the last layer is not 2 x 2 cells.
+            its last one or two stages. The weights are the same, and Grad-CAM on small crops has more than 2 x 2 cells.
         architecture: one of `ARCHITECTURES`.
     """
     if output_stride not in OUTPUT_STRIDES:
@@ -57,13 +57,13 @@ def _densenet(channels: int, output_stride: int, architecture: Architecture) -> 
     for number, stride in ((3, 16), (2, 8)):
         if output_stride <= stride:
             network.get_submodule(f"features.transition{number}").pool = torch.nn.Identity()
-    # MONAI's last ReLU overwrites its input, and Grad-CAM's copy of it on CPU with it.
+    # MONAI's last ReLU works in place, which on CPU also overwrites the activations that Grad-CAM stores.
     network.get_submodule("class_layers").relu = torch.nn.ReLU()
     return network
 
 
 def _resnet(channels: int, output_stride: int, architecture: Architecture) -> torch.nn.Module:
-    """He et al., CVPR 2016; MONAI's first convolution is of stride 1 unless asked, the published one is of 2."""
+    """He et al., CVPR 2016. The published stride of the first convolution is 2; MONAI's default is 1."""
     maker = resnet18 if architecture == "resnet18" else resnet50
     network: torch.nn.Module = maker(spatial_dims=2, n_input_channels=channels, num_classes=1, conv1_t_stride=2)
     for stage, stride in (("layer4", 16), ("layer3", 8)):
@@ -84,7 +84,7 @@ def _efficientnet(channels: int, output_stride: int, architecture: Architecture)
     network: torch.nn.Module = EfficientNet(
         stages, 2, channels, 1, width, depth, dropout_rate=dropout, drop_connect_rate=drop_connect
     )
-    # MONAI's one activation module serves the stem, too; Grad-CAM needs a module that only the last feature map passes.
+    # MONAI uses one activation module several times; Grad-CAM needs a module that only the last feature map passes.
     pool = OrderedDict(features=torch.nn.Identity(), pool=torch.nn.AdaptiveAvgPool2d(1))
     network.add_module("_avg_pooling", torch.nn.Sequential(pool))
     return network
@@ -107,22 +107,22 @@ def restore(
         )
     except RuntimeError as error:
         raise BundleError(f"the weights do not fit a {architecture} with these channels; export the bundle again") from error
-    # Grad-CAM needs gradients from the last normalisation on and no further back: its backward pass costs next to nothing.
+    # Grad-CAM needs gradients only from the last normalisation layer on, which keeps its backward pass short.
     network.requires_grad_(False)
     _last_norm(network).requires_grad_(True)
     return network.eval()
 
 
 def target_layer(network: torch.nn.Module) -> torch.nn.Module:
-    """Return the layer that Grad-CAM looks at: the last feature map, after its norm and activation."""
+    """Return the target layer of Grad-CAM: the last feature map, after normalisation and activation."""
     for name in ("class_layers.relu", "layer4", "_avg_pooling.features"):
         if _has(network, name):
             return network.get_submodule(name)
-    raise ValueError("the network is none of those that are built here")
+    raise ValueError("the network was not built by alnnode.model.network.build")
 
 
 def _last_norm(network: torch.nn.Module) -> torch.nn.Module:
-    # The shortcut of a residual block has a norm, too, but only where the block changes the shape, which the last one does not.
+    # The shortcut of a residual block has a normalisation layer only where the block changes the shape; the last block does not.
     return [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)][-1]
 
 

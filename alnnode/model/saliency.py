@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def explain(ensemble: Ensemble, crops: Sequence[CropPair]) -> list[tuple[Heatmap, Heatmap]]:
-    """Return the heatmaps (FSC, ASC) of each node, in order: what raised the logit of metastasis.
+    """Return the heatmaps (FSC, ASC) of each node, in order: the areas that raised the logit of metastasis.
 
-    Each map is scaled to its own highest value: 1 is the strongest place on this crop, not a probability. Where nothing spoke for
-    metastasis the whole map is 0.
+    Each map is scaled to its maximum: 1 marks the strongest area of this crop, not a probability. A crop in which no area raised the
+    logit has a map of zeros.
     """
     maps = {crop: _maps(ensemble, crop, crops) for crop in Crop}
     return [
@@ -40,7 +40,7 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
     network = ensemble.members[crop]
     found: list[FloatArray] = []
     cam = GradCAM(model=network, target_layers=[target_layer(network)])
-    # Not as a context manager: its __exit__ swallows IndexError. The hooks go whatever happens.
+    # Not used as a context manager, because its __exit__ suppresses IndexError. The hooks are released in any case.
     try:
         for batch, count in ensemble.batches(crop, crops):
             with repeatable(), torch.enable_grad():

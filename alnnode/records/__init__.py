@@ -1,4 +1,4 @@
-"""The nouns that travel between rooms: frozen, without input or output.
+"""The types that the packages exchange: immutable, without input or output; they import no other package of alnnode.
 
 Coordinates. *Voxel* coordinates are ``(k, j, i)`` = (slice, row, column) of a `Volume`, with integers at voxel centres.
 *Patient* coordinates are millimetres in the DICOM patient system (LPS: +x to the patient's left, +y to the back, +z to the
@@ -20,7 +20,7 @@ from alnnode.records.classified import (
     Prediction,
 )
 from alnnode.records.images import Box, SliceRef, Volume
-from alnnode.records.marks import MARK_STORAGE, Concept, Drawing, Mark, MarkKind, MarkObject, MaskPlane, Shape
+from alnnode.records.marks import MARK_STORAGE, Concept, Drawing, Mark, MarkKind, MarkObject, MarkShape, MaskPlane
 from alnnode.records.nodes import Attenuation, AxillaCoverage, Axis, Level, Node, NodeSource, Side
 from alnnode.records.results import (
     Analysis,
@@ -64,6 +64,7 @@ __all__ = [
     "Mark",
     "MarkKind",
     "MarkObject",
+    "MarkShape",
     "MaskPlane",
     "ModelIdentity",
     "Node",
@@ -76,7 +77,6 @@ __all__ = [
     "ResultObject",
     "ResultReference",
     "SRClass",
-    "Shape",
     "Side",
     "SliceRef",
     "Volume",

@@ -1,4 +1,4 @@
-"""Kinds of arrays, for type checkers only: this package imports no numpy."""
+"""Array types for type checkers; at run time this package does not import numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the networks see of a node and say of it, and which model they are."""
+"""A classified node: the crops that the networks see, their probabilities and heatmaps, and the identity of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CropGeometry:
     """A square crop of one slice: pure geometry, invertible.
 
     The crop's pixel (v, u) (row, column; integers at pixel centres) shows the voxel position
-    ``(slice_index, top + v * step_row, left + u * step_column)``; where ``transposed``, of a patient who lies on the side,
+    ``(slice_index, top + v * step_row, left + u * step_column)``; when ``transposed`` (the patient lies on the side), it shows
     ``(slice_index, top + u * step_row, left + v * step_column)``.
     """
 
@@ -39,9 +39,9 @@ class CropGeometry:
 
 @dataclass(frozen=True, slots=True)
 class CropPair:
-    """What the two networks see of one node.
+    """The inputs of the two networks for one node.
 
-    ``fsc`` and ``asc`` have shape (channels, size, size), float32, scaled as the bundle's crop settings say.
+    ``fsc`` and ``asc`` have shape (channels, size, size), float32, scaled by the crop settings of the bundle.
     """
 
     fsc: FloatArray
@@ -52,7 +52,7 @@ class CropPair:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Probability of metastasis, 0 to 1: of the ensemble, and of each member by crop."""
+    """Probability of metastasis, 0 to 1, by the ensemble, and by each member."""
 
     probability: float
     members: dict[Crop, float]
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """Grad-CAM of one member on one node: values 0 to 1, shape (size, size) in crop pixels."""
+    """Grad-CAM of one member for one node: values 0 to 1, shape (size, size) in crop pixels."""
 
     crop: Crop
     values: FloatArray
@@ -68,13 +68,13 @@ class Heatmap:
 
     @property
     def on_slice(self) -> FloatArray:
-        """The values with their first axis along the rows of the slice, and the second along its columns."""
+        """The values with the first axis along the rows of the slice and the second along its columns."""
         return self.values.T if self.geometry.transposed else self.values
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its 95 % interval."""
+    """A value with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -83,9 +83,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Threshold on the ensemble probability, with what it was measured to give and on what.
+    """Threshold on the ensemble probability, with the sensitivity and specificity that were measured there, and the data set.
 
-    The figures are None at a threshold that the site set itself: nobody measured them there.
+    Sensitivity and specificity are None for a threshold that the site set: they were not measured.
     """
 
     threshold: float
@@ -96,9 +96,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model said so: all of it is written into every result object.
+    """Identity of the model, which every result object states.
 
-    ``validated_on`` names the patients that the bundle was validated on, in the words of its manifest; empty where nobody did.
+    ``validated_on`` names the patients that the bundle was validated on, in the words of its manifest; empty without validation.
     """
 
     name: str
@@ -112,19 +112,19 @@ class ModelIdentity:
 
     @property
     def clinical(self) -> bool:
-        """Whether its results may be headed by a verdict: only those of a bundle that was validated on patients."""
+        """Whether reports may state a verdict: only for a bundle that was validated on patients."""
         return bool(self.validated_on) and not self.demonstration
 
     @property
     def kind(self) -> str:
-        """What a reader must know of the model wherever a probability of it stands."""
+        """The qualification that reports add to every probability."""
         if self.demonstration:
             return "demonstration model"
         return "research use only" if self.clinical else "model not validated on patients"
 
     @property
     def banner(self) -> str:
-        """The words that every capture, report and series description carries."""
+        """The notice on every capture and in every report."""
         if self.demonstration:
             return "DEMONSTRATION MODEL - SYNTHETIC TRAINING DATA - NOT FOR CLINICAL USE"
         return "RESEARCH USE ONLY"
@@ -132,7 +132,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A node with what the ensemble says of it and why."""
+    """A node with the probability of the ensemble and the heatmaps that explain it."""
 
     node: Node
     prediction: Prediction
@@ -140,5 +140,5 @@ class Finding:
     crops: CropPair
 
     def suspicious(self, operating_point: OperatingPoint) -> bool:
-        """Whether the probability reaches the operating point."""
+        """Return whether the probability reaches the operating point."""
         return self.prediction.probability >= operating_point.threshold

@@ -1,30 +1,22 @@
-"""What travels when a series is compared with an earlier one of the same patient: the earlier report's own figures, and the outcome.
+"""Comparison of a series with a prior report of the same patient: what the prior report says, and the result.
 
-An earlier report says of itself, in a private element, all that a comparison needs (`alnnode.report.sr.prior_record`), so that neither its images nor
-anything of another vendor has to be at hand.
+A report holds, in a private element, all that a later comparison needs (`alnnode.report.sr.prior_record`). So a comparison needs
+neither the prior images nor objects of another manufacturer.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date  # noqa: TC003 - pydantic evaluates it
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from alnnode.records import Side  # noqa: TC001 - pydantic reads it
+from alnnode.records.nodes import Side  # noqa: TC001 - pydantic evaluates it
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pydicom import Dataset
-
-    from alnnode.records import Node, Volume
-
-# Of the change of a short axis, mm: 95 % of the nodes of phantoms lie within it. `make follow-up` measures it, and fails where it no longer holds.
+# mm, of the change of a short axis: 95 % of the nodes of phantoms lie within it. `make follow-up` measures it and fails when it no longer holds.
 SHORT_AXIS_CHANGE_ERROR_MM = 1.4
 MAX_NODES = 200
 MAX_SURFACE = 600
@@ -35,14 +27,14 @@ Point = tuple[Millimetre, Millimetre, Millimetre]
 UID = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 
 
-class _Frozen(BaseModel):
-    """Read from archives that anybody writes to: bounded, and nothing else in it."""
+class _ArchivedRecord(BaseModel):
+    """Base of records that are read from archives, which anybody can write to: all values are bounded, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EarlierNode(_Frozen):
-    """One node as an earlier report gave it; ``centre`` in its patient coordinates (mm, LPS), ``probability`` 0 to 1."""
+class PriorNode(_ArchivedRecord):
+    """One node of a prior report; ``centre`` in the patient coordinates of the prior series (mm, LPS), ``probability`` 0 to 1."""
 
     tracking_uid: UID
     number: Annotated[int, Field(ge=1, le=1000)]
@@ -53,15 +45,15 @@ class EarlierNode(_Frozen):
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
-class Record(_Frozen):
-    """What a report says of itself for later comparisons.
+class ComparisonRecord(_ArchivedRecord):
+    """What a report stores of itself for later comparisons.
 
     Attributes:
-        model_digest: sha256 (hex) of the bundle: probabilities of another model are not compared.
-        slice_mm: distance of the slices.
-        surface: points on the surface of the chest cavity, mm, LPS: what a later series is registered to.
-        covered: the axillae that the series showed in full.
-        more_found: whether the search found more nodes than the report holds.
+        model_digest: sha256 (hex) of the bundle; probabilities of different models are not compared.
+        slice_mm: distance between slices.
+        surface: points on the surface of the chest cavity, mm, LPS: a later series is registered to them.
+        covered: the axillae that the series covered.
+        more_found: whether the search found more nodes than the report lists.
     """
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -70,14 +62,14 @@ class Record(_Frozen):
     surface: Annotated[tuple[Point, ...], Field(max_length=MAX_SURFACE)]
     covered: tuple[Side, ...]
     more_found: bool = False
-    nodes: Annotated[tuple[EarlierNode, ...], Field(max_length=MAX_NODES)]
+    nodes: Annotated[tuple[PriorNode, ...], Field(max_length=MAX_NODES)]
 
 
-class Prior(_Frozen):
-    """An earlier report of the same patient.
+class PriorReport(_ArchivedRecord):
+    """A prior report of the same patient.
 
     Attributes:
-        made: its content date and time, "YYYYMMDDhhmmss", in UTC as far as it tells its offset: which of two reports is the newer.
+        made: content date and time, "YYYYMMDDhhmmss", in UTC if the report has an offset from UTC; orders the reports of one series.
         supersedes: SOP Instance UIDs of the reports that it replaces.
     """
 
@@ -86,72 +78,38 @@ class Prior(_Frozen):
     series_instance_uid: UID
     study_instance_uid: UID
     study_date: date
-    record: Record
+    record: ComparisonRecord
     made: Annotated[str, Field(pattern=r"^([0-9]{14})?$")] = ""
     supersedes: Annotated[tuple[UID, ...], Field(max_length=MAX_NODES)] = ()
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) over everything that a comparison reads."""
+        """sha256 (hex) over all values that a comparison reads."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def place(volume: Volume, node: Node) -> Point:
-    """Return the centre of a node in patient coordinates, mm LPS: of its mask, or of its box where there is none."""
-    if node.mask is None:
-        return volume.patient_point(*node.box.centre)
-    k, j, i = (float(low + mean) for low, mean in zip(node.box.low, np.argwhere(node.mask).mean(axis=0), strict=True))
-    return volume.patient_point(k, j, i)
-
-
-def study_date(header: Dataset) -> date | None:
-    """Return the Study Date; None where it is missing or no date."""
-    try:
-        return datetime.strptime(str(header.get("StudyDate") or ""), "%Y%m%d").date()  # noqa: DTZ007 - a DA has no zone
-    except ValueError:
-        return None
-
-
-def thickness(header: Dataset) -> float:
-    """Return the Slice Thickness, mm; 0 where it is missing, no number, or none of a slice."""
-    try:
-        value = float(header.get("SliceThickness") or 0)
-    except (ArithmeticError, TypeError, ValueError):
-        return 0.0
-    return value if 0 < value < 1000 else 0.0
-
-
-def choose(known: Iterable[Prior], study_uid: str, today: date, slice_mm: float) -> Prior | None:
-    """Return the report to compare with: of the newest earlier study, the series whose slices lie about as far apart, its newest report.
-
-    Later studies never count, so that a series that is analysed again gives what it gave before; nor does what another report of its study replaced.
-    """
-    before = [prior for prior in known if prior.study_date < today and prior.study_instance_uid != study_uid]
-    superseded = {(prior.study_instance_uid, uid) for prior in before for uid in prior.supersedes}
-    return max(
-        (prior for prior in before if (prior.study_instance_uid, prior.sop_instance_uid) not in superseded),
-        key=lambda prior: (prior.study_date, -abs(prior.record.slice_mm - slice_mm), prior.made, prior.sop_instance_uid),
-        default=None,
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """What was found of earlier results: the report to compare with, or None; ``trouble`` says why one may be missing."""
+class PriorLookup:
+    """Result of the search for a prior report.
 
-    prior: Prior | None = None
+    Attributes:
+        report: the report to compare with; None when none was found.
+        trouble: why a report may be missing; None when all sources answered, or when a report was found.
+    """
+
+    report: PriorReport | None = None
     trouble: str | None = None
 
-    def joined(self, input_digest: str) -> str:
-        """Return the digest of the input together with what it is compared with: another prior gives another report."""
-        if self.prior is None and self.trouble is None:
+    def digest_with(self, input_digest: str) -> str:
+        """Return the digest (sha256, hex) of the input together with the prior report: another prior report gives another result."""
+        if self.report is None and self.trouble is None:
             return input_digest
-        told = self.trouble if self.prior is None else self.prior.digest
-        return hashlib.sha256(f"{input_digest}\n{told}".encode()).hexdigest()
+        compared_with = self.trouble if self.report is None else self.report.digest
+        return hashlib.sha256(f"{input_digest}\n{compared_with}".encode()).hexdigest()
 
 
 class Change(StrEnum):
-    """How a node stands to the earlier report."""
+    """Whether the prior report lists a node."""
 
     SEEN = "seen before"
     NEW = "new"
@@ -159,51 +117,40 @@ class Change(StrEnum):
 
 
 class Growth(StrEnum):
-    """How a short axis stands to the earlier one."""
+    """How a short axis changed since the prior report."""
 
     LARGER = "larger"
     SMALLER = "smaller"
     WITHIN_ERROR = "within measurement error"
 
 
-def growth_mm(short_axis_mm: float, earlier: EarlierNode) -> float:
-    """Return by how much a short axis grew, mm, between the figures that both reports give."""
-    return round(round(short_axis_mm, 1) - earlier.short_axis_mm, 1)
-
-
-def growth(short_axis_mm: float, earlier: EarlierNode) -> Growth:
-    """Return whether a short axis changed by more than the measurement error."""
-    change = growth_mm(short_axis_mm, earlier)
-    if abs(change) <= SHORT_AXIS_CHANGE_ERROR_MM:
-        return Growth.WITHIN_ERROR
-    return Growth.LARGER if change > 0 else Growth.SMALLER
-
-
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """One node of now, and the node of the earlier report that it is."""
+    """One node of the series, and the node of the prior report that it matches; None where it matches none."""
 
     change: Change
-    earlier: EarlierNode | None = None
+    prior_node: PriorNode | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One series compared with an earlier report.
+    """One series compared with a prior report.
 
     Attributes:
-        prior: None when there is none, and ``trouble`` says that one may be missing.
-        days: from the earlier study to this one.
+        prior: None when there is none; ``trouble`` then says why one may be missing.
+        days: from the prior study to this one.
         same_model: whether probabilities can be compared.
-        nodes: what became of each node of now, by its number; empty when ``trouble`` says why nothing could be compared.
-        gone: nodes of the earlier report that are no longer found although the place is shown, and all that was found is reported.
-        unseen: those whose place is not shown now, that may be one of several nodes, or that may be among those that are not reported.
+        nodes: the change of each node of this series, by its number; empty when ``trouble`` says why nothing could be compared.
+        no_longer_found: nodes of the prior report that were not found although the series shows their place and all found nodes are reported.
+        not_compared: nodes of the prior report whose place the series does not show, that match several nodes, or that may be among
+            the nodes that are not reported.
+        trouble: why nothing was compared; None when nodes were compared.
     """
 
-    prior: Prior | None
+    prior: PriorReport | None
     days: int
     same_model: bool
     nodes: dict[int, NodeChange]
-    gone: tuple[EarlierNode, ...] = ()
-    unseen: tuple[EarlierNode, ...] = ()
+    no_longer_found: tuple[PriorNode, ...] = ()
+    not_compared: tuple[PriorNode, ...] = ()
     trouble: str | None = None

@@ -1,4 +1,4 @@
-"""A CT series as a grid, and places in it."""
+"""A CT series as a voxel grid, and boxes in it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SliceRef:
-    """Where one slice of a volume comes from."""
+    """The source image of one slice of a volume."""
 
     sop_class_uid: str
     sop_instance_uid: str
     frame_number: int | None  # 1-based within a multi-frame instance, None for single-frame ones
     position: tuple[float, float, float]  # Image Position (Patient), mm LPS
     rescale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to HU
-    image_number: int | None = None  # Instance Number, or the frame's number: what a viewer shows; never used for sorting
-    frame_of_reference: str = ""  # its UID; empty: that of the header
+    image_number: int | None = None  # Instance Number, or the frame number, as viewers show it; never used for sorting
+    frame_of_reference: str = ""  # Frame of Reference UID; empty: that of the header
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A CT series as one regular grid in the source's own pixel raster.
+    """A CT series as one regular grid in the pixel raster of the source.
 
     Attributes:
         voxels: HU, shape (slices, rows, columns), C-contiguous int16; slices ordered from the feet to the head.
-        affine: 4x4, maps (k, j, i, 1) to patient millimetres (LPS). A gantry tilt is a shear in it.
+        affine: 4x4, maps (k, j, i, 1) to patient coordinates (mm, LPS). It contains the shear of a gantry tilt.
         slices: one reference per slice, in the order of ``voxels``.
-        header: data set of the first instance without pixel data: the patient, study and equipment
-            attributes that result objects copy.
+        header: attributes of the first instance, without pixel data; result objects copy its patient and study attributes.
         spacing: (slice, row, column) distances in mm; the slice distance is along the normal.
-        slice_thickness: nominal, mm; None when the source does not say.
-        notes: what a reader of the report should know of the geometry ("gantry tilt 12 degrees").
+        slice_thickness: nominal, mm; None when the source has none.
+        notes: remarks on the geometry for the report ("gantry tilt 12 degrees").
     """
 
     voxels: HounsfieldArray
@@ -56,7 +55,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A half-open voxel box: k0 <= k < k1 and so on."""
+    """A half-open voxel box: k0 <= k < k1, and likewise for j and i."""
 
     k0: int
     j0: int

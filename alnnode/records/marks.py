@@ -1,4 +1,4 @@
-"""What readers mark, as their objects say it."""
+"""The reader's marks, as their DICOM objects state them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MarkKind(StrEnum):
-    """Kinds of objects in which a reader's marks come."""
+    """Kinds of DICOM objects that hold a reader's marks."""
 
     REPORT = "sr"
     STRUCTURES = "rtstruct"
@@ -23,7 +23,7 @@ class MarkKind(StrEnum):
     KEY_OBJECTS = "ko"
 
 
-# PS3.4 Table B.5-1. Read by the room that locates and by the one that receives.
+# SOP classes of PS3.4 Table B.5-1 that the listener accepts as marks and that alnnode.locate reads.
 MARK_STORAGE = {
     "1.2.840.10008.5.1.4.1.1.88.22": MarkKind.REPORT,  # Enhanced SR
     "1.2.840.10008.5.1.4.1.1.88.33": MarkKind.REPORT,  # Comprehensive SR
@@ -38,10 +38,10 @@ MARK_STORAGE = {
 }
 
 
-class Shape(StrEnum):
-    """How a mark is drawn, and which points describe it."""
+class MarkShape(StrEnum):
+    """Shape of a graphic, and the points that describe it."""
 
-    POINT = "point"  # one or more places inside
+    POINT = "point"  # one or more points inside
     LINE = "line"  # the two ends of a diameter
     AXES = "axes"  # the ends of the long axis, then those of the short axis
     BOX = "box"  # the four corners of an upright rectangle
@@ -56,12 +56,12 @@ class Drawing:
 
     Attributes:
         points: image coordinates (column, row); or patient coordinates (x, y, z), mm.
-        sop_instance_uid: the image it lies on; empty when only the patient coordinates are given.
+        sop_instance_uid: the image that it is drawn on; empty when only patient coordinates are given.
         frame_number: 1-based; None for a single-frame image.
-        frame_of_reference: its UID; empty for image coordinates, and where it is that of the image.
+        frame_of_reference: Frame of Reference UID; empty for image coordinates, and when it is that of the image.
     """
 
-    shape: Shape
+    shape: MarkShape
     points: tuple[tuple[float, ...], ...]
     sop_instance_uid: str = ""
     frame_number: int | None = None
@@ -70,12 +70,12 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class MaskPlane:
-    """One frame of a segment, cut to what is set in it.
+    """One frame of a segment, cropped to its pixels.
 
     Attributes:
         pixels: shape (rows, columns).
         origin: patient coordinates of the centre of ``pixels[0, 0]``, mm.
-        along_rows: from one row to the next, mm; ``along_columns`` from one column to the next.
+        along_rows: vector from one row to the next, mm; ``along_columns`` from one column to the next.
         frame_of_reference: its UID.
     """
 
@@ -88,7 +88,7 @@ class MaskPlane:
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A coded value as it stands in an object; a text has an empty code and scheme, and is the meaning."""
+    """A coded value of an object. A free text has an empty code and scheme, and is the meaning."""
 
     code: str
     scheme: str
@@ -97,19 +97,19 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One thing that a reader marked, as its object says it.
+    """One mark of a reader, as its object states it.
 
     Attributes:
         source_uid: SOP Instance UID of the object.
-        number: 1-based place within the object.
+        number: 1-based position within the object.
         series_uids: of the images that the object refers to.
         tracking_uid: (0062,0021) or TID 1500's (112040, DCM); None where there is none.
-        label: what it is called: free text, the finding's meaning, an ROI's or a segment's name.
-        finding: the coded finding or type; ``site`` where it is.
-        side: the laterality that is stated.
-        evaluations: other statements on it (name, value), such as a class.
-        segment: (SOP Instance UID, segment number) of a segment in another object that is its geometry.
-        created: "YYYYMMDDhhmmss" of the object, as far as it says: which of two versions is the newer.
+        label: its name: free text, the meaning of the finding, or the name of an ROI or segment.
+        finding: the coded finding or type; ``site`` the coded anatomical site.
+        side: the stated laterality.
+        evaluations: other statements on it (name, value).
+        segment: (SOP Instance UID, segment number) of a segment in another object that gives its geometry.
+        created: date and time of the object, "YYYYMMDDhhmmss"; orders its versions; empty when unknown.
     """
 
     source_uid: str
@@ -129,16 +129,17 @@ class Mark:
 
     @property
     def frames_of_reference(self) -> frozenset[str]:
-        """Frames of reference in which it has patient coordinates."""
+        """Frame of Reference UIDs of its patient coordinates."""
         named = {drawing.frame_of_reference for drawing in self.drawings} | {plane.frame_of_reference for plane in self.planes}
         return frozenset(named - {""})
 
 
 @dataclass(frozen=True, slots=True)
 class MarkObject:
-    """What one object holds of marks. ``remarks`` say, free of patient data, what was left out and why.
+    """The marks of one object.
 
-    ``own`` objects were made by this software: results, not marks.
+    ``remarks`` state, without patient data, which marks were left out and why. ``own``: this software made the object, so its content is a
+    result, not a mark.
     """
 
     sop_class_uid: str

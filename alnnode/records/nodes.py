@@ -1,4 +1,4 @@
-"""Lymph nodes, measured."""
+"""Measured lymph nodes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Side(StrEnum):
 
 
 class Level(StrEnum):
-    """Axillary level: lateral to, behind, medial to the pectoralis minor."""
+    """Axillary level: lateral to, behind, or medial to the pectoralis minor."""
 
-    I = "I"  # noqa: E741 - the field's own name
+    I = "I"  # noqa: E741 - the name of the level
     II = "II"
     III = "III"
 
@@ -56,7 +56,7 @@ class Attenuation:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One axillary lymph node (or candidate that passed as one).
+    """One axillary lymph node, or a candidate that was accepted as one.
 
     Attributes:
         number: 1-based, in the order of the report.
@@ -64,9 +64,9 @@ class Node:
         slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
         contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
         score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
-        hilum_fraction: part of the volume that is fat of the hilum, 0 to 1; None where no hilum can be told.
-        cortex_mm: thickness of the cortex beside that hilum.
-        mask: the node's voxels, of the box's shape; None when only the outline is known.
+        hilum_fraction: share of hilar fat in the volume, 0 to 1; None when no hilum is found.
+        cortex_mm: thickness of the cortex beside the hilum.
+        mask: the node's voxels, of the shape of the box; None when only the outline is known.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Node:
     score: float = 1.0
     source: NodeSource = NodeSource.ALGORITHM
     level: Level | None = None
-    tracking_uid: str | None = None  # of the reader's mark, or of the same node in an earlier report
+    tracking_uid: str | None = None  # of the reader's mark, or of the same node in a prior report
     hilum_fraction: float | None = None
     cortex_mm: float | None = None
     mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
@@ -92,9 +92,9 @@ class AxillaCoverage:
     """How much of one axilla the series shows.
 
     Attributes:
-        covered: the series shows all that is searched for nodes.
-        remark: what is missing, e.g. "cut off at the side of the image".
-        shown: the series shows some of it.
+        covered: the series shows the whole search region.
+        remark: what is missing, for example "cut off at the side of the image".
+        shown: the series shows a part of it.
     """
 
     side: Side

@@ -1,4 +1,4 @@
-"""A job, what came out of it, and the objects that tell it."""
+"""A job, its analysis, and the result objects."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from alnnode.locate.chest_anatomy import Site
     from alnnode.records.classified import Finding, ModelIdentity
-    from alnnode.records.comparison import Comparison, Earlier
+    from alnnode.records.comparison import Comparison, PriorLookup
     from alnnode.records.images import Volume
     from alnnode.records.nodes import AxillaCoverage
 
 
 class JobState(StrEnum):
-    """The way of a job: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or an end with a reason."""
+    """State of a job: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason."""
 
     RECEIVING = "RECEIVING"
     READY = "READY"
@@ -27,11 +26,11 @@ class JobState(StrEnum):
     ANALYSED = "ANALYSED"
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
-    SKIPPED = "SKIPPED"  # no route asks for this series: an end, not a failure
+    SKIPPED = "SKIPPED"  # no route selects this series
 
 
 class ObjectRole(StrEnum):
-    """What a result object is."""
+    """Kind of a result object."""
 
     SR = "sr"
     CAPTURE = "capture"
@@ -47,15 +46,22 @@ class ObjectRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What came out of one series.
+    """The result of the analysis of one series.
 
-    ``not_analysed`` is None, or the reason (then there are no findings and ``volume`` may be None). ``remarks`` say what was
-    not made of the reader's marks. ``more_found``: there were more nodes than the settings allow, and the least certain are
-    not among the findings. ``surface`` and ``comparison`` are there when `alnnode.follow_up` was asked: points on the
-    chest cavity (mm, LPS), and how the nodes changed. ``site`` is the chest as it was found, for who needs it again.
+    Attributes:
+        header: as `Volume.header`.
+        model: the bundle that classified the nodes.
+        volume: the series; None when it could not be read.
+        findings: the nodes with their probabilities.
+        coverage: how much of each axilla the series shows; empty when the algorithm did not search.
+        not_analysed: None, or the reason why the series was not analysed; then there are no findings.
+        remarks: the reader's marks that were not used, and why.
+        more_found: more nodes were found than the settings allow, and the least certain are not among the findings.
+        surface: points on the surface of the chest cavity (mm, LPS) for later comparisons; empty without follow-up.
+        comparison: how the nodes changed since the prior report; None when nothing was compared.
     """
 
-    header: Dataset  # as in Volume.header
+    header: Dataset
     model: ModelIdentity
     volume: Volume | None
     findings: tuple[Finding, ...] = ()
@@ -65,14 +71,13 @@ class Analysis:
     more_found: bool = False
     surface: tuple[tuple[float, float, float], ...] = ()
     comparison: Comparison | None = None
-    site: Site | None = field(default=None, compare=False, repr=False)
 
 
 class Locate(StrEnum):
-    """Who locates the nodes of a series."""
+    """What locates the nodes of a series."""
 
     AUTO = "auto"  # the algorithm
-    MARKS = "marks"  # the reader
+    MARKS = "marks"  # the reader's marks
     BOTH = "both"
 
 
@@ -84,14 +89,14 @@ class SRClass(StrEnum):
 
 
 class CaptureForm(StrEnum):
-    """Captures as one image each, or as the frames of one: PS3.3 A.8.1 or A.8.5."""
+    """Captures as single-frame images, or as the frames of one multi-frame image: PS3.3 A.8.1 or A.8.5."""
 
     SINGLE = "single"
     MULTIFRAME = "multiframe"
 
 
 class MapFrames(StrEnum):
-    """Slices that a parametric map has a frame for: those on which nodes were classified, or all of the series."""
+    """Slices that have a frame in a parametric map: those on which nodes were classified, or all slices of the series."""
 
     NODES = "nodes"
     ALL = "all"
@@ -99,19 +104,19 @@ class MapFrames(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """Which result objects are made, and in which form. The report and the captures always are."""
+    """Which result objects are written, and in which form. The report and the captures are always written."""
 
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     kinds: frozenset[ObjectRole] = frozenset()
     map_frames: MapFrames = MapFrames.ALL
     compressed: bool = True  # captures in JPEG-LS Lossless
-    measurement_root: bool = False  # of the results tree: TID 1500 instead of TID 2000
+    measurement_root: bool = False  # root of the results tree: TID 1500 instead of TID 2000
     unicode: bool = False  # results in ISO_IR 192, whatever the character set of the source
 
 
 class ResultReference(NamedTuple):
-    """A result object of an earlier report."""
+    """Reference to a result object of an earlier analysis of the series."""
 
     role: ObjectRole
     sop_class_uid: str
@@ -122,20 +127,20 @@ class ResultReference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReportContext:
-    """What belongs to the job rather than to the series: identical on every re-run.
+    """Properties of the job that its result objects depend on; identical each time the job runs.
 
     Attributes:
         input_digest: sha256 (hex) over the sorted digests of the input instances.
         settings_digest: sha256 (hex) over the settings that change the result.
-        created: the moment all dates and times inside the objects are taken from (DESIGN section 1); aware, or in the source's own time.
+        created: date and time that all objects state (DESIGN section 1); timezone-aware, or in the time zone of the source.
         station: AE title of the node, written as Station Name.
-        revision: 1 for the first result of a series, one more for each later input.
-        predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report this one replaces.
+        revision: 1 for the first result of a series, incremented for each later input.
+        predecessor: (SOP class UID, SOP instance UID, series UID, study UID) of the report that this one supersedes.
         window: (centre, width) in HU of the captures and of the presentation state.
-        options: which objects, in which form.
-        earlier: what was found of earlier results; None: the site follows nothing up.
-        superseded: result objects of this series that these replace, the oldest first.
-        zone: of the site, for sources that do not tell their offset from UTC; None: the site does not tell it either.
+        options: which objects are written, and in which form.
+        prior: result of the search for a prior report; None: follow-up is off.
+        superseded: result objects of this series that these supersede, the oldest first.
+        zone: time zone of the site, for sources without offset from UTC; None: not configured.
     """
 
     input_digest: str
@@ -146,14 +151,14 @@ class ReportContext:
     predecessor: tuple[str, str, str, str] | None = None
     window: tuple[float, float] = (40.0, 400.0)
     options: ReportOptions = ReportOptions()
-    earlier: Earlier | None = None
+    prior: PriorLookup | None = None
     superseded: tuple[ResultReference, ...] = ()
     zone: tzinfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResultObject:
-    """One finished DICOM object, as bytes of a Part 10 file."""
+    """One finished DICOM object, as the bytes of a Part 10 file."""
 
     role: ObjectRole
     sop_class_uid: str

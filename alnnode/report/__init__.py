@@ -1,4 +1,4 @@
-"""Result objects: one module per kind. Read only records; no clock, no randomness, no torch."""
+"""Result objects of an analysis. They depend only on records: no clock, no randomness, no torch."""
 
 from __future__ import annotations
 
@@ -6,35 +6,17 @@ from typing import TYPE_CHECKING
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
+from alnnode.report import kinds
 from alnnode.report.capture import secondary_capture
-from alnnode.report.objects import (
-    encapsulated_pdf,
-    key_objects,
-    parametric_map,
-    presentation_state,
-    rejection_note,
-    segmentation,
-)
-from alnnode.report.sr import basic_text, measurement_report, results_tree
+from alnnode.report.objects import rejection_note
+from alnnode.report.sr import measurement_report, results_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from alnnode.records import Analysis, ReportContext, ResultObject
-
-# Made when a site asks for them, in this order.
-KINDS: dict[ObjectRole, Callable[[Analysis, ReportContext], list[ResultObject]]] = {
-    ObjectRole.SEGMENTATION: segmentation.build,
-    ObjectRole.PARAMETRIC_MAP: parametric_map.build,
-    ObjectRole.KEY_OBJECTS: key_objects.build,
-    ObjectRole.PRESENTATION_STATE: presentation_state.build,
-    ObjectRole.TEXT: basic_text.build,
-    ObjectRole.PDF: encapsulated_pdf.build,
-}
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
-    """Return the result objects of an analysis: the report, the captures (none without a volume), and what the options ask for.
+    """Return the result objects of an analysis: the report, the captures (none without a volume), and the requested kinds.
 
     The same analysis and context give the same bytes.
 
@@ -44,13 +26,15 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     for finding in analysis.findings:
         if not all(0 <= p <= 1 for p in (finding.prediction.probability, *finding.prediction.members.values())):
             raise ReportError(f"node {finding.node.number}: a probability is not a number from 0 to 1")
+    requested = context.options.kinds
     captures = secondary_capture.build(analysis, context)
-    made = [measurement_report.build(analysis, context, captures), *captures]
-    for role, build_kind in KINDS.items():
-        if role in context.options.kinds:
-            made += build_kind(analysis, context)
-    if ObjectRole.RESULTS_TREE in context.options.kinds:
-        made += results_tree.build(analysis, context, made)
-    if ObjectRole.REJECTION in context.options.kinds:
-        made += rejection_note.build(analysis, context)
-    return made
+    built = [measurement_report.build(analysis, context, captures), *captures]
+    for module in kinds.REQUESTED:
+        if module.KIND.role in requested:
+            built += module.build(analysis, context)
+    if ObjectRole.RESULTS_TREE in requested:
+        by_role = kinds.by_role()
+        built += results_tree.build(analysis, context, [(by_role[item.role], item) for item in built])
+    if ObjectRole.REJECTION in requested:
+        built += rejection_note.build(analysis, context, kinds.image_roles())
+    return built

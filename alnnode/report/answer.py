@@ -12,13 +12,13 @@ from alnnode.report import comparison_text, wording
 if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, ModelIdentity
 
-MOST_RELEVANT = 3  # nodes that are told one by one
+MOST_RELEVANT = 3  # nodes with a statement of their own
 UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
 OUTSIDE = "Not covered: lymph nodes outside the axillae, and nodes below the size limit of the settings"
 
 
-class Kind(StrEnum):
-    """What a statement is for."""
+class StatementKind(StrEnum):
+    """Purpose of a statement."""
 
     NOTICE = "notice"
     CONCLUSION = "conclusion"
@@ -30,40 +30,40 @@ class Kind(StrEnum):
 class Statement:
     """One sentence of the answer."""
 
-    kind: Kind
+    kind: StatementKind
     text: str
 
 
 def statements(analysis: Analysis) -> list[Statement]:
     """Return the answer, most important first.
 
-    What the result is not for; the conclusion; each axilla; the most relevant nodes; the comparison with an earlier report; what was
-    not covered; the model and its limits; remarks on geometry and marks. Nothing of the patient.
+    The order: notice, conclusion, each axilla, the most relevant nodes, the comparison with a prior report, what was not covered, the
+    model and its limits, remarks on geometry and marks. No statement holds patient data.
     """
-    said = [Statement(Kind.NOTICE, analysis.model.banner)]
+    said = [Statement(StatementKind.NOTICE, analysis.model.banner)]
     if analysis.findings:
-        said.append(Statement(Kind.CONCLUSION, wording.headline(analysis)[0]))
-    said.append(Statement(Kind.CONCLUSION, wording.patient(analysis)))
+        said.append(Statement(StatementKind.CONCLUSION, wording.headline(analysis)[0]))
+    said.append(Statement(StatementKind.CONCLUSION, wording.conclusion(analysis)))
     if analysis.volume is not None:
         found = [*wording.sides(analysis), *_most_relevant(analysis), *comparison_text.sentences(analysis)]
-        said += [Statement(Kind.FINDING, text) for text in found]
+        said += [Statement(StatementKind.FINDING, text) for text in found]
     comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
-    comments.append(model(analysis.model))
+    comments.append(model_line(analysis.model))
     if analysis.findings:
         comments.append(wording.operating_point(analysis.model.operating_point))
-    comments += comparison_text.error(analysis)
+    comments += comparison_text.error_sentences(analysis)
     comments += [f"Geometry: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]
-    return said + [Statement(Kind.COMMENT, text) for text in comments]
+    return said + [Statement(StatementKind.COMMENT, text) for text in comments]
 
 
 def lines(analysis: Analysis) -> list[str]:
-    """Return the text of the answer, a line for each statement."""
+    """Return the text of the answer, one line for each statement."""
     return [statement.text for statement in statements(analysis)]
 
 
-def model(identity: ModelIdentity) -> str:
-    """Return which model said so, what it was trained on, and on whom it was validated."""
+def model_line(identity: ModelIdentity) -> str:
+    """Return the sentence on the model: its name, training data and validation."""
     validated = f"validated on {identity.validated_on}" if identity.clinical else "not validated on patients"
     return (
         f"Model: {identity.name} {identity.version}, bundle {identity.digest[:12]}; "
@@ -73,12 +73,12 @@ def model(identity: ModelIdentity) -> str:
 
 def _most_relevant(analysis: Analysis) -> list[str]:
     ranked = wording.by_probability(analysis.findings)
-    said = [f"{place}. {node(finding, analysis)}" for place, finding in enumerate(ranked[:MOST_RELEVANT], start=1)]
+    said = [f"{place}. {node_line(finding, analysis)}" for place, finding in enumerate(ranked[:MOST_RELEVANT], start=1)]
     rest = len(ranked) - len(said)
     return [*said, f"and {rest} less probable node{'s' if rest > 1 else ''}: see the measurements"] if rest else said
 
 
-def node(finding: Finding, analysis: Analysis) -> str:
+def node_line(finding: Finding, analysis: Analysis) -> str:
     """Return "R node 4: level II, image 104, 11.8 x 9.5 mm, probability 96 % (demonstration model)"."""
     of, volume = finding.node, analysis.volume
     said = [] if of.level is None else [f"level {of.level.value}"]

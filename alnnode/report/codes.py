@@ -1,4 +1,4 @@
-"""Coded concepts (PS3.16; SNOMED CT, UCUM, LOINC), and the few of our own where no code was found.
+"""Coded concepts (PS3.16; SNOMED CT, UCUM, LOINC), and private codes where no standard code exists.
 
 Probability of metastasis, axillary level and a cautious assessment have no standard code. The pathology codes for metastatic and normal
 nodes (111330, 111301) assert a diagnosis, which an algorithm must not.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from alnnode.records import Crop, Level, NodeSource, ObjectRole, Side
+from alnnode.records import Crop, Level, NodeSource, Side
 from alnnode.records.comparison import Change, Growth
 
 SCHEME = "99ALNNODE"
@@ -17,7 +17,7 @@ SCHEME = "99ALNNODE"
 AXILLARY_LYMPH_NODE = Code("68171009", "SCT", "Axillary lymph node")
 LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
 LATERALITY = {Side.RIGHT: Code("24028007", "SCT", "Right"), Side.LEFT: Code("7771000", "SCT", "Left")}
-# OHIF matches these two meanings to the letter; they are those of CID 7470.
+# OHIF compares these two meanings literally; they are those of CID 7470.
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
@@ -88,17 +88,7 @@ PROBABILITY_CHANGE = Code("PROBABILITY-DIFF", SCHEME, "Change of probability of 
 PRIOR_REPORT = Code("122075", "DCM", "Prior report for current patient")
 LEVEL = Code("LEVEL", SCHEME, "Axillary level")
 LEVELS = {level: Code(f"LEVEL-{level.value}", SCHEME, f"Axillary level {level.value}") for level in Level}
-RESULT = {
-    ObjectRole.SR: Code("RESULT-SR", SCHEME, "Measurement report"),
-    ObjectRole.CAPTURE: Code("RESULT-CAPTURE", SCHEME, "Capture with heatmaps"),
-    ObjectRole.SEGMENTATION: Code("RESULT-SEG", SCHEME, "Segmentation of nodes"),
-    ObjectRole.PARAMETRIC_MAP: Code("RESULT-PMAP", SCHEME, "Grad-CAM as parametric map"),
-    ObjectRole.KEY_OBJECTS: Code("RESULT-KO", SCHEME, "Key slices"),
-    ObjectRole.PRESENTATION_STATE: Code("RESULT-PR", SCHEME, "Boxes on the source images"),
-    ObjectRole.TEXT: Code("RESULT-TEXT", SCHEME, "Report in words"),
-    ObjectRole.PDF: Code("RESULT-PDF", SCHEME, "Report as PDF"),
-}
-# What a model gives that was trained on drawings: no probability of cancer.
+# The output of a model that was trained on synthetic images is not a probability of cancer.
 PROBABILITY_OF_DEMONSTRATION = Code("PROBABILITY-DEMO", SCHEME, "Probability, demonstration model")
 MEMBER_PROBABILITY = {
     Crop.FSC: Code("PROBABILITY-FSC", SCHEME, "Probability, fixed-size crop network"),
@@ -107,7 +97,7 @@ MEMBER_PROBABILITY = {
 
 
 def coding_scheme() -> Dataset:
-    """Return the item that says who owns our own codes (PS3.3 C.12.1.1.1, Coding Scheme Identification Sequence)."""
+    """Return the item on our private codes for the Coding Scheme Identification Sequence (PS3.3 C.12.1)."""
     item = Dataset()
     item.CodingSchemeDesignator = SCHEME
     item.CodingSchemeName = "alnnode private codes"

@@ -1,92 +1,97 @@
-"""What the comparison with an earlier report says, in words: for the structured report and for the captures."""
+"""Texts on the comparison with a prior report, for the structured report and the captures."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Growth, growth, growth_mm
+from alnnode.follow_up.growth import classify_growth, growth_mm
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Growth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alnnode.records import Analysis, Finding
-    from alnnode.records.comparison import Comparison, EarlierNode, NodeChange
+    from alnnode.records.comparison import Comparison, NodeChange, PriorNode
 
 CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
 ERROR = f"{SHORT_AXIS_CHANGE_ERROR_MM:g} mm"
 
 
-def of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
-    """Return what was compared of a node; None where nothing was."""
+def change_of(finding: Finding, analysis: Analysis) -> tuple[Comparison, NodeChange] | None:
+    """Return the comparison, and the change of a node in it; None when nothing was compared."""
     comparison = analysis.comparison
     if comparison is None or comparison.trouble is not None:
         return None
     return comparison, comparison.nodes[finding.node.number]
 
 
-def growth_percent(finding: Finding, earlier: EarlierNode) -> float | None:
-    """Return by how much the short axis grew, in per cent of the earlier figure."""
-    grown = growth_mm(finding.node.short_axis.length_mm, earlier)
-    return round(100 * grown / earlier.short_axis_mm) if earlier.short_axis_mm else None
+def growth_percent(finding: Finding, prior_node: PriorNode) -> float | None:
+    """Return the growth of the short axis in per cent of its prior value; None when that is 0."""
+    grown = growth_mm(finding.node.short_axis.length_mm, prior_node)
+    return round(100 * grown / prior_node.short_axis_mm) if prior_node.short_axis_mm else None
 
 
-def risk_points(finding: Finding, earlier: EarlierNode) -> int:
-    """Return by how many percentage points the probability rose."""
-    return round(100 * (finding.prediction.probability - earlier.probability))
+def risk_points(finding: Finding, prior_node: PriorNode) -> int:
+    """Return the change of the probability in percentage points."""
+    return round(100 * (finding.prediction.probability - prior_node.probability))
 
 
-def of_node(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), probability +12 points"; None where nothing was compared.
+def change_sentence(finding: Finding, analysis: Analysis) -> str | None:
+    """Return "short axis 8.1 to 10.2 mm in 183 days (+2.1 mm, +26 %), probability +12 points"; None when nothing was compared.
 
-    A change within the measurement error is called that, and has no figures of growth.
+    For a change within the measurement error the sentence says so, and gives no growth.
     """
-    found = of(finding, analysis)
+    found = change_of(finding, analysis)
     if found is None:
         return None
     comparison, change = found
     since = _date(comparison)
-    if change.earlier is None:
+    if change.prior_node is None:
         return f"new since {since}" if change.change is Change.NEW else f"not determined whether seen on {since}"
-    now, relative = finding.node.short_axis.length_mm, growth_percent(finding, change.earlier)
-    if growth(now, change.earlier) is Growth.WITHIN_ERROR:
+    now, relative = finding.node.short_axis.length_mm, growth_percent(finding, change.prior_node)
+    if classify_growth(now, change.prior_node) is Growth.WITHIN_ERROR:
         said = f"within the measurement error of {ERROR}"
     else:
-        said = f"{growth_mm(now, change.earlier):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'}"
-    text = f"short axis {change.earlier.short_axis_mm:.1f} to {now:.1f} mm in {comparison.days} days ({said})"
-    return f"{text}, probability {risk_points(finding, change.earlier):+d} points" if comparison.same_model else text
+        said = f"{growth_mm(now, change.prior_node):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'}"
+    text = f"short axis {change.prior_node.short_axis_mm:.1f} to {now:.1f} mm in {comparison.days} days ({said})"
+    return f"{text}, probability {risk_points(finding, change.prior_node):+d} points" if comparison.same_model else text
 
 
 def heading(analysis: Analysis) -> str | None:
-    """Return the head of the table's column; None where nothing was compared."""
+    """Return the heading of the column in the table; None when nothing was compared."""
     comparison = analysis.comparison
     return None if comparison is None or comparison.trouble is not None else f"since {_date(comparison)}"
 
 
 def cell(finding: Finding, analysis: Analysis) -> str:
     """Return "+2.1 mm", "within error", "new" or "?"."""
-    found = of(finding, analysis)
+    found = change_of(finding, analysis)
     if found is None:
         return ""
     change = found[1]
-    if change.earlier is None:
+    if change.prior_node is None:
         return CELLS[change.change]
     now = finding.node.short_axis.length_mm
-    return "within error" if growth(now, change.earlier) is Growth.WITHIN_ERROR else f"{growth_mm(now, change.earlier):+.1f} mm"
+    return (
+        "within error"
+        if classify_growth(now, change.prior_node) is Growth.WITHIN_ERROR
+        else f"{growth_mm(now, change.prior_node):+.1f} mm"
+    )
 
 
 def title(finding: Finding, analysis: Analysis) -> str | None:
-    """Return "short axis +2.1 mm since 2025-11-02" for the one line that a viewer shows of a node; None where nothing was compared."""
-    found = of(finding, analysis)
+    """Return "short axis +2.1 mm since 2025-11-02" for the line that viewers show for a node; None when nothing was compared."""
+    found = change_of(finding, analysis)
     if found is None:
         return None
     if found[1].change is Change.UNCERTAIN:
         return f"not determined whether seen on {_date(found[0])}"
-    axis = "" if found[1].earlier is None else "short axis "
+    axis = "" if found[1].prior_node is None else "short axis "
     return f"{axis}{cell(finding, analysis)} {heading(analysis)}"
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """Return the comparison of the whole series."""
+    """Return the sentences on the comparison of the series."""
     comparison = analysis.comparison
     if comparison is None:
         return []
@@ -98,22 +103,24 @@ def sentences(analysis: Analysis) -> list[str]:
     kinds = [change.change for change in comparison.nodes.values()]
     counts = [f"{kinds.count(kind)} {kind.value}" for kind in Change if kind is not Change.UNCERTAIN or kind in kinds]
     said = [
-        f"Compared with {named}: {', '.join(counts)}, {len(comparison.gone)} no longer found{_most_grown(analysis, comparison)}"
+        f"Compared with {named}: {', '.join(counts)}, {len(comparison.no_longer_found)} no longer found{_most_grown(analysis, comparison)}"
     ]
-    if comparison.gone:
-        said.append(f"No longer found: {_listed(comparison.gone)}")
-    if comparison.unseen:
+    if comparison.no_longer_found:
+        said.append(f"No longer found: {_listed(comparison.no_longer_found)}")
+    if comparison.not_compared:
         more = ", or more nodes were found than are reported" if analysis.more_found else ""
-        said.append(f"Not compared, as the place is not shown{more} or the reading is not clear: {_listed(comparison.unseen)}")
+        said.append(
+            f"Not compared, as the place is not shown{more} or the reading is not clear: {_listed(comparison.not_compared)}"
+        )
     if not comparison.same_model:
         said.append("The earlier report is by another model: probabilities are not compared")
     return said
 
 
-def error(analysis: Analysis) -> list[str]:
-    """Return what the measurement error is, where a short axis was compared: for the structured report, as the captures have no room."""
+def error_sentences(analysis: Analysis) -> list[str]:
+    """Return the sentence on the measurement error when a short axis was compared, for the structured report only."""
     comparison = analysis.comparison
-    if comparison is None or all(change.earlier is None for change in comparison.nodes.values()):
+    if comparison is None or all(change.prior_node is None for change in comparison.nodes.values()):
         return []
     return [
         f"Measurement error of the change of a short axis: {ERROR}, 95 % of the nodes of synthetic phantoms; it was not measured on patients"
@@ -122,14 +129,14 @@ def error(analysis: Analysis) -> list[str]:
 
 def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
     seen = [
-        (finding, earlier)
+        (finding, prior_node)
         for finding in analysis.findings
-        if (earlier := comparison.nodes[finding.node.number].earlier) is not None
+        if (prior_node := comparison.nodes[finding.node.number].prior_node) is not None
     ]
     grown = [
-        (growth_mm(finding.node.short_axis.length_mm, earlier), finding)
-        for finding, earlier in seen
-        if growth(finding.node.short_axis.length_mm, earlier) is Growth.LARGER
+        (growth_mm(finding.node.short_axis.length_mm, prior_node), finding)
+        for finding, prior_node in seen
+        if classify_growth(finding.node.short_axis.length_mm, prior_node) is Growth.LARGER
     ]
     if not grown:
         return f"; no short axis grew by more than the measurement error ({ERROR})" if seen else ""
@@ -140,7 +147,7 @@ def _most_grown(analysis: Analysis, comparison: Comparison) -> str:
     )
 
 
-def _listed(nodes: Sequence[EarlierNode]) -> str:
+def _listed(nodes: Sequence[PriorNode]) -> str:
     return ", ".join(f"earlier {node.side.value[0].upper()} node {node.number} ({node.short_axis_mm:.1f} mm)" for node in nodes)
 
 

@@ -1,10 +1,11 @@
-"""An `Analysis` as plain data for ``result.json``: no patient data beyond the UIDs of the series."""
+"""An `Analysis` as JSON data for ``result.json``. Of the patient it holds only the UIDs of study and series."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
+from alnnode.follow_up.growth import classify_growth, growth_mm
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM
 from alnnode.report import answer, wording
 from alnnode.report.uids import tracking_uid
 
@@ -48,21 +49,21 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "days": comparison.days,
         "short_axis_change_error_mm": SHORT_AXIS_CHANGE_ERROR_MM,
         "trouble": comparison.trouble,
-        "no_longer_found": [node.tracking_uid for node in comparison.gone],
-        "not_compared": [node.tracking_uid for node in comparison.unseen],
+        "no_longer_found": [node.tracking_uid for node in comparison.no_longer_found],
+        "not_compared": [node.tracking_uid for node in comparison.not_compared],
     }
 
 
 def _change(change: NodeChange, short_axis_mm: float) -> dict[str, Any]:
-    earlier = change.earlier
+    prior_node = change.prior_node
     return {
         "kind": change.change.value,
-        "tracking_uid": None if earlier is None else earlier.tracking_uid,
-        "prior_number": None if earlier is None else earlier.number,
-        "prior_short_axis_mm": None if earlier is None else earlier.short_axis_mm,
-        "short_axis_change_mm": None if earlier is None else growth_mm(short_axis_mm, earlier),
-        "short_axis": None if earlier is None else growth(short_axis_mm, earlier).value,
-        "prior_probability": None if earlier is None else earlier.probability,
+        "tracking_uid": None if prior_node is None else prior_node.tracking_uid,
+        "prior_number": None if prior_node is None else prior_node.number,
+        "prior_short_axis_mm": None if prior_node is None else prior_node.short_axis_mm,
+        "short_axis_change_mm": None if prior_node is None else growth_mm(short_axis_mm, prior_node),
+        "short_axis": None if prior_node is None else classify_growth(short_axis_mm, prior_node).value,
+        "prior_probability": None if prior_node is None else prior_node.probability,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a result carries on from its source beyond patient and study: the orders that it answers, and a loss that stays for ever."""
+"""Attributes that a result copies from its source: patient, study, the orders that it answers, and lossy compression."""
 
 from __future__ import annotations
 
@@ -8,12 +8,35 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from alnnode.records import ObjectRole
+from alnnode.errors import ReportError
+from alnnode.report.object_kind import ObjectNature
+from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis
+    from alnnode.report.object_kind import ObjectKind
 
-# Of an item of the Referenced Request Sequence (PS3.3 C.17.2): type 2, and those that a RIS may match by besides.
+# Type 2: required, may be empty (PS3.3 C.7.1.1, C.7.2.1).
+REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "AccessionNumber", "ReferringPhysicianName", "StudyID",
+)  # fmt: skip
+OPTIONAL = (
+    "SpecificCharacterSet", "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight",
+    "PatientBirthTime", "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified",
+    "StudyDescription", "PhysiciansOfRecord", "ProcedureCodeSequence", "InstitutionName", "DeidentificationMethodCodeSequence",
+    "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "IssuerOfAccessionNumberSequence", "AdmissionID",
+    "IssuerOfAdmissionIDSequence", "ClinicalTrialProtocolEthicsCommitteeName", "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointDescription", "LongitudinalTemporalOffsetFromEvent", "LongitudinalTemporalEventType",
+    "ConsentForClinicalTrialUseSequence", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+)  # fmt: skip
+# Type 2 of the Clinical Trial modules (PS3.3 C.7.1.3, C.7.2.3, C.7.3.2): copied from the source, empty or not.
+TRIAL = (
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialTimePointID",
+    "ClinicalTrialCoordinatingCenterName",
+)  # fmt: skip
+# Attributes of an item of the Referenced Request Sequence (PS3.3 C.17.2): type 2, and optional ones that a RIS may match by.
 REQUEST = (
     "AccessionNumber", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest", "RequestedProcedureID",
     "RequestedProcedureDescription", "RequestedProcedureCodeSequence", "ReferencedStudySequence",
@@ -22,16 +45,41 @@ REQUEST_OPTIONAL = (
     "IssuerOfAccessionNumberSequence", "OrderPlacerIdentifierSequence", "OrderFillerIdentifierSequence",
     "ReasonForTheRequestedProcedure", "ReasonForRequestedProcedureCodeSequence",
 )  # fmt: skip
-DOCUMENTS = frozenset({ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.TEXT, ObjectRole.KEY_OBJECTS})
-PICTURES = frozenset({ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP})
-LOSS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
-def request(analysis: Analysis, role: ObjectRole) -> Dataset:
-    """Return what a RIS matches a result by: the orders of the source, in the attribute that the kind of object has for them."""
+def patient_and_study(analysis: Analysis) -> Dataset:
+    """Return the patient and study attributes of the source unchanged, in its character set."""
+    source, header = analysis.header, Dataset()
+    for keyword in REQUIRED:
+        header.add(deepcopy(source[keyword])) if keyword in source else setattr(header, keyword, None)
+    for keyword in OPTIONAL:
+        if keyword in source and source[keyword].value not in (None, ""):
+            header.add(deepcopy(source[keyword]))
+    for keyword in TRIAL:
+        if keyword in source:
+            header.add(deepcopy(source[keyword]))
+    header.StudyInstanceUID = source_uid(source, "StudyInstanceUID")
+    return header
+
+
+def source_uid(source: Dataset, keyword: str) -> str:
+    """Return the study or series UID of the source; when it is missing, a UID derived from its SOP Instance UID.
+
+    Raises:
+        ReportError: the source has no SOP Instance UID either, so that no object can refer to it.
+    """
+    found, instance = str(source.get(keyword) or ""), str(source.get("SOPInstanceUID") or "")
+    if not found and not instance:
+        raise ReportError(f"the source has neither {keyword} nor SOPInstanceUID: no result can refer to it")
+    return found or uid(keyword, instance)
+
+
+def request_attributes(analysis: Analysis, kind: ObjectKind) -> Dataset:
+    """Return the orders of the source, by which a RIS matches the result, in the attribute that this kind of object has for them."""
     source, made = analysis.header, Dataset()
     orders = source.get("RequestAttributesSequence") or []
-    if orders and role in DOCUMENTS:
+    if orders and kind.nature is ObjectNature.DOCUMENT:
         made.ReferencedRequestSequence = [_referenced_request(order, source) for order in orders]
     elif orders:
         made.add(deepcopy(source["RequestAttributesSequence"]))
@@ -39,7 +87,7 @@ def request(analysis: Analysis, role: ObjectRole) -> Dataset:
 
 
 def _referenced_request(order: Dataset, source: Dataset) -> Dataset:
-    """Return an item of the Referenced Request Sequence: what the item of the Request Attributes says, else the study's own."""
+    """Return an item of the Referenced Request Sequence: values of the Request Attributes item, else those of the study."""
     item = Dataset()
     for keyword in REQUEST:
         holder = (
@@ -56,35 +104,35 @@ def _referenced_request(order: Dataset, source: Dataset) -> Dataset:
     return item
 
 
-def loss(analysis: Analysis, role: ObjectRole) -> Dataset:
-    """Return that the source was compressed with loss: what is derived from it says so for ever (PS3.3 C.7.6.1.1.5)."""
+def lossy_compression(analysis: Analysis, kind: ObjectKind) -> Dataset:
+    """Return the lossy compression of the source, which every derived image states (PS3.3 C.7.6.1.1.5)."""
     source, made = analysis.header, Dataset()
-    if role in PICTURES and str(source.get("LossyImageCompression", "")) == "01":
-        for keyword in LOSS:
+    if kind.nature is ObjectNature.IMAGE and str(source.get("LossyImageCompression", "")) == "01":
+        for keyword in LOSSY:
             if keyword in source:
                 made.add(deepcopy(source[keyword]))
     return made
 
 
 def has_several_character_sets(dataset: Dataset) -> bool:
-    """Return whether Specific Character Set has several values: code extensions (ISO 2022), which a common viewer cannot read in a map."""
+    """Return whether Specific Character Set has several values (ISO 2022 code extensions), which OHIF cannot read in a parametric map."""
     return isinstance(dataset.get("SpecificCharacterSet"), MultiValue)
 
 
 def to_unicode(dataset: Dataset) -> None:
-    """Let the text of a data set be written in ISO_IR 192 (PS3.3 C.12.1.1.2): values are decoded already, and are encoded when it is saved."""
+    """Set the character set of a data set to ISO_IR 192 (PS3.3 C.12.1.1.2); its values are encoded when it is saved."""
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
-                _forget_character_set(item)
+                _remove_character_set(item)
 
 
-def _forget_character_set(item: Dataset) -> None:
-    """Let an item have the character set of the data set that holds it."""
+def _remove_character_set(item: Dataset) -> None:
+    """Remove the character set of an item, so that it has that of the data set that holds it."""
     if "SpecificCharacterSet" in item:
         del item.SpecificCharacterSet
     for element in item:
         if element.VR == "SQ":
             for inner in element.value:
-                _forget_character_set(inner)
+                _remove_character_set(inner)

@@ -1,4 +1,4 @@
-"""When a result was made, told in the offset from UTC that the other dates and times in the object have (PS3.3 C.12.1.1.8)."""
+"""Date and time of a result, in the offset from UTC of the other dates and times in the object (PS3.3 C.12.1.1.8)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EARLIEST, LATEST = timedelta(hours=-12), timedelta(hours=14)
 
 
 class Moment(NamedTuple):
-    """A date (DA), a time (TM), and their Timezone Offset From UTC; None where nobody says what it is."""
+    """A date (DA), a time (TM), and their Timezone Offset From UTC; None when it is unknown."""
 
     date: str
     time: str
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
 
 def content_moment(dataset: Dataset) -> str:
-    """Return the content date and time of an object as "YYYYMMDDhhmmss", in UTC where it tells its offset; empty where it has none."""
+    """Return the content date and time of an object as "YYYYMMDDhhmmss", in UTC when it has an offset; empty when they are missing."""
     clock = str(dataset.get("ContentTime") or "").partition(".")[0]
     try:
         at = datetime.strptime(str(dataset.get("ContentDate") or "") + clock.ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
@@ -39,9 +39,9 @@ def content_moment(dataset: Dataset) -> str:
 def moment(header: Dataset, context: ReportContext) -> Moment:
     """Return the moment of the job as the result objects of this source write it.
 
-    The source's own offset counts; else that of the site's zone on the day of the study, because Study Date and Study Time are copied and one
-    object has one offset. Where neither is known, the time is that of this machine's zone, and no offset is written. A moment without a zone is
-    the source's own time and stays as it is.
+    The offset is that of the source, else that of the site's time zone on the day of the study, because Study Date and Study Time are copied
+    and an object has one offset. When neither is known, the time is in the time zone of this machine, without an offset. A moment without
+    time zone is in the time of the source and stays unchanged.
     """
     offset = _offset_of(header)
     if offset is None and context.zone is not None:
@@ -53,7 +53,7 @@ def moment(header: Dataset, context: ReportContext) -> Moment:
 
 
 def _offset_of(header: Dataset) -> timedelta | None:
-    """Return the source's Timezone Offset From UTC; None where it has none, or none that the standard knows."""
+    """Return the Timezone Offset From UTC of the source; None when it is missing or invalid."""
     found = OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC") or "").strip())
     if found is None:
         return None
@@ -64,7 +64,7 @@ def _offset_of(header: Dataset) -> timedelta | None:
 
 
 def _offset_at(header: Dataset, created: datetime, zone: tzinfo) -> timedelta:
-    """Return the offset of a zone at the time of the study, in whole minutes; at the job's where the study has no date."""
+    """Return the offset of a zone at the time of the study, in whole minutes; at the time of the job when the study has no date."""
     day, clock = str(header.get("StudyDate") or ""), str(header.get("StudyTime") or "").partition(".")[0]
     for text, form in ((day + clock, "%Y%m%d%H%M%S"), (f"{day}12", "%Y%m%d%H")):
         try:

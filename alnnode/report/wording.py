@@ -1,4 +1,4 @@
-"""What the report says, in words: used by the structured report and by the captures, so that both say the same."""
+"""Sentences of the report, for the structured report and the captures, so that both state the same."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
-LEAST_PERCENT = 1  # a value of 0 is shown as blank by a common viewer
+LEAST_PERCENT = 1  # OHIF shows a value of 0 as blank
 
 
 def percent(probability: float, threshold: float | None = None) -> int:
-    """Return a probability in whole per cent, never 0, and on the side of ``threshold`` on which the probability is."""
+    """Return a probability in whole per cent, never 0, rounded so that it stays on its side of ``threshold``."""
     whole = round(100 * probability)
     if threshold is not None:
         edge = math.ceil(round(100 * threshold, 6))
@@ -25,14 +25,14 @@ def percent(probability: float, threshold: float | None = None) -> int:
 
 
 def probability(value: float, threshold: float | None = None) -> str:
-    """Return "79 %", "below 1 %" or "above 99 %": the one form of a probability in words."""
+    """Return "79 %", "below 1 %" or "above 99 %": the form of a probability in all sentences."""
     if value < 0.005:
         return "below 1 %"
     return "above 99 %" if value >= 0.995 else f"{percent(value, threshold)} %"
 
 
-def of_ensemble(finding: Finding, analysis: Analysis) -> str:
-    """Return the ensemble's probability of a node: "79 %"."""
+def ensemble_probability(finding: Finding, analysis: Analysis) -> str:
+    """Return the probability of a node by the ensemble: "79 %"."""
     return probability(finding.prediction.probability, analysis.model.operating_point.threshold)
 
 
@@ -44,45 +44,45 @@ def title(finding: Finding) -> str:
 def verdict(finding: Finding, analysis: Analysis) -> str:
     """Return "R node 1: suspicious, probability 91 % (research use only)".
 
-    Of a model that was not validated on patients no verdict: "R node 1: probability 91 % (demonstration model)".
+    A model that was not validated on patients gives no verdict: "R node 1: probability 91 % (demonstration model)".
     """
     said = "suspicious, " if finding.suspicious(analysis.model.operating_point) else "not suspicious, "
     return (
-        f"{title(finding)}: {said if analysis.model.clinical else ''}probability {of_ensemble(finding, analysis)} "
+        f"{title(finding)}: {said if analysis.model.clinical else ''}probability {ensemble_probability(finding, analysis)} "
         f"({analysis.model.kind})"
     )
 
 
 def hilum(node: Node) -> str | None:
-    """Return "fatty hilum 12 %, cortex 2.1 mm"; None where no hilum can be told."""
+    """Return "fatty hilum 12 %, cortex 2.1 mm"; None when no hilum was found."""
     if node.hilum_fraction is None or node.cortex_mm is None:
         return None
     return f"fatty hilum {100 * node.hilum_fraction:.0f} %, cortex {node.cortex_mm:.1f} mm"
 
 
 def slice_name(volume: Volume, slice_index: int) -> str:
-    """Return "image 104": the Instance Number, or the number of the frame, which viewers show.
+    """Return "image 104": the Instance Number or frame number, as viewers show it.
 
-    Where images of the series have no number or share one, "slice 172 of 275 from the feet". One series is counted one way.
+    When images of the series have no number, or the same number, it is "slice 172 of 275 from the feet" for all slices.
     """
     number = slice_number(volume, slice_index)
     return f"image {number}" if is_numbered(volume) else f"slice {number} of {len(volume.slices)} from the feet"
 
 
 def slice_number(volume: Volume, slice_index: int) -> int:
-    """Return the number that `slice_name` gives the slice."""
+    """Return the number of a slice as in `slice_name`."""
     number = volume.slices[slice_index].image_number
     return number if number is not None and is_numbered(volume) else slice_index + 1
 
 
 def is_numbered(volume: Volume) -> bool:
-    """Whether every image of the series has a number of its own."""
+    """Return whether every image of the series has a number of its own."""
     numbers = {reference.image_number for reference in volume.slices}
     return None not in numbers and len(numbers) == len(volume.slices)
 
 
 def operating_point(point: OperatingPoint) -> str:
-    """Return the threshold with what it was measured to give."""
+    """Return the sentence on the operating point: threshold, sensitivity, specificity, data set."""
     text = f"operating point {100 * point.threshold:g} %"
     if point.sensitivity and point.specificity:
         figures = ", ".join(
@@ -94,7 +94,7 @@ def operating_point(point: OperatingPoint) -> str:
 
 
 def sides(analysis: Analysis) -> list[str]:
-    """Return one sentence per axilla: how much of it is shown, how many nodes, the largest, the most probable."""
+    """Return one sentence for each axilla: coverage, number of nodes, largest short axis, highest probability."""
     return [_side(analysis, side) for side in (Side.RIGHT, Side.LEFT)]
 
 
@@ -142,12 +142,12 @@ def _extremes(findings: Sequence[Finding], analysis: Analysis, name: Callable[[F
     biggest, highest = largest(findings), by_probability(findings)[0]
     return (
         f"largest short axis {biggest.node.short_axis.length_mm:.1f} mm ({name(biggest)}), "
-        f"highest probability {of_ensemble(highest, analysis)} ({name(highest)})"
+        f"highest probability {ensemble_probability(highest, analysis)} ({name(highest)})"
     )
 
 
-def patient(analysis: Analysis) -> str:
-    """Return the one sentence for the whole series."""
+def conclusion(analysis: Analysis) -> str:
+    """Return the sentence that concludes the whole series."""
     if analysis.not_analysed is not None:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
@@ -164,9 +164,9 @@ def patient(analysis: Analysis) -> str:
 
 
 def headline(analysis: Analysis) -> tuple[str, bool]:
-    """Return the answer in a few words, and whether something is suspicious: the side, the node, the probability.
+    """Return the answer in a few words, and whether a node is suspicious: side, node, probability.
 
-    Only a model that was validated on patients calls a node suspicious, or none; of any other the answer is what was located.
+    Only a model that was validated on patients calls nodes suspicious; for other models the headline states which nodes were located.
     """
     if analysis.not_analysed is not None:
         return "Axillary lymph nodes: not analysed", False
@@ -182,7 +182,7 @@ def headline(analysis: Analysis) -> tuple[str, bool]:
     sides = [side.value for side in (Side.RIGHT, Side.LEFT) if any(finding.node.side is side for finding in suspicious)]
     top = suspicious[0]
     axilla = f"{' and '.join(sides)} axilla"
-    return f"Suspicious: {axilla}; {title(top)}, probability {of_ensemble(top, analysis)}", True
+    return f"Suspicious: {axilla}; {title(top)}, probability {ensemble_probability(top, analysis)}", True
 
 
 def _located(analysis: Analysis) -> str:

@@ -16,8 +16,9 @@ from alnnode.dicomweb.part_storage import PartStorage
 from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import RejectedObject
 from alnnode.imaging.series import read_volume
-from alnnode.locate import marks
-from alnnode.locate.chest_anatomy import Site
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
+from alnnode.locate.marks.reading import read_marks
 from alnnode.locate.measure import node_from_mask
 from alnnode.receive import header
 
@@ -43,7 +44,7 @@ class MarkSeeds:
         )
         patient = phantom.make_patient(7, 0, options)
         self.volume = volume = read_volume(phantom.write_series(patient, folder / "marked"))
-        self.chart = marks.Chart(Site(volume), None)
+        self.anatomy = ChestAnatomy(volume)
         largest = max(patient.nodes, key=lambda node: node.short_axis_mm)
         mask = patient.labels == largest.number
         node = node_from_mask(volume, mask, (0, 0, 0), largest.side, 1)
@@ -94,8 +95,8 @@ class BodyTries:
             path.write_bytes(self.spoilt(data) if number == 0 else data)
             given.append(path)
         try:
-            found, remarks = marks.nodes(self._marks.volume, [marks.read(path) for path in given], chart=self._marks.chart)
-            merged = marks.merge(found, found)
+            found, remarks = nodes_from_marks(self._marks.anatomy, [read_marks(path) for path in given])
+            merged = merge_nodes(found, found)
         except RejectedObject as error:
             raise RuntimeError("marks are never refused") from error
         assert len(merged) >= len(found)

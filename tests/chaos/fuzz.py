@@ -49,6 +49,7 @@ from alnnode.errors import AlnnodeError, NotAnalysable, RejectedObject
 from alnnode.imaging import series, stored_image
 from alnnode.model import bundle as bundles
 from alnnode.model import network
+from alnnode.model.weights import load_tensors
 from alnnode.receive import header
 from alnnode.receive.file_meta import data_set_offset
 from alnnode.receive.library_logging import silence_libraries
@@ -250,7 +251,7 @@ class Tries(BodyTries):
         data = damage((self._seeds.bundle / name).read_bytes(), draw(self._random), head=self._random.choice([64, 3000]))
         sound = bundles.load(self._seeds.bundle)
         spoilt = bundles.Bundle(sound.folder, sound.manifest, sound.digest, {**sound.contents, name: data})
-        tensors = spoilt.tensors("fsc")
+        tensors = load_tensors(spoilt, "fsc")
         if self._random.random() < 0.02:  # building the network takes a second
             network.restore(1, 16, tensors, "densenet121")
 

@@ -71,7 +71,8 @@ def run(target: str, seconds: float, seed: int) -> None:
 def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
     """Return what a target begins with, and what reads it."""
     from alnnode.dicomweb import part_storage
-    from alnnode.locate import marks
+    from alnnode.locate.marks.nodes import nodes_from_marks
+    from alnnode.locate.marks.reading import read_marks as read_mark_file
     from alnnode.receive import header
     from alnnode.receive.file_meta import data_set_offset
     from chaos.fuzz import Tries
@@ -80,7 +81,7 @@ def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], obje
 
     def read_marks(data: bytes) -> None:
         file.write_bytes(data)
-        marks.nodes(seeds.marks.volume, [marks.read(file)], chart=seeds.marks.chart)
+        nodes_from_marks(seeds.marks.anatomy, [read_mark_file(file)])
 
     def read_json(data: bytes) -> None:
         tries._store(tries._json_body(data, image.PixelData), as_json=True)

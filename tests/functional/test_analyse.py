@@ -1,4 +1,4 @@
-"""The main job with the shipped bundle: sides, repeatability, real CT."""
+"""The analysis with the packaged bundle: sides, reproducibility, real CT."""
 
 import io
 import json
@@ -12,17 +12,15 @@ import pytest
 from pydicom import dcmread
 
 from alnnode import phantom, pipeline, report
-from alnnode.cli.offline import analyse_folder, offline_context
+from alnnode.cli.offline import OfflineAnalysis, offline_context
 from alnnode.errors import NotAnalysable
-from alnnode.follow_up import follow
 from alnnode.imaging.series import candidate_series, read_volume
-from alnnode.locate import anatomy, marks
-from alnnode.locate.detector import Detector
+from alnnode.locate import anatomy
+from alnnode.locate.marks.reading import read_marks
 from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
-from alnnode.model.ensemble import Ensemble
 from alnnode.records import NodeSource, Side
-from alnnode.records.comparison import Earlier
+from alnnode.records.comparison import PriorLookup
 from alnnode.settings import Settings
 
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -33,13 +31,19 @@ SHORT = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.5, 2.5), min_no
 
 @pytest.fixture(scope="module")
 def models():
-    bundle = bundles.load(bundles.resolve("demo"))
-    ensemble = Ensemble(bundle, "cpu")
-    return ensemble, Detector.from_bundle(bundle, ensemble.device)
+    return pipeline.Models.load(bundles.load(bundles.resolve("demo")), "cpu")
+
+
+def analysed(paths, models, settings=SETTINGS.analysis, **given):
+    return pipeline.analyse(pipeline.SeriesInput(paths, **given), models, settings)
+
+
+def analyse_folder(folder: Path, out: Path, models, prior_reports=()):
+    return list(OfflineAnalysis(SETTINGS, models, lambda _: None, prior_reports).analyse_folder(folder, out))
 
 
 def found_in(folder: Path, models):
-    return pipeline.analyse(sorted(folder.rglob("*.dcm")), *models, SETTINGS.analysis)
+    return analysed(sorted(folder.rglob("*.dcm")), models)
 
 
 def pairs(analysis, truth):
@@ -81,7 +85,7 @@ def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(mo
     files = phantom.write_series(made, tmp_path / "study")
     runs = []
     for paths in (files, files[::-1]):
-        analysis = pipeline.analyse(paths, *models, SETTINGS.analysis)
+        analysis = analysed(paths, models)
         runs.append([item.data for item in report.build(analysis, offline_context(paths, SETTINGS))])
     assert runs[0] == runs[1]
     assert len(runs[0]) >= 2
@@ -90,7 +94,7 @@ def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(mo
 def test_a_folder_gives_report_captures_and_plain_data(models, tmp_path: Path) -> None:
     made = phantom.make_patient(60604, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
     phantom.write_series(made, tmp_path / "study")
-    (outcome,) = analyse_folder(tmp_path / "study", tmp_path / "out", SETTINGS, *models, lambda _: None)
+    (outcome,) = analyse_folder(tmp_path / "study", tmp_path / "out", models)
     assert outcome.reason is None
     said = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     sr = dcmread(tmp_path / "out" / "sr.dcm")
@@ -106,20 +110,31 @@ def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, tmp_path
     paths = phantom.write_series(made, tmp_path / "study")
     volume, truth = read_volume(paths), made.nodes[0]
     node = node_from_mask(volume, made.labels == truth.number, (0, 0, 0), truth.side, 1)
-    mark = marks.read(marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.7")]), tmp_path))
+    mark = read_marks(marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.7")]), tmp_path))
     asked = []
     find_chest = anatomy.find_chest
     monkeypatch.setattr(anatomy, "find_chest", lambda coarse: asked.append(coarse) or find_chest(coarse))
-    analysis = follow(pipeline.analyse(paths, *models, SETTINGS.analysis, marks=[mark]), Earlier())
+    analysis = analysed(paths, models, marks=[mark], prior=PriorLookup())
     assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
     assert analysis.surface
     assert len(asked) == 1
     # Of more nodes than the settings allow the marked one stays, and the analysis says that there are others.
     assert not analysis.more_found
     assert len(analysis.findings) > 1
-    one = pipeline.analyse(paths, *models, SETTINGS.analysis.model_copy(update={"max_nodes": 1}), marks=[mark])
+    one = analysed(paths, models, SETTINGS.analysis.model_copy(update={"max_nodes": 1}), marks=[mark])
     assert [finding.node.tracking_uid for finding in one.findings] == ["2.25.7"]
     assert one.more_found
+
+
+def test_a_progress_that_raises_stops_the_analysis(models, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: str) -> None:
+        raise StoppedError(step)
+
+    with pytest.raises(StoppedError, match="read"):
+        pipeline.analyse(pipeline.SeriesInput([tmp_path / "absent.dcm"]), models, SETTINGS.analysis, stop)
 
 
 def real(name: str) -> Path:
@@ -132,7 +147,7 @@ def real(name: str) -> Path:
 @pytest.mark.data
 @pytest.mark.parametrize("name", REAL)
 def test_real_ct_gives_a_result_or_a_reason(name: str, models, tmp_path: Path) -> None:
-    outcomes = list(analyse_folder(real(name), tmp_path, SETTINGS, *models, lambda _: None))
+    outcomes = analyse_folder(real(name), tmp_path, models)
     assert outcomes
     for outcome in outcomes:
         if outcome.folder is None:
@@ -160,7 +175,7 @@ def test_sides_of_the_feet_first_chest(models, tmp_path: Path) -> None:
     middle = (x[body[0]] + x[body[-1]]) / 2
     liver = ((lowest > 40) & (lowest < 160)).sum(axis=(0, 1))
     assert liver[x < middle].sum() > liver[x > middle].sum()
-    analysis = pipeline.analyse(paths, *models, SETTINGS.analysis)
+    analysis = analysed(paths, models)
     assert {finding.node.side for finding in analysis.findings} == set(Side)
     for finding in analysis.findings:
         at = volume.patient_point(*finding.node.box.centre)[0]
@@ -169,7 +184,7 @@ def test_sides_of_the_feet_first_chest(models, tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_to_do(models, tmp_path: Path) -> None:
     with pytest.raises(NotAnalysable, match="no CT series"):
-        list(analyse_folder(tmp_path, tmp_path / "out", SETTINGS, *models, lambda _: None))
+        analyse_folder(tmp_path, tmp_path / "out", models)
 
 
 def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -> None:
@@ -177,14 +192,14 @@ def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -
 
     made = phantom.make_patient(60605, 0, replace(SHORT, slices=(40, 40), max_nodes_per_side=3))
     phantom.write_series(made, tmp_path / "study")
-    list(analyse_folder(tmp_path / "study", tmp_path / "out", SETTINGS, *models, lambda _: None))
+    analyse_folder(tmp_path / "study", tmp_path / "out", models)
     for path in (tmp_path / "out").glob("capture-*.dcm"):
         picture = np.asarray(Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())))
         np.testing.assert_array_equal(picture, dcmread(path).pixel_array)
 
 
 def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp_path: Path) -> None:
-    """The same phantom on another day, elsewhere on the table: every node is seen again under its tracking UID, and none has grown."""
+    """The same phantom on another day at another table position: every node keeps its tracking UID, and none has grown."""
     made = phantom.make_patient(60606, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
     for path in phantom.write_series(made, tmp_path / "first"):
         image = dcmread(path)
@@ -202,7 +217,7 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
     reports = []
     for name, earlier in (("first", ()), ("second", (tmp_path / "first-out" / "sr.dcm",))):
         out = tmp_path / f"{name}-out"
-        list(analyse_folder(tmp_path / name, out, SETTINGS, *models, lambda _: None, earlier))
+        analyse_folder(tmp_path / name, out, models, earlier)
         reports.append(json.loads((out / "result.json").read_text(encoding="utf-8")))
     before, now = (report["nodes"] for report in reports)
     assert reports[1]["comparison"] == {

@@ -1,4 +1,4 @@
-"""The node needs no network but its peers: an analysis where there is none, and what its processes connected to."""
+"""The node connects only to its peers: an analysis without network, and the connections of its processes."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def no_network() -> list[str]:
-    """What starts a program without any network, where the kernel allows it."""
+    """Return the command that starts a program without network, where the kernel allows it."""
     command = ["unshare", "--map-root-user", "--net"]
     allowed = shutil.which("unshare") and subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0
     return command if allowed else []

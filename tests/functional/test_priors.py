@@ -16,9 +16,10 @@ from viewers import orthanc, post
 
 from alnnode import report
 from alnnode.errors import ServiceError, SettingsError
+from alnnode.follow_up.choice import choose_prior
 from alnnode.priors import lookup
 from alnnode.priors.dicomweb_archive import DicomwebArchive
-from alnnode.records.comparison import Earlier, choose
+from alnnode.records.comparison import PriorLookup
 from alnnode.report.times import content_moment
 from alnnode.settings import ArchiveDicomweb, Report, Retention, Settings, load
 
@@ -37,12 +38,12 @@ def made(**changes: str):
 
 def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
     results = made()
-    lookup.remember(OWN, tmp_path, header(), results)
-    found = lookup.find(OWN, tmp_path, TODAY)
-    assert found.prior.sop_instance_uid == results[0].sop_instance_uid
-    assert len(found.prior.record.nodes) == 2
+    lookup.store_comparison_record(OWN, tmp_path, header(), results)
+    found = lookup.find_prior(OWN, tmp_path, TODAY)
+    assert found.report.sop_instance_uid == results[0].sop_instance_uid
+    assert len(found.report.record.nodes) == 2
     # Not for a later study, the study itself, or another patient.
-    assert lookup.find(OWN, tmp_path, header()) == Earlier()
+    assert lookup.find_prior(OWN, tmp_path, header()) == PriorLookup()
     for keyword, value in (
         ("PatientID", "P-2"),
         ("PatientBirthDate", "19600103"),
@@ -52,7 +53,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
         other = header()
         other.StudyInstanceUID, other.StudyDate = "2.25.555", "20260901"
         setattr(other, keyword, value)
-        assert lookup.find(OWN, tmp_path, other) == Earlier(), keyword
+        assert lookup.find_prior(OWN, tmp_path, other) == PriorLookup(), keyword
 
 
 def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
@@ -66,8 +67,8 @@ def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
         for order in ((first, second), (second, first)):
             spool = tmp_path / f"{number}{order[0] is first}"
             for item in order:
-                lookup.remember(OWN, spool, header(), [item])
-            found = lookup.find(OWN, spool, TODAY).prior
+                lookup.store_comparison_record(OWN, spool, header(), [item])
+            found = lookup.find_prior(OWN, spool, TODAY).report
             assert found.sop_instance_uid == second.sop_instance_uid
             assert (found.made, found.supersedes) == ("20260505030201", (first.sop_instance_uid,))
 
@@ -75,7 +76,11 @@ def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
 def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -> None:
     one = prior().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
     two = prior().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
-    assert choose([one, two], "2.25.4", date(2026, 5, 4), 2.0) == choose([two, one], "2.25.4", date(2026, 5, 4), 2.0) == two
+    assert (
+        choose_prior([one, two], "2.25.4", date(2026, 5, 4), 2.0)
+        == choose_prior([two, one], "2.25.4", date(2026, 5, 4), 2.0)
+        == two
+    )
     # The moments are compared, not their texts.
     tokyo, utc = Dataset(), Dataset()
     tokyo.ContentDate, tokyo.ContentTime, tokyo.TimezoneOffsetFromUTC = "20260504", "083000.5", "+0900"
@@ -85,25 +90,25 @@ def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -
 
 def test_a_site_that_follows_nothing_up_keeps_nothing(tmp_path: Path) -> None:
     off = Settings(report=Report(follow_up="off"))
-    lookup.remember(off, tmp_path, header(), made())
-    lookup.remember(Settings(retention=Retention(follow_up_days=0)), tmp_path, header(), made())
+    lookup.store_comparison_record(off, tmp_path, header(), made())
+    lookup.store_comparison_record(Settings(retention=Retention(follow_up_days=0)), tmp_path, header(), made())
     assert not list(tmp_path.rglob("*.json"))
-    assert lookup.find(off, tmp_path, TODAY) is None
+    assert lookup.find_prior(off, tmp_path, TODAY) is None
 
 
 def test_a_kept_report_of_another_version_is_no_error(tmp_path: Path) -> None:
-    lookup.remember(OWN, tmp_path, header(), made())
+    lookup.store_comparison_record(OWN, tmp_path, header(), made())
     for path in tmp_path.rglob("*.json"):
         path.write_text("{}")
-    assert lookup.find(OWN, tmp_path, TODAY) == Earlier()
+    assert lookup.find_prior(OWN, tmp_path, TODAY) == PriorLookup()
 
 
 def test_an_image_that_cannot_be_read_is_compared_with_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(os.urandom(300))
-    assert lookup.header_of(broken) is None
-    assert lookup.header_of(tmp_path / "absent.dcm") is None
-    assert lookup.find(OWN, tmp_path, None) == Earlier()
+    assert lookup.image_header(broken) is None
+    assert lookup.image_header(tmp_path / "absent.dcm") is None
+    assert lookup.find_prior(OWN, tmp_path, None) == PriorLookup()
 
 
 @pytest.mark.skipif(system("Orthanc") is None, reason="NO ORTHANC: apt install orthanc orthanc-dicomweb")
@@ -116,21 +121,21 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
         settings = Settings(
             report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url=f"{root}/dicom-web"),)
         )
-        found = lookup.find(settings, tmp_path / "spool", TODAY)
+        found = lookup.find_prior(settings, tmp_path / "spool", TODAY)
     assert found.trouble is None
-    assert found.prior.sop_instance_uid == results[0].sop_instance_uid
+    assert found.report.sop_instance_uid == results[0].sop_instance_uid
     own = tmp_path / "own"
-    lookup.remember(OWN, own, header(), results)
-    assert found == lookup.find(OWN, own, TODAY), "what comes from an archive is what the node kept itself"
+    lookup.store_comparison_record(OWN, own, header(), results)
+    assert found == lookup.find_prior(OWN, own, TODAY), "what comes from an archive is what the node kept itself"
 
 
 def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> None:
     settings = Settings(
         report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
     )
-    assert lookup.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
-    lookup.remember(OWN, tmp_path, header(), made())
-    assert lookup.find(settings, tmp_path, TODAY).prior is not None
+    assert lookup.find_prior(settings, tmp_path, TODAY) == PriorLookup(trouble="archive vna could not be asked")
+    lookup.store_comparison_record(OWN, tmp_path, header(), made())
+    assert lookup.find_prior(settings, tmp_path, TODAY).report is not None
 
 
 @pytest.mark.parametrize(

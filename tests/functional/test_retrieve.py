@@ -30,7 +30,7 @@ from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 from alnnode.priors import lookup
 from alnnode.receive.routes import unwanted
 from alnnode.records import JobState
-from alnnode.records.comparison import Earlier
+from alnnode.records.comparison import PriorLookup
 from alnnode.settings import ArchiveDicom, ClientTls, Completion, DestinationCStore, Internal, Report, Route
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.worklist import ups
@@ -338,15 +338,15 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
             }
         )
         runtime = Runtime(settings)
-        found = lookup.find(settings, runtime.spool.root, today(), runtime.files_of)
+        found = lookup.find_prior(settings, runtime.spool.root, today(), runtime.files_of)
         assert found.trouble is None
-        assert found.prior.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
+        assert found.report.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
         (job,) = listener.jobs.list()  # for neither the report of other software nor the captures
         later = datetime.now(UTC) + timedelta(hours=1)
         assert listener.received.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
         job = listener.jobs.get(job.job_id)
         assert (job.state, job.reason) == (JobState.SKIPPED, "holds results of this software")
-        assert lookup.find(settings, runtime.spool.root, today(), runtime.files_of) == found
+        assert lookup.find_prior(settings, runtime.spool.root, today(), runtime.files_of) == found
         assert [one.revision for one in listener.jobs.list()] == [1], "what is here is not moved again"
 
 
@@ -357,7 +357,7 @@ def test_an_earlier_report_that_cannot_come_costs_the_comparison_only(listener, 
         settings = listener.settings.model_copy(
             update={"report": Report(follow_up="archives"), "archives": (pacs(port, timeout=5),)}
         )
-        assert lookup.find(settings, tmp_path, today()) == Earlier(trouble="archive pacs could not be asked")
+        assert lookup.find_prior(settings, tmp_path, today()) == PriorLookup(trouble="archive pacs could not be asked")
         strange = today()
         strange.PatientID = "P-*"
-        assert lookup.find(settings, tmp_path, strange) == Earlier(trouble="archive pacs could not be asked")
+        assert lookup.find_prior(settings, tmp_path, strange) == PriorLookup(trouble="archive pacs could not be asked")

@@ -23,7 +23,7 @@ from alnnode.priors import lookup
 from alnnode.receive import file_meta
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
-from alnnode.records.comparison import Earlier
+from alnnode.records.comparison import PriorLookup
 from alnnode.settings import ArchiveDicom, ArchiveDicomweb, Node, Report, Settings
 from workers import analysing
 from workers.runtime import Runtime
@@ -113,9 +113,9 @@ def asking(*archives: ArchiveDicom | ArchiveDicomweb, folder=None) -> Settings:
     return Settings(node=node, report=Report(follow_up="archives", prior_timeout=BOUND), archives=archives)
 
 
-def looked(settings: Settings, spool) -> Earlier:
+def looked(settings: Settings, spool) -> PriorLookup:
     begun = time.monotonic()
-    found = lookup.find(settings, spool, TODAY)
+    found = lookup.find_prior(settings, spool, TODAY)
     assert time.monotonic() - begun < BOUND + 3
     return found
 
@@ -124,7 +124,7 @@ def looked(settings: Settings, spool) -> Earlier:
 def test_a_dicomweb_archive_cannot_hold_an_analysis_up(tmp_path, pieces) -> None:
     with http(*pieces) as url:
         found = looked(asking(ArchiveDicomweb(name="vna", url=url, timeout=60)), tmp_path)
-    assert found.prior is None
+    assert found.report is None
     assert found.trouble in {"archive vna did not answer in time", "archive vna could not be asked"}
     wait_until_nobody_asks()
 
@@ -153,7 +153,9 @@ def test_several_slow_archives_take_no_longer_than_one(tmp_path) -> None:
 
 def test_trouble_of_any_kind_costs_the_comparison_only(tmp_path) -> None:
     (tmp_path / "priors").write_text("no folder", encoding="ascii")
-    assert lookup.find(Settings(), tmp_path, TODAY) == Earlier(trouble="the reports that this node keeps could not be read")
+    assert lookup.find_prior(Settings(), tmp_path, TODAY) == PriorLookup(
+        trouble="the reports that this node keeps could not be read"
+    )
 
 
 class Analyst:
@@ -170,7 +172,7 @@ class Analyst:
         return "pencil"
 
     def analyse(self, paths, context, progress, marks=()):
-        self.trouble = context.earlier.trouble
+        self.trouble = context.prior.trouble
         return [], None
 
 

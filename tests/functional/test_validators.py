@@ -1,4 +1,4 @@
-"""Every kind of result before the validators that others wrote: no error from any of them, and no warning that docs/reporting.md does not explain.
+"""Validators of other projects check every kind of result: they report no error, and no warning that docs/reporting.md does not explain.
 
 `make validate` installs what is missing where that is permitted, and runs the slow one (PixelMed) too.
 """
@@ -53,7 +53,7 @@ def complaints(validator: str, output: str) -> list[str]:
 
 
 def tool(name: str) -> str:
-    """Return the tool's path, from this environment or the system; skip loudly where it is absent."""
+    """Return the path of the tool in this environment or the system; skip with a clear reason when it is missing."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if not found:
         pytest.skip(f"### {name} IS MISSING: results were not validated by it ###")
@@ -93,7 +93,7 @@ def test_the_root_of_ihe_ai_results_is_sound(name: str, tmp_path: Path) -> None:
 
 
 def sources(of: Analysis, folder: Path) -> list[Path]:
-    """Write headers of the source images and of an earlier report, so that references can be followed."""
+    """Write headers of the source images and of a prior report, so that validators can follow references."""
     paths = {}
     for reference in of.volume.slices if of.volume else ():
         if reference.sop_instance_uid not in paths:

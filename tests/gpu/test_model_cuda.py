@@ -14,9 +14,9 @@ from analyses import CONTEXT, analysis
 from bundles import write_bundle
 
 from alnnode import report
-from alnnode.locate.candidates import SearchGrid
 from alnnode.locate.detector import Detector
 from alnnode.locate.grid import Frame
+from alnnode.locate.search_grid import SearchGrid
 from alnnode.model import bundle, saliency
 from alnnode.model.ensemble import Ensemble, arithmetic
 from alnnode.records import Crop, CropGeometry, CropPair, Side
@@ -54,9 +54,9 @@ def test_the_detector_repeats_and_agrees_with_the_processor() -> None:
     frame = Frame(transposed=False, flip_y=False, flip_x=False, spacing=(1.0, 1.0, 1.0))
     everywhere = np.ones(hu.shape, bool)
     grid = SearchGrid(Side.RIGHT, hu, hu, everywhere, ~everywhere, (0, 0, 0), frame, Chest())
-    found = Detector.from_bundle(loaded, "cuda").look(grid).node
-    np.testing.assert_array_equal(found, Detector.from_bundle(loaded, "cuda").look(grid).node)
-    np.testing.assert_allclose(found, Detector.from_bundle(loaded, "cpu").look(grid).node, atol=0.02)
+    found = Detector.from_bundle(loaded, "cuda").predict(grid).node
+    np.testing.assert_array_equal(found, Detector.from_bundle(loaded, "cuda").predict(grid).node)
+    np.testing.assert_allclose(found, Detector.from_bundle(loaded, "cpu").predict(grid).node, atol=0.02)
 
 
 class Chest:

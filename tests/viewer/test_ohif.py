@@ -146,7 +146,7 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
     rows = " ".join(study.panel())
     for finding in of.findings:
         assert f"node {finding.node.number}: " in rows
-        assert f"probability {wording.of_ensemble(finding, of)}" in rows
+        assert f"probability {wording.ensemble_probability(finding, of)}" in rows
     assert not study.errors
 
 

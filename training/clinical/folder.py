@@ -11,7 +11,8 @@ from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import part10
-from alnnode.imaging.frames import BAD_VALUE, CT_STORAGE, read_frames, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
+from alnnode.imaging.frames import CT_STORAGE, read_frames
 from alnnode.imaging.series import files
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from alnnode.locate import marks
-from alnnode.records import MarkKind
+from alnnode.locate.marks.reading import read_marks, read_marks_in_folder
+from alnnode.records import MARK_STORAGE, MarkKind
 from training.clinical import check, coco, folder, labels, marked, merge, nifti, phantoms, table
 from training.clinical.imported import Imported
 from training.clinical.table import TableError
@@ -109,8 +109,8 @@ def read(kind: Kind, source: Path, lying: Folder, known: Mapping[str, str], *, o
 
 
 def _marked(kind: MarkKind, source: Path, lying: Folder, known: Mapping[str, str], *, own: bool) -> Imported:
-    objects = [marks.read(source)] if source.is_file() else list(marks.read_folder(source))
-    if not any(marks.MARK_STORAGE.get(item.sop_class_uid) is kind for item in objects):
+    objects = [read_marks(source)] if source.is_file() else list(read_marks_in_folder(source))
+    if not any(MARK_STORAGE.get(item.sop_class_uid) is kind for item in objects):
         raise TableError(f"there is no {kind.value.upper()} in {source.name}")
     with bars() as report:
         return marked.read(objects, kind, lying, known, report("series", None), own=own)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_volume
-from alnnode.locate import marks
-from alnnode.records import Level, MarkKind, MarkObject
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.marks.nodes import gather_marks, nodes_from_marks
+from alnnode.records import MARK_STORAGE, Level, MarkKind, MarkObject
 from training.clinical.imported import Imported, patient_of
 from training.clinical.statements import Said, of_mark
 from training.clinical.table import NodeRow, of_node
@@ -40,7 +41,7 @@ def read(
     """Return the nodes marked in objects of one kind, each as one row; of two versions of a mark the newer.
 
     Args:
-        objects: what `alnnode.locate.marks.read` gave, of any kind.
+        objects: what `alnnode.locate.marks.reading.read_marks` gave, of any kind.
         kind: what is wanted.
         folder: where the CT series lie.
         known: texts and codes that mean a label (`training.clinical.labels.mapping`).
@@ -48,8 +49,8 @@ def read(
         own: take the places that alnnode itself found, too; what it said of them never becomes a label.
     """
     found = Imported()
-    given = [item for item in objects if marks.MARK_STORAGE.get(item.sop_class_uid) in BESIDE.get(kind, {kind})]
-    wanted = {item.sop_instance_uid for item in given if marks.MARK_STORAGE[item.sop_class_uid] is kind}
+    given = [item for item in objects if MARK_STORAGE.get(item.sop_class_uid) in BESIDE.get(kind, {kind})]
+    wanted = {item.sop_instance_uid for item in given if MARK_STORAGE[item.sop_class_uid] is kind}
     made_here = {item.sop_instance_uid for item in given if item.own and item.sop_instance_uid in wanted}
     if own:
         given = [replace(item, own=False) for item in given]
@@ -66,7 +67,7 @@ def read(
         for item in given
     ]
     by_series: dict[str, list[Mark]] = {}
-    for mark in marks.gather(given):
+    for mark in gather_marks(given):
         if mark.source_uid not in wanted:
             continue
         series = _series_of(mark, folder)
@@ -92,7 +93,7 @@ def _of_series(
     # The tracking UID comes back with the node, so it tells which mark it was.
     named = {f"{mark.source_uid}#{mark.number}": mark for mark in marked}
     objects = [_alone(mark, name) for name, mark in named.items()]
-    nodes, remarks = marks.nodes(volume, objects)
+    nodes, remarks = nodes_from_marks(ChestAnatomy(volume), objects)
     found.left_out += remarks
     unasked = 0
     for node in nodes:

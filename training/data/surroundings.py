@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from pydicom.misc import is_dicom
 from scipy import ndimage
 
-from alnnode.imaging import window
 from alnnode.imaging.series import read_volume
-from alnnode.locate.chest_anatomy import Site
+from alnnode.imaging.window import apply_window
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.phantom import PhantomSettings, Surroundings, make_patient
 from training.data.cohort import as_volume
 
@@ -37,7 +37,7 @@ _HALF_MM: Final = 80.0
 
 def strand_shares(volume: Volume) -> tuple[float, ...]:
     """Return the share of voxels of `STRAND_HU` in the search region of each axilla (right, left); nan where there is none."""
-    site = Site(volume)
+    site = ChestAnatomy(volume)
     if site.axillae is None:
         return float("nan"), float("nan")
     canonical = site.frame.canonical(volume.voxels)
@@ -64,7 +64,7 @@ def _share(hu: HounsfieldArray, spacing: tuple[float, float, float], step: tuple
 
 def tiles(volume: Volume) -> FloatArray:
     """Return squares of 160 mm around the right axilla at three heights, feet first, side by side, window 40/400 HU."""
-    site = Site(volume)
+    site = ChestAnatomy(volume)
     if site.axillae is None or not site.axillae[0].mask.any():
         return np.zeros((256, 256 * len(_HEIGHTS)), np.float32)
     hu, spacing, step = site.frame.canonical(volume.voxels), site.frame.spacing, site.coarse.step
@@ -77,7 +77,7 @@ def tiles(volume: Volume) -> FloatArray:
         centre = rows[here].mean() * step[1], columns[here].mean() * step[2]
         grid = np.meshgrid(*(c + across / d for c, d in zip(centre, spacing[1:], strict=True)), indexing="ij")
         plane = hu[min(height * step[0], len(hu) - 1)].astype(np.float32)
-        squares.append(window.apply(ndimage.map_coordinates(plane, grid, order=1, cval=-1000.0), 40, 400))
+        squares.append(apply_window(ndimage.map_coordinates(plane, grid, order=1, cval=-1000.0), 40, 400))
     return np.concatenate(squares, axis=1)
 
 

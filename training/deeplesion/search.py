@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from alnnode import __version__
-from alnnode.locate.search import find
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.search import SearchLimits, locate_nodes
 from training.deeplesion.images import read_subvolume
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ class Searcher:
 
 def locate(volume: Volume, detector: Detector) -> Searched:
     """Find the nodes of a volume whose slices have image numbers."""
-    nodes, coverage = find(volume, detector, min_short_axis_mm=LEAST_MM, max_nodes=MOST, threshold=LEAST_SCORE)
+    anatomy = ChestAnatomy(volume)
+    nodes = locate_nodes(anatomy, detector, SearchLimits(LEAST_MM, MOST, LEAST_SCORE))
     found = (FoundNode(node.score, node.short_axis.length_mm, sections(node, volume)) for node in nodes)
-    return Searched(tuple(found), any(axilla.shown for axilla in coverage))
+    return Searched(tuple(found), any(axilla.shown for axilla in anatomy.coverage))
 
 
 def sections(node: Node, volume: Volume) -> dict[int, Rectangle]:

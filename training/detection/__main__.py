@@ -22,13 +22,13 @@ def cut(
     case: Annotated[list[str] | None, typer.Option(help="CASE=FOLDER, where it cannot be told from the voxel size.")] = None,
 ) -> None:
     """Cut both axillae out of every marked series, about 1 MB each; half a minute a series."""
-    from alnnode.locate.chest_anatomy import Site  # not on a machine that only trains
+    from alnnode.locate.chest_anatomy import ChestAnatomy  # not on a machine that only trains
     from training.detection import crops
     from training.detection.series import find_cases, given_cases, volume_of
 
     out.mkdir(parents=True, exist_ok=True)
     for name, (folder, reference) in find_cases(marks, data, given_cases(case or [])).items():
-        for crop in crops.cut(Site(volume_of(folder)), name, reference):
+        for crop in crops.cut(ChestAnatomy(volume_of(folder)), name, reference):
             path = out / f"{name}-{crop.side}.axilla"
             path.write_bytes(crop.to_bytes())
             print(f"{path}: {crop.nodes.max()} nodes, {len(crop.uncertain)} uncertain places", flush=True)

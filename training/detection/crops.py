@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from alnnode.locate import candidates as proposals
+from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.detector import mirrored_ramps
 from alnnode.locate.measure import axes_mm
+from alnnode.locate.search_grid import GRID_MM, search_grids
 from alnnode.records import Side
 from training.detection.reference import READERS
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from alnnode.locate.candidates import Candidate, SearchGrid
-    from alnnode.locate.chest_anatomy import Site
+    from alnnode.locate.candidates import Candidate
+    from alnnode.locate.chest_anatomy import ChestAnatomy
     from alnnode.locate.grid import Mask
+    from alnnode.locate.search_grid import SearchGrid
     from training.detection.reference import MarkedPlace, Reference
 
 STEP_HU = 6.0  # well below the noise of any CT
@@ -107,14 +109,14 @@ def truth_on(grid: SearchGrid, labels: npt.NDArray[np.uint16]) -> npt.NDArray[np
     """The truth's labels at the points of a search grid (nearest voxel)."""
     canonical = grid.frame.canonical(labels)
     index = [
-        np.clip(np.rint(s + np.arange(n) * proposals.GRID_MM / d).astype(int), 0, m - 1)
+        np.clip(np.rint(s + np.arange(n) * GRID_MM / d).astype(int), 0, m - 1)
         for s, n, d, m in zip(grid.start, grid.hu.shape, grid.frame.spacing, canonical.shape, strict=True)
     ]
     found: npt.NDArray[np.uint16] = canonical[np.ix_(*index)]
     return found
 
 
-def cut(site: Site, case: str, reference: Reference) -> list[AxillaCrop]:
+def cut(site: ChestAnatomy, case: str, reference: Reference) -> list[AxillaCrop]:
     """Both axillae of a series with what the readers marked in them.
 
     Args:
@@ -122,10 +124,10 @@ def cut(site: Site, case: str, reference: Reference) -> list[AxillaCrop]:
         case: name of the patient.
         reference: of the same series, its images in the order of the volume.
     """
-    return [_crop(site, case, reference, grid, proposals.read(grid)) for grid in proposals.search_grids(site)]
+    return [_crop(site, case, reference, grid, propose_candidates(grid)) for grid in search_grids(site)]
 
 
-def _crop(site: Site, case: str, reference: Reference, grid: SearchGrid, readings: Sequence[Candidate]) -> AxillaCrop:
+def _crop(site: ChestAnatomy, case: str, reference: Reference, grid: SearchGrid, readings: Sequence[Candidate]) -> AxillaCrop:
     mirrored = grid.side is Side.LEFT
     nodes = np.zeros(grid.hu.shape, np.uint8)
     # Nodes that both readers call possible are not judged, but most of them are nodes: worth learning from.
@@ -162,19 +164,21 @@ def _crop(site: Site, case: str, reference: Reference, grid: SearchGrid, reading
     )
 
 
-def _inside(site: Site, grid: SearchGrid, marks: Sequence[MarkedPlace]) -> list[tuple[MarkedPlace, npt.NDArray[np.float64]]]:
+def _inside(
+    site: ChestAnatomy, grid: SearchGrid, marks: Sequence[MarkedPlace]
+) -> list[tuple[MarkedPlace, npt.NDArray[np.float64]]]:
     """Marks whose centre lies on the grid, with that grid point."""
     placed = [(mark, grid_point(site, grid, mark.centre)) for mark in marks]
     return [(mark, at) for mark, at in placed if (at >= 0).all() and (at < grid.hu.shape).all()]
 
 
-def grid_point(site: Site, grid: SearchGrid, centre: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+def grid_point(site: ChestAnatomy, grid: SearchGrid, centre: tuple[float, float, float]) -> npt.NDArray[np.float64]:
     """Position (slice, row, column) of the source as a point of the search grid."""
     frame, (_, rows, columns) = site.frame, site.volume.voxels.shape
     k, j, i = centre
     y, height, x, width = (i, columns, j, rows) if frame.transposed else (j, rows, i, columns)
     canonical = np.array([k, height - 1 - y if frame.flip_y else y, width - 1 - x if frame.flip_x else x])
-    point: npt.NDArray[np.float64] = (canonical - np.array(grid.start)) * np.array(frame.spacing) / proposals.GRID_MM
+    point: npt.NDArray[np.float64] = (canonical - np.array(grid.start)) * np.array(frame.spacing) / GRID_MM
     return point
 
 
@@ -185,7 +189,7 @@ def fitted(mark: MarkedPlace, at: npt.NDArray[np.float64], readings: Sequence[Ca
         low = np.array(reading.offset)
         if (at < low - 2).any() or (at > low + reading.mask.shape + 1).any():
             continue
-        long_mm, short_mm = axes_mm(reading.mask, (proposals.GRID_MM,) * 3)
+        long_mm, short_mm = axes_mm(reading.mask, (GRID_MM,) * 3)
         away = np.linalg.norm((np.array(reading.centre) - at) * [0.6, 1, 1])  # readers count in slices, which may be thick
         cost = (
             abs(np.log(long_mm / mark.long_mm))

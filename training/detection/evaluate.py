@@ -11,8 +11,9 @@ import typer
 from safetensors.torch import load_file
 
 from alnnode.errors import AlnnodeError
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector, DetectorSettings
-from alnnode.locate.search import find
+from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
 from training.detection import pictures as drawing
 from training.detection import score
@@ -78,9 +79,9 @@ def evaluate_real(
         step = report("series", len(cases))
         for name, (folder, reference) in cases.items():
             volume = volume_of(folder)
-            nodes, coverage = find(
-                volume, detectors.of(name), min_short_axis_mm=LEAST_MM, max_nodes=MOST, threshold=LEAST_SCORE
-            )
+            anatomy = ChestAnatomy(volume)
+            nodes = locate_nodes(anatomy, detectors.of(name), SearchLimits(LEAST_MM, MOST, LEAST_SCORE))
+            coverage = anatomy.coverage
             one = Judged(name, tuple(map(Located.of, nodes)), reference)
             judged.append(one)
             tiles.add(volume, one, score.count(one.boxes, reference, settings.threshold))

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from alnnode import phantom
-from alnnode.locate import candidates as proposals
-from alnnode.locate.chest_anatomy import Site
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import mirrored_ramps
+from alnnode.locate.search_grid import search_grids
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Side
 from training.data.cohort import as_volume
@@ -76,7 +76,7 @@ def _phantom(seed: int, settings: PhantomSettings, index: int) -> list[Axilla]:
 def phantom_crops(made: phantom.Phantom) -> list[AxillaCrop]:
     """Both axillae of a phantom, its nodes known."""
     found = []
-    for grid in proposals.search_grids(Site(as_volume(made))):
+    for grid in search_grids(ChestAnatomy(as_volume(made))):
         labels = truth_on(grid, made.labels)
         turn = slice(None, None, -1 if grid.side is Side.LEFT else 1)
         hu, region, nodes = (

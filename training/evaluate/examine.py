@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from alnnode import phantom
 from alnnode.imaging.crop import crops_for
-from alnnode.locate.search import find
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import Ensemble
 from training.data.cohort import as_volume
@@ -131,7 +132,7 @@ def examine_implants(
 
 
 def _examined(plan: Plan, index: int, volume: Volume, truth: Truth) -> Examined:
-    nodes, _ = find(volume, plan.detector, min_short_axis_mm=0.0, max_nodes=MOST, threshold=LEAST_SCORE)
+    nodes = locate_nodes(ChestAnatomy(volume), plan.detector, SearchLimits(0.0, MOST, LEAST_SCORE))
     return compare(truth, index, nodes, _probabilities(plan.bundle, volume, nodes))
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from alnnode.errors import AlnnodeError
 from alnnode.model import network
 from alnnode.model.network import ARCHITECTURES
+from alnnode.model.weights import load_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,9 @@ def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
     """Return the networks of a bundle, as the node runs them."""
     channels = len(loaded.crop_settings.windows)
     return {
-        member.crop: network.restore(channels, member.output_stride, loaded.tensors(member.crop.value), member.architecture)
+        member.crop: network.restore(
+            channels, member.output_stride, load_tensors(loaded, member.crop.value), member.architecture
+        )
         for member in loaded.manifest.members
     }
 

@@ -15,6 +15,7 @@ from safetensors.torch import save
 import alnnode
 from alnnode.errors import BundleError
 from alnnode.model import bundle
+from alnnode.model import manifest as manifests
 from alnnode.records import Crop
 from training.report.detection_report import table as detection_table
 from training.report.model_card import LIMITS, LOCATING, card
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alnnode.imaging.crop import CropSettings
-    from alnnode.model.bundle import Architecture
+    from alnnode.model.manifest import Architecture
     from training.evaluate.bundle import Figures
 
 CARD = "model-card.md"
@@ -69,9 +70,9 @@ def write(export: Export, folder: Path) -> str:
         return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
     figures = export.figures
-    manifest = bundle.Manifest.model_validate(
+    manifest = manifests.Manifest.model_validate(
         {
-            "schema_version": bundle.SCHEMA_VERSION,
+            "schema_version": manifests.SCHEMA_VERSION,
             "name": export.name,
             "version": export.version,
             "demonstration": export.demonstration,
@@ -121,8 +122,8 @@ def attach(loaded: bundle.Bundle, detector: Detector, folder: Path, figures: dic
         ).encode()
     if figures is not None:
         files[CARD] = with_detection(files[CARD].decode(), figures).encode()
-    entry = bundle.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)
-    described = bundle.FileEntry(file=CARD, sha256=hashlib.sha256(files[CARD]).hexdigest())
+    entry = manifests.DetectorEntry(file=DETECTOR, sha256=hashlib.sha256(weights).hexdigest(), settings=settings)
+    described = manifests.FileEntry(file=CARD, sha256=hashlib.sha256(files[CARD]).hexdigest())
     return _write(loaded.manifest.model_copy(update={"detector": entry, "model_card": described}), files, folder)
 
 
@@ -139,7 +140,7 @@ def declare_validated(loaded: bundle.Bundle, statement: str, folder: Path) -> st
     """
     described = loaded.manifest.model_dump() | {"validated_on_patients": statement}
     try:
-        manifest = bundle.Manifest.model_validate(described)
+        manifest = manifests.Manifest.model_validate(described)
     except ValidationError as error:
         raise BundleError(f"cannot declare the bundle validated: {error.errors(include_url=False)[0]['msg']}") from error
     return _write(manifest, loaded.contents, folder)
@@ -163,11 +164,11 @@ come from a bootstrap over phantoms, of AUROCs from DeLong with clusters of phan
     return f"{before}{section}{LIMITS}{rest}"
 
 
-def _write(manifest: bundle.Manifest, files: dict[str, bytes], folder: Path) -> str:
+def _write(manifest: manifests.Manifest, files: dict[str, bytes], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
+    (folder / bundle.MANIFEST).write_bytes(manifests.dump(manifest))
     return bundle.load(folder).digest
 
 

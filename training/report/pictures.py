@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from alnnode import phantom
-from alnnode.imaging import window
 from alnnode.imaging.crop import CropSettings, asc_geometry, crop_box, fsc_geometry
+from alnnode.imaging.window import apply_window
 from alnnode.phantom import PhantomSettings, Position
 from training.data.cohort import as_volume, jitter
 
@@ -38,11 +38,11 @@ def steps(path: Path) -> None:
     )
     figure = Figure(figsize=(13, 9.5), layout="constrained")
     axes = figure.subplots(3, 4)
-    _show(axes[0, 0], window.apply(place, 40, 400), "1 HU, slice of the largest section")
+    _show(axes[0, 0], apply_window(place, 40, 400), "1 HU, slice of the largest section")
     for geometry in geometries:
         axes[0, 0].add_patch(_square(geometry))
     around = (slice(node.box.j0 - 30, node.box.j1 + 30), slice(node.box.i0 - 30, node.box.i1 + 30))
-    _show(axes[0, 1], window.apply(place[around], 40, 400), "2 box: the truth's (solid), as a detector\nmight give it (dashed)")
+    _show(axes[0, 1], apply_window(place[around], 40, 400), "2 box: the truth's (solid), as a detector\nmight give it (dashed)")
     rng = np.random.default_rng(SEED)
     boxes = [node.box, *(jitter(node.box, node.slice_index, rng)[0] for _ in range(3))]
     for number, box in enumerate(boxes):
@@ -60,7 +60,7 @@ def steps(path: Path) -> None:
     narrow = replace(volume, voxels=volume.voxels[:, :, cut:])
     _show(axes[2, 1], crop_box(narrow, edge, node.slice_index, crops).fsc[0], "8 the same where the image ends: air beyond")
     again = next(n for n in prone.nodes if n.number == node.number)
-    _show(axes[2, 2], window.apply(prone.hu[again.slice_index], 40, 400), "9 the same patient prone, as stored …")
+    _show(axes[2, 2], apply_window(prone.hu[again.slice_index], 40, 400), "9 the same patient prone, as stored …")
     _show(
         axes[2, 3], crop_box(as_volume(prone), again.box, again.slice_index, crops).fsc[0], "10 … and its FSC: turned as in 3"
     )

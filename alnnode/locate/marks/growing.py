@@ -1,9 +1,9 @@
-"""From a mark that is less than a mask to the voxels of the node. These rules are our own; docs/detection.md states them.
+"""The voxels of a node from a mark that is not a mask. These rules are our own; docs/detection.md states them.
 
-* An outline, ellipse or circle is the node's cross-section as it is drawn. Axes: the ellipse with these diameters.
-* A rectangle or a single diameter: the soft tissue in the ellipse inside, or in the circle around.
-* A point: the soft tissue around it, no further than `POINT_MM`, without what hangs on it by a bridge.
-* In the neighbouring slices the node goes on where soft tissue lies in the drawn cross-section, which shrinks like a ball.
+* An outline, ellipse or circle is the cross-section of the node as drawn. Axes: the ellipse with these diameters.
+* A rectangle or a single diameter: the soft tissue in the inscribed ellipse, or in the circle with this diameter.
+* A point: the soft tissue around it, at most `POINT_MM` away, without tissue that is connected by a thin bridge.
+* In neighbouring slices the node continues where soft tissue lies in the drawn cross-section, which shrinks like that of a ball.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from scipy import ndimage
 from alnnode.locate.candidate_shape import filled_notch
 from alnnode.locate.marks.placing import outline_of, plane_mask
 from alnnode.locate.refine import HALF_WAY_HU
-from alnnode.records import Shape
+from alnnode.records import MarkShape
 
 if TYPE_CHECKING:
     from alnnode.locate.grid import FloatVolume, Mask
     from alnnode.locate.marks.placing import Placed
     from alnnode.records import Volume
 
-POINT_MM = 12.0  # farthest from a point that is taken for its node
-NEAR_MM = 4.0  # how far from soft tissue a point may lie
-BRIDGE_MM = 1.5  # half the width of what is no part of the node
-LEAST_SOFT = 0.3  # of a cross-section: with less soft tissue the node ends
-LEAST_FILLED = 0.5  # of a shape: with less soft tissue (a wide fatty hilum) the shape counts as it is drawn
+POINT_MM = 12.0  # largest distance of the node's voxels from its point
+NEAR_MM = 4.0  # largest distance of a point from soft tissue
+BRIDGE_MM = 1.5  # half the width of a bridge to tissue that is not part of the node
+LEAST_SOFT = 0.3  # least share of soft tissue in a cross-section of the node
+LEAST_FILLED = 0.5  # least share of soft tissue in a drawn shape; with less (a wide fatty hilum) the shape itself is used
 
 
 def grow(volume: Volume, placed: Placed) -> tuple[Mask, int]:
-    """Return the node of a graphic on one slice: its mask (slices, rows, columns), and the index of the first slice."""
-    if placed.shape is Shape.POINT:
+    """Return the node of a graphic on one slice: its mask (slices, rows, columns), and the index of its first slice."""
+    if placed.shape is MarkShape.POINT:
         return _around(volume, placed)
     drawn = plane_mask(volume, outline_of(volume, placed))
-    if placed.shape in {Shape.BOX, Shape.LINE}:
+    if placed.shape in {MarkShape.BOX, MarkShape.LINE}:
         drawn = _soft_part(_smooth(volume, placed.slice_index), drawn)
     return _extended(volume, drawn, placed.slice_index)
 
 
 def _smooth(volume: Volume, k: int) -> FloatVolume:
-    """A slice, as smooth as `alnnode.locate.refine` sees it."""
+    """Return a slice, smoothed as in `alnnode.locate.refine`."""
     sigma = [0.35 / d for d in volume.spacing[1:]]
     smooth: FloatVolume = ndimage.gaussian_filter(volume.voxels[k].astype(np.float32).clip(-200, 300), sigma)
     return smooth
 
 
 def _soft_part(smooth: FloatVolume, drawn: Mask) -> Mask:
-    """The largest piece of soft tissue in a shape, its notch or hole (a fatty hilum) filled."""
+    """Return the largest component of soft tissue in a shape, with its notch or hole (a fatty hilum) filled."""
     soft = drawn & (smooth > HALF_WAY_HU)
     labels, count = ndimage.label(soft)
     if count == 0:
@@ -60,14 +60,14 @@ def _soft_part(smooth: FloatVolume, drawn: Mask) -> Mask:
 
 
 def _extended(volume: Volume, drawn: Mask, k: int) -> tuple[Mask, int]:
-    """Follow a cross-section into the neighbouring slices."""
+    """Return a cross-section extended into the neighbouring slices, and the index of its first slice."""
     depth = ndimage.distance_transform_edt(np.pad(drawn, 1), volume.spacing[1:])[1:-1, 1:-1]
     radius = float(depth.max())
     planes = {k: drawn}
     for step in (-1, 1):
         n = 1
         while n * volume.spacing[0] < radius and 0 <= k + n * step < len(volume.voxels):
-            # A ball's cross-section at this height, the drawn shape in place of its equator.
+            # The cross-section of a ball at this height; the drawn shape replaces its equator.
             inset = radius - np.sqrt(radius**2 - (n * volume.spacing[0]) ** 2)
             shape = drawn & (depth > inset)
             piece = _soft_part(_smooth(volume, k + n * step), shape)
@@ -81,7 +81,7 @@ def _extended(volume: Volume, drawn: Mask, k: int) -> tuple[Mask, int]:
 
 
 def _around(volume: Volume, placed: Placed) -> tuple[Mask, int]:
-    """The soft tissue around a point; a ball of `NEAR_MM` where there is none."""
+    """Return the soft tissue around a point; a ball of `NEAR_MM` when there is none."""
     j, i = placed.points[0]
     spacing = volume.spacing
     reach = [int(np.ceil(POINT_MM / d)) + 1 for d in spacing]
@@ -99,7 +99,7 @@ def _around(volume: Volume, placed: Placed) -> tuple[Mask, int]:
 
 
 def _seeded(soft: Mask, distance: FloatVolume, spacing: tuple[float, float, float]) -> Mask:
-    """The piece of soft tissue nearest to the point, cut at its bridges where it has a core."""
+    """Return the component of soft tissue nearest to the point, separated at its bridges when it has a core."""
     depth = ndimage.distance_transform_edt(np.pad(soft, 1), spacing)[1:-1, 1:-1, 1:-1]
     core = depth > BRIDGE_MM
     for seeds, reach in ((core, BRIDGE_MM), (soft, 0.0)):

@@ -1,4 +1,4 @@
-"""What the readers of all kinds of marks share: values of strangers' data sets, taken with care."""
+"""Values of data sets of unknown origin, for the readers of all kinds of marks: bounded, and checked before use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydicom.multival import MultiValue
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.references import children
-from alnnode.records import Concept, Drawing, Shape, Side
+from alnnode.records import Concept, Drawing, MarkShape, Side
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -23,7 +23,7 @@ MAX_MARKS = 500  # of one object
 MAX_POINTS = 20_000  # of one graphic
 MAX_TEXT = 200
 MAX_COORDINATE = 1e5  # mm or pixels
-CLOSED_GAP = 0.1  # of a line's length: ends nearer than this were meant to meet
+CLOSED_GAP = 0.1  # share of a line's length: a line whose ends are nearer counts as closed
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _RIGHT = {("24028007", "SCT"), ("G-A100", "SRT"), ("R", "DCM")}
@@ -31,7 +31,7 @@ _LEFT = {("7771000", "SCT"), ("G-A101", "SRT"), ("L", "DCM")}
 
 
 def first(dataset: Dataset, *keywords: str) -> Dataset | None:
-    """Return the first item of a sequence inside the first item of a sequence …, or None."""
+    """Return the first item of nested sequences, by their keywords; None when one is missing."""
     found: Dataset | None = dataset
     for keyword in keywords:
         if found is None:
@@ -47,13 +47,13 @@ def words(dataset: Dataset, keyword: str) -> str:
 
 
 def uid(dataset: Dataset, keyword: str) -> str | None:
-    """Return a valid UID (PS3.5 section 9.1): it will stand in our own objects."""
+    """Return a valid UID (PS3.5 section 9.1), because result objects copy it; None when it is missing or malformed."""
     value = text(dataset, keyword)
     return value if len(value) <= 64 and _UID.fullmatch(value) else None
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:
-    """Return a whole number; of several, the first."""
+    """Return an integer, the first of several; None when it is missing or malformed."""
     try:
         value = getattr(dataset, keyword, None)
         return int(value[0] if isinstance(value, MultiValue) and value else value)  # type: ignore[arg-type] # TypeError is caught
@@ -62,7 +62,7 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 
 def numbers(dataset: Dataset, keyword: str, least: int = 1) -> tuple[float, ...]:
-    """Return finite numbers of bearable size; none when there are fewer than ``least``, or one is not such a number."""
+    """Return finite numbers up to `MAX_COORDINATE`; none when there are fewer than ``least``, or when one is out of range."""
     try:
         value = getattr(dataset, keyword, None)
         found = tuple(float(v) for v in (value if isinstance(value, (MultiValue, list, tuple)) else [value]))  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def concept(dataset: Dataset, keyword: str) -> Concept | None:
 
 
 def laterality(found: Concept | None) -> Side | None:
-    """Return the side that a code says (PS3.16 CID 244)."""
+    """Return the side of a laterality code (PS3.16 CID 244)."""
     if found is None:
         return None
     key = (found.code, found.scheme)
@@ -99,7 +99,7 @@ def laterality(found: Concept | None) -> Side | None:
 
 
 def created(dataset: Dataset) -> str:
-    """Return when an object was made, "YYYYMMDDhhmmss", as far as it says."""
+    """Return the date and time of an object, "YYYYMMDDhhmmss"; empty when it has none."""
     pairs = (
         ("ContentDate", "ContentTime"),
         ("PresentationCreationDate", "PresentationCreationTime"),
@@ -115,27 +115,27 @@ def created(dataset: Dataset) -> str:
     return ""
 
 
-def polygon(corners: Points, *, closed: bool) -> tuple[Shape, Points] | None:
-    """Tell what a polyline is: an outline, an upright rectangle, a diameter; None for an open line of several points.
+def polygon(corners: Points, *, closed: bool) -> tuple[MarkShape, Points] | None:
+    """Return the shape of a polyline (outline, upright rectangle, diameter) and its points; None for an open line of several points.
 
     Args:
         corners: its points.
-        closed: whether it is meant to enclose something, even when it does not end where it began.
+        closed: whether it encloses an area even when it does not end at its first point.
     """
     joined = len(corners) > 2 and math.dist(corners[0], corners[-1]) < 1e-3
     distinct = corners[:-1] if joined else corners
     if len(distinct) == 2:
-        return Shape.LINE, distinct
+        return MarkShape.LINE, distinct
     if len(distinct) < 3:
-        return (Shape.POINT, distinct) if distinct else None
+        return (MarkShape.POINT, distinct) if distinct else None
     length = sum(math.dist(a, b) for a, b in itertools.pairwise(distinct))
     if not (closed or joined or math.dist(distinct[0], distinct[-1]) <= CLOSED_GAP * length):
         return None
-    return (Shape.BOX if _upright(distinct) else Shape.OUTLINE), distinct
+    return (MarkShape.BOX if _upright(distinct) else MarkShape.OUTLINE), distinct
 
 
 def _upright(corners: Points) -> bool:
-    """Whether four points in the order of a round are the corners of a rectangle along rows and columns."""
+    """Return whether four consecutive points are the corners of a rectangle along rows and columns."""
     if len(corners) != 4 or len(corners[0]) != 2:
         return False
     sides = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(corners, corners[1:] + corners[:1], strict=True)]
@@ -147,13 +147,13 @@ def _upright(corners: Points) -> bool:
 def scoord(
     graphic: str, found: Points, where: tuple[str, int | None], frame_of_reference: str = "", *, closed: bool
 ) -> Drawing | None:
-    """Return the drawing of a graphic of SCOORD, SCOORD3D or a presentation state; None for what is no mark of a place."""
-    shape: Shape | None = None
+    """Return the drawing of a graphic of SCOORD, SCOORD3D or a presentation state; None when it marks no place."""
+    shape: MarkShape | None = None
     count = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4}.get(graphic)
     if graphic in {"POINT", "MULTIPOINT"} and found:
-        shape = Shape.POINT
+        shape = MarkShape.POINT
     elif graphic in {"CIRCLE", "ELLIPSE"} and len(found) == count:
-        shape = Shape(graphic.lower())
+        shape = MarkShape(graphic.lower())
     elif graphic in {"POLYLINE", "POLYGON", "INTERPOLATED"}:
         told = polygon(found, closed=closed or graphic == "POLYGON")
         if told is not None:

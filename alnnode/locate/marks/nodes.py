@@ -1,101 +1,59 @@
-"""From marks to nodes: which marks are of nodes of this series, on which side, measured like any other node."""
+"""Nodes from marks: selects the marks of nodes of one series, determines their side and level, and measures them like any other node."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
-from alnnode.imaging.frames import text
-from alnnode.locate.chest_anatomy import Site
+from alnnode.imaging.attribute_values import text
 from alnnode.locate.marks import growing, placing
 from alnnode.locate.marks.placing import MisplacedError
-from alnnode.locate.measure import node_from_mask
-from alnnode.records import NodeSource, Shape, Side
+from alnnode.locate.measure import measure_node
+from alnnode.records import MarkShape, NodeSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from alnnode.locate.axillary_level import LevelModel
+    from alnnode.locate.chest_anatomy import ChestAnatomy
     from alnnode.locate.grid import Mask
     from alnnode.records import Mark, MarkObject, Node, Volume
 
-AROUND_MM = 25.0  # outside the search region a mark may still be of an axillary node
-SAME_NODE = 0.25  # of the smaller mask: two that share more are one node
-# SNOMED: structure of lymph node, of axillary lymph node, and their kin of CID 7600; and what people write.
+SAME_NODE = 0.25  # share of the smaller mask: two masks that overlap more are one node
+# SNOMED CT codes of CID 7600 that mean a lymph node or an axillary lymph node, and the words that readers write.
 NODE_CODES = {
     "59441001", "68171009", "69691007", "12196003", "33770006", "283001", "16051009", "420800007", "9659009", "30746006", "127232002",
 }  # fmt: skip
 NODE_WORDS = re.compile(r"\blymph|\bnodes?\b|\bln\b|axill", re.IGNORECASE)
-CONTOUR_SHAPES = {Shape.OUTLINE, Shape.ELLIPSE, Shape.CIRCLE, Shape.BOX}
-PREFERRED = (Shape.OUTLINE, Shape.ELLIPSE, Shape.CIRCLE, Shape.AXES, Shape.BOX, Shape.LINE, Shape.POINT)
+CONTOUR_SHAPES = {MarkShape.OUTLINE, MarkShape.ELLIPSE, MarkShape.CIRCLE, MarkShape.BOX}
+PREFERRED = (
+    MarkShape.OUTLINE,
+    MarkShape.ELLIPSE,
+    MarkShape.CIRCLE,
+    MarkShape.AXES,
+    MarkShape.BOX,
+    MarkShape.LINE,
+    MarkShape.POINT,
+)
 
 
-class Chart:
-    """The chest of a volume, asked where a mark lies in it."""
+def gather_marks(objects: Iterable[MarkObject]) -> list[Mark]:
+    """Return the marks of several objects: the newest of each tracking UID, with the segments that they refer to.
 
-    def __init__(self, site: Site, levels: LevelModel | None) -> None:
-        self._site, self._levels = site, levels
-        self._shape = site.frame.canonical(site.volume.voxels).shape
-
-    @cached_property
-    def _near(self) -> Mask | None:
-        if self._site.axillae is None:
-            return None
-        right, left = self._site.axillae
-        near: Mask = ndimage.distance_transform_edt(~(right.mask | left.mask), self._site.coarse.spacing) <= AROUND_MM
-        return near
-
-    def side(self, node: Node) -> Side:
-        """Side of the body: of the midline between the lungs, or of the middle of the images."""
-        _, _, x = self._canonical(node)
-        chest = self._site.chest
-        middle = chest.midline * self._site.coarse.step[2] if chest else (self._shape[2] - 1) / 2
-        return Side.RIGHT if x < middle else Side.LEFT
-
-    def axillary(self, node: Node) -> bool:
-        """Whether a node lies in or near an axilla; True where the chest is not recognised."""
-        if self._near is None:
-            return True
-        place = [int(c / s) for c, s in zip(self._canonical(node), self._site.coarse.step, strict=True)]
-        return bool(self._near[tuple(min(p, n - 1) for p, n in zip(place, self._near.shape, strict=True))])
-
-    def levelled(self, node: Node) -> Node:
-        """The node with its level, where that can be told."""
-        landmarks = self._site.landmarks
-        if self._levels is None or landmarks is None:
-            return node
-        return replace(node, level=landmarks.level(self._levels, landmarks.place(*self._canonical(node))))
-
-    def _canonical(self, node: Node) -> tuple[float, float, float]:
-        k, j, i = node.box.centre
-        frame = self._site.frame
-        y, x = (i, j) if frame.transposed else (j, i)
-        return (
-            k,
-            self._shape[1] - 1 - y if frame.flip_y else y,
-            self._shape[2] - 1 - x if frame.flip_x else x,
-        )
-
-
-def gather(objects: Iterable[MarkObject]) -> list[Mark]:
-    """Bring the marks of several objects together: the newest of each tracking UID, segments joined to what refers to them.
-
-    Own results are left out.
+    Results of this software are left out.
     """
-    found = [item for item in objects if not item.own]
-    segments = {(m.source_uid, m.number): m for item in found for m in item.marks if m.planes}
+    readers = [item for item in objects if not item.own]
+    segments = {(m.source_uid, m.number): m for item in readers for m in item.marks if m.planes}
     used: set[tuple[str, int]] = set()
     marks = []
-    for mark in (mark for item in found for mark in item.marks):
-        other = segments.get(mark.segment) if mark.segment and not mark.drawings else None
-        if mark.segment and other is not None:
+    for mark in (mark for item in readers for mark in item.marks):
+        segment = segments.get(mark.segment) if mark.segment and not mark.drawings else None
+        if mark.segment and segment is not None:
             used.add(mark.segment)
-            marks.append(replace(mark, planes=other.planes, side=mark.side or other.side))
+            marks.append(replace(mark, planes=segment.planes, side=mark.side or segment.side))
         else:
             marks.append(mark)
     newest: dict[str, Mark] = {}
@@ -105,75 +63,76 @@ def gather(objects: Iterable[MarkObject]) -> list[Mark]:
     return sorted(newest.values(), key=lambda m: (m.created, m.source_uid, m.number))
 
 
-def nodes(
-    volume: Volume, objects: Iterable[MarkObject], levels: LevelModel | None = None, chart: Chart | None = None
+def nodes_from_marks(
+    anatomy: ChestAnatomy, objects: Iterable[MarkObject], levels: LevelModel | None = None
 ) -> tuple[list[Node], tuple[str, ...]]:
-    """Make nodes of the marks of one series.
+    """Return the nodes that the marks of one series describe.
 
     Args:
-        volume: the series.
-        objects: what `read` gave of any objects; those of other series are passed over.
-        levels: tells the axillary level; None leaves it open.
-        chart: of this volume, where somebody made it already.
+        anatomy: the chest of the series.
+        objects: results of `read_marks`; objects of other series are ignored.
+        levels: model of the axillary level; None leaves the level undetermined.
 
     Returns:
-        The nodes, numbered from 1 in no particular order, none twice; and remarks on marks that are no node of this series.
+        The nodes, numbered from 1 in no particular order, each once; and remarks on marks that describe no node of this series.
     """
-    given = tuple(item for item in objects if concerns(volume, item))
-    remarks = [remark for item in given if not item.own for remark in item.remarks]
-    marks = gather(given)
-    if not marks:
-        return [], tuple(dict.fromkeys(remarks))
-    chart = chart or Chart(Site(volume), levels)
+    volume = anatomy.volume
+    of_series = tuple(item for item in objects if refers_to(item, volume))
+    remarks = [remark for item in of_series if not item.own for remark in item.remarks]
     found: list[Node] = []
-    # The newest first: where two lie on one place, the older is the same node.
-    for mark in reversed(marks):
+    # The newest first: where two marks lie on one place, the older one describes the same node.
+    for mark in reversed(gather_marks(of_series)):
         try:
-            node = _node(volume, mark, chart, remarks)
+            node = _node(anatomy, mark, levels, remarks)
         except MisplacedError as error:
-            remarks.append(f"{_called(mark)} left out: {error}")
+            remarks.append(f"{_name_of(mark)} left out: {error}")
             continue
         if any(overlaps(node, other) for other in found):
-            remarks.append(f"{_called(mark)} left out: a newer mark is of the same node")
+            remarks.append(f"{_name_of(mark)} left out: a newer mark is of the same node")
             continue
         found.append(node)
     numbered = [replace(node, number=number) for number, node in enumerate(found, start=1)]
     return numbered, tuple(dict.fromkeys(remarks))
 
 
-def concerns(volume: Volume, item: MarkObject) -> bool:
-    """Whether an object is of this series: it refers to it, does not say to which, or uses its frame of reference."""
+def refers_to(item: MarkObject, volume: Volume) -> bool:
+    """Return whether an object is of a series: it refers to the series or to its frame of reference, or names no series at all."""
     series, frame = text(volume.header, "SeriesInstanceUID"), placing.frame_of_reference(volume)
     named = {uid for mark in item.marks for uid in mark.series_uids}
     return not named or series in named or any(frame in mark.frames_of_reference for mark in item.marks)
 
 
-def _called(mark: Mark) -> str:
-    """Name a mark by its place: labels may hold a name."""
+def _name_of(mark: Mark) -> str:
+    """Return a name of a mark without its label, which may hold a patient's name."""
     return f"a reader's mark ({mark.number} of its object)"
 
 
-def _node(volume: Volume, mark: Mark, chart: Chart, remarks: list[str]) -> Node:
-    mask, offset, drawn = _mask(volume, mark)
+def _node(anatomy: ChestAnatomy, mark: Mark, levels: LevelModel | None, remarks: list[str]) -> Node:
+    mask, offset, drawn = _mask(anatomy.volume, mark)
     try:
-        node = node_from_mask(volume, mask, offset, Side.RIGHT, 0, 1.0, NodeSource.READER, drawn)
+        node = measure_node(anatomy.volume, mask, offset, drawn)
     except ValueError:
         raise MisplacedError("it is empty, or reaches beyond the images") from None
-    if not (_said_node(mark) or chart.axillary(node)):
+    position = node.box.centre
+    if not (_is_called_node(mark) or anatomy.is_axillary(position)):
         raise MisplacedError("it lies outside both axillae, and is not called a lymph node")
-    side = chart.side(node)
+    side = anatomy.side(position)
     if mark.side is not None and mark.side is not side:
-        remarks.append(f"{_called(mark)} is said to be {mark.side.value}, and lies on the {side.value}; its place counts")
-    return replace(chart.levelled(node), side=side, tracking_uid=mark.tracking_uid)
+        remarks.append(f"{_name_of(mark)} is said to be {mark.side.value}, and lies on the {side.value}; its place counts")
+    level = None if levels is None else anatomy.level(levels, position)
+    return replace(node, side=side, level=level, source=NodeSource.READER, tracking_uid=mark.tracking_uid)
 
 
-def _said_node(mark: Mark) -> bool:
+def _is_called_node(mark: Mark) -> bool:
     coded = {concept.code for concept in (mark.finding, mark.site) if concept is not None}
     return bool(coded & NODE_CODES) or NODE_WORDS.search(mark.label) is not None
 
 
 def _mask(volume: Volume, mark: Mark) -> tuple[Mask, tuple[int, int, int], int | None]:
-    """The voxels of a mark: its segment, its contours, or what grows from the best of its graphics; and the slice of a single cross-section."""
+    """Return the voxels of a mark, their offset, and the slice of a single cross-section.
+
+    The voxels are those of its segment or of its contours, or they grow from the best of its graphics.
+    """
     if mark.planes:
         return *placing.segment(volume, mark.planes), None
     placed, reasons = [], []
@@ -192,7 +151,7 @@ def _mask(volume: Volume, mark: Mark) -> tuple[Mask, tuple[int, int, int], int |
     largest = max(chosen, key=lambda item: _size(volume, item))
     mask, first = growing.grow(volume, largest)
     # A point says where a node is, not where it is largest.
-    return mask, (first, 0, 0), None if best is Shape.POINT else largest.slice_index
+    return mask, (first, 0, 0), None if best is MarkShape.POINT else largest.slice_index
 
 
 def _size(volume: Volume, item: placing.Placed) -> float:
@@ -201,7 +160,7 @@ def _size(volume: Volume, item: placing.Placed) -> float:
 
 
 def overlaps(one: Node, other: Node) -> bool:
-    """Whether two nodes with masks are one."""
+    """Return whether two nodes with masks overlap so much that they are one node."""
     if one.mask is None or other.mask is None:
         return False
     low = [max(a, b) for a, b in zip(one.box.low, other.box.low, strict=True)]
@@ -213,6 +172,6 @@ def overlaps(one: Node, other: Node) -> bool:
     return shared > SAME_NODE * min(int(one.mask.sum()), int(other.mask.sum()))
 
 
-def merge(marked: Sequence[Node], found: Sequence[Node]) -> list[Node]:
-    """Return the marked nodes, and of those the algorithm found the ones that no mark is of."""
+def merge_nodes(marked: Sequence[Node], found: Sequence[Node]) -> list[Node]:
+    """Return the marked nodes, and the nodes found by the algorithm that overlap no marked node."""
     return [*marked, *(node for node in found if not any(overlaps(node, mark) for mark in marked))]

@@ -1,4 +1,4 @@
-"""From the geometry of a mark to voxels of a volume: what the reader drew, before anything is grown from it."""
+"""The geometry of a mark in voxels of a volume: what the reader drew, before it is extended to a node."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.draw import polygon2mask, polygon_perimeter
 
-from alnnode.imaging.frames import text
-from alnnode.records import Shape
+from alnnode.imaging.attribute_values import text
+from alnnode.records import MarkShape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-MAX_EXTENT_MM = 100.0  # larger things are organs, muscles or target volumes, not nodes
+MAX_EXTENT_MM = 100.0  # larger structures are organs, muscles or target volumes, not nodes
 ON_CENTRE = 0.02  # pixels: contours are written with few decimals
-MAX_GAP_MM = 10.0  # between contoured slices: what lies between is filled in
+MAX_GAP_MM = 10.0  # largest distance of contoured slices; the slices between them are filled in
 ROUND = 360  # corners of a round shape: a circle of 50 mm loses 0.002 mm
-OFF_SLICE = 0.6  # of a slice distance: a point further from any slice lies on none
+OFF_SLICE = 0.6  # of a slice distance: a point further from every slice lies on none
 
 
 class MisplacedError(Exception):
-    """A mark has no place in this volume; the text says why, free of patient data."""
+    """A mark cannot be placed in this volume; the message gives the reason without patient data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A graphic on one slice: ``points`` in voxel coordinates (row, column)."""
 
-    shape: Shape
+    shape: MarkShape
     slice_index: int
     points: Floats
 
@@ -48,9 +48,9 @@ def frame_of_reference(volume: Volume) -> str:
 
 
 def place(volume: Volume, drawing: Drawing) -> Placed:
-    """Find the slice and the voxels of a graphic.
+    """Return a graphic with its slice and its voxel coordinates.
 
-    Patient coordinates, points of three numbers, count wherever they were drawn, when their frame of reference is the volume's.
+    Patient coordinates (points of three numbers) are used when their frame of reference is that of the volume, whatever image they refer to.
 
     Raises:
         MisplacedError: it lies on another image, in another frame of reference or in none, or outside.
@@ -80,7 +80,7 @@ def _in_patient(volume: Volume, drawing: Drawing) -> Placed:
 
 
 def to_voxels(volume: Volume, points: Floats) -> Floats:
-    """Turn patient coordinates, shape (n, 3), into voxel coordinates (k, j, i)."""
+    """Return the voxel coordinates (k, j, i) of patient coordinates, both of shape (n, 3)."""
     inverse = np.linalg.inv(volume.affine)
     voxels: Floats = points @ inverse[:3, :3].T + inverse[:3, 3]
     return voxels
@@ -97,24 +97,24 @@ def _inside(volume: Volume, placed: Placed) -> Placed:
 
 
 def outline_of(volume: Volume, placed: Placed) -> Floats:
-    """Return the outline (row, column) of a graphic that encloses something: polygon, ellipse, circle, axes, rectangle.
+    """Return the outline (row, column) of a polygon, ellipse, circle, diameter, axes or rectangle.
 
-    Of axes, and of a rectangle, it is an ellipse: that with these diameters, and that inside.
+    Axes give the ellipse with these diameters; a rectangle gives its inscribed ellipse.
     """
     points = placed.points
     scale = np.array(volume.spacing[1:])
     angle = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)[:, None]
     match placed.shape:
-        case Shape.ELLIPSE | Shape.AXES:
+        case MarkShape.ELLIPSE | MarkShape.AXES:
             centre = points.mean(axis=0)
             outline = centre + np.cos(angle) * (points[1] - points[0]) / 2 + np.sin(angle) * (points[3] - points[2]) / 2
-        case Shape.CIRCLE:
+        case MarkShape.CIRCLE:
             radius = float(np.linalg.norm((points[1] - points[0]) * scale))
             outline = points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)]) / scale
-        case Shape.LINE:
+        case MarkShape.LINE:
             radius = float(np.linalg.norm((points[1] - points[0]) * scale)) / 2
             outline = points.mean(axis=0) + radius * np.hstack([np.cos(angle), np.sin(angle)]) / scale
-        case Shape.BOX:
+        case MarkShape.BOX:
             low, high = points.min(axis=0), points.max(axis=0)
             outline = (low + high) / 2 + np.hstack([np.cos(angle), np.sin(angle)]) * (high - low) / 2
         case _:
@@ -123,7 +123,7 @@ def outline_of(volume: Volume, placed: Placed) -> Floats:
 
 
 def plane_mask(volume: Volume, outline: Floats) -> Mask:
-    """Fill an outline (row, column); a very small one holds at least the voxel of its centre."""
+    """Return the filled outline (row, column); a very small outline contains at least the voxel at its centre."""
     rows, columns = volume.voxels.shape[1:]
     low = np.maximum(np.floor(outline.min(axis=0)).astype(int), 0)
     high = np.minimum(np.ceil(outline.max(axis=0)).astype(int) + 1, (rows, columns))
@@ -137,9 +137,9 @@ def plane_mask(volume: Volume, outline: Floats) -> Mask:
 
 
 def traced_mask(volume: Volume, outline: Floats) -> Mask:
-    """Return the pixels that an outline (row, column) was traced along, if all its corners are centres of pixels; else none.
+    """Return the pixels along an outline (row, column) if all its corners are centres of pixels; else none.
 
-    OpenCV traces the outermost pixels of a mask so, and rt-utils writes that: without them a node would lose half a pixel all around.
+    OpenCV traces the outermost pixels of a mask, and rt-utils writes these outlines: without them a node would lose half a pixel on all sides.
     """
     mask = np.zeros(volume.voxels.shape[1:], dtype=bool)
     corners = np.rint(outline).astype(int)
@@ -150,7 +150,7 @@ def traced_mask(volume: Volume, outline: Floats) -> Mask:
 
 
 def stacked(volume: Volume, placed: Sequence[Placed]) -> tuple[Mask, int]:
-    """Fill the outlines of several slices (two on one slice exclude each other), and the slices between them.
+    """Return the filled outlines of several slices, and the slices between them. Two outlines on one slice exclude each other (XOR).
 
     Returns:
         The mask (slices, rows, columns), and the index of its first slice.
@@ -168,7 +168,7 @@ def stacked(volume: Volume, placed: Sequence[Placed]) -> tuple[Mask, int]:
     outlines = [(item.slice_index - first, outline_of(volume, item)) for item in placed]
     for k, outline in outlines:
         mask[k] ^= plane_mask(volume, outline)
-    for k, outline in outlines:  # afterwards, since the edge of a hole is traced along pixels around it
+    for k, outline in outlines:  # afterwards, because the outline of a hole is traced along the pixels around it
         mask[k] |= traced_mask(volume, outline)
     for k in range(first, last + 1):
         if k not in slices:
@@ -177,7 +177,7 @@ def stacked(volume: Volume, placed: Sequence[Placed]) -> tuple[Mask, int]:
 
 
 def segment(volume: Volume, planes: Sequence[MaskPlane]) -> tuple[Mask, tuple[int, int, int]]:
-    """Bring a segment's frames to the volume's raster: the nearest pixel of the nearest frame.
+    """Return the frames of a segment on the raster of the volume: the nearest pixel of the nearest frame.
 
     Returns:
         The mask, and the offset (k, j, i) of its first voxel.
@@ -206,7 +206,7 @@ def segment(volume: Volume, planes: Sequence[MaskPlane]) -> tuple[Mask, tuple[in
         raise MisplacedError("it is too large for a lymph node")
     mask = np.zeros(tuple(high - low), dtype=bool)
     in_plane = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low[1:], high[1:], strict=True)), indexing="ij"), axis=-1)
-    for n in range(len(mask)):  # one slice at a time: coordinates of all voxels of a large segment are gigabytes
+    for n in range(len(mask)):  # one slice at a time: coordinates of all voxels of a large segment would take gigabytes
         voxels = np.insert(in_plane.reshape(-1, 2), 0, low[0] + n, axis=1)
         patient = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
         mask[n] = _sampled(patient, planes, heights, normal, reach).reshape(mask.shape[1:])
@@ -214,7 +214,7 @@ def segment(volume: Volume, planes: Sequence[MaskPlane]) -> tuple[Mask, tuple[in
 
 
 def _sampled(patient: Floats, planes: Sequence[MaskPlane], heights: Floats, normal: Floats, reach: float) -> Mask:
-    """Look every point up in its nearest frame."""
+    """Return for each point whether its pixel in the nearest frame is set."""
     level = patient @ normal
     nearest, distance = np.zeros(len(patient), dtype=int), np.full(len(patient), np.inf)
     low, high = float(level.min()) - reach - 1e-3, float(level.max()) + reach + 1e-3
@@ -227,7 +227,7 @@ def _sampled(patient: Floats, planes: Sequence[MaskPlane], heights: Floats, norm
     found = np.zeros(len(patient), dtype=bool)
     for number in close:
         plane = planes[number]
-        # Two frames at one height (a segment in pieces) both count.
+        # Two frames at one height (a segment in parts) both count.
         mine = near & (np.abs(heights[nearest] - heights[number]) < 1e-3)
         steps = np.array(plane.along_rows), np.array(plane.along_columns)
         places = [np.rint((patient[mine] - plane.origin) @ step / np.dot(step, step)).astype(int) for step in steps]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
 from alnnode.records import Mark
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alnnode.records import Drawing
 
 
-def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+def read_presentation_state(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a presentation state, one per graphic annotation, and remarks on what was left out."""
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     shown = _images(dataset)

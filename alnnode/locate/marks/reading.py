@@ -1,4 +1,4 @@
-"""From a file to its marks, whatever kind of object it is. Nothing that a stranger wrote raises here: remarks say what is wrong."""
+"""Reads the marks of a file of any supported kind. Malformed objects do not raise: remarks state what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom.config import disable_value_validation
 from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import part10
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.series import files
 from alnnode.locate.marks import presentation, rtstruct, segmentation, sr
 from alnnode.records import MARK_STORAGE, MarkKind, MarkObject
@@ -26,16 +26,16 @@ _UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 _KEY_OBJECTS = "a key object selection flags whole images: it says nothing of where on them, so no node is made of it"
 
 
-def read(path: Path) -> MarkObject:
+def read_marks(path: Path) -> MarkObject:
     """Read the marks in a Part 10 file.
 
     Args:
-        path: an SR, RT Structure Set, Segmentation, Presentation State or Key Object Selection (`MARK_STORAGE`); of any other
-            object the result has no marks.
+        path: an SR, RT Structure Set, Segmentation, Presentation State or Key Object Selection (`MARK_STORAGE`); any other object
+            has no marks.
 
     Returns:
-        The marks as the object says them, nothing checked against any image; with remarks on what was left out. An object that
-        this software made (`MarkObject.own`) keeps its marks, so that whoever asks can compare.
+        The marks as the object states them, not checked against any image, with remarks on what was left out. An object that
+        this software made (`MarkObject.own`) keeps its marks, so that callers can compare them.
     """
     with disable_value_validation():
         try:
@@ -59,11 +59,11 @@ def read(path: Path) -> MarkObject:
         )
 
 
-def read_folder(folder: Path) -> Iterator[MarkObject]:
-    """Read every object that may hold marks below a folder, in the order of the paths; other files are passed over."""
+def read_marks_in_folder(folder: Path) -> Iterator[MarkObject]:
+    """Yield every object below a folder that may hold marks, in the order of the paths; other files are ignored."""
     for path in files(folder):
         if _may_hold_marks(path):
-            yield read(path)
+            yield read_marks(path)
 
 
 def _may_hold_marks(path: Path) -> bool:
@@ -77,13 +77,13 @@ def _may_hold_marks(path: Path) -> bool:
 def _marks(dataset: Dataset, kind: MarkKind | None, path: Path) -> tuple[list[Mark], list[str]]:
     match kind:
         case MarkKind.REPORT:
-            return sr.read(dataset)
+            return sr.read_report(dataset)
         case MarkKind.STRUCTURES:
-            return rtstruct.read(dataset)
+            return rtstruct.read_structure_set(dataset)
         case MarkKind.SEGMENTATION:
-            return segmentation.read(dataset, path)
+            return segmentation.read_segmentation(dataset, path)
         case MarkKind.PRESENTATION:
-            return presentation.read(dataset)
+            return presentation.read_presentation_state(dataset)
         case MarkKind.KEY_OBJECTS:
             return [], [_KEY_OBJECTS]
         case _:
@@ -91,5 +91,5 @@ def _marks(dataset: Dataset, kind: MarkKind | None, path: Path) -> tuple[list[Ma
 
 
 def _own(dataset: Dataset) -> bool:
-    """Whether this software made the object: by its manufacturer, or by the device that observed what a report says."""
+    """Return whether this software made the object, by its manufacturer or by the device observer of a report."""
     return text(dataset, "Manufacturer") == MANUFACTURER or IMPLEMENTATION_CLASS_UID in sr.device_observers(dataset)

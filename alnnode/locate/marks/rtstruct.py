@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
-from alnnode.records import Drawing, Mark, Shape
+from alnnode.records import Drawing, Mark, MarkShape
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -16,7 +16,7 @@ MAX_CONTOURS = 2000  # of one ROI
 CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
 
 
-def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+def read_structure_set(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a structure set, and remarks on what was left out."""
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     contours = {items.integer(roi, "ReferencedROINumber"): roi for roi in children(dataset, "ROIContourSequence")}
@@ -52,13 +52,13 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
 
 
 def _frame(dataset: Dataset) -> str:
-    """Return the frame of reference of the whole structure set; empty where it has none or several."""
+    """Return the Frame of Reference UID of the structure set; empty when it has none or several."""
     listed = {text(item, "FrameOfReferenceUID") for item in children(dataset, "ReferencedFrameOfReferenceSequence")} - {""}
     return listed.pop() if len(listed) == 1 else ""
 
 
 def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int]:
-    """Return the contours of an ROI, and how many are left out."""
+    """Return the contours of an ROI, and the number of contours left out."""
     found: list[Drawing] = []
     other = 0
     for contour in children(roi, "ContourSequence") if roi is not None else ():
@@ -73,9 +73,9 @@ def _drawings(roi: Dataset | None, frame: str) -> tuple[tuple[Drawing, ...], int
         if len(found) == MAX_CONTOURS or not corners:
             other += 1
         elif kind in CLOSED and len(corners) > 2:
-            found.append(Drawing(Shape.OUTLINE, corners, where[0], where[1], frame))
+            found.append(Drawing(MarkShape.OUTLINE, corners, where[0], where[1], frame))
         elif kind == "POINT":
-            found.append(Drawing(Shape.POINT, corners, where[0], where[1], frame))
+            found.append(Drawing(MarkShape.POINT, corners, where[0], where[1], frame))
         else:
             other += 1
     return tuple(found), other

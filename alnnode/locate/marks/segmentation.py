@@ -1,4 +1,4 @@
-"""Marks in Segmentations: one per segment, its frames as masks in patient coordinates (PS3.3 A.51, C.8.20)."""
+"""Marks in Segmentations: one for each segment, its frames as masks in patient coordinates (PS3.3 A.51, C.8.20)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alnnode.imaging.frames import BAD_VALUE, text
+from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
 from alnnode.locate.marks import items
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 MAX_FRAMES = 5000
-MAX_PIXELS = 1 << 31  # of all frames together that are looked at
-MAX_KEPT = 1 << 27  # pixels of the cut planes: bytes of memory
+MAX_PIXELS = 1 << 31  # of all frames together
+MAX_KEPT = 1 << 27  # pixels, and bytes of memory, of the cropped planes
 MAX_SIDE = 4096
 
 
 @dataclass(slots=True)
 class _Frames:
-    """What is kept of the frames, and why not of all."""
+    """The frames that were read, and why others were not."""
 
     planes: dict[int, list[MaskPlane]] = field(default_factory=dict)
     kept: int = 0
@@ -37,7 +37,7 @@ class _Frames:
     reason: str = ""
 
 
-def read(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
+def read_segmentation(dataset: Dataset, path: Path) -> tuple[list[Mark], list[str]]:
     """Return the marks of a segmentation, and remarks on what was left out."""
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
     frames = _frames(dataset, path)
@@ -98,7 +98,7 @@ def _frames(dataset: Dataset, path: Path) -> _Frames:
             found.damaged += 1
             continue
         for segment, mask in _segments(dataset, group, shared, pixels):
-            _keep(found, segment, mask, geometry, frame_of_reference)
+            _add(found, segment, mask, geometry, frame_of_reference)
             if found.kept > MAX_KEPT:
                 found.reason = "the segmentation is too large: only its first frames were read"
                 return found
@@ -113,7 +113,7 @@ def _pixels(image: StoredImage, number: int) -> np.ndarray | None:
 
 
 def _segments(dataset: Dataset, group: Dataset, shared: Dataset | None, pixels: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Return the segments of a frame with their masks; fractions from one half up belong to a segment."""
+    """Return the segments of a frame with their masks. In a fractional segmentation, values of at least one half are set."""
     if text(dataset, "SOPClassUID") == LABEL_MAP:
         return [(int(value), pixels == value) for value in np.unique(pixels) if value][: items.MAX_MARKS]
     named = items.first(group, "SegmentIdentificationSequence")
@@ -146,7 +146,7 @@ def _geometry(group: Dataset, shared: Dataset | None) -> tuple[np.ndarray, np.nd
     return np.array(values["ImagePositionPatient"]), orientation[3:] * spacing[0], orientation[:3] * spacing[1]
 
 
-def _keep(
+def _add(
     found: _Frames, segment: int, mask: np.ndarray, geometry: tuple[np.ndarray, np.ndarray, np.ndarray], frame_of_reference: str
 ) -> None:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -1,7 +1,7 @@
 """Marks in structured reports: the measurement groups of TID 1500 (PS3.16), as OHIF, highdicom, dcmqi and dcmjs write them.
 
-A group is TID 1410 (planar region), 1411 (volume), or 1501 (measurements whose coordinates lie under a NUM, as cornerstone
-writes). SNOMED codes of the old RT style (SRT) count like the new ones.
+A group is TID 1410 (planar region), 1411 (volume), or 1501 (measurements whose coordinates are children of a NUM item, as cornerstone
+writes). SNOMED-RT codes (SRT) are equivalent to SNOMED CT codes (SCT).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alnnode.imaging.frames import text
+from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import MAX_ITEMS, children, referenced_series
 from alnnode.locate.marks import items
-from alnnode.records import Concept, Drawing, Mark, Shape
+from alnnode.records import Concept, Drawing, Mark, MarkShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,19 +32,19 @@ LATERALITY = {("272741003", "SCT"), ("G-C171", "SRT")}
 LONG = {("103339001", "SCT"), ("G-A185", "SRT")}
 SHORT = {("103340004", "SCT"), ("G-A186", "SRT")}
 SEGMENT = ("121191", "DCM")
-# Statements on how something was drawn or measured, not on what it is.
+# Statements on how a node was drawn or measured, not on the node itself.
 STRUCTURAL = {
     ("276214006", "SCT"), ("130400", "DCM"), ("370129005", "SCT"), ("G-C306", "SRT"), ("112050", "DCM"), ("121049", "DCM"), ("C2348792", "UMLS"),
 }  # fmt: skip
 FREE_TEXT = "CORNERSTONEFREETEXT"
-CLOSED_TOOLS = ("roi", "freehand", "segmentation")  # parts of the names of cornerstone's tools that enclose something
+CLOSED_TOOLS = ("roi", "freehand", "segmentation")  # parts of the names of cornerstone tools that draw closed lines
 NO_PLACE = {"angle", "cobbangle", "calibrationline"}
 OBSERVER = ("121012", "DCM")
 
 
 @dataclass(slots=True)
 class _Group:
-    """What was read of one measurement group so far."""
+    """The content of one measurement group while it is read."""
 
     uid: str | None = None
     identifier: str = ""
@@ -61,7 +61,7 @@ class _Group:
     left_out: set[str] = field(default_factory=set)
 
 
-def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
+def read_report(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a report, and remarks on what was left out."""
     groups = list(_groups(dataset))
     if not groups:
@@ -87,7 +87,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
             segment=group.segment,
             created=created,
         )
-        # Groups that share a tracking UID are one thing, measured in several ways.
+        # Groups that share a tracking UID describe one mark, measured in several ways.
         key = mark.tracking_uid or f"#{number}"
         marks[key] = _joined(marks[key], mark) if key in marks else mark
     if len(groups) > items.MAX_MARKS:
@@ -96,7 +96,7 @@ def read(dataset: Dataset) -> tuple[list[Mark], list[str]]:
 
 
 def device_observers(dataset: Dataset) -> set[str]:
-    """Return the UIDs of the devices that say what a report says (TID 1004)."""
+    """Return the UIDs of the device observers of a report (TID 1004)."""
     return {text(item, "UID") for item in children(dataset, "ContentSequence") if _name(item) == OBSERVER}
 
 
@@ -198,11 +198,11 @@ def _refer(group: _Group, child: Dataset) -> None:
 
 
 def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
-    """Read the coordinates of a content item and below it; ``axis`` names the diameter that it measures."""
+    """Read the coordinates of a content item and its children; ``axis`` names the diameter that it measures."""
     kind, name = text(child, "ValueType"), _name(child)
     if kind in {"SCOORD", "SCOORD3D"}:
         drawing = _coordinates(group, child, name, kind)
-        if drawing is not None and axis and drawing.shape is Shape.LINE:
+        if drawing is not None and axis and drawing.shape is MarkShape.LINE:
             group.axes.setdefault(axis, drawing)
         elif drawing is not None:
             group.drawings.append(drawing)
@@ -237,11 +237,11 @@ def _coordinates(group: _Group, child: Dataset, name: Key, kind: str) -> Drawing
 
 
 def _drawings(group: _Group) -> tuple[Drawing, ...]:
-    """Join two diameters of one slice to a pair of axes; one alone stays a line."""
+    """Return the drawings of a group; two diameters on one slice become a pair of axes, a single one stays a line."""
     long_axis, short_axis = group.axes.get("long"), group.axes.get("short")
     if long_axis and short_axis and _same_slice(long_axis, short_axis):
         both = Drawing(
-            Shape.AXES,
+            MarkShape.AXES,
             long_axis.points + short_axis.points,
             long_axis.sop_instance_uid,
             long_axis.frame_number,

@@ -1,4 +1,4 @@
-"""Pixels for the captures: windowed slices, colour map, text. Everything here repeats to the byte."""
+"""Pixels for the captures: windowed slices, colour map, text. The results are reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from alnnode.imaging.orientation import in_plane
+from alnnode.imaging.orientation import direction_letter, in_plane, upright_steps
+from alnnode.imaging.window import VoiLutFunction, apply_window
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Rgb = npt.NDArray[np.uint8]
 
 INK, QUIET, GROUND, LINE = (255, 255, 255), (176, 184, 196), (12, 14, 18), (70, 76, 86)
-# Orange and sky blue stay apart for all common colour vision deficiencies (Okabe and Ito, 2008).
+# Orange and sky blue are distinguishable with all common colour vision deficiencies (Okabe and Ito, 2008).
 SUSPICIOUS, NOT_SUSPICIOUS, NOTICE = (255, 159, 28), (102, 194, 255), (122, 31, 0)
 AIR_HU = -1000.0
 TISSUE_HU = -300
@@ -52,16 +53,16 @@ def colour(values: FloatArray) -> npt.NDArray[np.float32]:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, so that no system font changes the pixels."""
+    """Return the font of Pillow, so that the pixels do not depend on system fonts."""
     return ImageFont.load_default(size)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A window on one slice, as a reader sees it: the patient's front up, the patient's right on the left.
+    """A view of one slice as a reader sees it: the patient's front up, the patient's right on the left.
 
-    Pixel (v, u) of the view shows the voxel position ``origin + v * down + u * right``, all (row, column) of the slice. For a patient who
-    lies on the side, ``down`` runs along the columns of the source.
+    Pixel (v, u) of the view shows the voxel position ``origin + v * down + u * right``, all (row, column) of the slice. When
+    the patient lies on the side, ``down`` runs along the columns of the source.
     """
 
     slice_index: int
@@ -77,8 +78,8 @@ class View:
         return cls._around(volume, round(centre[0]), (centre[1], centre[2]), field_mm / size, (size, size))
 
     @classmethod
-    def whole(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
-        """Return a view that fits what is not air on the slice into width x height."""
+    def fitted(cls, volume: Volume, slice_index: int, width: int, height: int) -> View:
+        """Return a view that fits the patient on the slice into width x height."""
         tissue = volume.voxels[slice_index] > TISSUE_HU
         j0, j1 = _extent(tissue.mean(axis=1))
         i0, i1 = _extent(tissue.mean(axis=0))
@@ -92,7 +93,7 @@ class View:
     def _around(
         cls, volume: Volume, slice_index: int, centre: tuple[float, float], pitch_mm: float, shape: tuple[int, int]
     ) -> View:
-        down, right = _steps(volume, pitch_mm)
+        down, right = upright_steps(volume, pitch_mm)
         v, u = (shape[0] - 1) / 2, (shape[1] - 1) / 2
         origin = centre[0] - v * down[0] - u * right[0], centre[1] - v * down[1] - u * right[1]
         return cls(slice_index, origin, down, right, *shape)
@@ -111,32 +112,18 @@ class View:
 
 
 def orientation(volume: Volume, view: View) -> tuple[str, str, str, str]:
-    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1): computed, never taken for granted."""
-    in_plane = volume.affine[:3, 1:3]
-    right, down = _letter(in_plane @ view.right), _letter(in_plane @ view.down)
+    """Return the letters at the left, right, top and bottom edge (PS3.3 C.7.6.1.1.1), computed from the affine of the volume."""
+    directions = volume.affine[:3, 1:3]
+    right, down = direction_letter(directions @ view.right), direction_letter(directions @ view.down)
     return OPPOSITE[right], right, OPPOSITE[down], down
 
 
-def _letter(direction: npt.NDArray[np.float64]) -> str:
-    axis = int(np.argmax(np.abs(direction)))
-    return ("RL", "AP", "FH")[axis][int(direction[axis] > 0)]
-
-
 def _extent(share: npt.NDArray[np.floating[Any]], margin: int = 6) -> tuple[int, int]:
-    """Return the half-open range of lines that hold more tissue than a table or a tube would; all where none does."""
+    """Return the half-open range of lines with more tissue than a table or a tube; all lines when there is none."""
     held = np.flatnonzero(share > 0.05)
     if not len(held):
         return 0, len(share)
     return max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, len(share))
-
-
-def _steps(volume: Volume, pitch_mm: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return (row, column) steps of one view pixel to the back and to the patient's left (LPS: +y and +x)."""
-    turned = in_plane(volume.affine)
-    down, right = -pitch_mm if turned.flip_y else pitch_mm, -pitch_mm if turned.flip_x else pitch_mm
-    if turned.transposed:
-        return (0.0, down / volume.spacing[2]), (right / volume.spacing[1], 0.0)
-    return (down / volume.spacing[1], 0.0), (0.0, right / volume.spacing[2])
 
 
 def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
@@ -146,13 +133,12 @@ def grey(volume: Volume, view: View, window: tuple[float, float]) -> Rgb:
     if blur:
         plane = ndimage.gaussian_filter(plane, blur)
     hu = ndimage.map_coordinates(plane, view.grid(), order=1, mode="constant", cval=AIR_HU)
-    centre, width = window
-    level = np.clip((hu - (centre - width / 2)) / width, 0, 1) * 255
+    level = apply_window(hu, *window, VoiLutFunction.LINEAR_EXACT) * 255
     return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
-    """Return the picture with a heatmap over it; nothing outside the crop, and the more the hotter."""
+    """Return the picture with a heatmap over the crop; the opacity grows with the value."""
     g = heatmap.geometry
     rows, columns = view.grid()
     grid = (rows - g.top) / g.step_row, (columns - g.left) / g.step_column
@@ -164,7 +150,7 @@ def overlay(picture: Rgb, view: View, heatmap: Heatmap) -> Rgb:
 
 
 def blend(picture: Rgb, values: FloatArray, inside: npt.NDArray[np.bool_]) -> Rgb:
-    """Return the picture with 0..1 values laid over it in colour."""
+    """Return the picture with values 0..1 overlaid in colour."""
     weight = (np.clip(values, 0, 1) * 0.65 * inside)[..., None]
     mixed = picture * (1 - weight) + colour(values) * weight
     blended: Rgb = np.rint(mixed).astype(np.uint8)
@@ -179,14 +165,14 @@ def text(
     ink: tuple[int, int, int] = INK,
     anchor: str = "la",
 ) -> None:
-    """Write with a thin dark edge, so that it reads over tissue."""
+    """Draw text with a thin dark outline, so that it is legible over tissue."""
     draw.text(at, words, font=font(size), fill=ink, anchor=anchor, stroke_width=1, stroke_fill=GROUND)
 
 
 def wrap(words: str, size: int, width: int) -> list[str]:
-    """Break a sentence into lines that fit ``width`` pixels."""
+    """Return a sentence in lines that fit ``width`` pixels."""
     lines: list[str] = []
-    # A unit stays with its number.
+    # A unit stays on the line of its number.
     for glued in re.sub(r" (%|mm|HU)", r"\0\1", words).split():
         word = glued.replace("\0", " ")
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
@@ -197,6 +183,6 @@ def wrap(words: str, size: int, width: int) -> list[str]:
 
 
 def sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """Return an empty page and its pen."""
+    """Return an empty page and the object that draws on it."""
     page = Image.new("RGB", (width, height), GROUND)
     return page, ImageDraw.Draw(page)

@@ -1,4 +1,4 @@
-"""What the pages of the captures share: notice, letters, boxes and numbers, footer."""
+"""Elements that all pages of the captures share: notice, orientation letters, boxes with numbers, footer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 1024  # pixels: half of it, 512, must still be legible
 GAP = 13
-LABEL = 24  # of a node's number
+LABEL = 24  # font size of a node's number
 
 
 def ink(finding: Finding, analysis: Analysis) -> Ink:
@@ -29,13 +29,13 @@ def ink(finding: Finding, analysis: Analysis) -> Ink:
 
 
 def notice(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
-    """Write what the page is not for."""
+    """Draw the notice of the model."""
     pen.rectangle((0, 0, SIDE, 42), fill=NOTICE)
     canvas.text(pen, (SIDE / 2, 21), analysis.model.banner, 24, INK, "mm")
 
 
 def letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: View) -> None:
-    """Write the orientation at the edges of a view."""
+    """Draw the orientation letters at the edges of a view."""
     left, right, top, bottom = canvas.orientation(volume, view)
     for letter, at, anchor in (
         (left, (x + 6, y + view.height / 2), "lm"),
@@ -47,7 +47,7 @@ def letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: 
 
 
 def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], view: View, corner: tuple[float, float]) -> None:
-    """Draw boxes with their numbers beside them."""
+    """Draw the boxes of nodes with their numbers."""
     drawn = [_box(pen, finding, view, corner, colour) for finding, colour in findings]
     area = (corner[0], corner[1], corner[0] + view.width, corner[1] + view.height)
     numbers(pen, [(finding.node.number, colour) for finding, colour in findings], drawn, area, LABEL)
@@ -56,7 +56,7 @@ def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], vie
 def numbers(
     pen: ImageDraw.ImageDraw, named: Sequence[tuple[int, Ink]], boxes: Sequence[Rectangle], area: Rectangle, size: int
 ) -> None:
-    """Write each number beside its box, where nothing is written yet; a number without room in the area is left out."""
+    """Draw each number beside its box at a free position; a number without room in the area is left out."""
     taken = list(boxes)
     for (number, colour), box in zip(named, boxes, strict=True):
         words = str(number)
@@ -89,14 +89,14 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 
 def contour(pen: ImageDraw.ImageDraw, finding: Finding, view: View, x: float, y: float) -> None:
-    """Draw a node's outline."""
+    """Draw the outline of a node."""
     node = finding.node
     points = [view.place(*point) for point in (*node.contour, node.contour[0])]
     pen.line([(x + px, y + py) for px, py in points], fill=INK, width=1)
 
 
 def footer(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
-    """Name the model."""
+    """Draw the name of the model at the bottom of a page."""
     model = analysis.model
     line = f"{model.name} {model.version}, bundle {model.digest[:12]}; trained on {model.training_data}"
     for number, part in enumerate(canvas.wrap(line, 20, SIDE - 2 * GAP)[:2]):

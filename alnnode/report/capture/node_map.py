@@ -1,4 +1,4 @@
-"""A map of the nodes: the whole series projected from front to back, as on a chest radiograph, with every node in its place."""
+"""A map of the nodes: the series projected from front to back, as in a chest radiograph, with all nodes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, Volume
 
 RANGE_HU = (-1000, 300)
-NUMBER = 16  # size of a node's number, pixels
-TISSUE = 0.02  # of the range, on average from front to back: less is air around the patient
+NUMBER = 16  # font size of a node's number, pixels
+TISSUE = 0.02  # least mean of the projection, as a share of the range: below is air around the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Frontal:
     """A view from the front: head up, the patient's right on the left.
 
     Pixel (v, u) shows the slice ``top - v * pitch / spacing`` and, across the patient, the voxel ``left + u * step``. ``axis`` is the voxel
-    axis that runs across the patient: 2 (columns), or 1 (rows) for one who lies on the side.
+    axis across the patient: 2 (columns), or 1 (rows) when the patient lies on the side.
     """
 
     axis: int
@@ -47,14 +47,14 @@ class Frontal:
 
 def frontal(volume: Volume, width: int, height: int) -> tuple[Frontal, canvas.Rgb]:
     """Return the view that fits the patient into width x height, and its picture."""
-    axis = 1 if in_plane(volume.affine).transposed else 2
+    turned = in_plane(volume.affine)
+    axis = 1 if turned.transposed else 2
     through = 2 if axis == 1 else 1
     seen = _projection(volume, through)
     patient = np.flatnonzero(seen.max(axis=0) > TISSUE)
     first, last = (int(patient[0]), int(patient[-1])) if len(patient) else (0, seen.shape[1] - 1)
     pitch = max((last - first + 1) * volume.spacing[axis] / width, len(seen) * volume.spacing[0] / height)
-    to_left = volume.affine[0, axis] >= 0  # LPS: +x is the patient's left, on the right of the picture
-    step = pitch / volume.spacing[axis] * (1 if to_left else -1)
+    step = pitch / volume.spacing[axis] * (-1 if turned.flip_x else 1)  # the patient's left is on the right of the picture
     middle, slices = (first + last) / 2, pitch / volume.spacing[0]
     view = Frontal(
         axis, (len(seen) - 1) / 2 + (height - 1) / 2 * slices, slices, middle - (width - 1) / 2 * step, step, height, width
@@ -82,7 +82,7 @@ def draw(
     findings: Sequence[Finding],
     place: tuple[int, int, int, int],
 ) -> None:
-    """Draw the map with a ring for every node, in its colour and as wide as its short axis at least; ``place`` is (x, y, width, height)."""
+    """Draw the map with a ring for every node, in its colour, at least as wide as its short axis; ``place`` is (x, y, width, height)."""
     volume = analysis.volume
     assert volume is not None  # there are nodes
     x, y, width, height = place
@@ -93,7 +93,7 @@ def draw(
         at = view.place(finding.node.box.centre)
         radius = max(finding.node.short_axis.length_mm / 2 / (view.slices_per_pixel * volume.spacing[0]), 5.0)
         rings.append((x + at[0] - radius, y + at[1] - radius, x + at[0] + radius, y + at[1] + radius))
-    for finding, ring in reversed(list(zip(findings, rings, strict=True))):  # the most relevant on top
+    for finding, ring in reversed(list(zip(findings, rings, strict=True))):  # the most probable nodes are drawn last, on top
         pen.ellipse(ring, outline=drawing.ink(finding, analysis), width=2)
     named = [(finding.node.number, drawing.ink(finding, analysis)) for finding in findings]
     drawing.numbers(pen, named, rings, (x, y, x + width, y + height), NUMBER)

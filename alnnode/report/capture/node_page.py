@@ -24,16 +24,16 @@ INSET = 236
 FIELD_MM = 110.0
 CROP_NAMES = {Crop.FSC: "FSC: fixed square", Crop.ASC: "ASC: fitted square"}
 LEGEND = "FSC: network that sees a square of fixed size around the node. ASC: network that sees a square fitted to it."
-FLAT = 0.05  # of a map's range: with less nothing stands out
+FLAT = 0.05  # range of a map below which it is flat
 
 
 def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Return the page of one node, (1024, 1024, 3): slice with box, both heatmaps, both crops, the figures."""
+    """Return the page of one node, (1024, 1024, 3): slice with box, both heatmaps, both crops, measurements."""
     page, pen = canvas.sheet(SIDE, SIDE)
     ink = drawing.ink(finding, analysis)
     drawing.notice(pen, analysis)
     canvas.text(pen, (GAP, 50), wording.title(finding), 44, ink)
-    canvas.text(pen, (SIDE - GAP, 50), f"probability {wording.of_ensemble(finding, analysis)}", 44, ink, "ra")
+    canvas.text(pen, (SIDE - GAP, 50), f"probability {wording.ensemble_probability(finding, analysis)}", 44, ink, "ra")
     canvas.text(pen, (SIDE - GAP, 104), analysis.model.kind, 22, QUIET, "ra")
     canvas.text(pen, (GAP, 102), _what(finding), 24)
     node = finding.node
@@ -68,7 +68,7 @@ def _what(finding: Finding) -> str:
 
 
 def caption(heatmap: Heatmap) -> str:
-    """Return "Grad-CAM FSC", or that the map is flat: a picture without colours would look like a fault."""
+    """Return "Grad-CAM FSC", with a remark when the map is flat, because a picture without colours would look like an error."""
     name = f"Grad-CAM {heatmap.crop.value.upper()}"
     return f"{name}: nothing stands out" if float(np.ptp(heatmap.values)) < FLAT else name
 
@@ -82,7 +82,7 @@ def _scale_bar(pen: ImageDraw.ImageDraw, x: float, y: float, pixels_per_mm: floa
 def _crop(
     page: Image.Image, pen: ImageDraw.ImageDraw, finding: Finding, heatmap: Heatmap, volume: Volume, at: tuple[int, int]
 ) -> None:
-    """Draw what the network saw (its first window), with its heatmap as a small picture in the corner."""
+    """Draw the input of the network (its first window), with its heatmap as a small picture in the corner."""
     x, y = at
     seen = finding.crops.fsc if heatmap.crop is Crop.FSC else finding.crops.asc
     pixels = np.repeat(np.rint(seen[0] * 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -108,7 +108,7 @@ def _overview(
     ink: tuple[int, int, int],
 ) -> None:
     width = SIDE - GAP - at[0]
-    view = View.whole(volume, finding.node.slice_index, width, INSET)
+    view = View.fitted(volume, finding.node.slice_index, width, INSET)
     page.paste(Image.fromarray(canvas.grey(volume, view, window)), at)
     drawing.letters(pen, *at, volume, view)
     _, row, column = finding.node.box.centre
@@ -124,11 +124,13 @@ def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: 
     side = "at or above" if finding.suspicious(analysis.model.operating_point) else "below"
     text = (
         f"FSC {wording.probability(members[Crop.FSC])}, ASC {wording.probability(members[Crop.ASC])}, "
-        f"mean of both {wording.of_ensemble(finding, analysis)}: {side} the operating point{located}"
+        f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point{located}"
     )
     canvas.text(pen, (GAP, y), text, 24)
     y += 34
-    more = [said for said in (wording.hilum(finding.node), comparison_text.of_node(finding, analysis)) if said is not None]
+    more = [
+        said for said in (wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis)) if said is not None
+    ]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 22)
         y += 28

@@ -1,4 +1,4 @@
-"""Captures: RGB Secondary Capture Image (PS3.3 A.8.1, A.8.5), a page each; the one kind of result that every viewer shows."""
+"""Captures: RGB Secondary Capture Image (PS3.3 A.8.1, A.8.5), one for each page. Every viewer shows this kind of result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -19,22 +20,28 @@ from pydicom.uid import (
 from alnnode.records import CaptureForm, ObjectRole
 from alnnode.report import codes, modules, wording
 from alnnode.report.capture import node_page, summary_page
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
 from alnnode.report.times import moment
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from pydicom.sr.coding import Code
 
     from alnnode.records import Analysis, ReportContext, ResultObject, SliceRef
 
 _OUTLINES = codes.SEGMENTATION_DERIVATION
 
+KIND = ObjectKind(
+    ObjectRole.CAPTURE, "captures", 2, ObjectNature.IMAGE, Code("RESULT-CAPTURE", codes.SCHEME, "Capture with heatmaps")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A picture, (rows, columns, 3), with the slices that it was made of and how."""
+    """A picture, (rows, columns, 3), with the slices that it was derived from, and how."""
 
     pixels: npt.NDArray[np.uint8]
     sources: tuple[SliceRef, ...]
@@ -42,9 +49,9 @@ class Page:
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
-    """Return the summary and one page per node, most probable first as in the report; nothing when there is no volume to draw.
+    """Return the summary and one page per node, most probable first as in the report; nothing without a volume.
 
-    As one image each, or as the frames of one multi-frame image.
+    The pages are single images, or the frames of one multi-frame image.
     """
     volume = analysis.volume
     if volume is None:
@@ -72,7 +79,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
 
 def _summary_sources(analysis: Analysis) -> tuple[SliceRef, ...]:
     volume = analysis.volume
-    assert volume is not None  # `build` looks
+    assert volume is not None  # `build` has checked it
     shown = [k for k, _ in summary_page.shown_slices(analysis)] or [len(volume.slices) // 2]
     return tuple(volume.slices[k] for k in shown)
 
@@ -86,35 +93,35 @@ def _single_frame(page: Page, number: int, analysis: Analysis, context: ReportCo
 
 
 def _multi_frame(drawn: list[Page], analysis: Analysis, context: ReportContext) -> ResultObject:
-    """Return all pages as frames (PS3.3 C.8.6.3: the Frame Increment Pointer names the vector of page numbers)."""
+    """Return all pages as frames of one image; the Frame Increment Pointer names the page numbers (PS3.3 C.8.6.3)."""
     image = _image(drawn, analysis, context)
     image.SOPClassUID = MultiFrameTrueColorSecondaryCaptureImageStorage
     image.SOPInstanceUID = result_uid(analysis, context, "capture", "frames")
     image.InstanceNumber = 1
     image.NumberOfFrames = len(drawn)
-    if len(drawn) > 1:  # with one frame the standard forbids it
+    if len(drawn) > 1:  # not allowed for a single frame (PS3.3 C.8.6.3)
         image.PageNumberVector = list(range(1, len(drawn) + 1))
         image.FrameIncrementPointer = Tag("PageNumberVector")
     return _finished(image, analysis, context)
 
 
 def _finished(image: Dataset, analysis: Analysis, context: ReportContext) -> ResultObject:
-    """Return the object, its pixels in JPEG-LS Lossless unless the site wants them as they are."""
+    """Return the object, compressed in JPEG-LS Lossless when the options say so."""
     if not context.options.compressed:
-        return modules.finish(image, analysis, context, ObjectRole.CAPTURE)
+        return finish(image, analysis, context, KIND)
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.compress(JPEGLSLossless, encoding_plugin="pyjpegls", generate_instance_uid=False)
-    return modules.finish(image, analysis, context, ObjectRole.CAPTURE, syntax=JPEGLSLossless)
+    return finish(image, analysis, context, KIND, syntax=JPEGLSLossless)
 
 
 def _image(drawn: list[Page], analysis: Analysis, context: ReportContext) -> Dataset:
     image = Dataset()
     image.SeriesInstanceUID = result_uid(analysis, context, "capture", "series")
-    image.SeriesNumber = modules.series_number(analysis, ObjectRole.CAPTURE)
+    image.SeriesNumber = series_number(analysis, KIND)
     image.Modality = "OT"
     image.ConversionType = "WSD"
-    # Both axillae can be on one page: the chest is not a paired part, so Laterality stays away.
+    # A page may show both axillae. The chest is not a paired body part, so there is no Laterality.
     image.BodyPartExamined = "CHEST"
     image.PatientOrientation = None
     image.ImageType = ["DERIVED", "SECONDARY"]
@@ -123,7 +130,7 @@ def _image(drawn: list[Page], analysis: Analysis, context: ReportContext) -> Dat
     if derivations:
         image.DerivationCodeSequence = [CodedConcept.from_code(code) for code in derivations.values()]
     image.SourceImageSequence = _sources(drawn)
-    image.BurnedInAnnotation = "NO"  # of the patient there is nothing in the pixels
+    image.BurnedInAnnotation = "NO"  # the pixels hold no patient data
     image.RecognizableVisualFeatures = "NO"
     image.ImageComments = analysis.model.banner
     image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0

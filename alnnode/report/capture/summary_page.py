@@ -1,4 +1,4 @@
-"""The summary page: what a busy reader needs alone."""
+"""The summary page: the result of the series on one picture."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, Volume
 
-HEAD = 96  # of the headline, pixels: below what viewers write into the corners of a picture
-ROW = 28  # of the table, pixels
-GALLERY = (230, 400)  # lowest and greatest height of the pictures
-LEAST_ROWS = 8  # that the table keeps, whatever there is to say above it
-LINES = 11  # of sentences
+HEAD = 96  # top of the headline, pixels: below the text that viewers draw in the corners
+ROW = 28  # height of a row of the table, pixels
+GALLERY = (230, 400)  # least and greatest height of the pictures
+LEAST_ROWS = 8  # least number of rows of the table
+LINES = 11  # largest number of lines of sentences
 
 
 def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Return the summary, (1024, 1024, 3): the answer in one line, both axillae in words, the most probable nodes in pictures, all in a table."""
+    """Return the summary, (1024, 1024, 3): headline, a sentence for each axilla, pictures of the most probable nodes, a table of all nodes."""
     page, pen = canvas.sheet(SIDE, SIDE)
     drawing.notice(pen, analysis)
     headline, suspicious = wording.headline(analysis)
     canvas.text(pen, (GAP, HEAD), headline, 36, SUSPICIOUS if suspicious else INK)
     y = HEAD + 50
-    said = [wording.patient(analysis)] if analysis.not_analysed else [wording.patient(analysis), *wording.sides(analysis)]
+    said = [wording.conclusion(analysis)] if analysis.not_analysed else [wording.conclusion(analysis), *wording.sides(analysis)]
     lines = [
         line for sentence in (*said, *comparison_text.sentences(analysis)) for line in canvas.wrap(sentence, 22, SIDE - 2 * GAP)
     ]
@@ -47,7 +47,7 @@ def summary_page(analysis: Analysis, volume: Volume, window: tuple[float, float]
         threshold = f"{100 * analysis.model.operating_point.threshold:g} %"
         legend = f"Orange: probability at or above the operating point ({threshold}). Blue: below it."
         canvas.text(pen, (GAP, y), legend if analysis.model.clinical else f"{legend} {_kind(analysis)}", 20, QUIET)
-        # What the table does not need goes to the pictures.
+        # The pictures take the height that the table does not need.
         rows = min(len(ranked), LEAST_ROWS)
         height = min(max(SIDE - 190 - y - ROW * len(ranked), GALLERY[0]), GALLERY[1], SIDE - 190 - y - ROW * rows)
         _gallery(page, pen, analysis, volume, window, (y + 34, height))
@@ -68,13 +68,13 @@ def _gallery(
     window: tuple[float, float],
     place: tuple[int, int],
 ) -> None:
-    """Draw each side's slice of its most probable node, with the boxes of all nodes that the slice cuts, and the map; ``place`` is (top, height)."""
+    """Draw the slice of the most probable node of each side with the boxes of all its nodes, and the map; ``place`` is (top, height)."""
     (y, height) = place
     shown = shown_slices(analysis)
     width = (SIDE - (len(shown) + 2) * GAP) // (len(shown) + 1)
     for number, (slice_index, tops) in enumerate(shown):
         x = GAP + number * (width + GAP)
-        view = View.whole(volume, slice_index, width, height)
+        view = View.fitted(volume, slice_index, width, height)
         page.paste(Image.fromarray(canvas.grey(volume, view, window)), (x, y))
         drawing.letters(pen, x, y, volume, view)
         cut = [f for f in wording.by_probability(analysis.findings) if f.node.box.k0 <= slice_index < f.node.box.k1]
@@ -89,7 +89,7 @@ def _gallery(
 
 
 def shown_slices(analysis: Analysis) -> list[tuple[int, list[Finding]]]:
-    """Return the slice of each side's most probable node, with the nodes that it is shown for; a slice that both sides share once."""
+    """Return the slice of the most probable node of each side, with these nodes; once when both sides share a slice."""
     found: dict[int, list[Finding]] = {}
     for side in (Side.RIGHT, Side.LEFT):
         top = next((f for f in wording.by_probability(analysis.findings) if f.node.side is side), None)
@@ -127,7 +127,7 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
     node, members = finding.node, finding.prediction.members
     return [
         wording.title(finding),
-        wording.of_ensemble(finding, analysis),
+        wording.ensemble_probability(finding, analysis),
         f"{wording.percent(members[Crop.FSC])} / {wording.percent(members[Crop.ASC])} %",
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if comparison_text.heading(analysis) is None else [comparison_text.cell(finding, analysis)]),
@@ -139,7 +139,7 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
 def _largest_view(page: Image.Image, pen: ImageDraw.ImageDraw, volume: Volume, window: tuple[float, float], y: int) -> None:
     height = SIDE - 120 - y
     middle = len(volume.slices) // 2
-    view = View.whole(volume, middle, SIDE - 2 * GAP, height)
+    view = View.fitted(volume, middle, SIDE - 2 * GAP, height)
     page.paste(Image.fromarray(canvas.grey(volume, view, window)), (GAP, y))
     drawing.letters(pen, GAP, y, volume, view)
     canvas.text(pen, (SIDE / 2, y + height + 4), wording.slice_name(volume, middle), 22, QUIET, "ma")

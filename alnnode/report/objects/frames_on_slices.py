@@ -1,4 +1,4 @@
-"""What segmentation and parametric map share: frames that lie exactly on slices of the source, and point back at them."""
+"""Frames on slices of the source, with references to them, for the segmentation and the parametric map."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
 from alnnode.report import codes, modules
+from alnnode.report.source_images import source_image
 from alnnode.report.uids import uid
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, SliceRef, Volume
 
 
-class Planes:
+class SliceFrames:
     """Some slices of a volume as a stack of frames.
 
     Attributes:
         slices: indices k of the volume, ascending; frame n of the pixel array lies on ``slices[n]``.
-        sources: stand-ins of the source instances that hold them, each once.
+        sources: stand-ins for the source instances of these slices, each once.
     """
 
     def __init__(self, analysis: Analysis, volume: Volume, slices: Sequence[int]) -> None:
@@ -36,21 +37,21 @@ class Planes:
         found: dict[str, Dataset] = {}
         for reference in self._references:
             if reference.sop_instance_uid not in found:
-                found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+                found[reference.sop_instance_uid] = source_image(analysis, reference)
         self.sources = list(found.values())
         common = {str(source.get("FrameOfReferenceUID") or "") for source in self.sources}
         for source in self.sources:
-            # One object has one Frame of Reference: where the images have none, or several, one that follows from their series.
+            # An object has one Frame of Reference UID. When the images have none or several, it is derived from their series.
             if len(common) > 1 or not source.get("FrameOfReferenceUID"):
                 source.FrameOfReferenceUID = uid("FrameOfReferenceUID", source.SeriesInstanceUID)
-            # The library would look for the functional groups of a multi-frame source; `refer` writes the class as it is.
+            # highdicom would require the functional groups of a multi-frame source; `refer` sets the true SOP class.
             source.SOPClassUID = CTImageStorage
         self._thickness = round(volume.slice_thickness or volume.spacing[0], 6)
         self._distance = round(volume.spacing[0], 6)
 
     @property
     def positions(self) -> list[PlanePositionSequence]:
-        """Image Position (Patient) of every frame, the source's own."""
+        """Image Position (Patient) of every frame, as in the source."""
         return [PlanePositionSequence(CoordinateSystemNames.PATIENT, _rounded(r)) for r in self._references]
 
     @property
@@ -71,7 +72,7 @@ class Planes:
 
     @property
     def measures_of_a_slice(self) -> PixelMeasuresSequence:
-        """Return the same without Spacing Between Slices: frames that are not neighbours have another, or none, which highdicom finds."""
+        """The same without Spacing Between Slices, which highdicom determines for frames that are not neighbours."""
         return PixelMeasuresSequence(
             pixel_spacing=[float(s) for s in self.sources[0].PixelSpacing], slice_thickness=self._thickness
         )
@@ -82,7 +83,7 @@ class Planes:
         return all(after - before == 1 for before, after in pairwise(self.slices))
 
     def refer(self, dataset: Dataset, series_uid: str, derivation: Code) -> None:
-        """Write into every frame which source image it lies on (PS3.3 C.7.6.16.2.6), and take out what would not repeat."""
+        """Set the source image of every frame (PS3.3 C.7.6.16.2.6), and replace values that would not be reproducible."""
         by_position = {tuple(_rounded(reference)): reference for reference in self._references}
         for item in dataset.PerFrameFunctionalGroupsSequence:
             position = tuple(round(float(p), 6) for p in item.PlanePositionSequence[0].ImagePositionPatient)
@@ -95,7 +96,7 @@ class Planes:
         dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
         for item in dataset.DimensionIndexSequence:
             item.DimensionOrganizationUID = organization
-        modules.drop_library(dataset)
+        modules.delete_contributing_equipment(dataset)
 
 
 def _rounded(reference: SliceRef) -> list[float]:

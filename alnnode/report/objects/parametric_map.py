@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from highdicom import VOILUTTransformation
 from highdicom.pm import DerivedPixelContrastValues, ImageFlavorValues, ParametricMap, RealWorldValueMapping
+from pydicom.sr.coding import Code
 from scipy import ndimage
 
 from alnnode import __version__
 from alnnode.records import Crop, MapFrames, ObjectRole
 from alnnode.report import codes, modules
-from alnnode.report.objects.frames_on_slices import Planes
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.objects.frames_on_slices import SliceFrames
+from alnnode.report.series_naming import series_number
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -27,6 +31,14 @@ if TYPE_CHECKING:
 
 
 FULL = 100.0  # per cent: OHIF 3.13 shows every map in the window 0 to 100, and so one from 0 to 1 as nothing
+
+KIND = ObjectKind(
+    ObjectRole.PARAMETRIC_MAP,
+    "Grad-CAM",
+    4,
+    ObjectNature.IMAGE,
+    Code("RESULT-PMAP", codes.SCHEME, "Grad-CAM as parametric map"),
+)
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
@@ -46,9 +58,9 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     volume = analysis.volume
     assert volume is not None  # `build` looks
     if context.options.map_frames is MapFrames.ALL:
-        planes = Planes(analysis, volume, range(len(volume.slices)))
+        planes = SliceFrames(analysis, volume, range(len(volume.slices)))
     else:
-        planes = Planes(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
+        planes = SliceFrames(analysis, volume, sorted({heatmap.geometry.slice_index for heatmap in heatmaps}))
     raster = volume.voxels.shape[1:]
     pixels = np.zeros((len(planes.slices), *raster), np.float32)
     for heatmap in heatmaps:
@@ -59,7 +71,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
         source_images=planes.sources,
         pixel_array=pixels,
         series_instance_uid=series,
-        series_number=modules.series_number(analysis, ObjectRole.PARAMETRIC_MAP, crop),
+        series_number=series_number(analysis, KIND, crop),
         sop_instance_uid=result_uid(analysis, context, "pmap", crop.value, "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
@@ -93,7 +105,7 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     _order_along_normal(dataset)
     dataset.ImageComments = analysis.model.banner
     dataset.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
-    return modules.finish(dataset, analysis, context, ObjectRole.PARAMETRIC_MAP, crop)
+    return finish(dataset, analysis, context, KIND, crop)
 
 
 def _order_along_normal(dataset: Dataset) -> None:

@@ -19,10 +19,16 @@ from highdicom.pr import (
     SoftcopyVOILUTTransformation,
     TextObject,
 )
+from pydicom.sr.coding import Code
 
 from alnnode import __version__
 from alnnode.records import ObjectRole
-from alnnode.report import modules, wording
+from alnnode.report import codes, modules, wording
+from alnnode.report.ascii_text import ascii_words
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import source_image
 from alnnode.report.times import moment
 from alnnode.report.uids import result_uid
 
@@ -33,6 +39,10 @@ if TYPE_CHECKING:
 
 LAYER = "AXILLARY_NODES"
 GAP = 3.0  # pixels between node and box
+
+KIND = ObjectKind(
+    ObjectRole.PRESENTATION_STATE, "boxes", 7, ObjectNature.OTHER, Code("RESULT-PR", codes.SCHEME, "Boxes on the source images")
+)
 
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
@@ -66,7 +76,7 @@ def _state(
     for finding in findings:
         reference = volume.slices[finding.node.slice_index]
         if reference.sop_instance_uid not in images:
-            image = modules.source_image(analysis, reference)
+            image = source_image(analysis, reference)
             image.SamplesPerPixel = 1
             if reference.frame_number is not None:
                 image.NumberOfFrames = len(volume.slices)
@@ -76,7 +86,7 @@ def _state(
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
         series_instance_uid=result_uid(analysis, context, "pr", "series"),
-        series_number=modules.series_number(analysis, ObjectRole.PRESENTATION_STATE),
+        series_number=series_number(analysis, KIND),
         sop_instance_uid=result_uid(analysis, context, "pr", str(number)),
         instance_number=number,
         manufacturer=modules.MANUFACTURER,
@@ -92,10 +102,10 @@ def _state(
         ),
         voi_lut_transformations=[SoftcopyVOILUTTransformation(window_center=centre, window_width=width)],
     )
-    modules.drop_library(state)
+    modules.delete_contributing_equipment(state)
     state.PresentationCreationDate, state.PresentationCreationTime, _ = moment(analysis.header, context)
     state.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
-    return modules.finish(state, analysis, context, ObjectRole.PRESENTATION_STATE)
+    return finish(state, analysis, context, KIND)
 
 
 def _annotation(
@@ -113,7 +123,7 @@ def _annotation(
         graphic_objects=[GraphicObject(GraphicTypeValues.POLYLINE, corners, AnnotationUnitsValues.PIXEL)],
         text_objects=[
             TextObject(
-                modules.ascii_words(wording.verdict(finding, analysis)),
+                ascii_words(wording.verdict(finding, analysis)),
                 AnnotationUnitsValues.PIXEL,
                 anchor_point=(right, top),
                 anchor_point_visible=False,

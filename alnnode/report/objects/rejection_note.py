@@ -9,20 +9,27 @@ from highdicom.sr import CodeContentItem, CodedConcept, RelationshipTypeValues
 
 from alnnode.records import ObjectRole
 from alnnode.report import codes, modules
-from alnnode.report.sr import documents
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.sr import documents, references
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydicom import Dataset
 
     from alnnode.records import Analysis, ReportContext, ResultObject, ResultReference
 
+KIND = ObjectKind(ObjectRole.REJECTION, "replaced", 11, ObjectNature.OTHER)
 
-def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
+
+def build(analysis: Analysis, context: ReportContext, images: Collection[ObjectRole]) -> list[ResultObject]:
     """Return the note on the results that this report replaces; nothing where it replaces none."""
     if not context.superseded:
         return []
-    objects = [_stand_in(item) for item in context.superseded]
+    objects = [_stand_in(item, images) for item in context.superseded]
     content = KeyObjectSelection(
         document_title=codes.REJECTED_FOR_QUALITY,
         referenced_objects=objects,
@@ -40,17 +47,17 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         evidence=objects,
         content=content,
         series_instance_uid=result_uid(analysis, context, "reject", "series"),
-        series_number=modules.series_number(analysis, ObjectRole.REJECTION),
+        series_number=series_number(analysis, KIND),
         sop_instance_uid=result_uid(analysis, context, "reject", "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
     )
-    modules.drop_library(document)
-    return [modules.finish(document, analysis, context, ObjectRole.REJECTION)]
+    modules.delete_contributing_equipment(document)
+    return [finish(document, analysis, context, KIND)]
 
 
-def _stand_in(item: ResultReference) -> Dataset:
-    made = documents.evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
-    if item.role in documents.IMAGES:
+def _stand_in(item: ResultReference, images: Collection[ObjectRole]) -> Dataset:
+    made = references.evidence(item.study_instance_uid, item.series_instance_uid, item.sop_class_uid, item.sop_instance_uid)
+    if item.role in images:
         made.Rows = made.Columns = 1  # tells the library to refer to it as to an image; written nowhere
     return made

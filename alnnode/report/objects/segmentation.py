@@ -9,12 +9,17 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
+from pydicom.sr.coding import Code
 
 from alnnode import __version__
 from alnnode.records import NodeSource, ObjectRole
 from alnnode.report import codes, modules, wording
+from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas
-from alnnode.report.objects.frames_on_slices import Planes
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.objects.frames_on_slices import SliceFrames
+from alnnode.report.series_naming import series_number
 from alnnode.report.sr import measurements
 from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, Finding, Node, ReportContext, ResultObject, Volume
 
+KIND = ObjectKind(
+    ObjectRole.SEGMENTATION, "masks", 3, ObjectNature.IMAGE, Code("RESULT-SEG", codes.SCHEME, "Segmentation of nodes")
+)
+
 
 def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     """Return one object with a segment per node, numbered as in the report; nothing where no node was found."""
@@ -30,7 +39,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
     if volume is None or not analysis.findings:
         return []
     nodes = [finding.node for finding in analysis.findings]
-    planes = Planes(analysis, volume, sorted({k for node in nodes for k in _slices(node)}))
+    planes = SliceFrames(analysis, volume, sorted({k for node in nodes for k in _slices(node)}))
     series = result_uid(analysis, context, "seg", "series")
     dataset = Segmentation(
         source_images=planes.sources,
@@ -38,7 +47,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(number, f, analysis) for number, f in enumerate(analysis.findings, start=1)],
         series_instance_uid=series,
-        series_number=modules.series_number(analysis, ObjectRole.SEGMENTATION),
+        series_number=series_number(analysis, KIND),
         sop_instance_uid=result_uid(analysis, context, "seg", "instance"),
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
@@ -53,7 +62,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         plane_positions=planes.positions,
     )
     planes.refer(dataset, series, codes.SEGMENTATION_DERIVATION)
-    return [modules.finish(dataset, analysis, context, ObjectRole.SEGMENTATION)]
+    return [finish(dataset, analysis, context, KIND)]
 
 
 def _slices(node: Node) -> range:
@@ -93,7 +102,7 @@ def _segment(number: int, finding: Finding, analysis: Analysis) -> SegmentDescri
         anatomic_regions=[codes.AXILLARY_LYMPH_NODE],
         display_color=CIELabColor.from_rgb(*(canvas.SUSPICIOUS if suspicious else canvas.NOT_SUSPICIOUS)),
     )
-    description.SegmentDescription = modules.ascii_words(wording.verdict(finding, analysis))[:64]
+    description.SegmentDescription = ascii_words(wording.verdict(finding, analysis))[:64]
     side = CodedConcept.from_code(codes.LATERALITY[node.side])
     description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [side]
     return description

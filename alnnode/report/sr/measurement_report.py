@@ -1,8 +1,8 @@
 """The structured report: Comprehensive SR (PS3.3 A.35.3) after TID 1500, or TID 2000 when there is nothing to measure.
 
 The answer comes first, in words. Then two measurement groups for each node, most probable first, that share one tracking UID: a group
-(TID 1501/300) with all that is true of the node, whose axes OHIF restores as an editable measurement, and a planar one (TID 1410) with the
-outline and what is true inside it. docs/reporting.md gives the reason of each item.
+(TID 1501/300) with the measurements of the node, whose axes OHIF restores as an editable measurement, and a planar one (TID 1410) with the
+outline and the measurements within it. docs/reporting.md gives the reason for each item.
 """
 
 from __future__ import annotations
@@ -24,47 +24,53 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 
 from alnnode.errors import ReportError
 from alnnode.records import ObjectRole
-from alnnode.report import codes, comparison_text, modules, wording
-from alnnode.report.sr import documents, measurements, prior_record
+from alnnode.report import codes, comparison_text, wording
+from alnnode.report.capture import secondary_capture
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import main_image, source_image
+from alnnode.report.sr import documents, measurements, prior_record, references, roots
 from alnnode.report.uids import result_uid, tracking_identifier, tracking_uid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pydicom.sr.coding import Code
 
     from alnnode.records import Analysis, Axis, Finding, ReportContext, ResultObject, SliceRef, Volume
 
 OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
 CONTAINS = RelationshipTypeValues.CONTAINS
 
+KIND = ObjectKind(ObjectRole.SR, "report", 1, ObjectNature.DOCUMENT, Code("RESULT-SR", codes.SCHEME, "Measurement report"))
+
 
 def build(analysis: Analysis, context: ReportContext, captures: Sequence[ResultObject] = ()) -> ResultObject:
-    """Return the report of an analysis, whatever came out of it. It references its captures."""
+    """Return the report for any result of an analysis. It references the captures."""
     if analysis.findings:
         images = _images(analysis)
         content = _measurements(analysis, context, images, captures)
     else:
-        images = [modules.main_image(analysis)]
+        images = [main_image(analysis)]
         content = _negative(analysis, context, images[0], captures)
     report = documents.document(
         context,
         content=content,
-        evidence=[*images, *(documents.stand_in(item) for item in captures), *documents.prior_evidence(analysis)],
+        evidence=[*images, *(references.stand_in(item) for item in captures), *references.prior_evidence(analysis)],
         series_uid=result_uid(analysis, context, "sr", "series"),
         instance_uid=result_uid(analysis, context, "sr", "instance"),
-        series_number=modules.series_number(analysis, ObjectRole.SR),
+        series_number=series_number(analysis, KIND),
     )
     if not analysis.findings:
         report.ContentTemplateSequence = [documents.template("2000")]
     if context.predecessor:
         report.PredecessorDocumentsSequence = [_predecessor(context.predecessor)]
-    if context.earlier is not None:
+    if context.prior is not None:
         prior_record.write(report, analysis)
-    return modules.finish(report, analysis, context, ObjectRole.SR)
+    return finish(report, analysis, context, KIND)
 
 
 def _measurements(
@@ -75,12 +81,15 @@ def _measurements(
         for finding in wording.by_probability(analysis.findings)
         for group in (_bidirectional(finding, analysis), _planar(finding, analysis))
     ]
-    references = [*(documents.reference(item) for item in captures), *documents.prior_reference(analysis)]
-    return documents.measurement_report(analysis, context.station, images, groups, references)
+    items = [
+        *(references.reference(item, secondary_capture.KIND) for item in captures),
+        *references.prior_reference(analysis),
+    ]
+    return roots.measurement_report(analysis, context.station, images, groups, items)
 
 
 def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQualitativeEvaluations:
-    """Return the group that says all of a node: its axes, drawn, and what is true of it as a whole."""
+    """Return the group of a node: its axes as drawings, and its measurements."""
     node = finding.node
     reference = _reference(analysis, finding)
     group = MeasurementsAndQualitativeEvaluations(
@@ -89,22 +98,22 @@ def _bidirectional(finding: Finding, analysis: Analysis) -> MeasurementsAndQuali
         finding_sites=[_site(finding)],
         algorithm_id=documents.algorithm(analysis),
         measurements=[
-            # OHIF takes the place of the measurement from the first number: the axes stay in front.
+            # OHIF takes the position of the measurement from the first numeric item, so the axes come first.
             _axis(codes.LONG_AXIS, node.long_axis, reference, analysis),
             _axis(codes.SHORT_AXIS, node.short_axis, reference, analysis),
-            *measurements.of_node(finding, analysis),
+            *measurements.node_measurements(finding, analysis),
         ],
         qualitative_evaluations=measurements.evaluations(finding, analysis),
         source_images=[
             SourceImageForMeasurementGroup(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference)),
         ],
     )
-    # The one item that OHIF shows as the row's title and beside the measurement.
+    # OHIF shows this item as the title of the row and beside the measurement.
     group[0].ContentSequence.append(
         TextContentItem(name=codes.COMMENT, value=_title(finding, analysis), relationship_type=CONTAINS)
     )
     if len(analysis.findings) == 1:
-        # At exactly one region in the report, PixelMed's rules take every group for a planar one and ask for its region.
+        # With exactly one region in the report, the rules of PixelMed treat every group as planar and require its region.
         group[0].ContentSequence.append(_region(finding, analysis))
     return group
 
@@ -120,19 +129,19 @@ def _title(finding: Finding, analysis: Analysis) -> str:
 
 
 def _planar(finding: Finding, analysis: Analysis) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-    """Return the group of one slice: the outline, and what is true inside it."""
+    """Return the planar group of a node: its outline, and the measurements within it."""
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(finding, analysis),
         referenced_region=_region(finding, analysis),
         geometric_purpose=codes.BOUNDED_BY,
         finding_type=codes.LYMPH_NODE,
         finding_sites=[_site(finding)],
-        measurements=measurements.of_slice(finding, _volume(analysis)),
+        measurements=measurements.slice_measurements(finding, _volume(analysis)),
     )
 
 
 def _region(finding: Finding, analysis: Analysis) -> ImageRegion:
-    """Return the outline, closed."""
+    """Return the closed outline of a node."""
     reference = _reference(analysis, finding)
     outline = np.array([*finding.node.contour, finding.node.contour[0]], dtype=np.float64)
     source = SourceImageForRegion(reference.sop_class_uid, reference.sop_instance_uid, _frames(reference))
@@ -149,7 +158,7 @@ def _axis(name: Code, axis: Axis, reference: SliceRef, analysis: Analysis) -> Me
 def _inside(
     points: np.ndarray[tuple[int, int], np.dtype[np.float64]], analysis: Analysis
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return the points within the image: SCOORD may not leave it (PS3.3 C.18.6.1.2)."""
+    """Return the points, clipped to the image, as SCOORD requires (PS3.3 C.18.6.1.2)."""
     rows, columns = _volume(analysis).voxels.shape[1:]
     clipped: np.ndarray[tuple[int, int], np.dtype[np.float64]] = np.clip(points, 0.0, [float(columns), float(rows)])
     return clipped
@@ -180,17 +189,17 @@ def _images(analysis: Analysis) -> list[Dataset]:
     found: dict[str, Dataset] = {}
     for reference in volume.slices:
         if reference.sop_instance_uid in wanted and reference.sop_instance_uid not in found:
-            found[reference.sop_instance_uid] = modules.source_image(analysis, reference)
+            found[reference.sop_instance_uid] = source_image(analysis, reference)
     return list(found.values())
 
 
 def _negative(analysis: Analysis, context: ReportContext, image: Dataset, captures: Sequence[ResultObject]) -> Dataset:
-    """Return a text report about one image. A TID 1500 report without measurements ends some viewers' image view."""
-    root, findings = documents.text_root(analysis, context.station)
-    findings.ContentSequence.append(documents.source_reference(image))
+    """Return a text report about one image: OHIF closes the image view on a TID 1500 report without measurements."""
+    root, findings = roots.text_root(analysis, context.station)
+    findings.ContentSequence.append(references.source_reference(image))
     for item in captures:
-        findings.ContentSequence.append(documents.reference(item))
-    findings.ContentSequence.extend(documents.prior_reference(analysis))
+        findings.ContentSequence.append(references.reference(item, secondary_capture.KIND))
+    findings.ContentSequence.extend(references.prior_reference(analysis))
     return root
 
 

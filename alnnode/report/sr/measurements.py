@@ -1,4 +1,4 @@
-"""What the groups of a node hold beside what is drawn: figures (TID 300) and evaluations."""
+"""Measurements (TID 300) and qualitative evaluations in the groups of a node."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 from highdicom.sr import Measurement, QualitativeEvaluation
 from skimage.draw import polygon2mask
 
+from alnnode.follow_up.growth import classify_growth, growth_mm
 from alnnode.records import Attenuation, Crop, NodeSource
-from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, growth, growth_mm
+from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM
 from alnnode.report import codes, comparison_text, wording
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, Node, Volume
 
 
-def of_node(finding: Finding, analysis: Analysis) -> list[Measurement]:
-    """Return what is true of the whole node: probabilities, attenuation, volume, hilum and cortex where they are known, and what changed."""
+def node_measurements(finding: Finding, analysis: Analysis) -> list[Measurement]:
+    """Return the measurements of the whole node: probabilities, attenuation, volume, hilum, cortex, and changes since the prior report."""
     node, prediction = finding.node, finding.prediction
     measured = [
         probability(finding, analysis),
@@ -38,8 +39,8 @@ def of_node(finding: Finding, analysis: Analysis) -> list[Measurement]:
     return measured + _changes(finding, analysis)
 
 
-def of_slice(finding: Finding, volume: Volume) -> list[Measurement]:
-    """Return the attenuation inside the outline, on its slice alone; of a node without a pixel centre inside its outline nothing."""
+def slice_measurements(finding: Finding, volume: Volume) -> list[Measurement]:
+    """Return the attenuation within the outline on its slice; nothing when no pixel centre lies within the outline."""
     inside = volume.voxels[finding.node.slice_index][planar_mask(finding.node, volume)]
     if not inside.size:
         return []
@@ -63,33 +64,33 @@ def _attenuation(found: Attenuation) -> list[Measurement]:
 
 
 def probability(finding: Finding, analysis: Analysis) -> Measurement:
-    """Return the ensemble's probability, in whole per cent; of a demonstration model under a name that says so."""
+    """Return the probability of the ensemble in whole per cent; that of a demonstration model has a concept name of its own."""
     name = codes.PROBABILITY_OF_DEMONSTRATION if analysis.model.demonstration else codes.PROBABILITY_OF_CANCER
     value = wording.percent(finding.prediction.probability, analysis.model.operating_point.threshold)
     return Measurement(name, value, codes.PERCENT)
 
 
 def _changes(finding: Finding, analysis: Analysis) -> list[Measurement]:
-    found = comparison_text.of(finding, analysis)
-    if found is None or found[1].earlier is None:
+    found = comparison_text.change_of(finding, analysis)
+    if found is None or found[1].prior_node is None:
         return []
-    comparison, earlier = found[0], found[1].earlier
+    comparison, prior_node = found[0], found[1].prior_node
     measured = [
         Measurement(codes.INTERVAL, comparison.days, codes.DAY),
-        Measurement(codes.PRIOR_SHORT_AXIS, earlier.short_axis_mm, codes.MILLIMETRE),
-        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, earlier), codes.MILLIMETRE),
-        # TID 310 would have it below the change; PixelMed's edition of the rules takes that for an error.
+        Measurement(codes.PRIOR_SHORT_AXIS, prior_node.short_axis_mm, codes.MILLIMETRE),
+        Measurement(codes.SHORT_AXIS_CHANGE, growth_mm(finding.node.short_axis.length_mm, prior_node), codes.MILLIMETRE),
+        # TID 310 places it below the change; the rules of PixelMed report that as an error.
         Measurement(codes.SHORT_AXIS_CHANGE_ERROR, SHORT_AXIS_CHANGE_ERROR_MM, codes.MILLIMETRE),
     ]
-    if (relative := comparison_text.growth_percent(finding, earlier)) is not None:
+    if (relative := comparison_text.growth_percent(finding, prior_node)) is not None:
         measured.append(Measurement(codes.SHORT_AXIS_CHANGE_RELATIVE, relative, codes.PERCENT))
     if comparison.same_model:
-        measured.append(Measurement(codes.PROBABILITY_CHANGE, comparison_text.risk_points(finding, earlier), codes.PERCENT))
+        measured.append(Measurement(codes.PROBABILITY_CHANGE, comparison_text.risk_points(finding, prior_node), codes.PERCENT))
     return measured
 
 
 def evaluations(finding: Finding, analysis: Analysis) -> list[QualitativeEvaluation]:
-    """Return assessment, who located the node, its level and how it stands to an earlier report, as far as they are known."""
+    """Return the assessment, who located the node, and, when known, its level and its change since the prior report."""
     node = finding.node
     suspicious = finding.suspicious(analysis.model.operating_point)
     said = [
@@ -98,8 +99,10 @@ def evaluations(finding: Finding, analysis: Analysis) -> list[QualitativeEvaluat
     ]
     if node.level is not None:
         said.append(QualitativeEvaluation(codes.LEVEL, codes.LEVELS[node.level]))
-    if (found := comparison_text.of(finding, analysis)) is not None:
+    if (found := comparison_text.change_of(finding, analysis)) is not None:
         said.append(QualitativeEvaluation(codes.CHANGE, codes.CHANGES[found[1].change]))
-        if (earlier := found[1].earlier) is not None:
-            said.append(QualitativeEvaluation(codes.GROWTH, codes.GROWTHS[growth(node.short_axis.length_mm, earlier)]))
+        if (prior_node := found[1].prior_node) is not None:
+            said.append(
+                QualitativeEvaluation(codes.GROWTH, codes.GROWTHS[classify_growth(node.short_axis.length_mm, prior_node)])
+            )
     return said

@@ -1,4 +1,4 @@
-"""What a report says of itself for later comparisons: a private element (PS3.5 7.8), so that no viewer shows it and no template forbids it."""
+"""The record for later comparisons in a report: a private element (PS3.5 7.8), which viewers do not show and templates allow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from pydicom.sequence import Sequence
 
-from alnnode.records.comparison import EarlierNode, Prior, Record, place, study_date
+from alnnode.follow_up.choice import study_date
+from alnnode.follow_up.node_centre import node_centre
+from alnnode.records.comparison import ComparisonRecord, PriorNode, PriorReport
 from alnnode.report.times import content_moment
 from alnnode.report.uids import tracking_uid
 
@@ -17,26 +19,26 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis
 
 GROUP, CREATOR, ELEMENT = 0x0099, "ALNNODE FOLLOW-UP", 0x01
-LARGEST = 1 << 20  # bytes of JSON that are read
+LARGEST = 1 << 20  # largest length of the JSON that is parsed
 
 
 def write(dataset: Dataset, analysis: Analysis) -> None:
-    """Add the record to a report; nothing where no chest was seen."""
+    """Add the record to a report; a series without a chest surface gets none."""
     if analysis.volume is None or not analysis.surface:
         return
     volume = analysis.volume
-    record = Record(
+    record = ComparisonRecord(
         model_digest=analysis.model.digest,
         slice_mm=round(volume.spacing[0], 3),
         surface=analysis.surface,
         covered=tuple(coverage.side for coverage in analysis.coverage if coverage.covered),
         more_found=analysis.more_found,
         nodes=tuple(
-            EarlierNode(
+            PriorNode(
                 tracking_uid=tracking_uid(analysis, finding.node),
                 number=finding.node.number,
                 side=finding.node.side,
-                centre=_rounded(place(volume, finding.node)),
+                centre=_rounded(node_centre(volume, finding.node)),
                 long_axis_mm=round(finding.node.long_axis.length_mm, 1),
                 short_axis_mm=round(finding.node.short_axis.length_mm, 1),
                 probability=round(finding.prediction.probability, 4),
@@ -51,25 +53,25 @@ def _rounded(point: tuple[float, float, float]) -> tuple[float, float, float]:
     return round(point[0], 1), round(point[1], 1), round(point[2], 1)
 
 
-def read(dataset: Dataset) -> Prior | None:
-    """Return what a report of this node, or of another alnnode, leaves for comparisons; None when it leaves nothing, or nothing sound."""
+def read(dataset: Dataset) -> PriorReport | None:
+    """Return the record in a report of this or another node; None when it has none, or a malformed one."""
     try:
         value = dataset.private_block(GROUP, CREATOR)[ELEMENT].value
     except KeyError:
         return None
-    # An archive that stores in Implicit VR gives a private element back as UN.
+    # An archive that stores in Implicit VR returns a private element as UN.
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     today = study_date(dataset)
     if len(text) > LARGEST or today is None:
         return None
     try:
-        return Prior(
+        return PriorReport(
             sop_class_uid=str(dataset.get("SOPClassUID", "")),
             sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
             series_instance_uid=str(dataset.get("SeriesInstanceUID", "")),
             study_instance_uid=str(dataset.get("StudyInstanceUID", "")),
             study_date=today,
-            record=Record.model_validate_json(text),
+            record=ComparisonRecord.model_validate_json(text),
             made=content_moment(dataset),
             supersedes=_superseded(dataset),
         )
@@ -88,6 +90,6 @@ def _superseded(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """Return the items of a sequence; none where a stranger wrote something else there."""
+    """Return the items of a sequence; none when the element is not a sequence."""
     found = dataset.get(keyword)
     return tuple(found) if isinstance(found, Sequence) else ()

@@ -1,7 +1,7 @@
 """The root of the results tree (IHE AI Results): a short text report that references every other result object.
 
-Its root is an Imaging Measurement Report only where a site asks for IHE AI Results: one without measurements ends the image view of a
-common viewer.
+Its root is an Imaging Measurement Report only with ``profile = "air"`` (IHE AI Results), because OHIF closes the image view on one without
+measurements.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alnnode.records import ObjectRole
-from alnnode.report import modules
-from alnnode.report.sr import documents
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
+from alnnode.report.series_naming import series_number
+from alnnode.report.source_images import main_image
+from alnnode.report.sr import documents, references, roots
 from alnnode.report.uids import result_uid
 
 if TYPE_CHECKING:
@@ -18,27 +21,29 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject
 
+KIND = ObjectKind(ObjectRole.RESULTS_TREE, "list", 8, ObjectNature.DOCUMENT)
 
-def build(analysis: Analysis, context: ReportContext, results: Sequence[ResultObject]) -> list[ResultObject]:
-    """Return the report that names the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
-    references = [documents.reference(item) for item in results]
-    evidence = [documents.stand_in(item) for item in results]
+
+def build(analysis: Analysis, context: ReportContext, results: Sequence[tuple[ObjectKind, ResultObject]]) -> list[ResultObject]:
+    """Return the report that references the others, in their order: TID 2000, or TID 1500 for IHE AI Results."""
+    items = [references.reference(item, kind) for kind, item in results]
+    evidence = [references.stand_in(item) for _, item in results]
     if context.options.measurement_root:
-        # A series that no volume could be made of has no geometry for an image library (TID 1600, which TID 1500 leaves open).
-        images = [] if analysis.volume is None else [modules.main_image(analysis)]
-        content = documents.measurement_report(analysis, context.station, images, [], references)
+        # A series without volume has no geometry for the image library (TID 1600, optional in TID 1500).
+        images = [] if analysis.volume is None else [main_image(analysis)]
+        content = roots.measurement_report(analysis, context.station, images, [], items)
         evidence = [*images, *evidence]
     else:
-        content, findings = documents.text_root(analysis, context.station)
-        findings.ContentSequence.extend(references)
+        content, findings = roots.text_root(analysis, context.station)
+        findings.ContentSequence.extend(items)
     made = documents.document(
         context,
         content=content,
         evidence=evidence,
         series_uid=result_uid(analysis, context, "tree", "series"),
         instance_uid=result_uid(analysis, context, "tree", "instance"),
-        series_number=modules.series_number(analysis, ObjectRole.RESULTS_TREE),
+        series_number=series_number(analysis, KIND),
     )
     if not context.options.measurement_root:
         made.ContentTemplateSequence = [documents.template("2000")]
-    return [modules.finish(made, analysis, context, ObjectRole.RESULTS_TREE)]
+    return [finish(made, analysis, context, KIND)]

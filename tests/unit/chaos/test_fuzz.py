@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence
 from alnnode.errors import AlnnodeError, BundleError, NotAnalysable, RejectedObject
 from alnnode.imaging import series
 from alnnode.model import bundle as bundles
+from alnnode.model.weights import load_tensors
 from alnnode.receive import header
 from alnnode.receive.header import Header
 
@@ -121,7 +122,7 @@ def test_damaged_bundles_are_refused(good_bundle, tmp_path_factory, data) -> Non
         loaded = bundles.load(folder)
         assert name == "manifest.json" or changed == original, "an altered file must not pass"
         for member in ("fsc", "asc"):
-            loaded.tensors(member)
+            load_tensors(loaded, member)
 
 
 def test_weights_that_are_a_pickle_are_not_loaded(good_bundle, tmp_path) -> None:
@@ -137,7 +138,7 @@ def test_weights_that_are_a_pickle_are_not_loaded(good_bundle, tmp_path) -> None
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "fsc.safetensors").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(AlnnodeError):
-        bundles.load(folder).tensors("fsc")
+        load_tensors(bundles.load(folder), "fsc")
     (folder / "weights.pt").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(AlnnodeError):
         bundles.load(folder)

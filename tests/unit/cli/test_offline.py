@@ -1,4 +1,4 @@
-"""Plain data and the demonstration's page, from synthetic analyses."""
+"""result.json, the context of an analysis without a job, and the page of the demonstration, from synthetic analyses."""
 
 import io
 import json
@@ -95,5 +95,5 @@ def test_of_two_earlier_series_the_one_with_slices_alike_is_compared_with(tmp_pa
     image = write(
         tmp_path / "image.dcm", PatientID="P-1", PatientBirthDate="19600102", StudyDate="20260901", SliceThickness="5"
     )
-    found = offline_context([image], Settings(), paths).earlier.prior
+    found = offline_context([image], Settings(), paths).prior.report
     assert found.sop_instance_uid == "2.25.902"

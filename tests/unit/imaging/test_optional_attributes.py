@@ -12,10 +12,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from alnnode import report
 from alnnode.dicomweb import wado
+from alnnode.follow_up.choice import slice_thickness_mm
 from alnnode.imaging import series
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.records import Analysis
-from alnnode.records.comparison import thickness
 
 NINES = b"9" * 60_000
 
@@ -75,7 +75,8 @@ def test_a_bad_optional_attribute_costs_a_remark_and_not_the_report(tmp_path, ke
 def test_what_follow_up_reads_of_a_header_is_finite(tmp_path) -> None:
     silence_libraries()
     found = [
-        thickness(dcmread(slices(tmp_path, "SliceThickness", value)[0])) for value in (b"nan ", b"inf ", NINES, b"abc ", b"2 ")
+        slice_thickness_mm(dcmread(slices(tmp_path, "SliceThickness", value)[0]))
+        for value in (b"nan ", b"inf ", NINES, b"abc ", b"2 ")
     ]
     assert found == [0, 0, 0, 0, 2]
 

@@ -9,11 +9,12 @@ import pytest
 from pydicom import dcmread
 from scipy import ndimage
 
-from alnnode import locate
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_volume
 from alnnode.locate.axillary_level import ORDER, PLACES, TERMS, LevelModel
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
+from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle
 from alnnode.records import Side
 
@@ -83,7 +84,8 @@ def test_nodes_of_a_feet_first_stack_lie_on_their_side_and_what_it_does_not_show
     assert volume.header.PatientPosition == "FFS"
     detector = Detector.from_bundle(bundle.load(bundle.resolve("demo")))
     # A low threshold: sides are asked for, not whether these are nodes.
-    nodes, coverage = locate.find(volume, detector, min_short_axis_mm=4, max_nodes=20, threshold=0.03)
+    chest = ChestAnatomy(volume)
+    nodes, coverage = locate_nodes(chest, detector, SearchLimits(4, 20, 0.03)), chest.coverage
     assert [c.side for c in coverage] == [Side.RIGHT, Side.LEFT]
     assert all(not c.covered and "above the top slice" in c.remark and "below the bottom slice" in c.remark for c in coverage)
     # Patient coordinates grow to the left (PS3.3 C.7.6.2.1.1); the middle of the bone is near the spine.
@@ -97,7 +99,7 @@ def test_nodes_of_a_feet_first_stack_lie_on_their_side_and_what_it_does_not_show
 
 
 def coverage(volume):
-    return [(axilla.coverage.covered, axilla.coverage.remark) for axilla in locate.Site(volume).axillae]
+    return [(axilla.coverage.covered, axilla.coverage.remark) for axilla in ChestAnatomy(volume).axillae]
 
 
 @pytest.mark.parametrize("folder", ["ct_acrin_nsclc_042_M", "ct_4dlung_113_M", "ct_lidc_0314_F"])
@@ -126,8 +128,8 @@ def test_what_a_series_does_not_show_of_the_axillae_is_said(folder, right, left)
 
 def test_the_levels_of_a_series_that_begins_in_the_axilla_are_not_determined():
     """Node 6 of ACRIN-FLT-Breast_001, far to the side in the lowest slice, was told to be of level III."""
-    site = locate.Site(read_volume(only_series("ct_acrin_flt_breast_001_F")))
+    chest = ChestAnatomy(read_volume(only_series("ct_acrin_flt_breast_001_F")))
     sure = LevelModel((0.0,) * PLACES, (1.0,) * PLACES, ((9.0, *(0.0,) * (TERMS - 1)), *((0.0,) * TERMS,) * 2))
-    place = site.landmarks.place(0, 246.5, 77.5)
+    place = chest.landmarks.place(0, 246.5, 77.5)
     assert sure.level(place) is ORDER[0]
-    assert site.landmarks.level(sure, place) is None
+    assert chest.landmarks.level(sure, place) is None

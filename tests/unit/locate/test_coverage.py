@@ -9,9 +9,12 @@ import pytest
 from pydicom import Dataset
 
 from alnnode import phantom
-from alnnode.locate import anatomy, candidates
+from alnnode.locate import anatomy
 from alnnode.locate.axillary_level import ORDER, PLACES, TERMS, LevelModel
-from alnnode.locate.chest_anatomy import Site
+from alnnode.locate.candidates import Candidate, propose_candidates
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.coverage import nothing_shown
+from alnnode.locate.search_grid import search_grids
 from alnnode.phantom import Arms, Phantom, PhantomSettings, Position
 from alnnode.records import AxillaCoverage, Side, SliceRef, Volume
 
@@ -24,8 +27,8 @@ def volume_of(hu, affine, spacing) -> Volume:
     return Volume(hu, affine, tuple(SliceRef("", "", None, (0, 0, 0)) for _ in hu), Dataset(), spacing)
 
 
-def readings(site: Site) -> list[candidates.Candidate]:
-    return [reading for grid in candidates.search_grids(site) for reading in candidates.read(grid)]
+def readings(chest: ChestAnatomy) -> list[Candidate]:
+    return [reading for grid in search_grids(chest) for reading in propose_candidates(grid)]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Patient:
     volume: Volume
     nodes: tuple[tuple[Side, tuple[tuple[int, int], ...]], ...]
 
-    def cut(self, *box: tuple[int, int]) -> Site:
+    def cut(self, *box: tuple[int, int]) -> ChestAnatomy:
         affine = self.volume.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [low for low, _ in box]
         voxels = self.volume.voxels[tuple(slice(*part) for part in box)]
-        return Site(volume_of(np.ascontiguousarray(voxels), affine, self.volume.spacing))
+        return ChestAnatomy(volume_of(np.ascontiguousarray(voxels), affine, self.volume.spacing))
 
     def lost(self, side: Side, *box: tuple[int, int]) -> bool:
         """Whether a node of this side lies, in part at least, outside the box."""
@@ -76,9 +79,9 @@ def supine() -> Patient:
     return patient(0, Position.HFS, Arms.UP)
 
 
-def shown(site: Site) -> tuple[AxillaCoverage, AxillaCoverage]:
-    axillae = site.axillae
-    return (axillae[0].coverage, axillae[1].coverage) if axillae else anatomy.unseen()
+def shown(chest: ChestAnatomy) -> tuple[AxillaCoverage, AxillaCoverage]:
+    axillae = chest.axillae
+    return (axillae[0].coverage, axillae[1].coverage) if axillae else nothing_shown()
 
 
 def cuts(step: tuple[int, int, int]):
@@ -104,18 +107,18 @@ def test_an_axilla_of_which_a_node_is_cut_off_is_never_called_covered(of: Patien
     middle = of.made.patient.shift[0]
     wrong, lost = [], 0
     for box in cuts(step):
-        site = of.cut(*box)
-        for axilla in shown(site):
+        chest = of.cut(*box)
+        for axilla in shown(chest):
             gone = of.lost(axilla.side, *box)
             lost += gone
             if gone and axilla.covered:
                 wrong.append((box, axilla))
         # What is searched for nodes of one side lies on that side, whatever of the other is left.
-        for axilla in site.axillae or ():
+        for axilla in chest.axillae or ():
             columns = np.flatnonzero(axilla.mask.any(axis=(0, 1)))
             if columns.size:
-                flip = site.frame.flip_x and (site.volume.voxels.shape[2] - 1) * site.volume.affine[0, 2]
-                x = site.volume.affine[0, 3] + flip + columns * of.volume.spacing[2] - middle
+                flip = chest.frame.flip_x and (chest.volume.voxels.shape[2] - 1) * chest.volume.affine[0, 2]
+                x = chest.volume.affine[0, 3] + flip + columns * of.volume.spacing[2] - middle
                 if (x.max() > 15) if axilla.side is Side.RIGHT else (x.min() < -15):
                     wrong.append((box, axilla.side, x.min(), x.max()))
     assert not wrong
@@ -129,9 +132,9 @@ def test_a_margin_without_axilla_may_be_cut_off(supine: Patient) -> None:
 
 @pytest.mark.parametrize("collapsed", list(Side))
 def test_one_collapsed_lung_hides_no_axilla_and_no_cut(supine: Patient, collapsed: Side) -> None:
-    site = supine.cut(*WHOLE)
-    lungs = anatomy.lung_mask(site.coarse.hu, site.chest.body, site.coarse.spacing)
-    half = np.arange(SIZE) < site.chest.midline
+    chest = supine.cut(*WHOLE)
+    lungs = anatomy.lung_mask(chest.coarse.hu, chest.chest.body, chest.coarse.spacing)
+    half = np.arange(SIZE) < chest.chest.midline
     hu = supine.volume.voxels.copy()
     hu[lungs & (half if collapsed is Side.RIGHT else ~half)] = 30
     sick = Patient(supine.made, volume_of(hu, supine.volume.affine, supine.volume.spacing), supine.nodes)
@@ -159,37 +162,37 @@ def test_what_is_missing_is_said(supine: Patient) -> None:
 
 def test_the_padding_of_a_couch_between_cut_arms_is_no_lung() -> None:
     made = phantom.make_patient(9001, 3, PhantomSettings(size=SIZE, spacing_mm=(2.4, 3.6)))
-    site = Site(volume_of(made.hu, made.affine, made.spacing))
+    chest = ChestAnatomy(volume_of(made.hu, made.affine, made.spacing))
     assert made.patient.arms is Arms.DOWN
-    assert {axilla.remark for axilla in shown(site)} == {"cut off at the side of the image"}
-    assert site.chest.sight.landmarks
+    assert {axilla.remark for axilla in shown(chest)} == {"cut off at the side of the image"}
+    assert chest.chest.sight.landmarks
 
 
 def test_a_side_that_is_not_in_the_image_is_not_searched(supine: Patient) -> None:
-    site = supine.cut(*WHOLE[:2], (0, 64))
-    right, left = shown(site)
+    chest = supine.cut(*WHOLE[:2], (0, 64))
+    right, left = shown(chest)
     assert right.shown
     assert not left.shown
-    assert not site.axillae[1].mask.any()
+    assert not chest.axillae[1].mask.any()
 
 
 def test_of_an_abdomen_with_the_lower_end_of_the_lungs_nothing_is_searched(supine: Patient) -> None:
     hu = supine.volume.voxels[:18].copy()
     hu[:6][hu[:6] < -400] = 40
     hu[:6][supine.volume.voxels[:6] < -950] = -1000
-    site = Site(volume_of(hu, supine.volume.affine, supine.volume.spacing))
-    assert site.chest is not None
-    coverage = candidates.coverage(site)
-    assert readings(site) == []
+    chest = ChestAnatomy(volume_of(hu, supine.volume.affine, supine.volume.spacing))
+    assert chest.chest is not None
+    coverage = chest.coverage
+    assert readings(chest) == []
     assert [(axilla.shown, axilla.remark) for axilla in coverage] == [(False, "above the top slice")] * 2
 
 
 def test_an_axilla_without_fat_has_no_candidates_and_is_no_error(supine: Patient) -> None:
     hu = supine.volume.voxels.copy()
     hu[(hu > -250) & (hu < 40)] = 40
-    site = Site(volume_of(hu, supine.volume.affine, supine.volume.spacing))
-    assert site.axillae[0].mask.any()
-    assert readings(site) == []
+    chest = ChestAnatomy(volume_of(hu, supine.volume.affine, supine.volume.spacing))
+    assert chest.axillae[0].mask.any()
+    assert readings(chest) == []
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,7 @@ def test_a_level_is_told_only_where_the_images_hold_the_landmarks(supine: Patien
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_few_slices_cover_no_axilla(supine: Patient, count: int) -> None:
     for first in range(0, SLICES - count, 8):
-        coverage = candidates.coverage(supine.cut((first, first + count), *WHOLE[1:]))
+        coverage = supine.cut((first, first + count), *WHOLE[1:]).coverage
         assert not any(axilla.covered for axilla in coverage)
 
 
@@ -221,7 +224,7 @@ def test_a_few_slices_cover_no_axilla(supine: Patient, count: int) -> None:
 @pytest.mark.parametrize("value", [-1024, -850, 0, 3000])
 def test_a_volume_of_one_value_is_an_answer(shape: tuple[int, int, int], value: int) -> None:
     affine = np.eye(4)[[2, 1, 0, 3]] * 3.0
-    site = Site(volume_of(np.full(shape, value, np.int16), affine, (3.0, 3.0, 3.0)))
-    coverage = candidates.coverage(site)
-    assert readings(site) == []
+    chest = ChestAnatomy(volume_of(np.full(shape, value, np.int16), affine, (3.0, 3.0, 3.0)))
+    coverage = chest.coverage
+    assert readings(chest) == []
     assert not any(axilla.covered or axilla.shown for axilla in coverage)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from scipy import ndimage
 
 from alnnode.errors import BundleError
 from alnnode.locate import ranking
 from alnnode.locate.axilla_extent import axillary
-from alnnode.locate.candidates import Candidate, SearchGrid
+from alnnode.locate.candidates import Candidate
 from alnnode.locate.detector import HALO, Detector, DetectorSettings, boxes
 from alnnode.locate.grid import Frame
 from alnnode.locate.network import AxillaNet, inputs
+from alnnode.locate.search_grid import SearchGrid
 from alnnode.records import Side
 
 SETTINGS = DetectorSettings(channels=(4, 6, 8))
@@ -44,8 +46,8 @@ def noise(shape=(30, 36, 40), seed=0):
 
 def test_the_same_axilla_gives_the_same_map_and_its_mirror_image_the_mirrored_one():
     detector, hu = Detector(weights(), SETTINGS), noise()
-    right, again = detector.look(grid_of(hu)).node, detector.look(grid_of(hu)).node
-    left = detector.look(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT)).node
+    right, again = detector.predict(grid_of(hu)).node, detector.predict(grid_of(hu)).node
+    left = detector.predict(grid_of(np.ascontiguousarray(hu[..., ::-1]), Side.LEFT)).node
     assert np.array_equal(right, again)
     assert right.shape == hu.shape
     assert len(np.unique(right)) > 100
@@ -56,10 +58,10 @@ def test_nothing_is_seen_outside_the_search_region():
     region = np.zeros((100, 36, 40), bool)
     region[10:20, 5:30, 8:20] = region[60:90, 10:30, 2:30] = True
     detector = Detector(weights(), SETTINGS)
-    found = detector.look(grid_of(noise(region.shape), region=region)).node
+    found = detector.predict(grid_of(noise(region.shape), region=region)).node
     assert (found[~region] == 0).all()
     assert (found[region] > 0).all()
-    assert not detector.look(grid_of(noise(region.shape), region=np.zeros_like(region))).depth.any()
+    assert not detector.predict(grid_of(noise(region.shape), region=np.zeros_like(region))).depth.any()
 
 
 def test_the_network_is_given_the_region_and_what_surrounds_it():
@@ -110,14 +112,14 @@ def test_the_reading_that_the_network_outlines_scores_highest():
     union[:, :11], union[:, 11:] = ball(5), ball(5)
     both = candidate(union, (6, 6, 6), grid)
     elsewhere = candidate(ball(3), (20, 5, 30), grid)
-    found = ranking.scores([one, other, half, both, elsewhere], depth)
+    found = ranking.candidate_scores([one, other, half, both, elsewhere], depth)
     assert found.shape == (5,)
     assert found[:2].min() > 0.75
     assert found[0] > found[2] + 0.2
     # Two balls that meet in a point are deepest where the network is, too: their union scores no more than a hundredth higher.
     assert found[3] < found[:2].min() + 0.01
     assert found[4] == 0
-    assert ranking.scores([], depth).shape == (0,)
+    assert ranking.candidate_scores([], depth).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ def test_in_front_the_axilla_ends_higher_than_further_back(below_dm, depth, leas
 class Bundle:
     def __init__(self, settings, tensors):
         self.detector_settings = settings
-        self._tensors = tensors
+        self._file = save(tensors)
 
-    def tensors(self, name):
+    def weights(self, name):
         assert name == "detector"
-        return self._tensors
+        return self._file
 
 
 def test_a_bundle_gives_its_detector_in_half_precision_too():
@@ -143,7 +145,7 @@ def test_a_bundle_gives_its_detector_in_half_precision_too():
     settings = DetectorSettings(channels=SETTINGS.channels, threshold=0.3)
     detector = Detector.from_bundle(Bundle(settings.to_dict(), state))
     assert detector.settings == settings
-    assert detector.look(grid_of(noise())).depth.dtype == np.float32
+    assert detector.predict(grid_of(noise())).depth.dtype == np.float32
 
 
 @pytest.mark.parametrize(

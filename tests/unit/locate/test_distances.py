@@ -9,26 +9,26 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from alnnode.locate.distances import LARGEST_RADIUS, depth_of, thicker, within
+from alnnode.locate.distances import LARGEST_RADIUS, depth_inside, dilate, erode
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, max_side=12)).filter(lambda m: m.any() and not m.all())
 
 
 @given(mask=MASKS, radius=st.sampled_from([0.5, 1.0, 2.5, 4.0, LARGEST_RADIUS]))
 def test_balls_are_those_of_the_general_transform(mask, radius):
-    np.testing.assert_array_equal(within(mask, radius), ndimage.distance_transform_edt(~mask) <= radius)
-    np.testing.assert_array_equal(thicker(mask, radius), ndimage.distance_transform_edt(mask) > radius)
+    np.testing.assert_array_equal(dilate(mask, radius), ndimage.distance_transform_edt(~mask) <= radius)
+    np.testing.assert_array_equal(erode(mask, radius), ndimage.distance_transform_edt(mask) > radius)
 
 
 @given(mask=MASKS)
 def test_depth_is_that_of_the_general_transform(mask):
     expected = ndimage.distance_transform_edt(mask).astype(np.float32)
-    assert depth_of(mask).tobytes() == expected.tobytes()
+    assert depth_inside(mask).tobytes() == expected.tobytes()
 
 
 def test_nothing_is_near_nothing_and_a_radius_too_large_is_refused():
     nothing = np.zeros((3, 4, 5), bool)
-    assert not within(nothing, 4.0).any()
-    assert thicker(~nothing, 4.0).all()
+    assert not dilate(nothing, 4.0).any()
+    assert erode(~nothing, 4.0).all()
     with pytest.raises(ValueError, match="at most"):
-        within(nothing, LARGEST_RADIUS + 1)
+        dilate(nothing, LARGEST_RADIUS + 1)

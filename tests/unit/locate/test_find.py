@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from alnnode import locate, phantom
-from alnnode.locate import anatomy, candidates
-from alnnode.locate.chest_anatomy import Site
-from alnnode.locate.detector import DetectorSettings, Maps
+from alnnode import phantom
+from alnnode.locate import anatomy
+from alnnode.locate.candidates import propose_candidates
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.detector import DetectorMaps, DetectorSettings
 from alnnode.locate.grid import coarsen
+from alnnode.locate.search import SearchLimits, locate_nodes, suppress_overlaps
+from alnnode.locate.search_grid import search_grids
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
 from alnnode.records import Side, SliceRef, Volume
 from training.detection import samples
 from training.detection.crops import truth_on
+
+LIMITS = SearchLimits(3.0, 40)
 
 
 class Oracle:
@@ -27,14 +32,20 @@ class Oracle:
     def __init__(self, labels):
         self.labels = labels
 
-    def look(self, grid):
+    def predict(self, grid):
         labels = truth_on(grid, self.labels)
         depth = samples.depths(labels)[0].astype(np.float32) / 255
-        return Maps((labels > 0).astype(np.float32), depth)
+        return DetectorMaps((labels > 0).astype(np.float32), depth)
 
 
 def volume_of(hu, affine, spacing) -> Volume:
     return Volume(hu, affine, tuple(SliceRef("", "", None, (0, 0, 0)) for _ in hu), Dataset(), spacing)
+
+
+def located(volume: Volume, labels, limits=LIMITS):
+    """Return the nodes that a detector which knows the truth finds, and how much the series shows."""
+    chest = ChestAnatomy(volume)
+    return locate_nodes(chest, Oracle(labels), limits), chest.coverage
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,7 @@ def made():
 @pytest.fixture(scope="module")
 def found(made):
     volume = volume_of(made.hu, made.affine, made.spacing)
-    return locate.find(volume, Oracle(made.labels), min_short_axis_mm=3.0, max_nodes=40)
+    return located(volume, made.labels)
 
 
 def matched(made, nodes):
@@ -111,7 +122,7 @@ def transformed(made, how):
 def test_storing_the_patient_otherwise_changes_nothing_in_patient_space(made, found, how):
     hu, labels, affine, spacing = transformed(made, how)
     volume = volume_of(hu, affine, spacing)
-    nodes, _ = locate.find(volume, Oracle(labels), min_short_axis_mm=3.0, max_nodes=40)
+    nodes, _ = located(volume, labels)
     original = volume_of(made.hu, made.affine, made.spacing)
     assert len(nodes) == len(found[0])
     for new, old in zip(
@@ -127,29 +138,16 @@ def test_storing_the_patient_otherwise_changes_nothing_in_patient_space(made, fo
 
 def test_the_same_volume_gives_the_same_nodes(made, found):
     volume = volume_of(made.hu, made.affine, made.spacing)
-    assert locate.find(volume, Oracle(made.labels), min_short_axis_mm=3.0, max_nodes=40) == found
+    assert located(volume, made.labels) == found
 
 
 def test_limits_are_kept(made, found):
     volume = volume_of(made.hu, made.affine, made.spacing)
-    few, _ = locate.find(volume, Oracle(made.labels), min_short_axis_mm=6.0, max_nodes=2, threshold=0.5)
+    few, _ = located(volume, made.labels, SearchLimits(6.0, 2, 0.5))
     assert len(few) == 2
     assert all(n.short_axis.length_mm >= 6 and n.score >= 0.5 for n in few)
-    none, _ = locate.find(volume, Oracle(made.labels), min_short_axis_mm=3.0, max_nodes=40, threshold=1.0)
+    none, _ = located(volume, made.labels, SearchLimits(3.0, 40, 1.0))
     assert none == []
-
-
-def test_progress_may_stop_the_search(made):
-    class StoppedError(Exception):
-        pass
-
-    def stop(step):
-        raise StoppedError(step)
-
-    with pytest.raises(StoppedError):
-        locate.find(
-            volume_of(made.hu, made.affine, made.spacing), Oracle(made.labels), min_short_axis_mm=3, max_nodes=4, progress=stop
-        )
 
 
 def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
@@ -160,7 +158,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
     affine = made.affine.copy()
     affine[:3, 3] += affine[:3, 2] * cut
     volume = volume_of(np.ascontiguousarray(made.hu[:, :, cut:]), affine, made.spacing)
-    right, left = candidates.coverage(Site(volume))
+    right, left = ChestAnatomy(volume).coverage
     assert not right.covered
     assert "side" in right.remark
     assert "side" not in left.remark
@@ -168,7 +166,7 @@ def test_an_axilla_cut_off_at_the_side_is_said_to_be(made):
 
 def test_a_short_stack_says_what_is_missing(made):
     volume = volume_of(made.hu[20:32].copy(), made.affine, made.spacing)
-    coverage = candidates.coverage(Site(volume))
+    coverage = ChestAnatomy(volume).coverage
     assert all(not c.covered and "below" in c.remark and "above" in c.remark for c in coverage)
 
 
@@ -176,27 +174,25 @@ def test_without_lungs_nothing_is_claimed():
     hu = np.full((20, 64, 64), -1000, np.int16)
     hu[:, 10:50, 10:50] = 40
     volume = volume_of(hu, np.diag([1.0, 1, 1, 1])[[2, 1, 0, 3]] * np.array([3, 3, 3, 1]), (3.0, 3.0, 3.0))
-    nodes, coverage = locate.find(volume, Oracle(np.zeros(hu.shape, np.uint16)), min_short_axis_mm=4, max_nodes=5)
+    nodes, coverage = located(volume, np.zeros(hu.shape, np.uint16), SearchLimits(4, 5))
     assert nodes == []
     assert all(not c.covered and "lungs" in c.remark for c in coverage)
 
 
 def test_suppression_keeps_the_best_reading_of_a_place(made):
     volume = volume_of(made.hu, made.affine, made.spacing)
-    found = candidates.read(candidates.search_grids(Site(volume))[0])
+    found = propose_candidates(search_grids(ChestAnatomy(volume))[0])
     double = [found[0], replace(found[0], threshold=1.0), found[-1]]
-    from alnnode.locate.search import suppress
-
-    kept = suppress(double, np.array([0.5, 0.8, 0.6], np.float32), 0.3)
+    kept = suppress_overlaps(double, np.array([0.5, 0.8, 0.6], np.float32), 0.3)
     assert [c for c, _ in kept] == [double[1], double[2]]
 
 
 def test_soft_tissue_around_a_clip_is_no_reading(made):
     volume = volume_of(made.hu.copy(), made.affine, made.spacing)
-    grid = candidates.search_grids(Site(volume))[0]
-    reading = min((c for c in candidates.read(grid) if c.volume_mm3 > 200), key=lambda c: c.volume_mm3)
+    grid = search_grids(ChestAnatomy(volume))[0]
+    reading = min((c for c in propose_candidates(grid) if c.volume_mm3 > 200), key=lambda c: c.volume_mm3)
     z, y, x = (round(c) for c in reading.centre)
     clipped = replace(grid, hu=grid.hu.copy())
     clipped.hu[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] = 300.0
-    near = [c for c in candidates.read(clipped) if c.mask.shape == reading.mask.shape and c.offset == reading.offset]
+    near = [c for c in propose_candidates(clipped) if c.mask.shape == reading.mask.shape and c.offset == reading.offset]
     assert near == []

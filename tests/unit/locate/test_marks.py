@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from copy import copy
 from dataclasses import replace
 
 import marked
@@ -15,13 +16,14 @@ from scipy.ndimage import binary_erosion
 
 from alnnode import IMPLEMENTATION_CLASS_UID, MANUFACTURER, phantom
 from alnnode.imaging.series import read_volume
-from alnnode.locate import marks
-from alnnode.locate.chest_anatomy import Site
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.marks import items, placing
+from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
 from alnnode.locate.marks.placing import Placed
+from alnnode.locate.marks.reading import read_marks
 from alnnode.locate.measure import node_from_mask
 from alnnode.phantom import PhantomSettings, Position
-from alnnode.records import Drawing, MaskPlane, NodeSource, Shape, Side, Volume
+from alnnode.records import Drawing, MarkShape, MaskPlane, NodeSource, Side, Volume
 from alnnode.report import modules
 
 UID = "2.25.4711"
@@ -44,19 +46,20 @@ def made(request, tmp_path_factory):
     return volume, found
 
 
-CHARTS: dict[int, marks.Chart] = {}
+CHESTS: dict[int, ChestAnatomy] = {}
 
 
-def chart_of(volume):
-    """The chest of a phantom, found once: it does not depend on the header."""
-    key = id(volume.voxels)
-    if key not in CHARTS:
-        CHARTS[key] = marks.Chart(Site(volume), None)
-    return CHARTS[key]
+def chest_of(volume) -> ChestAnatomy:
+    """Return the chest of a phantom. It is found once for the same voxels, because it does not depend on the header."""
+    known = CHESTS.setdefault(id(volume.voxels), ChestAnatomy(volume))
+    assert known.axillae
+    chest = copy(known)
+    chest.volume = volume
+    return chest
 
 
 def located(volume, tmp_path, *objects):
-    return marks.nodes(volume, [marks.read(marked.write(item, tmp_path)) for item in objects], chart=chart_of(volume))
+    return nodes_from_marks(chest_of(volume), [read_marks(marked.write(item, tmp_path)) for item in objects])
 
 
 def dice(volume, node, mask) -> float:
@@ -154,11 +157,11 @@ def test_a_contour_traced_along_the_outermost_pixels_holds_them(made) -> None:
     mask = ((j - 100) / 6.3) ** 2 + ((i - 60) / 9.2) ** 2 < 1
     rim = np.argwhere(mask & ~binary_erosion(mask)).astype(float)
     outline = rim[np.argsort(np.arctan2(rim[:, 0] - 100, rim[:, 1] - 60))]
-    whole, first = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, outline + 0.004)])
+    whole, first = placing.stacked(volume, [Placed(MarkShape.OUTLINE, 20, outline + 0.004)])
     assert first == 20
     assert (whole[0] == mask).all()
     hole = np.array([(98, 58), (98, 62), (102, 62), (102, 58)], float)
-    rest, _ = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, points) for points in (outline, hole)])
+    rest, _ = placing.stacked(volume, [Placed(MarkShape.OUTLINE, 20, points) for points in (outline, hole)])
     mask[99:102, 59:62] = False
     assert (rest[0] == mask).all()
 
@@ -172,7 +175,7 @@ def test_a_contour_along_the_very_edge_of_the_image_breaks_nothing(made) -> None
         [(4, columns), (9, columns)],
         [(4, 4), (9, 4)],
     ):
-        mask, _ = placing.stacked(volume, [Placed(Shape.OUTLINE, 20, np.array(outline, float))])
+        mask, _ = placing.stacked(volume, [Placed(MarkShape.OUTLINE, 20, np.array(outline, float))])
         assert 0 < mask.sum() < 9
 
 
@@ -185,7 +188,7 @@ def test_a_cross_section_is_measured_on_the_slice_on_which_it_was_drawn(made, tm
         volume, voxels=np.full_like(volume.voxels, 40), affine=affine, spacing=(0.1 * volume.spacing[0], *volume.spacing[1:])
     )
     circle = marked.presentation(thin, [(20, "CIRCLE", [(100, 100), (106, 100)])])
-    (node,), _ = marks.nodes(thin, [marks.read(marked.write(circle, tmp_path))], chart=marks.Chart(Site(thin), None))
+    (node,), _ = nodes_from_marks(ChestAnatomy(thin), [read_marks(marked.write(circle, tmp_path))])
     assert node.box.k0 < 20 < node.box.k1 - 1
     assert node.slice_index == 20
 
@@ -277,9 +280,9 @@ def test_points_in_space_are_never_taken_for_pixels(made) -> None:
     volume, _ = made
     corners = ((10.0, 10.0, 10.0), (20.0, 10.0, 15.0), (20.0, 20.0, 20.0))
     with pytest.raises(placing.MisplacedError, match="does not lie in a slice"):
-        placing.place(volume, Drawing(Shape.OUTLINE, corners, volume.slices[3].sop_instance_uid))
+        placing.place(volume, Drawing(MarkShape.OUTLINE, corners, volume.slices[3].sop_instance_uid))
     with pytest.raises(placing.MisplacedError, match="names no frame of reference"):
-        placing.place(volume, Drawing(Shape.OUTLINE, corners))
+        placing.place(volume, Drawing(MarkShape.OUTLINE, corners))
 
 
 def test_the_place_counts_where_the_stated_side_differs(made, tmp_path) -> None:
@@ -330,7 +333,7 @@ def test_own_results_are_no_marks_and_edited_ones_are(made, tmp_path) -> None:
     device = marked.content("UIDREF", marked.code("121012"), "HAS OBS CONTEXT", UID=IMPLEMENTATION_CLASS_UID)
     observed.ContentSequence.append(device)
     for item in (own, observed):
-        assert marks.read(marked.write(item, tmp_path)).own
+        assert read_marks(marked.write(item, tmp_path)).own
         assert located(volume, tmp_path, item) == ([], ())
     # OHIF keeps the tracking UID of what it restored, and the object is its own.
     edited = marked.report(volume, [marked.bidirectional(volume, node, UID)])
@@ -339,32 +342,32 @@ def test_own_results_are_no_marks_and_edited_ones_are(made, tmp_path) -> None:
 
 def test_a_found_node_under_a_mark_is_the_marked_one(made) -> None:
     volume, ((_, mask), (_, far), *_) = made
-    reader = node_from_mask(volume, mask, (0, 0, 0), Side.LEFT, 1, 1.0, NodeSource.READER)
+    reader = replace(node_from_mask(volume, mask, (0, 0, 0), Side.LEFT, 1), source=NodeSource.READER)
     grown = np.zeros_like(mask)
     grown[:, 1:] = mask[:, :-1]
-    same = node_from_mask(volume, grown, (0, 0, 0), Side.LEFT, 2, 0.7)
-    apart = node_from_mask(volume, far, (0, 0, 0), Side.LEFT, 3, 0.6)
-    assert marks.merge([reader], [same, apart]) == [reader, apart]
+    same = node_from_mask(volume, grown, (0, 0, 0), Side.LEFT, 2)
+    apart = node_from_mask(volume, far, (0, 0, 0), Side.LEFT, 3)
+    assert merge_nodes([reader], [same, apart]) == [reader, apart]
 
 
 def test_a_group_that_no_reader_could_have_meant_is_bounded(made, tmp_path, monkeypatch) -> None:
     volume, ((node, mask), *_) = made
     groups = [marked.bidirectional(volume, node, f"2.25.{n}") for n in range(7)]
     monkeypatch.setattr(items, "MAX_MARKS", 5)
-    read = marks.read(marked.write(marked.report(volume, groups), tmp_path))
+    read = read_marks(marked.write(marked.report(volume, groups), tmp_path))
     assert (len(read.marks), read.remarks) == (5, ("only the first 5 measurement groups were read",))
     deep = marked.bidirectional(volume, node, UID)
     for _ in range(100):
         deep = marked.content("CONTAINER", marked.code("126010"), "CONTAINS", [deep])
-    assert marks.read(marked.write(marked.report(volume, [deep]), tmp_path)).marks == ()
+    assert read_marks(marked.write(marked.report(volume, [deep]), tmp_path)).marks == ()
     huge = marked.segmentation(volume, [("Node", UID, mask)])
     huge.NumberOfFrames = 2_000_000
-    assert "too large" in str(marks.read(marked.write(huge, tmp_path)).remarks)
+    assert "too large" in str(read_marks(marked.write(huge, tmp_path)).remarks)
     wide = marked.presentation(volume, [(0, "POLYLINE", np.zeros((30_000, 2)))])
-    assert marks.read(marked.write(wide, tmp_path)).marks == ()
+    assert read_marks(marked.write(wide, tmp_path)).marks == ()
     for bad in ("not a uid", "1." * 40, "../../etc"):
         assert (
-            marks.read(marked.write(marked.report(volume, [marked.bidirectional(volume, node, bad)]), tmp_path))
+            read_marks(marked.write(marked.report(volume, [marked.bidirectional(volume, node, bad)]), tmp_path))
             .marks[0]
             .tracking_uid
             is None
@@ -384,12 +387,12 @@ def test_damaged_objects_never_raise(made, tmp_path_factory, changes) -> None:
     ):
         path = folder / "mark.dcm"
         path.write_bytes(damage(marked.encoded(item), changes, head=2000))
-        for found in (marks.read(path),):
+        for found in (read_marks(path),):
             assert isinstance(found.remarks, tuple)
-            marks.nodes(volume, [found], chart=chart_of(volume))
+            nodes_from_marks(chest_of(volume), [found])
             for mark in found.marks:
                 assert all(len(drawing.points) for drawing in mark.drawings)
-                assert all(isinstance(drawing.shape, Shape) for drawing in mark.drawings)
+                assert all(isinstance(drawing.shape, MarkShape) for drawing in mark.drawings)
 
 
 def test_a_large_segment_needs_no_more_memory_than_a_few_copies_of_itself() -> None:

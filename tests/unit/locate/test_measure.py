@@ -30,12 +30,12 @@ def test_axes_of_an_ellipsoid_are_right_in_millimetres(angle, spacing):
     v = volume(spacing=spacing)
     mask = ellipsoid(v.voxels.shape, spacing, (9, 40, 45), (7, 9, 5), angle)
     v.voxels[mask] = 45
-    node = node_from_mask(v, mask, (0, 0, 0), Side.LEFT, 3, 0.7)
+    node = node_from_mask(v, mask, (0, 0, 0), Side.LEFT, 3)
     assert node.long_axis.length_mm == pytest.approx(18, abs=1.0)
     assert node.short_axis.length_mm == pytest.approx(10, abs=1.0)
     assert node.short_axis.length_mm == pytest.approx(short_axis_mm(mask, spacing), abs=0.01)
     assert node.volume_mm3 == pytest.approx(4 / 3 * np.pi * 7 * 9 * 5, rel=0.05)
-    assert (node.slice_index, node.number, node.side, node.score) == (9, 3, Side.LEFT, 0.7)
+    assert (node.slice_index, node.number, node.side, node.score) == (9, 3, Side.LEFT, 1.0)
     assert node.attenuation.mean == 45
     assert node.attenuation.deviation == 0
     assert node.source is NodeSource.ALGORITHM

@@ -16,6 +16,7 @@ from bundles import write_bundle
 from alnnode.errors import BundleError
 from alnnode.model import bundle, saliency
 from alnnode.model.ensemble import Ensemble, choose_device
+from alnnode.model.weights import load_tensors
 from alnnode.records import Crop, CropGeometry, CropPair
 
 
@@ -34,7 +35,7 @@ def test_a_whole_bundle_loads(folder: Path) -> None:
     assert loaded.identity.demonstration
     assert loaded.identity.digest == loaded.digest
     assert loaded.crop_settings.pixels == 64
-    assert {tensor.dtype for tensor in loaded.tensors("fsc").values()} == {torch.float16, torch.int64}
+    assert {tensor.dtype for tensor in load_tensors(loaded, "fsc").values()} == {torch.float16, torch.int64}
 
 
 def test_an_altered_file_is_refused(folder: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_missing_file_and_a_missing_folder_are_refused(folder: Path, tmp_path:
 
 def test_a_bundle_without_detector_says_so(folder: Path) -> None:
     with pytest.raises(BundleError, match="no detector"):
-        bundle.load(folder).tensors("detector")
+        load_tensors(bundle.load(folder), "detector")
 
 
 def random_crops(count: int) -> list[CropPair]:
@@ -183,11 +184,11 @@ def header_of(**tensor) -> bytes:
 def test_weights_with_the_right_digest_and_impossible_contents_are_refused(folder: Path, data: bytes) -> None:
     loaded = bundle.load(rewritten(folder, "fsc.safetensors", data))
     with pytest.raises(BundleError, match="not a safetensors file"):
-        loaded.tensors("fsc")
+        load_tensors(loaded, "fsc")
 
 
 def test_weights_of_another_network_or_without_a_number_are_refused(folder: Path) -> None:
-    sound = bundle.load(folder).tensors("fsc")
+    sound = load_tensors(bundle.load(folder), "fsc")
     name = next(iter(sound))
     for changed in ({**sound, name: sound[name].repeat(2, 1, 1, 1)}, {**sound, name: sound[name] * float("nan")}, {}):
         with pytest.raises(BundleError):

@@ -9,6 +9,7 @@ import pytest
 from alnnode import phantom
 from alnnode.imaging.crop import crop_box
 from alnnode.model import bundle
+from alnnode.model import manifest as manifests
 from alnnode.model.ensemble import Ensemble
 from training.data.cohort import as_volume
 from training.evaluate import auroc
@@ -39,7 +40,7 @@ def test_its_card_is_the_one_in_the_documents_and_holds_its_figures(loaded: bund
 
 def test_its_manifest_has_the_byte_form_that_the_digest_stands_for(loaded: bundle.Bundle) -> None:
     raw = (bundle.resolve("demo") / bundle.MANIFEST).read_bytes()
-    assert bundle.dump(bundle.Manifest.model_validate(json.loads(raw))) == raw
+    assert manifests.dump(manifests.Manifest.model_validate(json.loads(raw))) == raw
 
 
 def test_it_ranks_nodes_of_phantoms_it_never_saw(loaded: bundle.Bundle) -> None:

@@ -32,7 +32,8 @@ from analyses import (
 from alnnode import report
 from alnnode.errors import ReportError
 from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, Side
-from alnnode.report import answer, comparison_text, modules, wording
+from alnnode.report import answer, comparison_text, wording
+from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas, drawing
 from alnnode.report.capture.canvas import View
 from alnnode.report.sr import prior_record
@@ -275,7 +276,7 @@ def test_the_answer_is_the_first_thing_in_every_report() -> None:
                 continue
             said = answer.lines(of)
             lines = [c.TextValue for c in walk(item) if c.get("ValueType") == "TEXT" and c.RelationshipType == "CONTAINS"]
-            assert lines[: len(said)] == [modules.ascii_words(line) for line in said], (name, item.SOPClassUID.name)
+            assert lines[: len(said)] == [ascii_words(line) for line in said], (name, item.SOPClassUID.name)
             items = list(walk(item))
             place = next(n for n, c in enumerate(items) if meaning(c) == "Conclusion" and c.ValueType == "TEXT")
             assert place < min(
@@ -306,7 +307,7 @@ def test_the_first_screen_answers_side_place_size_certainty_model_and_coverage()
     assert said[:3] == [
         MODEL.banner,
         "12 axillary lymph nodes located: 6 right, 6 left",
-        wording.patient(of),
+        wording.conclusion(of),
     ]
     assert (
         said[5] == "1. R node 1: level I, slice 5 of 12 from the feet, 16.0 x 11.2 mm, probability 91 % (demonstration model)"
@@ -390,7 +391,7 @@ def test_no_node_is_claimed_only_for_what_is_shown() -> None:
         "Left axilla: not shown (above the top slice)",
     ]
     assert wording.headline(said) == ("Axillary lymph nodes: no node found in what is shown", False)
-    assert wording.patient(said).endswith("; not fully shown: right axilla; not shown: left axilla")
+    assert wording.conclusion(said).endswith("; not fully shown: right axilla; not shown: left axilla")
     found = replace(analysis(1), coverage=(partly, hidden))
     assert wording.sides(found)[0].startswith(
         "Right axilla: not fully shown (lower part below the bottom slice); 1 node (level I 1); largest short axis"
@@ -429,7 +430,7 @@ def test_views_show_the_patients_right_on_the_left_in_every_position() -> None:
     supine, prone = volume(), volume(prone=True)
     prone.voxels[:] = supine.voxels[:, ::-1, ::-1]
     window = (40.0, 400.0)
-    pictures = [canvas.grey(of, View.whole(of, 5, 300, 260), window) for of in (supine, prone)]
+    pictures = [canvas.grey(of, View.fitted(of, 5, 300, 260), window) for of in (supine, prone)]
     # Different roundings at tissue borders may differ by a grey level.
     assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).max() <= 2
 
@@ -437,12 +438,12 @@ def test_views_show_the_patients_right_on_the_left_in_every_position() -> None:
 def test_orientation_letters_follow_the_geometry() -> None:
     for prone in (False, True):
         of = volume(prone=prone)
-        assert canvas.orientation(of, View.whole(of, 5, 300, 260)) == ("R", "L", "A", "P")
+        assert canvas.orientation(of, View.fitted(of, 5, 300, 260)) == ("R", "L", "A", "P")
     on_the_side = volume()
     on_the_side.affine[:3, 1:3] = on_the_side.affine[:3, 2:0:-1] * [1.0, -1.0]  # rows run to the left, columns to the front
     as_stored = View(5, (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), 200, 220)
     assert canvas.orientation(on_the_side, as_stored) == ("P", "A", "R", "L")
-    assert canvas.orientation(on_the_side, View.whole(on_the_side, 5, 300, 260)) == ("R", "L", "A", "P")
+    assert canvas.orientation(on_the_side, View.fitted(on_the_side, 5, 300, 260)) == ("R", "L", "A", "P")
 
 
 def test_the_box_is_drawn_where_the_node_is() -> None:
@@ -452,7 +453,7 @@ def test_the_box_is_drawn_where_the_node_is() -> None:
     x, y = view.place(node.box.centre[2] + 0.5, node.box.centre[1] + 0.5)
     assert (x, y) == pytest.approx((161.5, 161.5))
     assert node.side is Side.RIGHT
-    whole = View.whole(of.volume, node.slice_index, 400, 400)
+    whole = View.fitted(of.volume, node.slice_index, 400, 400)
     assert whole.place(node.box.centre[2], node.box.centre[1])[0] < 200  # a right node, on the left of the picture
 
 
@@ -529,7 +530,7 @@ def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn
         affine[:3, 1], affine[:3, 2], affine[:3, 3] = right, -down, origin + 199 * down
         corner = (140.0, 40.0)
     turned = replace(flat, voxels=voxels, affine=affine)
-    views = [View.whole(of, 5, 300, 260) for of in (flat, turned)]
+    views = [View.fitted(of, 5, 300, 260) for of in (flat, turned)]
     pictures = [canvas.grey(of, view, (40.0, 400.0)).astype(int) for of, view in zip((flat, turned), views, strict=True)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     assert canvas.orientation(turned, views[1]) == ("R", "L", "A", "P")
@@ -538,7 +539,7 @@ def test_a_patient_who_lies_on_the_side_is_shown_front_up_right_on_the_left(turn
 
 
 def test_an_axilla_that_is_cut_off_is_said_in_the_conclusion() -> None:
-    said = wording.patient(variants()["partial"])
+    said = wording.conclusion(variants()["partial"])
     assert said.endswith("not fully shown: left axilla")
 
 
@@ -546,7 +547,7 @@ def test_an_axilla_that_is_cut_off_is_said_in_the_conclusion() -> None:
 def test_nodes_are_drawn_on_the_side_that_the_report_names(name: str) -> None:
     of = variants()[name]
     for one in of.findings:
-        view = View.whole(of.volume, one.node.slice_index, 400, 300)
+        view = View.fitted(of.volume, one.node.slice_index, 400, 300)
         x, _ = view.place(one.node.box.centre[2] + 0.5, one.node.box.centre[1] + 0.5)
         assert (x < 200) == (one.node.side is Side.RIGHT)
 
@@ -583,7 +584,7 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     of = variants()["follow-up"]
     first, change = of.findings[0], of.comparison.nodes[1]
     sr = objects(of)[0]
-    assert comparison_text.of_node(first, of).endswith("(+2.1 mm, +23 %), probability +49 points")
+    assert comparison_text.change_sentence(first, of).endswith("(+2.1 mm, +23 %), probability +49 points")
     assert "R node 3: probability 66 % (demonstration model), not determined whether seen on 2025-11-02" in texts(sr)
     assert "R node 1: probability 91 % (demonstration model), short axis +2.1 mm since 2025-11-02" in texts(sr)
     assert "largest growth of a short axis +2.1 mm (R node 1; error 1.4 mm)" in texts(sr)
@@ -593,15 +594,17 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
     assert (float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue) == (1.4, "mm")
 
     for millimetres, size in ((1.5, "LARGER"), (1.4, "WITHIN-ERROR"), (-1.4, "WITHIN-ERROR"), (-1.5, "SMALLER")):
-        earlier = change.earlier.model_copy(update={"short_axis_mm": round(first.node.short_axis.length_mm - millimetres, 1)})
+        earlier = change.prior_node.model_copy(
+            update={"short_axis_mm": round(first.node.short_axis.length_mm - millimetres, 1)}
+        )
         other = replace(
-            of, comparison=replace(of.comparison, nodes={**of.comparison.nodes, 1: replace(change, earlier=earlier)})
+            of, comparison=replace(of.comparison, nodes={**of.comparison.nodes, 1: replace(change, prior_node=earlier)})
         )
         sr = objects(other)[0]
         (said,) = [item for item in walk(sr) if meaning(item) == "Short axis compared with prior report"]
         assert said.ConceptCodeSequence[0].CodeValue == size
         within = size == "WITHIN-ERROR"
-        assert ("(within the measurement error of 1.4 mm)" in comparison_text.of_node(first, other)) == within
+        assert ("(within the measurement error of 1.4 mm)" in comparison_text.change_sentence(first, other)) == within
         assert ("short axis within error since 2025-11-02" in texts(sr)) == within
         assert (f"{millimetres:+.1f} mm" in texts(sr)) == (not within)
         assert ("no short axis grew by more than the measurement error (1.4 mm)" in texts(sr)) == (size != "LARGER")
@@ -609,19 +612,19 @@ def test_a_change_within_the_measurement_error_does_not_read_as_growth() -> None
 
 def test_what_the_search_left_out_is_told() -> None:
     cut = replace(analysis(2), more_found=True)
-    assert "there are more, less certain, that are not reported" in wording.patient(cut)
-    assert "there are more" not in wording.patient(analysis(2))
+    assert "there are more, less certain, that are not reported" in wording.conclusion(cut)
+    assert "there are more" not in wording.conclusion(analysis(2))
     assert prior_record.read(objects(cut)[0]).record.more_found
     assert not prior_record.read(objects(analysis(2))[0]).record.more_found
 
 
 def test_nodes_that_a_reader_marked_are_not_called_found() -> None:
     of = analysis(2)
-    assert wording.patient(of).startswith("Analysed: 2 axillary lymph nodes found; largest")
+    assert wording.conclusion(of).startswith("Analysed: 2 axillary lymph nodes found; largest")
     first, second = of.findings
     by_reader = replace(first, node=replace(first.node, source=NodeSource.READER))
     mixed = replace(of, findings=(by_reader, second))
-    assert wording.patient(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader); largest")
+    assert wording.conclusion(mixed).startswith("Analysed: 2 axillary lymph nodes (1 found, 1 marked by the reader); largest")
     assert wording.sides(mixed)[0].startswith("Right axilla: 1 node marked by the reader (level I 1); largest")
     assert wording.sides(mixed)[1].startswith("Left axilla: 1 node; largest")
 
@@ -661,7 +664,7 @@ def test_a_report_says_what_the_next_one_needs(implicit: bool) -> None:
 
 
 def test_a_site_that_follows_nothing_up_writes_no_record() -> None:
-    sr = objects(analysis(1), replace(CONTEXT, earlier=None))[0]
+    sr = objects(analysis(1), replace(CONTEXT, prior=None))[0]
     assert prior_record.read(sr) is None
     assert not any(element.tag.is_private for element in sr)
 
@@ -709,7 +712,7 @@ def test_numbers_of_boxes_do_not_lie_on_one_another(monkeypatch) -> None:
     places = []
     monkeypatch.setattr(canvas, "text", lambda _pen, at, said, *_rest: places.append((said, at)))
     of = analysis(12)
-    view = View.whole(of.volume, of.findings[0].node.slice_index, 492, 240)
+    view = View.fitted(of.volume, of.findings[0].node.slice_index, 492, 240)
     _, pen = canvas.sheet(1024, 1024)
     drawing.boxes(pen, [(finding, canvas.SUSPICIOUS) for finding in of.findings], view, (13, 300))
     assert 4 <= len(places) <= 12

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 from analyses import CONTEXT, EVERYTHING, analysis, variants
 from pydicom import Dataset, dcmread
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, KeyObjectSelectionDocumentStorage
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    RawDataStorage,
+)
 
 from alnnode import report
-from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptions, ResultReference
-from alnnode.report import answer, modules
+from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportContext, ReportOptions, ResultObject, ResultReference
+from alnnode.report import answer, codes, kinds
+from alnnode.report.ascii_text import ascii_words
+from alnnode.report.modules import finish
+from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.objects import encapsulated_pdf
-from alnnode.report.uids import tracking_uid
+from alnnode.report.series_naming import series_number
+from alnnode.report.uids import result_uid, tracking_uid
 from alnnode.settings import Report
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
@@ -224,7 +235,7 @@ def test_the_pdf_says_the_answer_and_every_node(name: str) -> None:
     shown = [re.sub(rb"\\(.)", rb"\1", line).decode() for line in re.findall(rb"^\((.*)\) \'$", data, re.MULTILINE)]
     words_shown = " ".join(" ".join(shown).split())
     for line in answer.lines(of):
-        assert " ".join(modules.ascii_words(line).split()) in words_shown
+        assert " ".join(ascii_words(line).split()) in words_shown
     for finding in of.findings:
         assert words_shown.count(f"node {finding.node.number}: level") + words_shown.count(f"node {finding.node.number}: slice")
     assert max(map(len, shown)) <= encapsulated_pdf.COLUMNS
@@ -329,3 +340,45 @@ def test_one_setting_gives_what_ihe_ai_results_lists(name: str) -> None:
     }
     assert evidence == named
     assert Report().options.measurement_root is False
+
+
+class PlainText:
+    """A new kind of result object, as docs/architecture.md describes it: one module with ``KIND`` and ``build``."""
+
+    # A role of its own would be a line in records.ObjectRole; here the role of the text report is free.
+    KIND = ObjectKind(
+        ObjectRole.TEXT, "plain text", 12, ObjectNature.DOCUMENT, Code("RESULT-PLAIN", codes.SCHEME, "Plain text")
+    )
+
+    def build(self, analysis: Analysis, context: ReportContext) -> list[ResultObject]:
+        document = Dataset()
+        document.SOPClassUID, document.Modality = RawDataStorage, "OT"
+        document.SOPInstanceUID = result_uid(analysis, context, "plain", "instance")
+        document.SeriesInstanceUID = result_uid(analysis, context, "plain", "series")
+        document.SeriesNumber = series_number(analysis, self.KIND)
+        document.ImageComments = " ".join(answer.lines(analysis))
+        return [finish(document, analysis, context, self.KIND)]
+
+
+def test_a_new_kind_is_one_module_and_one_line_in_the_table(monkeypatch) -> None:
+    of = variants()["ordered"]
+    others = tuple(module for module in kinds.REQUESTED if module.KIND.role is not ObjectRole.TEXT)
+    monkeypatch.setattr(kinds, "REQUESTED", (*others, PlainText()))
+    found = made(of)
+    (plain,) = found[ObjectRole.TEXT]
+    assert plain.PatientID == of.header.PatientID
+    assert plain.SeriesDescription.startswith("AI nodes of series 4: plain text - DEMO")
+    assert plain.SeriesNumber == 49012
+    assert len(plain.ReferencedRequestSequence) == 2, "a document refers to its orders"
+    (tree,) = found[ObjectRole.RESULTS_TREE]
+    (named,) = [
+        item for item in walk(tree) if item.get("ConceptNameCodeSequence", [Dataset()])[0].get("CodeValue") == "RESULT-PLAIN"
+    ]
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == plain.SOPInstanceUID
+
+
+def test_kinds_have_a_place_of_their_own() -> None:
+    known = list(kinds.by_role().values())
+    assert {kind.role for kind in known} == set(ObjectRole)
+    assert len({kind.series_place for kind in known}) == len(known)
+    assert ObjectRole.PARAMETRIC_MAP in kinds.image_roles()

@@ -313,7 +313,8 @@ def truth(monkeypatch, made):
     """Let the search find the phantom's true nodes, and one false positive; return the list of calls."""
     calls = []
 
-    def find(volume, detector, *, min_short_axis_mm, max_nodes, threshold):
+    def locate_nodes(anatomy, detector, limits):
+        volume = anatomy.volume
         calls.append(volume.slices[0].image_number)
         labels = np.zeros(volume.voxels.shape, made.labels.dtype)
         for k, plane in enumerate(volume.voxels):
@@ -329,9 +330,11 @@ def truth(monkeypatch, made):
         elsewhere = np.zeros(volume.voxels.shape, bool)
         elsewhere[4:7, 5:15, 5:15] = True
         nodes.append(node_from_mask(volume, elsewhere, (0, 0, 0), Side.LEFT, 1, 0.9))
-        return nodes, tuple(AxillaCoverage(side, covered=False) for side in (Side.RIGHT, Side.LEFT))
+        return nodes
 
-    monkeypatch.setattr(search, "find", find)
+    coverage = tuple(AxillaCoverage(side, covered=False) for side in (Side.RIGHT, Side.LEFT))
+    monkeypatch.setattr(search, "ChestAnatomy", lambda volume: SimpleNamespace(volume=volume, coverage=coverage))
+    monkeypatch.setattr(search, "locate_nodes", locate_nodes)
     monkeypatch.setattr(command, "Detector", SimpleNamespace(from_bundle=lambda bundle: None))
     return calls
 

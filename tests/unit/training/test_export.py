@@ -17,6 +17,7 @@ from bundles import write_bundle
 from alnnode.errors import BundleError
 from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle, network
+from alnnode.model.weights import load_tensors
 from alnnode.records import Crop, Interval
 from training.evaluate.bundle import Figures
 from training.networks import build, export, onnx_export
@@ -48,7 +49,7 @@ def test_what_is_exported_loads_with_its_identity(exported: Path) -> None:
     assert loaded.identity.operating_point.threshold == 0.31
     assert loaded.identity.operating_point.data_set == "held-out synthetic phantoms, n = 40 nodes"
     assert loaded.crop_settings == CropSettings()
-    assert {tensor.dtype for tensor in loaded.tensors("fsc").values()} == {torch.float16, torch.int64}
+    assert {tensor.dtype for tensor in load_tensors(loaded, "fsc").values()} == {torch.float16, torch.int64}
     card = (exported / "model-card.md").read_text()
     assert "not for clinical use" in card
     assert "python -m training demo --seed 3" in card
@@ -83,7 +84,7 @@ def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path)
     after = bundle.load(tmp_path / "with")
     assert digest == after.digest != before.digest
     assert after.detector_settings == {"patch": 32}
-    assert after.tensors("detector")["w"].tolist() == [1.0, 1.0]
+    assert load_tensors(after, "detector")["w"].tolist() == [1.0, 1.0]
     assert json.loads((tmp_path / "with" / "manifest.json").read_text())["temperature"] == before.manifest.temperature
     assert after.contents["fsc.safetensors"] == before.contents["fsc.safetensors"]
 

@@ -70,11 +70,13 @@ def test_marks_are_matched_with_the_truth() -> None:
     volume = as_volume(made)
     truth = made.nodes[0]
     mask = made.labels == truth.number
-    right = node_from_mask(volume, mask, (0, 0, 0), truth.side, 1, 0.9)
+    right = node_from_mask(volume, mask, (0, 0, 0), truth.side, 1)
+    right = replace(right, score=0.9)
     again = replace(right, score=0.8)
     elsewhere = np.zeros_like(mask)
     elsewhere[5:9, 5:15, 5:15] = True
-    wrong = node_from_mask(volume, elsewhere, (0, 0, 0), truth.side, 2, 0.7)
+    wrong = node_from_mask(volume, elsewhere, (0, 0, 0), truth.side, 2)
+    wrong = replace(wrong, score=0.7)
     found = compare(Truth.of(made), 0, [wrong, again, right], [0.1, 0.2, 0.3])
     assert [(mark.score, mark.number) for mark in found.marks] == [(0.9, truth.number), (0.8, None), (0.7, None)]
     hit = found.targets[0]

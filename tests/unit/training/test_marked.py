@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 from alnnode import report
 from alnnode.imaging.crop import CropSettings, crops_for
 from alnnode.imaging.series import read_volume
-from alnnode.locate import marks
+from alnnode.locate.chest_anatomy import ChestAnatomy
+from alnnode.locate.marks.nodes import nodes_from_marks
+from alnnode.locate.marks.reading import read_marks
 from alnnode.records import (
     Analysis,
     Crop,
@@ -180,7 +182,7 @@ def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital)
     settings = CropSettings(pixels=32)
     seen = crops.collect(rows, folder.read(hospital.folder), settings, tmp_path / "cache", lambda: None, processes=0)
     volume = read_volume(sorted((hospital.folder / one.name).iterdir()))
-    served, _ = marks.nodes(volume, [marks.read(tmp_path / "sr.dcm")])
+    served, _ = nodes_from_marks(ChestAnatomy(volume), [read_marks(tmp_path / "sr.dcm")])
     assert len(served) == len(seen) == 4
     pairs = [crops_for(volume, node, settings) for node in served]
     for kind in ("fsc", "asc"):
@@ -280,7 +282,7 @@ def test_a_segmentation_and_a_report_by_dcmqi(tmp_path, kind, name) -> None:
 )
 def test_reports_by_highdicom(tmp_path, name, boxes) -> None:
     # The four objects of highdicom refer to one image.
-    (series,), image = marks.read(DATA / name).marks[0].series_uids, "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
+    (series,), image = read_marks(DATA / name).marks[0].series_uids, "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
     positions = [(0.0, 0.0, float(2 * n)) for n in range(7)]
     uids = [image if n == 3 else f"2.25.4{n:03d}" for n in range(7)]
     stack(tmp_path / "ct", series, "2.25.6", positions, (1, 0, 0, 0, 1, 0), (0.8, 0.8), (128, 128), uids)
@@ -296,7 +298,7 @@ def test_reports_by_highdicom(tmp_path, name, boxes) -> None:
 @pytest.mark.data
 def test_a_report_by_dcmjs_which_ohif_writes_with(tmp_path) -> None:
     path = DATA / "dcmjs-org+dcmjs" / "examples" / "data" / "structured_report.dcm"
-    marked = [mark for mark in marks.read(path).marks if mark.tracking_identifier.endswith(("EllipticalRoi", "Bidirectional"))]
+    marked = [mark for mark in read_marks(path).marks if mark.tracking_identifier.endswith(("EllipticalRoi", "Bidirectional"))]
     images = sorted({d.sop_instance_uid for mark in marked for d in mark.drawings})
     positions = [(0.0, 0.0, float(2 * n)) for n in range(7)]
     uids = [images[n - 2] if 2 <= n < 2 + len(images) else f"2.25.4{n:03d}" for n in range(7)]

@@ -18,7 +18,7 @@ from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
-from alnnode.records.comparison import Earlier
+from alnnode.records.comparison import PriorLookup
 from alnnode.settings import Analysis, AuditFile, DestinationCStore, Internal, Node, Settings
 from alnnode.task_queue import ANALYSE_TASK
 from workers import analysing, delivering, tasks
@@ -124,7 +124,7 @@ def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_
     bench.analyst.arithmetic = "ink"
     ink = again()
     assert (ink.revision, ink.predecessor[1]) == (3, "2.25.1")
-    monkeypatch.setattr(analysing.lookup, "find", lambda *_: Earlier(trouble="archive vna could not be asked"))
+    monkeypatch.setattr(analysing.lookup, "find_prior", lambda *_: PriorLookup(trouble="archive vna could not be asked"))
     compared = again()
     assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
     assert len({one.input_digest for one in (first, ink, compared)}) == 3
