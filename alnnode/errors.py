@@ -1,40 +1,40 @@
 """The exceptions of alnnode, as a tree.
 
 * AlnnodeError
-  + SettingsError          the configuration cannot be used; names the key and the fix
-  + RejectedObject         an incoming object is refused; carries the DIMSE status it deserves
-  + NotAnalysable          a series cannot be analysed; the reason is written for a radiographer
+  + SettingsError          the settings cannot be used; the text names the key and the remedy
+  + RejectedObject         the node refuses an object; carries the DIMSE status
+  + NotAnalysable          a series cannot be analysed; the text gives the reason for a radiographer
   + BundleError            a model bundle is incomplete, altered or of another version
-  + ReportError            a result object could not be built
-  + DeliveryError          a destination did not take an object
-    x DestinationAway      it cannot be reached at all now: whatever else waits for it may wait too
-    x DeliveryRefused      it never will (wrong SOP class, refused association): retrying is useless until a person acts
-  + TlsRefused             a peer's TLS handshake failed, or its certificate names nobody who is let in
-  + JobNotFound            no job has that id
-  + JobConflict            a job is in no state to do what is asked
+  + ReportError            a result object cannot be built
+  + DeliveryError          a destination did not accept an object; a retry may succeed
+    x DestinationAway      the destination cannot be reached; its other deliveries wait too
+    x DeliveryRefused      the destination refuses for good (SOP class, association); no retry helps until a person acts
+  + TlsRefused             the TLS handshake of a peer failed, or its certificate has no name that may connect
+  + JobNotFound            no job has the id
+  + JobConflict            the state of a job does not allow the action
   + AdvisoryError          a file of advisories cannot be used
-  + WorkitemRefused        a request to the worklist cannot be granted; carries the status of PS3.4 Annex CC
-  + ServiceError           a part of the node (broker, database, worker) did not start or went away
-    x IncompleteSeries       of a series that an archive was asked for a part came, or may have
+  + WorkitemRefused        a request to the worklist is refused; carries the status of PS3.4 Annex CC
+  + ServiceError           a process of the node, the broker, the database or an archive does not start or answer
+    x IncompleteSeries     an archive sent only a part of a series, or an unknown part
 
-No message of any of these ever carries patient data: they end in logs and in the job list.
+The text of none of them has patient data: it ends in logs and in the job list.
 """
 
 
 class AlnnodeError(Exception):
-    """Base of everything that alnnode raises on purpose."""
+    """Base class of the exceptions that alnnode raises."""
 
 
 class SettingsError(AlnnodeError):
-    """The configuration cannot be used."""
+    """The settings cannot be used; the text names the key and the remedy."""
 
 
 class RejectedObject(AlnnodeError):
-    """An incoming object is refused (PS3.4 Annex B.2.3, status codes of the Storage Service Class).
+    """The node refuses an object (PS3.4 Annex B.2.3, status codes of the Storage Service Class).
 
     Attributes:
         status: DIMSE status, e.g. 0xA700 (out of resources), 0xA900 (does not match SOP class), 0xC000 (cannot understand).
-        comment: at most 64 characters (Error Comment is LO); free of patient data.
+        comment: at most 64 characters (Error Comment is LO), without patient data.
     """
 
     def __init__(self, status: int, comment: str) -> None:
@@ -44,43 +44,43 @@ class RejectedObject(AlnnodeError):
 
 
 class NotAnalysable(AlnnodeError):
-    """A series cannot be analysed; ``str(error)`` is the reason as a radiographer should read it."""
+    """A series cannot be analysed; ``str(error)`` gives the reason for a radiographer."""
 
 
 class BundleError(AlnnodeError):
-    """A model bundle is incomplete, altered or of an unknown version."""
+    """A model bundle is incomplete, altered or of another version."""
 
 
 class ReportError(AlnnodeError):
-    """A result object could not be built."""
+    """A result object cannot be built."""
 
 
 class DeliveryError(AlnnodeError):
-    """A destination did not take an object now; it is tried again later."""
+    """A destination did not accept an object; the node retries later."""
 
 
 class DestinationAway(DeliveryError):
-    """Nobody answers at a destination, or it takes no association now."""
+    """A destination does not answer, or accepts no association now."""
 
 
 class DeliveryRefused(DeliveryError):
-    """A destination refuses for a reason that waiting does not mend."""
+    """A destination refuses an object, and a retry does not help until a person acts."""
 
 
 class TlsRefused(AlnnodeError):
-    """A peer is not let in; the text names the reason and holds nothing that the peer sent."""
+    """A peer may not connect; the text gives the reason and quotes nothing that the peer sent."""
 
 
 class JobNotFound(AlnnodeError):
-    """No job has the given id."""
+    """No job has the id."""
 
 
 class JobConflict(AlnnodeError):
-    """A job is in no state to do what is asked; the message says what to do instead."""
+    """The state of a job does not allow the action; the text says what to do instead."""
 
 
 class AdvisoryError(AlnnodeError):
-    """A file of advisories is not there, or not in the OSV format."""
+    """A file of advisories does not exist, or is not in the OSV format."""
 
 
 class WorkitemRefused(AlnnodeError):
@@ -96,8 +96,8 @@ class WorkitemRefused(AlnnodeError):
 
 
 class ServiceError(AlnnodeError):
-    """A part of the node, or an archive that it asks, did not start or went away."""
+    """A process of the node, the broker, the database or an archive does not start or answer."""
 
 
 class IncompleteSeries(ServiceError):
-    """Of a series that an archive was asked for only a part came, or nobody knows how much."""
+    """An archive sent only a part of a series, or an unknown part."""

@@ -1,8 +1,7 @@
 """Structured logging to standard error: ids and digests, never patient data.
 
-The text of an exception or a warning of a library may quote a value of an object, and at their finer levels libraries write statements
-with parameters, headers of HTTP and data sets. So of what is not the node's own only warnings and errors are written, and of exceptions
-only what kind they are and where they came from.
+The text of a library's exception or warning may quote a value of an object, and at level info or debug libraries log SQL parameters, HTTP
+headers and data sets. Therefore libraries log warnings and errors only, and an exception is logged by its class and place, without its text.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
     from alnnode.settings import Logging
 
 OWN = ("alnnode", "workers")
-SILENT = ("pynetdicom", "pydicom", "highdicom")  # even their errors print values
-FRAMES = 6  # innermost ones that are written of an exception
+SILENT = ("pynetdicom", "pydicom", "highdicom")  # even their errors quote values
+FRAMES = 6  # innermost frames of an exception that are logged
 
 log = structlog.get_logger()
 
 
 def configure(settings: Logging) -> None:
-    """Send structlog, the standard library's loggers and what nobody caught to standard error in one format."""
+    """Log structlog events, the loggers of the standard library and uncaught exceptions to standard error, in one format."""
     level = getattr(logging, settings.level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -67,13 +66,13 @@ def configure(settings: Logging) -> None:
 
 
 def where(error: BaseException) -> list[str]:
-    """Return the innermost frames of an exception as file:line, without its text or any value."""
+    """Return the innermost frames of an exception as "file:line function", without its text or any value."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _exceptions(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Put kinds and places in the stead of a traceback; the node's own exceptions also have words free of patient data."""
+    """Replace a traceback by the classes and places of its exceptions. The text of the node's own exceptions has no patient data and stays."""
     info = event.pop("exc_info", None)
     event.pop("stack_info", None)
     error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
@@ -81,8 +80,8 @@ def _exceptions(_logger: Any, _method: str, event: structlog.typing.EventDict) -
         error = sys.exception()
     chain: list[dict[str, object]] = []
     while error is not None and len(chain) < FRAMES:
-        words = {"words": str(error)} if isinstance(error, AlnnodeError) else {}
-        chain.append({"error": type(error).__name__, **words, "where": where(error)})
+        text = {"words": str(error)} if isinstance(error, AlnnodeError) else {}
+        chain.append({"error": type(error).__name__, **text, "where": where(error)})
         group = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
         error = group or error.__cause__ or error.__context__
     return {**event, "exceptions": chain} if chain else event
@@ -98,11 +97,11 @@ def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _warning(
-    message: Warning | str,  # noqa: ARG001 - as below: the signature is that of warnings.showwarning
+    message: Warning | str,  # noqa: ARG001 - the name is that of warnings.showwarning; its text may quote a value
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    *_rest: Any,
+    **_named: Any,
 ) -> None:
     log.debug("warning", category=category.__name__, where=f"{filename.rsplit('/', 1)[-1]}:{lineno}")

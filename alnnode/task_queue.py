@@ -43,7 +43,7 @@ def celery_options(settings: Settings) -> dict[str, object]:
     message at a time, so that no job waits behind a long one. Messages are JSON only, so that whoever can write to the broker cannot run
     code.
     """
-    before, hard = settings.prior_seconds, settings.broker.time_limit  # the search for earlier reports has its own time limit
+    before, hard = settings.prior_seconds, settings.analysis.time_limit  # the search for earlier reports has its own time limit
     transport = _transport(settings)
     return {
         "broker_url": settings.broker_url,
@@ -83,7 +83,7 @@ def _queue(name: str) -> Queue:
 
 def _transport(settings: Settings) -> dict[str, object]:
     return {
-        "visibility_timeout": settings.prior_seconds + settings.broker.time_limit + VISIBILITY_MARGIN,
+        "visibility_timeout": settings.prior_seconds + settings.analysis.time_limit + VISIBILITY_MARGIN,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
     }

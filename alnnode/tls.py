@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from alnnode.settings import DestinationTls, ListenerTls
+    from alnnode.settings import ClientTls, ListenerTls
 
 SUITES = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -51,7 +51,7 @@ def server_context(settings: ListenerTls) -> ssl.SSLContext:
     return context
 
 
-def client_context(settings: DestinationTls) -> ssl.SSLContext:
+def client_context(settings: ClientTls) -> ssl.SSLContext:
     """Return the context for one server: its certificate and its name are always checked.
 
     Raises:

@@ -1,4 +1,4 @@
-"""An audit record repository of our own, and what a message must look like (PS3.15 section A.5)."""
+"""An audit record repository for tests, and the check of a message against the schema (PS3.15 section A.5)."""
 
 import re
 import ssl
@@ -18,7 +18,7 @@ SYSLOG = re.compile(
 
 
 class Read:
-    """A message that was received; everything in it as a test asks for it."""
+    """A received message, checked against the schema, with its values."""
 
     def __init__(self, xml: bytes) -> None:
         self.root = etree.fromstring(xml)
@@ -57,12 +57,12 @@ class Read:
 
 
 class Repository:
-    """Messages in the order in which they came."""
+    """The messages that it received, in their order."""
 
     def __init__(self) -> None:
         self.messages: list[Read] = []
 
-    def take(self, datagram: bytes) -> None:
+    def receive(self, datagram: bytes) -> None:
         self.messages.append(Read(SYSLOG.fullmatch(datagram)[2]))
 
     def of(self, event: str) -> list[Read]:
@@ -71,7 +71,7 @@ class Repository:
 
 @contextmanager
 def tls_repository(pair, authority, port=0):
-    """Syslog over TLS (RFC 5425) that asks for a certificate; yields the repository and its port."""
+    """Syslog over TLS (RFC 5425) that requires a client certificate; yields the repository and its port."""
     repository = Repository()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pair)
@@ -84,7 +84,7 @@ def tls_repository(pair, authority, port=0):
                 connections.append(peer)
                 stream = peer.makefile("rb")
                 while length := head(stream):
-                    repository.take(stream.read(length))
+                    repository.receive(stream.read(length))
 
     def head(stream) -> int:
         """Length of the next message: digits and a space."""
@@ -99,7 +99,7 @@ def tls_repository(pair, authority, port=0):
         allow_reuse_address = daemon_threads = True
 
         def handle_error(self, *_):
-            pass  # a peer that was not let in
+            pass  # a peer whose handshake failed
 
     server = Server(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -121,7 +121,7 @@ def udp_repository():
 
     class Handler(BaseRequestHandler):
         def handle(self):
-            repository.take(self.request[0])
+            repository.receive(self.request[0])
 
     server = UDPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,4 +1,4 @@
-"""A listener of our own for tests: real processes that share a port, a spool and a database."""
+"""A listener for tests: real processes that share a port, a spool and a database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).parent / "functional" / "listener.py"
 def wait_for(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.02)
     return found
 
@@ -38,12 +38,12 @@ def free_port() -> int:
 class Listener:
     """Listening processes that share a port, a spool and a database."""
 
-    def __init__(self, folder: Path, url: str, extra: str = "", retention: str = "min_free_mb = 0") -> None:
+    def __init__(self, folder: Path, url: str, extra: str = "", retention: str = "min_free_mb = 0", internal: str = "") -> None:
         self.port = free_port()
         self._config = folder / "config.toml"
         self._config.write_text(
             f'[node]\ndata_dir = "{folder}"\n[database]\nurl = "{url}"\n[logging]\nformat = "console"\nlevel = "info"\n'
-            f"[retention]\n{retention}\n[listener]\nport = {self.port}\n{extra}\n",
+            f"[retention]\n{retention}\n[internal]\n{internal}\n[listener]\nport = {self.port}\n{extra}\n",
             encoding="utf-8",
         )
         self.settings = load(self._config)

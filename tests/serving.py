@@ -1,4 +1,4 @@
-"""`alnnode serve` in processes of its own, as a site runs it, and what tests ask of it."""
+"""`alnnode serve` in its own processes, as a site runs it, with the questions that tests ask."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-QUICK = ("detector_threshold = 0.0", "max_nodes = 2")  # two nodes, whatever a network of random weights says of them
+QUICK = (
+    "detector_threshold = 0.0",
+    "max_nodes = 2",
+)  # networks of random weights give random scores: accept every candidate, and report two nodes
 
 
 def configure(
@@ -42,7 +45,8 @@ def configure(
         "[node]", f'data_dir = "{folder / "data"}"',
         "[listener]", f"port = {free_port()}", f"processes = {processes}",
         "[web]", f"port = {free_port()}",
-        "[completion]", "association_grace = 0.5", "quiet = 60", "sweep_interval = 0.2",
+        "[completion]", "association_grace = 0.5", "quiet = 60",
+        "[internal]", "sweep_interval = 0.2",
         "[analysis]", "threads = 1", f'bundle = "{bundle}"', *analysis,
         "[[routes]]", 'name = "all"', f'modalities = ["{modality}"]',
         "[logging]", 'format = "console"',
@@ -81,7 +85,7 @@ def serving(folder: Path, bundle: Path | str, **options):
 
 
 class Serving:
-    """A running node and what tests ask of it."""
+    """A running node, with the questions that tests ask."""
 
     def __init__(self, process: subprocess.Popen[bytes], config: Path, log: Path) -> None:
         self.process, self.log = process, log
@@ -110,7 +114,7 @@ class Serving:
         return status.get("Status") == 0x0000
 
     def send(self, files) -> list[Path]:
-        """C-STORE the files on one association; those that were answered with success, up to where it broke off."""
+        """Send the files by C-STORE on one association; return those with status success, until the association ends."""
         entity = AE("SENDER")
         entity.add_requested_context(CTImageStorage)
         entity.add_requested_context(marked.SR)
@@ -130,12 +134,12 @@ class Serving:
         return done
 
     def find(self, word: str) -> list[int]:
-        """Process ids below this node whose command line holds ``word``."""
+        """Return the ids of the node's processes whose command line contains ``word``."""
         return [pid for pid in descendants(self.process.pid) if word in command_line(pid)]
 
 
 def tracked(report: Dataset) -> dict[str, set[str]]:
-    """Tracking UIDs of a report, each with who located it."""
+    """Return the tracking UIDs of a report, each with the codes of who located the node."""
     found: dict[str, set[str]] = {}
 
     def walk(item, uid):

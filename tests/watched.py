@@ -1,4 +1,4 @@
-"""What a process and all its children connected to, noted by Python's audit events (`guard/sitecustomize.py`)."""
+"""The addresses that a process and its children connected to, recorded by Python's audit events (`guard/sitecustomize.py`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ GUARD = Path(__file__).parent / "guard"
 
 
 def environment(log: Path, *folders: Path) -> dict[str, str]:
-    """The environment that makes every Python below it write to ``log``; ``folders`` are for imports."""
+    """Return the environment in which every Python process records its connections in ``log``; ``folders`` are for imports."""
     return {"ALNNODE_TEST_CONNECTIONS": str(log), "PYTHONPATH": os.pathsep.join(map(str, (GUARD, *folders)))}
 
 
 def connections(log: Path) -> list[tuple[str, str]]:
-    """Event and address, in their order."""
+    """Return event and address of each connection, in their order."""
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def elsewhere(log: Path) -> list[tuple[str, str]]:
-    """Those that left this machine, or asked for the name of another."""
+    """Return the connections and DNS queries that left this machine."""
     return [(event, address) for event, address in connections(log) if not _here(address)]
 
 

@@ -92,7 +92,7 @@ def server(folder, *, web=None, **settings):
     thread.start()
     try:
         assert started.wait(30)
-        scheme = "https" if settings.web.certificate else "http"
+        scheme = "https" if settings.web.tls else "http"
         yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}", flat(opened)
     finally:
         running.should_exit = True

@@ -36,7 +36,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     settings = runtime.settings
     marked = settings.analysis.locate is not Locate.AUTO
     terms = ClaimTerms(
-        runtime.lease, settings.broker.max_attempts, runtime.analyst.digest, settings.result_digest, marked=marked
+        runtime.lease, settings.internal.analysis_attempts, runtime.analyst.digest, settings.result_digest, marked=marked
     )
     claim = runtime.tables.jobs.claim(job_id, terms)
     if claim is None:
@@ -60,7 +60,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     except Exception as error:  # noqa: BLE001 - every failed job needs a reason
         # The cause may be the series or this process: a library whose import a memory shortage interrupted never loads in this process.
         runtime.suspect = True
-        reason = _reason(error, settings.broker.time_limit)
+        reason = _reason(error, settings.analysis.time_limit)
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
         (_fail if isinstance(error, SoftTimeLimitExceeded) else _retry)(claim, runtime, error, reason)
 
@@ -120,7 +120,7 @@ def _context(claim: Claim, runtime: Runtime, earlier: Earlier | None) -> ReportC
         station=settings.node.ae_title,
         revision=claim.revision,
         predecessor=claim.predecessor,
-        window=(settings.analysis.window_center, settings.analysis.window_width),
+        window=settings.analysis.window,
         options=settings.report.options,
         earlier=earlier,
         superseded=claim.superseded,
@@ -144,7 +144,7 @@ def _put_result(runtime: Runtime, job_id: str, position: int, item: ResultObject
 
 def _retry(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     """Postpone a job that may succeed later; after the last attempt, fail it."""
-    if claim.attempt < runtime.settings.broker.max_attempts:
+    if claim.attempt < runtime.settings.internal.analysis_attempts:
         runtime.tables.jobs.postpone(claim, datetime.now(UTC) + POSTPONE)
     else:
         _fail(claim, runtime, error, reason)
@@ -158,7 +158,7 @@ def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None
 def _reason(error: Exception, time_limit: float) -> str:
     """Return the reason for the job list, without the text of the exception, which can hold patient data."""
     if isinstance(error, SoftTimeLimitExceeded):
-        return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [broker] time_limit or use a faster device"
+        return f"the analysis took longer than {SOFT_SHARE * time_limit:.0f} s and was stopped; raise [analysis] time_limit or use a faster device"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without importing torch
         return "not enough memory for this series; give the worker more memory, then `alnnode retry`"
     return f"internal error ({type(error).__name__}); the worker's log says where. Please report it"

@@ -14,7 +14,7 @@ from alnnode.db.schema import schema_state
 from alnnode.model import bundle
 from alnnode.process import heartbeat
 from alnnode.process.child import end_with_parent
-from alnnode.process.supervised import say_ready
+from alnnode.process.supervised import report_ready
 from alnnode.task_queue import ANALYSE, DELIVER, celery_options
 from workers import tasks
 
@@ -53,7 +53,7 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
     worker runs tasks in threads, because it waits for the network most of the time.
     """
     signals.setup_logging.connect(lambda **_: logs.configure(settings.logging), weak=False)
-    signals.worker_ready.connect(lambda **_: say_ready(), weak=False)
+    signals.worker_ready.connect(lambda **_: report_ready(), weak=False)
     signals.worker_ready.connect(lambda sender, **_: _beat(sender, settings, queue), weak=False)
     signals.worker_process_init.connect(_end_with_worker, weak=False)
     pool = ["--pool", "prefork", "--concurrency", "1"]

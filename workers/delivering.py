@@ -17,7 +17,7 @@ from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 
 if TYPE_CHECKING:
     from alnnode.db.rows import DeliveryClaim, ResultRow
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import Internal
     from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -79,10 +79,10 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
 
 def _away_until(name: str, runtime: Runtime) -> datetime | None:
     """Return the time of the next attempt at a destination that could not be reached; None when it could, or the clock was set back since."""
-    away, settings = runtime.away.get(name), runtime.destination_settings(name)
-    if away is None or settings is None:
+    away, longest = runtime.away.get(name), timedelta(seconds=runtime.settings.internal.retry_longest)
+    if away is None or runtime.destination_settings(name) is None:
         return away
-    return away if away <= datetime.now(UTC) + timedelta(seconds=settings.retry_ceiling) + MAX_SKEW else None
+    return away if away <= datetime.now(UTC) + longest + MAX_SKEW else None
 
 
 def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
@@ -101,17 +101,17 @@ def _request_commitment(claim: DeliveryClaim, runtime: Runtime) -> None:
     """Request storage commitment of the sent objects (PS3.4 Annex J). This worker or a listener receives the answer, whenever it comes."""
     from alnnode.deliver import commitment_answers  # noqa: PLC0415 - as in `Runtime.commitment_user`
 
-    user, settings = runtime.commitment_user(claim.destination), runtime.destination_settings(claim.destination)
-    if user is None or settings is None:  # the settings no longer want storage commitment
+    user, internal = runtime.commitment_user(claim.destination), runtime.settings.internal
+    if user is None:  # the settings no longer want storage commitment
         runtime.tables.deliveries.delivered(claim.delivery_id)
         return
-    if claim.unanswered >= settings.commitment_attempts:
+    if claim.unanswered >= internal.commitment_attempts:
         raise DeliveryRefused(f"it accepted {claim.unanswered} storage commitment requests and answered none")
     commitments, transaction_uid = runtime.tables.commitments, generate_uid(prefix=None)
     commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]
     user.ask(transaction_uid, references, lambda result: commitment_answers.record_answer(result, commitments))
-    until = datetime.now(UTC) + timedelta(seconds=settings.commitment_timeout)
+    until = datetime.now(UTC) + timedelta(seconds=internal.commitment_timeout)
     if commitments.asked(claim.delivery_id, until):
         log.info("commitment_asked", delivery=claim.delivery_id, destination=claim.destination, objects=len(references))
 
@@ -128,7 +128,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     """Record the time of the next attempt, or that there is none; return that time. An attempt before the ``planned`` one is not counted."""
     words = str(error) if isinstance(error, DeliveryError) else f"an outbox file cannot be read ({type(error).__name__})"
     settings = next(item for item in runtime.settings.destinations if item.name == claim.destination)
-    wait = backoff(settings, claim.attempt)
+    wait = backoff(runtime.settings.internal, claim.attempt)
     until = planned or datetime.now(UTC) + timedelta(seconds=wait)
     if planned is None and claim.attempt >= settings.retry_attempts:
         runtime.tables.deliveries.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
@@ -145,10 +145,10 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     return until
 
 
-def backoff(settings: DestinationSettings, attempt: int) -> float:
+def backoff(internal: Internal, attempt: int) -> float:
     """Return the seconds until the next attempt: doubled each time up to the ceiling; the second half is random.
 
     Without the random part, all deliveries that waited during one outage would reach the PACS at the same time.
     """
-    full = min(settings.retry_ceiling, settings.retry_first * 2.0 ** min(attempt - 1, 32))
+    full = min(internal.retry_longest, internal.retry_first * 2.0 ** min(attempt - 1, 32))
     return full * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

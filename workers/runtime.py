@@ -95,7 +95,7 @@ class Runtime:
         """The tables, on this process's own connections."""
         with self._lock:
             if self._tables is None:
-                database = engine.create(self.settings.database_url, self.settings.database.pool_size)
+                database = engine.create(self.settings.database_url)
                 self._tables = Tables.open(database)
             return self._tables
 
@@ -140,7 +140,7 @@ class Runtime:
         from alnnode.clients.commitment_scu import CommitmentUser  # noqa: PLC0415 - most nodes do not use it
 
         found = self.destination_settings(name)
-        if found is None or found.commitment == "off":
+        if found is None or found.kind == "stow" or found.commitment == "off":
             return None
         return CommitmentUser(peer_of(found), self.settings.node.ae_title)
 
@@ -151,4 +151,4 @@ class Runtime:
         probabilities = [finding.prediction.probability for finding in analysis.findings]
         self.tables.progress.count_probabilities(analysis.model.digest, probabilities)
         with suppress(OSError):  # a full disk does not end the analysis
-            heartbeat.note(self.settings.node.data_dir, ANALYSE, device_memory())
+            heartbeat.write_values(self.settings.node.data_dir, ANALYSE, device_memory())

@@ -26,12 +26,13 @@ class AuditSender:
     """Sends messages until it is closed; messages that it could not send wait for the next start."""
 
     def __init__(self, settings: Settings) -> None:
-        self._enabled = settings.audit.to != "off"
+        audit = settings.audit
+        self._enabled = audit.kind != "off"
         self._stop = threading.Event()
-        if not self._enabled:
+        if audit.kind == "off":
             return
-        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), settings.audit.max_waiting)
-        self._sink = open_sink(settings)
+        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), settings.internal.audit_messages)
+        self._sink = open_sink(audit, settings.node.ae_title)
         self._wait = 0.0
         self._thread = threading.Thread(target=self._run, name="audit-sender", daemon=True)
         self._thread.start()

@@ -15,7 +15,7 @@ from alnnode.tls import client_context
 if TYPE_CHECKING:
     import ssl
 
-    from alnnode.settings import Audit, Settings
+    from alnnode.settings import AuditFile, AuditTls, AuditUdp
 
 SECONDS = 10.0  # to connect, and again to hand each message to the network
 FACILITY = 10  # security and authorization
@@ -44,12 +44,11 @@ class Sink(Protocol):
         """Close connections and files."""
 
 
-def open_sink(settings: Settings) -> Sink:
-    """Return the sink that the settings choose; it does not connect yet."""
-    audit = settings.audit
-    if audit.to == "file":
+def open_sink(audit: AuditFile | AuditTls | AuditUdp, app_name: str) -> Sink:
+    """Return the sink that the settings choose; it does not connect yet. ``app_name`` is the APP-NAME of RFC 5424."""
+    if audit.kind == "file":
         return FileSink(audit)
-    return TlsSyslog(settings) if audit.to == "tls" else UdpSyslog(settings)
+    return TlsSyslog(audit, app_name) if audit.kind == "tls" else UdpSyslog(audit, app_name)
 
 
 def syslog(message: bytes, app_name: str) -> bytes:
@@ -65,8 +64,8 @@ def syslog(message: bytes, app_name: str) -> bytes:
 class TlsSyslog:
     """Syslog over one TLS connection that stays open; the length precedes each message (RFC 5425 section 4.3)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._audit, self._name = settings.audit, settings.node.ae_title
+    def __init__(self, audit: AuditTls, app_name: str) -> None:
+        self._audit, self._name = audit, app_name
         self._connection: ssl.SSLSocket | None = None
 
     def send(self, message: bytes) -> None:
@@ -127,8 +126,8 @@ def _was_closed(connection: ssl.SSLSocket) -> bool:
 class UdpSyslog:
     """Syslog with one datagram for each message; UDP does not report whether it arrives."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._audit, self._name = settings.audit, settings.node.ae_title
+    def __init__(self, audit: AuditUdp, app_name: str) -> None:
+        self._audit, self._name = audit, app_name
 
     def send(self, message: bytes) -> None:
         """See `Sink.send`."""
@@ -150,8 +149,7 @@ class UdpSyslog:
 class FileSink:
     """A file with one message on each line, which only its owner may read."""
 
-    def __init__(self, audit: Audit) -> None:
-        assert audit.file is not None  # the settings require it
+    def __init__(self, audit: AuditFile) -> None:
         self._path = audit.file
 
     def reach(self) -> str:

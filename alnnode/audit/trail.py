@@ -48,9 +48,9 @@ class Trail:
         self._logged_at, self._not_logged = float("-inf"), 0  # of lost messages
         self._queue: queue.Queue[tuple[Message, FindPatient | None] | None] = queue.Queue(AT_ONCE)
         self._outbox: AuditOutbox | None = None
-        if audit.to == "off":
+        if audit.kind == "off":
             return
-        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), audit.max_waiting)
+        self._outbox = AuditOutbox(settings.node.data_dir.resolve(), settings.internal.audit_messages)
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
         atexit.register(self.close)

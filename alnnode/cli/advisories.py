@@ -1,7 +1,10 @@
-"""``alnnode advisories``: what is installed, held against advisories that lie in files; needs no network.
+"""``alnnode advisories``: check the installed packages against local files of advisories, without a network.
 
-The files are in the OSV format (ossf.github.io/osv-schema): one advisory or a list as JSON, or the archive of all advisories of an ecosystem
-that osv.dev offers, as it was downloaded.
+The files are in the OSV format (ossf.github.io/osv-schema): JSON with one advisory or a list, or the archive of all advisories of an
+ecosystem, as osv.dev offers it.
+
+No package of PyPI does this without a network (looked at in November 2026): pip-audit asks PyPI or api.osv.dev, and safety needs a
+database of its own format. osv-scanner does it (``--offline``, with the same archive), but is a Go program that PyPI does not have.
 """
 
 from __future__ import annotations
@@ -27,25 +30,25 @@ _BEGINNING = Version("0")  # of every version, as the format says
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An installed package that an advisory is about."""
+    """An installed package that an advisory affects."""
 
     package: str
     version: str
     advisory: str
     summary: str
-    fixed: str  # first version without it; empty when none is named
+    fixed: str  # the lowest version that fixes it; empty when the advisory names none
 
 
 def installed() -> dict[str, str]:
-    """Return the version of every package of this environment, by its normalized name."""
+    """Return the version of every installed package, by its normalized name."""
     return {canonicalize_name(found.name): found.version for found in metadata.distributions() if found.name}
 
 
 def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the advisories of JSON files, of archives of such files, and of folders with them.
+    """Yield the advisories in JSON files, in archives of such files, and in folders of them.
 
     Raises:
-        AdvisoryError: a file cannot be read, or holds no advisories.
+        AdvisoryError: a file cannot be read, or is not in the OSV format.
     """
     for path in paths:
         try:
@@ -58,18 +61,20 @@ def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             else:
                 yield from _advisories(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, BadZipFile) as error:
-            raise AdvisoryError(f"{path}: cannot be read as OSV advisories ({type(error).__name__})") from error
+            raise AdvisoryError(
+                f"{path}: cannot be read as OSV advisories ({type(error).__name__}); give JSON files, folders of them, or all.zip of osv.dev"
+            ) from error
 
 
 def _advisories(content: Any) -> Iterator[dict[str, Any]]:
     for advisory in content if isinstance(content, list) else [content]:
         if not isinstance(advisory, dict) or not isinstance(advisory.get("id"), str):
-            raise ValueError("no OSV advisory")  # noqa: TRY004 - of the file, not of an argument
+            raise ValueError("not an OSV advisory")  # noqa: TRY004 - the content of a file, not an argument
         yield advisory
 
 
 def check(advisories: Iterable[Mapping[str, Any]], packages: Mapping[str, str]) -> tuple[int, list[Finding]]:
-    """Return how many advisories there were, and what of ``packages`` (version by normalized name) they affect.
+    """Return the number of advisories, and a finding for each of ``packages`` (version by normalized name) that one affects.
 
     Raises:
         AdvisoryError: an advisory on one of the packages does not follow the format.
@@ -82,7 +87,9 @@ def check(advisories: Iterable[Mapping[str, Any]], packages: Mapping[str, str]) 
         try:
             found.update(_affected(advisory, packages))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise AdvisoryError(f"{advisory['id']} does not follow the OSV format") from error
+            raise AdvisoryError(
+                f"advisory {advisory['id']} does not follow the OSV format; download the file once more"
+            ) from error
     return count, sorted(found, key=lambda one: (one.package, one.advisory))
 
 
@@ -101,10 +108,10 @@ def _affected(advisory: Mapping[str, Any], packages: Mapping[str, str]) -> Itera
 
 
 def _within(version: str, events: Iterable[Mapping[str, str]]) -> bool:
-    """Whether a version lies in a range: the events are applied in the order of their versions."""
-    steps = sorted(((_key(text), kind) for event in events for kind, text in event.items()), key=lambda step: step[0])
+    """Return whether a version is in a range. The events apply in the order of their versions."""
+    ordered = sorted(((_key(text), kind) for event in events for kind, text in event.items()), key=lambda event: event[0])
     inside, mine = False, _key(version)
-    for at, kind in steps:
+    for at, kind in ordered:
         if kind == "introduced" and (at <= mine or at == _BEGINNING):
             inside = True
         elif (kind == "fixed" and at <= mine) or (kind == "last_affected" and at < mine):
@@ -113,7 +120,7 @@ def _within(version: str, events: Iterable[Mapping[str, str]]) -> bool:
 
 
 def _key(text: str) -> Version:
-    """Return a version as it sorts; one that is none comes first, so that a range which begins with it is not overlooked."""
+    """Return the sort key of a version. A text that is no version sorts first, so that a range that begins with it is not missed."""
     try:
         return Version(text)
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""``alnnode check``: each thing a node needs, looked at now, with what to do where it is missing."""
+"""The checks of ``alnnode check``: each looks at one thing that the node needs, and says what to do when it is missing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from alnnode.settings import Archive, Settings
+    from alnnode.settings import ArchiveDicom, AuditFile, AuditTls, AuditUdp, Destination, Settings
 
 
-ADVICE = "check that it runs, that host/port/AE title are right and that it knows this node's AE title"
-CERTIFICATE_DAYS = 30  # a certificate that ends sooner is an alarm: renewing takes hospitals weeks
+ADVICE = "check that it runs, that host, port and AE title are right, and that it knows the AE title of this node"
+CERTIFICATE_DAYS = 30  # a certificate that expires sooner fails the check: renewing takes hospitals weeks
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the table."""
+    """The result of one check, a line of the table."""
 
     what: str
     passed: bool
@@ -32,30 +32,32 @@ class Result:
 
 
 def run(settings: Settings, config: Path | None) -> Iterator[Result]:
-    """Yield one result per check; a check never raises."""
+    """Yield the result of each check. What a check raises is its result."""
     yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
     yield _disk(settings)
     yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
-    yield _guarded("broker", lambda: _broker(settings), "start it, and check [broker] url")
-    yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle; export the bundle again")
+    yield _guarded("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
+    yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle, or export the bundle once more")
     yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
     for certificate, load in _certificates(settings):
         yield _guarded(
-            f"certificate {certificate.name}", partial(_certificate, certificate, load), "renew it; nothing has to be restarted"
+            f"certificate {certificate.name}",
+            partial(_certificate, certificate, load),
+            "renew the certificate; the node reads it without a restart",
         )
-    if settings.audit.to != "off":
-        yield _guarded("audit repository", lambda: _audit(settings), "check [audit]; until then the messages wait in data_dir")
-    if not settings.destinations:
-        yield Result("destinations", True, "none: results stay in the outbox", "add a [[destinations]] table to send them")
-    for destination in settings.destinations:
+    if settings.audit.kind != "off":
         yield _guarded(
-            f"destination {destination.name}",
-            partial(_echo, settings, destination.name),
-            ADVICE,
+            "audit repository",
+            partial(_audit, settings.audit, settings.node.ae_title),
+            "check [audit]; the messages wait in data_dir until then",
         )
+    if not settings.destinations:
+        yield Result("destinations", True, "none: results stay in data_dir", "add a [[destinations]] table to deliver them")
+    for destination in settings.destinations:
+        yield _guarded(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title), ADVICE)
     for archive in settings.archives:
         if archive.kind == "dicom":
-            yield _guarded(f"archive {archive.name}", partial(_echo_archive, settings, archive), ADVICE)
+            yield _guarded(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title), ADVICE)
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
@@ -70,7 +72,7 @@ def _disk(settings: Settings) -> Result:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free // 2**20
     if free < settings.retention.min_free_mb:
-        advice = f"free at least {settings.retention.min_free_mb} MB: below that every image is refused with 0xA700"
+        advice = f"free {settings.retention.min_free_mb} MB or more: the listener refuses every image (0xA700) below that"
         return Result("disk", False, f"{free} MB free at {existing}", advice)
     return Result("disk", True, f"{free} MB free at {existing}")
 
@@ -89,7 +91,7 @@ def _broker(settings: Settings) -> str:
 
     from alnnode.node import private_redis  # noqa: PLC0415
 
-    words = f"private {private_redis.server().words}"
+    words = f"private {private_redis.newest_program().description}"
     if not settings.redis_socket.exists():
         return f"{words}, started by `alnnode serve`"
     return f"{words}: {ping(settings.broker_url)}"
@@ -109,7 +111,7 @@ def _device(settings: Settings) -> str:
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield the node's own certificates, each with what loads it together with its key and authority."""
+    """Yield the certificates of the node, each with a function that loads it with its key and authority."""
     from alnnode import tls  # noqa: PLC0415
 
     if settings.listener.tls is not None:
@@ -126,26 +128,25 @@ def _certificate(certificate: Path, load: Callable[[], object]) -> str:
     ends = expiry(certificate)
     days = (ends - datetime.now(UTC)).days
     if days < CERTIFICATE_DAYS:
-        raise ServiceError(f"{'ended' if days < 0 else 'ends'} on {ends:%Y-%m-%d}")
+        raise ServiceError(f"{'expired' if days < 0 else 'expires'} on {ends:%Y-%m-%d}")
     return f"valid until {ends:%Y-%m-%d}"
 
 
-def _audit(settings: Settings) -> str:
+def _audit(audit: AuditFile | AuditTls | AuditUdp, app_name: str) -> str:
     from alnnode.audit.sinks import open_sink  # noqa: PLC0415
 
-    return open_sink(settings).reach()
+    return open_sink(audit, app_name).reach()
 
 
-def _echo(settings: Settings, name: str) -> str:
+def _echo(destination: Destination, ae_title: str) -> str:
     from alnnode.deliver.destination_choice import connect  # noqa: PLC0415
 
-    destination = next(d for d in settings.destinations if d.name == name)
-    connect(destination, settings.node.ae_title).echo()
+    connect(destination, ae_title).echo()
     return f"{destination.kind} answers"
 
 
-def _echo_archive(settings: Settings, archive: Archive) -> str:
+def _echo_archive(archive: ArchiveDicom, ae_title: str) -> str:
     from alnnode.clients.query_retrieve import Retriever  # noqa: PLC0415
 
-    Retriever(archive, settings.node.ae_title).echo()
+    Retriever(archive, ae_title).echo()
     return "dicom answers"

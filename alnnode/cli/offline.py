@@ -135,7 +135,7 @@ def offline_context(
         settings_digest=settings.result_digest,
         created=max((moment for moment in map(_moment, paths) if moment), default=DATELESS),
         station=settings.node.ae_title,
-        window=(settings.analysis.window_center, settings.analysis.window_width),
+        window=settings.analysis.window,
         options=settings.report.options,
         earlier=earlier,
         zone=settings.node.zone,

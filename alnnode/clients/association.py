@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
-    from alnnode.settings import Archive, Destination, DestinationTls
+    from alnnode.settings import ArchiveDicom, ClientTls, DestinationCStore
 
 # Reasons of an A-ASSOCIATE-RJ by the service user (PS3.8 table 9-21) that only a change of settings removes.
 REJECTIONS = {
@@ -51,12 +51,12 @@ class Peer(NamedTuple):
     host: str
     port: int
     timeout: float
-    tls: DestinationTls | None = None
+    tls: ClientTls | None = None
 
 
-def peer_of(settings: Destination | Archive) -> Peer:
+def peer_of(settings: DestinationCStore | ArchiveDicom) -> Peer:
     """Return the application entity of a destination of kind "cstore", or of an archive of kind "dicom"."""
-    return Peer(settings.name, settings.ae_title or "", settings.host or "", settings.port or 0, settings.timeout, settings.tls)
+    return Peer(settings.name, settings.ae_title, settings.host, settings.port, settings.timeout, settings.tls)
 
 
 class ServiceUser:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alnnode.multipart import BodyPart
-    from alnnode.settings import Archive, Destination
+    from alnnode.settings import ArchiveDicomweb, DestinationStow
 
 DICOM, DICOM_JSON = "application/dicom", "application/dicom+json"
 AS_STORED = (
@@ -58,12 +58,12 @@ class ResponseLimits:
 class DicomwebClient:
     """Sends requests to one origin server. Every error names the server, and never its URL, which can hold a password or patient data."""
 
-    def __init__(self, settings: Destination | Archive, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, settings: DestinationStow | ArchiveDicomweb, transport: httpx.BaseTransport | None = None) -> None:
         self.name = settings.name
-        self._url = (settings.url or "").rstrip("/")
+        self._url = settings.url.rstrip("/")
         self._timeout, self._tls, self._transport = settings.timeout, settings.tls, transport
         self._auth: httpx.Auth | None = None
-        oauth2 = getattr(settings, "oauth2", None)  # only a destination has it
+        oauth2 = settings.oauth2 if settings.kind == "stow" else None
         if settings.token_file is not None:
             self._auth = TokenFile(settings.name, settings.token_file)
         elif oauth2 is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
-    from alnnode.settings import Archive
+    from alnnode.settings import ArchiveDicom
 
 SUCCESS, COMPLETE_WITH_FAILURES = 0x0000, 0xB000
 PENDING = frozenset({0xFF00, 0xFF01})
@@ -46,7 +46,7 @@ FAILURES = {
 class Retriever(ServiceUser):
     """Searches one archive of kind "dicom", and has it send series to this node."""
 
-    def __init__(self, settings: Archive, ae_title: str) -> None:
+    def __init__(self, settings: ArchiveDicom, ae_title: str) -> None:
         super().__init__(peer_of(settings), ae_title)
         self._ae_title = ae_title
 

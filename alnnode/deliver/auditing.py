@@ -33,9 +33,11 @@ class DeliveryAuditor:
 
     def __init__(self, claim: DeliveryClaim, destination: Destination | None, trail: Trail, spool: Spool) -> None:
         self._claim, self._trail, self._spool = claim, trail, spool
-        url = urlsplit(destination.url or "") if destination is not None else None
-        self._address = (destination.host or (url.hostname if url else None) or "") if destination is not None else ""
-        self._receiver = (destination.ae_title if destination is not None else None) or claim.destination
+        self._address, self._receiver = "", claim.destination
+        if destination is not None and destination.kind == "cstore":
+            self._address, self._receiver = destination.host, destination.ae_title
+        elif destination is not None:
+            self._address = urlsplit(destination.url).hostname or ""
         self._attempts = destination.retry_attempts if destination is not None else 1
         classes = Counter(row.sop_class_uid for row in claim.files)
         uids = sorted({row.study_instance_uid for row in claim.files})

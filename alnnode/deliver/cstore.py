@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from alnnode.deliver.destination import StoredObject
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import DestinationCStore
 
 # pynetdicom then sends the data set of a file as it is on the disk; otherwise it decodes and encodes it.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -51,7 +51,7 @@ def _uncompressed(item: StoredObject) -> Dataset:
 class CStoreDestination:
     """A Storage SCP."""
 
-    def __init__(self, settings: DestinationSettings, calling_ae_title: str) -> None:
+    def __init__(self, settings: DestinationCStore, calling_ae_title: str) -> None:
         self.name = settings.name
         self._user = ServiceUser(peer_of(settings), calling_ae_title)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from alnnode.deliver.destination import StoredObject
-    from alnnode.settings import Destination as DestinationSettings
+    from alnnode.settings import DestinationStow
 
 FAILED_SOP_SEQUENCE, FAILURE_REASON, REFERENCED_SOP_SEQUENCE = "00081198", "00081197", "00081199"
 PROCESSING_FAILURE = 0x0110
@@ -35,7 +35,7 @@ RETRIED_STATUSES = {
 class StowDestination:
     """A DICOMweb origin server."""
 
-    def __init__(self, settings: DestinationSettings, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, settings: DestinationStow, transport: httpx.BaseTransport | None = None) -> None:
         self.name = settings.name
         self._client = DicomwebClient(settings, transport)
 

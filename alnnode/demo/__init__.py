@@ -1,1 +1,1 @@
-"""``alnnode demo``: the whole way of a study on one machine, with a stand-in PACS."""
+"""The demonstration of ``alnnode demo``: a phantom study goes to a node, and report and heatmaps come back to a stand-in PACS."""

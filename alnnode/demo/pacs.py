@@ -1,7 +1,6 @@
-"""A small stand-in PACS in a process of its own: keeps what it receives, one file per object.
+"""A small stand-in PACS in a process of its own. It stores each object that it receives in a file.
 
-Run as ``python -m alnnode.demo.pacs FOLDER``; the first line on standard output is the port. It is for the demonstration and
-the tests, and listens on loopback only.
+Run it as ``python -m alnnode.demo.pacs FOLDER``; the first line on standard output is its port. It listens on loopback only.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 
 
 def _store(event: Event, folder: Path) -> int:
-    """Keep the object; one that comes twice is kept twice, so that a doubled result shows."""
+    """Store the object. A duplicate is stored as a further file, so that the demonstration finds duplicate results."""
     data = event.encoded_dataset()
     name = hashlib.sha256(str(event.file_meta.MediaStorageSOPInstanceUID).encode()).hexdigest()[:24]
     copies = len(list(folder.glob(f"{name}*.dcm")))
@@ -36,7 +35,7 @@ def _store(event: Event, folder: Path) -> int:
 
 
 def main() -> None:
-    """Serve until terminated."""
+    """Run until SIGTERM or SIGINT."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     entity = AE(ae_title=AE_TITLE)
@@ -45,7 +44,7 @@ def main() -> None:
         entity.add_supported_context(context.abstract_syntax or "", ALL_TRANSFER_SYNTAXES)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, _store, [folder])])
     if server is None:
-        raise SystemExit("the stand-in PACS could not listen on loopback")
+        raise SystemExit("the stand-in PACS cannot listen on loopback")
     sys.stdout.write(f"{server.server_address[1]}\n")
     sys.stdout.flush()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

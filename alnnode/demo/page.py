@@ -1,4 +1,4 @@
-"""``report.html``: the report as a table, the captures as pictures, the timings. One file, no scripts, no network."""
+"""Write ``report.html``: the report as a table, the captures as pictures, the durations. One file, without scripts and network."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ td.name{white-space:nowrap}figure{margin:1.5rem 0}img{max-width:100%;height:auto
 def render(
     banner: str, report: Dataset, captures: Sequence[Dataset], timings: Sequence[tuple[str, str]], checks: Sequence[str]
 ) -> str:
-    """Return the page.
+    """Return the HTML page.
 
     Args:
-        banner: the model's notice.
+        banner: the notice of the model.
         report: the structured report that came back.
         captures: the secondary captures that came back, in order.
-        timings: (what, how long) rows.
+        timings: the steps with their durations.
         checks: what was verified, one sentence each.
     """
     rows = "".join(_rows(report))
@@ -44,7 +44,7 @@ def render(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>alnnode demonstration</title><style>{STYLE}</style></head><body><p class=notice>{html.escape(banner)}</p>"
         "<h1>What came back to the PACS</h1><p>A synthetic phantom was sent to the node by C-STORE; these objects came back the same way. "
-        "The figures describe a drawing, not a patient.</p>"
+        "The measurements describe a synthetic phantom, not a patient.</p>"
         f"<h2>Verified</h2><ul>{verified}</ul><h2>Captures</h2>{figures}"
         f"<h2>Structured report</h2><table>{rows}</table><h2>Timings</h2><table>{times}</table></body></html>\n"
     )
@@ -59,7 +59,7 @@ def _figure(capture: Dataset) -> str:
 
 
 def _rows(item: Dataset, depth: int = 0) -> Iterator[str]:
-    """Walk the content tree (PS3.3 C.17.3) in order, one row an item."""
+    """Yield a table row for each item of the content tree (PS3.3 C.17.3), in order."""
     name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else str(item.get("ValueType", ""))
     container = item.get("ValueType") == "CONTAINER"
     style = " class=group" if container else ""

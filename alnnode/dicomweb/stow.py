@@ -44,7 +44,7 @@ async def store(request: Request) -> Response:
     _, parameters = multipart.media_type(request.headers["content-type"])
     stow_request = StowRequest(services.acceptor, principal(request).name, study)
     folder = services.spool.root / "incoming"
-    body = _limited(request.stream(), services.settings.web.max_request_mb << 20)
+    body = _limited(request.stream(), services.settings.internal.web_request_mb << 20)
     parts = multipart.read_parts(body, parameters["boundary"], folder, services.settings.listener.max_object_mb << 20)
     outcome = stow_request.outcome
     try:
@@ -73,7 +73,7 @@ def _refuse_head(request: Request, study: str | None) -> Response | None:
     if not parameters.get("boundary"):
         return PlainTextResponse("the Content-Type has no boundary", 400)
     length = request.headers.get("content-length", "0")
-    if int(length) > dicomweb_services(request).settings.web.max_request_mb << 20:
+    if int(length) > dicomweb_services(request).settings.internal.web_request_mb << 20:
         return PlainTextResponse("the request is too large for this node", 413, {"Connection": "close"})
     return None
 

@@ -51,7 +51,7 @@ class Principal:
 class AccessControl:
     """The tokens of the settings, the browser sessions, and the limits by client."""
 
-    def __init__(self, settings: Web) -> None:
+    def __init__(self, settings: Web, request_rate: float) -> None:
         self._tokens = {_digest(token): token for token in settings.tokens}
         self._reserved = {token.name.casefold() for token in settings.tokens} | {"stow", UNKNOWN_USER}
         self._session_seconds = settings.session_hours * 3600
@@ -60,8 +60,8 @@ class AccessControl:
         self.wrong_tokens = WrongTokenLimit()
         self.open = not settings.tokens and settings.oidc is None
         self.oidc = None if settings.oidc is None else OidcVerifier(settings.oidc)
-        self.request_rate = RequestRateLimit(settings.max_rate)
-        self.secure = settings.certificate is not None or settings.public_url.startswith("https:")
+        self.request_rate = RequestRateLimit(request_rate)
+        self.secure = settings.tls is not None or settings.public_url.startswith("https:")
 
     def by_secret(self, secret: str) -> Principal | None:
         """Return the owner of a token of the settings; None if no token has this secret."""

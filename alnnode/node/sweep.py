@@ -75,10 +75,8 @@ class Sweep:
         self._received, self._jobs, self._deliveries = ReceivedSeries(engine), Jobs(engine), Deliveries(engine)
         self._files, self._rows = FileRetention(engine, spool, trail), RowRetention(engine)
         self._requests, self._priors = CommitmentRequests(engine), PriorStore(spool.root)
-        self._longest_waits = {
-            one.name: timedelta(seconds=max(one.retry_ceiling, one.commitment_timeout, RESEND.total_seconds()))
-            for one in settings.destinations
-        }
+        longest = max(settings.internal.retry_longest, settings.internal.commitment_timeout, RESEND.total_seconds())
+        self._longest_waits = {one.name: timedelta(seconds=longest) for one in settings.destinations}
         self._next_cleaning = self._next_free_space = self._next_clock = 0.0
 
     def once(self) -> None:

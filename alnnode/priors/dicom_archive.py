@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from alnnode.settings import Archive
+    from alnnode.settings import ArchiveDicom
 
 POLL = 0.1  # seconds between two checks whether the listener received the reports
 WILDCARDS = re.compile(r"[*?\\]")  # PS3.4 C.2.2.2.4
@@ -41,7 +41,7 @@ class DicomArchive:
 
     def __init__(
         self,
-        settings: Archive,
+        settings: ArchiveDicom,
         ae_title: str,
         held: Callable[[str], dict[str, Path]],
         known: Collection[str] = (),

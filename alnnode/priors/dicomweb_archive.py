@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from alnnode.clients.dicomweb import DicomwebConnection
-    from alnnode.settings import Archive
+    from alnnode.settings import ArchiveDicomweb
 
 STUDY, SERIES, MODALITY, DATE, DESCRIPTION = "0020000D", "0020000E", "00080060", "00080020", "0008103E"
 
@@ -34,7 +34,9 @@ class DicomwebArchive:
         until: monotonic time in seconds at which all requests together must be complete.
     """
 
-    def __init__(self, settings: Archive, transport: httpx.BaseTransport | None = None, until: float = math.inf) -> None:
+    def __init__(
+        self, settings: ArchiveDicomweb, transport: httpx.BaseTransport | None = None, until: float = math.inf
+    ) -> None:
         self.name = settings.name
         self._client = DicomwebClient(settings, transport)
         self._limits = ResponseLimits(MAX_RESPONSE_BYTES, until)

@@ -1,1 +1,1 @@
-"""Processes of the operating system: children that end with their parent, supervision, heartbeat files."""
+"""Operating system processes: children that end with their parent, supervision, heartbeat files."""

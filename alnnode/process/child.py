@@ -1,7 +1,7 @@
 """Start a program that ends with its parent: ``python -m alnnode.process.child SIGNAL PROGRAM ARGUMENT…``.
 
-A supervisor that is killed cannot stop its children; the kernel can (Linux, ``PR_SET_PDEATHSIG``). The setting survives
-``execv``, so this small process becomes the program itself. Elsewhere the program is started without it.
+A supervisor that is killed cannot stop its children, but the kernel can (Linux, ``PR_SET_PDEATHSIG``). The setting survives ``execv``, so
+this small process sets it and then becomes the program. On other systems the program starts without it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_parent(signum: signal.Signals, parent: int) -> None:
-    """Let the kernel send ``signum`` to this process when the thread that started it ends.
+    """Have the kernel send ``signum`` to this process when the thread that started it ends.
 
     Args:
         signum: the signal.
@@ -25,14 +25,14 @@ def end_with_parent(signum: signal.Signals, parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the call
+    if os.getppid() != parent:  # the parent ended before the call
         os.kill(os.getpid(), signum)
 
 
-def keep_private() -> None:
-    """Let this process and those it starts leave no image of their memory behind, and no file that others may read.
+def protect_memory_and_files() -> None:
+    """Keep this process and its children from writing core dumps, and files that other users may read: both hold patient data.
 
-    A limit of one byte: zero would not bind a core_pattern that is a pipe, while one byte ends every dump (fs/coredump.c).
+    The limit is one byte. A limit of zero does not apply to a core_pattern that is a pipe; one byte ends every dump (fs/coredump.c).
     """
     os.umask(0o077)
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
@@ -41,15 +41,15 @@ def keep_private() -> None:
 
 
 def command(signum: signal.Signals, *arguments: str) -> list[str]:
-    """Return the command line that starts ``arguments`` as a child of this process and ends with it."""
+    """Return the command line that runs ``arguments`` as a child of this process, which gets ``signum`` when this process ends."""
     return [sys.executable, "-m", "alnnode.process.child", signum.name, str(os.getpid()), *arguments]
 
 
 def main() -> None:
-    """Become the program."""
+    """Bind this process to its parent, and become the program."""
     name, parent, *arguments = sys.argv[1:]
     end_with_parent(signal.Signals[name], int(parent))
-    os.execvp(arguments[0], arguments)  # noqa: S606 - no shell is wanted
+    os.execvp(arguments[0], arguments)  # noqa: S606 - a program is run, not a shell
 
 
 if __name__ == "__main__":

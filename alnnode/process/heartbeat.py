@@ -1,6 +1,6 @@
-"""Signs of life: every worker touches a file of its own below the data directory, which all hosts of a node share.
+"""Heartbeats: each worker touches a file of its own in the data directory, which all hosts of a node share.
 
-A file rather than a message: it is there when the broker is away, which is when somebody asks.
+Files, not messages of the broker: an administrator looks at heartbeats when the broker does not answer.
 """
 
 from __future__ import annotations
@@ -14,55 +14,55 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERVAL = 5.0  # seconds between two beats
-LATE = 30.0  # seconds after which a worker counts as gone
-FORGOTTEN = 86400.0
+INTERVAL = 5.0  # seconds between two heartbeats
+LATE = 30.0  # seconds after which a worker counts as stopped
+FORGOTTEN = 86400.0  # seconds after which a worker is no longer listed
 
 
-def beat(data_dir: Path, part: str) -> None:
-    """Say that this part of the node on this host works.
+def beat(data_dir: Path, worker: str) -> None:
+    """Write the heartbeat of a worker on this host.
 
     Raises:
         OSError: the data directory cannot be written.
     """
     folder = data_dir / "heartbeats"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / f"{part}@{socket.gethostname()}").touch()
+    (folder / f"{worker}@{socket.gethostname()}").touch()
 
 
 def ages(data_dir: Path) -> dict[str, float]:
-    """Seconds since the last beat, by ``part@host``; what has been silent for a day is forgotten."""
+    """Return the seconds since the last heartbeat by ``worker@host``; workers without one for a day are left out."""
     found = {}
     with suppress(FileNotFoundError):
         for path in sorted((data_dir / "heartbeats").iterdir()):
             with suppress(FileNotFoundError):
-                # A beat from later than now was given before the clock was set back: who lives gives another within seconds.
+                # A heartbeat in the future was written before the clock was set back. A running worker writes the next within seconds.
                 age = abs(time.time() - path.stat().st_mtime)
                 if age < FORGOTTEN:
                     found[path.name] = age
     return found
 
 
-def note(data_dir: Path, part: str, figures: dict[str, float]) -> None:
-    """Leave figures of this part on this host for `noted`; nothing when there are none.
+def write_values(data_dir: Path, worker: str, values: dict[str, float]) -> None:
+    """Write the latest values of a worker on this host, for `read_values`. Nothing is written when there are none.
 
     Raises:
         OSError: the data directory cannot be written.
     """
-    if not figures:
+    if not values:
         return
     folder = data_dir / "figures"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{part}@{socket.gethostname()}"
-    path.with_suffix(".tmp").write_text(json.dumps(figures), encoding="ascii")
+    path = folder / f"{worker}@{socket.gethostname()}"
+    path.with_suffix(".tmp").write_text(json.dumps(values), encoding="ascii")
     path.with_suffix(".tmp").replace(path)
 
 
-def noted(data_dir: Path) -> dict[str, dict[str, float]]:
-    """Return the figures by ``part@host``."""
+def read_values(data_dir: Path) -> dict[str, dict[str, float]]:
+    """Return the latest values by ``worker@host``."""
     found = {}
     for path in sorted((data_dir / "figures").glob("*@*")):
-        with suppress(FileNotFoundError, ValueError):  # being replaced
+        with suppress(FileNotFoundError, ValueError):  # another worker replaces the file at this moment
             if path.suffix != ".tmp":
                 found[path.name] = {
                     str(name): float(value) for name, value in json.loads(path.read_text(encoding="ascii")).items()

@@ -1,4 +1,4 @@
-"""One supervised process: started, found ready, restarted with a growing delay when it dies, stopped with all it started."""
+"""A supervised process: it is started, becomes ready, is restarted with a growing delay when it dies, and is stopped with its children."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a restart
-HEALTHY = 30.0  # seconds after which an earlier death is forgotten
-READY_FD = "ALNNODE_READY_FD"
+HEALTHY = 30.0  # seconds of running after which earlier deaths no longer lengthen the delay
+READY_FD = "ALNNODE_READY_FD"  # environment variable with the descriptor on which a process reports that it is ready
 
 log = structlog.get_logger()
 
 
-class Part:
+class SupervisedProcess:
     """A child process with a name.
 
     Args:
-        name: for the log.
-        command: the command line; or what returns it anew for every start, already bound to this process by `alnnode.process.child`.
-        environment: of the child.
-        ready: asks whether the part serves; None: the part says so itself with `say_ready`.
-        needed: whether the node must not start without it. One that is not is tried again, as when it dies later.
+        name: appears in the log.
+        command: the command line; or a function that returns it for each start, already bound to this process by `alnnode.process.child`.
+        environment: environment of the child.
+        ready: returns whether the process serves; None: the process reports it itself with `report_ready`.
+        needed: whether the node must not start without it. A process that is not needed is restarted as if it had died later.
     """
 
     def __init__(
@@ -46,67 +46,71 @@ class Part:
     ) -> None:
         self.name, self.needed = name, needed
         self._command, self._environment = command, dict(environment)
-        self._ready_asked = ready
+        self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
-        self._told_ready = False
+        self._is_ready = False
         self._deaths = 0
         self._started_at = 0.0
         self._restart_at: float | None = None
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Return the process id while the process runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the process."""
+        """Start the process.
+
+        Raises:
+            ServiceError: the program cannot be started.
+        """
         command = self._command() if callable(self._command) else child.command(signal.SIGKILL, *self._command)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self._close_pipe()
-        self._pipe, self._told_ready, self._restart_at, self._started_at = reading, False, None, time.monotonic()
+        self._pipe, self._is_ready, self._restart_at, self._started_at = reading, False, None, time.monotonic()
         try:
-            # A session of its own: Ctrl-C in a terminal reaches the supervisor only, which then stops its parts in order.
+            # A session of its own: Ctrl-C in a terminal reaches only the supervisor, which then stops its processes in order.
             self._process = subprocess.Popen(
                 command, env={**self._environment, READY_FD: str(writing)}, pass_fds=[writing], start_new_session=True
             )
         except OSError as error:
-            raise ServiceError(f"{self.name} cannot be started: {error.strerror}") from error
+            raise ServiceError(f"cannot start the process {self.name}: {error.strerror}; check the installation") from error
         finally:
             os.close(writing)
 
     def is_ready(self) -> bool:
-        """Whether the running process serves."""
+        """Return whether the running process serves."""
         if self.pid is None:
             return False
-        if not self._told_ready:
-            self._told_ready = self._ready_asked() if self._ready_asked is not None else self._was_told()
-        return self._told_ready
+        if not self._is_ready:
+            self._is_ready = self._ready() if self._ready is not None else self._has_reported()
+        return self._is_ready
 
-    def look_after(self) -> None:
-        """Restart the process when it has died, later each time that it dies again soon."""
+    def restart_if_died(self) -> None:
+        """Restart the process if it has died; after a longer delay each time that it dies soon after a start."""
         if self._process is None or self.pid is not None:
             return
         if self._restart_at is None:
             if time.monotonic() - self._started_at > HEALTHY:
                 self._deaths = 0
-            delay = self._wait_longer()
+            delay = self._schedule_restart()
             log.warning("part_died", part=self.name, code=self._process.returncode, restart_in=delay)
         elif time.monotonic() >= self._restart_at:
             try:
                 self.start()
             except ServiceError as error:
-                log.warning("part_not_restarted", part=self.name, error=str(error), restart_in=self._wait_longer())
+                log.warning("part_not_restarted", part=self.name, error=str(error), restart_in=self._schedule_restart())
 
-    def _wait_longer(self) -> float:
+    def _schedule_restart(self) -> float:
         delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(self._deaths, 10))
         self._deaths += 1
         self._restart_at = time.monotonic() + delay
         return delay
 
-    def ended_with(self) -> int | None:
-        """Exit code of the process, None while it runs."""
+    def exit_code(self) -> int | None:
+        """Return the exit code of the process; None while it runs, and before it is started."""
         return None if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
@@ -114,8 +118,8 @@ class Part:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the end; after ``seconds`` kill the process with all that it started."""
+    def wait_or_kill(self, seconds: float) -> None:
+        """Wait ``seconds`` for the process to end; then kill it with its children."""
         self._close_pipe()
         if self._process is None:
             return
@@ -127,7 +131,7 @@ class Part:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def _was_told(self) -> bool:
+    def _has_reported(self) -> bool:
         if self._pipe is None:
             return False
         try:
@@ -141,8 +145,8 @@ class Part:
             self._pipe = None
 
 
-def say_ready() -> None:
-    """Tell the supervisor, when there is one, that this process serves now."""
+def report_ready() -> None:
+    """Report to the supervisor, if there is one, that this process serves now."""
     descriptor = os.environ.pop(READY_FD, None)
     if descriptor is not None:
         with os.fdopen(int(descriptor), "wb") as pipe:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
-from alnnode.process.supervised import say_ready
+from alnnode.process.supervised import report_ready
 from alnnode.receive.scp import run_listener
 from alnnode.settings import load
 
@@ -19,7 +19,7 @@ def main() -> int:
     try:
         settings = load(Path(config) if config else None)
         logs.configure(settings.logging)
-        run_listener(settings, ready=lambda _: say_ready())
+        run_listener(settings, ready=lambda _: report_ready())
     except AlnnodeError as error:
         sys.stderr.write(f"the listener cannot start: {error}\n")
         return 1

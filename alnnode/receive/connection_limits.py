@@ -116,8 +116,8 @@ class ConnectionLimiter:
         if self._connections >= self._limits.connections:
             return "too many connections"
         if peer.connections >= self._limits.peer_connections:
-            return "more connections than [listener] max_peer_connections"
+            return "more connections than half of [listener] max_associations"
         if peer.tokens < 1:
-            return "more connections in a second than [listener] max_peer_rate"
+            return "more connections in a second than one address may open"
         peer.tokens -= 1
         return None

@@ -41,7 +41,7 @@ def _mismatch(route: Route, facts: SeriesFacts) -> str | None:
         (not route.exclude_description or not _found(route.exclude_description, descriptions), "the description is excluded"),
         (not route.kernel or _found(route.kernel, (facts.kernel,)), "the convolution kernel does not match"),
         (
-            thickness is None or route.min_slice_thickness <= thickness <= route.max_slice_thickness,
+            thickness is None or route.slice_thickness[0] <= thickness <= route.slice_thickness[1],
             f"slices are {thickness} mm thick",
         ),
     )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GRACE = 3.0  # seconds that associations have to end when the listener stops
+MAX_PDU = 131072  # bytes, received; larger PDUs save nothing and occupy more memory
 ABORT_GRACE = 1.0  # seconds that peers then have to close their connections
 
 
@@ -55,7 +56,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         ServiceError: the address cannot be used.
     """
     wait = _wait_for_signals() if stop is None else stop.wait
-    engine = engines.create(settings.database_url, settings.database.pool_size)
+    engine = engines.create(settings.database_url)
     received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
     replayed = recorder.replay(received, spool)
     if replayed:
@@ -85,7 +86,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
 def _listen(settings: Settings, services: Services, spool: Spool) -> AssociationServer:
     listener, refused = settings.listener, services.auditor.refused_peer
     limits = ConnectionLimits(
-        listener.max_associations + WITHOUT_ASSOCIATION, listener.max_peer_connections, listener.max_peer_rate
+        listener.max_associations + WITHOUT_ASSOCIATION, listener.max_peer_connections, settings.internal.connection_rate
     )
     try:
         options = ServerOptions(
@@ -107,12 +108,12 @@ def _entity(settings: Settings) -> ListenerEntity:
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_associations = listener.max_associations
-    entity.maximum_pdu_size = listener.max_pdu
+    entity.maximum_pdu_size = MAX_PDU
     entity.require_called_aet = bool(settings.called_ae_titles)
     entity.require_calling_aet = list(settings.calling_ae_titles)
-    entity.acse_timeout = listener.acse_timeout
-    entity.dimse_timeout = listener.dimse_timeout
-    entity.network_timeout = listener.network_timeout
+    entity.acse_timeout = min(settings.internal.association_timeout, listener.timeout)
+    entity.dimse_timeout = listener.timeout
+    entity.network_timeout = listener.timeout
     return entity
 
 

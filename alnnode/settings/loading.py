@@ -1,54 +1,33 @@
-"""From a file and the environment to settings, or to an error that says what to do."""
+"""Load the settings from a file and the environment, or explain what is wrong in them."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError as SourceError
 
 from alnnode.errors import SettingsError
-from alnnode.settings.analysis import Route
-from alnnode.settings.peers import Archive, Destination
+from alnnode.settings.archives import ARCHIVES
+from alnnode.settings.audit import AUDITS
+from alnnode.settings.deliver import DESTINATIONS
+from alnnode.settings.kinds import UNKNOWN_KIND
+from alnnode.settings.renamed import RENAMED
 from alnnode.settings.root import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
 
-def _explain(error: ErrorDetails) -> str:
-    key = _key(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{key}: no such key; {_remedy(error['loc'])} (config.example.toml lists every key)"
-    if error["type"] == "missing":
-        return f"{key}: must be given; add it (config.example.toml shows how)"
-    message = error["msg"].removeprefix("Value error, ")
-    # A URL may hold a password, and these messages end in logs.
-    secret = error["type"] == "value_error" or error["loc"][-1:] == ("url",)
-    return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {error['input']!r}"
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """Spell a place in the file: ``destinations[1].port`` is the port of the first [[destinations]]."""
-    parts = [f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location]
-    return "".join(parts).removeprefix(".") or "file"
-
-
-def _remedy(location: tuple[int | str, ...]) -> str:
-    """Name the key that was probably meant."""
-    fields = Settings.model_fields
-    if len(location) > 1:
-        kind = {"destinations": Destination, "routes": Route, "archives": Archive}.get(str(location[0])) or fields[
-            str(location[0])
-        ].annotation
-        fields = getattr(kind, "model_fields", {})
-    close = difflib.get_close_matches(str(location[-1]), fields, n=1)
-    return f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"
+Location = tuple[int | str, ...]
+INTERNAL = "internal"  # the section that is not for administrators
+KINDS: Mapping[str, Mapping[str, type[BaseModel]]] = {"destinations": DESTINATIONS, "archives": ARCHIVES, "audit": AUDITS}
 
 
 def load(path: Path | None = None) -> Settings:
@@ -60,31 +39,104 @@ def load(path: Path | None = None) -> Settings:
     Raises:
         SettingsError: the file is missing or not TOML, a key is unknown, or a value is impossible.
     """
-    content: dict[str, object] = {}
-    where = "the environment"
-    if path is not None:
-        where = str(path)
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise SettingsError(f"{path}: no such file; copy config.example.toml there and edit it") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: cannot be read ({error}); check its permissions and that it is UTF-8 text") from error
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    content = {} if path is None else _read(path)
     unknown = [
         name
         for name in os.environ
         if name.startswith(ENV_PREFIX) and name[len(ENV_PREFIX) :].split("__")[0].lower() not in Settings.model_fields
     ]
     if unknown:
-        raise SettingsError(f"{min(unknown)}: no such section; sections are {', '.join(Settings.model_fields)}")
+        sections = ", ".join(name for name in Settings.model_fields if name != INTERNAL)
+        raise SettingsError(f"{min(unknown)}: no such section; sections are {sections}")
     try:
-        return Settings(**content)  # type: ignore[arg-type]  # validated by pydantic
+        return Settings(**content)
     except ValidationError as error:
-        lines = [f"  {_explain(detail)}" for detail in error.errors(include_url=False)]
+        where = "the environment" if path is None else str(path)
+        lines = dict.fromkeys(f"  {_explain(detail)}" for detail in error.errors(include_url=False))
         raise SettingsError("\n".join([f"{where} cannot be used:", *lines])) from error
     except SourceError as error:
         raise SettingsError(
             f"an {ENV_PREFIX}… variable cannot be read: {error}; lists and tables are written as JSON"
         ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such file; copy config.example.toml there and edit it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read ({error}); check its permissions and that it is UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Return one line: the key, what is wrong with it, and what to do."""
+    location, kind = _split(error["loc"])
+    key, value = _key(location), error["input"]
+    if error["type"] == UNKNOWN_KIND:
+        return f"{key}.kind: {error['msg']}; the file or environment says {value['kind']!r}"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: {_unknown_key(location, kind)}"
+    if error["type"] == "missing":
+        reason = f'must be given for kind = "{kind}"' if kind else "must be given"
+        return f"{key}: {reason}; {_addition(location, kind)}"
+    message = error["msg"].removeprefix("Value error, ")
+    # These messages end in logs. A URL may hold a password, and somebody may give a secret instead of its digest.
+    secret = error["type"] == "value_error" or str(location[-1]).endswith(("url", "sha256"))
+    return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {value!r}"
+
+
+def _split(location: Location) -> tuple[Location, str]:
+    """Take the kind, which pydantic puts behind the number of a table of several kinds, out of a location."""
+    at = 1 if location[:1] == ("audit",) else 2
+    if len(location) > at and str(location[0]) in KINDS:
+        return location[:at] + location[at + 1 :], str(location[at])
+    return location, ""
+
+
+def _key(location: Location) -> str:
+    """Spell a place in the file: ``destinations[1].port`` is the port of the first [[destinations]]."""
+    parts = [f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".") or "file"
+
+
+def _unknown_key(location: Location, kind: str) -> str:
+    """Say what to write instead of a key that the section does not have."""
+    names = [part for part in location if isinstance(part, str)]
+    if new := RENAMED.get(".".join(names)):
+        return new
+    others = [name for name, section in KINDS.get(names[0], {}).items() if len(names) == 2 and names[1] in section.model_fields]
+    if others:
+        choice = " or ".join(f'"{name}"' for name in others)
+        return f'is for kind = {choice}, and this table is of kind "{kind}"; remove it, or change kind'
+    close = difflib.get_close_matches(names[-1], [name for name in _fields(location[:-1], kind) if name != INTERNAL], n=1)
+    remedy = f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"
+    return f"no such key; {remedy} (config.example.toml lists every key)"
+
+
+def _addition(location: Location, kind: str) -> str:
+    """Say what to add for a missing key."""
+    field = _fields(location[:-1], kind).get(str(location[-1]))
+    return f"add {(field and field.description) or 'it'} (config.example.toml shows how)"
+
+
+def _fields(location: Location, kind: str) -> Mapping[str, Any]:
+    """Return the fields of the section at a place in the file."""
+    fields: Mapping[str, Any] = Settings.model_fields
+    for number, name in enumerate(part for part in location if isinstance(part, str)):
+        if number == 0 and name in KINDS:
+            fields = KINDS[name][kind].model_fields
+        else:
+            sections = _sections(fields[name].annotation) if name in fields else iter(())
+            fields = getattr(next(sections, None), "model_fields", {})
+    return fields
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections in an annotation, e.g. ``Route`` in ``tuple[Route, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)

@@ -10,10 +10,18 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from alnnode import __version__
-from alnnode.settings.analysis import Analysis, Completion, Report, Route, Worklist
-from alnnode.settings.node import Audit, Broker, Database, Logging, Node, Retention
-from alnnode.settings.peers import Archive, Commitment, Destination, Listener
+from alnnode.settings.analyse import Analysis
+from alnnode.settings.archives import Archive, ArchiveDicom
+from alnnode.settings.audit import Audit, AuditOff
+from alnnode.settings.database import Broker, Database
+from alnnode.settings.deliver import Destination  # noqa: TC001 - pydantic reads the annotation at run time
+from alnnode.settings.internal import Internal
+from alnnode.settings.node import Logging, Node
+from alnnode.settings.receive import Commitment, Completion, Listener, Route
+from alnnode.settings.report import Report
+from alnnode.settings.retention import Retention
 from alnnode.settings.web import Web
+from alnnode.settings.worklist import Worklist
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,20 +41,21 @@ class Settings(BaseSettings):
 
     node: Node = Node()
     listener: Listener = Listener()
-    destinations: tuple[Destination, ...] = ()
     commitment: Commitment = Commitment()
     routes: tuple[Route, ...] = (Route(name="ct"),)
     completion: Completion = Completion()
     analysis: Analysis = Analysis()
     report: Report = Report()
-    database: Database = Database()
-    broker: Broker = Broker()
-    web: Web = Web()
-    logging: Logging = Logging()
-    audit: Audit = Audit()
-    retention: Retention = Retention()
+    destinations: tuple[Destination, ...] = ()
     archives: tuple[Archive, ...] = ()
     worklist: Worklist = Worklist()
+    retention: Retention = Retention()
+    web: Web = Web()
+    database: Database = Database()
+    broker: Broker = Broker()
+    audit: Audit = AuditOff()
+    logging: Logging = Logging()
+    internal: Internal = Internal()
 
     @classmethod
     def settings_customise_sources(
@@ -68,60 +77,65 @@ class Settings(BaseSettings):
             ("routes", [r.name for r in self.routes]),
             ("archives", [a.name for a in self.archives]),
         ):
-            double = {name for name in names if names.count(name) > 1}
-            if double:
-                raise ValueError(f"two {kind} share the name {min(double)!r}; rename one")
+            duplicate = {name for name in names if names.count(name) > 1}
+            if duplicate:
+                raise ValueError(f"two {kind} share the name {min(duplicate)!r}; rename one")
         return self
 
     @model_validator(mode="after")
-    def _archives_are_there(self) -> Self:
+    def _archives_are_usable(self) -> Self:
         if self.report.follow_up == "archives" and not self.archives:
             raise ValueError('report.follow_up = "archives" needs [[archives]]; add one, or choose "own"')
-        titles = [archive.ae_title for archive in self.archives if archive.ae_title]
+        titles = [archive.ae_title for archive in self.archives if isinstance(archive, ArchiveDicom)]
         if len(set(titles)) != len(titles):
-            raise ValueError("two archives share an ae_title; a workitem names its archive by it: keep one of them")
+            raise ValueError("two archives share an ae_title, by which a workitem names its archive; remove one of them")
         if titles and self.called_ae_titles and self.node.ae_title not in self.called_ae_titles:
-            raise ValueError('archives of kind "dicom" send to [node] ae_title: name it in listener.called_ae_titles too')
+            raise ValueError(
+                'archives of kind "dicom" send to [node] ae_title, which the listener does not accept; '
+                "add it to listener.called_ae_titles"
+            )
         return self
 
     @property
     def result_digest(self) -> str:
-        """sha256 (hex) over this version and the keys that change a result or are written in it: part of every result's UID."""
-        chosen = self.analysis.model_dump(mode="json", exclude={"bundle", "device", "threads", "report_not_analysed"})
-        chosen["node"] = [__version__, self.node.ae_title, self.node.time_zone]
-        chosen["report"] = {
-            **self.report.model_dump(mode="json", exclude={"prior_timeout"}),
-            "kinds": sorted(self.report.kinds),
+        """Return the sha256 (hex) of this version and of the keys that change a result or are written into it.
+
+        It is part of every result's UID. The names of the keys in it therefore stay when a key of the file is renamed.
+        """
+        chosen = {
+            **self.analysis.in_results,
+            "node": [__version__, self.node.ae_title, self.node.time_zone],
+            "report": self.report.in_results,
         }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
     @property
     def prior_seconds(self) -> float:
-        """Seconds that the look for earlier reports in archives may take before an analysis begins."""
+        """Return the seconds that the search for earlier reports in archives may take before an analysis begins."""
         return self.report.prior_timeout if self.report.follow_up == "archives" else 0.0
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL."""
+        """Return the SQLAlchemy URL of the database."""
         return self.database.url or f"sqlite:///{self.node.data_dir.resolve() / 'alnnode.db'}"
 
     @property
     def redis_socket(self) -> Path:
-        """Unix socket of the private Redis."""
+        """Return the Unix socket of the private Redis."""
         return self.node.data_dir.resolve() / "redis" / "redis.sock"
 
     @property
     def broker_url(self) -> str:
-        """Celery broker URL."""
+        """Return the URL of the Celery broker."""
         return self.broker.url or f"redis+socket://{self.redis_socket}"
 
     @property
     def called_ae_titles(self) -> tuple[str, ...]:
-        """AE titles that the listener answers to; empty means any."""
+        """Return the AE titles that the listener answers to; empty means any."""
         titles = self.listener.called_ae_titles or (self.node.ae_title,)
         return () if "*" in titles else titles
 
     @property
     def calling_ae_titles(self) -> tuple[str, ...]:
-        """AE titles that may send; empty means any."""
+        """Return the AE titles that may send; empty means any."""
         return () if "*" in self.listener.calling_ae_titles else self.listener.calling_ae_titles

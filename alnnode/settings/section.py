@@ -1,15 +1,15 @@
-"""What every section of the settings is made of."""
+"""What the sections of the settings share: the strict base class and the types of values."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 def _ae_title(value: str) -> str:
-    """PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control character, not only spaces."""
+    """Check an Application Entity title (PS3.5 6.2, VR AE): 1 to 16 characters, no backslash or control character, not only spaces."""
     title = value.strip()
     if not 1 <= len(title) <= 16 or not re.fullmatch(r"[ -\[\]-~]+", title):
         raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash; shorten or respell it")
@@ -24,14 +24,18 @@ def _pattern(value: str) -> str:
     return value
 
 
-AETitle = Annotated[str, AfterValidator(_ae_title)]
+AETitle = Annotated[str, AfterValidator(_ae_title), Field(description="an Application Entity title")]
 Pattern = Annotated[str, AfterValidator(_pattern)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Host = Annotated[str, Field(min_length=1, description="a host name or address")]
+Port = Annotated[int, Field(ge=1, le=65535, description="a TCP port")]
 Seconds = Annotated[float, Field(gt=0)]
-ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject"]
+# The root of a DICOMweb service (PS3.18 8.2), without a query.
+ServiceRoot = Annotated[
+    str, Field(pattern=r"^https?://[^?#]+[^/?#]$", description="the root of the DICOMweb service, http(s)://…")
+]
 
 
 class Section(BaseModel):
-    """A part of the file: frozen, and an unknown key is an error."""
+    """One table of the file. It is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -120,9 +120,9 @@ class _Collector:
         return beats
 
     def _audit(self) -> Iterator[Metric]:
-        if self._settings.audit.to == "off":
+        if self._settings.audit.kind == "off":
             return
-        waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.audit.max_waiting)
+        waiting = AuditOutbox(self._settings.node.data_dir.resolve(), self._settings.internal.audit_messages)
         yield GaugeMetricFamily("alnnode_audit_waiting", "Audit messages that are not sent yet", waiting.count())
         yield GaugeMetricFamily("alnnode_audit_lost", "Audit messages lost since the node was set up", waiting.lost())
 
@@ -147,7 +147,7 @@ class _Collector:
         memory = GaugeMetricFamily(
             "alnnode_gpu_memory_bytes", "GPU memory of workers: total, and peak allocation", labels=["worker", "kind"]
         )
-        for worker, values in heartbeat.noted(self._settings.node.data_dir).items():
+        for worker, values in heartbeat.read_values(self._settings.node.data_dir).items():
             for kind, value in values.items():
                 memory.add_metric([worker, kind], value)
         return memory

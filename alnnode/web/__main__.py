@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
-from alnnode.process.supervised import say_ready
+from alnnode.process.supervised import report_ready
 from alnnode.settings import load
 from alnnode.web.server import run
 
@@ -25,7 +25,7 @@ def main() -> int:
     try:
         settings = load(Path(config) if config else None)
         logs.configure(settings.logging)
-        run(settings, ready=lambda _: say_ready())
+        run(settings, ready=lambda _: report_ready())
     except AlnnodeError as error:
         sys.stderr.write(f"cannot start the HTTP service: {error}\n")
         return 1

@@ -82,21 +82,23 @@ def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
         loop="asyncio",
         timeout_graceful_shutdown=STOP_LIMIT,
         proxy_headers=False,
-        ssl_certfile=web.certificate,
-        ssl_keyfile=web.key,
+        ssl_certfile=web.tls.certificate if web.tls else None,
+        ssl_keyfile=web.tls.private_key if web.tls else None,
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         config.load()
     except OSError as error:
-        raise ServiceError("the certificate or key of [web] cannot be used; check that both are PEM and readable") from error
+        raise ServiceError(
+            "the files of [web] tls cannot be used; check that certificate and private_key are PEM and readable"
+        ) from error
     # HttpConnection performs the TLS handshake itself, so that the limiter counts the connection and limits the time before.
     limiter = HttpConnectionLimiter(
         HttpConnectionLimits(
             requests=web.max_connections,
             peer_requests=web.max_peer_connections,
-            head=web.header_timeout,
-            body=web.body_timeout,
+            head=settings.internal.web_header_timeout,
+            body=settings.internal.web_body_timeout,
             proxies=web.trusted_proxies,
         )
     )

@@ -53,8 +53,8 @@ class WebServices:
         Raises:
             SettingsError: the secret of a token cannot be read.
         """
-        access = AccessControl(settings.web)
-        database = engine.create(settings.database_url, settings.database.pool_size)
+        access = AccessControl(settings.web, settings.internal.web_request_rate)
+        database = engine.create(settings.database_url)
         spool = Spool(settings.node.data_dir / "spool")
         acceptor = Acceptor(settings, ReceivedSeries(database), spool)
         dicomweb = DicomwebServices.open(settings, database, spool, acceptor)

@@ -86,7 +86,7 @@ class InputFetcher:
             unmatched = "no configured archive has the Retrieve URL or AE title of the workitem"
             reason = unmatched if series.urls or series.ae_titles else "no archive is configured"
             raise NoInputError(f"the series is not in this node, and {reason}")
-        if item.attempts >= self._services.settings.worklist.fetch_attempts and not _is_leased(item):
+        if item.attempts >= self._services.settings.internal.fetch_attempts and not _is_leased(item):
             raise NoInputError(f"the series could not be fetched{_last_failure(item)}")
         if self._rows.acquire_lease(item.workitem_uid, FETCH_LEASE):
             self._rows.set_progress(item.workitem_uid, 5, "fetching the series")

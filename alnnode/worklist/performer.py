@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from alnnode.worklist.workitem import Workitem
 
 CLEANING_INTERVAL = 300.0  # seconds
+INTERVAL = 0.5  # seconds between two rounds; each round is one query
 PROGRESS_PERCENT = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # by step of the analysis
 
 log = structlog.get_logger()
 
 
 class Performer:
-    """`start` begins a thread that calls `once` at the interval of the settings."""
+    """`start` begins a thread that calls `once` every `INTERVAL` seconds."""
 
     def __init__(self, services: WorklistServices) -> None:
         self._services, self._rows = services, PerformerRows(services.engine, services.worklist)
@@ -63,7 +64,7 @@ class Performer:
         self._fetcher.close()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._services.settings.worklist.interval):
+        while not self._closed.wait(INTERVAL):
             try:
                 self.once()
             except Exception as error:  # noqa: BLE001 - the next round retries; if this thread ended, no workitem would be performed

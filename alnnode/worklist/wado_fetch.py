@@ -12,12 +12,12 @@ from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alnnode.settings import Archive
+    from alnnode.settings import Archive, ArchiveDicomweb
     from alnnode.worklist.services import WorklistServices
     from alnnode.worklist.workitem_input import InputSeries
 
 
-async def fetch(services: WorklistServices, archive: Archive, study: str, series: str) -> int:
+async def fetch(services: WorklistServices, archive: ArchiveDicomweb, study: str, series: str) -> int:
     """Retrieve a series; return the number of objects that were stored.
 
     Raises:
@@ -51,6 +51,9 @@ def candidates(archives: Sequence[Archive], series: InputSeries) -> list[Archive
     return [
         archive
         for archive in archives
-        if archive.ae_title in series.ae_titles
-        or (archive.url is not None and any(f"{url}/".startswith(f"{archive.url}/") for url in series.urls))
+        if (
+            archive.ae_title in series.ae_titles
+            if archive.kind == "dicom"
+            else any(f"{url}/".startswith(f"{archive.url}/") for url in series.urls)
+        )
     ]

@@ -1,4 +1,4 @@
-"""Tries of the fuzzer at what reads a reader's marks and what reads bodies of DICOMweb requests."""
+"""Tries of the fuzzer for the readers of marks and of DICOMweb request bodies."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from alnnode.receive.acceptor import StoreRequest
 
 UID = "2.25.4711"
-PART = 1 << 20  # bytes of a part, at most
+PART = 1 << 20  # bytes of a part at most
 
 
 class MarkSeeds:
-    """A small phantom with its chest, and marks of one of its nodes in every form that the node reads."""
+    """A small phantom, and marks of one of its lymph nodes in every form that the node reads."""
 
     def __init__(self, folder: Path) -> None:
         options = phantom.PhantomSettings(
@@ -77,7 +77,7 @@ class HeaderReader:
 
 
 class BodyTries:
-    """Tries; `spoilt` damages what it is given."""
+    """Tries of a fuzzer; `spoilt` returns its input with damage."""
 
     spoilt: Callable[..., bytes]
     _folder: Path
@@ -102,13 +102,13 @@ class BodyTries:
         return "nodes made" if found else "no node, with a remark" if remarks else "no node"
 
     def stow(self) -> None:
-        """A body of whole objects."""
+        """Read a body of complete objects."""
         files = [self._random.choice(self._marks.objects) for _ in range(self._random.randint(1, 3))]
         whole = body(*(self.spoilt(file) if self._random.random() < 0.4 else file for file in files))
         self._store(self.spoilt(whole) if self._random.random() < 0.5 else whole, as_json=False)
 
     def stow_json(self) -> None:
-        """A body of metadata in JSON with bulk data."""
+        """Read a body of metadata in JSON with bulk data."""
         image = self._random.choice(self._images)
         text = self._document(image, self._random.randint(1, 2))
         whole = self._json_body(self.spoilt(text) if self._random.random() < 0.7 else text, image.PixelData)

@@ -1,7 +1,7 @@
-"""``python -m chaos.corpora FOLDER…``: every file of hostile and odd collections, through the one door, the reader of series and the decoders.
+"""``python -m chaos.corpora FOLDER…``: give every file of collections of unusual files to the acceptor, the readers and the decoders.
 
-Each try is a process of its own with a limit of time and memory, so that a crash of a decoder counts as one and ends nothing else.
-pydicom's own test files are always among them. No output names a file unless the node crashed over it.
+Each try runs in its own process with limits of time and memory, so that a crash of a decoder is one finding and ends only its try. The
+test files of pydicom are always included. The output names a file only when the node crashed on it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from alnnode.settings import Settings
 
 LIMIT = 60  # seconds for one try
-MEMORY = 4 << 30  # bytes of address space for one try, beyond what the parent holds
+MEMORY = 4 << 30  # bytes of address space for one try, in addition to that of the parent
 OWN = Path(pydicom.data.__file__).parent / "test_files"
 
 
 @dataclass
 class Tally:
-    """What became of every try, by the place that it was made at."""
+    """The outcomes of all tries, by the function that was tried."""
 
     files: int = 0
     seconds: float = 0.0
@@ -59,13 +59,13 @@ class Tally:
     crashes: list[str] = field(default_factory=list)
 
     def add(self, where: str, outcome: str, path: Path) -> None:
-        """Count one."""
+        """Count one try."""
         self.outcomes[where, outcome] += 1
         if outcome.startswith("CRASH"):
             self.crashes.append(f"{where}: {outcome}: {path}")
 
     def table(self) -> str:
-        """Markdown."""
+        """Return the outcomes as a Markdown table."""
         lines = ["| where | outcome | tries |", "|---|---|---:|"]
         return "\n".join(
             [*lines, *(f"| {where} | {what} | {count} |" for (where, what), count in sorted(self.outcomes.items()))]
@@ -73,23 +73,23 @@ class Tally:
 
 
 def files(folders: Iterable[Path]) -> list[Path]:
-    """Every file of the collections; DICOM or not."""
+    """Return every file of the collections, DICOM or not."""
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def split(path: Path) -> tuple[bytes, str]:
-    """Return the data set of a file and its transfer syntax, as a sender would take it apart; all of it when that fails."""
+    """Return the data set of a file and its transfer syntax, as a sender would; all bytes when that fails."""
     data = path.read_bytes()
     try:
         meta = read_file_meta_info(path)
         start = 144 + int(meta.FileMetaInformationGroupLength)
         return data[start:], str(meta.TransferSyntaxUID)
-    except Exception:  # noqa: BLE001 - whatever it is, it is sent as it is
+    except Exception:  # noqa: BLE001 - a file of any kind is sent
         return data, "1.2.840.10008.1.2"
 
 
-def door(path: Path, settings: Settings) -> str:
-    """Outcome at the door, of a node that has nothing yet."""
+def receive(path: Path, settings: Settings) -> str:
+    """Return the outcome of the acceptor of an empty node."""
     with tempfile.TemporaryDirectory() as folder:
         acceptor = Acceptor(settings, ReceivedSeries(engines.create(settings.database_url)), Spool(Path(folder)))
         try:
@@ -104,7 +104,7 @@ def door(path: Path, settings: Settings) -> str:
 
 
 def volume(paths: list[Path]) -> str:
-    """Outcome of the reader of series."""
+    """Return the outcome of the reader of series."""
     try:
         read_volume(paths)
     except NotAnalysable:
@@ -113,7 +113,7 @@ def volume(paths: list[Path]) -> str:
 
 
 def header(path: Path) -> str:
-    """Outcome of the reader of one header, which even a report of what cannot be analysed needs."""
+    """Return the outcome of the reader of one header, which also the report on a series that cannot be analysed needs."""
     try:
         read_header([path])
     except NotAnalysable:
@@ -122,7 +122,7 @@ def header(path: Path) -> str:
 
 
 def pixels(path: Path) -> str:
-    """Outcome of the decoders, whatever kind of image it is."""
+    """Return the outcome of the decoders, for an image of any kind."""
     try:
         dataset = part10.read(path, pixels=True)
         rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
@@ -137,7 +137,7 @@ def pixels(path: Path) -> str:
 
 
 def searched(path: Path) -> str:
-    """Outcome of reading what searches ask for."""
+    """Return the outcome of reading the attributes for searches."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "objects" / "one.dcm"
         spool = Spool(Path(folder))
@@ -152,7 +152,7 @@ def searched(path: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """Outcome of drawing an image for a viewer, and of giving it away uncompressed."""
+    """Return the outcome of rendering an image, and of sending it uncompressed."""
     try:
         image = open_image(path)
         image.pixels(1)
@@ -163,14 +163,14 @@ def shown(path: Path) -> str:
 
 
 def isolated(work: Callable[[], str]) -> str:
-    """Run in a child; the outcome, or how it died."""
+    """Run ``work`` in a child process; return its outcome, or how it died."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a test runner may have one of its own
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a test runner may have its own handler
             signal.alarm(LIMIT)
-            # What the parent holds counts, too: a test runner that has imported everything would leave the child nothing.
+            # The memory of the parent counts too: a test runner that has imported everything would leave none for the child.
             held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
             outcome = work()
@@ -186,7 +186,7 @@ def isolated(work: Callable[[], str]) -> str:
 
 
 def run(everything: list[Path], folder: Path) -> Tally:
-    """Try all; what the door needs is kept below a folder of ours."""
+    """Make all tries; the databases of the acceptors are below ``folder``."""
     silence_libraries()
     warnings.simplefilter("ignore")
     start, tally = time.monotonic(), Tally(len(everything))
@@ -200,7 +200,7 @@ def run(everything: list[Path], folder: Path) -> Tally:
         of_its_own = settings.model_copy(
             update={"database": settings.database.model_copy(update={"url": f"sqlite:///{database}"})}
         )
-        tally.add("the door", isolated(partial(door, path, of_its_own)), path)
+        tally.add("the door", isolated(partial(receive, path, of_its_own)), path)
         database.unlink()
         tally.add("header", isolated(partial(header, path)), path)
         tally.add("pixels", isolated(partial(pixels, path)), path)
@@ -215,7 +215,7 @@ def run(everything: list[Path], folder: Path) -> Tally:
 
 
 def main() -> int:
-    """Try all, and print the table."""
+    """Make all tries, and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         tally = run(files([OWN, *map(Path, sys.argv[1:])]), Path(folder))
     print(tally.table())

@@ -1,8 +1,8 @@
-"""``python -m chaos.fuzz``: everything that reads what strangers wrote, under random damage for some minutes.
+"""``python -m chaos.fuzz``: give randomly damaged input to every reader of external data for some minutes.
 
-Tries are made in batches, each in a process of its own with a limit of memory, and with a limit of time for every try: a crash of a decoder
-or a hang is a finding and ends nothing else. What a batch does follows from the seed and its number alone, so a finding can be repeated. Last
-comes a real listener, at which damaged PDUs are thrown.
+Each batch of tries runs in its own process with a memory limit, and each try has a time limit: a crash of a decoder or a hang is a finding
+and ends only its batch. A batch depends only on the seed and its number, so that a finding can be repeated. At the end, damaged PDUs are
+sent to a real listener.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ SYNTAXES = (
 QUERY = "PatientName=DOE*&StudyDate=20260101-20261231&includefield=00081030&00400275.00400007=x&limit=10&fuzzymatching=true"
 
 
-FURTHER = ("00081140", "00280030", "00400275", "00189087", "00081032")  # what a search asks for besides
+FURTHER = ("00081140", "00280030", "00400275", "00189087", "00081032")  # attributes of includefield
 
 
 class Seeds:
-    """Whole objects of every kind that the node takes, as Part 10 files, and a bundle."""
+    """Undamaged objects of every kind that the node accepts, as Part 10 files, and a model bundle."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -124,7 +124,7 @@ def _no_json(word: str) -> None:
 
 
 class Tries(BodyTries):
-    """One try at each reader; raises what the reader raises, or returns a word for what came of it, or nothing."""
+    """One try of each reader: raises the error of the reader, or returns a word for the outcome, or None."""
 
     def __init__(self, seeds: Seeds, chance: random.Random) -> None:
         self._seeds, self._random = seeds, chance
@@ -139,7 +139,7 @@ class Tries(BodyTries):
         return damage(data, draw(self._random), head=1500 if near else None)
 
     def _object(self) -> Path:
-        if self._random.random() < 0.1:  # damage seldom makes these by chance
+        if self._random.random() < 0.1:  # random damage rarely makes these
             odd = self._random.choice(self._seeds.odd)
             self._file.write_bytes(odd if self._random.random() < 0.5 else self.spoilt(odd))
             return self._file
@@ -147,16 +147,16 @@ class Tries(BodyTries):
         return self._file
 
     def door(self) -> None:
-        """Header of a data set, in the right transfer syntax or another."""
+        """Read the header of a data set, in its transfer syntax or another."""
         data = self._random.choice(self._seeds.objects)
         header.read(self.spoilt(data[data_set_offset(memoryview(data)) :]), self._random.choice(SYNTAXES), "FUZZ")
 
     def file_head(self) -> None:
-        """Head of a file that comes by STOW-RS."""
+        """Read the head of a file that arrives by STOW-RS."""
         part_storage._head(memoryview(self.spoilt(self._random.choice(self._seeds.objects))))
 
     def body(self) -> None:
-        """A multipart body."""
+        """Read a multipart body."""
         data = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + bytes(200) + b"\r\n--b\r\n\r\nx\r\n--b--\r\n"
 
         async def read() -> None:
@@ -172,13 +172,13 @@ class Tries(BodyTries):
             raise RejectedObject(0, "") from error
 
     def search(self) -> None:
-        """Parameters of a search, matched against an object."""
+        """Parse the parameters of a search, and match them with an object."""
         text = self.spoilt(QUERY.encode()).decode("latin-1")
         query = matching.parse([part.partition("=")[::2] for part in text.split("&")])
         matching.matches(dicom_json.as_json(dcmread(io.BytesIO(self._seeds.objects[0]))), query.filters)
 
     def volume(self) -> None:
-        """A series with one spoilt file, or a multi-frame object."""
+        """Read a series with one damaged file, or a multi-frame object."""
         folder = self._seeds.folder / f"series-{os.getpid()}"
         folder.mkdir(exist_ok=True)
         several = self._random.random() < 0.7
@@ -191,12 +191,12 @@ class Tries(BodyTries):
         series.read_volume(paths)
 
     def frames(self) -> None:
-        """Pixels of an image, as viewers get them."""
+        """Decode the pixels of an image, as for a viewer."""
         image = stored_image.open_image(self._object())
         image.pixels(1)
 
     def attributes(self) -> None:
-        """What searches find; one object that cannot be read must not spoil them."""
+        """Read the attributes that searches return; an unreadable object must not break them."""
         path = self._object()
         held = [type("Held", (), {"path": path.name, "stored_at": datetime.now(UTC)})]
         found = attributes.AttributeIndex(self._spool_of())
@@ -210,7 +210,7 @@ class Tries(BodyTries):
         return spool
 
     def metadata(self) -> None:
-        """The whole object as JSON; the service leaves out what raises, whatever it is."""
+        """Convert an object to JSON; the service leaves out an object for any error."""
         try:
             text = dicom_json.dumps(wado_metadata._document(self._object(), "http://node"))
         except wado.UNREADABLE as error:
@@ -218,18 +218,18 @@ class Tries(BodyTries):
         json.loads(text, parse_constant=_no_json)
 
     def explicit(self) -> None:
-        """The object in another transfer syntax; as above."""
+        """Convert an object to another transfer syntax; the service leaves it out for any error."""
         try:
             wado._explicit(self._object())
         except wado.UNREADABLE as error:
             raise RejectedObject(0, "") from error
 
     def patient(self) -> None:
-        """The patient, for the audit trail."""
+        """Read the patient for the audit trail."""
         patient_in([self._object()])
 
     def bundle(self) -> None:
-        """A bundle with one spoilt file."""
+        """Load a bundle with one damaged file."""
         folder = self._seeds.folder / f"bundle-{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -241,11 +241,11 @@ class Tries(BodyTries):
         (folder / victim).write_bytes(data)
         loaded = bundles.load(folder)
         if victim != "manifest.json" and data != (self._seeds.bundle / victim).read_bytes():
-            raise RuntimeError("an altered file passed")
+            raise RuntimeError("an altered file was accepted")
         assert loaded.crop_settings.pixels
 
     def weights(self) -> None:
-        """Weights whose digest is right, though their bytes are not."""
+        """Read damaged weights with a correct digest."""
         name = "fsc.safetensors"
         data = damage((self._seeds.bundle / name).read_bytes(), draw(self._random), head=self._random.choice([64, 3000]))
         sound = bundles.load(self._seeds.bundle)
@@ -256,12 +256,12 @@ class Tries(BodyTries):
 
 
 TRIES = [name for name in (*vars(Tries), *vars(BodyTries)) if not name.startswith("_") and name != "spoilt"]
-COSTLY = {"bundle": 0.3, "weights": 0.2, "volume": 2, "explicit": 2}  # whole bundles are hashed
+COSTLY = {"bundle": 0.3, "weights": 0.2, "volume": 2, "explicit": 2}  # a bundle is hashed completely
 WEIGHTS = [COSTLY.get(name, 4) for name in TRIES]
 
 
 def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """Make the tries of one batch here; outcomes, and findings with what repeats them."""
+    """Make the tries of one batch in this process; return the outcomes, and the findings with what repeats them."""
     chance = random.Random(f"{seed}/{number}")
     tries, outcomes, findings = Tries(seeds, chance), Counter(), []
     for position in range(BATCH):
@@ -271,7 +271,7 @@ def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]
             outcome = getattr(tries, name)() or "read"
         except REFUSALS:
             outcome = "refused"
-        except Exception as error:  # noqa: BLE001 - it is the finding
+        except Exception as error:  # noqa: BLE001 - the error is the finding
             outcome = "FOUND"
             where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-4:]
             findings.append(
@@ -283,7 +283,7 @@ def batch(seeds: Seeds, seed: int, number: int) -> tuple[Counter[tuple[str, str]
 
 
 def isolated(work: Callable[[], tuple[Counter[tuple[str, str]], list[str]]], number: int) -> tuple[Counter, list[str]]:
-    """Run a batch in a child; a child that dies is a finding."""
+    """Run a batch in a child process; a child that dies is a finding."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -294,7 +294,7 @@ def isolated(work: Callable[[], tuple[Counter[tuple[str, str]], list[str]]], num
             outcomes, findings = work()
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(json.dumps([[[*key, count] for key, count in outcomes.items()], findings]).encode())
-        except BaseException:  # noqa: BLE001 - this process must not go on as its parent
+        except BaseException:  # noqa: BLE001 - the child must not continue as its parent
             traceback.print_exc()
         finally:
             os._exit(0)
@@ -309,15 +309,14 @@ def isolated(work: Callable[[], tuple[Counter[tuple[str, str]], list[str]]], num
 
 
 def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """Throw damaged PDUs at a real listener; afterwards it must store an object, with no thread more than before."""
+    """Send damaged PDUs to a real listener; afterwards it must store an object, with no more threads than before."""
     chance, outcomes, findings = random.Random(seed), Counter(), []
     whole = dicom_objects.data_set(dicom_objects.ct(1, side=16))
     message, release = store_request(whole), pdu(5, bytes(4))
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         schema.migrate(url)
-        bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
-        node = Listener(Path(folder), url, bounds)
+        node = Listener(Path(folder), url, "timeout = 2\nmax_associations = 1000\n", internal="connection_rate = 10000")
         process = node.start()
         threads = Path(f"/proc/{process.pid}/task")
         before, until = len(list(threads.iterdir())), time.monotonic() + seconds
@@ -357,7 +356,7 @@ def _unharmed(node: Listener, threads: Path, before: int) -> list[str]:
 
 
 def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """Fuzz the readers for so long."""
+    """Fuzz the readers for ``seconds``."""
     seeds, outcomes, findings = Seeds(folder), Counter(), []
     silence_libraries()
     logging.disable(logging.CRITICAL)

@@ -1,7 +1,7 @@
-"""``python -m chaos.guided``: readers of strangers' bytes under damage that coverage guides (atheris); the seeds are those of `chaos.fuzz`.
+"""``python -m chaos.guided``: fuzz the readers of external data with coverage-guided damage (atheris), from the seeds of `chaos.fuzz`.
 
-Each target runs in a process of its own, because libFuzzer ends its process. An exception that is not the reader's own, a crash, a hang or too
-much memory is a finding, and its input is kept.
+Each target runs in its own process, because libFuzzer ends its process. An unexpected exception, a crash, a hang or too much memory is a
+finding, whose input is stored.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run(target: str, seconds: float, seed: int) -> None:
 
 
 def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """Return what a target begins with, and what reads it."""
+    """Return the first inputs of a target, and the function that reads an input."""
     from alnnode.dicomweb import part_storage
     from alnnode.locate import marks
     from alnnode.receive import header
@@ -99,7 +99,7 @@ def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], obje
 
 
 def main() -> int:
-    """Fuzz all targets, one after the other, and say what was tried and found."""
+    """Fuzz all targets one after the other, and print tries and findings."""
     parser = argparse.ArgumentParser(prog="python -m chaos.guided")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)

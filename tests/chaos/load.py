@@ -93,8 +93,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="alnnode-load-") as folder:
         url = f"sqlite:///{folder}/alnnode.db"
         schema.migrate(url)
-        bounds = f"max_associations = {options.associations}\nmax_peer_connections = {options.associations - 1}\nmax_peer_rate = 10000\n"
-        listener = Listener(Path(folder), url, bounds)
+        # All come from one address, which may have half of them.
+        bounds = f"max_associations = {2 * options.associations}\n"
+        listener = Listener(Path(folder), url, bounds, internal="connection_rate = 10000")
         pid = listener.start().pid
         load = Load(listener.port)
         before = memory(pid)

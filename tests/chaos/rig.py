@@ -101,15 +101,15 @@ class Rig:
     def _toml(self, bundle: Path, ports: dict[str, int]) -> str:
         destinations = "".join(
             f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
-            "timeout = 4\nretry_first = 0.5\nretry_ceiling = 4\n"
-            + ('commitment = "wait"\ncommitment_timeout = 5\n' if name == COMMITS else "")
+            "timeout = 4\n" + ('commitment = "wait"\n' if name == COMMITS else "")
             for name, port in ports.items()
         )
         return (
             f'[node]\ndata_dir = "{self.disk.folder}"\n[database]\nurl = "{self.database}"\n'
-            f'[broker]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\nmax_attempts = 5\n[listener]\nport = {self.port}\n'
+            f'[broker]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\n[listener]\nport = {self.port}\n'
             f"[web]\nport = {self.web_port}\n"
-            "[completion]\nassociation_grace = 0.5\nquiet = 20\nsweep_interval = 0.3\n"
+            "[completion]\nassociation_grace = 0.5\nquiet = 20\n"
+            "[internal]\nsweep_interval = 0.3\nanalysis_attempts = 5\nretry_first = 0.5\nretry_longest = 4\ncommitment_timeout = 5\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n'
             "[retention]\ndelivered_days = 0\nmin_free_mb = 32\n"
             f"{destinations}"

@@ -27,7 +27,7 @@ from alnnode.node.sweep import Sweep
 from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
-from alnnode.settings import Audit, Destination, Web, WebToken
+from alnnode.settings import Audit, AuditTls, AuditUdp, ClientTls, DestinationCStore, Internal, Web, WebToken
 
 SECRET = "a secret of 16 or more"
 STUDIES = ("1.2.826.0.1.50", "1.2.826.0.1.51")
@@ -39,25 +39,28 @@ def authorities(tmp_path_factory):
     return Authority(folder / "ours"), Authority(folder / "strange")
 
 
-def over_tls(authorities, port, **more) -> Audit:
+def over_tls(authorities, port, **more) -> AuditTls:
     ours, _ = authorities
     own = ours.issue("node.example")
-    return Audit(
-        to="tls", host="localhost", port=port, ca=ours.pem, certificate=own.certificate, private_key=own.key,
-        server_name="audit.example", **more,
-    )  # fmt: skip
+    tls = ClientTls(ca=ours.pem, certificate=own.certificate, private_key=own.key, server_name="audit.example")
+    return AuditTls(host="localhost", port=port, tls=tls, **more)
 
 
 def table(audit: Audit) -> str:
-    keys = {key: value for key, value in audit.model_dump(mode="json").items() if value is not None}
-    return "[audit]\n" + "".join(
-        f"{key} = {str(value).lower() if isinstance(value, (bool, int)) else repr(value)}\n" for key, value in keys.items()
-    )
+    def lines(keys: dict[str, object]) -> str:
+        return "".join(
+            f"{key} = {str(value).lower() if isinstance(value, (bool, int)) else repr(value)}\n"
+            for key, value in keys.items()
+            if not isinstance(value, dict)
+        )
+
+    keys = audit.model_dump(mode="json", exclude_none=True)
+    return f"[audit]\n{lines(keys)}" + (f"[audit.tls]\n{lines(keys['tls'])}" if "tls" in keys else "")
 
 
 @contextmanager
 def listener(folder, audit, more=""):
-    """A listening process, and a sender as the supervisor has it."""
+    """A listening process, and an audit sender as in the supervisor."""
     url = f"sqlite:///{folder / 'alnnode.db'}"
     schema.migrate(url)
     running = Listener(folder, url, f"{more}\n{table(audit)}")
@@ -110,7 +113,7 @@ def test_peers_that_are_not_let_in_are_alerts(tmp_path, authorities) -> None:
     node = ours.issue("node.example")
     more = f'[listener.tls]\ncertificate = "{node.certificate}"\nprivate_key = "{node.key}"\nca = "{ours.pem}"\n'
     with udp_repository() as (repository, port):
-        with listener(tmp_path, Audit(to="udp", host="127.0.0.1", port=port), more) as running:
+        with listener(tmp_path, AuditUdp(host="127.0.0.1", port=port), more) as running:
             assert not running.associate().is_established
             (alert,) = wait_for(lambda: repository.of("110113"))
             assert alert.description.startswith("TLS: ")
@@ -154,7 +157,7 @@ def web(tmp_path_factory):
     tokens = [("READER", ["read"], SECRET), ("SENDER", ["send"], SECRET * 2)]
     access = [WebToken(name=name, roles=roles, sha256=hashlib.sha256(key.encode()).hexdigest()) for name, roles, key in tokens]
     with udp_repository() as (repository, port):
-        audit = Audit(to="udp", host="127.0.0.1", port=port)
+        audit = AuditUdp(host="127.0.0.1", port=port)
         with server(folder, web=Web(tokens=access), audit=audit) as (url, opened):
             sender = AuditSender(opened.settings)
             yield url, opened, repository
@@ -232,7 +235,7 @@ def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
     access = [WebToken(name="ADMIN", roles=["read", "admin"], sha256=hashlib.sha256(SECRET.encode()).hexdigest())]
     with (
         udp_repository() as (repository, port),
-        server(tmp_path, web=Web(tokens=access), audit=Audit(to="udp", host="127.0.0.1", port=port)) as (url, opened),
+        server(tmp_path, web=Web(tokens=access), audit=AuditUdp(host="127.0.0.1", port=port)) as (url, opened),
     ):
         sender = AuditSender(opened.settings)
         opened.acceptor.store(dicom_objects.data_set(image(1, STUDIES[0])), StoreRequest("1.2.840.10008.1.2.1", "CT1"))
@@ -246,7 +249,7 @@ def test_who_retried_and_cancelled_a_job(tmp_path) -> None:
             for action, status in (("cancel", 303), ("cancel", 409), ("retry", 303)):
                 assert browser.post(f"/jobs/{job.job_id}/{action}", data={"csrf": csrf}).status_code == status
         config = tmp_path / "cli.toml"
-        config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[audit]\nto = "udp"\nhost = "127.0.0.1"\nport = {port}\n')
+        config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[audit]\nkind = "udp"\nhost = "127.0.0.1"\nport = {port}\n')
         assert CliRunner().invoke(app, ["retry", job.job_id, "--config", str(config)]).exit_code == 0
         cancelled, retried, typed = told(repository, "110113", 3)
         opened.trail.close()
@@ -262,7 +265,9 @@ def test_a_client_that_asks_too_often_is_no_alert(tmp_path) -> None:
     access = [WebToken(name="READER", roles=["read"], sha256=hashlib.sha256(SECRET.encode()).hexdigest())]
     with (
         udp_repository() as (repository, port),
-        server(tmp_path, web=Web(tokens=access, max_rate=1), audit=Audit(to="udp", host="127.0.0.1", port=port)) as (
+        server(
+            tmp_path, web=Web(tokens=access), internal=Internal(web_request_rate=1), audit=AuditUdp(host="127.0.0.1", port=port)
+        ) as (
             url,
             opened,
         ),
@@ -284,10 +289,10 @@ class Nobody:
 
 
 def test_what_is_deleted_and_what_was_returned(tmp_path) -> None:
-    pacs = Destination(name="pacs", ae_title="PACS", host="pacs.example", port=104, retry_attempts=3)
+    pacs = DestinationCStore(name="pacs", ae_title="PACS", host="pacs.example", port=104, retry_attempts=3)
     with (
         udp_repository() as (repository, port),
-        server(tmp_path, audit=Audit(to="udp", host="127.0.0.1", port=port, identity=True), destinations=(pacs,)) as (
+        server(tmp_path, audit=AuditUdp(host="127.0.0.1", port=port, identity=True), destinations=(pacs,)) as (
             _,
             opened,
         ),
@@ -312,9 +317,8 @@ def test_check_asks_the_repository(tmp_path, authorities) -> None:
     ours, strange = authorities
 
     def look(port) -> str:
-        return check._audit(
-            Listener(tmp_path, f"sqlite:///{tmp_path / 'alnnode.db'}", table(over_tls(authorities, port))).settings
-        )
+        url = f"sqlite:///{tmp_path / 'alnnode.db'}"
+        return check._audit(Listener(tmp_path, url, table(over_tls(authorities, port))).settings.audit, "ALNNODE")
 
     with tls_repository(ours.issue("audit.example"), ours) as (_, port):
         assert "TLSv1.3" in look(port)

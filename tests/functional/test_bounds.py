@@ -1,4 +1,4 @@
-"""What nobody may do to a listener: hold places without sending, take more than their share, cost something by only looking."""
+"""Limits of the listener: silent and slow peers, too many connections of one address, oversized messages, and port probes."""
 
 import hashlib
 import os
@@ -25,10 +25,10 @@ SLOW = 0.1  # seconds between two bytes
 def make(tmp_path):
     made = []
 
-    def start(extra="") -> Listener:
+    def start(extra="", internal="") -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        made.append(Listener(tmp_path, url, extra))
+        made.append(Listener(tmp_path, url, extra, internal=internal))
         made[-1].start()
         return made[-1]
 
@@ -86,14 +86,14 @@ def associated(listener, source="127.0.0.1") -> socket.socket:
     return connection
 
 
-def test_a_connection_that_says_nothing_costs_one_thread_and_not_for_long(make) -> None:
-    listener = make("acse_timeout = 2\nmax_associations = 3\nmax_peer_connections = 2")
+def test_a_silent_connection_costs_one_thread_for_a_limited_time(make) -> None:
+    listener = make("max_associations = 4", "association_timeout = 2")
     before = threads(listener)
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(connect(listener, f"127.0.0.{2 + number // 2}"))) for number in range(40)]
         wait_for(lambda: threads(listener) >= before + 40)
         assert threads(listener) <= before + 40
-        # They are no associations: who wants one gets one.
+        # Silent connections are no associations: peers can still associate.
         associations = [listener.associate([(Verification, ["1.2.840.10008.1.2"])]) for _ in range(2)]
         assert all(association.is_established for association in associations)
         for association in associations:
@@ -105,7 +105,7 @@ def test_a_connection_that_says_nothing_costs_one_thread_and_not_for_long(make) 
 
 
 def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
-    listener = make("max_peer_rate = 1000")
+    listener = make(internal="connection_rate = 1000")
     before, size = threads(listener), len(listener.log.read_text())
     for _ in range(400):
         connect(listener).close()
@@ -113,20 +113,20 @@ def test_probes_leave_nothing_behind_and_are_not_mentioned(make) -> None:
     assert len(listener.log.read_text()) == size
 
 
-def test_an_association_request_that_trickles_in_is_dropped_on_time(make) -> None:
-    listener = make("acse_timeout = 1.5\nnetwork_timeout = 30")
+def test_a_slow_association_request_is_dropped_on_time(make) -> None:
+    listener = make("timeout = 30", "association_timeout = 1.5")
     with closing(connect(listener)) as slow:
         assert trickle(slow, request()[:60]) > 1  # these bytes take 6 s
 
 
 def test_a_pdu_that_trickles_in_is_dropped_on_time(make) -> None:
-    listener = make("acse_timeout = 30\nnetwork_timeout = 1.5")
+    listener = make("timeout = 1.5")
     with closing(associated(listener)) as slow:
         assert trickle(slow, b"\x04\0\0\0\x20\0" + bytes(54)) > 1  # these bytes take 6 s
 
 
 def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
-    listener = make("acse_timeout = 2\ndimse_timeout = 1.5\nnetwork_timeout = 30")
+    listener = make("timeout = 1.5")
     piece = struct.pack(">BBIIBB", 4, 0, 7, 3, 1, 1) + b"\x08"  # one byte of a command, and more to come
     with closing(associated(listener)) as slow:
         answer = b""
@@ -140,7 +140,7 @@ def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
 
 
 def test_one_address_cannot_take_all_places(make) -> None:
-    listener = make("max_peer_connections = 3")
+    listener = make("max_associations = 6")
     with ExitStack() as stack:
         held = [stack.enter_context(closing(associated(listener))) for _ in range(3)]
         with closing(connect(listener)) as fourth:
@@ -166,7 +166,7 @@ def test_one_address_cannot_take_all_places_at_the_default_settings(make) -> Non
 
 
 def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     with ExitStack() as stack:
         for number in range(2):
             stack.enter_context(closing(associated(listener, f"127.0.0.{2 + number}")))
@@ -178,7 +178,7 @@ def test_beyond_the_maximum_the_answer_is_local_limit_exceeded(make) -> None:
 
 
 def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     with closing(associated(listener, "127.0.0.2")), closing(associated(listener, "127.0.0.3")) as over:
         over.settimeout(5)
         over.sendall(struct.pack(">BBII", 5, 0, 4, 0))
@@ -189,7 +189,7 @@ def test_who_has_released_but_not_hung_up_holds_no_place(make) -> None:
 
 
 def test_who_has_not_asked_yet_holds_no_place(make) -> None:
-    listener = make("max_associations = 2\nmax_peer_connections = 1")
+    listener = make("max_associations = 2")
     before = threads(listener)
     with closing(associated(listener, "127.0.0.2")), closing(connect(listener, "127.0.0.3")) as slow:
         slow.sendall(request()[:20])
@@ -212,12 +212,12 @@ def test_a_pdu_or_an_object_beyond_the_bounds_costs_no_memory(make) -> None:
             pass
 
 
-def test_it_stops_though_another_thread_gets_the_signal_and_a_peer_does_not_hang_up(make) -> None:
+def test_it_stops_when_another_thread_gets_the_signal_and_a_peer_stays_connected(make) -> None:
     listener = make()
     (process,) = listener.processes
     with closing(associated(listener)):
         threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
-        os.kill(max(threads), signal.SIGTERM)  # the kernel gives it to this thread, as it may give any signal to any thread
+        os.kill(max(threads), signal.SIGTERM)  # the kernel may deliver any signal to any thread
         assert process.wait(20) == 0
 
 

@@ -17,7 +17,7 @@ from alnnode.db.worklist_tables import WorkitemRow
 from alnnode.process import heartbeat
 from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.records import JobState
-from alnnode.settings import Destination, Node, Settings
+from alnnode.settings import DestinationCStore, Node, Settings
 from alnnode.spool.spool import Spool
 from alnnode.worklist.future_leases import reset_future_leases
 from workers import delivering
@@ -166,7 +166,7 @@ def test_files_and_beats_from_before_are_old(tmp_path) -> None:
 
 
 def test_an_outage_from_before_keeps_no_delivery_back(stages, tmp_path) -> None:
-    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    pacs = DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
     runtime = Runtime(Settings(node=Node(data_dir=tmp_path), destinations=(pacs,)))
     near, far = (delivering.datetime.now(delivering.UTC) + timedelta(minutes=minutes) for minutes in (10, 70))
     runtime.away["pacs"] = near

@@ -30,7 +30,7 @@ from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole
 from alnnode.retention.file_retention import FileExpiry, FileRetention
-from alnnode.settings import Destination, load
+from alnnode.settings import DestinationCStore, load
 from alnnode.status.overview import Overview
 from workers import delivering
 from workers.runtime import Runtime
@@ -266,10 +266,9 @@ class Bench:
         schema.migrate(url)
         self.listener = Listener(folder, url)
         settings = self.listener.settings
-        pacs = Destination(
-            name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", commitment_timeout=1, timeout=5
-        )
-        self.settings = settings.model_copy(update={"destinations": (pacs,)})
+        pacs = DestinationCStore(name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", timeout=5)
+        internal = settings.internal.model_copy(update={"commitment_timeout": 1})
+        self.settings = settings.model_copy(update={"destinations": (pacs,), "internal": internal})
         self.runtime = Runtime(self.settings)
         self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
         self.database = engine.create(url)
@@ -294,9 +293,8 @@ class Bench:
         self.uids = [row.sop_instance_uid for row in rows]
 
     def ask_at_most(self, attempts: int) -> None:
-        (pacs,) = self.settings.destinations
-        patient = pacs.model_copy(update={"commitment_attempts": attempts})
-        self.runtime.settings = self.settings.model_copy(update={"destinations": (patient,)})
+        internal = self.settings.internal.model_copy(update={"commitment_attempts": attempts})
+        self.runtime.settings = self.settings.model_copy(update={"internal": internal})
 
     def turn(self) -> None:
         """Do once what the sweep and the delivering worker do."""

@@ -21,7 +21,7 @@ from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.errors import ServiceError
 from alnnode.node import private_redis
-from alnnode.process.supervised import Part
+from alnnode.process.supervised import SupervisedProcess
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.settings import load
@@ -81,12 +81,12 @@ class Node:
         self.orders.mkdir()
         self.config = folder / "config.toml"
         tables = "".join(
-            f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
-            "timeout = 5\nretry_first = 0.2\nretry_ceiling = 1\n"
+            f'[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\ntimeout = 5\n'
             for name, port in destinations.items()
         )
         self.config.write_text(
-            f'[node]\ndata_dir = "{folder}"\n[broker]\nmax_attempts = {max_attempts}\n'
+            f'[node]\ndata_dir = "{folder}"\n'
+            f"[internal]\nanalysis_attempts = {max_attempts}\nretry_first = 0.2\nretry_longest = 1\n"
             f'[completion]\nquiet = 0.1\n[logging]\nformat = "console"\n{tables}',
             encoding="utf-8",
         )
@@ -96,13 +96,13 @@ class Node:
         self.jobs, self.received, self.deliveries = Jobs(database), ReceivedSeries(database), Deliveries(database)
         self.operator = OperatorActions(database)
         self.producer = Producer(self.settings)
-        self.redis = Part(
+        self.redis = SupervisedProcess(
             "redis",
             lambda: private_redis.prepare(self.settings.redis_socket),
             os.environ,
             ready=lambda: private_redis.answers(self.settings.redis_socket),
         )
-        self.workers: dict[str, Part] = {}
+        self.workers: dict[str, SupervisedProcess] = {}
         self._stop = threading.Event()
         self._sweep = threading.Thread(target=self._sweeping)
         self._number = 0
@@ -118,7 +118,7 @@ class Node:
             "OMP_NUM_THREADS": "1",
         }
         for queue in queues:
-            self.workers[queue] = Part(queue, [sys.executable, str(WORKER), queue], environment)
+            self.workers[queue] = SupervisedProcess(queue, [sys.executable, str(WORKER), queue], environment)
             self.workers[queue].start()
         for part in self.workers.values():
             wait_for(part.is_ready)
@@ -142,7 +142,7 @@ class Node:
         if self._sweep.is_alive():
             self._sweep.join()
         for part in (*self.workers.values(), self.redis):
-            part.wait(0)  # killed at once; the orderly stop is tested with the complete node
+            part.wait_or_kill(0)  # killed at once; the orderly stop is tested with the complete node
 
     def series(self) -> str:
         """Receive one series of one image; return its job's id when there is one."""

@@ -46,7 +46,7 @@ def test_a_filling_disk_is_cleaned_of_delivered_series_oldest_first_and_refuses_
     settings = Settings(
         node=Node(data_dir=small),
         database={"url": f"sqlite:///{tmp_path / 'node.db'}"},
-        retention=Retention(min_free_mb=16, clean_below_mb=24, clean_to_mb=34),
+        retention=Retention(min_free_mb=16, clean_below_mb=18),
     )
     schema.migrate(settings.database_url)
     database = engine.create(settings.database_url)

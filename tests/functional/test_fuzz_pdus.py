@@ -22,8 +22,7 @@ def listener(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     url = f"sqlite:///{folder / 'alnnode.db'}"
     schema.migrate(url)
-    bounds = "acse_timeout = 2\ndimse_timeout = 2\nnetwork_timeout = 2\nmax_peer_rate = 10000\nmax_associations = 1000\nmax_peer_connections = 999\n"
-    listener = Listener(folder, url, bounds)
+    listener = Listener(folder, url, "timeout = 2\nmax_associations = 1000\n", internal="connection_rate = 10000")
     listener.start()
     yield listener
     listener.stop()

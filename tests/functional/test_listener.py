@@ -1,4 +1,4 @@
-"""The listener as a process: real sockets, a real database, real senders, and kill -9."""
+"""The listener as a process, with real sockets, databases and senders, and SIGKILL."""
 
 import os
 import re
@@ -88,7 +88,7 @@ def test_a_compressed_object_is_taken_as_it_is(make, tmp_path) -> None:
 
 
 def test_senders_that_share_a_study_in_several_encodings_all_succeed(make) -> None:
-    """At once, so that some images meet their twin in the journal, and then again, so that all meet it in the database."""
+    """First at the same time, so that some images are duplicates in the journal; then again, so that all are in the database."""
     listener = make(processes=2)
     images, syntaxes = range(6), (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless)
     answers: list[int] = []
@@ -148,7 +148,7 @@ def test_one_bad_object_never_costs_the_association(make) -> None:
 
 
 def _raw(association, dataset, data=None, uid=None, class_uid=CTImageStorage):
-    """Send bytes under a command of our own, past the sender's checks."""
+    """Send bytes with a chosen command, without the checks of pynetdicom's sender."""
     from io import BytesIO
 
     from pynetdicom.dimse_messages import C_STORE_RQ
@@ -220,7 +220,7 @@ def test_titles_and_addresses_that_are_not_allowed(make, tmp_path) -> None:
 
 
 def test_probes_and_rubbish_leave_the_listener_as_it_was(make) -> None:
-    listener = make("acse_timeout = 30")
+    listener = make()
     process = listener.processes[0]
     for number in range(45):
         with closing(socket.create_connection(("127.0.0.1", listener.port))) as probe:
@@ -234,7 +234,7 @@ def test_probes_and_rubbish_leave_the_listener_as_it_was(make) -> None:
     assert association.send_c_echo().Status == 0
     association.release()
     threads = Path(f"/proc/{process.pid}/task")
-    # A probe's threads end with it, and not with the timeout of 30 s.
+    # The threads of a probe end with it, and not after the timeout of 30 s.
     wait_for(lambda: len(list(threads.iterdir())) <= 8, 10)
     descriptors = Path(f"/proc/{process.pid}/fd")
     wait_for(lambda: len(list(descriptors.iterdir())) <= 20, 10)
@@ -301,7 +301,7 @@ def test_a_stopped_listener_records_what_it_took_and_says_nothing_of_the_patient
     association = listener.associate()
     for number in range(10):
         assert send(association, dicom_objects.ct(number, side=16)) == 0
-    listener.stop()  # in the middle of the association
+    listener.stop()  # during the association
     assert listener.processes[0].returncode == 0
     assert listener.recorded() == 10
     assert not re.search("SECRET|Traceback", listener.log.read_text())

@@ -36,7 +36,7 @@ class Bench:
             node=Node(data_dir=folder),
             broker=Broker(url=f"redis+socket://{socket}"),
             completion=Completion(quiet=1),
-            retention={"min_free_mb": 0, "clean_below_mb": 0, "clean_to_mb": 0},
+            retention={"min_free_mb": 0, "clean_below_mb": 0},
         )
         schema.migrate(self.settings.database_url)
         engine = engines.create(self.settings.database_url)
@@ -66,7 +66,7 @@ class Bench:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.sweep.once()
-            time.sleep(0.05)  # as `sweep_interval`
+            time.sleep(0.05)  # as often as the sweep of a node under test
 
 
 @pytest.fixture

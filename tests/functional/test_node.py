@@ -1,4 +1,4 @@
-"""`alnnode serve` as a site runs it: real listeners, Redis, workers, networks (of random weights) and a real SCP; and kill -9 of each part."""
+"""`alnnode serve` as a site runs it: real listeners, Redis, workers, networks of random weights and a real SCP; and kill -9 of each process."""
 
 import io
 import os
@@ -68,7 +68,7 @@ def pacs():
 
 
 def ask_by_the_script_of_the_documentation(node: Serving, folder: Path):
-    """Have another, small series analysed by docs/examples/ups.py, from the creation of its workitem to the outputs; its header."""
+    """Have another, small series analysed by docs/examples/ups.py, from the creation of its workitem to the outputs; return its header."""
     script = Path(__file__).parents[2] / "docs" / "examples" / "ups.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 30
     small = phantom.PhantomSettings(
@@ -108,8 +108,8 @@ def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, 
         assert len(uids) == len(set(uids))
 
         assert node.send(study) == study
-        time.sleep(3)  # that nothing comes can only be watched for a while: six graces of an association
-        assert len(node.jobs.list()) == 1, "the same study again is no second job"
+        time.sleep(3)  # only time shows that nothing happens: six times the grace of an association
+        assert len(node.jobs.list()) == 1, "a duplicate of the study makes no second job"
         assert len(received) == len(uids)
 
         node.operator.retry(job.job_id)
@@ -124,7 +124,7 @@ def test_a_study_comes_back_though_its_worker_is_killed_and_only_once(tmp_path, 
 
 
 def reports(received) -> list[Dataset]:
-    """The structured reports that the PACS received, in the order in which they came."""
+    """Return the structured reports that the PACS received, in their order."""
     found = []
     for _, sop_class, data in received:
         if sop_class in {"1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.33"}:
@@ -145,7 +145,7 @@ def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_ui
         (first,) = reports(received)
         assert "2.25.4711" not in tracked(first)
 
-        # The reader marks a node, and the viewer stores it: a new revision of the images' own job.
+        # The reader marks a node, and the viewer stores the mark: it makes a new revision of the job.
         assert running_node.send([drawn]) == [drawn]
         wait_for(lambda: len([j for j in running_node.jobs.list() if j.state is JobState.DELIVERED]) == 2, 300)
         _, second = reports(received)
@@ -154,7 +154,7 @@ def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_ui
         assert replaced.ReferencedSOPInstanceUID == first.SOPInstanceUID
         assert [j.state for j in running_node.jobs.list() if j.series_uid.startswith(marked.ROOT)] == [JobState.SKIPPED]
 
-        # The PACS sends the node's own report back: that is no mark, and no loop.
+        # The PACS sends the report of the node back: the node does not read it as a mark, and makes no loop.
         count = len(received)
         second.file_meta = FileMetaDataset()
         second.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -162,7 +162,7 @@ def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_ui
         second.save_as(back, enforce_file_format=True)
         assert running_node.send([back]) == [back]
         wait_for(lambda: [j for j in running_node.jobs.list() if j.series_uid == second.SeriesInstanceUID and j.state in ENDS])
-        time.sleep(2)  # that nothing comes can only be watched for a while: ten sweeps
+        time.sleep(2)  # only time shows that nothing happens: ten sweeps
         assert len([j for j in running_node.jobs.list() if j.series_uid == volume.header.SeriesInstanceUID]) == 2
         assert len(received) == count
 
@@ -293,7 +293,9 @@ def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
             ended = wait_for(lambda: (j := node.jobs.get(job.job_id)).state in ENDS and j, 300)
             assert ended.state is JobState.DELIVERED, ended.reason
             assert len(received) == ended.results
-            assert not private_redis.answers(node.settings.redis_socket), "a private Redis, though the site has one"
+            assert not private_redis.answers(node.settings.redis_socket), (
+                "the node started a private Redis although a broker is configured"
+            )
     finally:
         redis.terminate()
         redis.wait(10)

@@ -1,4 +1,4 @@
-"""Earlier reports of a patient: the node's own, and those of an archive that others wrote."""
+"""Prior reports of a patient: those that the node stored, and those from Orthanc."""
 
 import hashlib
 import os
@@ -20,8 +20,7 @@ from alnnode.priors import lookup
 from alnnode.priors.dicomweb_archive import DicomwebArchive
 from alnnode.records.comparison import Earlier, choose
 from alnnode.report.times import content_moment
-from alnnode.settings import Archive as ArchiveSettings
-from alnnode.settings import Report, Retention, Settings, load
+from alnnode.settings import ArchiveDicomweb, Report, Retention, Settings, load
 
 OWN = Settings()
 TODAY = header()
@@ -42,7 +41,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
     found = lookup.find(OWN, tmp_path, TODAY)
     assert found.prior.sop_instance_uid == results[0].sop_instance_uid
     assert len(found.prior.record.nodes) == 2
-    # Neither a later study, nor the study itself, nor another patient.
+    # Not for a later study, the study itself, or another patient.
     assert lookup.find(OWN, tmp_path, header()) == Earlier()
     for keyword, value in (
         ("PatientID", "P-2"),
@@ -57,7 +56,7 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
 
 
 def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
-    """Whatever UIDs the two have: of four pairs some have the greater one on the report that was replaced."""
+    """Whatever UIDs the two have: in some of four pairs the replaced report has the greater one."""
     for number in range(4):
         context = replace(CONTEXT, input_digest=f"{number}" * 64)
         first = report.build(analysis(0), context)[0]
@@ -77,7 +76,7 @@ def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -
     one = prior().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
     two = prior().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
     assert choose([one, two], "2.25.4", date(2026, 5, 4), 2.0) == choose([two, one], "2.25.4", date(2026, 5, 4), 2.0) == two
-    # The moment counts, not its spelling.
+    # The moments are compared, not their texts.
     tokyo, utc = Dataset(), Dataset()
     tokyo.ContentDate, tokyo.ContentTime, tokyo.TimezoneOffsetFromUTC = "20260504", "083000.5", "+0900"
     utc.ContentDate, utc.ContentTime, utc.TimezoneOffsetFromUTC = "20260504", "0100", "+0000"
@@ -115,7 +114,7 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
             post(root, item.data)
         post(root, next(iter(ct_files(analysis(0).volume))))
         settings = Settings(
-            report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url=f"{root}/dicom-web"),)
+            report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url=f"{root}/dicom-web"),)
         )
         found = lookup.find(settings, tmp_path / "spool", TODAY)
     assert found.trouble is None
@@ -127,7 +126,7 @@ def test_reports_come_from_an_archive(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> None:
     settings = Settings(
-        report=Report(follow_up="archives"), archives=(ArchiveSettings(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
+        report=Report(follow_up="archives"), archives=(ArchiveDicomweb(name="vna", url="http://127.0.0.1:9/x", timeout=2),)
     )
     assert lookup.find(settings, tmp_path, TODAY) == Earlier(trouble="archive vna could not be asked")
     lookup.remember(OWN, tmp_path, header(), made())
@@ -143,7 +142,7 @@ def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> No
     ],
 )
 def test_an_archive_that_answers_oddly_is_named_without_the_patient(answer: httpx.Response, said: str) -> None:
-    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
+    archive = DicomwebArchive(ArchiveDicomweb(name="vna", url="http://archive"), httpx.MockTransport(lambda _: answer))
     with pytest.raises(ServiceError, match=said) as error:
         archive.reports("P-1", "20260901")
     assert "P-1" not in str(error.value)
@@ -156,7 +155,7 @@ def test_what_an_archive_says_is_not_asked_for_unchecked() -> None:
         asked.append(request.url.path)
         return httpx.Response(200, json=[{"0020000D": {"vr": "UI", "Value": ["../../admin"]}}, {"0020000D": {"Value": []}}, 7])
 
-    archive = DicomwebArchive(ArchiveSettings(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
+    archive = DicomwebArchive(ArchiveDicomweb(name="vna", url="http://archive/dicom-web"), httpx.MockTransport(answer))
     assert archive.reports("P-1", "20260901") == []
     assert asked == ["/dicom-web/studies"]
 
@@ -170,7 +169,7 @@ def test_a_token_is_sent(tmp_path: Path) -> None:
         heads.append(request.headers["Authorization"])
         return httpx.Response(204)
 
-    settings = ArchiveSettings(name="vna", url="http://archive", token_file=token)
+    settings = ArchiveDicomweb(name="vna", url="http://archive", token_file=token)
     assert DicomwebArchive(settings, httpx.MockTransport(answer)).reports("P-1", "20260901") == []
     assert heads == ["Bearer secret"]
     token.unlink()

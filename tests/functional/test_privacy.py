@@ -50,7 +50,7 @@ ENDS = {"DELIVERED", "FAILED", "SKIPPED"}
 
 
 def marked(dataset):
-    """Patient data where they belong, and where they do not."""
+    """Patient data where they may be, and where they may not be."""
     dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = f"{NAME}^ANNA", ID, BIRTH
     dataset.OtherPatientIDs, dataset.AccessionNumber, dataset.ReferringPhysicianName = ID, ACCESSION, f"{REFERRER}^DR"
     dataset.PatientComments = dataset.ImageComments = f"seen {NAME} {BIRTH}"
@@ -69,7 +69,7 @@ def marked(dataset):
 
 
 def needles() -> dict[str, list[bytes]]:
-    """Each planted word as it may lie in a file: plain, in two-byte characters, in base64 (Celery's bodies)."""
+    """Return each planted word as a file may have it: plain, in UTF-16, in base64 (bodies of Celery)."""
     found = {}
     for word in PLANTED:
         plain = word.encode()
@@ -79,7 +79,7 @@ def needles() -> dict[str, list[bytes]]:
 
 
 def search(name: str, data: bytes) -> Counter:
-    """Hits by planted word."""
+    """Return the number of hits of each planted word."""
     return Counter({f"{word} in {name}": 1 for word, forms in needles().items() if any(form in data for form in forms)})
 
 
@@ -92,7 +92,7 @@ def test_the_search_finds_every_form() -> None:
 
 
 class Echoing(BaseHTTPRequestHandler):
-    """A STOW-RS server that first fails with the patient in its words, its headers and its status line."""
+    """A STOW-RS server that first fails with the patient in its text, its headers and its status line."""
 
     failures = 1
 
@@ -141,18 +141,18 @@ def destinations():
 
 
 class Node:
-    """`alnnode serve`, or one part of it, all of whose writing ends below one folder."""
+    """`alnnode serve`, or one process of it, which writes everything into one folder."""
 
     def __init__(self, folder: Path, bundle: Path, ports: tuple[int, int], plant: str, part: str) -> None:
         self.folder, self.config = folder, folder / "config.toml"
         (folder / "tmp").mkdir()
         self.config.write_text(
             f'[node]\ndata_dir = "{folder}/data"\n[listener]\nport = {free_port()}\nprocesses = 1\n[web]\nport = {free_port()}\n'
-            "[completion]\nassociation_grace = 0.3\nquiet = 3\nsweep_interval = 0.2\n[retention]\nmin_free_mb = 0\n[broker]\nmax_attempts = 1\n"
+            "[completion]\nassociation_grace = 0.3\nquiet = 3\n[retention]\nmin_free_mb = 0\n[internal]\nsweep_interval = 0.2\nanalysis_attempts = 1\nretry_first = 0.2\n"
             f'[analysis]\nthreads = 1\ndetector_threshold = 0.0\nmax_nodes = 1\nbundle = "{bundle}"\n[logging]\nlevel = "debug"\n'
-            f'[audit]\nto = "file"\nfile = "{folder}/audit.xml"\n'
-            f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {ports[0]}\nretry_first = 0.2\n'
-            f'[[destinations]]\nname = "archive"\nkind = "stow"\nurl = "http://127.0.0.1:{ports[1]}"\nretry_first = 0.2\n'
+            f'[audit]\nkind = "file"\nfile = "{folder}/audit.xml"\n'
+            f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {ports[0]}\n'
+            f'[[destinations]]\nname = "archive"\nkind = "stow"\nurl = "http://127.0.0.1:{ports[1]}"\n'
         )
         self.settings = load(self.config)
         tests = Path(__file__).parents[1]
@@ -207,12 +207,12 @@ class Node:
         self.process.wait(30)
 
     def hits(self) -> Counter:
-        """Planted words in names, and in all files but the objects of the spool and their notes."""
+        """Return the planted words in file names, and in all files except the objects in the spool and their search attributes."""
         found = Counter()
         for path in self.folder.rglob("*"):
             relative = path.relative_to(self.folder)
             found += search("a name", str(relative).encode())
-            # Objects, what searches noted beside them, and the data sets of workitems are patient data, and end with the objects.
+            # Objects, their search attributes and the data sets of workitems are patient data; they are deleted together.
             kept = relative.parts[:2] == ("data", "spool") and (
                 path.suffix == ".dcm" or path.name in NOTES or "worklist" in relative.parts
             )
@@ -236,7 +236,7 @@ def start(tmp_path, bundle):
 
 
 def chest(folder: Path) -> list:
-    """A phantom with nodes, of the planted patient."""
+    """Return a phantom with nodes, of the planted patient."""
     small = phantom.PhantomSettings(
         size=96, slices=(20, 20), thickness_mm=(5, 5), spacing_mm=(3.7, 3.7), min_nodes_per_side=2, max_nodes_per_side=3
     )
@@ -244,7 +244,7 @@ def chest(folder: Path) -> list:
 
 
 def bad_objects() -> list:
-    """Objects that are refused at the door, each with the patient's data where a message might quote them."""
+    """Return objects that the listener refuses, each with patient data where a message could quote them."""
     second = dicom_objects.ct(2, series="1.2.3.4")
     return [
         marked(dicom_objects.ct(1, series="1.2.3.4", StudyInstanceUID=f"1.2.{NAME}")),
@@ -255,7 +255,7 @@ def bad_objects() -> list:
 
 
 def ask_for_analyses(node: Node) -> None:
-    """Workitems that name the patient wherever they can, good ones and bad ones."""
+    """Return valid and invalid workitems that name the patient in every possible place."""
     json_type = {"Content-Type": "application/dicom+json"}
     named = {
         "PatientName": attribute("PN", {"Alphabetic": f"{NAME}^ANNA"}), "PatientID": attribute("LO", ID),
@@ -278,7 +278,7 @@ def ask_for_analyses(node: Node) -> None:
 
 
 def odd_series() -> list:
-    """A series that the worker cannot analyse, for reasons that lie in values with the patient's name."""
+    """Return a series that the worker cannot analyse because of values that have the patient's name."""
     images = [marked(ct_series.ct_slice(k)) for k in range(6)]
     for image in images:
         image["RescaleSlope"]._value = f"{NAME}1"
@@ -306,7 +306,7 @@ def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) ->
     processes = [node.process.pid, *descendants(node.process.pid)]
     cores = [re.findall(r"Max core file size +(\S+)", Path(f"/proc/{pid}/limits").read_text())[0] for pid in processes]
     assert len(processes) >= 6
-    assert {int(limit) for limit in cores} <= {0, 1}, "a process would leave an image of its memory behind"
+    assert {int(limit) for limit in cores} <= {0, 1}, "a process would write a core dump"
     node.stop()
     log = node.output.read_text()
     assert not node.hits(), (node.hits(), log[-4000:])
@@ -315,10 +315,10 @@ def test_nothing_that_the_node_wrote_names_a_patient(start, tmp_path_factory) ->
     told = [Read(line) for line in (node.folder / "audit.xml").read_bytes().splitlines()]
     assert {"110100", "110102", "110104"} <= {message.event for message in told}
     assert [told[0].types, told[-1].types] == [["110120"], ["110121"]], "the node started and stopped"
-    assert watched.elsewhere(node.folder / "connections") == [], "it connected to somebody who is not in its settings"
-    assert len(watched.connections(node.folder / "connections")) > 10, "nobody watched"
+    assert watched.elsewhere(node.folder / "connections") == [], "it connected to an address that is not in its settings"
+    assert len(watched.connections(node.folder / "connections")) > 10, "no connection was recorded"
     private = [path for path in (node.folder / "data").rglob("*") if path.stat().st_mode & 0o077 and not path.is_socket()]
-    assert private == [], "others may read it"
+    assert private == [], "other users may read it"
 
 
 def test_exceptions_that_quote_the_patient_are_not_quoted(start) -> None:
@@ -331,13 +331,13 @@ def test_exceptions_that_quote_the_patient_are_not_quoted(start) -> None:
     node.commands()
     node.stop()
     log = node.output.read_text()
-    assert '"KeyError"' in log, "the web service said nothing of what it met"
+    assert '"KeyError"' in log, "the web service did not log its error"
     assert '"RuntimeError"' in log
     assert not node.hits(), node.hits()
 
 
 def test_the_search_finds_a_node_that_logs_a_name(start) -> None:
-    node = start("quote-a-name", "listener")
+    node = start("quote-a-name", "receive")
     node.store([marked(dicom_objects.ct(1, series="1.2.3.8"))])
     node.stop()
     assert set(node.hits()) == {f"{NAME} in output"}

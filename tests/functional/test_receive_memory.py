@@ -1,4 +1,4 @@
-"""Large objects and commands by C-STORE: in bounded memory, at the default settings."""
+"""Large objects and commands by C-STORE need a limited amount of memory, at the default settings."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ def make(tmp_path):
 
 
 def memory(listener) -> float:
-    """Anonymous memory of the listening process, MB: the kernel takes pages of files back."""
+    """Anonymous memory of the listening process, MB: the kernel can reclaim pages of files."""
     status = Path(f"/proc/{listener.processes[0].pid}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
@@ -61,7 +61,7 @@ def piece(data, *, last=False) -> bytes:
 
 
 def image(megabytes: int) -> bytes:
-    """The begin of a CT image's data set whose pixel data have so many megabytes."""
+    """The start of a CT image's data set whose pixel data have ``megabytes`` MB."""
     whole = dicom_objects.data_set(dicom_objects.ct(1))
     tag = whole.rindex(b"\xe0\x7f\x10\x00")
     return whole[:tag] + b"\xe0\x7f\x10\x00OW\0\0" + (megabytes << 20).to_bytes(4, "little")
@@ -131,7 +131,7 @@ def test_a_command_without_end_is_aborted(make) -> None:
     before = memory(listener)
     endless = pdu(4, struct.pack(">IBB", PIECE + 2, 1, 1) + bytes(PIECE))
     with closing(associated(listener)) as sender:
-        # The listener closes with data unread: TCP may answer that with a reset, which discards the A-ABORT on its way.
+        # The listener closes the connection with unread data: TCP may then send a reset, which discards the A-ABORT.
         answer = b""
         with suppress(ConnectionError):
             for _ in range((20 << 20) // PIECE):

@@ -1,4 +1,4 @@
-"""Query/Retrieve against archives that others wrote: what is asked for comes through the node's own listener."""
+"""Query/Retrieve with Orthanc, DCMTK and pynetdicom as archives, which send the objects to the node's own listener."""
 
 import ssl
 import subprocess
@@ -31,7 +31,7 @@ from alnnode.priors import lookup
 from alnnode.receive.routes import unwanted
 from alnnode.records import JobState
 from alnnode.records.comparison import Earlier
-from alnnode.settings import Archive, Completion, Destination, DestinationTls, Report, Route
+from alnnode.settings import ArchiveDicom, ClientTls, Completion, DestinationCStore, Internal, Report, Route
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.worklist import ups
 from alnnode.worklist.performer import Performer
@@ -56,8 +56,8 @@ def listener(tmp_path):
 @contextmanager
 def node(listener, *archives, attempts=2):
     """A client of the node's service, what it works with, and the performer of its workitems."""
-    settings = WorklistSettings(perform=False, fetch_attempts=attempts)
-    with service(listener.settings.node.data_dir, worklist=settings, archives=archives) as (client, opened):
+    settings, internal = WorklistSettings(perform=False), Internal(fetch_attempts=attempts)
+    with service(listener.settings.node.data_dir, worklist=settings, internal=internal, archives=archives) as (client, opened):
         listener.start()
         performer = Performer(opened)
         yield client, opened, performer
@@ -65,9 +65,7 @@ def node(listener, *archives, attempts=2):
 
 
 def pacs(port, **changes):
-    return Archive(
-        **{"name": "pacs", "kind": "dicom", "ae_title": TITLE, "host": "127.0.0.1", "port": port, "timeout": 20} | changes
-    )
+    return ArchiveDicom(**{"name": "pacs", "ae_title": TITLE, "host": "127.0.0.1", "port": port, "timeout": 20} | changes)
 
 
 def images(count=3, series=SERIES):
@@ -75,7 +73,7 @@ def images(count=3, series=SERIES):
 
 
 def named(title):
-    """A workitem whose input is to be had by C-MOVE."""
+    """A workitem whose input must be retrieved by C-MOVE."""
     asked = workitem(STUDY, SERIES)
     (one,) = ups.items(asked, ups.INPUT)
     place = {"00080054": attribute("AE", title), "0020000D": attribute("UI", STUDY)}
@@ -145,7 +143,7 @@ def dcmqrscp(folder, listener_port, *, title="ALNNODE"):
 
 
 def fill(folder, port) -> None:
-    there = CStoreDestination(Destination(name="pacs", ae_title=TITLE, host="127.0.0.1", port=port, timeout=20), "CT1")
+    there = CStoreDestination(DestinationCStore(name="pacs", ae_title=TITLE, host="127.0.0.1", port=port, timeout=20), "CT1")
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -168,7 +166,7 @@ def authorities(tmp_path):
 
 
 def mutual(ours, pair):
-    """What an archive asks for that lets in only whom ``ours`` certifies."""
+    """TLS of an archive that requires a certificate of ``ours``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pair)
     context.load_verify_locations(ours.pem)
@@ -177,7 +175,7 @@ def mutual(ours, pair):
 
 
 def over_tls(ours, **own):
-    return DestinationTls(ca=ours.pem, server_name="pacs.example", **own)
+    return ClientTls(ca=ours.pem, server_name="pacs.example", **own)
 
 
 def test_a_series_is_moved_over_mutual_tls(listener, authorities) -> None:
@@ -235,7 +233,7 @@ def test_dcmqrscp_is_searched_and_sends_to_the_node(listener, tmp_path) -> None:
 
 @contextmanager
 def faulty(listener, *answers, tls=None):
-    """An archive that answers each C-MOVE as the next of ``answers`` says, and then as the last, over ``tls`` if given; its port."""
+    """An archive that responds to each C-MOVE with the next of ``answers``, then always with the last; yields its port."""
     asked = list(answers)
 
     def move(event):
@@ -311,7 +309,7 @@ def test_a_retrieve_ae_title_that_is_not_configured_is_refused(listener) -> None
 
 
 def made():
-    """The results on an earlier study, and a stranger's report in the same study."""
+    """The results on an earlier study, and a report of other software in the same study."""
     results = [item.data for item in report.build(analysis(2, header()), CONTEXT)]
     stranger = dcmread(BytesIO(results[0]))
     stranger.Manufacturer, stranger.SeriesDescription = "Somebody", "Marks"
@@ -343,7 +341,7 @@ def test_an_earlier_report_is_moved_here_once_and_starts_no_job(listener, tmp_pa
         found = lookup.find(settings, runtime.spool.root, today(), runtime.files_of)
         assert found.trouble is None
         assert found.prior.sop_instance_uid == dcmread(BytesIO(results[0])).SOPInstanceUID
-        (job,) = listener.jobs.list()  # neither the stranger's report nor the captures
+        (job,) = listener.jobs.list()  # for neither the report of other software nor the captures
         later = datetime.now(UTC) + timedelta(hours=1)
         assert listener.received.complete_due(Completion(), partial(unwanted, settings.routes), now=later) == ()
         job = listener.jobs.get(job.job_id)

@@ -1,4 +1,4 @@
-"""Every kind of result through archives that others wrote: what comes out is what went in."""
+"""Every kind of result, sent to Orthanc and DCMTK and retrieved from them, is unchanged."""
 
 import subprocess
 import time
@@ -19,7 +19,7 @@ from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError
 from alnnode.records import CaptureForm, MapFrames, ResultObject, SRClass
 from alnnode.report.sr import prior_record
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore, DestinationStow
 
 # What neither the default nor the other has.
 FURTHER = replace(
@@ -32,7 +32,7 @@ FURTHER = replace(
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, tuple[ResultObject, Path]]:
-    """All kinds in all forms, for a Greek and a multi-frame source, by SOP Instance UID."""
+    """All kinds of results, for a source with Greek text and a multi-frame source, by SOP Instance UID."""
     folder, made = tmp_path_factory.mktemp("results"), {}
     for name in ("greek", "enhanced"):
         for context in (CONTEXT, EVERYTHING, FURTHER):
@@ -51,7 +51,9 @@ def data_set(data: bytes) -> bytes:
 
 
 def cstore(port: int) -> CStoreDestination:
-    return CStoreDestination(Destination(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE")
+    return CStoreDestination(
+        DestinationCStore(name="peer", ae_title="PEER", host="127.0.0.1", port=port, timeout=30), "ALNNODE"
+    )
 
 
 def send(results: dict[str, tuple[ResultObject, Path]], destination: CStoreDestination | StowDestination) -> None:
@@ -75,7 +77,7 @@ def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path, over: str) -
     from urllib.request import urlopen
 
     with orthanc(tmp_path) as (root, port):
-        stow = Destination(name="peer", kind="stow", url=f"{root}/dicom-web", timeout=30)
+        stow = DestinationStow(name="peer", url=f"{root}/dicom-web", timeout=30)
         send(results, cstore(port) if over == "C-STORE" else StowDestination(stow))
         names = json.load(urlopen(f"{root}/instances"))
         assert len(names) == len(results)
@@ -89,7 +91,7 @@ def test_orthanc_gives_back_the_same_bytes(results, tmp_path: Path, over: str) -
 @pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")
 @pytest.mark.parametrize("peer", ["storescp", "storescp --max-pdu 4096", "storescp --implicit", "dcmqrscp"])
 def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> None:
-    """Also in small pieces, and where nothing but the default transfer syntax is taken."""
+    """Also with small PDUs, and with a peer that accepts only the default transfer syntax."""
     port, area = free_port(), tmp_path / "area"
     area.mkdir()
     if peer != "dcmqrscp":
@@ -116,7 +118,7 @@ def test_dcmtk_keeps_what_it_was_given(results, tmp_path: Path, peer: str) -> No
         assert (dataset.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian) == ("implicit" in peer)
         sent = dcmread(results[dataset.SOPInstanceUID][1])
         if sent.file_meta.TransferSyntaxUID == JPEGLSLossless != dataset.file_meta.TransferSyntaxUID:
-            sent.decompress(generate_instance_uid=False)  # a peer that does not take it gets the same pixels
+            sent.decompress(generate_instance_uid=False)  # a peer without JPEG-LS gets the same pixels
         if "implicit" in peer and (prior_record.GROUP, 0x1000 + prior_record.ELEMENT) in sent:
             # The VRs of a private element and of pixels are not in the data set then.
             assert prior_record.read(dataset) == prior_record.read(sent) is not None

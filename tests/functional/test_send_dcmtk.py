@@ -1,4 +1,4 @@
-"""The C-STORE SCU against DCMTK's storescp, an implementation that shares no code with it."""
+"""The C-STORE SCU with DCMTK's storescp, an independent implementation."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, RLELossl
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescp") is None, reason="NO DCMTK: apt install dcmtk")]
 
@@ -35,7 +35,7 @@ def storescp(tmp_path):
         env={**os.environ, "PATH": PROGRAMS},
     )
     destination = CStoreDestination(
-        Destination(name="dcmtk", ae_title="PACS", host="127.0.0.1", port=port, timeout=20), "ALNNODE"
+        DestinationCStore(name="dcmtk", ae_title="PACS", host="127.0.0.1", port=port, timeout=20), "ALNNODE"
     )
     deadline = time.monotonic() + 20
     while True:

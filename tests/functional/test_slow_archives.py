@@ -1,4 +1,4 @@
-"""Archives that are slow, silent or mad: the look for earlier reports ends in its time, and the analysis goes on."""
+"""Slow and silent archives: the search for prior reports ends within its time limit, and the analysis continues."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ from alnnode.receive import file_meta
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
 from alnnode.records.comparison import Earlier
-from alnnode.settings import Archive, Node, Report, Settings
+from alnnode.settings import ArchiveDicom, ArchiveDicomweb, Node, Report, Settings
 from workers import analysing
 from workers.runtime import Runtime
 
@@ -35,7 +35,7 @@ BOUND = 1.5  # seconds
 
 @contextmanager
 def http(*pieces: bytes, every: float = 0.05) -> Iterator[str]:
-    """Take connections and answer each with these pieces, one after the other, for ever; without any, never."""
+    """Accept connections and send these pieces to each, again and again; without pieces, send nothing."""
     ended = threading.Event()
 
     def answer(connection: socket.socket) -> None:
@@ -64,7 +64,7 @@ def http(*pieces: bytes, every: float = 0.05) -> Iterator[str]:
 
 @contextmanager
 def pacs(*, endless: str) -> Iterator[int]:
-    """Yield the port of an archive that holds one report, and whose C-FIND or C-MOVE answers "pending" for ever."""
+    """Yield the port of an archive with one report, whose C-FIND or C-MOVE sends pending responses without end."""
     asked: list[float] = []
     ended, keys = threading.Event(), {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.2", "SOPInstanceUID": "2.25.3"}
     keys |= {"StudyDate": "20250101", "Modality": "SR", "SeriesDescription": f"{RESULTS[0]} 4: report"}
@@ -101,14 +101,14 @@ def pacs(*, endless: str) -> Iterator[int]:
     serving = archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
         yield serving.server_address[1]
-        assert asked[-1] - asked[0] > BOUND / 2, "it was to be busy for as long as anybody listened"
+        assert asked[-1] - asked[0] > BOUND / 2, "the archive was busy for as long as the node listened"
     finally:
         ended.set()
         serving.shutdown()
         taking.shutdown()
 
 
-def asking(*archives: Archive, folder=None) -> Settings:
+def asking(*archives: ArchiveDicom | ArchiveDicomweb, folder=None) -> Settings:
     node = Node() if folder is None else Node(data_dir=folder)
     return Settings(node=node, report=Report(follow_up="archives", prior_timeout=BOUND), archives=archives)
 
@@ -123,7 +123,7 @@ def looked(settings: Settings, spool) -> Earlier:
 @pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 200 OK\r\n\r\n", b"[", *[b" "] * 1000)], ids=["silent", "trickling"])
 def test_a_dicomweb_archive_cannot_hold_an_analysis_up(tmp_path, pieces) -> None:
     with http(*pieces) as url:
-        found = looked(asking(Archive(name="vna", url=url, timeout=60)), tmp_path)
+        found = looked(asking(ArchiveDicomweb(name="vna", url=url, timeout=60)), tmp_path)
     assert found.prior is None
     assert found.trouble in {"archive vna did not answer in time", "archive vna could not be asked"}
     wait_until_nobody_asks()
@@ -132,14 +132,14 @@ def test_a_dicomweb_archive_cannot_hold_an_analysis_up(tmp_path, pieces) -> None
 @pytest.mark.parametrize("endless", ["find", "move"])
 def test_a_dicom_archive_cannot_hold_an_analysis_up(tmp_path, endless) -> None:
     with pacs(endless=endless) as port:
-        archive = Archive(name="pacs", kind="dicom", ae_title="ARCHIVE", host="127.0.0.1", port=port, timeout=60)
+        archive = ArchiveDicom(name="pacs", ae_title="ARCHIVE", host="127.0.0.1", port=port, timeout=60)
         found = looked(asking(archive), tmp_path)
         assert found.trouble in {"archive pacs did not answer in time", "archive pacs could not be asked"}
         wait_until_nobody_asks()
 
 
 def wait_until_nobody_asks() -> None:
-    """The threads end by themselves: no archive gathers them."""
+    """Wait until the threads of all searches have ended."""
     until = time.monotonic() + 2 * BOUND + 5
     while any(thread.name.startswith("archive ") for thread in threading.enumerate()):
         assert time.monotonic() < until
@@ -148,7 +148,7 @@ def wait_until_nobody_asks() -> None:
 
 def test_several_slow_archives_take_no_longer_than_one(tmp_path) -> None:
     with http() as url:
-        looked(asking(*(Archive(name=f"vna{number}", url=url, timeout=60) for number in range(4))), tmp_path)
+        looked(asking(*(ArchiveDicomweb(name=f"vna{number}", url=url, timeout=60) for number in range(4))), tmp_path)
 
 
 def test_trouble_of_any_kind_costs_the_comparison_only(tmp_path) -> None:
@@ -157,7 +157,7 @@ def test_trouble_of_any_kind_costs_the_comparison_only(tmp_path) -> None:
 
 
 class Analyst:
-    """Knows when it was first needed."""
+    """Records when it was first used."""
 
     digest = "b" * 64
 
@@ -176,7 +176,7 @@ class Analyst:
 
 def test_the_job_of_a_series_is_analysed_while_its_archive_is_silent(tmp_path) -> None:
     with http() as url:
-        analyst, settings = Analyst(), asking(Archive(name="vna", url=url, timeout=60), folder=tmp_path)
+        analyst, settings = Analyst(), asking(ArchiveDicomweb(name="vna", url=url, timeout=60), folder=tmp_path)
         schema.migrate(settings.database_url)
         runtime = Runtime(settings, analyst)
         image = ct(StudyDate="20260901")

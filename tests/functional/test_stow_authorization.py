@@ -16,7 +16,7 @@ from web_service import part10, server
 from alnnode.deliver.destination import OutboxFile
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
-from alnnode.settings import Destination, DestinationTls, OAuth2, Web, WebToken
+from alnnode.settings import ClientTls, DestinationCStore, DestinationStow, OAuth2, ServerTls, Web, WebToken
 
 SECRET = "the-token-of-the-archive"
 
@@ -31,7 +31,7 @@ def archive(tmp_path):
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(str(tmp_path / "chain.pem"), append=bool(number))
     token = WebToken(name="NODE", roles=("send",), sha256=sha256(SECRET.encode()).hexdigest())
-    web = Web(tokens=(token,), certificate=tmp_path / "chain.pem", key=tmp_path / "key.pem")
+    web = Web(tokens=(token,), tls=ServerTls(certificate=tmp_path / "chain.pem", private_key=tmp_path / "key.pem"))
     with server(tmp_path / "archive", web=web) as (url, opened):
         yield url, opened
 
@@ -43,8 +43,8 @@ def image(tmp_path):
 
 
 def destination(url, tmp_path, **more):
-    tls = DestinationTls(ca=tmp_path / "ca.pem")
-    return StowDestination(Destination(name="archive", kind="stow", url=f"{url}/dicom-web", tls=tls, **more))
+    tls = ClientTls(ca=tmp_path / "ca.pem")
+    return StowDestination(DestinationStow(name="archive", url=f"{url}/dicom-web", tls=tls, **more))
 
 
 def test_a_token_file_is_read_again_after_it_changed(archive, image, tmp_path) -> None:
@@ -130,9 +130,9 @@ def test_the_node_sends_its_client_certificate(image, tmp_path) -> None:
     try:
         for name in (None, "stranger", "node"):
             pair = {} if name is None else {"certificate": tmp_path / f"{name}.pem", "private_key": tmp_path / f"{name}.pem"}
-            tls = DestinationTls(ca=tmp_path / "ca.pem", **pair)
+            tls = ClientTls(ca=tmp_path / "ca.pem", **pair)
             url = f"https://127.0.0.1:{archive.server_port}/dicom-web"
-            to = StowDestination(Destination(name="archive", kind="stow", url=url, tls=tls))
+            to = StowDestination(DestinationStow(name="archive", url=url, tls=tls))
             if name == "node":
                 to.send(image)
             else:
@@ -145,5 +145,5 @@ def test_the_node_sends_its_client_certificate(image, tmp_path) -> None:
 
 
 def test_contradictory_settings_are_refused(tmp_path) -> None:
-    with pytest.raises(ValidationError, match="C-STORE knows TLS only"):
-        Destination(name="a", ae_title="A", host="h", port=104, token_file=tmp_path)
+    with pytest.raises(ValidationError, match="token_file"):
+        DestinationCStore(name="a", ae_title="A", host="h", port=104, token_file=tmp_path)

@@ -18,7 +18,7 @@ from alnnode.db import schema
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
-from alnnode.settings import Destination, DestinationTls
+from alnnode.settings import ClientTls, DestinationCStore
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescu") is None, reason="NO DCMTK: apt install dcmtk")]
 
@@ -38,10 +38,10 @@ def table(ours, more="") -> str:
 def listen(tmp_path, authorities):
     made = []
 
-    def start(more="", acse_timeout=2) -> Listener:
+    def start(more="", association_timeout=2) -> Listener:
         url = f"sqlite:///{tmp_path / 'alnnode.db'}"
         schema.migrate(url)
-        listener = Listener(tmp_path, url, f"acse_timeout = {acse_timeout}\n" + table(authorities[0], more))
+        listener = Listener(tmp_path, url, table(authorities[0], more), internal=f"association_timeout = {association_timeout}")
         made.append(listener)
         listener.start()
         return listener
@@ -52,7 +52,7 @@ def listen(tmp_path, authorities):
 
 
 def client(authority, *, own=None, version=None, ciphers=None) -> ssl.SSLContext:
-    """A peer of OpenSSL that may do what the node must refuse."""
+    """A TLS client that can do what the node must refuse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if authority is None:
@@ -68,7 +68,7 @@ def client(authority, *, own=None, version=None, ciphers=None) -> ssl.SSLContext
     return context
 
 
-# -- in ----------------------------------------------------------------------------------------------------------------
+# -- listener ----------------------------------------------------------------------------------------------------------
 
 
 def dcmtk_arguments(ours, strange, case):
@@ -102,11 +102,11 @@ def test_who_is_let_in_by_dcmtk(listen, dcmtk, authorities, tmp_path, case) -> N
         assert not list(listener.spool.pending())
         wait_for(lambda: listener.log.read_text().count("tls_refused") >= 2)  # DCMTK can end before the listener logs it
         assert listener.log.read_text().count("tls_refused") == 2
-        # DCMTK once more with the right certificate: it was this that failed, and the listener is none the worse.
+        # With the right certificate DCMTK succeeds: the certificate was the reason, and the listener still works.
         assert dcmtk("echoscu", *dcmtk_arguments(*authorities, "right"), listener.port).returncode == 0
 
 
-# Non-downgrading BCP 195, BCP 195, and a suite of TLS 1.2 by name; then authentication without encryption, which was for IHE ATNA once.
+# Non-downgrading BCP 195, BCP 195, and a suite of TLS 1.2 by name; then authentication without encryption, once a profile of IHE ATNA.
 PROFILES = {"+py": True, "+px": True, "+cs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": True, "+pn": False}
 
 
@@ -154,7 +154,7 @@ def test_old_versions_and_weak_suites_are_refused(listen, authorities, case) -> 
 
 
 def lax_server_takes(context, ours) -> bool:
-    """Whether a server that allows anything makes the handshake: the refusals above are then the node's doing."""
+    """Return whether a server that allows everything completes the handshake: then it is the node that refuses it above."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*ours.issue("node.example"))
     server.minimum_version = ssl.TLSVersion.TLSv1
@@ -192,7 +192,7 @@ def test_both_versions_carry_large_objects(listen, authorities, version) -> None
 
 
 def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(listen, authorities) -> None:
-    listener = listen(acse_timeout=5)
+    listener = listen(association_timeout=5)
     ours, _ = authorities
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as silent:
         for _ in range(5):
@@ -205,7 +205,7 @@ def test_a_connection_that_never_shakes_hands_is_dropped_and_holds_nobody_up(lis
             silent.recv(1)
         association.release()
         silent.settimeout(20)
-        assert silent.recv(1) == b"", "the listener drops it after acse_timeout"
+        assert silent.recv(1) == b"", "the listener drops it after association_timeout"
 
 
 def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
@@ -213,7 +213,7 @@ def test_a_handshake_that_trickles_in_is_dropped_on_time(listen) -> None:
     with closing(socket.create_connection(("127.0.0.1", listener.port))) as slow:
         slow.settimeout(0.2)
         hello = bytes.fromhex("16030102000100 01fc0303") + bytes(500)
-        # Each byte comes within the timeout of a single read; these 30 take 6 s, and acse_timeout is 2 s for the whole handshake.
+        # Each byte comes within the timeout of a single read; these 30 take 6 s, and association_timeout is 2 s for the whole handshake.
         with pytest.raises(OSError):  # noqa: PT012
             for byte in hello[:30]:
                 slow.send(bytes([byte]))
@@ -246,7 +246,7 @@ def test_a_renewed_certificate_counts_without_a_restart(listen, authorities) -> 
     kept.release()
 
 
-# -- out ---------------------------------------------------------------------------------------------------------------
+# -- destinations ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -272,9 +272,9 @@ def storescp(folder, pair, ours, *extra):
 
 def destination(port, ca, own=None, name="pacs.example") -> CStoreDestination:
     keys = {} if own is None else {"certificate": own.certificate, "private_key": own.key}
-    tls = DestinationTls(ca=ca, server_name=name, **keys)
+    tls = ClientTls(ca=ca, server_name=name, **keys)
     return CStoreDestination(
-        Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
+        DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=10, tls=tls), "ALNNODE"
     )
 
 

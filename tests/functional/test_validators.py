@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from alnnode import report
 from alnnode.records import Analysis, ObjectRole, ResultReference
-from alnnode.settings.analysis import Report
+from alnnode.settings import Report
 
 SR_ROLES = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.KEY_OBJECTS, ObjectRole.TEXT}
 PIXELMED = Path("/usr/share/java/pixelmed.jar")

@@ -18,7 +18,7 @@ from listening import free_port, wait_for
 from web_service import body, part10, server
 
 from alnnode.db import schema
-from alnnode.settings import Web, load
+from alnnode.settings import Internal, ServerTls, Web, load
 
 HEAD = b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/related; type=application/dicom; boundary=b\r\n"
@@ -185,7 +185,7 @@ def is_closed_after(connection, data) -> bool:
 
 
 def test_a_body_that_stands_still_ends(tmp_path) -> None:
-    with server(tmp_path, web=Web(body_timeout=1)) as (url, _):
+    with server(tmp_path, internal=Internal(web_body_timeout=1)) as (url, _):
         with closing(connect(port_of(url), POST + b"Content-Length: 1000000\r\n\r\n--b\r\n")) as slow:
             begun = time.monotonic()
             wait_for(lambda: is_closed_after(slow, b"a"))
@@ -204,7 +204,7 @@ def test_a_body_that_stands_still_ends(tmp_path) -> None:
 
 def test_an_answer_that_nobody_takes_ends(tmp_path) -> None:
     image = ct(1, NumberOfFrames="8", Rows=1024, Columns=1024, PixelData=bytes(16 << 20))
-    with server(tmp_path, web=Web(body_timeout=1)) as (url, _), httpx.Client(base_url=url) as client:
+    with server(tmp_path, internal=Internal(web_body_timeout=1)) as (url, _), httpx.Client(base_url=url) as client:
         kind = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=a-boundary'}
         assert client.post("/dicom-web/studies", content=body(part10(image)), headers=kind).status_code == 200
         wait_for(lambda: client.get("/dicom-web/instances").json())
@@ -236,7 +236,10 @@ def test_half_a_tls_handshake_takes_no_place_and_ends(tmp_path, monkeypatch) -> 
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     half = hello.read()[:100]
-    with server(tmp_path, web=Web(certificate=pair.certificate, key=pair.key)) as (url, _), ExitStack() as stack:
+    with (
+        server(tmp_path, web=Web(tls=ServerTls(certificate=pair.certificate, private_key=pair.key))) as (url, _),
+        ExitStack() as stack,
+    ):
         held = [stack.enter_context(closing(connect(port_of(url), half))) for _ in range(300)]
         trusted = ssl.create_default_context(cafile=authority.pem)
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""What is tested is the wheel that people install, not only the checkout."""
+"""The wheel that people install works like the checkout."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Run in the child before anything else: an installation without the [worker] extra has none of these.
+# The child process runs this first: an installation without the [worker] extra has none of these packages.
 WITHOUT_EXTRAS = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's content on a path of its own, ahead of the checkout."""
+    """The content of the wheel in a folder that Python searches before the checkout."""
     folder = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)

@@ -16,7 +16,7 @@ from alnnode import report
 from alnnode.errors import WorkitemRefused
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState
-from alnnode.settings import Archive, Completion, Web, WebToken
+from alnnode.settings import ArchiveDicomweb, Completion, Internal, Web, WebToken
 from alnnode.settings import Worklist as WorklistSettings
 from alnnode.spool.spool import Spool
 from alnnode.worklist import ups
@@ -30,12 +30,12 @@ from alnnode.worklist.worklist import Worklist
 
 ROOT, UID, SERIES = "/dicom-web/workitems", "1.2.826.0.1.3680043.10.9.1", f"{STUDY}.1"
 TOKEN = "a-token-of-the-archive"
-BY_HAND = WorklistSettings(perform=False, fetch_attempts=2)
+BY_HAND = {"worklist": WorklistSettings(perform=False), "internal": Internal(fetch_attempts=2)}
 
 
 @pytest.fixture
 def node(tmp_path):
-    with service(tmp_path, worklist=BY_HAND) as (client, opened):
+    with service(tmp_path, **BY_HAND) as (client, opened):
         yield client, opened, Performer(opened)
 
 
@@ -250,8 +250,8 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             assert stow(client, *(part10(ct(n)) for n in (1, 2, 3))).status_code == 200
         wait_for(lambda: len(there.catalogue.instances()) == 3)
-        archives = (Archive(name="PACS", url=f"{url}/dicom-web", token_file=tmp_path / "token"),)
-        with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
+        archives = (ArchiveDicomweb(name="PACS", url=f"{url}/dicom-web", token_file=tmp_path / "token"),)
+        with service(tmp_path / "node", **BY_HAND, archives=archives) as (client, opened):
             performer = Performer(opened)
             place = f"{url}/dicom-web/studies/{STUDY}/series/{SERIES}"
             client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES, url=place))
@@ -265,8 +265,8 @@ def test_the_input_is_fetched_from_a_configured_archive(tmp_path) -> None:
 def test_a_fetch_is_retried_as_often_as_the_settings_allow(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("alnnode.worklist.input_fetcher.FETCH_PAUSE", 0.0)
     with server(tmp_path / "archive") as (url, _):
-        archives = (Archive(name="PACS", url=f"{url}/dicom-web"),)
-        with service(tmp_path / "node", worklist=BY_HAND, archives=archives) as (client, opened):
+        archives = (ArchiveDicomweb(name="PACS", url=f"{url}/dicom-web"),)
+        with service(tmp_path / "node", **BY_HAND, archives=archives) as (client, opened):
             performer = Performer(opened)
             client.post(f"{ROOT}?{UID}", json=workitem(STUDY, SERIES))
             wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
@@ -282,7 +282,7 @@ def test_event_reports_are_sent_over_a_real_connection_and_wait_without_one(tmp_
 
     token = WebToken(name="WATCHER", roles=("read", "send"), sha256=sha256(TOKEN.encode()).hexdigest())
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with server(tmp_path, web=Web(tokens=(token,)), worklist=BY_HAND) as (url, opened), httpx.Client(headers=headers) as client:
+    with server(tmp_path, web=Web(tokens=(token,)), **BY_HAND) as (url, opened), httpx.Client(headers=headers) as client:
         client.base_url = url
         client.post(f"{ROOT}?{UID}", json=workitem(codes=("L:OTHER",)))
         answer = client.post(f"{ROOT}/{UID}/subscribers/WATCHER")

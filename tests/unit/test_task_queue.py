@@ -4,12 +4,12 @@ import pytest
 from celery import Celery
 
 from alnnode.errors import ServiceError
-from alnnode.settings import Archive, Broker, Node, Report, Settings
+from alnnode.settings import Analysis, ArchiveDicomweb, Broker, Node, Report, Settings
 from alnnode.task_queue import ANALYSE, Producer, celery_options, ping
 
 
 def options(limit: float = 900) -> dict:
-    return celery_options(Settings(broker=Broker(url="redis://127.0.0.1:1/0", time_limit=limit)))
+    return celery_options(Settings(broker=Broker(url="redis://127.0.0.1:1/0"), analysis=Analysis(time_limit=limit)))
 
 
 @pytest.mark.parametrize("limit", [30, 900, 7200])
@@ -24,9 +24,9 @@ def test_redis_hands_no_task_out_twice_within_its_limit(limit) -> None:
 
 
 def test_the_look_for_earlier_reports_takes_nothing_from_the_time_of_an_analysis() -> None:
-    archives = (Archive(name="vna", url="http://127.0.0.1/dicom-web"),)
+    archives = (ArchiveDicomweb(name="vna", url="http://127.0.0.1/dicom-web"),)
     report = Report(follow_up="archives", prior_timeout=100)
-    set_up = celery_options(Settings(broker=Broker(time_limit=900), report=report, archives=archives))
+    set_up = celery_options(Settings(analysis=Analysis(time_limit=900), report=report, archives=archives))
     assert (set_up["task_soft_time_limit"], set_up["task_time_limit"]) == (910, 1000)
     assert set_up["visibility_timeout"] > 1000
 

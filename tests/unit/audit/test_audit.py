@@ -1,4 +1,4 @@
-"""Audit messages after PS3.15 A.5, and the spool that they wait in."""
+"""Audit messages after PS3.15 A.5, and the outbox in which they wait."""
 
 import stat
 import threading
@@ -22,11 +22,11 @@ from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.audit.sender import AuditSender
 from alnnode.audit.sinks import FileSink, syslog
 from alnnode.audit.trail import Trail, patient_in
-from alnnode.settings import Audit, Node, Settings
+from alnnode.settings import AuditFile, Internal, Node, Settings
 
 EVENTS = Events("ALNNODE")
 CT = study("1.2.3", {"1.2.840.10008.5.1.4.1.1.2": 120})
-# What it is, and the tables of A.5.3: event, action, types, roles of the participants, kinds of the objects.
+# Message, then its values in the tables of A.5.3: event, action, types, roles of the participants, kinds of the objects.
 TABLES = {
     "start": (EVENTS.application(started=True), "110100", "E", ["110120"], ["110150"], []),
     "stop": (EVENTS.application(started=False), "110100", "E", ["110121"], ["110150"], []),
@@ -57,13 +57,13 @@ def test_every_message_has_the_shape_and_the_codes_of_the_standard(name) -> None
 
 def test_the_schema_of_the_tests_refuses_what_is_wrong() -> None:
     with pytest.raises(etree.DocumentInvalid):
-        Read(Message(codes.QUERY, "E", Outcome.SUCCESS, ()).xml("ALNNODE"))  # nobody took part
+        Read(Message(codes.QUERY, "E", Outcome.SUCCESS, ()).xml("ALNNODE"))  # no participant
     with pytest.raises(etree.DocumentInvalid):
         Read(Message(codes.QUERY, "X", Outcome.SUCCESS, (Participant("a", True),)).xml("ALNNODE"))
 
 
 @pytest.mark.parametrize("title", ["A<B>&'\"", "\x00\x07\x1b[31m", "\ud800", "\ufffe", "ä" * 4000, "]]>", "<!--", ""])
-def test_what_peers_call_themselves_breaks_no_message(title) -> None:
+def test_no_name_of_a_peer_breaks_a_message(title) -> None:
     message = EVENTS.received(title, title, study(title, {"1.2": 1}), 3)
     text = message.xml(title, title)
     read = Read(text)
@@ -86,7 +86,7 @@ def test_the_severity_of_syslog_follows_the_outcome() -> None:
 
 
 def configured(folder, **audit) -> Settings:
-    return Settings(node=Node(data_dir=folder), audit=Audit(to="file", file=folder / "audit.xml", **audit))
+    return Settings(node=Node(data_dir=folder), audit=AuditFile(file=folder / "audit.xml", **audit))
 
 
 def lines(folder) -> list[Read]:
@@ -119,7 +119,7 @@ def test_a_full_spool_loses_counts_and_says_so_and_nobody_waits(tmp_path, monkey
     monkeypatch.setattr(outbox, "COUNTED", 0.0)
     said = []
     monkeypatch.setattr(trail, "log", SimpleNamespace(error=lambda event, **_: said.append(event)))
-    written = Trail(configured(tmp_path, max_waiting=100))
+    written = Trail(configured(tmp_path).model_copy(update={"internal": Internal(audit_messages=100)}))
     for _ in range(130):
         written.put(EVENTS.application(started=True))
     written.close()
@@ -146,7 +146,7 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch) -> None:
     assert AuditOutbox(tmp_path, 100).lost() >= 149
 
 
-def test_a_disk_that_takes_nothing_is_a_loss_and_no_exception(tmp_path, monkeypatch) -> None:
+def test_a_failing_disk_loses_a_message_without_an_exception(tmp_path, monkeypatch) -> None:
     def full(*_):
         raise OSError(28, "")
 
@@ -157,7 +157,7 @@ def test_a_disk_that_takes_nothing_is_a_loss_and_no_exception(tmp_path, monkeypa
     assert AuditOutbox(tmp_path, 100).lost() == 1
 
 
-def test_a_database_that_fails_costs_a_patient_and_not_the_thread(tmp_path) -> None:
+def test_a_failing_database_loses_the_patient_and_not_the_thread(tmp_path) -> None:
     def away() -> None:
         raise OperationalError("SELECT", {"patient": "DOE^JANE"}, Exception())
 
@@ -171,11 +171,11 @@ def test_a_database_that_fails_costs_a_patient_and_not_the_thread(tmp_path) -> N
     assert b"DOE" not in (tmp_path / "audit.xml").read_bytes()
 
 
-def test_a_file_on_a_full_disk_keeps_whole_lines(tmp_path) -> None:
+def test_a_file_on_a_full_disk_has_complete_lines(tmp_path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(OSError, match="No space"):
-        FileSink(Audit(to="file", file="/dev/full")).send(b"<AuditMessage/>")
+        FileSink(AuditFile(file="/dev/full")).send(b"<AuditMessage/>")
 
 
 def test_patients_are_named_only_where_the_settings_say_so(tmp_path) -> None:
@@ -213,13 +213,13 @@ def test_two_senders_of_one_folder_send_nothing_twice(tmp_path, monkeypatch) -> 
         written.put(written.events.deleted(study(f"1.{number}"), 1))
     written.close()
     for sender in senders:
-        sender._stop.set()  # both at the same moment
+        sender._stop.set()  # both at the same time
     for sender in senders:
         sender.close(20)
     assert sorted(read.study for read in lines(tmp_path)) == sorted(f"1.{number}" for number in range(100))
 
 
-def test_what_happens_again_and_again_is_told_once(monkeypatch) -> None:
+def test_an_event_that_repeats_is_the_first_once_in_its_time(monkeypatch) -> None:
     class Clock:
         now = 0.0
 

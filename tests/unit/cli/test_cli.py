@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from alnnode import __version__
+from alnnode.cli import check, job_commands
+from alnnode.cli.app import COMMANDS as REGISTERED
 from alnnode.cli.app import app
+from alnnode.db.rows import JobStatus
+from alnnode.records import JobState
 
 COMMANDS = (
     "serve",
@@ -40,11 +46,46 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage" in result.output
 
 
+def test_the_help_shows_what_stands_in_brackets() -> None:
+    assert "[[web.tokens]]" in CliRunner().invoke(app, ["token", "--help"]).output
+
+
+def test_the_overview_shows_what_each_command_does_in_full() -> None:
+    overview = CliRunner().invoke(app, ["--help"]).output
+    assert "..." not in overview.split("Commands:")[1]
+    assert overview.index("serve") < overview.index("demo")
+
+
+# What Rich takes for markup: a style that there is not, the end of one that was not begun, a style that there is.
+TEXTS = ("add a [[destinations]] table", "raise [analysis] time_limit", "a reason with [/x]", "a [bold]reason[/bold]")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_check_shows_findings_and_advice_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "run", lambda *_: [check.Result(text, False, text, text)])
+    done = CliRunner().invoke(app, ["check"], env={"COLUMNS": "200"})
+    assert done.exit_code == 1
+    assert done.output.count(text) == 3
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_jobs_shows_a_reason_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    now = datetime.now(UTC)
+    job = JobStatus("j", "1.2", "1.2.3", 1, None, JobState.FAILED, text, 3, 40, 0, now, now, now, None, ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job_commands, "open_jobs", lambda _: SimpleNamespace(list=lambda limit: [job][:limit]))
+    done = CliRunner().invoke(app, ["jobs"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert text in done.output
+
+
 def test_readme_names_every_command() -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     assert not [command for command in COMMANDS if f"alnnode {command}" not in text]
-    registered = {info.callback.__name__ for info in app.registered_commands if info.callback}
-    assert registered == set(COMMANDS)
+    registered = [info.callback for info in app.registered_commands]
+    assert registered == list(REGISTERED)
+    assert {command.__name__ for command in registered} == set(COMMANDS)
 
 
 def test_version_is_printed() -> None:

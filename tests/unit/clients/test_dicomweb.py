@@ -11,7 +11,7 @@ import pytest
 from alnnode.clients.dicomweb import DicomwebClient, ResponseLimits
 from alnnode.errors import DeliveryError, DestinationAway
 from alnnode.multipart import MalformedBodyError, OutgoingPart, related, write_parts
-from alnnode.settings import Archive
+from alnnode.settings import ArchiveDicomweb
 
 LIMITS = ResponseLimits(8 << 20)
 OBJECTS = [b"first object" * 80_000, b"second object" * 20_000]  # together above the pieces in which a body is read
@@ -20,7 +20,7 @@ RELATED = {"Content-Type": related("application/dicom", "edge")}
 
 
 def client(answer) -> DicomwebClient:
-    settings = Archive(name="vna", url="http://user:secret@archive/dicom-web")
+    settings = ArchiveDicomweb(name="vna", url="http://user:secret@archive/dicom-web")
     return DicomwebClient(settings, httpx.MockTransport(answer))
 
 
@@ -71,7 +71,7 @@ def test_objects_before_a_lost_connection_are_received(tmp_path, announced) -> N
     cut = announced > len(BODY)
     body = BODY[:-100] if cut else BODY
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {RELATED['Content-Type']}\r\nContent-Length: {announced}\r\n\r\n"
-    archive = Archive(name="vna", url=serve_once(head.encode() + body))
+    archive = ArchiveDicomweb(name="vna", url=serve_once(head.encode() + body))
     received = []
 
     async def retrieve() -> None:
@@ -91,7 +91,9 @@ def test_objects_before_a_lost_connection_are_received(tmp_path, announced) -> N
 @pytest.mark.parametrize("head", ["HTTP/1.1 500 No\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"])
 def test_a_response_that_holds_no_objects_is_an_error(tmp_path, head) -> None:
     async def retrieve() -> None:
-        async with DicomwebClient(Archive(name="vna", url=serve_once(head.encode()))).retrieve("studies/1", tmp_path, 1):
+        async with DicomwebClient(ArchiveDicomweb(name="vna", url=serve_once(head.encode()))).retrieve(
+            "studies/1", tmp_path, 1
+        ):
             pass
 
     with pytest.raises(DeliveryError, match=r"vna: (HTTP 500|the response is not multipart/related)"):

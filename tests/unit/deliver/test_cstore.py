@@ -27,7 +27,7 @@ from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused
 from alnnode.records import ObjectRole
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore
 
 
 def data_set_bytes(path) -> bytes:
@@ -46,7 +46,7 @@ def make(tmp_path):
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = sop_class, uid, syntax
         data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         data.SOPClassUID, data.SOPInstanceUID = sop_class, uid
-        # Undefined-length sequences: a decode and encode again would not give these bytes back.
+        # Sequences of undefined length: decoding and encoding would not return the same bytes.
         item = Dataset()
         item.is_undefined_length_sequence_item = True
         data.ReferencedSeriesSequence = [item]
@@ -80,7 +80,8 @@ def scp(
     try:
         yield (
             CStoreDestination(
-                Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=3), "NODE"
+                DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout=3),
+                "NODE",
             ),
             received,
         )
@@ -88,7 +89,7 @@ def scp(
         server.shutdown()
 
 
-def test_bytes_arrive_as_they_lie_on_the_disk(make) -> None:
+def test_the_bytes_of_the_file_arrive(make) -> None:
     objects = [make(), make(ComprehensiveSRStorage, size=10), make(syntax=RLELossless, size=65536)]
     contexts = {(item.sop_class_uid, item.transfer_syntax_uid) for item in objects}
     with scp(contexts=contexts) as (destination, received):
@@ -97,7 +98,7 @@ def test_bytes_arrive_as_they_lie_on_the_disk(make) -> None:
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-def test_a_capture_goes_uncompressed_to_who_does_not_take_jpeg_ls(tmp_path, syntax) -> None:
+def test_a_peer_without_jpeg_ls_receives_a_capture_uncompressed(tmp_path, syntax) -> None:
     item = next(item for item in report.build(analysis(1), CONTEXT) if item.role is ObjectRole.CAPTURE)
     assert item.transfer_syntax_uid == JPEGLSLossless
     path = tmp_path / "capture.dcm"
@@ -143,7 +144,7 @@ def test_refusals_name_the_status_and_the_rest_is_still_sent(make, status) -> No
 
 
 @pytest.mark.parametrize("status", [0x0110, 0xC000, 0xC123, 0x0213])
-def test_passing_trouble_is_tried_again(make, status) -> None:
+def test_a_temporary_failure_may_be_retried(make, status) -> None:
     with scp([status]) as (destination, received), pytest.raises(DeliveryError, match=f"0x{status:04X}") as caught:
         destination.send([make(), make()])
     assert not isinstance(caught.value, DeliveryRefused)
@@ -179,7 +180,7 @@ def test_an_unknown_calling_ae_title_is_a_refusal(make) -> None:
         destination.send([make()])
 
 
-def test_a_full_peer_is_tried_again(make) -> None:
+def test_a_full_peer_may_be_retried(make) -> None:
     with (
         scp(maximum_associations=1) as (destination, _),
         destination._user.associate([build_context(Verification)]),
@@ -193,12 +194,14 @@ def test_nobody_there(make) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    destination = CStoreDestination(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=1), "NODE")
+    destination = CStoreDestination(
+        DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout=1), "NODE"
+    )
     with pytest.raises(DeliveryError, match="no association with"):
         destination.echo()
 
 
-def test_a_peer_that_breaks_off_is_tried_again(make) -> None:
+def test_a_lost_association_may_be_retried(make) -> None:
     def abort(event: evt.Event) -> None:
         event.assoc.abort()
 
@@ -222,7 +225,7 @@ def test_a_peer_that_falls_silent_ends_within_the_timeout(make) -> None:
             release.set()
 
 
-def test_a_missing_outbox_file_is_said_without_its_path(make) -> None:
+def test_the_error_of_a_missing_outbox_file_has_no_path(make) -> None:
     item = make()
     item.path.unlink()
     with scp() as (destination, _), pytest.raises(DeliveryError) as caught:

@@ -8,12 +8,12 @@ from alnnode.deliver.destination_choice import connect
 from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
-from alnnode.settings import Destination
+from alnnode.settings import DestinationCStore, DestinationStow
 
 
 def test_connect_chooses_by_kind() -> None:
-    cstore = connect(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104), "NODE")
-    stow = connect(Destination(name="web", kind="stow", url="http://127.0.0.1/dicom-web"), "NODE")
+    cstore = connect(DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104), "NODE")
+    stow = connect(DestinationStow(name="web", url="http://127.0.0.1/dicom-web"), "NODE")
     assert isinstance(cstore, CStoreDestination)
     assert isinstance(stow, StowDestination)
     assert (cstore.name, stow.name) == ("pacs", "web")
@@ -35,7 +35,7 @@ def test_a_refusal_counts_before_a_delay() -> None:
         BatchFailures("pacs", refused=["never"], later=["later"]).raise_if_any()
 
 
-def test_equal_messages_are_said_once_and_many_are_counted() -> None:
+def test_equal_messages_appear_once_and_many_are_counted() -> None:
     with pytest.raises(DeliveryError) as caught:
         BatchFailures("pacs", later=["a", "a", "b", "c", "d", "e"]).raise_if_any()
     assert str(caught.value) == "pacs: a; b; c (and 2 more)"

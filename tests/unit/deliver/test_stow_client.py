@@ -9,9 +9,9 @@ import pytest
 from alnnode.deliver.destination import OutboxFile
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
-from alnnode.settings import Destination
+from alnnode.settings import DestinationStow
 
-SETTINGS = Destination(name="web", kind="stow", url="http://user:secret@archive/dicom-web/")
+SETTINGS = DestinationStow(name="web", url="http://user:secret@archive/dicom-web/")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def failed(*reasons: int) -> bytes:
 
 
 def named(count: int, *reasons: int) -> bytes:
-    """An answer that names so many objects as stored."""
+    """A response that names ``count`` objects as stored."""
     items = [{"00081155": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(count)]
     stored = {"00081199": {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}}
     return json.dumps(json.loads(failed(*reasons)) | stored).encode()
@@ -102,7 +102,7 @@ def test_stored_and_already_stored_are_success(objects, status, body) -> None:
         (408, b""),
     ],
 )
-def test_passing_trouble_is_tried_again(objects, status, body) -> None:
+def test_a_temporary_failure_may_be_retried(objects, status, body) -> None:
     with pytest.raises(DeliveryError) as caught:
         destination(status, body).send(objects)
     assert not isinstance(caught.value, DeliveryRefused)
@@ -121,12 +121,12 @@ def test_passing_trouble_is_tried_again(objects, status, body) -> None:
         (302, b""),
     ],
 )
-def test_what_waiting_does_not_mend_is_refused(objects, status, body) -> None:
+def test_a_permanent_failure_is_a_refusal(objects, status, body) -> None:
     with pytest.raises(DeliveryRefused):
         destination(status, body).send(objects)
 
 
-def test_no_answer_is_tried_again_and_no_password_is_said(objects) -> None:
+def test_a_missing_response_may_be_retried_and_names_no_password(objects) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError(f"cannot reach {request.url}")
 
@@ -135,14 +135,14 @@ def test_no_answer_is_tried_again_and_no_password_is_said(objects) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_missing_outbox_file_is_said_without_its_path(objects) -> None:
+def test_the_error_of_a_missing_outbox_file_has_no_path(objects) -> None:
     objects[1].path.unlink()
     with pytest.raises(DeliveryError) as caught:
         destination(200).send(objects)
     assert str(objects[1].path) not in str(caught.value)
 
 
-def test_nothing_to_send_asks_nothing() -> None:
+def test_nothing_to_send_makes_no_request() -> None:
     seen: list[httpx.Request] = []
     destination(500, seen=seen).send([])
     assert seen == []

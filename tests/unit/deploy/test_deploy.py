@@ -14,6 +14,7 @@ import yaml
 from listening import wait_for
 
 from alnnode.cli.app import app
+from alnnode.process import heartbeat
 from alnnode.settings import load
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -39,6 +40,22 @@ def test_every_lasting_service_of_compose_has_a_health_check_and_redis_a_passwor
     assert "$$REDIS_PASSWORD" in services["redis"]["command"][-1]
     assert "ports" not in services["redis"]
     assert "ports" not in services["database"]
+
+
+def test_the_health_checks_of_compose_call_functions_that_exist(tmp_path: Path) -> None:
+    """The worker's is run as it is, on a data directory with two heartbeats; without them it fails."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    code = services["worker"]["healthcheck"]["test"][-1].replace("/var/lib/alnnode", str(tmp_path))
+
+    def exit_code() -> int:
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, timeout=60
+        ).returncode
+
+    assert exit_code() == 1
+    for queue in ("analyse", "deliver"):
+        heartbeat.beat(tmp_path, queue)
+    assert exit_code() == 0
 
 
 @pytest.mark.redis

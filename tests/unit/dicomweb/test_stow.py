@@ -5,7 +5,7 @@ from dicom_objects import STUDY, ct
 from pydicom.uid import CTImageStorage, MRImageStorage
 from web_service import BOUNDARY, body, content_type, part10, service, stow
 
-from alnnode.settings import Listener, Retention, Web
+from alnnode.settings import Internal, Listener, Retention, Web
 
 FAILED, STORED = "00081198", "00081199"
 
@@ -105,7 +105,7 @@ def test_malformed_bodies(node, content, headers, status):
 
 
 def test_a_body_or_part_that_is_too_large_is_refused(tmp_path):
-    with service(tmp_path, web=Web(max_request_mb=1), listener=Listener(max_object_mb=1)) as (client, _):
+    with service(tmp_path, internal=Internal(web_request_mb=1), listener=Listener(max_object_mb=1)) as (client, _):
         assert stow(client, part10(ct(1, side=1024))).status_code == 413  # because of the Content-Length header
         pieces = iter([body(part10(ct(1, side=1024)))])
         assert client.post("/dicom-web/studies", content=pieces, headers=content_type()).status_code == 413

@@ -16,6 +16,8 @@ from alnnode.http.route_table import public_paths
 from alnnode.settings import Web, WebToken
 from alnnode.web.routes import ROUTES
 
+RATE = 500  # requests of one client in a second
+
 
 def token(name="reader", *roles, secret="s" * 20):
     return WebToken(name=name, roles=roles or ("read",), sha256=sha256(secret.encode()).hexdigest())
@@ -132,23 +134,23 @@ def test_without_tokens_the_service_does_not_listen_beyond_loopback():
 def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("f" * 20 + "\n")
     monkeypatch.setenv("A_TOKEN", "e" * 20)
-    access = AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "secret"), WebToken(name="e", env="A_TOKEN"))))
+    access = AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "secret"), WebToken(name="e", env="A_TOKEN"))), RATE)
     assert access.by_secret("f" * 20).name == "f"
     assert access.by_secret("e" * 20).name == "e"
     assert access.by_secret("") is None
     with pytest.raises(SettingsError, match="f: its file cannot be read"):
-        AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "none"),)))
+        AccessControl(Web(tokens=(WebToken(name="f", file=tmp_path / "none"),)), RATE)
     with pytest.raises(SettingsError, match="fewer than 16 characters"):
-        AccessControl(Web(tokens=(WebToken(name="f", env="NO_SUCH_VARIABLE"),)))
+        AccessControl(Web(tokens=(WebToken(name="f", env="NO_SUCH_VARIABLE"),)), RATE)
 
 
 def test_a_session_ends_and_cannot_be_made_up(monkeypatch):
-    access = AccessControl(Web(tokens=(token("reader"),)))
+    access = AccessControl(Web(tokens=(token("reader"),)), RATE)
     session = access.begin_session("reader")
     headers = {"cookie": f"alnnode_session={session}"}
     assert access.identify(headers).name == "reader"
     assert access.identify({"cookie": f"alnnode_session={session[:-1]}x"}) is None
-    assert AccessControl(Web(tokens=(token("reader"),))).identify(headers) is None
+    assert AccessControl(Web(tokens=(token("reader"),)), RATE).identify(headers) is None
     monkeypatch.setattr("alnnode.http.access.time.time", lambda: 1e12)
     assert access.identify(headers) is None
 

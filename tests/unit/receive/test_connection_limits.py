@@ -37,17 +37,17 @@ def test_only_the_networks_of_the_settings(make, address, allowed) -> None:
     assert make().admit(address) is allowed
 
 
-def test_one_peer_cannot_take_what_is_there_for_all(make) -> None:
+def test_one_peer_cannot_take_all_connections(make) -> None:
     limiter = make(connections=4, peer=2)
     assert [limiter.admit("10.0.0.1") for _ in range(3)] == [True, True, False]
     assert [limiter.admit("10.0.0.2") for _ in range(2)] == [True, True]
-    assert not limiter.admit("10.0.0.3"), "four are in"
+    assert not limiter.admit("10.0.0.3"), "four connections are open"
     limiter.release("10.0.0.1")
     assert limiter.admit("10.0.0.3")
     assert not limiter.admit("10.0.0.1")
 
 
-def test_a_rate_lets_bursts_pass_and_no_more(make, clock) -> None:
+def test_the_rate_admits_a_burst_and_no_more(make, clock) -> None:
     limiter = make(rate=2)
     taken = 0
     for _ in range(100):
@@ -70,7 +70,7 @@ def test_the_log_names_a_peer_once_a_minute(make, clock) -> None:
     assert [line["reason"] for line in lines] == ["not in [listener] addresses"] * 2
 
 
-def test_peers_that_are_gone_are_forgotten(make) -> None:
+def test_peers_without_connections_are_forgotten(make) -> None:
     limiter = make(connections=3)
     assert limiter.admit("10.9.9.9")
     for number in range(3 * connection_limits.REMEMBERED):

@@ -1,4 +1,4 @@
-"""A few bytes that would become gigabytes, and pixels that make a decoder panic: refused before anything is allocated, or caught."""
+"""Decompression bombs are refused before memory is allocated, and the panic of a decoder is caught."""
 
 import struct
 import tracemalloc
@@ -18,11 +18,11 @@ from alnnode.imaging.series import read_volume
 from alnnode.receive import deflated as deflated_data
 from alnnode.receive import header
 
-SIDE = 65535  # the largest that Rows and Columns can say: 8 GiB of 16-bit pixels
+SIDE = 65535  # the largest value of Rows and Columns: 8 GiB of 16-bit pixels
 
 
 def deflated(size: int) -> bytes:
-    """A data set whose pixels are so many zeros."""
+    """A deflated data set whose pixel data are ``size`` zeros."""
     plain = dicom_objects.data_set(dicom_objects.ct(1))
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     head = plain[: plain.rindex(b"\xe0\x7f\x10\x00")] + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<I", size)

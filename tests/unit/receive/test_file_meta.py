@@ -1,4 +1,4 @@
-"""The hand-written file head against pydicom, and what the journal makes of files that a power cut left."""
+"""The head of a Part 10 file, compared with pydicom, and the replay of a journal that a power cut damaged."""
 
 import io
 
@@ -53,7 +53,7 @@ def test_a_file_of_another_writer_has_no_digest(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros"])
-def test_a_power_cut_costs_the_one_object_that_nobody_was_told_of(tmp_path, damage: str) -> None:
+def test_a_power_cut_loses_only_an_object_that_was_not_acknowledged(tmp_path, damage: str) -> None:
     url = f"sqlite:///{tmp_path / 'node.db'}"
     migrate(url)
     database, spool = engine.create(url), Spool(tmp_path / "spool")
@@ -69,7 +69,7 @@ def test_a_power_cut_costs_the_one_object_that_nobody_was_told_of(tmp_path, dama
     assert list(spool.pending()) == []
     aside = list((tmp_path / "spool" / "conflicts").iterdir())
     assert len(aside) == 1
-    # The sender, who was never answered, sends it again: nothing stands in the way.
+    # The sender, which had no response, sends the object again, and it is stored.
     assert spool.put_pending(hurt.SOPInstanceUID, file_of(data_set(hurt), hurt.SOPInstanceUID))
     assert replay(received, spool) == 1
     assert [job.instances for job in jobs.list()] == [2]

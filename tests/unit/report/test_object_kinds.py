@@ -16,7 +16,7 @@ from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportOptio
 from alnnode.report import answer, modules
 from alnnode.report.objects import encapsulated_pdf
 from alnnode.report.uids import tracking_uid
-from alnnode.settings.analysis import Report
+from alnnode.settings import Report
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
 

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 
 from alnnode import report
 from alnnode.records import MapFrames, ObjectRole, ReportOptions
-from alnnode.settings.analysis import Report
+from alnnode.settings import Report
 
 PICTURES = {ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP}
 DOCUMENTS = {ObjectRole.SR, ObjectRole.RESULTS_TREE, ObjectRole.TEXT, ObjectRole.KEY_OBJECTS}

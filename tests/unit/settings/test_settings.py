@@ -1,37 +1,14 @@
 """The configuration file: complete in the example, strict, and clear about what is wrong."""
 
-import os
 import re
-import tomllib
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
 from alnnode.settings import (
-    ENV_PREFIX,
-    Archive,
-    Destination,
-    DestinationTls,
-    ListenerTls,
-    Oidc,
-    Route,
-    Settings,
-    WebToken,
     load,
 )
-
-EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
-TABLES = {"destinations": Destination, "routes": Route, "web.tokens": WebToken, "web.oidc": Oidc, "archives": Archive}
-SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items() if name not in TABLES}
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
-        monkeypatch.delenv(name)
 
 
 def refused(tmp_path, text):
@@ -40,49 +17,6 @@ def refused(tmp_path, text):
     with pytest.raises(SettingsError) as caught:
         load(path)
     return str(caught.value)
-
-
-def test_example_loads_and_says_the_defaults():
-    settings = load(EXAMPLE)
-    default = Settings()
-    for name in SECTIONS:
-        assert getattr(settings, name) == getattr(default, name), name
-    assert settings.routes == default.routes
-    assert [d.kind for d in settings.destinations] == ["cstore", "stow"]
-    for field in ("objects", "timeout", "retry_first", "retry_ceiling", "retry_attempts"):
-        assert getattr(settings.destinations[0], field) == Destination.model_fields[field].default, field
-
-
-def example_keys():
-    """{section: keys}, those that stand commented out included."""
-    keys = {}
-    section = ""
-    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if header := re.fullmatch(r"(?:# )?\[{1,2}([\w.]+)\]{1,2}", line):
-            section = header[1]
-        elif key := re.match(r"(?:# )?(\w+) = ", line):
-            keys.setdefault(section, set()).add(key[1])
-    return keys
-
-
-def test_example_names_every_field_and_no_other():
-    expected = {name: set(model.model_fields) for name, model in {**SECTIONS, **TABLES}.items()}
-    expected["web"] -= {"tokens", "oidc"}
-    assert example_keys() == expected
-
-
-def test_every_key_of_the_example_follows_a_comment():
-    """A block of keys starts with its comment; the second destination repeats what the first explained."""
-    text = EXAMPLE.read_text(encoding="utf-8")
-    text = re.sub(r'\[\[destinations\]\]\nname = "archive"\nkind = "stow"\n', "", text).replace('objects = ["sr"]\n', "")
-    lines = text.splitlines()
-    explained_together = {"host", "port", "retry_ceiling", "window_width", "max_slice_thickness"}
-    bare = [
-        line
-        for before, line in pairwise(lines)
-        if re.match(r"\w+ = ", line) and not before.startswith("#") and line.split(" = ")[0] not in explained_together
-    ]
-    assert bare == []
 
 
 def test_settings_are_frozen():
@@ -97,14 +31,6 @@ DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 
 DICOM_ARCHIVE = '[[archives]]\nname = "a"\nkind = "dicom"\nae_title = "A"\nhost = "h"\nport = 104\n'
 TLS = 'certificate = "c"\nprivate_key = "k"\n'
 WRONG = {
-    "one address takes every place": (
-        "[listener]\nmax_associations = 25",
-        ["listener: ", "max_peer_connections must be below max_associations", "raise max_associations"],
-    ),
-    "one address takes every place of the web service": (
-        "[web]\nmax_peer_connections = 100",
-        ["web: ", "max_peer_connections must be below max_connections", "raise max_connections"],
-    ),
     "mutual TLS without an authority": (f"[listener.tls]\n{TLS}", ["listener.tls:", "mutual TLS needs ca"]),
     "names of peers that show no certificate": (
         f'[listener.tls]\n{TLS}mutual = false\npeer_names = ["ct1"]',
@@ -129,22 +55,63 @@ WRONG = {
     "AE title of a caller": ('[listener]\ncalling_ae_titles = ["OK", "back\\\\slash"]', ["calling_ae_titles[2]", "backslash"]),
     "network": ('[listener]\naddresses = ["10.0.0.0/99"]', ["listener.addresses[1]"]),
     "choice": ('[analysis]\ndevice = "gpu"', ["analysis.device", "'auto', 'cpu' or 'cuda'", "'gpu'"]),
-    "narrow window": ("[analysis]\nwindow_width = 0.5", ["analysis.window_width", "greater than or equal to 1"]),
+    "narrow window": ("[analysis]\nwindow = [40, 0.5]", ["analysis.window[2]", "greater than or equal to 1"]),
     "not a number": ("[completion]\nquiet = -1", ["completion.quiet", "greater than 0", "-1"]),
+    "window of three": ("[analysis]\nwindow = [1, 2, 3]", ["analysis.window", "at most 2 items"]),
     "pattern": ('[[routes]]\nname = "r"\nkernel = "("', ["routes[1].kernel", "not a regular expression", "escape"]),
     "bounds": (
-        '[[routes]]\nname = "r"\nmin_slice_thickness = 3\nmax_slice_thickness = 1',
-        ["routes[1]", "min_slice_thickness is above max_slice_thickness", "swap"],
+        '[[routes]]\nname = "r"\nslice_thickness = [3, 1]',
+        ["routes[1]", "slice_thickness has its least value above its greatest", "swap"],
     ),
     "nameless route": ('[[routes]]\nbody_parts = ["CHEST"]', ["routes[1].name", "must be given"]),
-    "incomplete C-STORE": ('[[destinations]]\nname = "a"', ["destinations[1]", "needs ae_title, host and port"]),
-    "incomplete STOW": ('[[destinations]]\nname = "a"\nkind = "stow"', ["destinations[1]", "needs url"]),
-    "incomplete archive": ('[[archives]]\nname = "a"\nkind = "dicom"', ["archives[1]", "needs ae_title, host and port"]),
-    "archive without url": ('[[archives]]\nname = "a"\n', ["archives[1]", "needs url"]),
-    "archive of two kinds": (DICOM_ARCHIVE + 'url = "http://h/d"\n', ["archives[1]", "url and token_file are for"]),
+    "incomplete C-STORE": (
+        '[[destinations]]\nname = "a"',
+        [
+            'destinations[1].ae_title: must be given for kind = "cstore"; add an Application Entity title',
+            "destinations[1].host: must be given",
+            "destinations[1].port: must be given",
+        ],
+    ),
+    "incomplete STOW": (
+        '[[destinations]]\nname = "a"\nkind = "stow"',
+        ['destinations[1].url: must be given for kind = "stow"; add the root of the DICOMweb service'],
+    ),
+    "unknown kind": (
+        '[[destinations]]\nname = "a"\nkind = "ftp"\nurl = "http://u:hunter2@h"',
+        ['destinations[1].kind: must be "cstore" or "stow"', "'ftp'"],
+    ),
+    "kind as a number": ("[audit]\nkind = 3", ["audit.kind: must be", "3"]),
+    "key of the other kind": (
+        DESTINATION + 'url = "http://h"',
+        ['destinations[1].url: is for kind = "stow", and this table is of kind "cstore"; remove it, or change kind'],
+    ),
+    "commitment over DICOMweb": (
+        '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "http://h"\ncommitment = "wait"',
+        ['destinations[1].commitment: is for kind = "cstore"'],
+    ),
+    "misspelt key of a kind": (DICOM_ARCHIVE + "prot = 3", ["archives[1].prot: no such key", 'do you mean "port"?']),
+    "misspelt key of a nested table": (
+        f'{DESTINATION}[destinations.tls]\nca = "a"\nserver_nam = "c"\n',
+        ["destinations[1].tls.server_nam: no such key", 'do you mean "server_name"?'],
+    ),
+    "key of three kinds": (
+        '[audit]\nhost = "h"',
+        ['audit.host: is for kind = "tls" or "udp", and this table is of kind "off"'],
+    ),
+    "audit without an authority": (
+        '[audit]\nkind = "tls"\nhost = "h"',
+        ['audit.tls: must be given for kind = "tls"; add { ca = … }, the authority that signed'],
+    ),
+    "audit without a file": ('[audit]\nkind = "file"', ["audit.file: must be given", "the file that messages are appended to"]),
+    "incomplete archive": (
+        '[[archives]]\nname = "a"\nkind = "dicom"',
+        ["archives[1].ae_title: must be given", "archives[1].host: must be given", "archives[1].port: must be given"],
+    ),
+    "archive without url": ('[[archives]]\nname = "a"\n', ["archives[1].url: must be given"]),
+    "archive of two kinds": (DICOM_ARCHIVE + 'url = "http://h/d"\n', ['archives[1].url: is for kind = "dicomweb"']),
     "archive of the other kind": (
         '[[archives]]\nname = "a"\nurl = "http://h/d"\nport = 104\n',
-        ["archives[1]", "ae_title, host and port are for"],
+        ['archives[1].port: is for kind = "dicom"'],
     ),
     "archives of one title": (
         DICOM_ARCHIVE + DICOM_ARCHIVE.replace('"a"', '"b"'),
@@ -154,13 +121,14 @@ WRONG = {
         f'[listener]\ncalled_ae_titles = ["OTHER"]\n{DICOM_ARCHIVE}',
         ["send to [node] ae_title", "called_ae_titles"],
     ),
-    "ceiling": (
-        DESTINATION + "retry_first = 9\nretry_ceiling = 5",
-        ["destinations[1]", "retry_ceiling is below retry_first", "raise"],
-    ),
     "same names": (DESTINATION * 2, ["two destinations share the name 'a'", "rename"]),
     "database": ('[database]\nurl = "mysql://u:hunter2@h/d"', ["database.url", "sqlite:///", "empty means SQLite"]),
     "database as a list": ('[database]\nurl = ["hunter2"]', ["database.url", "string"]),
+    "secret instead of its digest": ('[[web.tokens]]\nname = "a"\nsha256 = "hunter2"', ["web.tokens[1].sha256", "pattern"]),
+    "URL of another scheme": (
+        '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "http://h"\noauth2 = { token_url = "ftp://u:hunter2@h" }',
+        ["destinations[1].oauth2.token_url", "pattern"],
+    ),
     "no TOML": ("[node\n", ["not valid TOML", "line 1"]),
 }
 
@@ -194,11 +162,11 @@ def test_environment_wins_over_the_file(tmp_path, monkeypatch):
     path.write_text('[listener]\nport = 104\nhost = "0.0.0.0"\n', encoding="utf-8")
     monkeypatch.setenv("ALNNODE__LISTENER__PORT", "4242")
     monkeypatch.setenv("ALNNODE__LISTENER__CALLING_AE_TITLES", '["CT1", "CT2"]')
-    monkeypatch.setenv("ALNNODE__ROUTES", '[{"name": "thin", "max_slice_thickness": 2}]')
+    monkeypatch.setenv("ALNNODE__ROUTES", '[{"name": "thin", "slice_thickness": [0, 2]}]')
     settings = load(path)
     assert (settings.listener.port, settings.listener.host) == (4242, "0.0.0.0")
     assert settings.listener.calling_ae_titles == ("CT1", "CT2")
-    assert [route.max_slice_thickness for route in settings.routes] == [2]
+    assert [route.slice_thickness for route in settings.routes] == [(0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -247,14 +215,19 @@ def test_digest_follows_what_changes_a_result(monkeypatch):
     assert digest("report", kinds=("seg", "ko")) == digest("report", kinds=("ko", "seg")) != settings.result_digest
 
 
-def test_the_tables_that_the_example_leaves_out_name_every_field():
-    tables = re.findall(r"^# (tls = \{.*\})$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
-    given = [tomllib.loads(table)["tls"] for table in tables]
-    assert [set(ListenerTls.model_fields), set(DestinationTls.model_fields)] == [set(table) for table in given[:2]]
-    assert [set(table) for table in given[2:]] == [{"ca"}], "of an archive: the rest is as for a destination"
-    ListenerTls(**given[0])
-    DestinationTls(**given[1])
+def test_the_environment_sets_a_section_of_several_kinds(monkeypatch):
+    monkeypatch.setenv("ALNNODE__AUDIT__KIND", "udp")
+    monkeypatch.setenv("ALNNODE__AUDIT__HOST", "syslog")
+    audit = load().audit
+    assert (audit.kind, audit.host, audit.port) == ("udp", "syslog", 6514)
 
 
-def test_example_is_plain_toml():
-    assert set(tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))) == set(Settings.model_fields)
+def test_the_digest_of_results_survives_a_rename_of_keys(monkeypatch, tmp_path):
+    """Results of before keep their UIDs: these digests were computed with window_center, window_width and the rest of version 0.1.0."""
+    monkeypatch.setattr("alnnode.settings.root.__version__", "0.1.0")
+    assert load().result_digest == "6e7c4fd539a1607bd744dc06a2da059b22e0db81c445a72beda3afd379b29982"
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[analysis]\nwindow = [45.5, 350]\nmax_nodes = 7\ndetector_threshold = 0.25\n[report]\nkinds = ["seg", "ko"]\n'
+    )
+    assert load(path).result_digest == "79581581680594303b2d35aed89eb4baea72b78311c4524ac0ec74d2e2555dc2"

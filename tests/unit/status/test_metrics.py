@@ -33,7 +33,7 @@ def metrics(tmp_path):
         progress.count_probabilities(DIGEST, [0.05, 0.52, 0.58])
         progress.count_probabilities(DIGEST, [1.0])
         progress.count_probabilities(DIGEST, [])
-        heartbeat.note(opened.settings.node.data_dir, "analyse", {"total": 8e9, "peak": 2e9})
+        heartbeat.write_values(opened.settings.node.data_dir, "analyse", {"total": 8e9, "peak": 2e9})
         heartbeat.beat(opened.settings.node.data_dir, "analyse")
         client.post("/dicom-web/workitems?1.2.3", json=workitem(codes=("L:OTHER",)))
         other = received(opened, client, [part10(ct(3, series="1.2.9"))])
@@ -79,6 +79,6 @@ def test_a_failing_database_does_not_stop_the_step_timer(tmp_path) -> None:
     StepTimer(progress, "job").begin("read")
     progress.count_probabilities(DIGEST, [0.5])
     assert not (tmp_path / "figures").exists()
-    assert heartbeat.noted(tmp_path) == {}
+    assert heartbeat.read_values(tmp_path) == {}
     with pytest.raises(Exception, match="no such table"):
         progress.tallies(PROBABILITY)

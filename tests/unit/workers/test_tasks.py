@@ -19,13 +19,13 @@ from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotA
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.records.comparison import Earlier
-from alnnode.settings import Analysis, Audit, Broker, Destination, Node, Settings
+from alnnode.settings import Analysis, AuditFile, DestinationCStore, Internal, Node, Settings
 from alnnode.task_queue import ANALYSE_TASK
 from workers import analysing, delivering, tasks
 from workers.app import create
 from workers.runtime import Runtime
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
+PACS = DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retry_attempts=3)
 PATIENT = "DOE^JANE"
 
 
@@ -59,7 +59,10 @@ class Bench:
     def __init__(self, folder, **analysis) -> None:
         self.analyst, self.pacs = ScriptedAnalyst(), InMemoryDestination("pacs")
         settings = Settings(
-            node=Node(data_dir=folder), destinations=(PACS,), broker=Broker(max_attempts=2), analysis=Analysis(**analysis)
+            node=Node(data_dir=folder),
+            destinations=(PACS,),
+            internal=Internal(analysis_attempts=2),
+            analysis=Analysis(**analysis),
         )
         schema.migrate(settings.database_url)
         self.runtime = Runtime(settings, self.analyst)
@@ -371,16 +374,16 @@ def test_the_runtime_knows_its_destinations(tmp_path) -> None:
 
 def test_the_wait_doubles_with_jitter_up_to_the_ceiling() -> None:
     random.seed(1)
-    settings = PACS.model_copy(update={"retry_first": 5.0, "retry_ceiling": 60.0})
+    internal = Internal(retry_first=5, retry_longest=60)
     for attempt, full in [(1, 5), (2, 10), (3, 20), (5, 60), (1000, 60)]:
-        waits = [delivering.backoff(settings, attempt) for _ in range(200)]
+        waits = [delivering.backoff(internal, attempt) for _ in range(200)]
         assert full / 2 <= min(waits) < max(waits) <= full
         assert len(set(waits)) > 100
 
 
 def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) -> None:
     path = tmp_path / "audit.xml"
-    bench.runtime.settings = bench.runtime.settings.model_copy(update={"audit": Audit(to="file", file=path)})
+    bench.runtime.settings = bench.runtime.settings.model_copy(update={"audit": AuditFile(file=path)})
     _, first = bench.analysed_job()
     bench.pacs.failures = [DeliveryError("pacs: out of resources (status 0xA700)"), DeliveryRefused("pacs: refused")]
     for _ in range(2):

@@ -1,0 +1,44 @@
+"""Commands that inspect the installation: check, advisories."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads the annotation at run time
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, print_table
+
+
+def check(config: Config = None) -> None:
+    """Check what the node needs, and say what to do.
+
+    Checked are settings, disk, database, broker, model, device, certificates, and every destination and DICOM archive.
+    """
+    from alnnode.cli.check import run  # noqa: PLC0415
+
+    results = list(run(load_settings(config), config_path(config)))
+    marks = {True: Text("✓", "green"), False: Text("✗", "red")}
+    print_table(("", "what", "found", "what to do"), ([marks[one.passed], one.what, one.found, one.advice] for one in results))
+    if not all(one.passed for one in results):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def advisories(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="OSV advisories: JSON files, folders of them, or all.zip of the PyPI ecosystem from osv.dev."),
+    ],
+) -> None:
+    """Check the installed packages against local OSV files. No network is used."""
+    from alnnode.cli import advisories as local  # noqa: PLC0415
+
+    packages = local.installed()
+    count, found = local.check(local.read(files), packages)
+    for one in found:
+        remedy = f"fixed in {one.fixed}" if one.fixed else "no fixed version is named"
+        typer.echo(f"{one.package} {one.version}: {one.advisory}: {one.summary} ({remedy})")
+    typer.echo(f"{len(packages)} packages, {count} advisories, {len(found)} findings")
+    if found:
+        raise typer.Exit(EXIT_FAILED)

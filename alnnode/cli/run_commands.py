@@ -1,0 +1,71 @@
+"""Commands that run the node or a part of it, and prepare its database: serve, listen, work, web, migrate, token."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import typer
+
+from alnnode.cli.shared import Config, config_path, load_settings
+
+
+def serve(config: Config = None) -> None:
+    """Run the whole node until it is stopped.
+
+    Listeners, sweep, workers, HTTP service and, by default, a private Redis.
+    """
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.serve(load_settings(config), config_path(config)))
+
+
+def listen(config: Config = None) -> None:
+    """Run the listeners, the sweep and the HTTP service.
+
+    The workers run elsewhere, with the same database, broker and data_dir.
+    """
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.listen(load_settings(config), config_path(config)))
+
+
+def work(config: Config = None) -> None:
+    """Run the workers: analysis and delivery."""
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.work(load_settings(config), config_path(config)))
+
+
+def web(config: Config = None) -> None:
+    """Run only the HTTP service.
+
+    DICOMweb, status page, health and metrics.
+    """
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.web(load_settings(config), config_path(config)))
+
+
+def migrate(config: Config = None) -> None:
+    """Upgrade the database to the schema of this version.
+
+    Running it again changes nothing.
+    """
+    from alnnode.db.schema import migrate as upgrade  # noqa: PLC0415
+
+    settings = load_settings(config)
+    if not settings.database.url:
+        settings.node.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    upgrade(settings.database_url)
+    typer.echo("The database has the schema of this version.")
+
+
+def token() -> None:
+    """Make a token for the HTTP service.
+
+    It prints a secret for the user, and the sha256 of it for [[web.tokens]].
+    """
+    secret = secrets.token_urlsafe(32)
+    typer.echo(f"Secret for the user (it is stored nowhere): {secret}")
+    typer.echo(f'For config.toml: sha256 = "{hashlib.sha256(secret.encode()).hexdigest()}"')
