@@ -65,7 +65,7 @@ class Guard:
         return None
 
     def _refuse_rate(self, principal: Principal | None, address: str) -> ASGIApp | None:
-        """Refuse a client that exceeds ``max_rate``. A client is a token; without a valid token it is an address."""
+        """Refuse a client that sends too many requests per second. A client is a token; without a valid token it is an address."""
         client = address if principal is None or self._access.open else f"token {principal.name}"
         if self._access.request_rate.allows(client):
             return None

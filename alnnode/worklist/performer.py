@@ -36,15 +36,14 @@ if TYPE_CHECKING:
     from alnnode.worklist.workitem import Workitem
 
 CLEANING_INTERVAL = 300.0  # seconds
+INTERVAL = 0.5  # seconds between two rounds; each round is one query
 PROGRESS_PERCENT = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # by step of the analysis
-
-INTERVAL = 0.5  # seconds between two looks at the worklist: one query, and nobody notices the delay
 
 log = structlog.get_logger()
 
 
 class Performer:
-    """`start` begins a thread that calls `once` at the interval of the settings."""
+    """`start` begins a thread that calls `once` every `INTERVAL` seconds."""
 
     def __init__(self, services: WorklistServices) -> None:
         self._services, self._rows = services, PerformerRows(services.engine, services.worklist)

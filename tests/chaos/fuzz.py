@@ -153,7 +153,7 @@ class Tries(BodyTries):
         header.read(self.spoilt(data[data_set_offset(memoryview(data)) :]), self._random.choice(SYNTAXES), "FUZZ")
 
     def file_head(self) -> None:
-        """Head of a file that comes by STOW-RS."""
+        """Read the head of a file that arrives by STOW-RS."""
         part_storage._head(memoryview(self.spoilt(self._random.choice(self._seeds.objects))))
 
     def body(self) -> None:

@@ -69,7 +69,7 @@ def run(target: str, seconds: float, seed: int) -> None:
 
 
 def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """Return what a target begins with, and what reads it."""
+    """Return the first inputs of a target, and the function that reads an input."""
     from alnnode.dicomweb import part_storage
     from alnnode.locate.marks.nodes import nodes_from_marks
     from alnnode.locate.marks.reading import read_marks as read_mark_file
