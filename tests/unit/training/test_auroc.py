@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
-from training.evaluate import auroc
+from training.evaluate import roc
 
 
 def nodes_of_patients(rng, patients: int = 60, each: int = 4, lift: float = 1.5, shared: float = 0.0):
@@ -31,15 +31,15 @@ def delong_by_midranks(labels, scores):
 def test_with_one_node_per_patient_it_is_delong() -> None:
     labels, scores, patients = nodes_of_patients(np.random.default_rng(0), 200, 1)
     scores[1] = np.round(scores[1])  # ties
-    areas, covariance = auroc.covariances(labels, scores, patients)
+    areas, covariance = roc.delong_covariance(labels, scores, patients)
     np.testing.assert_allclose(areas, [roc_auc_score(labels, score) for score in scores], rtol=1e-12)
     np.testing.assert_allclose(covariance, delong_by_midranks(labels, scores), rtol=1e-9)
 
 
 def test_copies_of_a_node_in_its_patient_tell_nothing_new() -> None:
     labels, scores, patients = nodes_of_patients(np.random.default_rng(1), 80, 3)
-    _, once = auroc.covariances(labels, scores, patients)
-    _, fourfold = auroc.covariances(np.tile(labels, 4), [np.tile(s, 4) for s in scores], np.tile(patients, 4))
+    _, once = roc.delong_covariance(labels, scores, patients)
+    _, fourfold = roc.delong_covariance(np.tile(labels, 4), [np.tile(s, 4) for s in scores], np.tile(patients, 4))
     np.testing.assert_allclose(fourfold, once, rtol=1e-9)
 
 
@@ -48,13 +48,13 @@ def test_intervals_hold_what_they_promise_where_nodes_share_patients() -> None:
     truth = norm.cdf(1.5 / np.sqrt(2))
     for _ in range(tries):
         labels, scores, patients = nodes_of_patients(rng, 50, 6, shared=0.7)
-        found = auroc.interval(labels, scores[0], patients)
+        found = roc.auroc(labels, scores[0], patients)
         held += found.low < truth < found.high
-        alone = auroc.interval(labels, scores[0], np.arange(len(labels)).astype(str))
+        alone = roc.auroc(labels, scores[0], np.arange(len(labels)).astype(str))
         naive += alone.low < truth < alone.high
-        areas, covariance = auroc.covariances(labels, scores, patients)
+        areas, covariance = roc.delong_covariance(labels, scores, patients)
         z = (areas[0] - areas[1]) / np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-        rejected += abs(z) > auroc.Z
+        rejected += abs(z) > roc.Z
     assert 0.92 <= held / tries <= 0.98
     assert 0.02 <= rejected / tries <= 0.09
     assert naive < held
@@ -64,33 +64,33 @@ def test_the_bootstrap_and_delong_agree_and_find_a_difference() -> None:
     rng = np.random.default_rng(3)
     labels, (good, _), patients = nodes_of_patients(rng, 100, 5, shared=0.4)
     worse = good + rng.normal(0, 1.5, len(good))
-    delong, drawn = auroc.interval(labels, good, patients), auroc.bootstrap(labels, good, patients)
+    delong, drawn = roc.auroc(labels, good, patients), roc.bootstrap_aurocs(labels, good, patients)
     assert delong.value == pytest.approx(drawn.mean(), abs=0.005)
     assert np.ptp(np.quantile(drawn, [0.025, 0.975])) == pytest.approx(delong.high - delong.low, rel=0.15)
-    found = auroc.compare(labels, good, worse, patients)
+    found = roc.compare_aurocs(labels, good, worse, patients)
     assert found.difference.low > 0
     assert found.p < 0.001
     assert found.p_bootstrap < 0.01
-    same = auroc.compare(labels, good, 3 * good + 1, patients)
+    same = roc.compare_aurocs(labels, good, 3 * good + 1, patients)
     assert (same.difference.value, same.p, same.p_bootstrap) == (0, 1, 1)
-    back = auroc.compare(labels, worse, good, patients)
+    back = roc.compare_aurocs(labels, worse, good, patients)
     assert back.difference.value == pytest.approx(-found.difference.value)
     assert back.p == pytest.approx(found.p)
 
 
 def test_a_resample_weighs_patients_as_often_as_they_are_drawn() -> None:
     labels, (scores, _), patients = nodes_of_patients(np.random.default_rng(4), 12, 3)
-    drawn = auroc.bootstrap(labels, scores, patients, seed=5)
+    drawn = roc.bootstrap_aurocs(labels, scores, patients, seed=5)
     names = np.unique(patients)
-    weights = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), auroc.RESAMPLES)[0]
+    weights = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), roc.RESAMPLES)[0]
     rows = np.concatenate([np.flatnonzero(patients == n) for n, w in zip(names, weights, strict=True) for _ in range(w)])
     assert drawn[0] == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=1e-6)
 
 
 def test_a_perfect_order_still_has_an_interval() -> None:
     labels = np.array([True] * 30 + [False] * 20)
-    found = auroc.interval(labels, labels.astype(float), np.arange(50).astype(str))
+    found = roc.auroc(labels, labels.astype(float), np.arange(50).astype(str))
     assert (found.value, found.high) == (1, 1)
     assert 0.8 < found.low < 0.9
     with pytest.raises(ValueError, match="both classes"):
-        auroc.interval(np.ones(4, bool), np.arange(4.0), np.array(list("abcd")))
+        roc.auroc(np.ones(4, bool), np.arange(4.0), np.array(list("abcd")))

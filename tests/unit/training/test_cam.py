@@ -10,7 +10,7 @@ from alnnode.model import network
 from alnnode.phantom import PhantomSettings, Position
 from training.data import regions
 from training.data.cohort import as_volume
-from training.evaluate import cam
+from training.evaluate import grad_cam
 
 
 def disc(radius: float, size: int = 64) -> np.ndarray:
@@ -19,20 +19,20 @@ def disc(radius: float, size: int = 64) -> np.ndarray:
 
 
 def test_energy_goes_to_the_region_it_lies_in() -> None:
-    places = regions.regions(disc(10), pixel_mm=0.75)[None]
+    places = regions.region_of_pixels(disc(10), pixel_mm=0.75)[None]
     assert [int((places == n).sum()) > 0 for n in range(4)] == [True] * 4
     for number, name in enumerate(regions.REGIONS):
-        found = cam.energy((places == number).astype(np.float32), places)
+        found = grad_cam.energy_by_region((places == number).astype(np.float32), places)
         assert found.share[name] == pytest.approx(1)
         assert found.density[name] == pytest.approx(1 / (places == number).mean())
-    even = cam.energy(np.ones((1, 64, 64), np.float32), places)
+    even = grad_cam.energy_by_region(np.ones((1, 64, 64), np.float32), places)
     assert sum(even.share.values()) == pytest.approx(1)
     assert list(even.density.values()) == pytest.approx([1] * 4)
-    assert cam.energy(np.zeros((1, 64, 64), np.float32), places).nodes == 0
+    assert grad_cam.energy_by_region(np.zeros((1, 64, 64), np.float32), places).nodes == 0
 
 
 def test_the_margin_is_as_wide_as_said_on_either_side() -> None:
-    row = regions.regions(disc(12), pixel_mm=0.5)[32, 32:]
+    row = regions.region_of_pixels(disc(12), pixel_mm=0.5)[32, 32:]
     margin = np.flatnonzero(row == regions.REGIONS.index("margin"))
     assert abs(len(margin) * 0.5 - 2 * regions.MARGIN_MM) <= 1
     assert abs(margin.mean() - 11.5) <= 1
@@ -49,11 +49,11 @@ def test_the_mask_lies_on_the_crop_where_the_node_lies(position) -> None:
         fsc_geometry(volume, node.box, node.slice_index, crops),
         asc_geometry(volume, node.box, node.slice_index, crops),
     ):
-        seen = regions.on_crop(plane, geometry)
+        seen = regions.mask_on_crop(plane, geometry)
         centre = np.argwhere(seen).mean(0)
         assert abs(centre - (crops.pixels - 1) / 2).max() < crops.pixels * 0.12
     pair = crop_box(volume, node.box, node.slice_index, crops)
-    seen = regions.on_crop(plane, pair.asc_geometry)
+    seen = regions.mask_on_crop(plane, pair.asc_geometry)
     assert pair.asc[0][seen].mean() > pair.asc[0][~seen].mean()  # a node is brighter than fat
 
 
@@ -61,10 +61,10 @@ def test_weights_drawn_anew_look_elsewhere() -> None:
     torch.manual_seed(0)
     model = network.restore(1, 8, network.build(1, 8, "resnet18").state_dict(), "resnet18")
     crops = np.random.default_rng(0).integers(0, 255, (3, 1, 64, 64), np.uint8)
-    before = cam.maps(model, crops)
+    before = grad_cam.grad_cam_maps(model, crops)
     assert before.shape == (3, 64, 64)
-    assert cam.likeness(before, cam.maps(model, crops)) == pytest.approx(1)
+    assert grad_cam.map_correlation(before, grad_cam.grad_cam_maps(model, crops)) == pytest.approx(1)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    cam.randomised(model, seed=1)
+    grad_cam.randomise_weights(model, seed=1)
     assert all(not torch.equal(weights[name], model.state_dict()[name]) for name in weights if name.endswith("conv1.weight"))
-    assert abs(cam.likeness(before, cam.maps(model, crops))) < 0.6
+    assert abs(grad_cam.map_correlation(before, grad_cam.grad_cam_maps(model, crops))) < 0.6

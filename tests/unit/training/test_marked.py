@@ -33,12 +33,12 @@ from alnnode.records import (
 )
 from alnnode.report import codes
 from training.__main__ import app
-from training.clinical import crops, folder, importing, labels, statements, table
-from training.clinical.importing import Kind
+from training.clinical import dicom_folder, import_command, labels, mark_labels, node_crops, node_table
+from training.clinical.import_command import ImportKind
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "sr"
-KNOWN = labels.mapping([])
-WRITERS = {Kind.SEG: hospitals.segmentation, Kind.RTSTRUCT: hospitals.structures}
+KNOWN = labels.label_mapping([])
+WRITERS = {ImportKind.SEG: hospitals.segmentation, ImportKind.RTSTRUCT: hospitals.structures}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def places(rows) -> list[tuple]:
 def test_masks_and_contours_become_the_rows_of_their_nodes(tmp_path, hospital, kind) -> None:
     for one in hospital.patients:
         WRITERS[kind](one, tmp_path / f"{one.name}.dcm")
-    found = importing.read(kind, tmp_path, folder.read(hospital.folder), KNOWN)
+    found = import_command.read_nodes(kind, tmp_path, dicom_folder.read_folder(hospital.folder), KNOWN)
     truth = [hospitals.row_of(*one) for one in hospital.nodes]
     assert not found.left_out
     assert places(found.rows) == places(truth)
@@ -77,7 +77,9 @@ def test_a_structure_set_by_plastimatch(tmp_path, hospital) -> None:
             nibabel.save(nibabel.Nifti1Image(mask, affine), masks / f"node {node.number}.nii.gz")
         command = ("convert", "--input-prefix", masks, "--referenced-ct", hospital.folder / one.name, "--output-dicom", written)
         subprocess.run([system("plastimatch"), *map(str, command)], check=True, capture_output=True, timeout=60)
-    found = importing.read(Kind.RTSTRUCT, tmp_path / "written", folder.read(hospital.folder), KNOWN)
+    found = import_command.read_nodes(
+        ImportKind.RTSTRUCT, tmp_path / "written", dicom_folder.read_folder(hospital.folder), KNOWN
+    )
     truth = [hospitals.row_of(*one) for one in hospital.nodes]
     assert not found.left_out
     assert places(found.rows) == places(truth)
@@ -88,8 +90,8 @@ def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hos
     said = {1: "malignant", 2: "Carcinoma", 3: "no metastasis"}
     for one in hospital.patients:
         hospitals.report(one, tmp_path / f"{one.name}.dcm", said)
-    known = labels.mapping(["carcinoma=malignant"])
-    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), known)
+    known = labels.label_mapping(["carcinoma=malignant"])
+    found = import_command.read_nodes(ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), known)
     assert not found.left_out
     truth = [hospitals.row_of(*one) for one in hospital.nodes]
     assert places(found.rows) == places(truth)
@@ -105,7 +107,7 @@ def asked(question: str, answer: str) -> tuple[Code, Code]:
 
 
 def test_the_question_of_the_nodes_own_reports_is_one_after_the_class() -> None:
-    assert (codes.ASSESSMENT.value, codes.SCHEME) in statements.CLASS_CODES
+    assert (codes.ASSESSMENT.value, codes.SCHEME) in mark_labels.CLASS_CODES
 
 
 def test_only_statements_on_the_class_become_the_label(tmp_path, hospital) -> None:
@@ -118,20 +120,22 @@ def test_only_statements_on_the_class_become_the_label(tmp_path, hospital) -> No
         4: [asked("Histology", "malignant"), asked("Assessment of  lymph node", "benign")],
     }
     hospitals.report(one, tmp_path / "sr.dcm", {}, evaluated=evaluated)
-    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), labels.mapping(["carcinoma=malignant"]))
-    done = labels.apply(found.rows, labels.mapping(["carcinoma=malignant"]))
+    found = import_command.read_nodes(
+        ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), labels.label_mapping(["carcinoma=malignant"])
+    )
+    done = labels.apply_mapping(found.rows, labels.label_mapping(["carcinoma=malignant"]))
     assert {int(r.tracking_uid[-1]): r.label for r in done} == {1: "", 2: "malignant", 3: "malignant", 4: ""}
     disputed, unasked = found.left_out
     assert "mark 4 of its object: its class, finding and name contradict" in disputed
-    assert "the label of 1 mark(s) of one series: a known word stands under a question that is not" in unasked
+    assert "the label of 1 mark(s) of one series: a known word answers a question that does not ask for the class" in unasked
 
 
 def test_a_name_and_a_class_that_contradict_each_other_leave_the_label_empty(tmp_path, hospital) -> None:
     one = hospital.patients[0]
     evaluated = {1: [asked("Class", "benign")], 2: [asked("Class", "malignant")]}
     hospitals.report(one, tmp_path / "sr.dcm", dict.fromkeys((1, 2), "malignant"), evaluated=evaluated)
-    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), KNOWN)
-    done = labels.apply(found.rows, KNOWN)
+    found = import_command.read_nodes(ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), KNOWN)
+    done = labels.apply_mapping(found.rows, KNOWN)
     assert {int(r.tracking_uid[-1]): r.label for r in done} == {1: "", 2: "malignant", 3: "", 4: ""}
     assert len(found.left_out) == 1
 
@@ -145,7 +149,7 @@ def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_pa
     newer.ContentDate = "29990101"
     newer.save_as(tmp_path / "new.dcm")
     hospitals.report(hospital.patients[1], tmp_path / "own.dcm", {}, maker="alnnode")
-    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), KNOWN)
+    found = import_command.read_nodes(ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), KNOWN)
     assert len(found.rows) == len(one.nodes)
     assert [r.label for r in found.rows if r.tracking_uid.endswith("1")] == ["malignant"]
     assert any("1 object(s) that alnnode made" in line for line in found.left_out)
@@ -153,7 +157,7 @@ def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_pa
 
 def test_marks_of_a_series_that_is_not_there_are_told(tmp_path, hospital) -> None:
     hospitals.report(hospitals.patient(7), tmp_path / "sr.dcm", {})
-    found = importing.read(Kind.SR, tmp_path, folder.read(hospital.folder), KNOWN)
+    found = import_command.read_nodes(ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), KNOWN)
     assert not found.rows
     assert len(found.left_out) == 4
     assert "not in the folder" in found.left_out[0]
@@ -175,10 +179,15 @@ def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital)
     ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    rows, problems = table.read(tmp_path / "t.csv")
+    rows, problems = node_table.read_table(tmp_path / "t.csv")
     assert not problems
     settings = CropSettings(pixels=32)
-    seen = crops.collect(rows, folder.read(hospital.folder), settings, tmp_path / "cache", lambda: None, processes=0)
+    seen = node_crops.collect_nodes(
+        rows,
+        dicom_folder.read_folder(hospital.folder),
+        node_crops.CropOptions(settings, tmp_path / "cache", processes=0),
+        lambda: None,
+    )
     volume = read_volume(sorted((hospital.folder / one.name).iterdir()))
     served, _ = marks.nodes(volume, [marks.read(tmp_path / "sr.dcm")])
     assert len(served) == len(seen) == 4
@@ -192,12 +201,12 @@ def test_what_the_node_found_gives_places_on_demand_and_never_a_label(tmp_path, 
     one = hospital.patients[0]
     for item in results(one):
         (tmp_path / f"{item.role}.dcm").write_bytes(item.data)
-    lying = folder.read(hospital.folder)
+    lying = dicom_folder.read_folder(hospital.folder)
     # Even where a mapping says what the node's codes would mean.
-    known = labels.mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
-    for kind in (Kind.SR, Kind.SEG):
-        assert importing.read(kind, tmp_path, lying, known).rows == []
-        found = importing.read(kind, tmp_path, lying, known, own=True)
+    known = labels.label_mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
+    for kind in (ImportKind.SR, ImportKind.SEG):
+        assert import_command.read_nodes(kind, tmp_path, lying, known).rows == []
+        found = import_command.read_nodes(kind, tmp_path, lying, known, own=True)
         assert places(found.rows) == places(hospitals.row_of(*node) for node in hospital.nodes if node[0] is one)
         assert {(r.label, r.pathology) for r in found.rows} == {("", "")}
 
@@ -237,7 +246,7 @@ needs_data = pytest.mark.skipif(
 
 @needs_data
 @pytest.mark.data
-@pytest.mark.parametrize(("kind", "name"), [(Kind.SEG, "seg.dcm"), (Kind.SR, "sr.dcm")])
+@pytest.mark.parametrize(("kind", "name"), [(ImportKind.SEG, "seg.dcm"), (ImportKind.SR, "sr.dcm")])
 def test_a_segmentation_and_a_report_by_dcmqi(tmp_path, kind, name) -> None:
     source = DATA / "QIICR+dcmqi" / "data" / "sr-example"
     seg = dcmread(source / "seg.dcm")
@@ -253,15 +262,15 @@ def test_a_segmentation_and_a_report_by_dcmqi(tmp_path, kind, name) -> None:
     series = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
     uids = [f"2.25.4{n:03d}" for n in range(len(places_))]
     stack(tmp_path / "ct", series, seg.FrameOfReferenceUID, places_, orientation, spacing, frames.shape[1:], uids)
-    marked = source if kind is Kind.SR else source / name
-    found = importing.read(kind, marked, folder.read(tmp_path / "ct"), KNOWN)
+    marked = source if kind is ImportKind.SR else source / name
+    found = import_command.read_nodes(kind, marked, dicom_folder.read_folder(tmp_path / "ct"), KNOWN)
     (row,) = found.rows
     _, rows, columns = np.nonzero(frames)
     assert (row.left, row.top, row.right, row.bottom) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     used = heights[frames.any(axis=(1, 2))]
     assert row.below + row.above == round(np.ptp(used) / gap)
     assert row.source == kind.value.upper()
-    if kind is Kind.SR:
+    if kind is ImportKind.SR:
         assert row.tracking_uid == "2.25.318774060119084600392715520575818119084"
 
 
@@ -284,7 +293,7 @@ def test_reports_by_highdicom(tmp_path, name, boxes) -> None:
     positions = [(0.0, 0.0, float(2 * n)) for n in range(7)]
     uids = [image if n == 3 else f"2.25.4{n:03d}" for n in range(7)]
     stack(tmp_path / "ct", series, "2.25.6", positions, (1, 0, 0, 0, 1, 0), (0.8, 0.8), (128, 128), uids)
-    found = importing.read(Kind.SR, DATA / name, folder.read(tmp_path / "ct"), KNOWN)
+    found = import_command.read_nodes(ImportKind.SR, DATA / name, dicom_folder.read_folder(tmp_path / "ct"), KNOWN)
     for row in found.rows:
         at = uids.index(row.sop_uid)
         assert at - row.below <= 3 <= at + row.above
@@ -301,7 +310,7 @@ def test_a_report_by_dcmjs_which_ohif_writes_with(tmp_path) -> None:
     positions = [(0.0, 0.0, float(2 * n)) for n in range(7)]
     uids = [images[n - 2] if 2 <= n < 2 + len(images) else f"2.25.4{n:03d}" for n in range(7)]
     stack(tmp_path / "ct", marked[0].series_uids[0], "2.25.6", positions, (1, 0, 0, 0, 1, 0), (0.4, 0.4), (512, 512), uids)
-    found = importing.read(Kind.SR, path, folder.read(tmp_path / "ct"), KNOWN)
+    found = import_command.read_nodes(ImportKind.SR, path, dicom_folder.read_folder(tmp_path / "ct"), KNOWN)
     by_mark = {r.tracking_uid: r for r in found.rows}
     read = 0
     for group in groups_of(dcmread(path)):

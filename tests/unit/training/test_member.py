@@ -15,11 +15,12 @@ import torch
 from alnnode.records import Crop
 from training.data import augment as augmentation
 from training.data.augment import augment
-from training.data.cohort import Cohort, take
-from training.evaluate import auroc
+from training.data.cohort import Cohort, select_nodes
+from training.evaluate import roc
 from training.fit import grid
 from training.fit import member as training_code
-from training.fit.member import DivergedError, Trainer, TrainSettings, balanced, logits
+from training.fit.member import DivergedError, Trainer, TrainingData, TrainSettings, balanced_order
+from training.networks.inference import predict_logits
 
 SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
 SHUFFLED = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=4, output_stride=16)
@@ -50,15 +51,15 @@ def rows(path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("architecture", ["densenet121", "efficientnet-b0"])  # the second drops features and layers at random
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, parts, architecture) -> None:
     settings = dataclasses.replace(SETTINGS, architecture=architecture)
-    whole = Trainer(Crop.FSC, *parts, settings, tmp_path / "whole").fit(lambda: None)
+    whole = Trainer(Crop.FSC, TrainingData(*parts), settings, tmp_path / "whole").fit(lambda: None)
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Trainer(Crop.FSC, *parts, settings, tmp_path / "halved").fit(stop)
+        Trainer(Crop.FSC, TrainingData(*parts), settings, tmp_path / "halved").fit(stop)
     steps: list[int] = []
-    resumed = Trainer(Crop.FSC, *parts, settings, tmp_path / "halved").fit(lambda: steps.append(1))
+    resumed = Trainer(Crop.FSC, TrainingData(*parts), settings, tmp_path / "halved").fit(lambda: steps.append(1))
     assert len(steps) == 2
     assert rows(tmp_path / "halved" / "fsc.csv") == rows(tmp_path / "whole" / "fsc.csv")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
@@ -69,14 +70,14 @@ import sys; sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from test_member import SETTINGS, discs
 from alnnode.records import Crop
-from training.fit.member import Trainer
+from training.fit.member import Trainer, TrainingData
 if __name__ == "__main__":
-    Trainer(Crop.FSC, discs(48, 0, "1"), discs(16, 1, "2"), SETTINGS, Path(sys.argv[1])).fit(lambda: print("epoch", flush=True))
+    Trainer(Crop.FSC, TrainingData(discs(48, 0, "1"), discs(16, 1, "2")), SETTINGS, Path(sys.argv[1])).fit(lambda: print("epoch", flush=True))
 """
 
 
 def test_killing_training_changes_no_byte_of_what_it_learns(tmp_path, parts) -> None:
-    Trainer(Crop.FSC, *parts, SETTINGS, tmp_path / "whole").fit(lambda: None)
+    Trainer(Crop.FSC, TrainingData(*parts), SETTINGS, tmp_path / "whole").fit(lambda: None)
     command = [sys.executable, "-c", _RUN, str(tmp_path / "killed"), str(Path(__file__).parent), str(Path(__file__).parents[3])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "epoch\n"
@@ -98,24 +99,24 @@ def test_shuffled_labels_teach_nothing(tmp_path) -> None:
         if name == "shuffled":
             parts = [dataclasses.replace(part, malignant=rng.permutation(part.malignant)) for part in parts]
         train, validation, test = parts
-        trainer = Trainer(Crop.FSC, train, validation, SHUFFLED, tmp_path / name)
+        trainer = Trainer(Crop.FSC, TrainingData(train, validation), SHUFFLED, tmp_path / name)
         trainer.model.load_state_dict(trainer.fit(lambda: None))
-        found[name] = auroc.interval(test.malignant, logits(trainer.model, test, Crop.FSC), patients)
+        found[name] = roc.auroc(test.malignant, predict_logits(trainer.model, test, Crop.FSC), patients)
     assert found["right"].low > 0.9
     assert found["shuffled"].low < 0.5
 
 
 def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path, parts) -> None:
     train, validation = parts
-    Trainer(Crop.ASC, train, validation, SETTINGS, tmp_path).fit(lambda: None)
-    other = Trainer(Crop.ASC, discs(48, 7, "3:0"), validation, SETTINGS, tmp_path)
+    Trainer(Crop.ASC, TrainingData(train, validation), SETTINGS, tmp_path).fit(lambda: None)
+    other = Trainer(Crop.ASC, TrainingData(discs(48, 7, "3:0"), validation), SETTINGS, tmp_path)
     other._resume()
     assert other.next_epoch == 0
 
 
 def test_a_cohort_smaller_than_a_batch_is_trained_on_all_the_same(tmp_path, parts) -> None:
     _, few = parts
-    trainer = Trainer(Crop.FSC, few, few, dataclasses.replace(SETTINGS, batch=32), tmp_path)
+    trainer = Trainer(Crop.FSC, TrainingData(few, few), dataclasses.replace(SETTINGS, batch=32), tmp_path)
     before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
     trainer.fit(lambda: None)
     assert not any(torch.equal(tensor, before[name]) for name, tensor in trainer.model.named_parameters() if tensor.ndim > 1)
@@ -123,7 +124,7 @@ def test_a_cohort_smaller_than_a_batch_is_trained_on_all_the_same(tmp_path, part
 
 def test_a_training_that_diverges_says_so_and_keeps_nothing(tmp_path, parts) -> None:
     train, validation = parts
-    trainer = Trainer(Crop.FSC, train, validation, SETTINGS, tmp_path, np.full(len(train), np.nan, np.float32))
+    trainer = Trainer(Crop.FSC, TrainingData(train, validation, np.full(len(train), np.nan, np.float32)), SETTINGS, tmp_path)
     with pytest.raises(DivergedError, match="densenet121 under FSC: epoch 1 gave no finite loss"):
         trainer.fit(lambda: None)
     assert not list(tmp_path.iterdir())
@@ -131,10 +132,10 @@ def test_a_training_that_diverges_says_so_and_keeps_nothing(tmp_path, parts) -> 
 
 def test_both_classes_count_alike_in_the_choice_of_the_epoch(tmp_path, parts) -> None:
     train, validation = parts
-    rare = take(validation, np.r_[np.flatnonzero(~validation.malignant), np.flatnonzero(validation.malignant)[:1]])
-    trainer = Trainer(Crop.FSC, train, rare, SETTINGS, tmp_path)
+    rare = select_nodes(validation, np.r_[np.flatnonzero(~validation.malignant), np.flatnonzero(validation.malignant)[:1]])
+    trainer = Trainer(Crop.FSC, TrainingData(train, rare), SETTINGS, tmp_path)
     trainer.fit(lambda: None)
-    last = logits(trainer.model, rare, Crop.FSC)
+    last = predict_logits(trainer.model, rare, Crop.FSC)
     loss = np.logaddexp(0, np.where(rare.malignant, -last, last))
     expected = (loss[rare.malignant].mean() + loss[~rare.malignant].mean()) / 2
     assert float(rows(tmp_path / "fsc.csv")[-1]["validation_loss"]) == pytest.approx(expected, abs=1e-4)
@@ -146,34 +147,36 @@ def test_training_does_not_stop_while_the_learning_rate_is_high(tmp_path, parts,
     settings = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=10, patience=1)
     losses = iter([0.1] + [0.9] * 9)
     monkeypatch.setattr(training_code, "log_loss", lambda *_, **__: next(losses))
-    Trainer(Crop.FSC, train, validation, settings, tmp_path).fit(lambda: None)
+    Trainer(Crop.FSC, TrainingData(train, validation), settings, tmp_path).fit(lambda: None)
     assert len(rows(tmp_path / "fsc.csv")) == 7  # of 10: three rise, seven fall, half of them is at 6.5
 
 
 def test_a_last_step_that_diverges_is_said_too(tmp_path, parts, monkeypatch) -> None:
     train, validation = parts
-    monkeypatch.setattr(training_code, "logits", lambda *_: np.full(len(validation), np.nan))
+    monkeypatch.setattr(training_code, "predict_logits", lambda *_: np.full(len(validation), np.nan))
     with pytest.raises(DivergedError, match="epoch 1"):
-        Trainer(Crop.FSC, train, validation, SETTINGS, tmp_path).fit(lambda: None)
+        Trainer(Crop.FSC, TrainingData(train, validation), SETTINGS, tmp_path).fit(lambda: None)
 
 
 def test_scores_of_a_network_with_other_settings_or_code_are_not_taken_up(tmp_path, parts, monkeypatch) -> None:
     train, validation = parts
-    task = grid.Task("resnet18", Crop.FSC, 0, dataclasses.replace(SHUFFLED, epochs=1))
+    task = grid.TrainingTask("resnet18", Crop.FSC, 0, dataclasses.replace(SHUFFLED, epochs=1))
     other = dataclasses.replace(task, settings=dataclasses.replace(task.settings, output_stride=32))
     found = []
     for asked in (task, task, other):
-        grid.train(lambda _: grid.Parts(train, validation, validation), [asked], tmp_path, lambda: None, processes=0)
+        grid.train_networks(
+            lambda _: grid.FoldData(train, validation, validation), [asked], tmp_path, lambda: None, processes=0
+        )
         found.append(asked.file(tmp_path).stat().st_mtime_ns)
     assert found[0] == found[1] < found[2]
     assert other.finished(tmp_path)
-    monkeypatch.setattr(grid, "code", lambda: "other code")
+    monkeypatch.setattr(grid, "training_code_digest", lambda: "other code")
     assert not other.finished(tmp_path)
 
 
 def test_both_classes_are_drawn_alike() -> None:
     malignant = np.array([True] * 5 + [False] * 45)
-    order = balanced(malignant, np.random.default_rng(0))
+    order = balanced_order(malignant, np.random.default_rng(0))
     assert len(order) == 50
     assert malignant[order].sum() == 25
     assert set(order[malignant[order]]) == set(range(5))
@@ -206,7 +209,7 @@ def test_networks_side_by_side_take_the_gpus_in_turn(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     taken = get_context("spawn").Value("i", 0)
     for _ in range(3):
-        grid.take_gpu(taken)
+        grid.use_next_gpu(taken)
     assert chosen == [0, 1, 0]
 
 

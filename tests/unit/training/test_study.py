@@ -15,8 +15,9 @@ from alnnode.imaging.series import read_volume
 from alnnode.model import bundle
 from alnnode.settings import Settings
 from training.__main__ import app
-from training.clinical import crops, folder, seen, study, table
-from training.clinical.table import NodeRow, TableError
+from training.clinical import bundle_patients, cohort_split, dicom_folder, node_crops, node_table
+from training.clinical.node_crops import CropOptions
+from training.clinical.node_table import NodeRow, TableError
 from training.data import cohort as cohorts
 
 SETTINGS = CropSettings(pixels=32)
@@ -33,9 +34,11 @@ def rows_of(hospital: hospitals.Hospital) -> dict[int, NodeRow]:
 
 
 @pytest.fixture(scope="module")
-def nodes(hospital, tmp_path_factory) -> crops.Nodes:
-    lying = folder.read(hospital.folder)
-    return crops.collect(rows_of(hospital), lying, SETTINGS, tmp_path_factory.mktemp("cache"), lambda: None, processes=0)
+def nodes(hospital, tmp_path_factory) -> node_crops.NodeCrops:
+    lying = dicom_folder.read_folder(hospital.folder)
+    return node_crops.collect_nodes(
+        rows_of(hospital), lying, CropOptions(SETTINGS, tmp_path_factory.mktemp("cache"), processes=0), lambda: None
+    )
 
 
 def test_training_sees_byte_for_byte_what_the_node_computes(hospital, nodes) -> None:
@@ -56,15 +59,15 @@ def test_training_sees_byte_for_byte_what_the_node_computes(hospital, nodes) -> 
 
 
 def test_crops_do_not_depend_on_the_order_of_the_rows_and_are_made_once(hospital, nodes, tmp_path) -> None:
-    lying = folder.read(hospital.folder)
+    lying = dicom_folder.read_folder(hospital.folder)
     rows = rows_of(hospital)
     backwards = dict(zip(rows, reversed(list(rows.values())), strict=True))
     steps: list[int] = []
-    first = crops.collect(backwards, lying, SETTINGS, tmp_path, lambda: steps.append(1), processes=0)
+    first = node_crops.collect_nodes(backwards, lying, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1))
     assert first.digest == nodes.digest
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     relabelled = rows | {2: replace(rows[2], label="malignant" if rows[2].label == "benign" else "benign", pathology="later")}
-    again = crops.collect(relabelled, lying, SETTINGS, tmp_path, lambda: steps.append(1), processes=0)
+    again = node_crops.collect_nodes(relabelled, lying, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
     assert len(steps) == 2 * len(hospital.patients)
     assert again.digest != nodes.digest
@@ -74,52 +77,56 @@ def test_crops_do_not_depend_on_the_order_of_the_rows_and_are_made_once(hospital
 def test_rows_without_a_label_are_left_out(hospital, nodes, tmp_path) -> None:
     rows = rows_of(hospital)
     some = {n: replace(row, label="") if n < 6 else row for n, row in rows.items()}
-    found = crops.collect(some, folder.read(hospital.folder), SETTINGS, tmp_path, lambda: None, processes=0)
+    found = node_crops.collect_nodes(
+        some, dicom_folder.read_folder(hospital.folder), CropOptions(SETTINGS, tmp_path, processes=0), lambda: None
+    )
     assert len(found) == len(nodes) - 4
 
 
 def test_a_series_that_cannot_be_read_is_named_by_its_row(hospital, tmp_path) -> None:
-    lying = folder.read(hospital.folder)
+    lying = dicom_folder.read_folder(hospital.folder)
     rows = rows_of(hospital)
     series = lying.series[rows[2].series_uid]
     images = dict(list(series.images.items())[::2])
     broken = replace(lying, series=lying.series | {series.series_uid: replace(series, images=images)})
     with pytest.raises(TableError, match="row 2, series_uid: the series cannot be used"):
-        crops.collect({n: rows[n] for n in (2, 3)}, broken, SETTINGS, tmp_path, lambda: None, processes=0)
+        node_crops.collect_nodes(
+            {n: rows[n] for n in (2, 3)}, broken, CropOptions(SETTINGS, tmp_path, processes=0), lambda: None
+        )
 
 
 def test_patients_are_split_and_the_test_is_the_same_in_every_fold(nodes) -> None:
-    folds = study.split(nodes, 1)
+    folds = cohort_split.split_by_patient(nodes, 1)
     patients = nodes.cohort.patient
     for rows in folds:
         np.testing.assert_array_equal(rows.test, folds[0].test)
         groups = [set(patients[part]) for part in (rows.train, rows.validation, rows.test)]
         assert sum(map(len, groups)) == len(set().union(*groups)) == len(nodes.cohort.patients)
-    assert len({tuple(rows.validation) for rows in folds}) == study.FOLDS
+    assert len({tuple(rows.validation) for rows in folds}) == cohort_split.FOLDS
     kept = replace(nodes, held_out=np.isin(patients, ["H-2", "H-5"]))
-    assert {patients[n] for n in study.split(kept, 1)[0].test} == {"H-2", "H-5"}
+    assert {patients[n] for n in cohort_split.split_by_patient(kept, 1)[0].test} == {"H-2", "H-5"}
 
 
 def test_too_few_patients_are_told(nodes) -> None:
-    few = crops.take(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, ["H-0", "H-1", "H-2"])))
+    few = node_crops.select_nodes(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, ["H-0", "H-1", "H-2"])))
     with pytest.raises(TableError, match="too few"):
-        study.split(few, 1)
+        cohort_split.split_by_patient(few, 1)
     scarce = np.flatnonzero(~nodes.cohort.malignant | np.isin(nodes.cohort.patient, ["H-0", "H-1", "H-2"]))
     with pytest.raises(TableError, match="needs 3"):
-        study.split(crops.take(nodes, scarce), 1)
+        cohort_split.split_by_patient(node_crops.select_nodes(nodes, scarce), 1)
 
 
 def test_one_patient_under_two_names_stops_training(nodes, tmp_path) -> None:
-    rows = study.split(nodes, 1)[0]
+    rows = cohort_split.split_by_patient(nodes, 1)[0]
     one = nodes.cohort.patient[rows.train[0]]
     copied = np.flatnonzero(nodes.cohort.patient == one)
-    twice = crops.take(nodes, np.concatenate([np.arange(len(nodes)), copied]))
+    twice = node_crops.select_nodes(nodes, np.concatenate([np.arange(len(nodes)), copied]))
     names = twice.cohort.patient.astype("U8")
     names[-len(copied) :] = "renamed"
     planted = replace(twice, cohort=replace(twice.cohort, patient=names), held_out=np.isin(names, ["renamed", "H-5"]))
-    crops.save(planted, tmp_path / study.NODES)
+    node_crops.save_nodes(planted, tmp_path / cohort_split.NODES)
     with pytest.raises(cohorts.LeakageError, match="different patient names"):
-        study.parts(tmp_path, 1, 0)
+        cohort_split.fold_data(tmp_path, 1, 0)
 
 
 def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital, nodes, tmp_path) -> None:
@@ -157,7 +164,7 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     assert "st-elsewhere" in shown.found
     assert "RESEARCH USE ONLY" in shown.found
     page = (tmp_path / "run" / "report.html").read_text()
-    for said in ("Every model that was trained", "resnet18, ASC", "labels shuffled", "short axis alone", "held-out patients"):
+    for said in ("All trained models", "resnet18, ASC", "permuted labels", "short axis alone", "held-out patients"):
         assert said in page
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
@@ -172,34 +179,34 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
         str(tmp_path / "run" / "work"),
     ]
     made_with = CliRunner().invoke(app, beside)
-    tested = set(nodes.cohort.patient[study.split(nodes, 1)[0].test])
-    rows, problems = table.read(tmp_path / "table.csv")
+    tested = set(nodes.cohort.patient[cohort_split.split_by_patient(nodes, 1)[0].test])
+    rows, problems = node_table.read_table(tmp_path / "table.csv")
     assert not problems
     assert isinstance(made_with.exception, TableError)
     assert f"{sum(row.patient not in tested for row in rows.values())} problem(s)" in str(made_with.exception)
-    assert "the bundle was trained or chosen on this patient" in str(made_with.exception)
-    table.write([row for row in rows.values() if row.patient in tested], tmp_path / "table.csv")
+    assert "the bundle was trained or selected on this patient" in str(made_with.exception)
+    node_table.write_table([row for row in rows.values() if row.patient in tested], tmp_path / "table.csv")
     done = CliRunner().invoke(app, beside)
     assert done.exit_code == 0, done.output
     assert f"{len(tested)} patients" in done.output
-    apart = crops.take(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, list(tested))))
+    apart = node_crops.select_nodes(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, list(tested))))
     assert f"cohort {apart.digest[:12]}" in (tmp_path / "page.html").read_text()
 
 
 def test_a_bundle_knows_whom_it_was_made_with(nodes, hospital, tmp_path) -> None:
-    rows, split = rows_of(hospital), study.split(nodes, 1)[0]
+    rows, split = rows_of(hospital), cohort_split.split_by_patient(nodes, 1)[0]
     used = {number for number, row in rows.items() if row.patient not in set(nodes.cohort.patient[split.test])}
-    known = {"cohort": {"digest": nodes.digest, "used": seen.of_split(nodes, split)}}
+    known = {"cohort": {"digest": nodes.digest, "used": bundle_patients.used_series(nodes, split)}}
     made, plain = (SimpleNamespace(manifest=SimpleNamespace(provenance=told)) for told in (known, {"seed": 1}))
     elsewhere = {number: replace(row, series_uid=f"2.25.7{number}") for number, row in rows.items()}
 
     def refused(told: dict[int, NodeRow], loaded: SimpleNamespace, place: Path) -> set[int]:
-        return {problem.row for problem in seen.problems(told, loaded, place / "bundle")}
+        return {problem.row for problem in bundle_patients.known_patient_problems(told, loaded, place / "bundle")}
 
     # The digests know the series wherever the bundle went; the split, beside it, knows the patients' other series.
     assert refused(rows, made, tmp_path) == used
     assert refused(elsewhere, made, tmp_path) == refused(rows, plain, tmp_path) == set()
-    seen.keep(tmp_path / seen.SPLIT, nodes, split)
+    bundle_patients.write_split(tmp_path / bundle_patients.SPLIT, nodes, split)
     assert refused(elsewhere, plain, tmp_path) == used
     # One series that it saw is enough to know the patient.
     first = min(used)
