@@ -215,7 +215,7 @@ def test_two_rows_that_may_be_one_node_are_told_and_not_refused(tmp_path, hospit
     command = ["cohort", "check", "--table", str(tmp_path / "table.csv"), "--data", str(hospital.folder)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert "warning: row 3, sop_uid: may be the node of row 2, 8 mm from it" in done.output
+    assert "warning: row 3, sop_uid: may be the node in row 2, 8 mm away" in done.output
 
 
 def test_frames_stored_from_the_head_down_count_from_the_feet(tmp_path) -> None:
