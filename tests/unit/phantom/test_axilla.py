@@ -1,4 +1,4 @@
-"""Phantoms with the surroundings of patients: strands as in CT, nodes that touch, metal with streaks."""
+"""Phantoms with realistic surroundings: strands as in CT, touching nodes, metal with streaks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _as_dict(settings: PhantomSettings) -> dict[str, Any]:
 
 
 def test_the_share_of_strands_is_that_of_patients() -> None:
-    # 0.10 to 0.22 on the two sides of nine patients (docs/phantom.md); plain surroundings stay below.
+    # Nine patients have 0.10 to 0.22 on the two sides (docs/phantom.md); plain surroundings have less.
     shares = {
         kind: strand_shares(
             as_volume(make_patient(5001, 2, PhantomSettings(slices=(50, 50), thickness_mm=(3.0, 3.0), surroundings=kind)))

@@ -1,4 +1,4 @@
-"""Groups of nodes: members touch, none covers another, and a fatty node is a rim around fat."""
+"""Groups of nodes: members touch without overlap, and a fatty node is a rim around fat."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_fatty_node_is_a_soft_rim_around_fat(habit: Habit) -> None:
         assert np.median(hu[core]) < -45
         shell = mask & ~ndimage.binary_erosion(mask)
         rims.append(float(np.percentile(hu[shell], 75)))
-    # Partial volume makes a rim of 0.8 mm paler than its cortex is.
+    # Partial volume makes a rim of 0.8 mm less dense than its cortex.
     assert np.median(rims) > -35
     assert np.percentile(hu[shell], 75) > np.median(hu[core]) + 30
     assert 5 < openings < 18
@@ -159,8 +159,8 @@ def test_a_group_is_planned_and_drawn_within_the_time_that_training_gives_it(hab
 def test_phantoms_of_earlier_versions_keep_their_pixels(
     seed: int, index: int, asked: dict[str, Any], total: int, means: tuple[float, ...]
 ) -> None:
-    # The figures are of the version before groups, whose cohorts the shipped model card rests on. They are sums and not
-    # digests: another processor may round a cosine differently.
+    # The values are from the version before groups, whose cohorts are the test data of the shipped model card. They are sums
+    # and not digests, because another processor may round a cosine differently.
     made = make_patient(seed, index, PhantomSettings(size=256, spacing_mm=(1.5, 1.5), **asked))
     assert int(made.hu.sum(dtype=np.int64)) == pytest.approx(total, abs=100)
     assert [node.mean_hu for node in made.nodes] == pytest.approx(means, abs=0.011)

@@ -1,4 +1,4 @@
-"""Phantoms: the same on every run, and true about themselves."""
+"""Phantoms: they are reproducible, and their truth agrees with their voxels."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def test_truth_agrees_with_the_labels(patient) -> None:
 
 def test_nodes_are_numbered_right_first_and_from_the_head_down(patient) -> None:
     order = [(node.side is Side.LEFT, -node.centre_mm[2]) for node in patient.nodes]
-    # The centre of a mask may differ from the centre it was planned at by part of a slice.
+    # The centre of a mask may differ by part of a slice from the planned centre.
     assert [side for side, _ in order] == sorted(side for side, _ in order)
     for (side, z), (next_side, next_z) in pairwise(order):
         assert side != next_side or next_z > z - 3.0
 
 
 @pytest.mark.parametrize("position", list(Position))
-def test_the_left_is_left_however_the_patient_lies(position: Position) -> None:
+def test_left_is_left_in_every_position(position: Position) -> None:
     made = make_patient(5, 1, PhantomSettings(**{**_as_dict(SMALL), "position": position}))
     sides = {node.side for node in made.nodes}
     assert sides == {Side.LEFT, Side.RIGHT}
     for node in made.nodes:
         assert (node.centre_mm[0] > 0) == (node.side is Side.LEFT)
-    # The descending aorta lies left of the spine and the trachea in the midline whatever the position: look for the aorta.
+    # In every position, the descending aorta lies left of the spine: compare both sides.
     assert _column_of_aorta_is_left(made)
 
 
@@ -88,7 +88,7 @@ def _column_of_aorta_is_left(made) -> bool:
     return left > 2 * right + 20
 
 
-def test_a_prone_patient_is_stored_turned_round() -> None:
+def test_a_prone_patient_is_stored_rotated() -> None:
     lying = make_patient(5, 1, PhantomSettings(**{**_as_dict(SMALL), "position": Position.HFP}))
     assert lying.affine[0, 2] < 0
     assert lying.affine[1, 1] < 0
@@ -117,7 +117,7 @@ def test_every_node_keeps_voxels_of_its_own_where_a_small_one_would_lie_in_the_h
     assert set(np.unique(made.labels)) == set(range(len(made.nodes) + 1))
 
 
-def test_what_is_asked_for_is_kept() -> None:
+def test_settings_are_applied() -> None:
     made = make_patient(
         1,
         0,
@@ -172,7 +172,7 @@ def test_tissues_have_their_attenuation() -> None:
         {"noise_hu": -1.0},
     ],
 )
-def test_the_impossible_is_refused_by_name(wrong: dict) -> None:
+def test_impossible_settings_are_refused_by_name(wrong: dict) -> None:
     name = next(iter(wrong)).removeprefix("max_").removeprefix("min_").replace("nodes_per_side", "nodes per side")
     with pytest.raises(PhantomError, match=name):
         PhantomSettings(**wrong)
@@ -189,7 +189,7 @@ def test_diameters_of_an_ellipse() -> None:
 
 @pytest.fixture(scope="module")
 def plans() -> tuple[list[NodePlan], list[NodePlan]]:
-    """Benign and metastatic nodes of an unenhanced patient, before anything is drawn."""
+    """Return plans of benign and metastatic nodes of an unenhanced patient."""
     rng = np.random.default_rng(1)
     habit = draw_habit(rng, PhantomSettings(phase=Phase.NONE))
     return [plan_node(rng, False, habit) for _ in range(3000)], [plan_node(rng, True, habit) for _ in range(3000)]
@@ -201,7 +201,7 @@ def _auroc(benign: list[float], metastatic: list[float]) -> float:
 
 def test_cortex_and_hilum_follow_the_published_figures(plans) -> None:
     benign, metastatic = plans
-    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. Ours is near, not equal: see docs/phantom.md.
+    # 2.6 +- 2.8 mm against 7.5 +- 5.0 mm (PMC6331431); lost hilum, odds ratio 5.4. The phantom is close, not equal: see docs/phantom.md.
     assert np.mean([p.cortex for p in benign]) == pytest.approx(2.6, abs=0.6)
     assert np.mean([p.cortex for p in metastatic]) == pytest.approx(7.5, abs=0.9)
     assert np.std([p.cortex for p in metastatic]) == pytest.approx(5.0, abs=1.0)
@@ -210,7 +210,7 @@ def test_cortex_and_hilum_follow_the_published_figures(plans) -> None:
     assert 4.0 < odds[1] / odds[0] < 7.0
 
 
-def test_no_single_property_tells_the_classes_apart(plans) -> None:
+def test_no_single_property_separates_the_classes(plans) -> None:
     benign, metastatic = plans
     assert 0.70 < _auroc([p.semi[2] for p in benign], [p.semi[2] for p in metastatic]) < 0.85
     for measure in (

@@ -1,4 +1,4 @@
-"""Cohorts: cropped as the node crops, split by patient, kept and found again."""
+"""Cohorts: the crops equal those of the node, no patient is in two parts, and crops are cached."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def part() -> cohorts.Cohort:
     return cohorts.cohort_of_patient(SOURCE, 0)
 
 
-def test_kept_bytes_are_exactly_what_the_node_computes(part: cohorts.Cohort) -> None:
+def test_cached_bytes_are_exactly_what_the_node_computes(part: cohorts.Cohort) -> None:
     made = phantom.make_patient(SOURCE.seed, 0, SOURCE.phantoms)
     assert len(part) == len(made.nodes) > 0
     for n, node in enumerate(made.nodes):
@@ -65,8 +65,8 @@ def test_the_same_pixels_under_another_name_are_refused(part: cohorts.Cohort) ->
         cohorts.check_leakage(train=part, test=one)
 
 
-def test_crops_from_files_are_those_that_training_saw(tmp_path, part: cohorts.Cohort) -> None:
-    """The node reads DICOM; training drew the phantom and never wrote it. Byte for byte the same crops must come of both."""
+def test_crops_from_files_are_those_of_training(tmp_path, part: cohorts.Cohort) -> None:
+    """The node reads DICOM files, training uses the drawn phantom: both must give byte-identical crops."""
     made = phantom.make_patient(SOURCE.seed, 0, SOURCE.phantoms)
     phantom.write_series(made, tmp_path / "series")
     volume = read_volume(sorted((tmp_path / "series").iterdir(), reverse=True))
@@ -91,7 +91,7 @@ def test_a_cohort_is_made_once_and_then_read(tmp_path, part: cohorts.Cohort) -> 
             np.testing.assert_array_equal(getattr(one, field.name), getattr(part, field.name))
 
 
-def test_other_phantoms_or_crops_are_kept_elsewhere(tmp_path) -> None:
+def test_other_phantoms_or_crops_have_another_cache(tmp_path) -> None:
     others = [
         dataclasses.replace(SOURCE, seed=5),
         dataclasses.replace(SOURCE, phantoms=PhantomSettings()),

@@ -1,4 +1,4 @@
-"""Readers' marks, crops, drawings and the training loop of the detector: their rules, not the skill that comes of them."""
+"""Readers' marks, crops, drawings and the training loop of the detector; the accuracy of the detector is not tested here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_reference_node_was_marked_by_both_and_called_sure_by_one():
     assert [place.centre for place in found.structures] == [(5.0, 5.0, 5.0)]
 
 
-def test_of_two_marks_in_reach_the_nearer_is_the_same_node():
+def test_the_nearest_mark_of_the_other_reader_is_the_same_node():
     found = reference.pair_readers(marks([mark(10, 50, 50)]), marks([mark(10, 56, 50), mark(10, 51, 50)]))
     assert found.nodes[0].centre == (10.0, 50.5, 50.0)
     assert [place.centre for place in found.uncertain] == [(10.0, 56.0, 50.0)]
@@ -65,7 +65,7 @@ def test_a_box_finds_one_node_at_most(two_readers):
     own = [box((8, 47, 47), (12, 53, 53)), box((8, 57, 47), (12, 63, 53)), both]
     counted = score.match_boxes(own, two_readers)
     assert counted.found == (0, 1)
-    assert counted.false == ()  # a second box on a node is not one that holds nothing
+    assert counted.false == ()  # a second box on a node contains a mark, so it is not false
 
 
 def test_a_box_on_an_uncertain_mark_is_neither_found_nor_false(two_readers):
@@ -88,7 +88,7 @@ def test_the_curve_counts_at_every_score(two_readers):
 
 
 def test_counting_agrees_with_the_script_beside_the_marks(two_readers, tmp_path, shared_marks_script):
-    """The same boxes by this code and by the script that was published with the marks."""
+    """This code and the script that was published with the marks count the same boxes equally."""
     boxes = [
         box((8, 45, 45), (12, 65, 55)),
         box((8, 57, 47), (12, 63, 53)),
@@ -191,7 +191,7 @@ def axillae():
     return [*made, axilla(crop, crop.hu, crop.nodes, Kind.PHANTOM)]
 
 
-def test_a_network_that_judges_a_patient_has_seen_nothing_of_that_patient():
+def test_a_network_is_evaluated_on_a_patient_without_whom_it_was_trained():
     made = axillae()
     folds = folds_of(made, leave_one_out=True)
     assert [fold.name for fold in folds] == ["detector", "without-p", "without-q"]
@@ -205,7 +205,7 @@ def small_patches(monkeypatch):
     monkeypatch.setattr(samples, "MARGIN", 12)
 
 
-def test_patches_repeat_and_what_nobody_knows_has_no_weight(small_patches):
+def test_patches_repeat_and_voxels_without_a_certain_label_have_no_weight(small_patches):
     store = Store(axillae(), torch.device("cpu"))
     one, two = (store.batch([0, 1, 4], np.random.default_rng(5)) for _ in range(2))
     for mine, other in zip((one.hu, one.node, one.weight, one.place), (two.hu, two.node, two.weight, two.place), strict=True):
@@ -216,7 +216,7 @@ def test_patches_repeat_and_what_nobody_knows_has_no_weight(small_patches):
     assert (one.depth[one.node == 0] == 0).all()
 
 
-def test_training_goes_on_from_a_checkpoint_to_the_same_weights(small_patches, tmp_path):
+def test_resumed_training_gives_the_same_weights(small_patches, tmp_path):
     store = Store(axillae(), torch.device("cpu"))
     settings = FitSettings(channels=(4, 6), steps=6, batch=2)
     whole = Learner(store, range(5), settings)
@@ -249,7 +249,7 @@ def test_a_case_whose_images_are_not_there_is_named(tmp_path):
 
 
 def test_training_needs_only_what_a_rented_gpu_has():
-    """PyTorch, SciPy, scikit-image and pydicom; none of what the node and the other commands need besides."""
+    """It needs PyTorch, SciPy, scikit-image and pydicom, and none of the other dependencies of the node and of the other commands."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Export: what is written loads, repeats and says where its figures come from."""
+"""Export of bundles: they load, are reproducible, and state the origin of their metrics."""
 
 import json
 import sys
@@ -78,7 +78,7 @@ def test_a_bundle_is_declared_validated_on_patients_and_a_demonstration_is_not(e
         bundle_export.declare_validated(before, "", tmp_path / "no")
 
 
-def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path) -> None:
+def test_attaching_a_detector_makes_another_bundle(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle")
     before = bundle.load(folder)
     digest = bundle_export.attach_detector(before, (save({"w": torch.ones(2)}), {"patch": 32}), tmp_path / "with")
@@ -90,7 +90,7 @@ def test_a_detector_is_put_into_a_bundle_and_makes_another_of_it(tmp_path: Path)
     assert after.contents["fsc.safetensors"] == before.contents["fsc.safetensors"]
 
 
-def test_the_figures_of_a_detector_stand_in_the_card_once(exported: Path, tmp_path: Path) -> None:
+def test_the_metrics_of_a_detector_are_in_the_card_once(exported: Path, tmp_path: Path) -> None:
     figures = {
         "volumes": 3, "seed": 42, "nodes": 20, "threshold": 0.4, "false_positives_per_volume": 0.33, "sensitivity": [0.9, 0.8, 1.0],
         "sensitivity_at_rate": {"1": [0.95, 0.9, 1.0]}, "bands": {}, "told_apart": [8, 10], "median_dice": 0.8, "median_distance_mm": 0.5,
@@ -98,6 +98,9 @@ def test_the_figures_of_a_detector_stand_in_the_card_once(exported: Path, tmp_pa
     }  # fmt: skip
     detector = (save({"w": torch.ones(2)}), {"patch": 32})
     bundle_export.attach_detector(bundle.load(exported), detector, tmp_path / "once", figures)
+    # The card of a bundle that is written with these metrics is the same.
+    direct = bundle_export.write_bundle(made(detector), tmp_path / "direct", figures)
+    assert direct == bundle.load(tmp_path / "once").digest
     bundle_export.attach_detector(bundle.load(tmp_path / "once"), detector, tmp_path / "twice", figures | {"seed": 43})
     before, after = ((folder / "model-card.md").read_text() for folder in (exported, tmp_path / "twice"))
     assert "3 phantoms of seed 43" in after
@@ -131,7 +134,7 @@ def test_another_stride_is_refused() -> None:
         network.build(1, 4)
 
 
-def test_onnx_says_what_pytorch_says(tmp_path: Path) -> None:
+def test_onnx_gives_the_logits_of_pytorch(tmp_path: Path) -> None:
     torch.manual_seed(1)
     small = {crop: inference.half_precision(network.build(1, 32, "resnet18").state_dict()) for crop in Crop}
     crops = CropSettings(pixels=32, windows=((40.0, 400.0),))
@@ -147,5 +150,5 @@ def test_onnx_says_what_pytorch_says(tmp_path: Path) -> None:
         session = onnxruntime.InferenceSession(tmp_path / "onnx" / told["networks"][crop.value])
         found = session.run(["logit"], {"crops": picture.numpy()})[0]
         np.testing.assert_allclose(found, model(picture).detach().numpy(), atol=1e-3)
-    # The check sees other weights.
+    # The check detects other weights.
     assert onnx_export.max_logit_difference(tmp_path / "onnx" / "fsc.onnx", models[Crop.ASC], picture) > onnx_export.TOLERANCE

@@ -1,4 +1,4 @@
-"""Free-response figures: counted by hand, and a detector's nodes matched with a phantom's truth."""
+"""FROC: counted by hand, and marks matched with the truth of a phantom."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def target(patient: int, score: float, short_axis_mm: float = 8.0) -> Target:
 
 EXAMINED = DetectionResult(
     volumes=4,
-    # Two volumes without any node; a second mark on a node is false, a mark on a small node is neither.
+    # Two volumes have no node. A second mark on a node is a false positive; a mark on a small node is neither.
     marks=(
         Mark(0, 0.9, 1),
         Mark(0, 0.7, None),
@@ -57,7 +57,7 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 
 def test_the_interval_comes_from_volumes_not_from_nodes() -> None:
-    # All nodes of a volume are found together or missed together: the interval is that of 20 volumes, not of 200 nodes.
+    # All nodes of a volume are found or all are missed, so the interval is that of 20 volumes and not of 200 nodes.
     targets = tuple(replace(target(p, 0.9 if p % 2 else 0.0), number=n) for p in range(20) for n in range(1, 11))
     interval = sensitivity_at_threshold(DetectionResult(20, (), targets), 0.5)
     assert interval.value == 0.5

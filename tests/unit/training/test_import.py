@@ -1,4 +1,4 @@
-"""The table of a hospital's cohort: written and read again, each wrong row named, and made from what tools write."""
+"""The table of a hospital's cohort: written and read, checked row by row, and imported from the files of annotation tools."""
 
 import json
 from dataclasses import replace
@@ -45,12 +45,12 @@ def lying(hospital) -> dicom_folder.DicomFolder:
 
 @pytest.fixture
 def rows(hospital) -> dict[int, NodeRow]:
-    """The truth, by row number."""
+    """Return the true rows by number."""
     return dict(enumerate((hospitals.row_of(*one) for one in hospital.nodes), 2))
 
 
 def boxes(found: list[NodeRow]) -> list[tuple]:
-    """What must agree of a node, however it was marked."""
+    """Return the values of a node that all formats of marks must give."""
     return sorted((r.series_uid, r.sop_uid, r.left, r.top, r.right, r.bottom, r.below, r.above) for r in found)
 
 
@@ -74,7 +74,7 @@ def test_a_spreadsheet_with_semicolons_and_decimal_commas_is_read(tmp_path) -> N
     assert (found[2].left, found[2].label, found[2].frame) == (10.5, "malignant", None)
 
 
-def test_cells_that_mean_nothing_are_named_by_row_and_column_and_not_quoted(tmp_path) -> None:
+def test_invalid_cells_are_named_by_row_and_column_and_not_quoted(tmp_path) -> None:
     path = tmp_path / "table.csv"
     head = "patient,series_uid,sop_uid,left,top,right,bottom,label,side,frame,contour"
     path.write_text(f"{head}\nA,1.2,1.3,1,2,3,4,benign,left,,\n,1.2,1.3,x,2,3,4,SECRET,middle,-1,1;2 3\n")
@@ -128,7 +128,7 @@ def test_each_wrong_row_is_named_with_what_to_do(rows, lying, values, column, sa
     assert "somebody" not in str(found)
 
 
-def test_one_patient_id_under_two_names_is_found_unless_told_that_it_tells_nothing(rows, lying) -> None:
+def test_one_patient_id_under_two_names_is_found_unless_patient_ids_are_ignored(rows, lying) -> None:
     swapped = {n: replace(r, patient="B") if n == 2 else r for n, r in rows.items() if n in {2, 6}}
     series = {uid: replace(s, patient_id="ANON", study_uid=uid) for uid, s in lying.series.items()}
     same = replace(lying, series=series)
@@ -145,7 +145,7 @@ def test_a_series_that_is_not_ct_is_named(rows, lying) -> None:
     assert "MR, not CT" in str(found[0])
 
 
-def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) -> None:
+def test_duplicates_and_slices_of_one_node_are_distinguished(rows, lying, hospital) -> None:
     volume = hospital.patients[0].volume
     at = [s.sop_instance_uid for s in volume.slices].index(rows[2].sop_uid)
     beside = replace(rows[2], sop_uid=volume.slices[at + 1].sop_instance_uid, right=rows[2].right - 1)
@@ -162,7 +162,7 @@ def test_doubles_and_slices_of_one_node_are_told_apart(rows, lying, hospital) ->
 
 
 def thin(step_mm: float = 1.0) -> dicom_folder.DicomFolder:
-    """A folder of one series with a slice "1.n" at each n-th step."""
+    """Return a folder of one series with a slice "1.n" at each n-th step."""
     images = {f"1.{n}": dicom_folder.ImageHeader(Path("x"), 64, 64, 1, {None: n * step_mm}) for n in range(40)}
     return dicom_folder.DicomFolder(
         Path(), {"1": dicom_folder.ImageSeries("1", "2", "A", "CT", is_ct=True, images=images)}, {}, 0
@@ -170,21 +170,21 @@ def thin(step_mm: float = 1.0) -> dicom_folder.DicomFolder:
 
 
 def stack(*slices: int, left: float = 10, tracking_uid: str = "") -> list[NodeRow]:
-    """One box on each of these slices."""
+    """Return one box on each of these slices."""
     return [NodeRow("A", "", "1", f"1.{n}", None, left, 10, left + 9, 20, tracking_uid=tracking_uid) for n in slices]
 
 
 @pytest.mark.parametrize(
     ("rows_", "expected"),
     [
-        # Drawn on every third slice, with one more left out.
+        # Boxes on every third slice, with one missing.
         (stack(3, 6, 9, 15) + stack(24, 27, 30), [(3, 15), (24, 30)]),
-        # Drawn on every slice: a gap is one, though it is small.
+        # Boxes on every slice: even a small gap separates two nodes.
         (stack(3, 4, 5, 6) + stack(11, 12, 13), [(3, 6), (11, 13)]),
-        # Further apart than a node's slices can be; beside each other.
+        # Slices farther apart than those of one node; boxes beside each other.
         (stack(3, 15), [(3, 3), (15, 15)]),
         (stack(3, 6) + stack(4, 7, left=30), [(3, 6), (4, 7)]),
-        # Told to be two.
+        # Different tracking UIDs.
         (stack(3, tracking_uid="a") + stack(6, tracking_uid="b"), [(3, 3), (6, 6)]),
     ],
 )
@@ -194,7 +194,7 @@ def test_boxes_on_some_slices_only_are_joined_by_their_distance(rows_, expected)
     assert sorted((k - row.below, k + row.above) for k, row in zip(at, merged, strict=True)) == expected
 
 
-def test_two_rows_that_may_be_one_node_are_told_and_not_refused(tmp_path, hospital, rows) -> None:
+def test_two_rows_that_may_be_one_node_cause_a_warning(tmp_path, hospital, rows) -> None:
     lying_ = thin()
     one, near = stack(3, 10)
     (said,) = table_check.table_warnings({2: one, 3: near}, lying_)
@@ -207,7 +207,7 @@ def test_two_rows_that_may_be_one_node_are_told_and_not_refused(tmp_path, hospit
     far = dict(enumerate(stack(3, 14), 2))
     beside = dict(enumerate([*stack(3), *stack(10, left=30)], 2))
     assert [table_check.table_warnings(some, lying_) for some in (told, whole, far, beside)] == [[], [], [], []]
-    # Slices of 2 mm; the command names it, and takes the table.
+    # With slices of 2 mm; the command prints a warning and accepts the table.
     volume = hospital.patients[0].volume
     at = [s.sop_instance_uid for s in volume.slices].index(rows[2].sop_uid)
     above = replace(rows[2], sop_uid=volume.slices[at + 4].sop_instance_uid, below=0, above=0)
@@ -249,7 +249,7 @@ def test_pathology_is_joined_by_what_both_tables_have(tmp_path, rows) -> None:
         "patient,side,pathology\nH-0,left,metastatic\nH-0,right,reactive\nH-9,left,reactive\nH-0,left,Metastatic\n",
         encoding="utf-8",
     )
-    # A reader's own class gives way to pathology, and stays where there is none.
+    # Pathology replaces the class of a reader; without pathology it stays.
     plain = [replace(row, label="benign" if row.patient == "H-0" else "") for row in rows.values()]
     joined, problems = labels.join_labels(plain, path)
     found = labels.apply_mapping(joined, labels.label_mapping([]))
@@ -280,7 +280,7 @@ def test_a_short_row_has_empty_cells_which_say_nothing(tmp_path, rows, lines) ->
 
 
 def alike(found: list[NodeRow], truth: list[NodeRow], lying: dicom_folder.DicomFolder) -> None:
-    """The same boxes, on the same slice or the next: a box does not tell which of two slices shows more of the node."""
+    """Return whether the boxes agree, on the same slice or the next: a box does not show which of two slices has the larger cross-section."""
     assert len(found) == len(truth)
     for one in truth:
         series = lying.series[one.series_uid]
@@ -303,7 +303,7 @@ def test_coco_boxes_become_one_row_for_each_node(tmp_path, hospital, lying, rows
 
 
 def test_a_coco_attribute_without_a_value_is_no_text(tmp_path, hospital, lying) -> None:
-    """Tools write null for an attribute that nobody filled in: then the category counts."""
+    """Tools write null for an empty attribute; then the category counts."""
     path = tmp_path / "boxes.json"
     hospitals.coco(hospital, path)
     told = json.loads(path.read_text(encoding="utf-8"))
@@ -315,7 +315,7 @@ def test_a_coco_attribute_without_a_value_is_no_text(tmp_path, hospital, lying) 
     assert {(row.pathology, row.side, row.level) for row in rows} == {(name, "", "") for name in names.values()}
 
 
-def test_coco_images_that_are_not_there_or_were_scaled_are_told(tmp_path, hospital, lying) -> None:
+def test_coco_images_that_are_missing_or_were_scaled_are_reported(tmp_path, hospital, lying) -> None:
     hospitals.coco(hospital, tmp_path / "boxes.json")
     told = json.loads((tmp_path / "boxes.json").read_text())
     told["images"][0]["width"] = 512
@@ -331,7 +331,7 @@ def test_coco_images_that_are_not_there_or_were_scaled_are_told(tmp_path, hospit
 
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Of the file's axes: as stored (columns, rows, slices), each turned round, in another order.
+# Axes of the file: as stored (columns, rows, slices), each flipped, and in another order.
 STORED = {
     "as stored": lambda m, a: (m, a),
     "flipped": lambda m, a: (m[::-1], a @ np.array([[-1, 0, 0, m.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
@@ -358,7 +358,7 @@ def test_nifti_masks_lie_where_the_nodes_are_however_the_file_is_turned(tmp_path
     )
 
 
-def test_a_nifti_mask_whose_header_was_lost_is_not_believed(tmp_path, hospital, lying) -> None:
+def test_a_nifti_mask_without_a_header_is_not_imported(tmp_path, hospital, lying) -> None:
     one = hospital.patients[0]
     mask = np.ascontiguousarray(one.masks.transpose(2, 1, 0))
     nibabel.save(nibabel.Nifti1Image(mask, np.diag([0.8, 0.8, 2.0, 1.0])), tmp_path / f"{one.name}.nii")
@@ -378,7 +378,7 @@ def test_pieces_of_a_mask_of_one_value_are_nodes(tmp_path, hospital, lying) -> N
 
 
 def masked(one: hospitals.Patient, folder_: Path, values: dict[int, int]) -> Path:
-    """Write a mask in NIfTI in which each node has one of these values."""
+    """Write a NIfTI mask in which each node has one of these values."""
     affine = RAS @ one.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
     mask = np.zeros_like(one.masks)
     for number, value in values.items():
@@ -388,21 +388,21 @@ def masked(one: hospitals.Patient, folder_: Path, values: dict[int, int]) -> Pat
     return path
 
 
-def test_far_pieces_of_a_value_that_is_a_class_are_nodes(tmp_path, hospital, lying) -> None:
+def test_distant_components_of_a_value_are_nodes(tmp_path, hospital, lying) -> None:
     one = hospital.patients[0]
     values = {node.number: 1 + bad for node, bad in zip(one.nodes, one.malignant, strict=True)}
     found = nifti.read_mask(masked(one, tmp_path, values), lying)
     truth = [hospitals.row_of(*node) for node in hospital.nodes if node[0] is one]
     assert boxes(found.rows) == boxes(truth)
     assert ["value 1" in line and "2 components" in line for line in found.left_out] == [True, False]
-    # The value stays what a table of labels is joined by.
+    # A table of labels can still be joined by the value.
     (tmp_path / "classes.csv").write_text("source_uid,label\n1,benign\n2,malignant\n")
     joined, problems = labels.join_labels(found.rows, tmp_path / "classes.csv")
     assert not problems
     assert sorted((r.left, r.label) for r in joined) == sorted((r.left, r.label) for r in truth)
 
 
-def test_near_pieces_of_a_value_are_one_node_and_that_is_said(tmp_path, hospital, lying) -> None:
+def test_near_components_of_a_value_are_one_node_with_a_remark(tmp_path, hospital, lying) -> None:
     one = hospital.patients[0]
     found = nifti.read_mask(masked(one, tmp_path, {1: 1, 2: 1, 3: 2, 4: 3}), lying)
     assert len(found.rows) == 3
@@ -412,7 +412,7 @@ def test_near_pieces_of_a_value_are_one_node_and_that_is_said(tmp_path, hospital
 
 
 @pytest.mark.parametrize("others", [{}, {1: 2}])
-def test_a_piece_that_is_longer_than_a_node_is_left_out(tmp_path, hospital, lying, others) -> None:
+def test_a_component_that_is_longer_than_a_node_is_not_imported(tmp_path, hospital, lying, others) -> None:
     one = hospital.patients[0]
     masks = one.masks.copy()
     masks[6, 60, 30:180] = 9

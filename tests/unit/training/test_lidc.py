@@ -1,4 +1,4 @@
-"""The experiment on real nodules: who is tested when, and a table that follows from the scores."""
+"""The experiment on real nodules: the folds of the cross-validation, and the table from the scores."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def write(folder: Path, nodules: int = 120, twin: bool = False) -> None:
     rng = np.random.default_rng(0)
     median = rng.choice([1, 2, 3, 4, 5], nodules).astype(np.float32)
     context = rng.integers(0, 255, (nodules, 128, 128), np.uint8)
-    if twin:  # two patients with the same picture
+    if twin:  # two patients with the same crop
         context[1:] = context[0]
     np.savez(
         folder / lidc.ARRAYS,

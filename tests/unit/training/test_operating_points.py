@@ -1,4 +1,4 @@
-"""Figures and their intervals."""
+"""Operating points, calibration, average precision and subgroups, with their intervals."""
 
 import numpy as np
 import pytest
@@ -30,12 +30,12 @@ def test_nodes_that_are_right_or_wrong_together_count_less() -> None:
     assert operating_points.clustered_proportion(np.ones(30, bool), np.arange(30).astype(str)).low == pytest.approx(
         0.886, abs=1e-3
     )
-    # Where all are hits the design effect cannot be seen: thirty nodes of three patients are three.
+    # If all predictions are hits, the design effect cannot be estimated: thirty nodes of three patients count as three.
     few = operating_points.clustered_proportion(np.ones(30, bool), np.repeat(["a", "b", "c"], 10))
     assert few.low == pytest.approx(operating_points.wilson_interval(3, 3).low)
 
 
-def test_the_figures_at_a_threshold_are_those_of_the_table() -> None:
+def test_the_operating_point_equals_that_of_the_contingency_table() -> None:
     labels, scores, patients = labelled()
     point = operating_points.operating_point_at(labels, scores, patients, 0.7)
     called = scores >= 0.7
@@ -83,7 +83,7 @@ def test_subgroups_of_a_handful_of_patients_have_no_interval() -> None:
         assert (found.auroc is not None) == judged
 
 
-def test_subgroups_are_judged_where_both_classes_are_there() -> None:
+def test_subgroups_with_both_classes_have_an_auroc() -> None:
     labels, scores, patients = labelled()
     side = np.where(np.arange(len(labels)) < 200, "L", "R")
     size = np.where(labels, "large", "small")
@@ -121,7 +121,7 @@ def test_the_temperature_undoes_overconfidence() -> None:
     assert calibration.brier_score(labels, after) < calibration.brier_score(labels, before)
 
 
-def test_a_few_nodes_without_a_fault_give_no_certainty() -> None:
+def test_a_few_nodes_without_ranking_errors_give_no_certainty() -> None:
     labels, logits = np.array([False] * 4 + [True] * 4), np.array([[-9.0] * 4 + [9.0] * 4])
     told = inference.mean_probability(logits, calibration.fit_temperature(labels, logits))
     assert 0.8 < told.max() < 0.86  # (4 + 1) / (4 + 2)

@@ -1,4 +1,4 @@
-"""The page: all its figures, no other file, nothing that a name could inject."""
+"""The HTML page: it shows all metrics, needs no other file, and escapes names."""
 
 import re
 
@@ -16,7 +16,7 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     patients = np.array([f"P{n // 3}" for n in range(60)])
     cohort = Cohort(crops, crops, labels, patients, rng.uniform(4, 15, 60).astype(np.float32))
     probability = np.clip(0.5 + 0.3 * (2 * labels - 1) + rng.normal(0, 0.2, 60), 0.01, 0.99)
-    probability[0] = 0.001  # malignant, and surely called benign
+    probability[0] = 0.001  # malignant, with a very low probability
     shares = grad_cam.CamEnergy({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
     found = page.render_page(
         page.Evaluation(

@@ -1,4 +1,4 @@
-"""The reproduction in its tiny profile, and what it stands on: frozen terms, a cohort of the said shape, selection on validation."""
+"""The reproduction in its tiny profile: frozen terms, the size of the cohort, selection on validation."""
 
 import re
 
@@ -41,7 +41,7 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters"):
         assert re.search(rf"^\| [^|]*{re.escape(row)}.* \| \d", text, re.MULTILINE), row
     assert len(outcome.chance) == reproduce.PERMUTATIONS
-    assert len(set(outcome.chance)) > 1  # another deal is another network
+    assert len(set(outcome.chance)) > 1  # another permutation gives another network
     assert re.search(r"dealt out anew .* mean [01]\.\d+ \(", text)
     assert f"{PAPER[1]} less {outcome.member}" in text
     again = reproduce.run_reproduction(plan, report)
@@ -113,7 +113,7 @@ def test_the_two_best_of_each_crop_are_combined_in_every_way() -> None:
     assert all(member[0] != "poor" for combination in found for member in combination.members)
 
 
-def test_of_the_pairs_that_validation_cannot_tell_apart_the_cheapest_is_served() -> None:
+def test_the_cheapest_pair_without_a_significant_difference_is_served() -> None:
     labels, validation = members()
     patients = np.arange(300).astype(str)
     for crop in Crop:
@@ -122,15 +122,15 @@ def test_of_the_pairs_that_validation_cannot_tell_apart_the_cheapest_is_served()
     costs = {"good": 9.0, "lean": 5.0, "fair": 2.0, "poor": 1.0, "none": 0.1}
     both = (("lean", Crop.FSC), ("lean", Crop.ASC))
     assert selection.served_pair(labels, patients, validation, costs).members == both
-    # Beside a good network one that learned nothing does no harm that a test of pairs could see; it is not served all the same.
+    # A pair with a network that learned nothing does not differ significantly from the best pair, but that network must not be served.
     idle = selection.fit_combination(labels, validation, (("none", Crop.FSC), ("good", Crop.ASC)), "mean")
     assert idle.validation_auroc == selection.roc_auc_score(labels, validation["good", Crop.ASC])
     better = selection.served_pair(labels, patients, validation, dict.fromkeys(costs, 1.0))
     assert better.validation_auroc >= selection.served_pair(labels, patients, validation, costs).validation_auroc
 
 
-def test_what_a_network_costs_is_counted_and_not_timed() -> None:
-    """ResNet18 at 224 pixels: 1.8 thousand million multiply-adds (He et al. 2016, table 1), which counts three channels and 1000 classes."""
+def test_the_cost_of_a_network_is_counted_in_multiply_adds() -> None:
+    """ResNet18 at 224 pixels has 1.8 billion multiply-adds (He et al. 2016, table 1) with three channels and 1000 classes."""
     assert build.multiply_adds("resnet18", 3, 32, 224) == pytest.approx(1.8e3, rel=0.02)
     assert build.multiply_adds("resnet18", 3, 8, 32) > build.multiply_adds("resnet18", 3, 32, 32)
 
@@ -149,7 +149,7 @@ def test_a_rule_gives_probabilities_that_rank_better_than_one_member(rule) -> No
 
 
 def test_with_few_nodes_no_cheap_pair_that_is_plainly_worse_is_served(monkeypatch) -> None:
-    """Sixty nodes tell nothing apart; what is more than a hundredth worse on them is not served all the same."""
+    """With sixty nodes no difference is significant; a pair whose AUROC is more than 0.01 lower must not be served."""
     rng = np.random.default_rng(2)
     labels, patients = np.arange(60) % 2 == 0, np.arange(60).astype(str)
     validation = {
@@ -177,7 +177,7 @@ def test_platt_puts_the_networks_of_folds_on_one_scale() -> None:
 def test_probabilities_are_those_of_the_cohort_though_training_draws_both_classes_alike() -> None:
     rng = np.random.default_rng(4)
     labels = rng.random(4000) < 0.15
-    logits = 2 * (2 * labels - 1) + rng.normal(0, 2, 4000)  # a perfect judge where both classes are as frequent
+    logits = 2 * (2 * labels - 1) + rng.normal(0, 2, 4000)  # calibrated if both classes are equally frequent
     scale = selection.fit_platt_scale(labels, logits)
     told = inference.mean_probability(scale.apply(logits)[None], 1.0)
     assert told.mean() == pytest.approx(labels.mean(), abs=0.01)

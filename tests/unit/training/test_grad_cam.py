@@ -1,4 +1,4 @@
-"""Where a network looks: shares add up, masks lie on the crop where the node lies, drawn weights look elsewhere."""
+"""Grad-CAM energy: shares add up to 1, masks lie on the node of the crop, and randomised weights give other maps."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def disc(radius: float, size: int = 64) -> np.ndarray:
     return v**2 + u**2 < radius**2
 
 
-def test_energy_goes_to_the_region_it_lies_in() -> None:
+def test_energy_is_counted_in_its_region() -> None:
     places = regions.region_of_pixels(disc(10), pixel_mm=0.75)[None]
     assert [int((places == n).sum()) > 0 for n in range(4)] == [True] * 4
     for number, name in enumerate(regions.REGIONS):
@@ -31,7 +31,7 @@ def test_energy_goes_to_the_region_it_lies_in() -> None:
     assert grad_cam.energy_by_region(np.zeros((1, 64, 64), np.float32), places).nodes == 0
 
 
-def test_the_margin_is_as_wide_as_said_on_either_side() -> None:
+def test_the_margin_has_its_width_on_both_sides() -> None:
     row = regions.region_of_pixels(disc(12), pixel_mm=0.5)[32, 32:]
     margin = np.flatnonzero(row == regions.REGIONS.index("margin"))
     assert abs(len(margin) * 0.5 - 2 * regions.MARGIN_MM) <= 1
@@ -57,7 +57,7 @@ def test_the_mask_lies_on_the_crop_where_the_node_lies(position) -> None:
     assert pair.asc[0][seen].mean() > pair.asc[0][~seen].mean()  # a node is brighter than fat
 
 
-def test_weights_drawn_anew_look_elsewhere() -> None:
+def test_randomised_weights_give_other_maps() -> None:
     torch.manual_seed(0)
     model = network.restore(1, 8, network.build(1, 8, "resnet18").state_dict(), "resnet18")
     crops = np.random.default_rng(0).integers(0, 255, (3, 1, 64, 64), np.uint8)

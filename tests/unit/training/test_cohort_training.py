@@ -1,4 +1,4 @@
-"""Training on a hospital's own nodes: from the table to the bundle and its page, and the guards on the way."""
+"""Training on a hospital's own nodes: from the table to the bundle and its page, and the checks against leakage."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_patients_are_split_and_the_test_is_the_same_in_every_fold(nodes) -> Non
     assert {patients[n] for n in cohort_split.split_by_patient(kept, 1)[0].test} == {"H-2", "H-5"}
 
 
-def test_too_few_patients_are_told(nodes) -> None:
+def test_too_few_patients_are_refused(nodes) -> None:
     few = node_crops.select_nodes(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, ["H-0", "H-1", "H-2"])))
     with pytest.raises(TableError, match="too few"):
         cohort_split.split_by_patient(few, 1)
@@ -130,7 +130,7 @@ def test_one_patient_under_two_names_stops_training(nodes, tmp_path) -> None:
 
 
 def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital, nodes, tmp_path) -> None:
-    """The walk-through of docs/training.md: segmentations, table, check, training, bundle, `alnnode check`."""
+    """The steps of docs/training.md: segmentations, table, check, training, bundle, `alnnode check`."""
     (tmp_path / "seg").mkdir()
     for one in hospital.patients:
         hospitals.segmentation(one, tmp_path / "seg" / f"{one.name}.dcm")
@@ -193,7 +193,7 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     assert f"cohort {apart.digest[:12]}" in (tmp_path / "page.html").read_text()
 
 
-def test_a_bundle_knows_whom_it_was_made_with(nodes, hospital, tmp_path) -> None:
+def test_a_bundle_recognises_the_patients_it_was_trained_on(nodes, hospital, tmp_path) -> None:
     rows, split = rows_of(hospital), cohort_split.split_by_patient(nodes, 1)[0]
     used = {number for number, row in rows.items() if row.patient not in set(nodes.cohort.patient[split.test])}
     known = {"cohort": {"digest": nodes.digest, "used": bundle_patients.used_series(nodes, split)}}
@@ -203,12 +203,12 @@ def test_a_bundle_knows_whom_it_was_made_with(nodes, hospital, tmp_path) -> None
     def refused(told: dict[int, NodeRow], loaded: SimpleNamespace, place: Path) -> set[int]:
         return {problem.row for problem in bundle_patients.known_patient_problems(told, loaded, place / "bundle")}
 
-    # The digests know the series wherever the bundle went; the split, beside it, knows the patients' other series.
+    # The digests in the bundle identify its series; the file beside the bundle identifies other series of the same patients.
     assert refused(rows, made, tmp_path) == used
     assert refused(elsewhere, made, tmp_path) == refused(rows, plain, tmp_path) == set()
     bundle_patients.write_split(tmp_path / bundle_patients.SPLIT, nodes, split)
     assert refused(elsewhere, plain, tmp_path) == used
-    # One series that it saw is enough to know the patient.
+    # One known series identifies the patient.
     first = min(used)
     others = {n: row for n, row in elsewhere.items() if n != first} | {first: rows[first]}
     same = {n for n, row in rows.items() if row.patient == rows[first].patient}

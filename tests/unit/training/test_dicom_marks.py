@@ -1,4 +1,4 @@
-"""Nodes that readers marked in SR, SEG and RTSTRUCT as rows of a table: as highdicom, dcmqi, dcmjs (OHIF's library) and others write them."""
+"""Import of nodes from SR, SEG and RTSTRUCT objects of highdicom, dcmqi, dcmjs (the library of OHIF) and others."""
 
 import subprocess
 from dataclasses import replace
@@ -48,7 +48,7 @@ def hospital(tmp_path_factory) -> hospitals.Hospital:
 
 
 def places(rows) -> list[tuple]:
-    """Slice and box of each node."""
+    """Return slice and box of each node."""
     return sorted((r.series_uid, r.sop_uid, r.left, r.top, r.right, r.bottom) for r in rows)
 
 
@@ -70,7 +70,7 @@ def test_a_structure_set_by_plastimatch(tmp_path, hospital) -> None:
     for one in hospital.patients:
         masks, written = tmp_path / "masks" / one.name, tmp_path / "written" / one.name
         masks.mkdir(parents=True)
-        # NIfTI counts (column, row, slice), in coordinates whose first two axes point the other way (RAS, not LPS).
+        # NIfTI arrays are indexed (column, row, slice), and the first two axes of its coordinates have the opposite direction (RAS, not LPS).
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ one.volume.affine[:, [2, 1, 0, 3]]
         for node in one.nodes:
             mask = (one.masks == node.number).astype(np.uint8).transpose(2, 1, 0)
@@ -102,7 +102,7 @@ def test_a_corrected_report_becomes_rows_with_what_the_reader_said(tmp_path, hos
 
 
 def asked(question: str, answer: str) -> tuple[Code, Code]:
-    """One qualitative evaluation in a site's own codes."""
+    """Return a qualitative evaluation in the codes of a site."""
     return Code(question.upper(), "99SITE", question), Code(answer.upper(), "99SITE", answer)
 
 
@@ -140,7 +140,7 @@ def test_a_name_and_a_class_that_contradict_each_other_leave_the_label_empty(tmp
     assert len(found.left_out) == 1
 
 
-def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_path, hospital) -> None:
+def test_the_newer_version_of_a_mark_counts_and_own_results_do_not(tmp_path, hospital) -> None:
     one = hospital.patients[0]
     hospitals.report(one, tmp_path / "old.dcm", {1: "benign"})
     hospitals.report(one, tmp_path / "new.dcm", {1: "malignant"})
@@ -155,7 +155,7 @@ def test_of_two_versions_of_a_mark_the_newer_counts_and_own_results_never(tmp_pa
     assert any("1 object(s) that alnnode made" in line for line in found.left_out)
 
 
-def test_marks_of_a_series_that_is_not_there_are_told(tmp_path, hospital) -> None:
+def test_marks_of_a_missing_series_are_reported(tmp_path, hospital) -> None:
     hospitals.report(hospitals.patient(7), tmp_path / "sr.dcm", {})
     found = import_command.read_nodes(ImportKind.SR, tmp_path, dicom_folder.read_folder(hospital.folder), KNOWN)
     assert not found.rows
@@ -164,7 +164,7 @@ def test_marks_of_a_series_that_is_not_there_are_told(tmp_path, hospital) -> Non
 
 
 def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital) -> None:
-    """Train/serve identity over the whole way: SR, table on disk, crops; beside SR, node, crops."""
+    """Crops from an SR through the table on disk equal those that the node makes from the SR."""
     one = hospital.patients[1]
     hospitals.report(one, tmp_path / "sr.dcm", dict.fromkeys((1, 2, 3, 4), "benign"))
     command = [
@@ -197,12 +197,12 @@ def test_training_sees_of_a_report_what_the_node_makes_of_it(tmp_path, hospital)
         assert trained == {getattr(pair, kind).tobytes() for pair in pairs}
 
 
-def test_what_the_node_found_gives_places_on_demand_and_never_a_label(tmp_path, hospital) -> None:
+def test_objects_of_alnnode_give_positions_on_request_and_never_a_label(tmp_path, hospital) -> None:
     one = hospital.patients[0]
     for item in results(one):
         (tmp_path / f"{item.role}.dcm").write_bytes(item.data)
     lying = dicom_folder.read_folder(hospital.folder)
-    # Even where a mapping says what the node's codes would mean.
+    # This also holds with a mapping for the codes of the node.
     known = labels.label_mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
     for kind in (ImportKind.SR, ImportKind.SEG):
         assert import_command.read_nodes(kind, tmp_path, lying, known).rows == []
@@ -212,7 +212,7 @@ def test_what_the_node_found_gives_places_on_demand_and_never_a_label(tmp_path, 
 
 
 def results(one: hospitals.Patient) -> list[ResultObject]:
-    """Return the report and the segmentation that the node makes of these nodes."""
+    """Return the report and the segmentation that the node makes from these nodes."""
     findings = []
     for node in one.nodes:
         pair = crops_for(one.volume, node, CropSettings(pixels=32))
@@ -225,7 +225,7 @@ def results(one: hospitals.Patient) -> list[ResultObject]:
 
 
 def stack(place: Path, series: str, frame: str, positions, orientation, spacing, shape, uids) -> None:
-    """Write a CT that an object made by others refers to: soft tissue throughout."""
+    """Write a CT of soft tissue to which an object of another program refers."""
     header = analyses.header()
     header.SeriesInstanceUID, header.FrameOfReferenceUID, header.PatientID = series, frame, "X"
     header.Rows, header.Columns, header.PixelSpacing, header.ImageOrientationPatient = *shape, list(spacing), list(orientation)
@@ -279,7 +279,7 @@ def test_a_segmentation_and_a_report_by_dcmqi(tmp_path, kind, name) -> None:
 @pytest.mark.parametrize(
     ("name", "boxes"),
     [
-        # A circle by its centre and a point; a rectangle by its corners, beside a circle that covers a third of it and so is the same node.
+        # A circle by its centre and a point; a rectangle by its corners, with a circle that covers a third of it and so is the same node.
         ("ImagingDataCommons+highdicom/data/test_files/sr_document.dcm", [(47, 41, 69, 63)]),
         (
             "ImagingDataCommons+highdicom/data/test_files/sr_document_with_multiple_groups.dcm",

@@ -1,4 +1,4 @@
-"""AUROC with clusters: against other ways to compute it, and against what simulated patients show."""
+"""AUROC clustered by patient: compared with other implementations and with simulated patients."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from training.evaluate import roc
 
 
 def nodes_of_patients(rng, patients: int = 60, each: int = 4, lift: float = 1.5, shared: float = 0.0):
-    """Scores of two models; ``shared`` is how much the nodes of a patient have in common, labels too."""
+    """Return scores of two models; ``shared`` is the correlation of scores and labels within a patient."""
     name = np.repeat(np.arange(patients), each)
     common, leaning = rng.normal(0, 1, patients)[name], rng.normal(0, 1, patients)[name]
     labels = shared * leaning + np.sqrt(1 - shared**2) * rng.normal(0, 1, len(name)) > 0
@@ -36,14 +36,14 @@ def test_with_one_node_per_patient_it_is_delong() -> None:
     np.testing.assert_allclose(covariance, delong_by_midranks(labels, scores), rtol=1e-9)
 
 
-def test_copies_of_a_node_in_its_patient_tell_nothing_new() -> None:
+def test_copies_of_a_node_in_its_patient_add_no_information() -> None:
     labels, scores, patients = nodes_of_patients(np.random.default_rng(1), 80, 3)
     _, once = roc.delong_covariance(labels, scores, patients)
     _, fourfold = roc.delong_covariance(np.tile(labels, 4), [np.tile(s, 4) for s in scores], np.tile(patients, 4))
     np.testing.assert_allclose(fourfold, once, rtol=1e-9)
 
 
-def test_intervals_hold_what_they_promise_where_nodes_share_patients() -> None:
+def test_intervals_have_their_coverage_when_nodes_are_clustered() -> None:
     rng, held, naive, rejected, tries = np.random.default_rng(2), 0, 0, 0, 400
     truth = norm.cdf(1.5 / np.sqrt(2))
     for _ in range(tries):
@@ -78,7 +78,7 @@ def test_the_bootstrap_and_delong_agree_and_find_a_difference() -> None:
     assert back.p == pytest.approx(found.p)
 
 
-def test_a_resample_weighs_patients_as_often_as_they_are_drawn() -> None:
+def test_a_resample_weights_patients_by_the_number_of_draws() -> None:
     labels, (scores, _), patients = nodes_of_patients(np.random.default_rng(4), 12, 3)
     drawn = roc.bootstrap_aurocs(labels, scores, patients, seed=5)
     names = np.unique(patients)
@@ -87,7 +87,7 @@ def test_a_resample_weighs_patients_as_often_as_they_are_drawn() -> None:
     assert drawn[0] == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=1e-6)
 
 
-def test_a_perfect_order_still_has_an_interval() -> None:
+def test_a_perfect_ranking_has_an_interval() -> None:
     labels = np.array([True] * 30 + [False] * 20)
     found = roc.auroc(labels, labels.astype(float), np.arange(50).astype(str))
     assert (found.value, found.high) == (1, 1)

@@ -1,4 +1,4 @@
-"""Nodes put into a CT: groups touch, what is excluded stays free, and the CT's own blur, noise and contrast are measured."""
+"""Nodes implanted into a CT: groups touch, excluded voxels stay free, and blur, noise and contrast of the CT are measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = PhantomSettings(
     thickness_mm=(2.5, 2.5),
     spacing_mm=(1.4, 1.5),
     max_nodes_per_side=0,
-    position=Position.HFP,  # both in-plane axes of the source are turned round
+    position=Position.HFP,  # both in-plane axes of the source are flipped
     arms=Arms.UP,
     phase=Phase.VENOUS,
     noise_hu=18.0,
@@ -63,7 +63,7 @@ def test_members_of_a_group_touch_and_groups_do_not_share_voxels(clusters: Impla
     assert set(np.unique(clusters.labels)) == {0, *(node.number for node in clusters.nodes)}
 
 
-def test_nothing_is_put_where_the_caller_excludes(source: Volume, prepared: PreparedCt) -> None:
+def test_no_node_is_implanted_on_excluded_voxels(source: Volume, prepared: PreparedCt) -> None:
     columns = np.arange(source.voxels.shape[2])
     x = source.affine[0, 2] * columns + source.affine[0, 3]
     right = np.broadcast_to(x < 0, source.voxels.shape)
@@ -97,11 +97,13 @@ def test_a_node_has_the_noise_of_its_surroundings(prepared: PreparedCt) -> None:
         inside.append((noisy.volume.voxels - quiet.volume.voxels)[same])
         outside.append((prepared.hu - still.hu)[same])
     assert sum(len(values) for values in inside) > 300
-    assert np.concatenate(inside).std() == pytest.approx(np.concatenate(outside).std(), rel=0.3)  # 0.37 of it without
+    assert np.concatenate(inside).std() == pytest.approx(
+        np.concatenate(outside).std(), rel=0.3
+    )  # without the added noise it is 0.37 of it
 
 
 @pytest.mark.parametrize("phase", [Phase.NONE, Phase.VENOUS])
-def test_contrast_is_told_by_the_blood_between_the_lungs(phase: Phase) -> None:
+def test_the_contrast_phase_follows_from_the_blood_between_the_lungs(phase: Phase) -> None:
     made = as_volume(make_patient(31, 1, replace(SETTINGS, phase=phase)))
     coarse = coarsen(Frame.of(made).canonical(made.voxels), Frame.of(made).spacing)
     chest = anatomy.find_chest(coarse)
