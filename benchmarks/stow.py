@@ -21,7 +21,7 @@ import urllib.request
 from pathlib import Path
 
 from dicomweb import PLUGIN, body, running
-from receive import make_images, peak_mb
+from measuring import make_images, peak_mb
 
 NAMES = {"alnnode": "bytes synced, row within 0.2 s", "Orthanc": "bytes synced, SQLite index"}
 

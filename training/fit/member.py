@@ -42,7 +42,7 @@ class TrainSettings:
     """How a network is trained.
 
     Attributes:
-        architecture: one of `alnnode.model.network.ARCHITECTURES`, or `networks.LITE`.
+        architecture: one of `alnnode.model.network.ARCHITECTURES`, or `training.networks.build.LITE`.
         weights: safetensors file of initial weights; empty for random weights from the seed.
         patience: epochs without a lower validation loss after which training stops. It is not applied before the learning rate has
             fallen to half of its maximum, because the loss fluctuates until then.
