@@ -35,9 +35,9 @@ def rows_of(hospital: hospitals.Hospital) -> dict[int, NodeRow]:
 
 @pytest.fixture(scope="module")
 def nodes(hospital, tmp_path_factory) -> node_crops.NodeCrops:
-    lying = dicom_folder.read_folder(hospital.folder)
+    series_folder = dicom_folder.read_folder(hospital.folder)
     return node_crops.collect_nodes(
-        rows_of(hospital), lying, CropOptions(SETTINGS, tmp_path_factory.mktemp("cache"), processes=0), lambda: None
+        rows_of(hospital), series_folder, CropOptions(SETTINGS, tmp_path_factory.mktemp("cache"), processes=0), lambda: None
     )
 
 
@@ -59,15 +59,19 @@ def test_training_sees_byte_for_byte_what_the_node_computes(hospital, nodes) -> 
 
 
 def test_crops_do_not_depend_on_the_order_of_the_rows_and_are_made_once(hospital, nodes, tmp_path) -> None:
-    lying = dicom_folder.read_folder(hospital.folder)
+    series_folder = dicom_folder.read_folder(hospital.folder)
     rows = rows_of(hospital)
     backwards = dict(zip(rows, reversed(list(rows.values())), strict=True))
     steps: list[int] = []
-    first = node_crops.collect_nodes(backwards, lying, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1))
+    first = node_crops.collect_nodes(
+        backwards, series_folder, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1)
+    )
     assert first.digest == nodes.digest
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     relabelled = rows | {2: replace(rows[2], label="malignant" if rows[2].label == "benign" else "benign", pathology="later")}
-    again = node_crops.collect_nodes(relabelled, lying, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1))
+    again = node_crops.collect_nodes(
+        relabelled, series_folder, CropOptions(SETTINGS, tmp_path, processes=0), lambda: steps.append(1)
+    )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
     assert len(steps) == 2 * len(hospital.patients)
     assert again.digest != nodes.digest
@@ -84,11 +88,11 @@ def test_rows_without_a_label_are_left_out(hospital, nodes, tmp_path) -> None:
 
 
 def test_a_series_that_cannot_be_read_is_named_by_its_row(hospital, tmp_path) -> None:
-    lying = dicom_folder.read_folder(hospital.folder)
+    series_folder = dicom_folder.read_folder(hospital.folder)
     rows = rows_of(hospital)
-    series = lying.series[rows[2].series_uid]
+    series = series_folder.series[rows[2].series_uid]
     images = dict(list(series.images.items())[::2])
-    broken = replace(lying, series=lying.series | {series.series_uid: replace(series, images=images)})
+    broken = replace(series_folder, series=series_folder.series | {series.series_uid: replace(series, images=images)})
     with pytest.raises(TableError, match="row 2, series_uid: the series cannot be used"):
         node_crops.collect_nodes(
             {n: rows[n] for n in (2, 3)}, broken, CropOptions(SETTINGS, tmp_path, processes=0), lambda: None

@@ -201,12 +201,12 @@ def test_objects_of_alnnode_give_positions_on_request_and_never_a_label(tmp_path
     one = hospital.patients[0]
     for item in results(one):
         (tmp_path / f"{item.role}.dcm").write_bytes(item.data)
-    lying = dicom_folder.read_folder(hospital.folder)
+    series_folder = dicom_folder.read_folder(hospital.folder)
     # This also holds with a mapping for the codes of the node.
     known = labels.label_mapping(["SUSPICIOUS=malignant", "Lymph node=benign"])
     for kind in (ImportKind.SR, ImportKind.SEG):
-        assert import_command.read_nodes(kind, tmp_path, lying, known).rows == []
-        found = import_command.read_nodes(kind, tmp_path, lying, known, own=True)
+        assert import_command.read_nodes(kind, tmp_path, series_folder, known).rows == []
+        found = import_command.read_nodes(kind, tmp_path, series_folder, known, own=True)
         assert places(found.rows) == places(hospitals.row_of(*node) for node in hospital.nodes if node[0] is one)
         assert {(r.label, r.pathology) for r in found.rows} == {("", "")}
 
