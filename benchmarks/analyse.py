@@ -1,7 +1,7 @@
-"""Time one analysis of a 300-slice series from job start to results on disk, in a process of its own.
+"""Measure the time of one analysis of a 300-slice series, from job start to results on disk, in a separate process.
 
-Run ``python benchmarks/analyse.py`` with the [worker] extra installed. Beside the seconds it prints the ratio to decoding the same
-files with plain pydicom in the same run, because machines differ and are noisy. Peak memory is the worker process's own.
+Run ``python benchmarks/analyse.py`` with the [worker] extra installed. Because machines differ, it also prints the ratio to decoding the same
+files with pydicom in the same run. Peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SLICES, THICKNESS_MM = 300, 1.0
 
 
 def make(folder: Path) -> None:
-    """Write the series, in another process so that its memory is not counted."""
+    """Write the series; this runs in another process, so that its memory is not counted."""
     from alnnode.phantom import PhantomSettings, make_patient, write_series
 
     settings = PhantomSettings(slices=(SLICES, SLICES), thickness_mm=(THICKNESS_MM, THICKNESS_MM))
@@ -26,7 +26,7 @@ def make(folder: Path) -> None:
 
 
 def measure(folder: Path) -> None:
-    """Load the model, then time the job itself; print one Markdown row per figure."""
+    """Load the model, measure the job, and print one Markdown row for each figure."""
     from pydicom import dcmread
 
     from alnnode import pipeline, report
@@ -66,7 +66,7 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the series once, then measure ``--repeat`` times in fresh processes."""
+    """Make the series once, then measure ``--repeat`` times, each time in a new process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)

@@ -1,19 +1,20 @@
-"""The two DICOMweb servers that `stow.py` and `qido.py` measure, each a process of its own on loopback."""
+"""Start the two DICOMweb servers that `stow.py` and `qido.py` measure, each as a separate process on loopback."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from measuring import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +25,21 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: the root of its DICOMweb service, and its process."""
+    """A running server: the root URL of its DICOMweb service, and its process id."""
 
     url: str
     pid: int
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(name: str, folder: Path, *, synced: bool = True) -> Iterator[Server]:
-    """Start "alnnode" or "Orthanc" over what the folder holds, and stop it again; ``synced`` is for Orthanc, the node always is."""
+    """Start "alnnode" or "Orthanc" on the data in a folder, and stop it at the end.
+
+    Args:
+        name: "alnnode" or "Orthanc".
+        folder: of the data.
+        synced: whether Orthanc syncs its storage; the node always does.
+    """
     port = free_port()
     command, environment = _alnnode(folder, port) if name == "alnnode" else _orthanc(folder, port, synced=synced)
     with (folder / "server.log").open("ab") as log:
@@ -66,7 +66,7 @@ def _answers(url: str) -> bool:
 
 
 def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """The HTTP process of the node alone, with its settings' defaults."""
+    """Return the command and environment of the HTTP process of the node, with default settings."""
     from alnnode.db.schema import migrate
 
     config = folder / "config.toml"
@@ -83,7 +83,7 @@ def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 def _orthanc(folder: Path, port: int, *, synced: bool) -> tuple[list[str], dict[str, str]]:
-    """Orthanc's defaults with its DICOMweb plugin, and, where asked for, storage that is synced as the node's is."""
+    """Return the command and environment of Orthanc with its DICOMweb plugin and default settings but for synced storage."""
     config = folder / "orthanc.json"
     settings = {
         "HttpPort": port, "DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
@@ -95,7 +95,7 @@ def _orthanc(folder: Path, port: int, *, synced: bool) -> tuple[list[str], dict[
 
 
 def body(files: list[bytes]) -> tuple[bytes, str]:
-    """Return a STOW-RS body and its Content-Type."""
+    """Return the body of a STOW-RS request and its Content-Type."""
     boundary = "benchmark-boundary"
     parts = [b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n" % (boundary.encode(), data) for data in files]
     return b"".join(

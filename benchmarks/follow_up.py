@@ -1,7 +1,7 @@
-"""Nodes found again in a follow-up: how many are matched, how many wrongly, how exact the growth is.
+"""Measure the follow-up: how many nodes are matched with the prior, how many wrongly, and the error of the growth.
 
-``make follow-up`` (``PYTHONPATH=tests python benchmarks/follow_up.py --patients 12``): phantoms of which the second series lies, breathes and bends
-otherwise, with nodes that grew, shrank or went; the demonstration detector looks for the nodes of both.
+``make follow-up`` (``PYTHONPATH=tests python benchmarks/follow_up.py --patients 12``): each phantom has two series, with another position, breathing
+state and bend in the second, and nodes that grew, shrank or disappeared. The demonstration detector locates the nodes in both.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Prior
 
 
 def main() -> int:
-    """Compare pairs of examinations; 1 when a promise of docs/reporting.md does not hold."""
+    """Compare pairs of examinations; return 1 if a statement of docs/reporting.md is not met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--seed", type=int, default=61000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     bundle = bundles.load(bundles.resolve("demo"))
     detector = Detector.from_bundle(bundle, "cpu")
-    both = matched = wrong = unsure = told_new = truly_new = told_gone = truly_gone = 0
+    both = matched = wrong = unsure = called_new = correctly_new = called_gone = correctly_gone = 0
     errors = []
-    for index in range(asked.patients):
-        made = phantom.make_patient(asked.seed, index, SETTINGS)
-        rng = np.random.default_rng([asked.seed, index])
+    for index in range(options.patients):
+        made = phantom.make_patient(options.seed, index, SETTINGS)
+        rng = np.random.default_rng([options.seed, index])
         sizes = {
             node.number: float(rng.choice([0.0, 0.8, 1.0, 1.3, 1.5], p=[0.1, 0.15, 0.4, 0.2, 0.15])) for node in made.nodes
         }
@@ -58,34 +58,36 @@ def main() -> int:
         before = {number: found for found, number in truth[0].items() if number}
         for finding in analyses[1].findings:
             number, change = truth[1][finding.node.number], result.nodes[finding.node.number]
-            again = number in before
-            both += again
+            in_both = number in before
+            both += in_both
             if change.change is Change.SEEN:
-                right = again and before[number] == change.prior_node.number
+                right = in_both and before[number] == change.prior_node.number
                 matched += right
-                # Of two that are no nodes (vessels, say) nobody knows whether they are the same.
+                # For two candidates that are not nodes, such as vessels, the truth does not say whether they are the same.
                 wrong += not right and bool(number or truth[0][change.prior_node.number])
                 if right:
                     true = [node_from_mask(e.volume, *cut(e.labels == number), finding.node.side, 1) for e in examinations]
                     measured = finding.node.short_axis.length_mm - change.prior_node.short_axis_mm
                     errors.append(measured - (true[1].short_axis.length_mm - true[0].short_axis.length_mm))
             unsure += change.change is Change.UNCERTAIN
-            told_new += change.change is Change.NEW
-            truly_new += change.change is Change.NEW and not again
-        told_gone += len(result.no_longer_found)
+            called_new += change.change is Change.NEW
+            correctly_new += change.change is Change.NEW and not in_both
+        called_gone += len(result.no_longer_found)
         still = set(truth[1].values())
-        truly_gone += sum(truth[0][node.number] not in still or not truth[0][node.number] for node in result.no_longer_found)
+        correctly_gone += sum(
+            truth[0][node.number] not in still or not truth[0][node.number] for node in result.no_longer_found
+        )
         print(
             f"patient {index}: {len(analyses[0].findings)} nodes, then {len(analyses[1].findings)}; so far {matched} of {both} matched, {wrong} wrong",
             flush=True,
         )
     growth = np.abs(errors)
     print(
-        f"{asked.patients} pairs: found in both {both}, matched {matched} ({matched / both:.3f}), wrong {wrong}, not determined {unsure}; "
-        f"called new {told_new}, of them not found before {truly_new}; called no longer found {told_gone}, of them not found again {truly_gone}; "
+        f"{options.patients} pairs: found in both {both}, matched {matched} ({matched / both:.3f}), wrong {wrong}, not determined {unsure}; "
+        f"reported new {called_new}, of which {correctly_new} were not found before; reported no longer found {called_gone}, of which {correctly_gone} were not found; "
         f"growth of the short axis: error median {np.median(growth):.2f} mm, 95 % {np.quantile(growth, 0.95):.2f} mm, within 1 mm {np.mean(growth <= 1):.3f}"
     )
-    # What the reports say of the error; the figure has one decimal.
+    # Reports give this error with one decimal.
     return int(matched < 0.9 * both or wrong > 0 or np.quantile(growth, 0.95) >= SHORT_AXIS_CHANGE_ERROR_MM + 0.05)
 
 

@@ -1,11 +1,11 @@
-"""How long searches take over many instances, against Orthanc's DICOMweb plugin on the same machine in the same run.
+"""Measure the time of QIDO-RS searches over many instances, and compare it with Orthanc's DICOMweb plugin in the same run.
 
     python benchmarks/qido.py [--instances 100000] [--questions 40] [--folder /dev/shm] [--markdown FILE]
 
-Small CT images, 100 to a series, two series to a study, every study of another patient. Orthanc gets them over HTTP, without syncing what it
-stores; into the node's spool and database they are written directly, as its listener would, which is faster. Both servers are started anew before
-the questions, so that neither has anything in memory that it does not load by itself, and asked in turns, one question at a time over one
-connection. Both must find the same number. --folder is where both keep what they hold; in memory, filling takes a fraction of the time.
+The images are small CT images: 100 in a series, two series in a study, one patient for each study. Orthanc receives them over HTTP without
+syncing its storage. For the node, they are written into spool and database directly, which is faster. Both servers are restarted before the
+searches, so that neither has cached data, and are queried in turns, one search at a time over one connection. Both must find the same number
+of results. --folder is the folder of their data; a folder in memory makes filling much faster.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STUDY, SERIES, INSTANCE, PATIENT, DATE = "9111111", "9222222", "9333333", "PAT44
 
 
 def template() -> bytes:
-    """One image whose identifiers are of fixed length, so that they can be replaced in the bytes."""
+    """Return one image whose identifiers have a fixed length, so that they can be replaced in the bytes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
     meta.MediaStorageSOPInstanceUID = f"{ROOT}.{STUDY}.{SERIES}.{INSTANCE}"
@@ -75,7 +75,7 @@ def images(count: int) -> Iterator[tuple[tuple[int, int, int], bytes]]:
 
 
 def fill_node(folder: Path, count: int) -> None:
-    """Write objects and rows as the listener leaves them."""
+    """Write objects and rows as the listener writes them."""
     from sqlalchemy import insert
 
     from alnnode.db import engine
@@ -114,8 +114,8 @@ def fill_node(folder: Path, count: int) -> None:
     with engine.for_writing(database).begin() as connection:
         for table in (Series, Job, Instance):
             connection.execute(insert(table), rows[table])
-    # The service notes the attributes of what came in, in its own time; Orthanc does so while it receives.
-    indexer.SHARE = 0.0  # nobody waits here
+    # The node indexes attributes after it has received the objects; Orthanc does so while it receives.
+    indexer.SHARE = 0.0  # no other process needs the CPU here
     indexer.Indexer(Catalogue(database), AttributeIndex(spool)).once()
     database.dispose()
 
@@ -148,7 +148,7 @@ def fill_orthanc(folder: Path, count: int) -> None:
 
 
 def questions(count: int, each: int) -> dict[str, list[str]]:
-    """The searches of a viewer and of a router, each for other studies."""
+    """Return the paths of searches that viewers and routers make, each for other studies."""
     choose = random.Random(1)
     studies = max(1, count // IN_SERIES // IN_STUDY)
     found: dict[str, list[str]] = {}
@@ -161,7 +161,7 @@ def questions(count: int, each: int) -> dict[str, list[str]]:
         study = f"{ROOT}.{1000000 + n}"
         series = f"{study}.{1000000 + n * IN_STUDY}"
         for name, path in (
-            ("study by patient's number", f"/studies?PatientID=PAT{n:07d}"),
+            ("study by Patient ID", f"/studies?PatientID=PAT{n:07d}"),
             ("studies by name with wildcard", f"/studies?PatientName=NamePAT{n // 10:06d}*"),
             ("study by accession number", f"/studies?AccessionNumber=A{1000000 + n}"),
             ("studies of a day, first 50", f"/studies?StudyDate=2026{n % 12 + 1:02d}{n % 28 + 1:02d}&limit=50"),
@@ -174,7 +174,7 @@ def questions(count: int, each: int) -> dict[str, list[str]]:
 
 
 def ask(url: str, path: str) -> tuple[float, int]:
-    """Seconds to the whole answer, and how many results it has."""
+    """Return the seconds until the complete answer, and its number of results."""
     connection = http.client.HTTPConnection(url.removeprefix("http://").partition("/")[0], timeout=300)
     connection.connect()
     start = time.perf_counter()
@@ -186,16 +186,16 @@ def ask(url: str, path: str) -> tuple[float, int]:
 
 
 def p95(values: list[float]) -> float:
-    """The 95th percentile, ms."""
+    """Return the 95th percentile in ms."""
     return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))] * 1000
 
 
 def main() -> int:
-    """Fill, ask and print."""
+    """Fill both servers, run the searches and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=100_000)
-    parser.add_argument("--questions", type=int, default=40, help="of each kind")
-    parser.add_argument("--folder", type=Path, help="where the servers keep what they hold")
+    parser.add_argument("--questions", type=int, default=40, help="number of searches of each kind")
+    parser.add_argument("--folder", type=Path, help="folder of the data of both servers")
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -205,7 +205,7 @@ def main() -> int:
         for server, fill in (("alnnode", fill_node), ("Orthanc", fill_orthanc)):
             start = time.monotonic()
             fill(folders[server], options.instances)
-            print(f"{server} holds {options.instances} instances after {time.monotonic() - start:.0f} s", file=sys.stderr)
+            print(f"{server} has {options.instances} instances after {time.monotonic() - start:.0f} s", file=sys.stderr)
         times: dict[tuple[str, str], list[float]] = {}
         counts: dict[tuple[str, str], int] = {}
         with running("alnnode", folders["alnnode"]) as node, running("Orthanc", folders["Orthanc"]) as orthanc:

@@ -1,12 +1,12 @@
-"""How fast CT images are received, against other receivers on the same machine in the same run.
+"""Measure how fast CT images are received by C-STORE, and compare it with other receivers in the same run.
 
     python benchmarks/receive.py [--images 300] [--repetitions 5] [--markdown FILE]
 
-Sender: DCMTK storescu with 128 KiB PDUs. Receivers: alnnode's listener (two processes, SQLite), Orthanc (SQLite, synced
-storage), DCMTK storescp, and pynetdicom as its documentation shows it, with an fsync. All run with TCP_NODELAY=1, without which
-DCMTK and Orthanc wait for delayed acknowledgements and lose by a factor of ten. Every run starts an empty receiver, the
-receivers take turns within each repetition, and a run counts only when every image is there afterwards. A receiver that is
-not installed is named in the table.
+Sender: DCMTK storescu with 128 KiB PDUs. Receivers: the listener of alnnode (two processes, SQLite), Orthanc (SQLite, synced
+storage), DCMTK storescp, and pynetdicom as in its documentation, with an fsync. All run with TCP_NODELAY=1, because without it
+DCMTK and Orthanc wait for delayed acknowledgements and are ten times slower. Every run starts an empty receiver, the
+receivers take turns within each repetition, and a run counts only if every image is stored afterwards. The table names
+receivers that are not installed.
 """
 
 from __future__ import annotations
@@ -15,27 +15,24 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from measuring import free_port, make_images, peak_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-# pynetdicom installs programs of DCMTK's names beside Python; in an active virtual environment they would be found first.
+# pynetdicom installs programs with the names of DCMTK's beside Python; an active virtual environment would find them first.
 PROGRAMS = os.pathsep.join(
     place for place in os.get_exec_path() if Path(place).resolve() != Path(sys.executable).parent.resolve()
 )
@@ -62,7 +59,15 @@ entity.start_server(("127.0.0.1", int(sys.argv[2])), evt_handlers=[(evt.EVT_C_ST
 
 @dataclass
 class Receiver:
-    """One receiver: how to start it, how many images it holds afterwards, and what was measured."""
+    """One receiver: how to start it, how to count its images, and what was measured.
+
+    Attributes:
+        promise: what is stored when it answers.
+        needs: the program that must be installed; None: nothing.
+        rates: images per second of each run, by number of associations.
+        starts: seconds from its start to its first answer to C-ECHO.
+        memory: MB, the largest peak of its processes.
+    """
 
     name: str
     promise: str
@@ -70,8 +75,8 @@ class Receiver:
     count: Callable[[Path], int]
     needs: str | None = None
     rates: dict[int, list[float]] = field(default_factory=dict)
-    starts: list[float] = field(default_factory=list)  # seconds from its start to its first answer to C-ECHO
-    memory: float = 0.0  # MB, the largest of its processes at its peak
+    starts: list[float] = field(default_factory=list)
+    memory: float = 0.0
     problem: str = ""
 
     @property
@@ -81,7 +86,7 @@ class Receiver:
 
 
 def alnnode(folder: Path, port: int) -> list[list[str]]:
-    """Two listening processes that share the port; the database is made before."""
+    """Return the commands of two listener processes that share the port; the database is created here."""
     from alnnode.db.schema import migrate
 
     config = folder / "config.toml"
@@ -96,7 +101,7 @@ def alnnode(folder: Path, port: int) -> list[list[str]]:
 
 
 def orthanc(folder: Path, port: int) -> list[list[str]]:
-    """Orthanc's defaults, with what the comparison asks for."""
+    """Return the command of Orthanc with the settings that the comparison needs."""
     config = folder / "orthanc.json"
     settings = {
         "Name": AE, "DicomAet": AE, "DicomPort": port, "HttpServerEnabled": False,
@@ -109,24 +114,24 @@ def orthanc(folder: Path, port: int) -> list[list[str]]:
 
 
 def storescp(folder: Path, port: int) -> list[list[str]]:
-    """DCMTK: a process for each association; nothing is synced or indexed."""
+    """Return the command of DCMTK storescp: one process for each association, without sync or index."""
     return [["storescp", "--fork", "-pdu", "131072", "-aet", AE, "-od", str(folder), str(port)]]
 
 
 def plain(folder: Path, port: int) -> list[list[str]]:
-    """Pynetdicom with ten lines of code."""
+    """Return the command of a receiver with pynetdicom in ten lines of code."""
     target = folder / "images"
     target.mkdir()
     return [[sys.executable, "-c", PLAIN, str(target), str(port)]]
 
 
 def files(pattern: str) -> Callable[[Path], int]:
-    """Count files."""
+    """Return a function that counts the files of a pattern."""
     return lambda folder: sum(1 for path in folder.glob(pattern) if path.is_file())
 
 
 def recorded(folder: Path) -> int:
-    """Rows in the database, each with its file: what the node itself would say."""
+    """Return the number of rows in the database that have a file."""
     from alnnode.analyse.jobs import Jobs
     from alnnode.db import engine
 
@@ -142,50 +147,9 @@ RECEIVERS = [
 ]
 
 
-def make_images(folder: Path, count: int) -> None:
-    """CT images of 512 x 512 pixels with noise, 0.5 MB each."""
-    noise = np.random.default_rng(0)
-    study, series = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["series"])
-    for number in range(count):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
-        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["image", str(number)])
-        image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
-        image.PatientID, image.PatientName, image.Modality = "BENCHMARK", "Benchmark", "CT"
-        image.StudyID, image.SeriesNumber, image.InstanceNumber = "1", 1, number + 1
-        image.StudyDate, image.StudyTime, image.AccessionNumber = "20260101", "120000", "1"
-        image.PatientBirthDate, image.PatientSex, image.ReferringPhysicianName = "", "", ""
-        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
-        image.PixelSpacing, image.SliceThickness = [0.7, 0.7], 1.0
-        image.Rows = image.Columns = 512
-        image.BitsAllocated = image.BitsStored = 16
-        image.HighBit, image.PixelRepresentation, image.SamplesPerPixel = 15, 1, 1
-        image.PhotometricInterpretation, image.RescaleSlope, image.RescaleIntercept = "MONOCHROME2", 1, -1024
-        image.PixelData = noise.integers(0, 2000, (512, 512), dtype=np.int16).tobytes()
-        image.save_as(folder / f"{number:05}.dcm", enforce_file_format=True)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def peak_mb(pid: int) -> float:
-    """Peak resident memory of a process, MB."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
 @contextmanager
 def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start an empty receiver and stop it again."""
+    """Start an empty receiver, and stop it at the end."""
     commands = receiver.command(folder, port)
     start = time.monotonic()
     with (folder / "receiver.log").open("wb") as log:
@@ -193,7 +157,7 @@ def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subpro
     try:
         echo = ["echoscu", "-aec", AE, "127.0.0.1", str(port)]
         deadline = time.monotonic() + 60
-        # Several in a row, so that each of several processes that share a port has answered.
+        # Several answers in a row are needed, so that each process that shares the port has answered.
         answers = 0
         while answers < 8:
             done = subprocess.run(echo, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0
@@ -217,7 +181,7 @@ def running(receiver: Receiver, folder: Path, port: int) -> Iterator[list[subpro
 
 
 def send(folders: list[Path], port: int) -> float:
-    """Send each folder over an association of its own, side by side; seconds until the last ends."""
+    """Send the folders in parallel, each over its own association; return the seconds until the last one ends."""
     codes: list[int] = []
 
     def one(folder: Path) -> None:
@@ -237,7 +201,7 @@ def send(folders: list[Path], port: int) -> float:
 
 
 def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path) -> None:
-    """One run."""
+    """Measure one run of a receiver."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     port = free_port()
     try:
@@ -248,7 +212,7 @@ def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path)
         if held == images:
             receiver.rates.setdefault(len(folders), []).append(images / elapsed)
         else:
-            receiver.problem = f"{held} of {images} images are there"
+            receiver.problem = f"{held} of {images} images are stored"
     except RuntimeError as error:
         receiver.problem = str(error)
     finally:
@@ -256,7 +220,7 @@ def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path)
 
 
 def split(images: Path, associations: int, scratch: Path) -> list[Path]:
-    """Spread the images over one folder for each association, by hard links."""
+    """Distribute the images by hard links to one folder for each association."""
     folders = [scratch / f"send-{associations}-{number}" for number in range(associations)]
     for folder in folders:
         folder.mkdir()
@@ -266,7 +230,7 @@ def split(images: Path, associations: int, scratch: Path) -> list[Path]:
 
 
 def table(receivers: list[Receiver], associations: list[int]) -> str:
-    """Write the figures as a Markdown table; ratios are between medians."""
+    """Return the results as a Markdown table; ratios are between medians."""
     head = ["receiver", "what an answer promises"]
     for number in associations:
         head += [f"{number} assoc.: images/s min / median / max", "ratio of medians"]
@@ -289,7 +253,7 @@ def table(receivers: list[Receiver], associations: list[int]) -> str:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure all receivers and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -299,7 +263,7 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     if shutil.which("storescu", path=PROGRAMS) is None:
-        print("DCMTK is needed for sending: apt-get install dcmtk", file=sys.stderr)
+        print("storescu of DCMTK is missing: apt-get install dcmtk", file=sys.stderr)
         return 2
     receivers = [
         receiver for receiver in RECEIVERS if not options.only or receiver.name in options.only or receiver.name == "alnnode"

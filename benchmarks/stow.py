@@ -1,9 +1,9 @@
-"""How fast STOW-RS takes CT images, against Orthanc's DICOMweb plugin on the same machine in the same run.
+"""Measure how fast CT images are received by STOW-RS, and compare it with Orthanc's DICOMweb plugin in the same run.
 
     python benchmarks/stow.py [--images 300] [--repetitions 5] [--per-request 10] [--markdown FILE]
 
-300 CT images of 512 x 512 (0.5 MB), ten to a request, over one connection and over four. Every run starts an empty server, the servers
-take turns, and a run counts only when a search finds every image afterwards.
+300 CT images of 512 x 512 (0.5 MB), ten in a request, over one connection and over four. Every run starts an empty server, the servers
+take turns, and a run counts only if a search finds every image afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import urllib.request
 from pathlib import Path
 
 from dicomweb import PLUGIN, body, running
-from receive import make_images, peak_mb
+from measuring import make_images, peak_mb
 
 NAMES = {"alnnode": "bytes synced, row within 0.2 s", "Orthanc": "bytes synced, SQLite index"}
 
 
 def send(url: str, requests: list[tuple[bytes, str]], connections: int) -> float:
-    """Send the requests over so many connections; seconds until the last is answered."""
+    """Send the requests over ``connections`` connections; return the seconds until the last one is answered."""
     host = url.removeprefix("http://").partition("/")[0]
     waiting = iter(requests)
     lock = threading.Lock()
@@ -61,14 +61,14 @@ def send(url: str, requests: list[tuple[bytes, str]], connections: int) -> float
 
 
 def held(url: str) -> int:
-    """How many instances a search finds."""
+    """Return the number of instances that a search finds."""
     request = urllib.request.Request(f"{url}/instances?limit=100000", headers={"Accept": "application/dicom+json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return len(json.load(answer))
 
 
 def measure(name: str, requests: list[tuple[bytes, str]], images: int, connections: int, scratch: Path) -> tuple[float, float]:
-    """Images a second, and the server's peak memory in MB."""
+    """Return the images per second and the peak memory of the server in MB."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     try:
         with running(name, folder) as server:
@@ -85,7 +85,7 @@ def measure(name: str, requests: list[tuple[bytes, str]], images: int, connectio
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure both servers and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)

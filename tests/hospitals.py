@@ -20,8 +20,8 @@ from sources import ct_files
 
 from alnnode.locate.measure import node_from_mask
 from alnnode.records import Node, NodeSource, Side, SliceRef, Volume
-from training.clinical import table
-from training.clinical.table import NodeRow
+from training.clinical import node_table
+from training.clinical.node_table import NodeRow
 
 # Row, column of the nodes of a patient, as the image is stored.
 PLACES = ((90, 25), (125, 30), (95, 192), (125, 188))
@@ -85,7 +85,7 @@ def row_of(one: Patient, node: Node, bad: bool) -> NodeRow:
     """Return the row of the table with the ground truth of a node."""
     header = one.volume.header
     origin = NodeRow(one.name, header.StudyInstanceUID, header.SeriesInstanceUID, "", None, 0, 0, 0, 0)
-    return replace(table.of_node(node, one.volume, origin), label="malignant" if bad else "benign")
+    return replace(node_table.row_of_node(node, one.volume, origin), label="malignant" if bad else "benign")
 
 
 def build(folder: Path, patients: list[Patient]) -> Hospital:

@@ -1,4 +1,4 @@
-"""A node of real processes is broken in every way we know, under a seeded schedule, and looked at from outside.
+"""Fault injection: a node of real processes gets faults from a seeded schedule, and invariants are checked from outside.
 
-``make chaos`` runs the long one; `test_chaos.py` a short one, and three planted bugs that it must find.
+``make chaos`` is the long run. `test_chaos.py` is a short run, and checks that the harness finds three planted bugs.
 """

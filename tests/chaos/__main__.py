@@ -1,4 +1,4 @@
-"""``python -m chaos``: the long run; prints the table of docs/security.md and exits 1 when anything does not hold."""
+"""``python -m chaos``: the long run; prints the table of docs/security.md and exits with 1 if an invariant is violated."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from chaos.run import chaos
 
 
 def main() -> int:
-    """Run, and say what was seen."""
+    """Run the schedule and print the result."""
     parser = argparse.ArgumentParser(prog="python -m chaos")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=210)
     parser.add_argument("--studies", type=int, default=110)
-    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    parser.add_argument("--keep", action="store_true", help="do not delete the folder with the logs")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-"))
     out = chaos(folder, options.seed, faults_count=options.faults, studies_count=options.studies, pause=(0.2, 2.4), poison=True)
     print(out.table())
     print(
         f"\nseed {options.seed}: {out.faults} faults over {out.studies} studies, {out.images} acknowledged images, {out.seconds:.0f} s; "
-        f"calm {max(out.calm):.1f} s, all ended {out.drained:.0f} s after the last fault, {out.retried} retried by hand"
+        f"without faults at most {max(out.calm):.1f} s, all jobs ended {out.drained:.0f} s after the last fault, {out.retried} retried with `alnnode retry`"
     )
     print(out.explain())
-    print("FAILED" if out.violations else "all holds: nothing lost, nothing doubled, nothing stuck")
+    print("FAILED" if out.violations else "no violations: no image lost, no report duplicated, no job stuck")
     if not (out.violations or options.keep):
         import shutil
 

@@ -1,6 +1,6 @@
-"""The wall clock of the node's processes, which can be set; that of the machine stays as it is.
+"""Set the wall clock of the node's processes without changing the clock of the machine.
 
-libfaketime would do, but with Python's ``time.sleep`` it fails where the monotonic clock is to stay (Debian's 0.9.10).
+libfaketime 0.9.10 (Debian) cannot be used: Python's ``time.sleep`` fails with it if the monotonic clock is not changed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ASK = "import time; print(time.time())"
 
 
 class Clock:
-    """A library for ``LD_PRELOAD`` and the file that says by how much the clock is off.
+    """A library for ``LD_PRELOAD``, and a file with the offset of the clock.
 
     Attributes:
-        settable: whether a process that was started so sees another time; without a C compiler none does.
-        environment: of the processes whose clock this is.
+        settable: whether processes with `environment` see the offset; it is False without a C compiler.
+        environment: variables for the processes of the node.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,19 +46,19 @@ class Clock:
             self.environment = {}
 
     def move(self, seconds: int) -> None:
-        """Set it forward, or back."""
+        """Set the clock forward, or back if ``seconds`` is negative."""
         self._seconds += seconds
         self._write()
 
     def _write(self) -> None:
-        # In place: the processes hold this very file in their memory.
+        # The file is written in place, because the processes have mapped it into their memory.
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
             file.write(struct.pack("=q", self._seconds))
 
     def _is_seen(self) -> bool:
         self.move(HOUR)
-        asked = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", ASK], env={**os.environ, **self.environment}, capture_output=True, text=True, check=True
         )
         self.move(-HOUR)
-        return float(asked.stdout) - time.time() > HOUR / 2
+        return float(process.stdout) - time.time() > HOUR / 2

@@ -1,4 +1,4 @@
-"""What can go wrong. Each fault is made and healed again; whether the node recovered is seen by what happens next."""
+"""The faults. Each fault is injected and ended; the next event at a peer shows whether the node recovered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STORED, REPORTED, DELIVERED = "an image stored", "a report at the archive", "an 
 
 @dataclass
 class World:
-    """All that a fault may touch."""
+    """The processes and peers on which faults act."""
 
     rig: Rig
     pacs: Pacs
@@ -36,14 +36,14 @@ class World:
     random: random.Random
 
     def kill(self, word: str) -> None:
-        """Kill one process of the node."""
+        """Kill one process of the node whose command line contains a word."""
         found = self.rig.find(word)
         if found:
             with suppress(ProcessLookupError):
                 os.kill(self.random.choice(sorted(found)), signal.SIGKILL)
 
     def pause(self, word: str, seconds: float) -> None:
-        """Stop a process for a while, as a machine that swaps does."""
+        """Stop a process for some seconds, like a machine that swaps."""
         for pid in self.rig.find(word):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
@@ -51,24 +51,24 @@ class World:
                 os.kill(pid, signal.SIGCONT)
                 return
 
-    def for_a_while(self, mode: str, seconds: float) -> None:
-        """Let the network behave in another way."""
+    def set_network(self, mode: str, seconds: float) -> None:
+        """Set the mode of the network for some seconds."""
         self.network.mode = mode
         time.sleep(seconds)
         self.network.mode = "pass"
 
     def answer(self, status: int) -> None:
-        """Let the PACS refuse the next objects."""
+        """Let the PACS answer the next objects with a status."""
         self.pacs.statuses.extend([status] * self.random.randint(1, 4))
 
     def hang(self, seconds: float) -> None:
-        """Let the PACS answer nothing."""
+        """Let the PACS give no answer for some seconds."""
         self.pacs.going.clear()
         time.sleep(seconds)
         self.pacs.going.set()
 
     def starve(self, seconds: float) -> None:
-        """Give the analysing process no more memory than it has."""
+        """Limit the analysing process to the memory that it has, for some seconds."""
         for pid in [child for worker in self.rig.find("workers analyse") for child in children(worker)]:
             with suppress(OSError):
                 pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
@@ -78,7 +78,7 @@ class World:
                 resource.prlimit(pid, resource.RLIMIT_AS, before)
 
     def disk_full(self, seconds: float) -> None:
-        """Fill the node's disk."""
+        """Fill the disk of the node for some seconds."""
         self.rig.disk.fill()
         time.sleep(seconds)
         self.rig.disk.empty()
@@ -86,7 +86,13 @@ class World:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault, what shows that the node is over it, and how often it comes."""
+    """A kind of fault.
+
+    Attributes:
+        make: injects the fault and ends it.
+        over: the event that shows recovery.
+        weight: relative frequency in the schedule.
+    """
 
     name: str
     make: Callable[[World], object]
@@ -116,10 +122,10 @@ FAULTS = (
     Fault("the PACS answers A900", lambda w: w.answer(0xA900), DELIVERED, 2),
     Fault("the PACS answers 0110", lambda w: w.answer(0x0110), DELIVERED, 2),
     Fault("the PACS hangs", lambda w: w.hang(5), DELIVERED),
-    Fault("the PACS refuses connections", lambda w: w.for_a_while("refuse", 2), DELIVERED, 2),
+    Fault("the PACS refuses connections", lambda w: w.set_network("refuse", 2), DELIVERED, 2),
     Fault("the network is cut in the middle of a PDU", lambda w: setattr(w.network, "mode", "cut"), DELIVERED, 3),
-    Fault("the network stands still in the middle of a PDU", lambda w: w.for_a_while("stall", 5), DELIVERED),
-    Fault("the network is slow", lambda w: w.for_a_while("delay", 2), DELIVERED),
+    Fault("the network stands still in the middle of a PDU", lambda w: w.set_network("stall", 5), DELIVERED),
+    Fault("the network is slow", lambda w: w.set_network("delay", 2), DELIVERED),
     Fault("a sender's connection breaks in the middle of an object", _cut_sender, STORED, 3),
 )
 DISK = Fault("the disk is full", lambda w: w.disk_full(1.5), STORED, 2)
@@ -131,7 +137,7 @@ EVERY = (*FAULTS, DISK, *CLOCK)
 
 
 def schedule(count: int, random: random.Random, *, disk: bool, clock: bool) -> list[Fault]:
-    """Return as many faults, each kind by its weight, in an order that the seed gives."""
+    """Return ``count`` faults, each kind according to its weight, in an order that depends on the seed."""
     kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else [])]
     chosen: list[Fault] = []
     while len(chosen) < count:

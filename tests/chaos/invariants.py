@@ -1,4 +1,4 @@
-"""What must hold whatever happened, seen from outside: senders' ledgers, the spool's files, the job list, what the PACS has."""
+"""Invariants that hold after any faults, checked against the senders' records, the spool, the job list and the objects at the PACS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
 
 
 def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Iterator[str]:
-    """Yield a line for everything that does not hold."""
+    """Yield a line for each violated invariant."""
     with engines.create(rig.database, 1).connect() as connection:
         columns = (Job.job_id, Job.study_uid, Job.state, Job.reason, Job.input_digest, Job.purged_at)
         jobs = defaultdict(list)
@@ -43,16 +43,16 @@ def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Ite
     for study in studies:
         yield from _ended(study, jobs[study.uid])
         for pacs in peers:
-            yield from _doubled(study, jobs[study.uid], results[study.uid], pacs)
+            yield from _duplicated(study, jobs[study.uid], results[study.uid], pacs)
     yield from _altered(peers)
     yield from _names(rig)
 
 
 def _lost(rig: Rig, studies: Sequence[Study], jobs: dict) -> Iterator[str]:
-    kept = set(_digests(rig.disk.folder / "spool"))
+    stored = set(_digests(rig.disk.folder / "spool"))
     for study in studies:
         delivered = any(job.state == JobState.DELIVERED for job in jobs[study.uid])
-        missing = [uid for uid in study.acknowledged if study.digests[uid] not in kept]
+        missing = [uid for uid in study.acknowledged if study.digests[uid] not in stored]
         if missing and not delivered:
             yield f"LOST: {len(missing)} of {len(study.acknowledged)} acknowledged images of {study.uid}"
 
@@ -66,7 +66,7 @@ def _digests(spool: Path) -> Iterator[str]:
 
 def _ended(study: Study, jobs: Sequence) -> Iterator[str]:
     if study.complete_at is None:
-        yield f"NEVER TAKEN: {study.uid}"
+        yield f"NEVER RECEIVED: {study.uid}"
     if not jobs:
         yield f"STUCK: {study.uid} has no job"
     for job in jobs:
@@ -74,30 +74,30 @@ def _ended(study: Study, jobs: Sequence) -> Iterator[str]:
             yield f"STUCK: a job of {study.uid} is {job.state}"
         elif job.state != JobState.DELIVERED and not job.reason:
             yield f"NO REASON: a job of {study.uid} is {job.state}"
-    if jobs and not study.poison and study.whole and jobs[-1].state != JobState.DELIVERED:
+    if jobs and not study.poison and study.axillae and jobs[-1].state != JobState.DELIVERED:
         yield f"NOT DELIVERED: {study.uid} is {jobs[-1].state}: {jobs[-1].reason}"
 
 
-def _doubled(study: Study, jobs: Sequence, results: set[str], pacs: Pacs) -> Iterator[str]:
+def _duplicated(study: Study, jobs: Sequence, results: set[str], pacs: Pacs) -> Iterator[str]:
     revisions = {job.input_digest for job in jobs if job.input_digest is not None}
-    there = {uid for uid, of in pacs.studies.items() if of == study.uid}
+    there = {uid for uid, study_uid in pacs.studies.items() if study_uid == study.uid}
     reports = [uid for uid in pacs.reports if uid in there]
     if len(reports) > len(revisions):
-        yield f"DOUBLED: {len(reports)} reports of {len(revisions)} revisions of {study.uid}"
+        yield f"DUPLICATED: {len(reports)} reports for {len(revisions)} revisions of {study.uid}"
     if not study.poison and not reports:
-        yield f"NO REPORT: of {study.uid}"
+        yield f"NO REPORT: {study.uid}"
     if there - results:
-        yield f"STRANGE: {len(there - results)} objects of {study.uid} that no job holds"
+        yield f"UNKNOWN OBJECTS: {len(there - results)} objects of {study.uid} are not results of a job"
 
 
 def _altered(peers: Sequence[Pacs]) -> Iterator[str]:
     for uid, digests in ((uid, digests) for pacs in peers for uid, digests in pacs.received.items()):
         if len(digests) > 1:
-            yield f"ALTERED: {len(digests)} different objects came as {uid}"
+            yield f"ALTERED: {len(digests)} different objects were received as {uid}"
 
 
 def _names(rig: Rig) -> Iterator[str]:
-    """Patients' names belong into the spool's objects and results, and nowhere else."""
+    """Yield a line if a patient's name is anywhere but in the objects and results of the spool."""
     planted = NAME.encode()
     spool = rig.disk.folder / "spool"
     hits = Counter(

@@ -1,4 +1,4 @@
-"""``python -m chaos.load``: many senders and many probes at once; says who was refused, and what memory and threads became of it."""
+"""``python -m chaos.load``: many concurrent senders and probes; prints refused associations, memory and threads of the listener."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OBJECTS = 10  # of one association
 
 
 class Load:
-    """Senders that associate, send, release, and again; probes that connect and leave, every second."""
+    """Senders that repeatedly associate, send and release; probes that connect and disconnect every second."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -32,7 +32,7 @@ class Load:
         self._lock = threading.Lock()
 
     def sender(self, number: int) -> None:
-        """Send until the end."""
+        """Send objects until the load test ends."""
         entity = AE(f"SENDER{number}")
         entity.add_requested_context(CTImageStorage, ["1.2.840.10008.1.2.1"])
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
@@ -58,7 +58,7 @@ class Load:
                 self.associations += 1
 
     def prober(self, probes: int) -> None:
-        """Connect and leave; half of them hold on for a second before."""
+        """Open connections without sending; half of them stay open for a second."""
         while not self.ended.is_set():
             held = []
             for number in range(probes):
@@ -77,13 +77,13 @@ class Load:
 
 
 def memory(pid: int) -> tuple[float, int]:
-    """Resident memory, MiB, and threads."""
+    """Return the resident memory in MiB and the number of threads of a process."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
     return int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
 
 
 def main() -> int:
-    """Run, and say what was seen."""
+    """Run the load test and print the result."""
     parser = argparse.ArgumentParser(prog="python -m chaos.load")
     parser.add_argument("--associations", type=int, default=50)
     parser.add_argument("--probes", type=int, default=200)
@@ -123,7 +123,7 @@ def main() -> int:
     )
     growth = seen[-1][0] - seen[1][0]
     bad = load.refused or load.failed or recorded != load.stored or growth > 20
-    print(f"from the second figure to the last: {growth:+.1f} MiB: {'FAILED' if bad else 'holds'}")
+    print(f"memory growth from the second measurement to the last: {growth:+.1f} MiB: {'FAILED' if bad else 'passed'}")
     return 1 if bad else 0
 
 

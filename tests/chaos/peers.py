@@ -1,4 +1,4 @@
-"""The node's peers: a PACS that can be told to misbehave, the network before it, and senders that keep a ledger."""
+"""The peers of the node: a PACS that can misbehave, the network in front of it, and senders that record what was acknowledged."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ if TYPE_CHECKING:
 EXPLICIT = "1.2.840.10008.1.2.1"
 CHUNK = 4096  # bytes of a body that are sent at once
 PATIENCE = 30  # seconds that a sender waits for an answer
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # that peers go away is what this is about
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # lost peers are expected here
 
 
 class Pacs:
-    """Takes what it is sent; `statuses` are answered one by one before success, and a cleared `going` lets it hang.
+    """A storage SCP.
 
-    Asked to commit (PS3.4 Annex J), it tells on an association of its own, once, which objects it has.
+    It reports Storage Commitment (PS3.4 Annex J) once, on its own association.
 
     Attributes:
-        node_port: where it tells.
-        received: sha256 of the bytes under each SOP Instance UID, of each time that it came.
-        reports: SOP Instance UIDs of structured reports, in the order of their first coming, with the study.
+        node_port: port to which it reports commitments.
+        received: sha256 of the bytes received under each SOP Instance UID, one for each distinct content.
+        studies: Study Instance UID of each object.
+        reports: SOP Instance UIDs of structured reports, in the order in which they were first received.
+        statuses: answers to the next C-STORE requests, before success.
+        going: while cleared, the PACS does not answer.
     """
 
     def __init__(self, stored: Callable[[str], None] = lambda _: None) -> None:
@@ -58,7 +61,7 @@ class Pacs:
         entity.add_supported_context(Verification)
         entity.add_supported_context(StorageCommitmentPushModel)
         entity.maximum_associations = 50
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._asked)]
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
         self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port: int = self._server.server_address[1]
 
@@ -76,16 +79,16 @@ class Pacs:
         self._stored(self.studies[uid])
         return 0x0000
 
-    def _asked(self, event: evt.Event) -> tuple[int, None]:
+    def _commit(self, event: evt.Event) -> tuple[int, None]:
         self.going.wait(30)
         transaction, objects = read_request(event.action_information)
         there = tuple(pair for pair in objects if pair[1] in self.received)
         failed = tuple((pair, int(Reason.NO_SUCH_OBJECT)) for pair in objects if pair not in there)
-        threading.Thread(target=self._tell, args=(Result(transaction, there, failed),), daemon=True).start()
+        threading.Thread(target=self._report_commitment, args=(Result(transaction, there, failed),), daemon=True).start()
         return 0x0000, None
 
-    def _tell(self, result: Result) -> None:
-        with suppress(DeliveryError):  # the node is down: it asks again
+    def _report_commitment(self, result: Result) -> None:
+        with suppress(DeliveryError):  # the node is down and requests commitment again
             CommitmentUser(Peer("node", "ALNNODE", "127.0.0.1", self.node_port, 10), "PACS").report(result)
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class Pacs:
 
 
 class Network:
-    """A TCP proxy in front of a PACS. ``mode``: pass, refuse, cut (once, after some bytes), delay, stall."""
+    """A TCP proxy in front of a PACS; ``mode`` is pass, refuse, cut (once, after some bytes), delay or stall."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -105,7 +108,7 @@ class Network:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Stop taking connections."""
+        """Stop accepting connections."""
         self._listening.close()
 
     def _accept(self) -> None:
@@ -141,10 +144,10 @@ class Network:
 
 
 class Senders:
-    """Threads that send studies by C-STORE or STOW-RS until each was taken whole, as a PACS with a retry queue does.
+    """Threads that send each study by C-STORE or STOW-RS until it is received completely, like a PACS with a retry queue.
 
     Attributes:
-        cut: how many of the next objects end in a connection that breaks.
+        cut: number of next objects during which the connection breaks.
     """
 
     def __init__(self, port: int, web_port: int, stored: Callable[[str], None], threads: int = 2) -> None:
@@ -158,12 +161,12 @@ class Senders:
             thread.start()
 
     def send(self, study: Study) -> None:
-        """Send once more, whatever was sent before."""
+        """Send a study, again if it was sent before."""
         study.complete_at = None
         self._queue.put(study)
 
     def close(self) -> None:
-        """Stop after what is under way."""
+        """Stop after the current studies."""
         self._stop.set()
         for _ in self._threads:
             self._queue.put(None)
@@ -183,19 +186,19 @@ class Senders:
             return False
         if answer.status_code not in {200, 202}:
             return False
-        taken = {one["00081155"]["Value"][0] for one in answer.json().get("00081199", {}).get("Value", [])}
-        study.acknowledged |= taken
-        if taken:
+        accepted = {one["00081155"]["Value"][0] for one in answer.json().get("00081199", {}).get("Value", [])}
+        study.acknowledged |= accepted
+        if accepted:
             self._stored(study.uid)
-        if not taken >= set(study.digests):
+        if not accepted >= set(study.digests):
             return False
         study.complete_at = time.monotonic()
         return True
 
     def _body(self, study: Study) -> Iterator[bytes]:
-        whole = body(*map(part10, study.datasets))
-        for start in range(0, len(whole), CHUNK):
-            yield whole[start : start + CHUNK]
+        content = body(*map(part10, study.datasets))
+        for start in range(0, len(content), CHUNK):
+            yield content[start : start + CHUNK]
             if start and self.cut > 0:
                 self.cut -= 1
                 raise BrokenPipeError
@@ -219,14 +222,14 @@ class Senders:
                 study.acknowledged.add(dataset.SOPInstanceUID)
                 self._stored(study.uid)
             association.release()
-        except (RuntimeError, OSError, AttributeError, ValueError):  # what pynetdicom raises when the connection is gone
+        except (RuntimeError, OSError, AttributeError, ValueError):  # pynetdicom raises these when the connection is lost
             return False
         study.complete_at = time.monotonic()
         return True
 
 
 def echoes(port: int) -> bool:
-    """Whether the node answers a C-ECHO."""
+    """Return whether the node answers a C-ECHO."""
     entity = AE("PROBE")
     entity.add_requested_context(Verification)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 5

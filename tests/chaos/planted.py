@@ -1,6 +1,6 @@
-"""Start a module of the node with one fault built in: ``python -m chaos.planted BUG MODULE ARGUMENT…``.
+"""Run a module of the node with one planted bug: ``python -m chaos.planted BUG MODULE ARGUMENT…``.
 
-Only the harness's own tests do: it must find each of these. Child processes get the same fault.
+The tests of the harness use it: the harness must find each bug. Child processes get the same bug.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DELAY = 0.5  # seconds
 
 
 def acknowledge_before_fsync() -> None:
-    """Success is answered while the bytes are still in memory."""
+    """Answer success before the bytes are on disk."""
     from alnnode.receive.acceptor import Acceptor
 
     store = Acceptor._store
@@ -31,7 +31,7 @@ def acknowledge_before_fsync() -> None:
 
 
 def enqueue_before_commit() -> None:
-    """A task is enqueued inside the transaction that makes its job READY."""
+    """Enqueue the task of a job inside the transaction that makes the job READY."""
     import os
     from pathlib import Path
 
@@ -48,21 +48,21 @@ def enqueue_before_commit() -> None:
             return changed
         config = os.environ.get("ALNNODE_CONFIG") or sys.argv[sys.argv.index("--config") + 1]
         Producer(load(Path(config))).enqueue_analysis(job_id)
-        time.sleep(DELAY)  # a commit may take as long
+        time.sleep(DELAY)  # a commit can take this long
         return False
 
     received_series.change_state = early
 
 
 def random_uids() -> None:
-    """Result objects get a new UID each time."""
+    """Give result objects a new UID in each analysis."""
     from alnnode.report import uids
 
     uids.uid = lambda *parts: f"2.25.{uuid.uuid4().int}"
 
 
 def quote_a_name() -> None:
-    """A line of the log names the patient."""
+    """Write the name of the patient into the log."""
     import structlog
 
     from alnnode.receive.association_events import AssociationEvents
@@ -77,7 +77,7 @@ def quote_a_name() -> None:
 
 
 def raise_a_name() -> None:
-    """Exceptions that nobody foresaw hold patient data: at the door for objects marked so, and in every analysis."""
+    """Raise unexpected exceptions with patient data: when a marked object is received, and in every analysis."""
     from alnnode.receive import header
     from workers.analyst import ModelAnalyst
 
@@ -105,7 +105,7 @@ BUGS = {
 
 
 def main() -> None:
-    """Plant, for this process and its children, and become the module."""
+    """Plant the bug in this process and its child processes, and run the module."""
     bug, module, *arguments = sys.argv[1:]
     from alnnode.process import child
 

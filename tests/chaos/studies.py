@@ -1,4 +1,4 @@
-"""Studies that are small enough for hundreds of them: mostly chests of which no axilla is shown, now and then a phantom to analyse."""
+"""Small studies, of which hundreds can be sent: most show no axilla, some are phantoms with nodes."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
 ROOT = "1.2.826.0.1.3680043.10.999.6"
-NAME = "QZPLANTED"  # in every Patient's Name and Patient ID: nothing that the node writes about itself may hold it
+NAME = "QZPLANTED"  # in every Patient's Name and Patient ID; it must not be in logs, database or file names
 SLICES = 12
-HTTP = 3  # each of so many studies comes by STOW-RS
+HTTP = 3  # every third study is sent by STOW-RS
 
 
 @dataclass
 class Study:
-    """What a sender has, and what it was told.
+    """A study, and which of its images the node acknowledged.
 
     Attributes:
         datasets: the images.
-        digests: sha256 (hex) of each image as it is encoded, by SOP Instance UID.
-        acknowledged: SOP Instance UIDs answered with success.
-        complete_at: when the whole series was taken and its association released; None before.
-        poison: kills its worker each time.
-        whole: it shows the axillae.
-        http: it comes by STOW-RS.
+        digests: sha256 (hex) of each encoded image, by SOP Instance UID.
+        axillae: it shows the axillae.
+        http: it is sent by STOW-RS.
+        poison: its analysing process is killed in every attempt.
+        acknowledged: SOP Instance UIDs that the node answered with success.
+        complete_at: time at which the complete series was received and its association released; None before.
     """
 
     uid: str
     datasets: list[FileDataset]
     digests: dict[str, str]
-    whole: bool
+    axillae: bool
     http: bool
     poison: bool = False
     acknowledged: set[str] = field(default_factory=set)
@@ -57,8 +57,8 @@ def originals(folder: Path) -> tuple[list[FileDataset], list[FileDataset]]:
     return [dcmread(path) for path in files], [ct_series.ct_slice(k) for k in range(SLICES)]
 
 
-def make(number: int, original: list[FileDataset], *, whole: bool, poison: bool = False) -> Study:
-    """Return a study of its own: other UIDs, another patient, the same pixels."""
+def make(number: int, original: list[FileDataset], *, axillae: bool, poison: bool = False) -> Study:
+    """Return a study with its own UIDs and patient, and the pixels of the original."""
     study = f"{ROOT}.{number}"
     datasets, digests = [], {}
     for k, source in enumerate(original):
@@ -70,4 +70,4 @@ def make(number: int, original: list[FileDataset], *, whole: bool, poison: bool 
         dataset.PatientName, dataset.PatientID = f"{NAME}^N{number}", f"{NAME}-{number}"
         digests[dataset.SOPInstanceUID] = hashlib.sha256(data_set(dataset)).hexdigest()
         datasets.append(dataset)
-    return Study(study, datasets, digests, whole, number % HTTP == 1, poison)
+    return Study(study, datasets, digests, axillae, number % HTTP == 1, poison)

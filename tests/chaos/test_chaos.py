@@ -1,4 +1,4 @@
-"""A short run of the harness, and the proof that it finds what it is for."""
+"""A short run of the harness, and tests that the harness finds planted bugs."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc"),
 ]
 
-from chaos.run import Run, chaos  # noqa: E402 - it needs what is asked for above
+from chaos.run import Run, chaos  # noqa: E402 - it needs the packages above
 
-# Ten kinds of faults: both moves of the clock, the web service, the listener, both supervisors, Redis, PostgreSQL, the PACS. What waits longest for
-# its lease comes first.
+# Ten kinds of faults: both changes of the clock, the web service, the listener, both supervisors, Redis, PostgreSQL, the PACS. The faults after
+# which a job waits longest for its lease come first.
 SEED = 7262
 
 
-def test_a_short_run_loses_nothing_doubles_nothing_and_ends(tmp_path) -> None:
+def test_a_short_run_loses_no_image_duplicates_no_report_and_ends(tmp_path) -> None:
     out = chaos(tmp_path, SEED, faults_count=10, studies_count=8, pause=(0.1, 0.4), poison=False)
     assert out.violations == [], out.explain()
     assert (out.faults, out.studies) == (10, 8)
@@ -44,7 +44,7 @@ def planted(tmp_path):
         run.close()
 
 
-def test_it_finds_a_node_that_acknowledges_before_the_bytes_are_safe(planted) -> None:
+def test_it_finds_a_node_that_acknowledges_before_fsync(planted) -> None:
     run = planted("acknowledge-before-fsync")
     with run.rig:
         study = run.send()
@@ -61,14 +61,14 @@ def test_it_finds_a_node_that_enqueues_before_it_commits(planted) -> None:
         wait_for(lambda: list(run.early()), 90)
 
 
-def test_it_finds_a_node_that_draws_its_uids(planted) -> None:
+def test_it_finds_a_node_with_random_uids(planted) -> None:
     run = planted("random-uids")
     with run.rig:
-        study = run.send(whole=True)
+        study = run.send(axillae=True)
         wait_for(lambda: run.reported(study), 180)
         wait_for(lambda: all(job.state == "DELIVERED" for job in run.rig.jobs.list()), 90)
-        run.rig.kill_supervisor("listen")  # it cleans as it starts
+        run.rig.kill_supervisor("listen")  # retention runs at the start
         wait_for(lambda: any(job.purged_at for job in run.rig.jobs.list()), 90)
         run.senders.send(study)
         wait_for(lambda: run.reported(study, 2), 180)
-        assert any(line.startswith("DOUBLED") for line in run.conclude().violations)
+        assert any(line.startswith("DUPLICATED") for line in run.conclude().violations)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from analyses import CONTEXT, analysis, header, prior
+from analyses import CONTEXT, analysis, header, prior_report
 from programs import system
 from pydicom import Dataset
 from sources import ct_files
@@ -74,8 +74,8 @@ def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:
 
 
 def test_of_two_reports_of_which_none_names_the_other_the_newer_is_the_prior() -> None:
-    one = prior().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
-    two = prior().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
+    one = prior_report().model_copy(update={"sop_instance_uid": "2.25.9", "made": "20251102120000"})
+    two = prior_report().model_copy(update={"sop_instance_uid": "2.25.1", "made": "20251102120001"})
     assert (
         choose_prior([one, two], "2.25.4", date(2026, 5, 4), 2.0)
         == choose_prior([two, one], "2.25.4", date(2026, 5, 4), 2.0)

@@ -1,4 +1,4 @@
-"""On a CUDA device: results repeat, do not depend on the batch, and agree with the processor's."""
+"""Results on a CUDA device are reproducible, do not depend on the batch, and agree with those on the CPU."""
 
 import sys
 from collections import defaultdict
@@ -44,7 +44,7 @@ def test_predictions_repeat_and_agree_with_the_processor(folder: Path, crops) ->
     found = Ensemble(loaded, "cuda").predict(crops)
     assert found == Ensemble(loaded, "cuda").predict(crops)
     for ours, theirs in zip(found, Ensemble(loaded, "cpu").predict(crops), strict=True):
-        assert ours.probability == pytest.approx(theirs.probability, abs=0.02)  # bfloat16 has three digits
+        assert ours.probability == pytest.approx(theirs.probability, abs=0.02)  # bfloat16 has about three significant digits
 
 
 def test_the_detector_repeats_and_agrees_with_the_processor() -> None:
@@ -76,10 +76,10 @@ def test_results_of_both_devices_share_no_uid_with_two_contents(folder: Path, cr
     for device in ("cuda", "cpu"):
         ensemble = Ensemble(loaded, device)
         kinds.add(arithmetic(ensemble.device))
-        of = analysis(2)
-        found = zip(of.findings, ensemble.predict(crops[:2]), saliency.explain(ensemble, crops[:2]), strict=True)
+        analysed = analysis(2)
+        found = zip(analysed.findings, ensemble.predict(crops[:2]), saliency.explain(ensemble, crops[:2]), strict=True)
         findings = tuple(replace(one, prediction=prediction, heatmaps=maps) for one, prediction, maps in found)
-        for item in report.build(replace(of, findings=findings), CONTEXT):
+        for item in report.build(replace(analysed, findings=findings), CONTEXT):
             contents[item.sop_instance_uid].add(item.data)
     assert {uid: len(data) for uid, data in contents.items() if len(data) > 1} == {}
-    assert len(kinds) == 2, "and the job knows which device it ran on"
+    assert len(kinds) == 2, "the device must be part of the result UIDs"

@@ -1,1 +1,1 @@
-"""A hospital's own nodes: a folder of DICOM and one table of nodes, made by hand or by an importer; checked, cropped and trained on."""
+"""Training on a hospital's own nodes: a folder of DICOM files and a table of nodes, which is imported, checked, cropped and used."""

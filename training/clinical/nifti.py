@@ -1,7 +1,7 @@
-"""Masks in NIfTI (voxels to millimetres in RAS), brought to the series' own voxels (LPS): any flip, order of axes or spacing of the file will do.
+"""Read masks from NIfTI files (RAS) and resample them to the voxels of the series (LPS); any flip, order of axes or spacing is supported.
 
-A file belongs to the series whose Series or Study Instance UID, Patient ID or folder has its name. What in it is one node `training.clinical.pieces`
-tells.
+A file belongs to the series whose Series Instance UID, Study Instance UID, Patient ID or folder name equals its file name.
+`training.clinical.mask_components` decides which voxels are one node.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import read_volume
 from alnnode.locate.marks.placing import MAX_EXTENT_MM
 from alnnode.locate.measure import node_from_mask
-from training.clinical import pieces
-from training.clinical.imported import Imported, patient_of, side_of
-from training.clinical.table import NodeRow, of_node
+from training.clinical import mask_components
+from training.clinical.imported import ImportedNodes, patient_of, side_of
+from training.clinical.node_table import NodeRow, row_of_node
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alnnode.records import Volume
-    from training.clinical.folder import Folder, Series
+    from training.clinical.dicom_folder import DicomFolder, ImageSeries
 
     Mask = npt.NDArray[np.bool_]
     Matrix = npt.NDArray[np.float64]
 
 ENDINGS: Final = (".nii", ".nii.gz")
 LPS_OF_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
-KEPT: Final = 0.8  # of a node's volume must lie in the series
-LARGEST_MM3: Final = 200_000.0  # a node of 7 cm; more is not one node
+LEAST_INSIDE: Final = 0.8  # share of a node's volume that must lie in the series
+LARGEST_MM3: Final = 200_000.0  # volume of a node of 7 cm
 
 
-def read(path: Path, folder: Folder) -> Imported:
-    """Return the nodes of one mask."""
-    found = Imported()
+def read_mask(path: Path, folder: DicomFolder) -> ImportedNodes:
+    """Return the nodes of one mask file."""
+    found = ImportedNodes()
     series = _series_of(path, folder)
     if isinstance(series, str):
         found.left_out.append(f"{path.name}: {series}")
@@ -58,19 +58,19 @@ def read(path: Path, folder: Folder) -> Imported:
     if values.ndim != 3:
         found.left_out.append(f"{path.name}: has {values.ndim} axes; a mask has 3")
         return found
-    # nibabel makes up a place for such a file, and a mask of the other side can lie in the series by it.
+    # nibabel invents a position for such a file, with which a mask of the other side can lie in the series.
     if not (image.header["sform_code"] or image.header["qform_code"]):
         found.left_out.append(
-            f"{path.name}: has no orientation (sform_code and qform_code are 0); save it again with the geometry of the CT that it was drawn on"
+            f"{path.name}: has no orientation (sform_code and qform_code are 0); save it with the geometry of the CT on which it was drawn"
         )
         return found
     spacing = tuple(float(step) for step in np.linalg.norm(image.affine[:3, :3], axis=0))
     of_voxel = np.linalg.inv(LPS_OF_RAS @ image.affine) @ volume.affine  # (k, j, i, 1) of the series to a voxel of the file
     remarks: list[str] = []
-    for name, mask in pieces.nodes(values, spacing, remarks):
-        reach = pieces.extent_mm(mask, spacing)
+    for name, mask in mask_components.nodes_of_mask(values, spacing, remarks):
+        reach = mask_components.extent_mm(mask, spacing)
         row = (
-            f"reaches over {reach:.0f} mm, which is no node"
+            f"extends over {reach:.0f} mm, which is too large for a node"
             if reach > MAX_EXTENT_MM
             else _row(mask, of_voxel, volume, series, name)
         )
@@ -83,11 +83,11 @@ def read(path: Path, folder: Folder) -> Imported:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without .nii or .nii.gz."""
+    """Return the name of a file without .nii or .nii.gz."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _series_of(path: Path, folder: Folder) -> Series | str:
+def _series_of(path: Path, folder: DicomFolder) -> ImageSeries | str:
     name = stem(path)
     if name in folder.series:
         return folder.series[name]
@@ -98,30 +98,30 @@ def _series_of(path: Path, folder: Folder) -> Series | str:
     ]
     if len(matching) == 1:
         return matching[0]
-    return f"{len(matching)} CT series have its name; name it after its Series Instance UID"
+    return f"{len(matching)} CT series match its name; use the Series Instance UID as the file name"
 
 
-def _row(mask: Mask, of_voxel: Matrix, volume: Volume, series: Series, name: str) -> NodeRow | str:
+def _row(mask: Mask, of_voxel: Matrix, volume: Volume, series: ImageSeries, name: str) -> NodeRow | str:
     size = float(mask.sum()) * abs(float(np.linalg.det(volume.affine[:3, :3]))) / abs(float(np.linalg.det(of_voxel[:3, :3])))
     if size > LARGEST_MM3:
-        return f"holds {size / 1000:.0f} ml, which is no node"
+        return f"has {size / 1000:.0f} ml, which is too large for a node"
     placed, offset = _in_series(mask, of_voxel, volume)
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
-    if placed.sum() * voxel < KEPT * size:
-        return "does not lie in this series; is it the right file, and in its coordinates?"
+    if placed.sum() * voxel < LEAST_INSIDE * size:
+        return "does not lie in this series; check the file and its coordinates"
     middle = ndimage.center_of_mass(placed)
     k, j, i = (o + m for o, m in zip(offset, middle, strict=True))
     node = node_from_mask(volume, placed, offset, side_of(volume, round(k), j, i), 1)
-    # Of several pieces the value, which may be a class: a table of labels is joined by it.
+    # source_uid is the value without the number of the component, because a table of labels may be joined by the value.
     origin = NodeRow(
         patient_of(series), series.study_uid, series.series_uid, "", None, 0, 0, 0, 0,
         source="NIfTI", source_uid=name.partition(".")[0],
     )  # fmt: skip
-    return of_node(node, volume, origin)
+    return row_of_node(node, volume, origin)
 
 
 def _in_series(mask: Mask, of_voxel: Matrix, volume: Volume) -> tuple[Mask, tuple[int, int, int]]:
-    """Return the part of the series' grid that holds the mask, by nearest neighbour, and the part's first voxel."""
+    """Return the mask on the voxels of the series (nearest neighbour) within the smallest box, and the first voxel of the box."""
     back = np.linalg.inv(of_voxel)
     inside = np.argwhere(mask)
     low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 0.5

@@ -1,1 +1,1 @@
-"""Cohorts: phantoms, implanted nodes, crops, augmentation."""
+"""Training data: cohorts of phantoms, nodes implanted into CT, crops, augmentation."""

@@ -1,4 +1,4 @@
-"""Arrays on disk."""
+"""Write arrays to disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays, whole or not at all."""
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as one npz file; an interrupted write leaves no file under this name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("wb") as sink:

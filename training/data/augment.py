@@ -1,4 +1,4 @@
-"""Augmentation that keeps what each crop means: no scaling under FSC, whose point is size."""
+"""Augmentation of crops. FSC crops are not scaled, because the FSC network must see the size of the node."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SHIFT = 0.06  # of the half side, at most
 SCALE = 0.12  # ASC only
 BRIGHTNESS, CONTRAST = 0.05, 0.1
 NOISE = 0.03  # standard deviation, at most
-STILL = 0.25  # of the crops are only mirrored
+STILL = 0.25  # share of the crops that are only mirrored
 
 
 def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
-    """Return the batch (N, C, S, S) mirrored, turned, moved, and with other brightness and noise.
+    """Return the batch (N, C, S, S) with random mirroring, rotation, shift, brightness, contrast and noise.
 
-    Mirroring left to right makes a left axilla of a right one. Mirroring front to back makes no anatomy, but without it heatmaps
-    leaned towards the front of the node. Each crop gets its own strength of noise, from none: with the same for all, batch normalisation
-    learned it as a property of every image, and a crop as it is, with air or lung cut to black, was one that the network had never seen.
-    For the same reason some crops are neither turned nor moved: interpolation smooths, and no crop that a node judges is smoothed.
+    Mirroring left to right turns a right axilla into a left one. Mirroring front to back gives no real anatomy, but without it heatmaps
+    lean towards the front of the node. Each crop gets its own noise level, which may be 0: with one level for all crops, batch normalisation
+    learns the noise as a property of every image and fails on crops without it. For the same reason some crops are neither rotated nor
+    shifted: interpolation smooths a crop, and the node classifies crops that are not smoothed.
     """
     count = len(batch)
 

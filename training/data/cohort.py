@@ -1,4 +1,4 @@
-"""A cohort: the crops of many nodes with labels, kept per patient on disk so that training can resume."""
+"""Cohorts: the crops of many nodes with labels; those of phantoms are cached on disk per patient, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     Bytes = npt.NDArray[np.uint8]
 
-VARIANTS = 4  # the truth box, and three as a detector might give them
+VARIANTS = 4  # the true box, and three jittered boxes as a detector might give them
 
 
 class LeakageError(AlnnodeError):
-    """A patient is in more than one part of the data."""
+    """A patient is in more than one part (training, validation, test) of the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Cohort:
     """Arrays over N nodes.
 
     Attributes:
-        fsc, asc: (N, VARIANTS, channels, S, S) bytes; divided by 255 they are exactly what the node computes.
+        fsc, asc: (N, VARIANTS, channels, S, S) bytes; divided by 255 they are exactly the crops that the node computes.
         malignant: (N,) bool.
-        patient: (N,) text, unique to a patient over all cohorts.
+        patient: (N,) text; one name for each patient, unique over all cohorts.
         short_axis: (N,) mm.
     """
 
@@ -56,29 +56,29 @@ class Cohort:
 
     @property
     def fingerprints(self) -> set[bytes]:
-        """What the crops look like: a digest of each, for either kind; a crop of one grey says nothing and has none."""
+        """Digests of the pixels of all crops; a crop of uniform grey has none, because different patients can have the same."""
         kinds = (self.fsc, self.asc)
         return {hashlib.sha256(row[0]).digest() for rows in kinds for row in rows if row[0].min() != row[0].max()}
 
     @property
     def size_classes(self) -> npt.NDArray[np.str_]:
-        """(N,) the short axis in words, for subgroups."""
+        """Size class (N,) by the short axis, for subgroups."""
         return np.where(self.short_axis < 5, "under 5 mm", np.where(self.short_axis < 10, "5 to 10 mm", "10 mm and more"))
 
     @property
     def patients(self) -> set[str]:
-        """Who is in it."""
+        """The names of the patients."""
         return set(self.patient.tolist())
 
 
 def as_volume(made: phantom.Phantom) -> Volume:
-    """Return a phantom as the node would read it from its files."""
+    """Return a phantom as the volume that the node would read from its files."""
     refs = tuple(SliceRef("", "", None, (0.0, 0.0, 0.0)) for _ in range(len(made.hu)))
     return Volume(made.hu, made.affine, refs, Dataset(), made.spacing)
 
 
-def jitter(box: Box, slice_index: int, rng: np.random.Generator) -> tuple[Box, int]:
-    """Return the box and slice as a detector might have found them: borders off by up to 15 %, a neighbouring slice."""
+def jitter_box(box: Box, slice_index: int, rng: np.random.Generator) -> tuple[Box, int]:
+    """Return the box with borders moved by up to 15 %, and the slice or one of its neighbours, as a detector might give them."""
 
     def move(low: int, high: int) -> tuple[int, int]:
         reach = max(0.15 * (high - low), 1.0)
@@ -92,32 +92,32 @@ def jitter(box: Box, slice_index: int, rng: np.random.Generator) -> tuple[Box, i
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where crops come from: a seed, the phantoms it draws, and how they are cropped."""
+class PhantomSource:
+    """The source of crops: a seed, the settings of the phantoms drawn from it, and how nodes are cropped."""
 
     seed: int
     phantoms: PhantomSettings
     crops: CropSettings
 
     def folder(self, cache: Path) -> Path:
-        """Return where its crops are kept: other settings, or another way of drawing, are another place."""
-        told = f"{self.phantoms!r} {self.crops!r} {phantom_code()}"
-        return cache / f"seed-{self.seed}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        """Return the cache folder of its crops; other settings and other phantom code have another folder."""
+        description = f"{self.phantoms!r} {self.crops!r} {phantom_code()}"
+        return cache / f"seed-{self.seed}-{hashlib.sha256(description.encode()).hexdigest()[:12]}"
 
 
 def phantom_code() -> str:
-    """Return the sha256 (hex) of the code that draws phantoms: cached crops of an older drawing are not used."""
+    """Return the sha256 (hex) of the code that draws phantoms; cached crops of other code are not used."""
     code = [(path.name, path.read_bytes()) for path in Path(phantom.__file__).parent.glob("*.py")]
     return hashlib.sha256(repr(sorted(code)).encode()).hexdigest()
 
 
-def of_patient(source: Source, index: int) -> Cohort:
-    """Return the nodes of one phantom."""
-    return of_phantom(source, phantom.make_patient(source.seed, index, source.phantoms))
+def cohort_of_patient(source: PhantomSource, index: int) -> Cohort:
+    """Return the nodes of one phantom, which is drawn here."""
+    return cohort_of_phantom(source, phantom.make_patient(source.seed, index, source.phantoms))
 
 
-def of_phantom(source: Source, made: phantom.Phantom) -> Cohort:
-    """Return the nodes of a phantom that was drawn from the source."""
+def cohort_of_phantom(source: PhantomSource, made: phantom.Phantom) -> Cohort:
+    """Return the nodes of a phantom that was already drawn from the source."""
     index = made.index
     nodes = [(node.box, node.slice_index) for node in made.nodes]
     fsc, asc = crop_nodes(as_volume(made), nodes, source.crops, np.random.default_rng([source.seed, index, 1]))
@@ -133,7 +133,7 @@ def of_phantom(source: Source, made: phantom.Phantom) -> Cohort:
 def crop_nodes(
     volume: Volume, nodes: Sequence[tuple[Box, int]], crops: CropSettings, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes]:
-    """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, by the code of the node."""
+    """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, cropped by the code of the node."""
     pairs = [[crop_box(volume, *place, crops) for place in _places(box, k, rng)] for box, k in nodes]
     shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)
 
@@ -145,11 +145,13 @@ def crop_nodes(
 
 
 def _places(box: Box, k: int, rng: np.random.Generator) -> list[tuple[Box, int]]:
-    return [(box, k), *(jitter(box, k, rng) for _ in range(VARIANTS - 1))]
+    return [(box, k), *(jitter_box(box, k, rng) for _ in range(VARIANTS - 1))]
 
 
-def collect(source: Source, patients: int, cache: Path, progress: Callable[[], None], processes: int = 2) -> Cohort:
-    """Return the cohort of ``patients`` phantoms; those already in ``cache`` are read, the others made and kept there."""
+def collect_cohort(
+    source: PhantomSource, patients: int, cache: Path, progress: Callable[[], None], processes: int = 2
+) -> Cohort:
+    """Return the cohort of ``patients`` phantoms; ``cache`` stores the crops of each phantom, and those already there are read."""
     folder = source.folder(cache)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:05d}.npz" for index in range(patients)]
@@ -158,41 +160,41 @@ def collect(source: Source, patients: int, cache: Path, progress: Callable[[], N
         progress()
     if todo:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            for _ in pool.map(_keep, todo):
+            for _ in pool.map(_store, todo):
                 progress()
-    return join(_read(path) for path in files)
+    return join_cohorts(_read(path) for path in files)
 
 
-def join(parts: Iterable[Cohort]) -> Cohort:
-    """Return one cohort of several."""
+def join_cohorts(parts: Iterable[Cohort]) -> Cohort:
+    """Return the concatenation of several cohorts."""
     every = list(parts)
     return Cohort(**{field.name: np.concatenate([getattr(part, field.name) for part in every]) for field in fields(Cohort)})
 
 
-def take(cohort: Cohort, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cohort:
-    """Return these nodes of a cohort."""
+def select_nodes(cohort: Cohort, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Cohort:
+    """Return the nodes of a cohort in these rows."""
     return Cohort(**{field.name: getattr(cohort, field.name)[rows] for field in fields(Cohort)})
 
 
 def check_leakage(**parts: Cohort) -> None:
-    """Refuse a split in which a patient is in two parts, under the same name or, by the pixels of a crop, under another.
+    """Check that no patient is in two parts: not by name, and not by identical pixels of a crop under another name.
 
     Raises:
-        LeakageError: names both parts and how many patients or crops they share.
+        LeakageError: two parts share patients or crops; the message names both parts and the number.
     """
-    seen = {name: (part.patients, part.fingerprints) for name, part in parts.items()}
-    for (one, (patients, crops)), (other, (others, other_crops)) in combinations(seen.items(), 2):
+    contents = {name: (part.patients, part.fingerprints) for name, part in parts.items()}
+    for (one, (patients, crops)), (other, (others, other_crops)) in combinations(contents.items(), 2):
         if shared := patients & others:
             raise LeakageError(f"{len(shared)} patient(s) are in both {one} and {other}; split by patient")
         if copied := crops & other_crops:
             raise LeakageError(
-                f"{len(copied)} crop(s) are in both {one} and {other} under different patient names; is one patient there twice?"
+                f"{len(copied)} crop(s) are in both {one} and {other} under different patient names; check whether one patient has two names"
             )
 
 
-def _keep(task: tuple[Source, int, Path]) -> None:
+def _store(task: tuple[PhantomSource, int, Path]) -> None:
     source, index, path = task
-    part = of_patient(source, index)
+    part = cohort_of_patient(source, index)
     partial = path.with_suffix(".part")
     with partial.open("wb") as sink:
         np.savez_compressed(sink, **{field.name: getattr(part, field.name) for field in fields(Cohort)})

@@ -1,4 +1,4 @@
-"""How much tissue between fat and muscle the axillae of patients and of phantoms hold, and how both look side by side.
+"""Measure the share of tissue between fat and muscle in the axillae of patients and of phantoms, and draw both side by side.
 
 ``python -m training.data.surroundings --ct FOLDER --ct FOLDER --phantoms 6 --picture docs/img/phantom-axillae.png``
 """
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 STRAND_HU: Final = (-75.0, -20.0)  # strands, septa, partial volume: neither plain fat nor muscle
 _FAT_HU: Final = (-160.0, -40.0)
 _FAT_BOX_MM: Final = 25.0
-_LEAST_FAT: Final = 0.2  # share of the box: less lies between muscles
+_LEAST_FAT: Final = 0.2  # smallest share of fat in the box; with less, the box lies between muscles
 _SMOOTH_MM: Final = 0.64
 _HEIGHTS: Final = (0.3, 0.5, 0.7)  # quantiles of the search region
 _HALF_MM: Final = 80.0
 
 
 def strand_shares(volume: Volume) -> tuple[float, ...]:
-    """Return the share of voxels of `STRAND_HU` in the search region of each axilla (right, left); nan where there is none."""
+    """Return the share of voxels of `STRAND_HU` in the search region of each axilla (right, left); NaN without a region."""
     site = ChestAnatomy(volume)
     if site.axillae is None:
         return float("nan"), float("nan")
@@ -63,7 +63,7 @@ def _share(hu: HounsfieldArray, spacing: tuple[float, float, float], step: tuple
 
 
 def tiles(volume: Volume) -> FloatArray:
-    """Return squares of 160 mm around the right axilla at three heights, feet first, side by side, window 40/400 HU."""
+    """Return squares of 160 mm around the right axilla at three heights side by side, from the feet up, window 40/400 HU."""
     site = ChestAnatomy(volume)
     if site.axillae is None or not site.axillae[0].mask.any():
         return np.zeros((256, 256 * len(_HEIGHTS)), np.float32)
@@ -82,12 +82,14 @@ def tiles(volume: Volume) -> FloatArray:
 
 
 def measure(
-    ct: Annotated[list[Path] | None, typer.Option(help="Folder of a CT series. May be repeated.")] = None,
-    phantoms: Annotated[int, typer.Option(help="Phantoms of either surroundings.")] = 6,
-    seed: Annotated[int, typer.Option()] = 5001,
-    picture: Annotated[Path | None, typer.Option(help="Draw patients (left) beside phantoms (right).")] = None,
+    ct: Annotated[list[Path] | None, typer.Option(help="Folder of a CT series; may be repeated.")] = None,
+    phantoms: Annotated[int, typer.Option(help="Phantoms drawn with each kind of surroundings.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of the phantoms.")] = 5001,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to write: patients on the left, phantoms on the right.")
+    ] = None,
 ) -> None:
-    """Print the share of strand-range tissue of patients and phantoms."""
+    """Print the share of tissue between fat and muscle in the axillae of patients and phantoms."""
     patients: list[Shown] = []
     drawn: list[Shown] = []
     for folder in ct or []:

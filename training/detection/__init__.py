@@ -1,1 +1,1 @@
-"""Training and judging the detector on patients: readers' marks, crops of axillae, implanted nodes, fitting, evaluation."""
+"""Training and evaluation of the detector: readers' marks, crops of axillae, implanted nodes, training, evaluation."""

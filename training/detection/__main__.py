@@ -1,6 +1,6 @@
 """``python -m training.detection``: cut axillae out of marked series, and train the detector on them.
 
-Apart from ``python -m training``, because it must run where only PyTorch, SciPy, scikit-image and pydicom are: on a rented GPU.
+It is separate from ``python -m training``, because it must run on a GPU machine that has only PyTorch, SciPy, scikit-image and pydicom.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 @app.command("cut")
 def cut(
-    data: Annotated[Path, typer.Option(help="Folder with a folder of DICOM files for each series.")],
-    marks: Annotated[Path, typer.Option(help="Folder with the readers' marks: A/CASE.json and B/CASE.json.")],
-    out: Annotated[Path, typer.Option(help="Folder for the crops, two files for each case.")] = Path("runs/crops"),
-    case: Annotated[list[str] | None, typer.Option(help="CASE=FOLDER, where it cannot be told from the voxel size.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder with one folder of DICOM files for each series.")],
+    marks: Annotated[Path, typer.Option(help="Folder of the readers' marks: A/CASE.json and B/CASE.json.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the crops, two files for each case.")] = Path("runs/crops"),
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="CASE=FOLDER for a case whose folder cannot be identified by voxel size; may be repeated."),
+    ] = None,
 ) -> None:
-    """Cut both axillae out of every marked series, about 1 MB each; half a minute a series."""
-    from alnnode.locate.chest_anatomy import ChestAnatomy  # not on a machine that only trains
+    """Cut both axillae out of every marked series: about 1 MB for each axilla and half a minute for each series."""
+    from alnnode.locate.chest_anatomy import ChestAnatomy  # a machine that only trains does not have its packages
     from training.detection import crops
-    from training.detection.series import find_cases, given_cases, volume_of
+    from training.detection.case_series import find_cases, given_cases, volume_of
 
     out.mkdir(parents=True, exist_ok=True)
     for name, (folder, reference) in find_cases(marks, data, given_cases(case or [])).items():
@@ -36,25 +39,26 @@ def cut(
 
 @app.command("train")
 def train(
-    crops: Annotated[Path, typer.Option(help="Folder of crops (`cut`).")] = Path("runs/crops"),
-    out: Annotated[Path, typer.Option(help="Folder for the weights; a second run goes on from its checkpoints.")] = Path(
+    crops: Annotated[Path, typer.Option(help="Folder of the crops that `cut` wrote.")] = Path("runs/crops"),
+    out: Annotated[Path, typer.Option(help="Folder to write the weights; a second run resumes from its checkpoints.")] = Path(
         "runs/detector"
     ),
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Also train a network without each patient, to judge it on that patient.")
+        bool,
+        typer.Option("--leave-one-out", help="Also train one network without each patient, to evaluate it on that patient."),
     ] = False,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each network.")] = 3000,
-    copies: Annotated[int, typer.Option(help="How often nodes are drawn into each axilla.")] = 24,
-    phantoms: Annotated[int, typer.Option(help="Phantoms to learn from.")] = 60,
-    warm_up: Annotated[int, typer.Option(help="Steps on phantoms alone, once for all networks.")] = 600,
-    seed: Annotated[int, typer.Option(help="Of drawings, phantoms, first weights and order.")] = 7,
-    processes: Annotated[int, typer.Option(help="That draw.")] = os.cpu_count() or 2,
-    parallel: Annotated[int, typer.Option(help="Networks trained side by side on the device.")] = 1,
+    copies: Annotated[int, typer.Option(help="Number of times that nodes are drawn into each axilla.")] = 24,
+    phantoms: Annotated[int, typer.Option(help="Number of training phantoms.")] = 60,
+    warm_up: Annotated[int, typer.Option(help="Steps of pretraining on phantoms, once for all networks.")] = 600,
+    seed: Annotated[int, typer.Option(help="Seed of drawings, phantoms, initial weights and order.")] = 7,
+    processes: Annotated[int, typer.Option(help="Number of parallel processes that draw.")] = os.cpu_count() or 2,
+    parallel: Annotated[int, typer.Option(help="Number of networks trained in parallel on the device.")] = 1,
 ) -> None:
-    """Train the detector: by estimate 12 minutes on one H100-class GPU (--leave-one-out --parallel 5), a night on two CPU cores."""
-    from training.detection.train import Plan, run
+    """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-one-out --parallel 5), a night on two CPU cores."""
+    from training.detection.train import DetectorPlan, train_detector
 
-    run(Plan(crops, out, leave_one_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
+    train_detector(DetectorPlan(crops, out, leave_one_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
 
 
 if __name__ == "__main__":

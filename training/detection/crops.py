@@ -1,7 +1,7 @@
-"""Axillae of real CT as the detector sees them: 1 mm grid, search region, and what two readers marked in them.
+"""Crops of axillae of real CT as the detector sees them: 1 mm grid, search region, and the marks of two readers.
 
-Crops are written small (steps of `STEP_HU`, differences along the slices, LZMA), so that those of a few dozen series fit on any
-machine that trains. Left axillae are mirrored: all training sees one kind of axilla.
+Crops are stored compressed (steps of `STEP_HU`, differences along the slices, LZMA), so that those of a few dozen series fit on any
+training machine. Left axillae are mirrored, so that training sees one side only.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from alnnode.locate.search_grid import SearchGrid
     from training.detection.reference import MarkedPlace, Reference
 
-STEP_HU = 6.0  # well below the noise of any CT
+STEP_HU = 6.0  # below the noise of every CT
 LOW_HU, HIGH_HU = -200.0, 300.0
-WORST_FIT = 1.0  # of a reading with a mark: above, a ball of the mark's short axis stands for the node
+WORST_FIT = 1.0  # highest cost of a candidate that fits a mark; without one, a ball of the short axis represents the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class AxillaCrop:
     """One axilla; (z, y, x) grid points of 1 mm, rows to the back, columns to the patient's side (left axillae mirrored).
 
     Attributes:
-        case: the patient, as the marks are named; what is trained on it is never judged on it.
+        case: name of the patient, as in the marks; a network trained on it is never evaluated on it.
         side: of the patient.
         hu: float32, clipped to `LOW_HU` … `HIGH_HU`.
         region: the search region.
-        ramps: (3, 2), where its points lie in the chest (`alnnode.locate.axillary_level.Landmarks.ramps`).
-        nodes: uint8 labels of nodes that both readers marked: their best reading, see `fitted`.
-        uncertain: (n, 4): centre, and half the long axis plus 3 mm; neither node nor background.
-        structures: (n, 3): centres of what is plainly no node.
+        ramps: (3, 2), position of its points in the chest (`alnnode.locate.axillary_level.Landmarks.ramps`).
+        nodes: uint8 labels of the nodes that both readers marked: the masks of the best candidates (`best_candidate`).
+        uncertain: (n, 4) centre, and half the long axis plus 3 mm, of places that are neither node nor background.
+        structures: (n, 3) centres of structures that are certainly not nodes.
         thickness_mm: slice distance of the source.
     """
 
@@ -65,7 +65,7 @@ class AxillaCrop:
     thickness_mm: float
 
     def to_bytes(self) -> bytes:
-        """Return the compressed form."""
+        """Return the crop in its compressed form."""
         steps = np.rint((self.hu - LOW_HU) / STEP_HU).astype(np.uint8)
         stored = io.BytesIO()
         np.savez(
@@ -84,10 +84,10 @@ class AxillaCrop:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AxillaCrop:
-        """Read what `to_bytes` gave.
+        """Return the crop that `to_bytes` compressed.
 
         Raises:
-            ValueError, KeyError, lzma.LZMAError: it is something else.
+            ValueError, KeyError, lzma.LZMAError: the data are not a compressed crop.
         """
         with np.load(io.BytesIO(lzma.decompress(data)), allow_pickle=False) as stored:
             steps = np.cumsum(stored["steps"], axis=0, dtype=np.uint8)
@@ -106,7 +106,7 @@ class AxillaCrop:
 
 
 def truth_on(grid: SearchGrid, labels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """The truth's labels at the points of a search grid (nearest voxel)."""
+    """Return the true labels at the points of a search grid (nearest voxel)."""
     canonical = grid.frame.canonical(labels)
     index = [
         np.clip(np.rint(s + np.arange(n) * GRID_MM / d).astype(int), 0, m - 1)
@@ -117,28 +117,28 @@ def truth_on(grid: SearchGrid, labels: npt.NDArray[np.uint16]) -> npt.NDArray[np
 
 
 def cut(site: ChestAnatomy, case: str, reference: Reference) -> list[AxillaCrop]:
-    """Both axillae of a series with what the readers marked in them.
+    """Return the crops of both axillae of a series with the marks of the readers.
 
     Args:
-        site: of the series.
+        site: chest of the series.
         case: name of the patient.
-        reference: of the same series, its images in the order of the volume.
+        reference: marks on the same series, counted in the slice order of the volume.
     """
     return [_crop(site, case, reference, grid, propose_candidates(grid)) for grid in search_grids(site)]
 
 
-def _crop(site: ChestAnatomy, case: str, reference: Reference, grid: SearchGrid, readings: Sequence[Candidate]) -> AxillaCrop:
+def _crop(site: ChestAnatomy, case: str, reference: Reference, grid: SearchGrid, candidates: Sequence[Candidate]) -> AxillaCrop:
     mirrored = grid.side is Side.LEFT
     nodes = np.zeros(grid.hu.shape, np.uint8)
-    # Nodes that both readers call possible are not judged, but most of them are nodes: worth learning from.
+    # Nodes that both readers call possible are not evaluated. Most of them are nodes, so they are used for training.
     likely = [mark for mark in reference.uncertain if mark.readers == len(READERS)]
     for number, (mark, at) in enumerate(_inside(site, grid, [*reference.nodes, *likely]), start=1):
-        best = fitted(mark, at, readings)
+        best = best_candidate(mark, at, candidates)
         if best is None:
             nodes[ball(grid.hu.shape, at, max(mark.short_mm, 4.0) / 2)] = number
         else:
             box = tuple(slice(o, o + n) for o, n in zip(best.offset, best.mask.shape, strict=True))
-            # A reading may hold more than the node (a vessel at its pole): nothing beyond half the long axis.
+            # A candidate may contain more than the node, such as a vessel at its pole: voxels beyond half the long axis are excluded.
             near = np.zeros(nodes.shape, dtype=bool)
             near[ball(nodes.shape, at, max(mark.long_mm / 2 + 1, mark.short_mm))] = True
             nodes[box][best.mask & near[box]] = number
@@ -167,13 +167,13 @@ def _crop(site: ChestAnatomy, case: str, reference: Reference, grid: SearchGrid,
 def _inside(
     site: ChestAnatomy, grid: SearchGrid, marks: Sequence[MarkedPlace]
 ) -> list[tuple[MarkedPlace, npt.NDArray[np.float64]]]:
-    """Marks whose centre lies on the grid, with that grid point."""
+    """Return the marks whose centre lies on the grid, with their grid points."""
     placed = [(mark, grid_point(site, grid, mark.centre)) for mark in marks]
     return [(mark, at) for mark, at in placed if (at >= 0).all() and (at < grid.hu.shape).all()]
 
 
 def grid_point(site: ChestAnatomy, grid: SearchGrid, centre: tuple[float, float, float]) -> npt.NDArray[np.float64]:
-    """Position (slice, row, column) of the source as a point of the search grid."""
+    """Return a position (slice, row, column) of the source as a point of the search grid."""
     frame, (_, rows, columns) = site.frame, site.volume.voxels.shape
     k, j, i = centre
     y, height, x, width = (i, columns, j, rows) if frame.transposed else (j, rows, i, columns)
@@ -182,27 +182,29 @@ def grid_point(site: ChestAnatomy, grid: SearchGrid, centre: tuple[float, float,
     return point
 
 
-def fitted(mark: MarkedPlace, at: npt.NDArray[np.float64], readings: Sequence[Candidate]) -> Candidate | None:
-    """Return the reading that fits a mark best in place and axes, None where none fits."""
+def best_candidate(mark: MarkedPlace, at: npt.NDArray[np.float64], candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the candidate that fits the position and the axes of a mark best; None if none fits."""
     best: tuple[float, Candidate] | None = None
-    for reading in readings:
-        low = np.array(reading.offset)
-        if (at < low - 2).any() or (at > low + reading.mask.shape + 1).any():
+    for candidate in candidates:
+        low = np.array(candidate.offset)
+        if (at < low - 2).any() or (at > low + candidate.mask.shape + 1).any():
             continue
-        long_mm, short_mm = axes_mm(reading.mask, (GRID_MM,) * 3)
-        away = np.linalg.norm((np.array(reading.centre) - at) * [0.6, 1, 1])  # readers count in slices, which may be thick
+        long_mm, short_mm = axes_mm(candidate.mask, (GRID_MM,) * 3)
+        away = np.linalg.norm(
+            (np.array(candidate.centre) - at) * [0.6, 1, 1]
+        )  # positions of readers are in slices, which may be thick
         cost = (
             abs(np.log(long_mm / mark.long_mm))
             + abs(np.log(max(short_mm, 1.0) / mark.short_mm))
             + 1.5 * float(away) / max(mark.long_mm, 5.0)
         )
         if cost < WORST_FIT and (best is None or cost < best[0]):
-            best = cost, reading
+            best = cost, candidate
     return best[1] if best else None
 
 
 def ball(shape: tuple[int, ...], centre: npt.NDArray[np.floating], radius: float) -> tuple[npt.NDArray[np.int64], ...]:
-    """Index arrays of the grid points within ``radius`` of a centre."""
+    """Return index arrays of the grid points within ``radius`` of a centre."""
     low = [max(0, math.floor(c - radius)) for c in centre]
     high = [min(n, math.ceil(c + radius) + 1) for n, c in zip(shape, centre, strict=True)]
     squares = sum((g - c) ** 2 for g, c in zip(np.ogrid[tuple(map(slice, low, high))], centre, strict=True))
@@ -211,7 +213,7 @@ def ball(shape: tuple[int, ...], centre: npt.NDArray[np.floating], radius: float
 
 
 def ignored(crop: AxillaCrop) -> Mask:
-    """Where nobody knows: uncertain marks, and a shell of 1 mm around the readings of reference nodes."""
+    """Return the voxels without a certain label: uncertain marks, and a shell of 1 mm around the reference nodes."""
     nodes = crop.nodes > 0
     shell: Mask = ndimage.binary_dilation(nodes) & ~nodes
     for *centre, radius in crop.uncertain:

@@ -1,8 +1,8 @@
-"""Two readers' marks of one series, and what of them counts: the reference that the detector is trained and judged with.
+"""Combine the marks of two readers on one series into the reference with which the detector is trained and evaluated.
 
-A reference node is one that both readers marked, at least one of them as sure, with centres within 6 mm and one slice. Every other
-mark is neither found nor false: nobody knows what it is. The readers are no radiologists (the README beside the marks says what
-they are worth).
+A reference node is a node that both readers marked, at least one of them as sure, with centres at most 6 mm and one slice apart. All other
+marks are uncertain: a detector that finds them is neither right nor wrong. The readers are not radiologists (the README beside the marks
+describes their reliability).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class MarksError(AlnnodeError):
 
 @dataclass(frozen=True, slots=True)
 class MarkedPlace:
-    """One place that was marked.
+    """One marked place.
 
     Attributes:
-        centre: (slice, row, column) of the source images, from 0; halves are possible.
-        long_mm, short_mm: axes, 0 where none were given.
-        readers: how many of the two marked it.
+        centre: (slice, row, column) of the source images, from 0; fractions are possible.
+        long_mm, short_mm: axes; 0 if the reader gave none.
+        readers: number of readers who marked it, 1 or 2.
     """
 
     centre: Point
@@ -47,13 +47,13 @@ class MarkedPlace:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What two readers say of one series.
+    """The combined marks of two readers on one series.
 
     Attributes:
         spacing: (slice, row, column) mm.
-        nodes: both marked them, at least one as sure.
+        nodes: nodes that both marked, at least one as sure.
         uncertain: all other marks of nodes.
-        structures: places that are plainly something else (vessel, muscle, gland).
+        structures: places that are certainly something else (vessel, muscle, gland).
     """
 
     spacing: Point
@@ -62,24 +62,24 @@ class Reference:
     structures: tuple[MarkedPlace, ...]
 
 
-def read(folder: Path, case: str) -> Reference:
-    """Read both readers' marks of a case from ``folder/A/<case>.json`` and ``folder/B/<case>.json``.
+def read_reference(folder: Path, case: str) -> Reference:
+    """Return the reference of a case from ``folder/A/<case>.json`` and ``folder/B/<case>.json``.
 
     Raises:
-        MarksError: a file is missing or is not one of marks.
+        MarksError: a file is missing or has another format.
     """
     try:
         first, second = (json.loads((folder / reader / f"{case}.json").read_text(encoding="utf-8")) for reader in READERS)
-        return pair(first, second)
+        return pair_readers(first, second)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MarksError(
-            f"the marks of case {case} cannot be read ({type(error).__name__}: {error}); expected are "
-            f"{folder}/A/{case}.json and {folder}/B/{case}.json in the format of the README beside them"
+            f"cannot read the marks of case {case} ({type(error).__name__}: {error}): check "
+            f"{folder}/A/{case}.json and {folder}/B/{case}.json against the format in the README beside them"
         ) from error
 
 
-def pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> Reference:
-    """Join two readers' marks (the parsed JSON files) to a reference."""
+def pair_readers(first: Mapping[str, Any], second: Mapping[str, Any]) -> Reference:
+    """Return the reference from the marks of two readers (the parsed JSON files)."""
     dz, dy, dx = (float(v) for v in first["spacing"])
     spacing = (dz, dy, dx)
     nodes: list[MarkedPlace] = []

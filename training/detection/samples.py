@@ -1,6 +1,7 @@
-"""Patches for training the detector, cut and varied on the training device.
+"""Patches for training the detector, cut and augmented on the training device.
 
-Whole axillae lie on the device as bytes; each patch is turned, scaled, blurred, made thick and noisy as scanners and patients vary.
+The device stores axillae as bytes. Each patch is rotated, scaled, blurred, averaged to thicker slices and made noisy, within the variation of
+scanners and patients.
 """
 
 from __future__ import annotations
@@ -24,33 +25,34 @@ if TYPE_CHECKING:
     from training.detection.crops import AxillaCrop
 
 PATCH = 96  # edge, mm
-MARGIN = 36  # around a patch, for turning and scaling
+MARGIN = 36  # around a patch, for rotation and scaling
 FAT_BYTE = round((-100 - LOW_HU) / (HIGH_HU - LOW_HU) * 255)
 STRUCTURE_MM = 3.0
 STRUCTURE_WEIGHT = 4
-PLACES = 4000  # random places of the search region that patches may be centred at
+PLACES = 4000  # random points of the search region on which patches may be centred
 
 
 class Kind(StrEnum):
-    """What an axilla to learn from is."""
+    """The kind of a training axilla."""
 
     REAL = "real"
-    DRAWN = "drawn"  # a real one with drawn nodes
+    DRAWN = "drawn"  # a real axilla with drawn nodes
     PHANTOM = "phantom"
 
 
 @dataclass(frozen=True, slots=True)
 class Axilla:
-    """One axilla to learn from, as bytes.
+    """One training axilla, as bytes.
 
     Attributes:
         case: the patient; empty for phantoms.
-        kind: what it is.
         hu: `LOW_HU` … `HIGH_HU` as 0 … 255.
-        ramps: as `crops.AxillaCrop`.
-        depth: 0 outside nodes; inside from 1 at the surface to 255 at the core.
-        weight: 0 where nobody knows, 1, or `STRUCTURE_WEIGHT` at what is plainly no node.
-        targets: (n, 3) centres of nodes; traps: of structures; region: of places in the search region.
+        ramps: as in `crops.AxillaCrop`.
+        depth: 0 outside nodes; inside, from 1 at the surface to 255 at the core.
+        weight: of each voxel in the loss: 0 without a certain label, `STRUCTURE_WEIGHT` at structures that are not nodes, else 1.
+        targets: (n, 3) centres of nodes.
+        traps: (n, 3) centres of structures that are not nodes.
+        region: (n, 3) random points of the search region.
         thickness_mm: slice distance of the source.
     """
 
@@ -67,7 +69,7 @@ class Axilla:
 
 
 def axilla(crop: AxillaCrop, hu: npt.NDArray[np.float32], nodes: npt.NDArray[np.integer], kind: Kind) -> Axilla:
-    """Prepare a crop, or a crop with drawings (``hu`` and ``nodes`` of `implants.Painted`)."""
+    """Return a training axilla from a crop; ``hu`` and ``nodes`` are those of the crop, or those of `axilla_implants.DrawnAxilla`."""
     weight = np.ones(hu.shape, np.uint8)
     for place in crop.structures:
         weight[ball(hu.shape, place, STRUCTURE_MM)] = STRUCTURE_WEIGHT
@@ -91,7 +93,7 @@ def axilla(crop: AxillaCrop, hu: npt.NDArray[np.float32], nodes: npt.NDArray[np.
 
 
 def depths(nodes: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return how deep in its node each voxel lies (0 outside, 1 … 255 at the core), and the nodes' centres (n, 3)."""
+    """Return the depth of each voxel in its node (0 outside, 1 … 255 at the core), and the centres of the nodes (n, 3)."""
     depth = np.zeros(nodes.shape, np.uint8)
     targets = []
     for number, box in enumerate(ndimage.find_objects(nodes), start=1):
@@ -107,7 +109,14 @@ def depths(nodes: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.uint8], npt.N
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``hu`` (n, 1, s, s, s) float32 in HU; ``place`` (n, 3, s, s, s); ``node`` and ``depth`` 0 … 1 and ``weight``, (n, s, s, s)."""
+    """A batch of n patches with side s.
+
+    Attributes:
+        hu: (n, 1, s, s, s) float32 in HU.
+        place: (n, 3, s, s, s) position in the chest.
+        node, depth: (n, s, s, s) 0 … 1.
+        weight: (n, s, s, s) of the voxels in the loss.
+    """
 
     hu: torch.Tensor
     place: torch.Tensor
@@ -117,7 +126,7 @@ class Batch:
 
 
 class Store:
-    """Axillae on the device, and patches of them."""
+    """The training axillae on the device, from which patches are cut."""
 
     def __init__(self, axillae: Sequence[Axilla], device: torch.device) -> None:
         self.axillae = list(axillae)
@@ -125,15 +134,15 @@ class Store:
         self._bytes = [torch.from_numpy(np.stack([a.hu, a.depth, a.weight])).to(device) for a in axillae]
 
     def batch(self, chosen: Sequence[int], rng: np.random.Generator) -> Batch:
-        """Cut a varied patch out of each chosen axilla."""
+        """Return one augmented patch of each chosen axilla."""
         edge = PATCH + 2 * MARGIN
         parts, turns, lines = [], [], []
         for n in chosen:
             a = self.axillae[n]
             corner = _centre(a, rng) - edge // 2
             parts.append(_cut(self._bytes[n], corner, edge))
-            lines.append(_moved(a.ramps, corner, edge, rng))
-            turns.append(_turn(rng) * (PATCH / edge))
+            lines.append(_moved_ramps(a.ramps, corner, edge, rng))
+            turns.append(_rotation(rng) * (PATCH / edge))
         stacked = torch.stack(parts).float()
         matrix = torch.zeros((len(parts), 3, 4))
         matrix[:, :, :3] = torch.from_numpy(np.stack(turns))
@@ -147,12 +156,12 @@ class Store:
         hu = smooth[:, :1] * ((HIGH_HU - LOW_HU) / 255) + LOW_HU
         line = torch.from_numpy(np.stack(lines)).to(self.device)
         place = grid.flip(-1).permute(0, 4, 1, 2, 3) * line[:, :, 1].view(-1, 3, 1, 1, 1) + line[:, :, 0].view(-1, 3, 1, 1, 1)
-        return Batch(self._varied(hu, [self.axillae[n] for n in chosen], rng), place, node, depth * node, weight)
+        return Batch(self._augmented(hu, [self.axillae[n] for n in chosen], rng), place, node, depth * node, weight)
 
-    def _varied(self, hu: torch.Tensor, sources: Sequence[Axilla], rng: np.random.Generator) -> torch.Tensor:
-        """As other scanners and protocols would show it: thickness, kernel, noise, calibration."""
+    def _augmented(self, hu: torch.Tensor, sources: Sequence[Axilla], rng: np.random.Generator) -> torch.Tensor:
+        """Return the patches as other scanners and protocols would show them: slice thickness, kernel, noise, calibration."""
         count = len(hu)
-        along = np.stack([_thick(rng, a.thickness_mm) for a in sources])
+        along = np.stack([_thickness_matrix(rng, a.thickness_mm) for a in sources])
         hu = torch.einsum("nij,ncjyx->nciyx", torch.from_numpy(along).to(self.device), hu)
         sharp = torch.from_numpy(rng.uniform(-0.8, 0.9, count) * (rng.random(count) < 0.7)).float().to(self.device)
         blurred = functional.avg_pool3d(functional.pad(hu, (1, 1, 1, 1, 0, 0), mode="replicate"), (1, 3, 3), stride=1)
@@ -169,17 +178,17 @@ class Store:
 
 
 def _centre(a: Axilla, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Half of the patches show a node, some a structure that is none, the others any part of the search region."""
+    """Return a random centre: near a node in half of the patches, near a structure in some, else in the search region."""
     kind = rng.random()
     places = a.targets if kind < 0.5 and len(a.targets) else a.traps if kind < 0.7 and len(a.traps) else a.region
     moved: npt.NDArray[np.int64] = places[rng.integers(len(places))] + rng.integers(-PATCH // 4, PATCH // 4 + 1, 3)
     return moved
 
 
-def _moved(
+def _moved_ramps(
     ramps: npt.NDArray[np.float64], corner: npt.NDArray[np.int64], edge: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return the ramps over -1 … 1 of a cut, moved as chests and landmarks differ."""
+    """Return the ramps over -1 … 1 of a cut, with the random variation of chests and landmarks."""
     middle = ramps[:, 0] + ramps[:, 1] * (corner + (edge - 1) / 2)
     moved = middle * rng.normal(1, 0.05, 3) + rng.normal(0, [0.12, 0.05, 0.05])
     lines: npt.NDArray[np.float32] = np.stack([moved, ramps[:, 1] * edge / 2], axis=1).astype(np.float32)
@@ -187,7 +196,7 @@ def _moved(
 
 
 def _cut(stored: torch.Tensor, corner: npt.NDArray[np.int64], edge: int) -> torch.Tensor:
-    """Return (3, edge, edge, edge) bytes from ``corner`` on; beyond the crop fat of weight 0."""
+    """Return (3, edge, edge, edge) bytes from ``corner`` on; outside the crop, fat of weight 0."""
     cut = torch.zeros((3, edge, edge, edge), dtype=torch.uint8, device=stored.device)
     cut[0] = FAT_BYTE
     low = [max(0, int(c)) for c in corner]
@@ -198,8 +207,8 @@ def _cut(stored: torch.Tensor, corner: npt.NDArray[np.int64], edge: int) -> torc
     return cut
 
 
-def _turn(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return a matrix (x, y, z) that turns, scales and stretches; half of the patches are upside down or back to front never."""
+def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return a random matrix (x, y, z) that rotates and scales; patches are never upside down or back to front."""
     a, b, c = rng.normal(0, [0.25, 0.15, 0.15]).clip(-0.5, 0.5)  # around z, y, x; rad
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_y = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
@@ -209,8 +218,8 @@ def _turn(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return matrix
 
 
-def _thick(rng: np.random.Generator, thickness_mm: float) -> npt.NDArray[np.float32]:
-    """Return a matrix (s, s) that averages along z as slices of up to 5 mm, read between by linear interpolation."""
+def _thickness_matrix(rng: np.random.Generator, thickness_mm: float) -> npt.NDArray[np.float32]:
+    """Return a random matrix (s, s) that averages along z to slices of up to 5.5 mm and interpolates linearly between them."""
     same: npt.NDArray[np.float32] = np.eye(PATCH, dtype=np.float32)
     wanted = rng.uniform(1.0, 5.5)
     if wanted < 1.3 * thickness_mm or rng.random() < 0.4:

@@ -1,4 +1,4 @@
-"""Training the detector's networks: one on all patients, which is shipped, and one without each patient, which is judged on that one."""
+"""Train the networks of the detector: one on all patients, for the bundle, and one without each patient, which is evaluated on that patient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
 from alnnode.phantom import PhantomSettings, Surroundings
 from training.detection import prepare
-from training.detection.fit import FitSettings, Learner
+from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from training.detection.samples import Axilla
 
-REPORT = 100  # steps between two lines and two checkpoints
+REPORT_STEPS = 100  # steps between two printed lines and two checkpoints
 WARM_UP_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What was asked for: the options of ``python -m training.detection train``."""
+class DetectorPlan:
+    """The options of ``python -m training.detection train``."""
 
     crops: Path
     out: Path
@@ -45,26 +45,27 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One network: ``name`` of its files, and the patient that it never sees (None: it sees all)."""
+    """One network: the name of its files, and the patient without whom it is trained (None: it is trained on all)."""
 
     name: str
     without: str | None
     number: int
 
 
-def run(plan: Plan) -> None:
-    """Draw what is learnt from, train every network that is not there yet, and write weights and settings."""
+def train_detector(plan: DetectorPlan) -> None:
+    """Make the training axillae, train every network whose weights do not exist yet, and write weights and settings."""
     plan.out.mkdir(parents=True, exist_ok=True)
     files = sorted(plan.crops.glob("*.axilla"))
     hard = PhantomSettings(surroundings=Surroundings.AXILLA)
-    axillae = list(prepare.axillae(files, plan.copies, plan.phantoms, plan.seed, plan.processes, hard))
-    print(f"{len(axillae)} axillae to learn from", flush=True)
+    counts = prepare.AxillaCounts(plan.copies, plan.phantoms, plan.seed, plan.processes)
+    axillae = list(prepare.training_axillae(files, counts, hard))
+    print(f"{len(axillae)} training axillae", flush=True)
     folds = folds_of(axillae, plan.leave_one_out)
-    # The parent never touches CUDA, which does not survive a fork; what was drawn is shared, not copied.
+    # The parent process never uses CUDA, which does not survive a fork. A fork shares the axillae instead of copying them.
     context = get_context("fork")
     if not (plan.out / "warm-up.pt").exists():
-        _all_well([context.Process(target=_warm_up, args=(plan, axillae))])
-    _all_well(
+        _run_processes([context.Process(target=_warm_up, args=(plan, axillae))])
+    _run_processes(
         [
             context.Process(target=_train_folds, args=(plan, axillae, folds[first :: plan.parallel]))
             for first in range(min(plan.parallel, len(folds)))
@@ -76,23 +77,23 @@ def run(plan: Plan) -> None:
 
 
 def folds_of(axillae: Sequence[Axilla], leave_one_out: bool) -> list[Fold]:
-    """The shipped network first, then those without one patient."""
+    """Return the network for the bundle first, then those without one patient."""
     cases = sorted({axilla.case for axilla in axillae if axilla.case}) if leave_one_out else []
     return [Fold("detector", None, 0), *(Fold(f"without-{case}", case, n) for n, case in enumerate(cases, start=1))]
 
 
-def seen_by(fold: Fold, axillae: Sequence[Axilla]) -> list[int]:
-    """Numbers of the axillae that a network may learn from: none of its patient, neither as it is nor with drawings."""
+def axillae_of_fold(fold: Fold, axillae: Sequence[Axilla]) -> list[int]:
+    """Return the numbers of the axillae for a network: none of the excluded patient, neither unchanged nor with drawn nodes."""
     return [n for n, axilla in enumerate(axillae) if fold.without is None or axilla.case != fold.without]
 
 
-def _all_well(processes: list) -> None:  # type: ignore[type-arg]  # of a context, which has a class of its own
+def _run_processes(processes: list) -> None:  # type: ignore[type-arg]  # the process class depends on the context
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     if any(process.exitcode for process in processes):
-        raise SystemExit("a training process failed; what it said stands above. The same command goes on from the checkpoints.")
+        raise SystemExit("a training process failed: see its error above; the same command resumes from the checkpoints")
 
 
 def _device() -> torch.device:
@@ -100,20 +101,20 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _warm_up(plan: Plan, axillae: Sequence[Axilla]) -> None:
-    """Learn shapes from phantoms first: no patient is in it, so that all networks may begin there."""
+def _warm_up(plan: DetectorPlan, axillae: Sequence[Axilla]) -> None:
+    """Pretrain on phantoms; no patient is used, so all networks may start from the result."""
     drawn = [axilla for axilla in axillae if axilla.kind is Kind.PHANTOM]
     settings = FitSettings(steps=plan.warm_up, batch=WARM_UP_BATCH, phantoms=1.0, drawn=0.0, rate=3e-3, seed=plan.seed)
     learner = Learner(Store(drawn, _device()), range(len(drawn)), settings)
     for step in range(plan.warm_up):
         loss = learner.step()
-        if step % REPORT == 0:
+        if step % REPORT_STEPS == 0:
             print(f"warm-up: step {step} of {plan.warm_up}, loss {float(loss):.3f}", flush=True)
     torch.save(learner.average.cpu().state_dict(), plan.out / "warm-up.pt")
 
 
-def _train_folds(plan: Plan, axillae: Sequence[Axilla], folds: Sequence[Fold]) -> None:
-    """Train some networks in turn on one device, step by step, and write their weights."""
+def _train_folds(plan: DetectorPlan, axillae: Sequence[Axilla], folds: Sequence[Fold]) -> None:
+    """Train several networks on one device, one step of each in turn, and write their weights."""
     store = Store(axillae, _device())
     settings = FitSettings(steps=plan.steps)
     start = AxillaNet(settings.channels)
@@ -121,22 +122,24 @@ def _train_folds(plan: Plan, axillae: Sequence[Axilla], folds: Sequence[Fold]) -
     learners = {}
     for fold in folds:
         if not (plan.out / f"{fold.name}.safetensors").exists():
-            learners[fold] = Learner(store, seen_by(fold, axillae), replace(settings, seed=plan.seed + 10 + fold.number), start)
+            learners[fold] = Learner(
+                store, axillae_of_fold(fold, axillae), replace(settings, seed=plan.seed + 10 + fold.number), start
+            )
             learners[fold].resume(plan.out / f"{fold.name}.checkpoint")
     while any(learner.done < plan.steps for learner in learners.values()):
         for fold, learner in learners.items():
             if learner.done < plan.steps:
                 loss = learner.step()
-                if learner.done % REPORT == 0:
+                if learner.done % REPORT_STEPS == 0:
                     print(f"{fold.name}: step {learner.done} of {plan.steps}, loss {float(loss):.3f}", flush=True)
-                    learner.keep(plan.out / f"{fold.name}.checkpoint")
+                    learner.save_checkpoint(plan.out / f"{fold.name}.checkpoint")
     for fold, learner in learners.items():
         _write(learner.average, plan.out / f"{fold.name}.safetensors")
         (plan.out / f"{fold.name}.checkpoint").unlink(missing_ok=True)
 
 
 def _write(network: AxillaNet, path: Path) -> None:
-    """Write weights in half precision."""
+    """Write the weights in half precision."""
     state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
     part = path.with_suffix(".part")
     save_file({name: value.cpu().contiguous() for name, value in state.items()}, part)

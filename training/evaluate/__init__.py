@@ -1,1 +1,1 @@
-"""Evaluation of bundles and detectors: AUROC, FROC, operating points, Grad-CAM."""
+"""Evaluation of bundles and detectors: ROC, FROC, calibration, operating points, Grad-CAM energy."""

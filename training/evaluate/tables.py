@@ -1,4 +1,4 @@
-"""Tables in the layout of Park et al.: a model a row; AUROC, accuracy, sensitivity and specificity, each with its interval."""
+"""Tables in the layout of Park et al.: one row for each model with AUROC, accuracy, sensitivity and specificity and their intervals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.evaluate import auroc, operating_points
+from training.evaluate import operating_points, roc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,51 +25,51 @@ HEADER = f"| model | {' | '.join(COLUMNS)} |\n|---|---|---|---|---|"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One model on the test nodes: its scores, and what it called positive at the operating point that validation gave."""
+class ModelRow:
+    """One model on the test nodes: its scores, and which nodes it calls positive at the operating point chosen on validation."""
 
     name: str
     scores: Scores
     called: Labels
 
 
-def row(name: str, labels: Labels, validation: Scores, test: Scores) -> Row:
-    """Return a model's row, its operating point the one of Youden's index on validation."""
-    return Row(name, test, test >= operating_points.youden(labels, validation))
+def row_at_youden(name: str, labels: Labels, validation: Scores, test: Scores) -> ModelRow:
+    """Return the row of a model whose operating point maximises Youden's index on validation."""
+    return ModelRow(name, test, test >= operating_points.youden_threshold(labels, validation))
 
 
-def pooled(rows: Sequence[Row]) -> Row:
-    """Return one row of the rows of several folds, in their order."""
-    return Row(rows[0].name, np.concatenate([r.scores for r in rows]), np.concatenate([r.called for r in rows]))
+def pool_rows(rows: Sequence[ModelRow]) -> ModelRow:
+    """Return one row from the rows of several folds, in their order."""
+    return ModelRow(rows[0].name, np.concatenate([r.scores for r in rows]), np.concatenate([r.called for r in rows]))
 
 
-def table(labels: Labels, patients: Patients, rows: Sequence[Row]) -> str:
-    """Return the rows as Markdown."""
+def model_table(labels: Labels, patients: Patients, rows: Sequence[ModelRow]) -> str:
+    """Return the rows as a Markdown table."""
     return "\n".join([HEADER, *(_line(labels, patients, r) for r in rows)])
 
 
-def figures(labels: Labels, patients: Patients, r: Row) -> tuple[Interval, ...]:
-    """Return a model's figures, in the order of `COLUMNS`."""
+def model_metrics(labels: Labels, patients: Patients, r: ModelRow) -> tuple[Interval, ...]:
+    """Return the metrics of a model in the order of `COLUMNS`."""
     return (
-        auroc.interval(labels, r.scores, patients),
+        roc.auroc(labels, r.scores, patients),
         operating_points.clustered_proportion(r.called == labels, patients),
         operating_points.clustered_proportion(r.called[labels], patients[labels]),
         operating_points.clustered_proportion(~r.called[~labels], patients[~labels]),
     )
 
 
-def _line(labels: Labels, patients: Patients, r: Row) -> str:
-    return f"| {r.name} | " + " | ".join(cell(figure) for figure in figures(labels, patients, r)) + " |"
+def _line(labels: Labels, patients: Patients, r: ModelRow) -> str:
+    return f"| {r.name} | " + " | ".join(format_interval(figure) for figure in model_metrics(labels, patients, r)) + " |"
 
 
-def cell(figure: Interval) -> str:
-    """Return a figure with its interval."""
+def format_interval(figure: Interval) -> str:
+    """Return a value with its interval as text."""
     return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"
 
 
-def comparison(labels: Labels, patients: Patients, one: Row, other: Row) -> str:
-    """Return in words how two models differ."""
-    found = auroc.compare(labels, one.scores, other.scores, patients)
+def describe_comparison(labels: Labels, patients: Patients, one: ModelRow, other: ModelRow) -> str:
+    """Return a sentence with the difference between the AUROCs of two models."""
+    found = roc.compare_aurocs(labels, one.scores, other.scores, patients)
     difference = found.difference
     return (
         f"{one.name} less {other.name}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), "

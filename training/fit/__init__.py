@@ -1,1 +1,1 @@
-"""Training of classifiers: one member, a grid of members, selection, and the protocols that use them."""
+"""Training of classifiers: one network, many networks, selection of networks, and the protocols that use them."""

@@ -1,4 +1,4 @@
-"""Many networks on one cohort: each family under each crop in each fold, side by side, every one of them resumable."""
+"""Train many networks on one cohort: each family under each crop in each fold, in parallel; each training can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from training.data import arrays
-from training.fit.member import Trainer, TrainSettings, code, logits
+from training.fit.member import Trainer, TrainingData, TrainSettings, training_code_digest
+from training.networks.inference import predict_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """One fold; ``targets`` are what the training nodes teach where more is known than their label."""
+class FoldData:
+    """The cohorts of one fold; ``targets`` as in `training.fit.member.TrainingData`."""
 
     train: Cohort
     validation: Cohort
@@ -38,7 +39,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TrainingTask:
     """One network to train: a family, a crop, a fold."""
 
     family: str
@@ -47,42 +48,42 @@ class Task:
     settings: TrainSettings
 
     def folder(self, work: Path) -> Path:
-        """Return where its checkpoints and scores are kept."""
+        """Return the folder of its checkpoints and scores."""
         return work / f"seed-{self.settings.seed}" / self.family / f"fold-{self.fold}"
 
     def file(self, work: Path) -> Path:
-        """Return the file of its logits on validation and test."""
+        """Return the file of its logits on validation and test nodes."""
         return self.folder(work) / f"{self.crop.value}-scores.npz"
 
     def finished(self, work: Path) -> bool:
-        """Whether its scores are there; those of a network of other settings or other code are not taken for its own."""
+        """Return whether its scores exist; scores of other settings or other code do not count."""
         if not self.file(work).exists():
             return False
-        with np.load(self.file(work), allow_pickle=False) as kept:
-            return "settings" in kept and str(kept["settings"]) == self.described
+        with np.load(self.file(work), allow_pickle=False) as stored:
+            return "settings" in stored and str(stored["settings"]) == self.identity
 
     @property
-    def described(self) -> str:
-        """Its settings, and the digest of the code that trains it, as text."""
-        return json.dumps(asdict(self.settings) | {"code": code()}, sort_keys=True)
+    def identity(self) -> str:
+        """Its settings and the digest of the training code as JSON."""
+        return json.dumps(asdict(self.settings) | {"code": training_code_digest()}, sort_keys=True)
 
     def scores(self, work: Path) -> dict[str, Scores]:
-        """Return its logits on "validation" and "test"."""
-        with np.load(self.file(work), allow_pickle=False) as kept:
-            return {name: kept[name] for name in ("validation", "test")}
+        """Return its logits on "validation" and "test" nodes."""
+        with np.load(self.file(work), allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("validation", "test")}
 
 
-def train(
-    data: Callable[[int], Parts], tasks: Sequence[Task], work: Path, report: Callable[[], None], processes: int = 2
+def train_networks(
+    data: Callable[[int], FoldData], tasks: Sequence[TrainingTask], work: Path, report: Callable[[], None], processes: int = 2
 ) -> None:
-    """Train what is not trained yet; a killed run goes on where it stopped.
+    """Train every network that is not trained yet; an interrupted run is resumed.
 
     Args:
-        data: gives the parts of a fold in another process, so it must be picklable.
-        tasks: what to train.
-        work: where checkpoints and scores are kept.
+        data: returns the cohorts of a fold; it runs in another process, so it must be picklable.
+        tasks: the networks.
+        work: folder of checkpoints and scores.
         report: called after each network.
-        processes: networks trained side by side, on the GPUs in turn where there are several; 0 trains them here, one after another.
+        processes: networks trained in parallel, distributed over the GPUs; 0 trains them in this process, one after another.
     """
     todo = [task for task in tasks if not task.finished(work)]
     for _ in range(len(tasks) - len(todo)):
@@ -95,17 +96,20 @@ def train(
     if not todo:
         return
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(todo)), spawn, take_gpu, (spawn.Value("i", 0),)) as pool:
+    with ProcessPoolExecutor(min(processes, len(todo)), spawn, use_next_gpu, (spawn.Value("i", 0),)) as pool:
         for done in as_completed([pool.submit(_train, data, task, work) for task in todo]):
             done.result()
             report()
 
 
-def take_gpu(taken: Synchronized[int]) -> None:
-    """Work on the next GPU from now on.
+def use_next_gpu(taken: Synchronized[int]) -> None:
+    """Select the next GPU for this process.
 
-    One network fits on one GPU many times over: whole networks side by side need no exchange of gradients, and give the same
-    weights as one after another.
+    A GPU has room for several networks. Processes that each train a whole network exchange no gradients, and give the same weights as
+    training one network after another.
+
+    Args:
+        taken: number of processes that have selected a GPU, shared by all of them.
     """
     with taken.get_lock():
         number = taken.value
@@ -114,12 +118,13 @@ def take_gpu(taken: Synchronized[int]) -> None:
         torch.cuda.set_device(number % torch.cuda.device_count())
 
 
-def _train(data: Callable[[int], Parts], task: Task, work: Path) -> None:
+def _train(data: Callable[[int], FoldData], task: TrainingTask, work: Path) -> None:
     parts = data(task.fold)
-    trainer = Trainer(task.crop, parts.train, parts.validation, task.settings, task.folder(work), parts.targets)
+    training = TrainingData(parts.train, parts.validation, parts.targets)
+    trainer = Trainer(task.crop, training, task.settings, task.folder(work))
     trainer.model.load_state_dict(trainer.fit(lambda: None))
     found = {
-        name: logits(trainer.model, part, task.crop, task.settings.device)
+        name: predict_logits(trainer.model, part, task.crop, task.settings.device)
         for name, part in (("validation", parts.validation), ("test", parts.test))
     }
-    arrays.save(task.file(work), found | {"settings": np.array(task.described)})
+    arrays.save_arrays(task.file(work), found | {"settings": np.array(task.identity)})

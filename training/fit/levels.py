@@ -1,4 +1,4 @@
-"""``python -m training.fit.levels``: fit the model that tells axillary levels from places, on phantoms, into a detector's settings."""
+"""``python -m training.fit.levels``: fit the model of axillary levels on phantoms and write it into the settings of a detector."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Texts = npt.NDArray[np.str_]
 
-CROWDED = PhantomSettings(min_nodes_per_side=7)  # places are what is learnt: more of them in each phantom
+CROWDED = PhantomSettings(min_nodes_per_side=7)  # the model learns positions, so each phantom has many nodes
 DIGITS = 5
 
 
 def places_of(index: int, seed: int, folder: Path) -> Path:
-    """Keep the places and levels of all nodes of one phantom."""
+    """Write the places and levels of all nodes of one phantom to ``folder``, unless the file exists, and return its path."""
     path = folder / f"levels-{seed}-{index}.npz"
     if path.exists():
         return path
@@ -56,7 +56,7 @@ def places_of(index: int, seed: int, folder: Path) -> Path:
 
 
 def collect(seed: int, patients: int, folder: Path, processes: int) -> tuple[Floats, Texts]:
-    """Places (n, `PLACES`) and levels (n,) of all nodes of a cohort."""
+    """Return the places (n, `PLACES`) and levels (n,) of all nodes of a cohort."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         paths = list(pool.map(partial(places_of, seed=seed, folder=folder), range(patients)))
     parts = [np.load(path) for path in paths]
@@ -64,7 +64,7 @@ def collect(seed: int, patients: int, folder: Path, processes: int) -> tuple[Flo
 
 
 def fit(places: Floats, levels: Texts) -> LevelModel:
-    """Fit on places (n, `PLACES`) and levels (n,), "I" to "III", all of which must occur."""
+    """Return the model fitted on places (n, `PLACES`) and levels (n,) "I" to "III"; every level must occur."""
     mean, scale = np.round(places.mean(axis=0), DIGITS), np.round(places.std(axis=0), DIGITS)
     inputs = np.stack([terms((place - mean) / scale) for place in places])
     model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=5000).fit(inputs, levels)
@@ -73,21 +73,21 @@ def fit(places: Floats, levels: Texts) -> LevelModel:
 
 
 def train(
-    detector: Annotated[Path, typer.Option(help="Folder of detector.json; the model is written into it.")],
-    work: Annotated[Path, typer.Option(help="Where places are kept; a second run goes on from there.")] = Path("runs/levels"),
-    seed: Annotated[int, typer.Option(help="Of the training phantoms; the next one tests.")] = 6000,
+    detector: Annotated[Path, typer.Option(help="Folder of detector.json, into which the model is written.")],
+    work: Annotated[Path, typer.Option(help="Cache folder of the places; a second run resumes from it.")] = Path("runs/levels"),
+    seed: Annotated[int, typer.Option(help="Seed of the training phantoms; the next seed is for the test phantoms.")] = 6000,
     patients: Annotated[int, typer.Option(help="Training phantoms.")] = 40,
     held_out: Annotated[int, typer.Option(help="Test phantoms.")] = 15,
-    processes: Annotated[int, typer.Option()] = 2,
+    processes: Annotated[int, typer.Option(help="Number of parallel processes.")] = 2,
 ) -> None:
-    """Fit, say how many levels of held-out phantoms are right, and write the model into the detector's settings."""
+    """Fit the model of axillary levels, print its accuracy on held-out phantoms, and write it into the settings of the detector."""
     model = fit(*collect(seed, patients, work, processes))
     places, levels = collect(seed + 1, held_out, work, processes)
-    told = [model.level(place) for place in places]
-    right = sum(one is not None and one.value == level for one, level in zip(told, levels, strict=True))
-    known = sum(one is not None for one in told)
+    predicted = [model.level(place) for place in places]
+    right = sum(one is not None and one.value == level for one, level in zip(predicted, levels, strict=True))
+    known = sum(one is not None for one in predicted)
     print(
-        f"{len(levels)} nodes of {held_out} phantoms: level told for {known}, right for {right} ({right / known:.3f} of those told)"
+        f"{len(levels)} nodes of {held_out} phantoms: level predicted for {known}, correct for {right} ({right / known:.3f} of those predicted)"
     )
     path = detector / "detector.json"
     settings = DetectorSettings.from_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Train one member of the ensemble: AdamW, one cosine, the epoch that is best on validation."""
+"""Train one network of the ensemble: AdamW, one learning-rate cycle, the epoch with the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -16,39 +16,38 @@ from torch.nn import functional
 
 from alnnode.errors import AlnnodeError
 from alnnode.model import network
-from alnnode.records import Crop
 from training.data import augment as augmentation
 from training.data.augment import augment
-from training.networks import build
+from training.networks import build, inference
+from training.networks.inference import crops_of_kind, predict_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
+    from alnnode.records import Crop
     from training.data.cohort import Cohort
 
-    Logits = npt.NDArray[np.float64]
 
-
-WARMING = 0.3  # of the steps: the learning rate rises, then falls by a cosine
+WARM_UP = 0.3  # share of the steps in which the learning rate rises; then it falls along a cosine
 
 
 class DivergedError(AlnnodeError):
-    """A training loss is not a number."""
+    """A training loss or a validation logit is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How a member is trained.
+    """How a network is trained.
 
     Attributes:
-        architecture: one of `alnnode.model.network.ARCHITECTURES`, or `networks.LITE`.
-        weights: safetensors to start from; empty for weights drawn from the seed.
-        patience: epochs without a lower validation loss before training stops, once the learning rate has fallen below half of its highest:
-            before, the loss swings, and the cosine is still to come.
-        bf16: autocast to bfloat16; three times as fast on processors that have it.
-        threads: of one member; both are trained side by side. 0 leaves it to torch.
+        architecture: one of `alnnode.model.network.ARCHITECTURES`, or `training.networks.build.LITE`.
+        weights: safetensors file of initial weights; empty for random weights from the seed.
+        patience: epochs without a lower validation loss after which training stops. It is not applied before the learning rate has
+            fallen to half of its maximum, because the loss fluctuates until then.
+        bf16: autocast to bfloat16, which is three times as fast on processors that support it.
+        threads: of one network; several are trained in parallel. 0 leaves the number to torch.
     """
 
     architecture: str = "densenet121"
@@ -65,72 +64,79 @@ class TrainSettings:
     threads: int = 1
 
 
-def images(cohort: Cohort, crop: Crop) -> npt.NDArray[np.uint8]:
-    """Return the crops of one kind, (N, variants, C, S, S)."""
-    return cohort.fsc if crop is Crop.FSC else cohort.asc
+def training_code_digest() -> str:
+    """Return the digest (hex) of the code that determines a trained network.
 
-
-def code() -> str:
-    """Return the digest (hex) of the code that decides what a network becomes: what other code trained is not gone on with."""
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in (augmentation, network, build))]
+    A checkpoint or stored scores of other code are not used.
+    """
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (augmentation, network, build, inference))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-class Trainer:
-    """One member on its way through the epochs; every random number comes from (seed, epoch), so that a resumed run repeats."""
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The cohorts that one network is trained and validated on.
 
-    def __init__(
-        self,
-        crop: Crop,
-        train: Cohort,
-        validation: Cohort,
-        settings: TrainSettings,
-        folder: Path,
-        targets: npt.NDArray[np.float32] | None = None,
-    ) -> None:
-        """Args: targets: (N,) 0 to 1 for the training nodes where more is known than the label, as the mean of several readers."""
+    Attributes:
+        targets: (N,) 0 to 1, the target of each training node where more than its label is known, such as the mean of several readers.
+    """
+
+    train: Cohort
+    validation: Cohort
+    targets: npt.NDArray[np.float32] | None = None
+
+
+class Trainer:
+    """The training of one network; every random number comes from (seed, epoch), so that a resumed run gives the same result."""
+
+    def __init__(self, crop: Crop, data: TrainingData, settings: TrainSettings, folder: Path) -> None:
+        """Prepare a training; ``folder`` gets the checkpoints and the log of the epochs."""
         if settings.threads:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
+        train, validation = data.train, data.validation
         self.crop, self.train, self.validation, self.settings, self.folder = crop, train, validation, settings, folder
-        self.targets = train.malignant.astype(np.float32) if targets is None else targets
+        self.targets = train.malignant.astype(np.float32) if data.targets is None else data.targets
         initial = Path(settings.weights) if settings.weights else None
-        self.model = build.build(settings.architecture, images(train, crop).shape[2], settings.output_stride, initial)
+        self.model = build.build(settings.architecture, crops_of_kind(train, crop).shape[2], settings.output_stride, initial)
         self.model.to(settings.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-        self.batch = min(settings.batch, len(train))  # a smaller cohort is one batch, not none
+        self.batch = min(settings.batch, len(train))  # a cohort smaller than a batch is one batch
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             settings.learning_rate,
             epochs=settings.epochs,
             steps_per_epoch=len(train) // self.batch,
-            pct_start=WARMING,
+            pct_start=WARM_UP,
         )
-        # Both classes count alike, as in training: else the rarer one would have little say in which epoch is the best.
+        # Both classes have equal weight, as in training; otherwise the rarer class would hardly influence the choice of the epoch.
         counts = np.bincount(validation.malignant, minlength=2)
         self.balance = len(validation) / 2 / np.maximum(counts, 1)[validation.malignant.astype(int)]
         self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
-        # A checkpoint of other settings or other data is not this run's.
-        arrays = (images(train, crop), self.targets, images(validation, crop), validation.malignant)
-        data = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        self.run = asdict(settings) | {"crop": crop.value, "data": data, "code": code()}
+        # A checkpoint of other settings, data or code must not be resumed.
+        arrays = (crops_of_kind(train, crop), self.targets, crops_of_kind(validation, crop), validation.malignant)
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+        self.run = asdict(settings) | {"crop": crop.value, "data": digest, "code": training_code_digest()}
         folder.mkdir(parents=True, exist_ok=True)
 
     def fit(self, progress: Callable[[], None]) -> dict[str, torch.Tensor]:
-        """Return the weights of the best epoch; goes on from where an earlier run of the same settings, data and code stopped.
+        """Return the weights of the best epoch; resume an interrupted run of the same settings, data and code.
+
+        Args:
+            progress: called after each epoch.
 
         Raises:
-            DivergedError: the loss is not a number.
+            DivergedError: a loss or a validation logit is not finite.
         """
         self._resume()
         for _ in range(self.next_epoch):
             progress()
         while self.next_epoch < self.settings.epochs and not self._stalled:
             loss = self._epoch(self.next_epoch)
-            scores = logits(self.model, self.validation, self.crop, self.settings.device)
+            scores = predict_logits(self.model, self.validation, self.crop, self.settings.device)
             if not np.isfinite(loss) or not np.isfinite(scores).all():
-                told = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
-                raise DivergedError(f"{told} gave no finite loss; train with another --seed, or without this family")
+                run = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
+                raise DivergedError(f"{run} gave no finite loss; train with another --seed, or without this family")
             probability = 1 / (1 + np.exp(-scores))
             validation_loss = float(
                 log_loss(self.validation.malignant, probability, sample_weight=self.balance, labels=[False, True])
@@ -140,13 +146,13 @@ class Trainer:
                 save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, self._weights)
             self._log(loss, validation_loss, float(roc_auc_score(self.validation.malignant, scores)))
             self.next_epoch += 1
-            self._keep()
+            self._save_checkpoint()
             progress()
         return dict(load_file(self._weights))
 
     @property
     def _stalled(self) -> bool:
-        half = self.next_epoch >= self.settings.epochs * (1 + WARMING) / 2
+        half = self.next_epoch >= self.settings.epochs * (1 + WARM_UP) / 2
         return half and self.next_epoch - self.best_epoch > self.settings.patience
 
     @property
@@ -165,7 +171,7 @@ class Trainer:
             getattr(self, name).load_state_dict(saved[name])
         self.best, self.best_epoch, self.next_epoch = saved["best"], saved["best_epoch"], saved["next_epoch"]
 
-    def _keep(self) -> None:
+    def _save_checkpoint(self) -> None:
         state = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
         state |= {name: getattr(self, name) for name in ("run", "best", "best_epoch", "next_epoch")}
         partial = self._checkpoint.with_suffix(".part")
@@ -176,7 +182,7 @@ class Trainer:
         rng = np.random.default_rng([self.settings.seed, epoch, 7])
         generator = torch.Generator().manual_seed(self.settings.seed * 1000 + epoch)
         torch.manual_seed(self.settings.seed * 1000 + epoch)  # dropout has no generator of its own
-        order = balanced(self.train.malignant, rng)
+        order = balanced_order(self.train.malignant, rng)
         self.model.train()
         size = self.batch
         losses = [
@@ -185,7 +191,7 @@ class Trainer:
         return float(np.mean(losses))
 
     def _step(self, rows: npt.NDArray[np.intp], rng: np.random.Generator, generator: torch.Generator) -> float:
-        source = images(self.train, self.crop)
+        source = crops_of_kind(self.train, self.crop)
         variants = rng.integers(0, source.shape[1], len(rows))
         batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, self.crop, generator)
         batch = batch.to(self.settings.device, memory_format=torch.channels_last)
@@ -208,25 +214,11 @@ class Trainer:
             writer.writerow([self.next_epoch, f"{training_loss:.5f}", f"{validation_loss:.5f}", f"{auroc:.5f}"])
 
 
-def balanced(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Return a shuffled order of as many rows as there are, half of each class."""
+def balanced_order(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Return a shuffled order of as many rows as the cohort has, half of each class; rows of the rarer class repeat."""
     half = len(malignant) // 2
     parts = []
     for rows, count in ((np.flatnonzero(malignant), half), (np.flatnonzero(~malignant), len(malignant) - half)):
-        whole = np.concatenate([rng.permutation(rows) for _ in range(-(-count // len(rows)))])
-        parts.append(whole[:count])
+        repeated = np.concatenate([rng.permutation(rows) for _ in range(-(-count // len(rows)))])
+        parts.append(repeated[:count])
     return rng.permutation(np.concatenate(parts))
-
-
-@torch.inference_mode()
-def logits(model: torch.nn.Module, cohort: Cohort, crop: Crop, device: str = "cpu", variant: int = 0) -> Logits:
-    """Return the member's logits (N,) on one variant of each node's box, in float32; variant 0 is the truth's box."""
-    model.eval()
-    source = images(cohort, crop)[:, variant]
-    found = [
-        model((torch.from_numpy(source[start : start + 64]).float() / 255).to(device, memory_format=torch.channels_last))
-        .squeeze(1)
-        .cpu()
-        for start in range(0, len(source), 64)
-    ]
-    return torch.cat(found).double().numpy()

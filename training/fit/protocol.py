@@ -1,6 +1,6 @@
-"""The protocol that phantoms and hospital cohorts share: gather the networks' scores, select and combine on validation, test once, export.
+"""The protocol of phantom and hospital cohorts: collect the scores of the networks, select and combine on validation, test once.
 
-`training.fit.reproduce` runs it on phantoms and `training.clinical.study` on a hospital's own nodes.
+`training.fit.reproduce` runs it on phantoms and `training.clinical.cohort_training` on a hospital's own nodes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from alnnode.model import network
 from alnnode.records import Crop
 from training.data import cohort as cohorts
-from training.evaluate import auroc, bundle, operating_points, tables
+from training.evaluate import bundle_metrics, calibration, operating_points, roc, tables
 from training.fit import selection
-from training.fit.grid import Parts
+from training.fit.grid import FoldData
 from training.fit.member import TrainSettings
-from training.networks import build, export
+from training.networks import build
+from training.networks.inference import half_precision, mean_probability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
     from alnnode.imaging.crop import CropSettings
     from training.data.cohort import Cohort
-    from training.evaluate.bundle import Figures
-    from training.evaluate.tables import Row
-    from training.fit.grid import Task
-    from training.fit.selection import Combination, Member, Scale
+    from training.evaluate.bundle_metrics import BundleMetrics
+    from training.evaluate.tables import ModelRow
+    from training.fit.grid import TrainingTask
+    from training.fit.selection import Combination, Member, PlattScale
 
     Scores = npt.NDArray[np.floating[Any]]
     Labels = npt.NDArray[np.bool_]
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
 
 PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
 CHOSEN: Final = "chosen on validation"
-SHUFFLED: Final = "labels shuffled (a check: about 0.5; one deal of labels scatters by more than this interval)"
+PERMUTED_LABELS: Final = "permuted labels (control: about 0.5; between permutations it varies by more than this interval)"
 SHORT_AXIS: Final = "short axis alone"
-SENSITIVITY: Final = 0.98  # of the exported operating point, on validation
+SENSITIVITY: Final = 0.98  # of the bundle's operating point, on validation
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of one fold's parts; the test rows are the same in every fold."""
+class FoldRows:
+    """The rows of the cohort in each part of one fold; the test rows are the same in every fold."""
 
     train: Indices
     validation: Indices
@@ -55,162 +56,177 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What validation chose and what the test set says of it.
+class SelectedModels:
+    """The models that validation selects, and their scores on the test set.
 
     Attributes:
         labels: of the validation nodes of all folds.
-        validation, tested: logits of each network on the scale that was fitted on its validation nodes.
+        validation: logits of each network, on the scale that was fitted on its validation nodes.
+        tested: logits of each network of the first fold on the test nodes, on the same scale.
         scales: those of the networks of the first fold.
-        best: of all combinations, on validation; ``pair`` is the one that a node serves, the mean of one FSC and one ASC network
-            (`selection.served`).
-        rows: single networks, both crops of each family, the paper's pair where it was trained, the chosen combination.
+        best: the best combination on validation.
+        pair: the pair for the bundle, the mean of one FSC and one ASC network (`selection.served_pair`).
+        rows: single networks, both crops of each family, the paper's pair if it was trained, the best combination.
         single: name of the best single network on validation.
     """
 
     labels: Labels
     validation: Mapping[Member, Scores]
     tested: Mapping[Member, Scores]
-    scales: Mapping[Member, Scale]
+    scales: Mapping[Member, PlattScale]
     best: Combination
     pair: Combination
-    rows: list[Row]
+    rows: list[ModelRow]
     single: str
 
     @property
     def chosen(self) -> str:
-        """The name of the chosen combination's row."""
+        """The name of the row of the best combination."""
         return f"{CHOSEN}: {self.best.name}"
 
 
-def settings(family: str, epochs: int, batch: int, output_stride: int, seed: int, device: str) -> TrainSettings:
-    """Return how a family is trained."""
-    return TrainSettings(
-        architecture=family,
-        epochs=epochs,
-        batch=batch,
-        patience=max(epochs // 3, 4),
-        output_stride=output_stride,
-        seed=seed,
-        device=device,
-        # Depthwise convolutions are slower in bfloat16 on processors, everything else faster.
-        bf16=device != "cpu" or not family.startswith("efficientnet"),
-    )
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """The options of a run that apply to all families (`TrainSettings` explains them)."""
+
+    epochs: int
+    batch: int
+    output_stride: int
+    seed: int
+    device: str
+
+    def for_family(self, family: str) -> TrainSettings:
+        """Return the settings with which a family is trained."""
+        return TrainSettings(
+            architecture=family,
+            epochs=self.epochs,
+            batch=self.batch,
+            patience=max(self.epochs // 3, 4),
+            output_stride=self.output_stride,
+            seed=self.seed,
+            device=self.device,
+            # On CPUs, bfloat16 makes depthwise convolutions slower and everything else faster.
+            bf16=self.device != "cpu" or not family.startswith("efficientnet"),
+        )
 
 
-def parts_of(cohort: Cohort, rows: Rows) -> Parts:
-    """Return the nodes of a fold.
+def fold_data(cohort: Cohort, rows: FoldRows) -> FoldData:
+    """Return the cohorts of a fold.
 
     Raises:
-        LeakageError: a patient or a picture is in two parts.
+        LeakageError: a patient or a crop is in two parts.
     """
-    train, validation, test = (cohorts.take(cohort, part) for part in (rows.train, rows.validation, rows.test))
+    train, validation, test = (cohorts.select_nodes(cohort, part) for part in (rows.train, rows.validation, rows.test))
     cohorts.check_leakage(train=train, validation=validation, test=test)
-    return Parts(train, validation, test)
+    return FoldData(train, validation, test)
 
 
-def shuffled(whole: Parts, seed: int, deal: int = 0) -> Parts:
-    """Return the parts with the labels of each dealt out anew: nothing can be learned but what leaks, or what a deal has by chance."""
-    rng = np.random.default_rng([seed, 13, deal])
+def permute_labels(data: FoldData, seed: int, permutation: int = 0) -> FoldData:
+    """Return the fold with permuted labels in each part, from which a network can learn only what leaks or correlates by chance."""
+    rng = np.random.default_rng([seed, 13, permutation])
     train, validation, test = (
-        replace(part, malignant=rng.permutation(part.malignant)) for part in (whole.train, whole.validation, whole.test)
+        replace(part, malignant=rng.permutation(part.malignant)) for part in (data.train, data.validation, data.test)
     )
-    return Parts(train, validation, test)
+    return FoldData(train, validation, test)
 
 
-def judge(
-    labels: Labels, patients: npt.NDArray[np.str_], tasks: Sequence[Task], work: Path, costs: Mapping[str, float]
-) -> Judgement:
-    """Select and combine on validation, and set every model beside the others on the test set.
+def select_models(
+    labels: Labels, patients: npt.NDArray[np.str_], tasks: Sequence[TrainingTask], work: Path, costs: Mapping[str, float]
+) -> SelectedModels:
+    """Select and combine networks on validation, and score every model on the test set.
 
     Args:
         labels: of the validation nodes, fold after fold.
         patients: of the same nodes.
-        tasks: the networks, all trained.
-        work: where their scores are.
-        costs: of each family (`costs`).
+        tasks: the networks, which are all trained.
+        work: folder of their scores.
+        costs: of each family (`family_costs`).
     """
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     families = tuple(dict.fromkeys(task.family for task in tasks))
-    # Every fold's network has a scale of its own.
+    # The network of each fold has its own scale.
     validation = {
         member: _pooled(labels, [t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
         for member in first
     }
-    # The network of the first fold is the one that is shipped, so it is the one that is tested.
+    # The bundle contains the network of the first fold, so that network is tested.
     scales = {member: _scale(labels, task.scores(work)["validation"]) for member, task in first.items()}
     tested = {member: scales[member].apply(task.scores(work)["test"]) for member, task in first.items()}
-    ranked = selection.combinations(labels, validation)
+    ranked = selection.rank_combinations(labels, validation)
     best = ranked[0]
     rows = _singles(labels, validation, tested, families)
     single = max(rows[: len(validation)], key=lambda r: _area(labels, validation, r.name)).name
     if PAPER[0] in families:
-        mean = paper(labels, validation)
-        rows.append(tables.row(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
-    rows.append(tables.row(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
-    pair = selection.served(labels, patients, validation, costs)
-    return Judgement(labels, validation, tested, scales, best, pair, rows, single)
+        mean = paper_combination(labels, validation)
+        rows.append(tables.row_at_youden(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
+    rows.append(tables.row_at_youden(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
+    pair = selection.served_pair(labels, patients, validation, costs)
+    return SelectedModels(labels, validation, tested, scales, best, pair, rows, single)
 
 
 def _pooled(labels: Labels, folds: Sequence[Scores]) -> Scores:
-    """Return the logits of fold after fold, each on the scale fitted on it."""
+    """Return the logits of all folds in order, each fold on the scale that is fitted on it."""
     ends = np.cumsum([len(scores) for scores in folds])
     parts = zip(folds, np.split(labels, ends[:-1]), strict=True)
-    return np.concatenate([selection.platt(of_fold, scores).apply(scores) for scores, of_fold in parts])
+    return np.concatenate([selection.fit_platt_scale(part, scores).apply(scores) for scores, part in parts])
 
 
-def _scale(labels: Labels, scores: Scores) -> Scale:
+def _scale(labels: Labels, scores: Scores) -> PlattScale:
     """Return the scale of the first fold's network."""
-    return selection.platt(labels[: len(scores)], scores)
+    return selection.fit_platt_scale(labels[: len(scores)], scores)
 
 
-def costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
-    """Return what one crop costs each family."""
+def family_costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
+    """Return the cost of one crop for each family, in million multiply-adds."""
     return {family: build.multiply_adds(family, len(crops.windows), output_stride, crops.pixels) for family in families}
 
 
-def paper(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
-    """Return the paper's combination: both crops of its family, mean."""
-    return selection.fit(labels, validation, ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC)), "mean")
+def paper_combination(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
+    """Return the combination of the paper: the mean of both crops of its family."""
+    return selection.fit_combination(labels, validation, ((PAPER[0], Crop.FSC), (PAPER[0], Crop.ASC)), "mean")
 
 
-def named(member: Member) -> str:
-    """Return a network's name in the tables."""
+def member_name(member: Member) -> str:
+    """Return the name of a network in the tables."""
     return f"{member[0]}, {member[1].value.upper()}"
 
 
 def _area(labels: Labels, validation: Mapping[Member, Scores], name: str) -> float:
-    return float(auroc.order(labels, next(scores for member, scores in validation.items() if named(member) == name)).mean())
+    return float(
+        roc.pairwise_wins(labels, next(scores for member, scores in validation.items() if member_name(member) == name)).mean()
+    )
 
 
 def _singles(
     labels: Labels, validation: Mapping[Member, Scores], tested: Mapping[Member, Scores], families: tuple[str, ...]
-) -> list[Row]:
+) -> list[ModelRow]:
     found = [
-        tables.row(named((family, crop)), labels, validation[family, crop], tested[family, crop])
+        tables.row_at_youden(member_name((family, crop)), labels, validation[family, crop], tested[family, crop])
         for crop in Crop
         for family in families
     ]
     for family in families:
-        both = selection.fit(labels, validation, ((family, Crop.FSC), (family, Crop.ASC)), "mean")
+        both = selection.fit_combination(labels, validation, ((family, Crop.FSC), (family, Crop.ASC)), "mean")
         if family != PAPER[0]:
-            found.append(tables.row(both.name, labels, both.apply(validation), both.apply(tested)))
+            found.append(tables.row_at_youden(both.name, labels, both.apply(validation), both.apply(tested)))
     return found
 
 
-def short_axis(cohort: Cohort, rows: Rows) -> Row:
-    """Return the row of the baseline that needs no network."""
+def short_axis_row(cohort: Cohort, rows: FoldRows) -> ModelRow:
+    """Return the row of the short axis, the baseline without a network."""
     size = cohort.short_axis
-    return tables.row(SHORT_AXIS, cohort.malignant[rows.validation], size[rows.validation], size[rows.test])
+    return tables.row_at_youden(SHORT_AXIS, cohort.malignant[rows.validation], size[rows.validation], size[rows.test])
 
 
-def chance(family: str, cohort: Cohort, rows: Rows, scores: Mapping[str, Scores]) -> Row:
-    """Return the row of a network that learned shuffled labels, judged on the right ones."""
-    return tables.row(f"{family} FSC, {SHUFFLED}", cohort.malignant[rows.validation], scores["validation"], scores["test"])
+def permuted_labels_row(family: str, cohort: Cohort, rows: FoldRows, scores: Mapping[str, Scores]) -> ModelRow:
+    """Return the row of a network that was trained on permuted labels, evaluated on the true labels."""
+    return tables.row_at_youden(
+        f"{family} FSC, {PERMUTED_LABELS}", cohort.malignant[rows.validation], scores["validation"], scores["test"]
+    )
 
 
-def restore(task: Task, work: Path, channels: int, scale: Scale) -> torch.nn.Module:
-    """Return a trained network as the node would run it: from weights in half precision, its scale part of its last layer."""
+def restore_calibrated(task: TrainingTask, work: Path, channels: int, scale: PlattScale) -> torch.nn.Module:
+    """Return a trained network as the node runs it: in half precision, with its Platt scale merged into the last layer."""
     weights = load_file(task.folder(work) / f"{task.crop.value}-best.safetensors")
     family = next(a for a in network.ARCHITECTURES if a == task.family)
     model = network.restore(channels, task.settings.output_stride, weights, family)
@@ -218,19 +234,28 @@ def restore(task: Task, work: Path, channels: int, scale: Scale) -> torch.nn.Mod
     with torch.no_grad():
         last.weight.mul_(scale.slope)
         last.bias.mul_(scale.slope).add_(scale.intercept)
-    halves = export.halved(model.state_dict())
+    halves = half_precision(model.state_dict())
     return network.restore(channels, task.settings.output_stride, halves, family).to(task.settings.device)
 
 
-def calibrate(
-    judgement: Judgement, models: Mapping[Crop, torch.nn.Module], test: Cohort, device: str, sensitivity: float = SENSITIVITY
-) -> tuple[float, Figures]:
-    """Return the temperature of the pair that is exported, and its figures on the test set at the operating point; both from validation.
+def calibrate_pair(
+    selected: SelectedModels,
+    models: Mapping[Crop, torch.nn.Module],
+    test: Cohort,
+    device: str,
+    sensitivity: float = SENSITIVITY,
+) -> tuple[float, BundleMetrics]:
+    """Return the temperature of the pair for the bundle, and its metrics on the test set.
 
-    ``sensitivity`` is what the operating point has on validation at least.
+    Args:
+        selected: of the selection; temperature and operating point are determined on its validation nodes.
+        models: the networks of the pair.
+        test: the test nodes.
+        device: "cpu" or "cuda".
+        sensitivity: least sensitivity of the operating point on validation.
     """
-    stacked = np.stack([judgement.validation[member] for member in judgement.pair.members])
-    temperature = operating_points.temperature_for(judgement.labels, stacked)
-    probability = operating_points.mean_probability(stacked, temperature)
-    threshold = operating_points.threshold_for(judgement.labels, probability, sensitivity)
-    return temperature, bundle.evaluate(test, models, temperature, threshold, device)
+    stacked = np.stack([selected.validation[member] for member in selected.pair.members])
+    temperature = calibration.fit_temperature(selected.labels, stacked)
+    probability = mean_probability(stacked, temperature)
+    threshold = operating_points.threshold_for_sensitivity(selected.labels, probability, sensitivity)
+    return temperature, bundle_metrics.evaluate_ensemble(test, models, temperature, threshold, device)

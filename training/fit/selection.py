@@ -1,4 +1,4 @@
-"""Which networks to combine, and how: decided on validation alone (Park et al. take the two best families of each crop)."""
+"""Select and combine networks on validation alone (Park et al. combine the two best families of each crop)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from alnnode.records import Crop
-from training.evaluate import auroc
-from training.evaluate.operating_points import soft_targets
+from training.evaluate import roc
+from training.evaluate.calibration import platt_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     Member = tuple[str, Crop]  # family, crop
 
 RULES: Final = ("mean", "weighted", "stacked")
-KEPT: Final = 2  # families of each crop
-TOLD_APART: Final = 0.05  # p below which validation tells two from each other
-MAX_LOSS: Final = 0.01  # of AUROC on validation: with few nodes nothing is told apart
+BEST_FAMILIES: Final = 2  # of each crop
+SIGNIFICANT: Final = 0.05  # two AUROCs differ significantly on validation when p is lower
+MAX_LOSS: Final = 0.01  # of AUROC on validation, because with few nodes no difference is significant
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """Members and a rule: sigmoid(intercept + weights x logits) when stacked, else the weighted mean of the probabilities."""
+    """Networks and a rule: "stacked" is sigmoid(intercept + weights x logits), others are the weighted mean of the probabilities."""
 
     members: tuple[Member, ...]
     rule: str
@@ -41,7 +41,7 @@ class Combination:
     validation_auroc: float
 
     def apply(self, logits: Mapping[Member, Scores]) -> npt.NDArray[np.float64]:
-        """Return the probability of each node from its members' logits."""
+        """Return the probability of each node from the logits of the networks."""
         stacked = np.stack([logits[member] for member in self.members])
         weights = np.array(self.weights)[:, None]
         if self.rule == "stacked":
@@ -50,64 +50,68 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """Members and rule in words."""
+        """The networks and the rule as text."""
         return " + ".join(f"{family} {crop.value.upper()}" for family, crop in self.members) + f", {self.rule}"
 
 
 def best_families(labels: Labels, validation: Mapping[Member, Scores]) -> dict[Crop, list[str]]:
-    """Return the `KEPT` best families of each crop by AUROC on validation, the best first."""
+    """Return the `BEST_FAMILIES` best families of each crop by AUROC on validation, the best first."""
     ranked = sorted(validation, key=lambda member: (-float(roc_auc_score(labels, validation[member])), member[0]))
-    return {crop: [family for family, of in ranked if of is crop][:KEPT] for crop in Crop}
+    return {crop: [family for family, kind in ranked if kind is crop][:BEST_FAMILIES] for crop in Crop}
 
 
-def combinations(labels: Labels, validation: Mapping[Member, Scores]) -> list[Combination]:
-    """Return every pair of a kept FSC and a kept ASC network, and all four together, under each rule; the best on validation first."""
-    kept = best_families(labels, validation)
+def rank_combinations(labels: Labels, validation: Mapping[Member, Scores]) -> list[Combination]:
+    """Return every pair of one of the best FSC and one of the best ASC networks, and all four networks, under each rule; the best first."""
+    best = best_families(labels, validation)
     pairs: list[tuple[Member, ...]] = [
-        ((one, Crop.FSC), (other, Crop.ASC)) for one, other in product(kept[Crop.FSC], kept[Crop.ASC])
+        ((one, Crop.FSC), (other, Crop.ASC)) for one, other in product(best[Crop.FSC], best[Crop.ASC])
     ]
-    every = tuple((family, crop) for crop in Crop for family in kept[crop])
-    found = [fit(labels, validation, members, rule) for members in [*pairs, every] for rule in RULES]
+    every = tuple((family, crop) for crop in Crop for family in best[crop])
+    found = [fit_combination(labels, validation, members, rule) for members in [*pairs, every] for rule in RULES]
     return sorted(found, key=lambda c: -c.validation_auroc)
 
 
-def served(labels: Labels, patients: Patients, validation: Mapping[Member, Scores], costs: Mapping[str, float]) -> Combination:
-    """Return the pair that a node serves: the cheapest of those that validation cannot tell from the best (docs/adr/0005).
+def served_pair(
+    labels: Labels, patients: Patients, validation: Mapping[Member, Scores], costs: Mapping[str, float]
+) -> Combination:
+    """Return the pair for the bundle: the cheapest one that is not significantly worse than the best on validation (docs/adr/0005).
 
-    A pair is the mean of one FSC and one ASC network. Each of its networks must be one that validation cannot tell from the best of its
-    crop, or a network that learned nothing would do beside a good one; and so must the pair itself, of the best pair, and its AUROC
-    may not be more than `MAX_LOSS` below.
+    A pair is the mean of one FSC and one ASC network. Neither network may be significantly worse than the best of its crop; otherwise a
+    network that learned nothing could be combined with a good one. Nor may the pair be significantly worse than the best pair, and its
+    AUROC may be at most `MAX_LOSS` lower.
 
     Args:
         labels: (N,) of the validation nodes.
         patients: (N,), for the tests (clustered DeLong, paired).
         validation: logits of every network.
-        costs: of each family, in whatever unit.
+        costs: of each family, in any unit.
     """
-    kept = []
+    candidates = []
     for crop in Crop:
         members = [member for member in validation if member[1] is crop]
-        kept.append([members[n] for n in _like_the_best(labels, patients, [validation[member] for member in members])])
-    pairs = [fit(labels, validation, members, "mean") for members in product(*kept)]
-    alike = [pairs[n] for n in _like_the_best(labels, patients, [pair.apply(validation) for pair in pairs])]
+        candidates.append(
+            [members[n] for n in _not_worse_than_best(labels, patients, [validation[member] for member in members])]
+        )
+    pairs = [fit_combination(labels, validation, members, "mean") for members in product(*candidates)]
+    alike = [pairs[n] for n in _not_worse_than_best(labels, patients, [pair.apply(validation) for pair in pairs])]
     best = max(pair.validation_auroc for pair in pairs)
     good = [pair for pair in alike if pair.validation_auroc >= best - MAX_LOSS]
     return min(good, key=lambda pair: (sum(costs[family] for family, _ in pair.members), -pair.validation_auroc))
 
 
-def _like_the_best(labels: Labels, patients: Patients, scores: list[Scores]) -> list[int]:
-    """Return the rows that a paired test does not tell from the best one."""
+def _not_worse_than_best(labels: Labels, patients: Patients, scores: list[Scores]) -> list[int]:
+    """Return the numbers of the scores that do not differ significantly from the best ones (paired test)."""
     best = scores[int(np.argmax([roc_auc_score(labels, row) for row in scores]))]
-    return [n for n, row in enumerate(scores) if auroc.compare(labels, row, best, patients).p >= TOLD_APART]
+    return [n for n, row in enumerate(scores) if roc.compare_aurocs(labels, row, best, patients).p >= SIGNIFICANT]
 
 
-def fit(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Member, ...], rule: str) -> Combination:
-    """Return the combination with its weights fitted on validation."""
+def fit_combination(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Member, ...], rule: str) -> Combination:
+    """Return a combination whose weights are fitted on validation."""
     intercept = 0.0
     stacked = np.stack([validation[member] for member in members])
     weights = np.full(len(members), 1 / len(members))
     if rule == "weighted":
-        # By how far each is better than chance: one number per member, so that little can be overfitted.
+        # Weights follow from how much better than chance each network is: one number for each, so that little can be overfitted.
         gains = np.array([max(float(roc_auc_score(labels, row)) - 0.5, 1e-3) for row in stacked]) ** 2
         weights = gains / gains.sum()
     elif rule == "stacked":
@@ -119,8 +123,8 @@ def fit(labels: Labels, validation: Mapping[Member, Scores], members: tuple[Memb
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """What turns the logits of one network into those of a calibrated one: ``slope`` x logit + ``intercept``."""
+class PlattScale:
+    """Platt scaling of the logits of one network: ``slope`` x logit + ``intercept``."""
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -130,18 +134,18 @@ class Scale:
         return np.asarray(self.slope * logits + self.intercept, dtype=np.float64)
 
 
-def platt(labels: Labels, scores: Scores) -> Scale:
+def fit_platt_scale(labels: Labels, scores: Scores) -> PlattScale:
     """Return the scale fitted on the scores of one network or baseline (Platt 1999, with his targets).
 
-    Networks are trained on as many malignant as benign nodes: the intercept gives back how many of each there are. And networks of
-    several folds, each on its own scale, can be pooled afterwards. What ranks no better than chance keeps its scale.
+    Networks are trained on as many malignant as benign nodes; the intercept restores the prevalence. After scaling, the scores of
+    several folds can be pooled. Scores that rank no better than chance are not scaled.
     """
-    target = soft_targets(labels)
+    target = platt_targets(labels)
     twice, once = np.concatenate([scores, scores])[:, None], np.ones(len(labels), dtype=int)
     weights = np.concatenate([target, 1 - target])
     model = LogisticRegression(C=1e3, max_iter=1000).fit(twice, np.concatenate([once, 1 - once]), weights)
     slope = float(model.coef_[0, 0])
-    return Scale(slope, float(model.intercept_[0])) if slope > 0 else Scale()
+    return PlattScale(slope, float(model.intercept_[0])) if slope > 0 else PlattScale()
 
 
 def _sigmoid(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

@@ -1,1 +1,1 @@
-"""Networks to train, and their export as bundle and as ONNX."""
+"""Networks to train, predictions with them, and their export as ONNX."""

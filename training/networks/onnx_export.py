@@ -1,4 +1,4 @@
-"""Both networks of a bundle as ONNX, each checked against PyTorch, with what else a program needs to use them."""
+"""Export both networks of a bundle as ONNX, check them against PyTorch, and write the settings that a program needs to use them."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from alnnode.model.bundle import Bundle
 
 OPSET: Final = 18
-TOLERANCE: Final = 1e-3  # of a logit, float32 on both sides
-CHECKED: Final = 3  # crops
+TOLERANCE: Final = 1e-3  # largest difference of a logit, both in float32
+CHECKED: Final = 3  # crops on which both are compared
 
 
 class OnnxError(AlnnodeError):
-    """ONNX cannot be written, or says something else than PyTorch."""
+    """ONNX cannot be written, or its logits differ from those of PyTorch."""
 
 
-def write(loaded: Bundle, folder: Path) -> str:
-    """Write fsc.onnx, asc.onnx and bundle.json; return what was written and how far both runtimes differ.
+def export_onnx(loaded: Bundle, folder: Path) -> str:
+    """Write fsc.onnx, asc.onnx and bundle.json; return a line with the folder and the largest difference from PyTorch.
 
-    Each network takes ``crops`` (N, channels, S, S), float32, as `alnnode.imaging.crop.sample` makes them, and gives ``logit`` (N, 1).
+    Each network takes ``crops`` (N, channels, S, S), float32, as `alnnode.imaging.crop.sample` makes them, and returns ``logit`` (N, 1).
 
     Raises:
-        OnnxError: the packages are missing, or ONNX Runtime gives other logits than PyTorch.
+        OnnxError: packages are missing, or the logits of ONNX Runtime and PyTorch differ by more than `TOLERANCE`.
     """
     if any(find_spec(name) is None for name in ("onnxruntime", "onnxscript")):
-        raise OnnxError("ONNX needs more packages: pip install 'alnnode[onnx]'")
+        raise OnnxError("ONNX export needs more packages: pip install 'alnnode[onnx]'")
     folder.mkdir(parents=True, exist_ok=True)
     settings = loaded.crop_settings
     shape = (CHECKED, len(settings.windows), settings.pixels, settings.pixels)
     crops = torch.from_numpy(np.random.default_rng(0).random(shape, np.float32))
-    far = 0.0
-    for crop, model in build.of_bundle(loaded).items():
+    largest = 0.0
+    for crop, model in build.networks_of_bundle(loaded).items():
         path = folder / f"{crop.value}.onnx"
         torch.onnx.export(
             model,
@@ -57,11 +57,11 @@ def write(loaded: Bundle, folder: Path) -> str:
             dynamo=True,
             verbose=False,
         )
-        far = max(far, difference(path, model, crops))
-    if far > TOLERANCE:
-        raise OnnxError(f"ONNX Runtime and PyTorch differ by {far:.2g} in a logit; use the bundle itself")
+        largest = max(largest, max_logit_difference(path, model, crops))
+    if largest > TOLERANCE:
+        raise OnnxError(f"ONNX Runtime and PyTorch differ by {largest:.2g} in a logit: do not use these files, use the bundle")
     manifest = loaded.manifest
-    told = {
+    settings_file = {
         "bundle": loaded.digest,
         "name": manifest.name,
         "notice": loaded.identity.banner,
@@ -71,13 +71,13 @@ def write(loaded: Bundle, folder: Path) -> str:
         "temperature": manifest.temperature,
         "threshold": manifest.operating_point.threshold,
     }
-    (folder / "bundle.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return f"fsc.onnx and asc.onnx in {folder}; logits differ from PyTorch's by {far:.1g} at most"
+    (folder / "bundle.json").write_text(json.dumps(settings_file, indent=2) + "\n", encoding="utf-8")
+    return f"fsc.onnx and asc.onnx in {folder}; logits differ from those of PyTorch by at most {largest:.1g}"
 
 
 @torch.inference_mode()
-def difference(path: Path, model: torch.nn.Module, crops: torch.Tensor) -> float:
-    """Return how far the logits of both runtimes are apart at most, for all crops at once and for the first alone."""
+def max_logit_difference(path: Path, model: torch.nn.Module, crops: torch.Tensor) -> float:
+    """Return the largest difference between the logits of both runtimes, for all crops in one batch and for the first crop alone."""
     import onnxruntime  # noqa: PLC0415 - an optional extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

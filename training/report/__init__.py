@@ -1,1 +1,1 @@
-"""Pages, tables, pictures and model cards that training writes."""
+"""What training writes: bundles with their model cards, pages, tables and pictures."""

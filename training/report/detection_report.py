@@ -1,4 +1,4 @@
-"""The figures of `training.evaluate.examine` as a table, as plain data, and its misses as pictures."""
+"""Metrics of a detector on phantoms as plain data and as a table, and pictures of missed nodes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from alnnode import phantom
-from training.evaluate import auroc, operating_points
+from training.evaluate import operating_points, roc
 from training.evaluate.froc import (
-    BANDS,
-    LEAST_MM,
-    RATES,
-    Examined,
+    FALSE_POSITIVE_RATES,
+    MIN_SHORT_AXIS_MM,
+    SIZE_BANDS,
+    DetectionResult,
     Target,
-    false_positives,
-    sensitivity_at,
+    false_positives_per_volume,
     sensitivity_at_rate,
-    told_apart,
+    sensitivity_at_threshold,
+    touching_pairs_separated,
 )
 
 if TYPE_CHECKING:
@@ -32,58 +32,58 @@ HALF_MM = 24.0
 COLUMNS = 6
 
 
-def figures(examined: Examined, threshold: float) -> dict[str, Any]:
-    """All figures as plain data: intervals are [value, low, high]."""
-    counted = examined.counted()
+def detection_metrics(result: DetectionResult, threshold: float) -> dict[str, Any]:
+    """Return all metrics as plain data; intervals are [value, low, high]."""
+    counted = result.counted_targets()
     found = [target for target in counted if target.score >= threshold]
     return {
-        "volumes": examined.volumes,
+        "volumes": result.volumes,
         "nodes": len(counted),
         "threshold": threshold,
-        "false_positives_per_volume": false_positives(examined, threshold),
-        "sensitivity": _triple(sensitivity_at(examined, threshold)),
-        "sensitivity_at_rate": {f"{rate:g}": _triple(sensitivity_at_rate(examined, rate)) for rate in RATES},
+        "false_positives_per_volume": false_positives_per_volume(result, threshold),
+        "sensitivity": _triple(sensitivity_at_threshold(result, threshold)),
+        "sensitivity_at_rate": {f"{rate:g}": _triple(sensitivity_at_rate(result, rate)) for rate in FALSE_POSITIVE_RATES},
         "bands": {
-            name: [sum(t.score >= threshold for t in group), len(group)] for name, group in _groups(examined).items() if group
+            name: [sum(t.score >= threshold for t in group), len(group)] for name, group in _groups(result).items() if group
         },
-        "told_apart": list(told_apart(examined, threshold)),
+        "told_apart": list(touching_pairs_separated(result, threshold)),
         "median_dice": _median(t.dice for t in found),
         "median_distance_mm": _median(t.distance_mm for t in found),
         "median_short_axis_error_mm": _median(abs(t.short_axis_error_mm or 0.0) for t in found),
         "side_right": [sum(bool(t.side_is_right) for t in found), len(found)],
         "level_right": [sum(bool(t.level_is_right) for t in found), sum(t.level_is_right is not None for t in found)],
-        **_classified(examined, found, threshold),
+        **_classified(result, found, threshold),
     }
 
 
-def _classified(examined: Examined, found: list[Target], threshold: float) -> dict[str, Any]:
-    """AUROC of what was found, and of whole patients by the highest probability among their marks."""
+def _classified(result: DetectionResult, found: list[Target], threshold: float) -> dict[str, Any]:
+    """Return the AUROC of the found nodes, and that of patients by the highest probability among their marks."""
     labels = np.array([t.malignant for t in found])
     patients = np.array([str(t.patient) for t in found])
     scores = np.array([t.probability or 0.0 for t in found])
-    indices = sorted({t.patient for t in examined.targets} | {m.patient for m in examined.marks})
-    involved = np.array([any(t.malignant for t in examined.targets if t.patient == n) for n in indices])
+    indices = sorted({t.patient for t in result.targets} | {m.patient for m in result.marks})
+    involved = np.array([any(t.malignant for t in result.targets if t.patient == n) for n in indices])
     highest = np.array(
-        [max((m.probability for m in examined.marks if m.patient == n and m.score >= threshold), default=0.0) for n in indices]
+        [max((m.probability for m in result.marks if m.patient == n and m.score >= threshold), default=0.0) for n in indices]
     )
     out: dict[str, Any] = {}
     if 0 < labels.sum() < len(labels):
-        out["auroc_found_nodes"] = _triple(auroc.interval(labels, scores, patients))
+        out["auroc_found_nodes"] = _triple(roc.auroc(labels, scores, patients))
     if 0 < involved.sum() < len(involved):
-        out["auroc_patients"] = _triple(auroc.interval(involved, highest, np.array([str(n) for n in indices])))
+        out["auroc_patients"] = _triple(roc.auroc(involved, highest, np.array([str(n) for n in indices])))
     return out
 
 
-def _groups(examined: Examined) -> dict[str, list[Target]]:
-    """Targets by size, and those that count by slice thickness, position and label."""
-    groups = {_band(low, high): [t for t in examined.targets if low <= t.short_axis_mm < high] for low, high in BANDS}
-    counted = examined.counted()
-    by: list[tuple[str, Callable[[Target], str]]] = [
+def _groups(result: DetectionResult) -> dict[str, list[Target]]:
+    """Return all targets by size, and the counted targets by slice thickness, position and label."""
+    groups = {_band(low, high): [t for t in result.targets if low <= t.short_axis_mm < high] for low, high in SIZE_BANDS}
+    counted = result.counted_targets()
+    attributes: list[tuple[str, Callable[[Target], str]]] = [
         ("slices of", lambda t: f"{t.thickness_mm:g} mm"),
         ("position", lambda t: t.position),
         ("drawn as", lambda t: "metastatic" if t.malignant else "benign"),
     ]
-    for name, key in by:
+    for name, key in attributes:
         for value in sorted({key(t) for t in counted}):
             groups[f"{name} {value}"] = [t for t in counted if key(t) == value]
     return groups
@@ -93,40 +93,42 @@ def _band(low: float, high: float) -> str:
     return f"short axis {low:g} mm or more" if np.isinf(high) else f"short axis {low:g} to {high:g} mm"
 
 
-def table(found: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def detection_table(figures: dict[str, Any]) -> str:
+    """Return the metrics as a Markdown table."""
     lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
-    for rate, value in found["sensitivity_at_rate"].items():
-        lines.append(f"| sensitivity (short axis ≥ {LEAST_MM:g} mm) at ≤ {rate} false positives per volume | {_row(value)} |")
-    lines.append(
-        f"| sensitivity at the operating threshold {found['threshold']:.2f} "
-        f"({found['false_positives_per_volume']:.2f} false positives per volume) | {_row(found['sensitivity'])} |"
-    )
-    for name, (hits, of) in found["bands"].items():
-        value = operating_points.proportion(hits, of)
-        lines.append(f"| … {name} ({hits} of {of}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |")
-    apart, pairs = found["told_apart"]
-    if pairs:
-        value = operating_points.proportion(apart, pairs)
+    for rate, value in figures["sensitivity_at_rate"].items():
         lines.append(
-            f"| touching pairs told apart ({apart} of {pairs}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |"
+            f"| sensitivity (short axis ≥ {MIN_SHORT_AXIS_MM:g} mm) at ≤ {rate} false positives per volume | {_row(value)} |"
+        )
+    lines.append(
+        f"| sensitivity at the operating threshold {figures['threshold']:.2f} "
+        f"({figures['false_positives_per_volume']:.2f} false positives per volume) | {_row(figures['sensitivity'])} |"
+    )
+    for name, (hits, count) in figures["bands"].items():
+        value = operating_points.wilson_interval(hits, count)
+        lines.append(f"| … {name} ({hits} of {count}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |")
+    separated, pairs = figures["told_apart"]
+    if pairs:
+        value = operating_points.wilson_interval(separated, pairs)
+        lines.append(
+            f"| touching pairs told apart ({separated} of {pairs}) | {value.value:.3f} | {value.low:.3f} to {value.high:.3f} |"
         )
     lines += [
-        f"| Dice of found nodes, median | {found['median_dice']:.3f} | |",
-        f"| distance of the centres, median | {found['median_distance_mm']:.2f} mm | |",
-        f"| error of the short axis, median of the absolute value | {found['median_short_axis_error_mm']:.2f} mm | |",
-        f"| side right | {found['side_right'][0]} of {found['side_right'][1]} | |",
-        f"| level right, of those told | {found['level_right'][0]} of {found['level_right'][1]} | |",
+        f"| Dice of found nodes, median | {figures['median_dice']:.3f} | |",
+        f"| distance of the centres, median | {figures['median_distance_mm']:.2f} mm | |",
+        f"| error of the short axis, median of the absolute value | {figures['median_short_axis_error_mm']:.2f} mm | |",
+        f"| side right | {figures['side_right'][0]} of {figures['side_right'][1]} | |",
+        f"| level right, of those told | {figures['level_right'][0]} of {figures['level_right'][1]} | |",
     ]
     for key, name in (("auroc_found_nodes", "AUROC, nodes found and classified"), ("auroc_patients", "AUROC, patients")):
-        if key in found:
-            lines.append(f"| {name} | {_row(found[key])} |")
+        if key in figures:
+            lines.append(f"| {name} | {_row(figures[key])} |")
     return "\n".join(lines)
 
 
-def draw_misses(examined: Examined, threshold: float, seed: int, phantoms: PhantomSettings, path: Path) -> int:
-    """Write one picture of all counted nodes that were missed (below, on and above their slice), and return how many."""
-    missed = [target for target in examined.counted() if target.score < threshold]
+def draw_misses(result: DetectionResult, threshold: float, seed: int, phantoms: PhantomSettings, path: Path) -> int:
+    """Write one picture of all counted nodes that were missed, and return their number."""
+    missed = [target for target in result.counted_targets() if target.score < threshold]
     tiles, made = [], None
     for target in missed:
         if made is None or made.index != target.patient:

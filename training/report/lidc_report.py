@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from alnnode.records import Crop
-from training.evaluate import auroc, tables
-from training.evaluate.tables import Row, row
+from training.evaluate import roc, tables
+from training.evaluate.tables import ModelRow, row_at_youden
 from training.fit import selection
-from training.fit.lidc import FAMILIES, FOLDS, Split, regression
+from training.fit.lidc import FAMILIES, FOLDS, LidcSplit, regression_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from training.fit.grid import Task
+    from training.fit.grid import TrainingTask
     from training.fit.lidc import Nodules
 
     Scores = npt.NDArray[np.floating[Any]]
@@ -32,58 +32,62 @@ BOTH = "diameter + all networks, logistic regression"
 WORDS = {Crop.FSC: "context (FSC)", Crop.ASC: "tight (ASC)"}
 
 
-def rows_of(nodules: Nodules, tasks: Sequence[Task], features: Features, work: Path, seed: int) -> list[Row]:
+def rows_of(nodules: Nodules, tasks: Sequence[TrainingTask], features: Features, work: Path, seed: int) -> list[ModelRow]:
     """Return each model's row over the test nodules of all folds, in the order of `Split`."""
     families = list(dict.fromkeys(task.family for task in tasks))
     per_fold = [
         _fold(
             nodules,
-            Split.of(nodules, fold, seed),
+            LidcSplit.for_fold(nodules, fold, seed),
             features,
             {(t.family, t.crop): t.scores(work) for t in tasks if t.fold == fold},
             families,
         )
         for fold in range(FOLDS)
     ]
-    return [tables.pooled(rows) for rows in zip(*per_fold, strict=True)]
+    return [tables.pool_rows(rows) for rows in zip(*per_fold, strict=True)]
 
 
 def _fold(
     nodules: Nodules,
-    split: Split,
+    split: LidcSplit,
     features: Features,
     scores: Mapping[tuple[str, Crop], Mapping[str, Scores]],
     families: Sequence[str],
-) -> list[Row]:
+) -> list[ModelRow]:
     labels = nodules.cohort.malignant[split.validation]
     diameter = {"validation": nodules.cohort.short_axis[split.validation], "test": nodules.cohort.short_axis[split.test]}
-    found = [row(DIAMETER, labels, diameter["validation"], diameter["test"])]
-    frozen = {crop: regression(nodules, split, features[crop]) for crop in Crop}
-    found += [row(f"frozen ImageNet features, {WORDS[crop]}", labels, *_calibrated(labels, *frozen[crop])) for crop in Crop]
+    found = [row_at_youden(DIAMETER, labels, diameter["validation"], diameter["test"])]
+    frozen = {crop: regression_scores(nodules, split, features[crop]) for crop in Crop}
+    found += [
+        row_at_youden(f"frozen ImageNet features, {WORDS[crop]}", labels, *_calibrated(labels, *frozen[crop])) for crop in Crop
+    ]
     found.append(_mean("frozen ImageNet features, both", labels, [_calibrated(labels, *frozen[crop]) for crop in Crop]))
     probability = {member: _calibrated(labels, kept["validation"], kept["test"]) for member, kept in scores.items()}
-    found += [row(f"{family}, {WORDS[crop]}", labels, *probability[family, crop]) for family in families for crop in Crop]
+    found += [
+        row_at_youden(f"{family}, {WORDS[crop]}", labels, *probability[family, crop]) for family in families for crop in Crop
+    ]
     found += [_mean(f"{family}, both", labels, [probability[family, crop] for crop in Crop]) for family in families]
     logits = [{member: _logit(of_part[n]) for member, of_part in probability.items()} for n in range(2)]
-    best = selection.combinations(labels, logits[0])[0]
-    found.append(row(CHOSEN, labels, *_calibrated(labels, *(_logit(best.apply(part)) for part in logits))))
+    best = selection.rank_combinations(labels, logits[0])[0]
+    found.append(row_at_youden(CHOSEN, labels, *_calibrated(labels, *(_logit(best.apply(part)) for part in logits))))
     found.append(_mean(ALL, labels, list(probability.values())))
     together = [
         np.stack([_logit(np.mean([p[n] for p in probability.values()], axis=0)), np.log(diameter[name])], 1)
         for n, name in enumerate(("validation", "test"))
     ]
     model = LogisticRegression(C=1.0).fit(together[0], labels)
-    found.append(row(BOTH, labels, model.predict_proba(together[0])[:, 1], model.predict_proba(together[1])[:, 1]))
+    found.append(row_at_youden(BOTH, labels, model.predict_proba(together[0])[:, 1], model.predict_proba(together[1])[:, 1]))
     return found
 
 
 def _calibrated(labels: npt.NDArray[np.bool_], validation: Scores, test: Scores) -> tuple[Scores, Scores]:
-    scale = selection.platt(labels, validation)
+    scale = selection.fit_platt_scale(labels, validation)
     return 1 / (1 + np.exp(-scale.apply(validation))), 1 / (1 + np.exp(-scale.apply(test)))
 
 
-def _mean(name: str, labels: npt.NDArray[np.bool_], members: Sequence[tuple[Scores, Scores]]) -> Row:
-    return row(name, labels, np.mean([m[0] for m in members], axis=0), np.mean([m[1] for m in members], axis=0))
+def _mean(name: str, labels: npt.NDArray[np.bool_], members: Sequence[tuple[Scores, Scores]]) -> ModelRow:
+    return row_at_youden(name, labels, np.mean([m[0] for m in members], axis=0), np.mean([m[1] for m in members], axis=0))
 
 
 def _logit(probability: npt.NDArray[np.floating[Any]]) -> Scores:
@@ -91,25 +95,25 @@ def _logit(probability: npt.NDArray[np.floating[Any]]) -> Scores:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def markdown(nodules: Nodules, rows: Sequence[Row], command: str, seed: int, hardware: str) -> str:
+def markdown(nodules: Nodules, rows: Sequence[ModelRow], command: str, seed: int, hardware: str) -> str:
     """Return the document."""
-    order = np.concatenate([Split.of(nodules, fold, seed).test for fold in range(FOLDS)])
+    order = np.concatenate([LidcSplit.for_fold(nodules, fold, seed).test for fold in range(FOLDS)])
     labels, patients = nodules.cohort.malignant[order], nodules.cohort.patient[order]
     named = {r.name: r for r in rows}
     networks = [r for r in rows if r.name not in {DIAMETER, BOTH} and not r.name.startswith("frozen")]
-    best = max(networks, key=lambda r: auroc.interval(labels, r.scores, patients).value)
+    best = max(networks, key=lambda r: roc.auroc(labels, r.scores, patients).value)
     singles = [r for r in networks if ", both" not in r.name and r.name not in {ALL, CHOSEN}]
-    best_single = max(singles, key=lambda r: auroc.interval(labels, r.scores, patients).value)
-    added = auroc.compare(labels, named[BOTH].scores, named[DIAMETER].scores, patients)
+    best_single = max(singles, key=lambda r: roc.auroc(labels, r.scores, patients).value)
+    added = roc.compare_aurocs(labels, named[BOTH].scores, named[DIAMETER].scores, patients)
     verdict = "do" if added.p < 0.05 and added.difference.value > 0 else "do not (at p < 0.05)"
-    reached = auroc.interval(labels, best.scores, patients)
+    reached = roc.auroc(labels, best.scores, patients)
     goal = "reached" if reached.value >= 0.94 else "not reached"
     left_out = [family for family in FAMILIES if f"{family}, both" not in named]
     lines = [
-        f"- {tables.comparison(labels, patients, named[ALL], best_single)}",
-        f"- {tables.comparison(labels, patients, named[ALL], named[DIAMETER])}",
-        f"- {tables.comparison(labels, patients, named[BOTH], named[DIAMETER])}: the images **{verdict}** add to the diameter.",
-        f"- The best of {len(networks)} rows of networks is {best.name}: {tables.cell(reached)} (optimistic: the best of several). 0.94 is {goal}.",
+        f"- {tables.describe_comparison(labels, patients, named[ALL], best_single)}",
+        f"- {tables.describe_comparison(labels, patients, named[ALL], named[DIAMETER])}",
+        f"- {tables.describe_comparison(labels, patients, named[BOTH], named[DIAMETER])}: the images **{verdict}** add to the diameter.",
+        f"- The best of {len(networks)} rows of networks is {best.name}: {tables.format_interval(reached)} (optimistic: the best of several). 0.94 is {goal}.",
     ]
     return _TEXT.format(
         nodes=len(labels),
@@ -117,7 +121,7 @@ def markdown(nodules: Nodules, rows: Sequence[Row], command: str, seed: int, har
         patients=len(set(patients.tolist())),
         all_nodes=len(nodules.cohort),
         all_patients=len(nodules.cohort.patients),
-        table=tables.table(labels, patients, rows),
+        table=tables.model_table(labels, patients, rows),
         tests="\n".join(lines),
         command=command,
         seed=seed,

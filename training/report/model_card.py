@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from alnnode.records import Crop
-from training.evaluate.bundle import table
+from training.evaluate.bundle_metrics import metrics_table
 
 if TYPE_CHECKING:
-    from training.networks.export import Export
+    from training.fit.bundle_contents import BundleContents
 
 LIMITS: Final = "## Limits\n"
 
@@ -65,7 +65,7 @@ PATIENTS: Final = Words(
 )
 
 
-def card(export: Export) -> str:
+def card(export: BundleContents) -> str:
     """Return the card as Markdown."""
     crops, figures = export.crops, export.figures
     windows = ", ".join(f"W{width:g} L{centre:g}" for centre, width in crops.windows)
@@ -93,7 +93,7 @@ def card(export: Export) -> str:
 {figures.nodes} nodes ({figures.malignant} {words.malignant}) of {figures.patients} {words.others}; {words.located}.
 Intervals: AUROC by DeLong with clusters of patients, the others Wilson's with the patients' design effect.
 
-{table(figures)}
+{metrics_table(figures)}
 
 The operating point was chosen on validation, not here. The test measures the shipped fp16 weights.
 

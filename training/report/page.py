@@ -1,4 +1,4 @@
-"""One HTML page of an evaluation: tables, curves, subgroups, where the networks look, and the worst mistakes as pictures; no other file."""
+"""Render an evaluation as one HTML page without other files: tables, curves, subgroups, Grad-CAM energy, and the largest errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluate import auroc, operating_points, tables
+from training.evaluate import calibration, operating_points, roc, subgroups, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from training.data.cohort import Cohort
-    from training.evaluate.cam import Shares
-    from training.evaluate.tables import Row
+    from training.evaluate.grad_cam import CamEnergy
+    from training.evaluate.tables import ModelRow
 
     Scores = npt.NDArray[np.floating[Any]]
 
 WORST: Final = 8
-SENSITIVITIES: Final = 0.98
+SENSITIVITY: Final = 0.98
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the page is about.
+    """The content of the page.
 
     Attributes:
-        title: bundle and data in words; notice: what the figures do not say.
-        scores: of the ensemble (first, probabilities) and of whatever it is set beside.
-        threshold: the bundle's own operating point.
-        groups: attribute to the value of each node.
-        gaze: name of network and weights to its shares of Grad-CAM energy.
-        likeness: name of network to the rank correlation of its maps with those of weights drawn anew.
-        models: every model that was trained, in the paper's layout; comparisons: in words.
+        title: bundle and data in words.
+        notice: limits of the evaluation.
+        scores: probabilities of the ensemble (first), and scores of the models with which it is compared.
+        threshold: the operating point of the bundle.
+        groups: the value of each node, by attribute.
+        cam_energy: Grad-CAM energy by name of the network and its weights.
+        cam_correlation: rank correlation of the maps of a network with those of randomised weights, by its name.
+        models: all trained models, in the layout of the paper.
+        comparisons: sentences about differences between models.
     """
 
     title: str
@@ -49,44 +51,44 @@ class Evaluation:
     scores: Mapping[str, Scores]
     threshold: float
     groups: Mapping[str, npt.NDArray[np.str_]]
-    gaze: Mapping[str, Shares]
-    likeness: Mapping[str, float]
-    models: Sequence[Row] = ()
+    cam_energy: Mapping[str, CamEnergy]
+    cam_correlation: Mapping[str, float]
+    models: Sequence[ModelRow] = ()
     comparisons: Sequence[str] = field(default=())
 
 
-def render(evaluation: Evaluation) -> str:
-    """Return the page."""
+def render_page(evaluation: Evaluation) -> str:
+    """Return the page as HTML."""
     cohort = evaluation.cohort
     name, probability = next(iter(evaluation.scores.items()))
     parts = [
         f"<h1>{html.escape(evaluation.title)}</h1><p class='notice'>{html.escape(evaluation.notice)}</p>",
         (
-            f"<p>{len(cohort)} nodes ({int(cohort.malignant.sum())} malignant) of {len(cohort.patients)} patients. Intervals of 95 %: AUROC by DeLong "
-            "with clusters of patients, proportions Wilson's with the patients' design effect, average precision by bootstrap over patients.</p>"
+            f"<p>{len(cohort)} nodes ({int(cohort.malignant.sum())} malignant) of {len(cohort.patients)} patients. 95 % intervals: AUROC by DeLong "
+            "clustered by patient, proportions by Wilson with the design effect of patients, average precision by bootstrap over patients.</p>"
         ),
-        "<h2>Ranking</h2>",
-        _table(("", "AUROC", "average precision", f"less {name}"), _ranking(evaluation)),
+        "<h2>ROC and precision</h2>",
+        _table(("", "AUROC", "average precision", f"minus {name}"), _roc_rows(evaluation)),
         *_models(evaluation),
         "<h2>Operating points</h2>",
         _table(("threshold", "", "sensitivity", "specificity", "accuracy"), _points(evaluation, probability)),
         "<h2>Curves</h2>",
         _picture(_curves(evaluation)),
         (
-            f"<p>{html.escape(name)}: expected calibration error {operating_points.expected_calibration_error(cohort.malignant, probability):.3f}, "
-            f"Brier score {operating_points.brier(cohort.malignant, probability):.3f}.</p>"
+            f"<p>{html.escape(name)}: expected calibration error {calibration.expected_calibration_error(cohort.malignant, probability):.3f}, "
+            f"Brier score {calibration.brier_score(cohort.malignant, probability):.3f}.</p>"
         ),
         "<h2>Subgroups</h2>",
         _table(("subgroup", "nodes", "malignant", "AUROC"), _subgroups(evaluation, probability)),
-        "<h2>Where the networks look</h2>",
+        "<h2>Grad-CAM energy by region</h2>",
         (
-            "<p>Share of Grad-CAM energy by region, and in brackets that share over the region's share of the area: 1 is no preference. Beneath each "
-            "network the same with its weights drawn anew; the rank correlation of both maps is near 0 where the weights decide what is shown.</p>"
+            "<p>Share of Grad-CAM energy in each region, and in brackets that share divided by the region's share of the area: 1 means no preference. "
+            "Below each network: the same with randomised weights. The rank correlation of both maps is near 0 if the weights decide what a map shows.</p>"
         ),
-        _table(("network", *cam_regions(evaluation), "maps", "correlation"), _gaze(evaluation)),
-        "<h2>The worst mistakes</h2>",
-        "<p>Above FSC, below ASC; first window of the bundle.</p>",
-        _picture(_mistakes(cohort, probability)),
+        _table(("network", *cam_regions(evaluation), "maps", "correlation"), _energy(evaluation)),
+        "<h2>Largest errors</h2>",
+        "<p>FSC crop above, ASC crop below; first window of the bundle.</p>",
+        _picture(_largest_errors(cohort, probability)),
     ]
     return _PAGE.format(title=html.escape(evaluation.title), body="\n".join(parts))
 
@@ -95,28 +97,30 @@ def _models(evaluation: Evaluation) -> list[str]:
     if not evaluation.models:
         return []
     labels, patients = evaluation.cohort.malignant, evaluation.cohort.patient
-    rows = [(model.name, *map(tables.cell, tables.figures(labels, patients, model))) for model in evaluation.models]
+    rows = [
+        (model.name, *map(tables.format_interval, tables.model_metrics(labels, patients, model))) for model in evaluation.models
+    ]
     return [
-        "<h2>Every model that was trained</h2>",
-        "<p>Operating point: Youden's index on validation. Families, members and rule were chosen on validation, too.</p>",
+        "<h2>All trained models</h2>",
+        "<p>Operating point: Youden's index on validation. Families, networks and rule were also chosen on validation.</p>",
         _table(("", *tables.COLUMNS), rows),
         *(f"<p>{html.escape(line)}</p>" for line in evaluation.comparisons),
     ]
 
 
 def cam_regions(evaluation: Evaluation) -> list[str]:
-    """Return the names of the regions that the shares are of."""
-    return list(next(iter(evaluation.gaze.values())).share) if evaluation.gaze else []
+    """Return the names of the regions."""
+    return list(next(iter(evaluation.cam_energy.values())).share) if evaluation.cam_energy else []
 
 
-def _ranking(evaluation: Evaluation) -> list[tuple[str, ...]]:
+def _roc_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     labels, patients = evaluation.cohort.malignant, evaluation.cohort.patient
     first = next(iter(evaluation.scores.values()))
     found = []
     for name, scores in evaluation.scores.items():
-        cells = [name, tables.cell(auroc.interval(labels, scores, patients))]
-        cells.append(tables.cell(operating_points.average_precision(labels, scores, patients)))
-        difference = auroc.compare(labels, scores, first, patients)
+        cells = [name, tables.format_interval(roc.auroc(labels, scores, patients))]
+        cells.append(tables.format_interval(roc.average_precision(labels, scores, patients)))
+        difference = roc.compare_aurocs(labels, scores, first, patients)
         shown = f"{difference.difference.value:+.3f}, p = {difference.p:.3f}, bootstrap p = {difference.p_bootstrap:.3f}"
         found.append((*cells, "" if scores is first else shown))
     return found
@@ -125,55 +129,64 @@ def _ranking(evaluation: Evaluation) -> list[tuple[str, ...]]:
 def _points(evaluation: Evaluation, probability: Scores) -> list[tuple[str, ...]]:
     labels, patients = evaluation.cohort.malignant, evaluation.cohort.patient
     points = {
-        "the bundle's own, chosen on validation": evaluation.threshold,
-        "Youden's index on these nodes, so too good": operating_points.youden(labels, probability),
-        f"sensitivity of {SENSITIVITIES} on these nodes, so too good": operating_points.threshold_for(
-            labels, probability, SENSITIVITIES
+        "operating point of the bundle, chosen on validation": evaluation.threshold,
+        "Youden's index, optimistic: chosen on the same nodes": operating_points.youden_threshold(labels, probability),
+        f"sensitivity of {SENSITIVITY}, optimistic: chosen on the same nodes": operating_points.threshold_for_sensitivity(
+            labels, probability, SENSITIVITY
         ),
     }
     found = []
     for name, threshold in points.items():
-        point = operating_points.at(labels, probability, patients, threshold)
+        point = operating_points.operating_point_at(labels, probability, patients, threshold)
         figures = (point.sensitivity, point.specificity, point.accuracy)
         found.append(
-            (f"{threshold:.2g}" if threshold < 0.01 else f"{threshold:.2f}", name, *(tables.cell(figure) for figure in figures))
+            (
+                f"{threshold:.2g}" if threshold < 0.01 else f"{threshold:.2f}",
+                name,
+                *(tables.format_interval(figure) for figure in figures),
+            )
         )
     return found
 
 
 def _subgroups(evaluation: Evaluation, probability: Scores) -> list[tuple[str, ...]]:
     cohort = evaluation.cohort
-    groups = operating_points.subgroups(cohort.malignant, probability, cohort.patient, evaluation.groups)
+    groups = subgroups.subgroup_aurocs(cohort.malignant, probability, cohort.patient, evaluation.groups)
     return [
-        (g.name, str(g.nodes), str(g.malignant), tables.cell(g.auroc) if g.auroc else "too few of a class, or patients")
+        (
+            g.name,
+            str(g.nodes),
+            str(g.malignant),
+            tables.format_interval(g.auroc) if g.auroc else "too few nodes of a class, or too few patients",
+        )
         for g in groups
     ]
 
 
-def _gaze(evaluation: Evaluation) -> list[tuple[str, ...]]:
+def _energy(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            *(f"{shares.share[region]:.2f} ({shares.density[region]:.1f})" for region in shares.share),
-            str(shares.nodes),
-            f"{evaluation.likeness[name]:.2f}" if name in evaluation.likeness else "",
+            *(f"{energy.share[region]:.2f} ({energy.density[region]:.1f})" for region in energy.share),
+            str(energy.nodes),
+            f"{evaluation.cam_correlation[name]:.2f}" if name in evaluation.cam_correlation else "",
         )
-        for name, shares in evaluation.gaze.items()
+        for name, energy in evaluation.cam_energy.items()
     ]
 
 
 def _curves(evaluation: Evaluation) -> Figure:
     labels = evaluation.cohort.malignant
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    roc, recall, reliability = figure.subplots(1, 3)
+    roc_axes, recall, reliability = figure.subplots(1, 3)
     for name, scores in evaluation.scores.items():
         false, true, _ = roc_curve(labels, scores)
-        roc.plot(false, true, label=name, linewidth=1.2)
+        roc_axes.plot(false, true, label=name, linewidth=1.2)
         precision, found, _ = precision_recall_curve(labels, scores)
         recall.plot(found, precision, label=name, linewidth=1.2)
-    roc.plot([0, 1], [0, 1], "k:", linewidth=0.8)
-    roc.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC")
-    roc.legend(fontsize=7, loc="lower right")
+    roc_axes.plot([0, 1], [0, 1], "k:", linewidth=0.8)
+    roc_axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC")
+    roc_axes.legend(fontsize=7, loc="lower right")
     recall.axhline(float(labels.mean()), color="k", linestyle=":", linewidth=0.8)
     recall.set(
         xlabel="sensitivity (recall)",
@@ -181,24 +194,28 @@ def _curves(evaluation: Evaluation) -> Figure:
         title="precision and recall",
         ylim=(0, 1.02),
     )
-    bins = operating_points.reliability(labels, next(iter(evaluation.scores.values())))
+    bins = calibration.reliability_bins(labels, next(iter(evaluation.scores.values())))
     middle = np.array([b.observed.value for b in bins])
     reach = np.abs(np.array([[b.observed.low for b in bins], [b.observed.high for b in bins]]) - middle)
     reliability.errorbar([b.predicted for b in bins], middle, reach, fmt="o-", markersize=4, linewidth=1, capsize=2)
     reliability.plot([0, 1], [0, 1], "k:", linewidth=0.8)
     reliability.set(
-        xlabel="probability said", ylabel="share malignant", title="reliability (Wilson intervals)", xlim=(0, 1), ylim=(0, 1)
+        xlabel="predicted probability",
+        ylabel="observed share malignant",
+        title="reliability (Wilson intervals)",
+        xlim=(0, 1),
+        ylim=(0, 1),
     )
     return figure
 
 
-def _mistakes(cohort: Cohort, probability: Scores) -> Figure:
+def _largest_errors(cohort: Cohort, probability: Scores) -> Figure:
     worst = np.argsort(-np.abs(probability - cohort.malignant))[:WORST]
     figure = Figure(figsize=(1.7 * WORST, 4.0), layout="constrained")
     grid = figure.subplots(2, WORST, squeeze=False)
     for column, node in enumerate(worst):
         truth = "malignant" if cohort.malignant[node] else "benign"
-        grid[0, column].set_title(f"{truth}, said {probability[node]:.2f}\n{cohort.short_axis[node]:.0f} mm", fontsize=8)
+        grid[0, column].set_title(f"{truth}, predicted {probability[node]:.2f}\n{cohort.short_axis[node]:.0f} mm", fontsize=8)
         for place, crops in zip(grid[:, column], (cohort.fsc, cohort.asc), strict=True):
             place.imshow(crops[node, 0, 0], cmap="gray", vmin=0, vmax=255)
     for place in grid.flat:

@@ -16,12 +16,12 @@ console = Console()
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int | None], Callable[[], None]]]:
-    """Give a function that adds a bar (name, total) and returns what advances it."""
+def progress_bars() -> Iterator[Callable[[str, int | None], Callable[[], None]]]:
+    """Yield a function that adds a bar (name, total) and returns a function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
+    with Progress(*columns, console=console) as shown:
 
         def report(name: str, total: int | None) -> Callable[[], None]:
-            return partial(bars.advance, bars.add_task(name, total=total))
+            return partial(shown.advance, shown.add_task(name, total=total))
 
         yield report

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from training.evaluate import auroc, operating_points, tables
+from training.evaluate import operating_points, roc, subgroups, tables
 from training.fit.protocol import PAPER as PAPERS
 from training.fit.protocol import SHORT_AXIS
 
 if TYPE_CHECKING:
-    from training.evaluate.tables import Row
-    from training.fit.reproduce import Outcome
-    from training.fit.reproduction import Plan
+    from training.evaluate.tables import ModelRow
+    from training.fit.reproduce import ReproductionResult
+    from training.fit.reproduction_terms import ReproductionPlan
 
 # Park et al., Curr Oncol 2024;31(4):2278, DenseNet121-FSC + DenseNet121-ASC.
 MEASURED = "logistic regression on measured morphology"
@@ -22,7 +22,7 @@ DRAWN = "logistic regression on the generator's parameters"
 PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity": 0.903}
 
 
-def _covers(plan: Plan) -> str:
+def _covers(plan: ReproductionPlan) -> str:
     """Return what the digest covers when the card has figures of located nodes."""
     if not plan.detection:
         return ""
@@ -34,7 +34,7 @@ def _covers(plan: Plan) -> str:
     )
 
 
-def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
+def markdown(plan: ReproductionPlan, outcome: ReproductionResult, digest: str, hardware: str) -> str:
     """Return the document."""
     profile, test = plan.profile, outcome.test
     labels, patients = test.malignant, test.patient
@@ -58,10 +58,10 @@ def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
         folds=profile.folds,
         pixels=profile.pixels,
         stride=profile.output_stride,
-        table=tables.table(labels, patients, outcome.rows),
+        table=tables.model_table(labels, patients, outcome.rows),
         chance=_chance(outcome),
-        ceiling=tables.cell(auroc.interval(labels, rows[DRAWN].scores, patients)),
-        measured=tables.cell(auroc.interval(labels, rows[MEASURED].scores, patients)),
+        ceiling=tables.format_interval(roc.auroc(labels, rows[DRAWN].scores, patients)),
+        measured=tables.format_interval(roc.auroc(labels, rows[MEASURED].scores, patients)),
         tests="\n".join(f"- {line}" for line in _tests(outcome, rows)),
         paper=_paper(outcome, best),
         ece=f"{outcome.calibration[0]:.3f}",
@@ -69,14 +69,14 @@ def markdown(plan: Plan, outcome: Outcome, hardware: str) -> str:
         groups="\n".join(_group(group) for group in outcome.groups),
         harder=len(harder),
         harder_patients=len(harder.patients),
-        shifted=tables.table(harder.malignant, harder.patient, shifted),
-        digest=outcome.digest,
+        shifted=tables.model_table(harder.malignant, harder.patient, shifted),
+        digest=digest,
         exported=outcome.exported,
         choice=outcome.choice,
     )
 
 
-def _whole(plan: Plan) -> str:
+def _whole(plan: ReproductionPlan) -> str:
     if plan.profile.name == "full":
         return "This is the whole protocol."
     return (
@@ -85,13 +85,13 @@ def _whole(plan: Plan) -> str:
     )
 
 
-def _tests(outcome: Outcome, rows: dict[str, Row]) -> list[str]:
+def _tests(outcome: ReproductionResult, rows: dict[str, ModelRow]) -> list[str]:
     labels, patients = outcome.test.malignant, outcome.test.patient
     pairs = [(outcome.best, other) for other in (outcome.single, SHORT_AXIS, MEASURED)] + [(PAPERS[1], outcome.member)]
-    return [tables.comparison(labels, patients, rows[one], rows[other]) for one, other in pairs]
+    return [tables.describe_comparison(labels, patients, rows[one], rows[other]) for one, other in pairs]
 
 
-def _chance(outcome: Outcome) -> str:
+def _chance(outcome: ReproductionResult) -> str:
     """Return the AUROCs of networks that were trained on permuted labels.
 
     A permutation agrees with the size of the nodes by chance, and a network that learns so little ranks by size, upwards or downwards. So the
@@ -103,11 +103,11 @@ def _chance(outcome: Outcome) -> str:
     return f"mean {found.mean():.3f} ({found.mean() - half:.3f}-{found.mean() + half:.3f}, Student's t over the permutations); each: {each}"
 
 
-def _paper(outcome: Outcome, best: Row) -> str:
+def _paper(outcome: ReproductionResult, best: ModelRow) -> str:
     labels, patients = outcome.test.malignant, outcome.test.patient
     right = best.called == labels
     found = {
-        "AUROC": auroc.interval(labels, best.scores, patients),
+        "AUROC": roc.auroc(labels, best.scores, patients),
         "accuracy": operating_points.clustered_proportion(right, patients),
         "sensitivity": operating_points.clustered_proportion(right[labels], patients[labels]),
         "specificity": operating_points.clustered_proportion(right[~labels], patients[~labels]),
@@ -120,12 +120,12 @@ def _paper(outcome: Outcome, best: Row) -> str:
             said = "not met; the paper's lies within the interval"
         else:
             said = "not met"
-        lines.append(f"| {name} | {PAPER[name]:.3f} | {tables.cell(figure)} | {said} |")
+        lines.append(f"| {name} | {PAPER[name]:.3f} | {tables.format_interval(figure)} | {said} |")
     return "\n".join(lines)
 
 
-def _group(group: operating_points.Subgroup) -> str:
-    figure = tables.cell(group.auroc) if group.auroc else "too few of a class, or patients"
+def _group(group: subgroups.Subgroup) -> str:
+    figure = tables.format_interval(group.auroc) if group.auroc else "too few of a class, or patients"
     return f"| {group.name} | {group.nodes} | {group.malignant} | {figure} |"
 
 

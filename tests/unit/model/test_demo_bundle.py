@@ -12,7 +12,7 @@ from alnnode.model import bundle
 from alnnode.model import manifest as manifests
 from alnnode.model.ensemble import Ensemble
 from training.data.cohort import as_volume
-from training.evaluate import auroc
+from training.evaluate import roc
 
 ROOT = Path(__file__).parents[3]
 FRESH_SEED = 77001  # neither trained on nor in any table
@@ -53,4 +53,4 @@ def test_it_ranks_nodes_of_phantoms_it_never_saw(loaded: bundle.Bundle) -> None:
             labels.append(node.malignant)
             patients.append(str(index))
     found = np.array([prediction.probability for prediction in Ensemble(loaded, "cpu").predict(crops)])
-    assert auroc.interval(np.array(labels), found, np.array(patients)).value >= 0.85
+    assert roc.auroc(np.array(labels), found, np.array(patients)).value >= 0.85

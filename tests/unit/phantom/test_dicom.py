@@ -39,7 +39,7 @@ def written(request, tmp_path_factory):
     return made, write_series(made, tmp_path_factory.mktemp("series") / "ct")
 
 
-def test_files_give_the_phantom_back(written) -> None:
+def test_files_contain_the_phantom(written) -> None:
     made, paths = written
     for k, path in enumerate(paths):
         data = dcmread(path)
@@ -64,7 +64,7 @@ def test_orientation_and_numbering_follow_the_position(written) -> None:
     assert (first.InstanceNumber < last.InstanceNumber) == (made.patient.position is Position.FFS)
 
 
-def test_nobody_takes_it_for_a_patient(written) -> None:
+def test_a_phantom_is_marked_as_synthetic(written) -> None:
     data = dcmread(written[1][0])
     assert str(data.PatientName) == "PHANTOM^0001"
     assert data.PatientID.startswith("PHANTOM-")

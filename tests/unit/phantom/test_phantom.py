@@ -58,7 +58,7 @@ def test_nodes_are_numbered_right_first_and_from_the_head_down(patient) -> None:
 
 
 @pytest.mark.parametrize("position", list(Position))
-def test_the_left_is_left_however_the_patient_lies(position: Position) -> None:
+def test_left_is_left_in_every_position(position: Position) -> None:
     made = make_patient(5, 1, PhantomSettings(**{**_as_dict(SMALL), "position": position}))
     sides = {node.side for node in made.nodes}
     assert sides == {Side.LEFT, Side.RIGHT}
@@ -88,7 +88,7 @@ def _aorta_is_left(made) -> bool:
     return left > 2 * right + 20
 
 
-def test_a_prone_patient_is_stored_turned_round() -> None:
+def test_a_prone_patient_is_stored_rotated() -> None:
     lying = make_patient(5, 1, PhantomSettings(**{**_as_dict(SMALL), "position": Position.HFP}))
     assert lying.affine[0, 2] < 0
     assert lying.affine[1, 1] < 0
@@ -117,7 +117,7 @@ def test_every_node_keeps_voxels_of_its_own_where_a_small_one_would_lie_in_the_h
     assert set(np.unique(made.labels)) == set(range(len(made.nodes) + 1))
 
 
-def test_what_is_asked_for_is_kept() -> None:
+def test_settings_are_applied() -> None:
     made = make_patient(
         1,
         0,
@@ -172,7 +172,7 @@ def test_tissues_have_their_attenuation() -> None:
         {"noise_hu": -1.0},
     ],
 )
-def test_the_impossible_is_refused_by_name(wrong: dict) -> None:
+def test_impossible_settings_are_refused_by_name(wrong: dict) -> None:
     name = next(iter(wrong)).removeprefix("max_").removeprefix("min_").replace("nodes_per_side", "nodes per side")
     with pytest.raises(PhantomError, match=name):
         PhantomSettings(**wrong)
@@ -210,7 +210,7 @@ def test_cortex_and_hilum_follow_the_published_figures(plans) -> None:
     assert 4.0 < odds[1] / odds[0] < 7.0
 
 
-def test_no_single_property_tells_the_classes_apart(plans) -> None:
+def test_no_single_property_separates_the_classes(plans) -> None:
     benign, metastatic = plans
     assert 0.70 < _auroc([p.semi[2] for p in benign], [p.semi[2] for p in metastatic]) < 0.85
     for measure in (

@@ -1,4 +1,4 @@
-"""Cohorts: cropped as the node crops, split by patient, kept and found again."""
+"""Cohorts: the crops equal those of the node, no patient is in two parts, and crops are cached."""
 
 import dataclasses
 
@@ -12,17 +12,17 @@ from alnnode.phantom import PhantomSettings
 from alnnode.records import Box
 from training.data import cohort as cohorts
 
-SOURCE = cohorts.Source(
+SOURCE = cohorts.PhantomSource(
     4, PhantomSettings(min_nodes_per_side=1, max_nodes_per_side=3, slices=(20, 20)), CropSettings(pixels=32)
 )
 
 
 @pytest.fixture(scope="module")
 def part() -> cohorts.Cohort:
-    return cohorts.of_patient(SOURCE, 0)
+    return cohorts.cohort_of_patient(SOURCE, 0)
 
 
-def test_kept_bytes_are_exactly_what_the_node_computes(part: cohorts.Cohort) -> None:
+def test_cached_bytes_are_exactly_what_the_node_computes(part: cohorts.Cohort) -> None:
     made = phantom.make_patient(SOURCE.seed, 0, SOURCE.phantoms)
     assert len(part) == len(made.nodes) > 0
     for n, node in enumerate(made.nodes):
@@ -38,7 +38,7 @@ def test_other_boxes_give_other_crops(part: cohorts.Cohort) -> None:
 def test_jittered_boxes_stay_near_and_are_never_empty() -> None:
     box, rng = Box(3, 10, 20, 6, 22, 40), np.random.default_rng(0)
     for _ in range(200):
-        moved, k = cohorts.jitter(box, 4, rng)
+        moved, k = cohorts.jitter_box(box, 4, rng)
         assert box.k0 <= k < box.k1
         assert abs(moved.j0 - box.j0) <= 2
         assert abs(moved.i1 - box.i1) <= 3
@@ -51,7 +51,7 @@ def test_a_shared_patient_is_refused(part: cohorts.Cohort) -> None:
     other = dataclasses.replace(part, fsc=drawn, asc=255 - part.asc, patient=np.array(["9:0"] * len(part), "U24"))
     cohorts.check_leakage(train=part, test=other)
     with pytest.raises(cohorts.LeakageError, match=r"1 patient.* train and test"):
-        cohorts.check_leakage(train=cohorts.join([part, other]), test=part)
+        cohorts.check_leakage(train=cohorts.join_cohorts([part, other]), test=part)
 
 
 def test_the_same_pixels_under_another_name_are_refused(part: cohorts.Cohort) -> None:
@@ -60,13 +60,13 @@ def test_the_same_pixels_under_another_name_are_refused(part: cohorts.Cohort) ->
         cohorts.LeakageError, match=rf"{2 * len(part)} crop.* validation and test under different patient names"
     ):
         cohorts.check_leakage(validation=part, test=renamed)
-    one = cohorts.take(renamed, np.array([0]))
+    one = cohorts.select_nodes(renamed, np.array([0]))
     with pytest.raises(cohorts.LeakageError, match="2 crop"):
         cohorts.check_leakage(train=part, test=one)
 
 
-def test_crops_from_files_are_those_that_training_saw(tmp_path, part: cohorts.Cohort) -> None:
-    """The node reads DICOM; training drew the phantom and never wrote it. Byte for byte the same crops must come of both."""
+def test_crops_from_files_are_those_of_training(tmp_path, part: cohorts.Cohort) -> None:
+    """The node reads DICOM files, training uses the drawn phantom: both must give byte-identical crops."""
     made = phantom.make_patient(SOURCE.seed, 0, SOURCE.phantoms)
     phantom.write_series(made, tmp_path / "series")
     volume = read_volume(sorted((tmp_path / "series").iterdir(), reverse=True))
@@ -80,10 +80,10 @@ def test_crops_from_files_are_those_that_training_saw(tmp_path, part: cohorts.Co
 
 def test_a_cohort_is_made_once_and_then_read(tmp_path, part: cohorts.Cohort) -> None:
     steps: list[int] = []
-    first = cohorts.collect(SOURCE, 1, tmp_path, lambda: steps.append(1), processes=1)
+    first = cohorts.collect_cohort(SOURCE, 1, tmp_path, lambda: steps.append(1), processes=1)
     kept = next(tmp_path.rglob("*.npz"))
     written = kept.stat().st_mtime_ns
-    again = cohorts.collect(SOURCE, 1, tmp_path, lambda: steps.append(1), processes=1)
+    again = cohorts.collect_cohort(SOURCE, 1, tmp_path, lambda: steps.append(1), processes=1)
     assert kept.stat().st_mtime_ns == written
     assert len(steps) == 2
     for one in (first, again):
@@ -91,7 +91,7 @@ def test_a_cohort_is_made_once_and_then_read(tmp_path, part: cohorts.Cohort) -> 
             np.testing.assert_array_equal(getattr(one, field.name), getattr(part, field.name))
 
 
-def test_other_phantoms_or_crops_are_kept_elsewhere(tmp_path) -> None:
+def test_other_phantoms_or_crops_have_another_cache(tmp_path) -> None:
     others = [
         dataclasses.replace(SOURCE, seed=5),
         dataclasses.replace(SOURCE, phantoms=PhantomSettings()),

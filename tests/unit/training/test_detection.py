@@ -1,4 +1,4 @@
-"""Readers' marks, crops, drawings and the training loop of the detector: their rules, not the skill that comes of them."""
+"""Readers' marks, crops, drawings and the training loop of the detector; the accuracy of the detector is not tested here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from alnnode.locate.detector import mirrored_ramps
 from alnnode.records import Side
 from training.detection import reference, samples, score
+from training.detection.axilla_implants import AxillaImplanter
+from training.detection.case_series import find_cases
 from training.detection.crops import AxillaCrop, ball, ignored
-from training.detection.fit import FitSettings, Learner
-from training.detection.implants import Ground
+from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store, axilla
-from training.detection.series import find_cases
-from training.detection.train import folds_of, seen_by
+from training.detection.train import axillae_of_fold, folds_of
 
 
 def mark(k, y, x, confidence="sure", long_mm=10, short_mm=7):
@@ -31,64 +31,64 @@ def marks(nodes, structures=(), spacing=(2.0, 0.8, 0.8)):
 def test_a_reference_node_was_marked_by_both_and_called_sure_by_one():
     first = marks([mark(10, 50, 50), mark(20, 80, 80, "possible"), mark(30, 10, 10)], [{"k": 5, "y": 5, "x": 5}])
     second = marks([mark(11, 52, 50, "possible"), mark(20, 81, 80, "possible"), mark(33, 60, 60)])
-    found = reference.pair(first, second)
+    found = reference.pair_readers(first, second)
     assert [place.centre for place in found.nodes] == [(10.5, 51.0, 50.0)]
     assert sorted((place.centre[0], place.readers) for place in found.uncertain) == [(20.0, 2), (30.0, 1), (33.0, 1)]
     assert [place.centre for place in found.structures] == [(5.0, 5.0, 5.0)]
 
 
-def test_of_two_marks_in_reach_the_nearer_is_the_same_node():
-    found = reference.pair(marks([mark(10, 50, 50)]), marks([mark(10, 56, 50), mark(10, 51, 50)]))
+def test_the_nearest_mark_of_the_other_reader_is_the_same_node():
+    found = reference.pair_readers(marks([mark(10, 50, 50)]), marks([mark(10, 56, 50), mark(10, 51, 50)]))
     assert found.nodes[0].centre == (10.0, 50.5, 50.0)
     assert [place.centre for place in found.uncertain] == [(10.0, 56.0, 50.0)]
 
 
 def test_marks_that_cannot_be_read_name_the_file(tmp_path):
     with pytest.raises(reference.MarksError, match=r"A/nobody\.json"):
-        reference.read(tmp_path, "nobody")
+        reference.read_reference(tmp_path, "nobody")
 
 
 def box(low, high, score_=0.9):
-    return score.Located(tuple(map(float, low)), tuple(map(float, high)), score_, 7.0)
+    return score.LocatedBox(tuple(map(float, low)), tuple(map(float, high)), score_, 7.0)
 
 
 @pytest.fixture
 def two_readers():
     first = marks([mark(10, 50, 50), mark(10, 60, 50), mark(30, 90, 90, "possible")])
     second = marks([mark(10, 50, 50), mark(10, 60, 50)])
-    return reference.pair(first, second)
+    return reference.pair_readers(first, second)
 
 
 def test_a_box_finds_one_node_at_most(two_readers):
     both = box((8, 45, 45), (12, 65, 55))
-    assert score.count([both], two_readers).found == (0, None)
+    assert score.match_boxes([both], two_readers).found == (0, None)
     own = [box((8, 47, 47), (12, 53, 53)), box((8, 57, 47), (12, 63, 53)), both]
-    counted = score.count(own, two_readers)
+    counted = score.match_boxes(own, two_readers)
     assert counted.found == (0, 1)
-    assert counted.false == ()  # a second box on a node is not one that holds nothing
+    assert counted.false == ()  # a second box on a node contains a mark, so it is not false
 
 
 def test_a_box_on_an_uncertain_mark_is_neither_found_nor_false(two_readers):
-    counted = score.count([box((29, 88, 88), (31, 92, 92)), box((50, 10, 10), (52, 15, 15))], two_readers)
+    counted = score.match_boxes([box((29, 88, 88), (31, 92, 92)), box((50, 10, 10), (52, 15, 15))], two_readers)
     assert counted.found == (None, None)
     assert counted.false == (1,)
 
 
 def test_the_curve_counts_at_every_score(two_readers):
     boxes = (box((8, 47, 47), (12, 53, 53), 0.9), box((50, 10, 10), (52, 15, 15), 0.7), box((8, 57, 47), (12, 63, 53), 0.5))
-    found = score.curve([score.Judged("one", boxes, two_readers)])
+    found = score.froc_curve([score.ScoredSeries("one", boxes, two_readers)])
     assert found.thresholds.tolist() == [0.9, 0.7, 0.5]
     assert found.hits.tolist() == [[1, 1, 2]]
     assert found.false.tolist() == [[0, 1, 1]]
     assert score.sensitivity_at_rate(found, 0.5).value == 0.5
     assert score.sensitivity_at_rate(found, 1.0).value == 1.0
     assert score.sensitivity_at(found, 0.6).value == 0.5
-    assert score.false_at(found, 0.6).value == 1.0
-    assert score.threshold_for(found, 0.5) == 0.9
+    assert score.false_boxes_at(found, 0.6).value == 1.0
+    assert score.threshold_at_rate(found, 0.5) == 0.9
 
 
 def test_counting_agrees_with_the_script_beside_the_marks(two_readers, tmp_path, shared_marks_script):
-    """The same boxes by this code and by the script that was published with the marks."""
+    """This code and the script that was published with the marks count the same boxes equally."""
     boxes = [
         box((8, 45, 45), (12, 65, 55)),
         box((8, 57, 47), (12, 63, 53)),
@@ -101,7 +101,7 @@ def test_counting_agrees_with_the_script_beside_the_marks(two_readers, tmp_path,
         marks([mark(10, 50, 50), mark(10, 60, 50)]),
         boxes,
     )
-    counted = score.count(boxes, two_readers)
+    counted = score.match_boxes(boxes, two_readers)
     hits = sum(n is not None for n in counted.found)
     assert f"{hits} of 2 nodes found, {len(counted.false)} of 4 boxes hold nothing" in printed
 
@@ -160,7 +160,7 @@ def test_mirrored_ramps_name_the_same_places():
 
 def test_drawings_repeat_and_keep_off_real_nodes():
     crop = crop_of()
-    one, two = Ground(crop).implant(3, 6, 2), Ground(crop).implant(3, 6, 2)
+    one, two = AxillaImplanter(crop).implant(3, 6, 2), AxillaImplanter(crop).implant(3, 6, 2)
     np.testing.assert_array_equal(one.hu, two.hu)
     np.testing.assert_array_equal(one.nodes, two.nodes)
     assert one.nodes.max() > 1
@@ -168,7 +168,7 @@ def test_drawings_repeat_and_keep_off_real_nodes():
     drawn = one.nodes > 1
     assert not (drawn & ignored(crop)).any()
     assert one.hu[drawn].mean() > crop.hu[drawn].mean() + 30
-    other = Ground(crop).implant(4, 6, 2)
+    other = AxillaImplanter(crop).implant(4, 6, 2)
     assert not np.array_equal(one.nodes, other.nodes)
 
 
@@ -185,18 +185,18 @@ def axillae():
     made = []
     for case in ("p", "q"):
         crop = crop_of(case)
-        painted = Ground(crop).implant(1, 4, 1)
+        painted = AxillaImplanter(crop).implant(1, 4, 1)
         made += [axilla(crop, crop.hu, crop.nodes, Kind.REAL), axilla(crop, painted.hu, painted.nodes, Kind.DRAWN)]
     crop = crop_of("")
     return [*made, axilla(crop, crop.hu, crop.nodes, Kind.PHANTOM)]
 
 
-def test_a_network_that_judges_a_patient_has_seen_nothing_of_that_patient():
+def test_a_network_is_evaluated_on_a_patient_without_whom_it_was_trained():
     made = axillae()
     folds = folds_of(made, leave_one_out=True)
     assert [fold.name for fold in folds] == ["detector", "without-p", "without-q"]
-    assert seen_by(folds[0], made) == [0, 1, 2, 3, 4]
-    assert [made[n].case for n in seen_by(folds[1], made)] == ["q", "q", ""]
+    assert axillae_of_fold(folds[0], made) == [0, 1, 2, 3, 4]
+    assert [made[n].case for n in axillae_of_fold(folds[1], made)] == ["q", "q", ""]
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def small_patches(monkeypatch):
     monkeypatch.setattr(samples, "MARGIN", 12)
 
 
-def test_patches_repeat_and_what_nobody_knows_has_no_weight(small_patches):
+def test_patches_repeat_and_voxels_without_a_certain_label_have_no_weight(small_patches):
     store = Store(axillae(), torch.device("cpu"))
     one, two = (store.batch([0, 1, 4], np.random.default_rng(5)) for _ in range(2))
     for mine, other in zip((one.hu, one.node, one.weight, one.place), (two.hu, two.node, two.weight, two.place), strict=True):
@@ -216,7 +216,7 @@ def test_patches_repeat_and_what_nobody_knows_has_no_weight(small_patches):
     assert (one.depth[one.node == 0] == 0).all()
 
 
-def test_training_goes_on_from_a_checkpoint_to_the_same_weights(small_patches, tmp_path):
+def test_resumed_training_gives_the_same_weights(small_patches, tmp_path):
     store = Store(axillae(), torch.device("cpu"))
     settings = FitSettings(channels=(4, 6), steps=6, batch=2)
     whole = Learner(store, range(5), settings)
@@ -225,7 +225,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_weights(small_patches, t
     broken = Learner(store, range(5), settings)
     for _ in range(3):
         broken.step()
-    broken.keep(tmp_path / "one.checkpoint")
+    broken.save_checkpoint(tmp_path / "one.checkpoint")
     again = Learner(store, range(5), replace(settings))
     again.resume(tmp_path / "one.checkpoint")
     for _ in range(3):
@@ -240,7 +240,8 @@ def test_a_case_whose_images_are_not_there_is_named(tmp_path):
         (tmp_path / "marks" / reader / "one.json").write_text(json.dumps(marks([mark(1, 2, 3)])))
     (tmp_path / "data").mkdir()
     with pytest.raises(
-        reference.MarksError, match="case one: 0 folders with voxels of 2 x 0.8 x 0.8 mm; say which: --case one=FOLDER"
+        reference.MarksError,
+        match="case one: 0 folders with voxels of 2 x 0.8 x 0.8 mm; name the folder with --case one=FOLDER",
     ):
         find_cases(tmp_path / "marks", tmp_path / "data", {})
     with pytest.raises(reference.MarksError, match="no case with marks of both readers"):
@@ -248,7 +249,7 @@ def test_a_case_whose_images_are_not_there_is_named(tmp_path):
 
 
 def test_training_needs_only_what_a_rented_gpu_has():
-    """PyTorch, SciPy, scikit-image and pydicom; none of what the node and the other commands need besides."""
+    """It needs PyTorch, SciPy, scikit-image and pydicom, and none of the other dependencies of the node and of the other commands."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Free-response figures: counted by hand, and a detector's nodes matched with a phantom's truth."""
+"""FROC: counted by hand, and marks matched with the truth of a phantom."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from alnnode import phantom
 from alnnode.locate.measure import node_from_mask
 from alnnode.phantom import PhantomSettings
 from training.data.cohort import as_volume
-from training.evaluate import examine, froc
-from training.evaluate.examine import Truth, compare
+from training.evaluate import detection_matching, froc
+from training.evaluate.detection_matching import Truth, match_marks
 from training.evaluate.froc import (
-    Examined,
+    DetectionResult,
     Mark,
     Target,
-    false_positives,
+    false_positives_per_volume,
     operating_threshold,
-    sensitivity_at,
     sensitivity_at_rate,
+    sensitivity_at_threshold,
 )
 from training.report import detection_report
 
@@ -29,9 +29,9 @@ def target(patient: int, score: float, short_axis_mm: float = 8.0) -> Target:
     return Target(patient, 1, short_axis_mm, malignant=False, thickness_mm=1.0, position="HFS", score=score)
 
 
-EXAMINED = Examined(
+EXAMINED = DetectionResult(
     volumes=4,
-    # Two volumes without any node; a second mark on a node is false, a mark on a small node is neither.
+    # Two volumes have no node. A second mark on a node is a false positive; a mark on a small node is neither.
     marks=(
         Mark(0, 0.9, 1),
         Mark(0, 0.7, None),
@@ -46,10 +46,10 @@ EXAMINED = Examined(
 
 
 def test_figures_are_those_counted_by_hand() -> None:
-    assert false_positives(EXAMINED, 0.5) == 2 / 4
-    assert false_positives(EXAMINED, 0.3) == 4 / 4
-    assert sensitivity_at(EXAMINED, 0.5).value == pytest.approx(1 / 3)
-    assert sensitivity_at(EXAMINED, 0.4).value == pytest.approx(2 / 3)
+    assert false_positives_per_volume(EXAMINED, 0.5) == 2 / 4
+    assert false_positives_per_volume(EXAMINED, 0.3) == 4 / 4
+    assert sensitivity_at_threshold(EXAMINED, 0.5).value == pytest.approx(1 / 3)
+    assert sensitivity_at_threshold(EXAMINED, 0.4).value == pytest.approx(2 / 3)
     assert sensitivity_at_rate(EXAMINED, 1.0).value == pytest.approx(2 / 3)
     assert sensitivity_at_rate(EXAMINED, 0.25).value == pytest.approx(1 / 3)
     assert operating_threshold(EXAMINED, 0.5) == 0.31
@@ -57,9 +57,9 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 
 def test_the_interval_comes_from_volumes_not_from_nodes() -> None:
-    # All nodes of a volume are found together or missed together: the interval is that of 20 volumes, not of 200 nodes.
+    # All nodes of a volume are found or all are missed, so the interval is that of 20 volumes and not of 200 nodes.
     targets = tuple(replace(target(p, 0.9 if p % 2 else 0.0), number=n) for p in range(20) for n in range(1, 11))
-    interval = sensitivity_at(Examined(20, (), targets), 0.5)
+    interval = sensitivity_at_threshold(DetectionResult(20, (), targets), 0.5)
     assert interval.value == 0.5
     assert 0.2 < interval.low < 0.35
     assert 0.65 < interval.high < 0.8
@@ -77,7 +77,7 @@ def test_marks_are_matched_with_the_truth() -> None:
     elsewhere[5:9, 5:15, 5:15] = True
     wrong = node_from_mask(volume, elsewhere, (0, 0, 0), truth.side, 2)
     wrong = replace(wrong, score=0.7)
-    found = compare(Truth.of(made), 0, [wrong, again, right], [0.1, 0.2, 0.3])
+    found = match_marks(Truth.of_phantom(made), 0, [wrong, again, right], [0.1, 0.2, 0.3])
     assert [(mark.score, mark.number) for mark in found.marks] == [(0.9, truth.number), (0.8, None), (0.7, None)]
     hit = found.targets[0]
     assert (hit.score, hit.dice, hit.side_is_right, hit.probability) == (0.9, 1.0, True, 0.3)
@@ -91,11 +91,13 @@ def test_marks_are_matched_with_the_truth() -> None:
 def test_the_table_and_the_picture_of_misses(tmp_path) -> None:
     settings = PhantomSettings(slices=(40, 40), min_nodes_per_side=2)
     made = phantom.make_patient(77, 0, settings)
-    found = compare(Truth.of(made), 0, [], [])
-    figures = detection_report.figures(found, 0.5)
+    found = match_marks(Truth.of_phantom(made), 0, [], [])
+    figures = detection_report.detection_metrics(found, 0.5)
     assert figures["nodes"] == len([n for n in made.nodes if n.short_axis_mm >= 5])
     assert figures["sensitivity"][0] == 0
-    assert "| sensitivity (short axis ≥ 5 mm) at ≤ 1 false positives per volume | 0.000 |" in detection_report.table(figures)
+    assert "| sensitivity (short axis ≥ 5 mm) at ≤ 1 false positives per volume | 0.000 |" in detection_report.detection_table(
+        figures
+    )
     missed = detection_report.draw_misses(found, 0.5, 77, settings, tmp_path / "missed.png")
     assert missed == figures["nodes"] > 0
     assert (tmp_path / "missed.png").stat().st_size > 1000
@@ -104,10 +106,10 @@ def test_the_table_and_the_picture_of_misses(tmp_path) -> None:
 def test_touching_nodes_count_as_told_apart_when_each_has_its_own_mark():
     labels = np.zeros((4, 6, 8), np.uint16)
     labels[1:3, 1:4, 1:4], labels[1:3, 1:4, 4:7], labels[3, 5, 0] = 1, 2, 3
-    assert examine.touching(labels) == [(1, 2)]
+    assert detection_matching.touching_pairs(labels) == [(1, 2)]
     targets = tuple(Target(0, n, 8.0, False, 1.0, "HFS", score=0.9, dice=dice) for n, dice in ((1, 0.8), (2, 0.7), (3, 0.9)))
-    found = Examined(1, (), targets, ((0, 1, 2), (0, 2, 3)))
-    assert froc.told_apart(found, 0.5) == (2, 2)
-    assert froc.told_apart(found, 0.95) == (0, 2)
-    poor = Examined(1, (), (targets[0], replace(targets[1], dice=0.5), targets[2]), ((0, 1, 2), (0, 2, 3)))
-    assert froc.told_apart(poor, 0.5) == (0, 2)
+    found = DetectionResult(1, (), targets, ((0, 1, 2), (0, 2, 3)))
+    assert froc.touching_pairs_separated(found, 0.5) == (2, 2)
+    assert froc.touching_pairs_separated(found, 0.95) == (0, 2)
+    poor = DetectionResult(1, (), (targets[0], replace(targets[1], dice=0.5), targets[2]), ((0, 1, 2), (0, 2, 3)))
+    assert froc.touching_pairs_separated(poor, 0.5) == (0, 2)

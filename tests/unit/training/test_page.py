@@ -1,12 +1,12 @@
-"""The page: all its figures, no other file, nothing that a name could inject."""
+"""The HTML page: it shows all metrics, needs no other file, and escapes names."""
 
 import re
 
 import numpy as np
 
 from training.data.cohort import Cohort
-from training.evaluate import cam
-from training.report import page, pictures
+from training.evaluate import grad_cam
+from training.report import page, preprocessing_picture
 
 
 def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
@@ -16,9 +16,9 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     patients = np.array([f"P{n // 3}" for n in range(60)])
     cohort = Cohort(crops, crops, labels, patients, rng.uniform(4, 15, 60).astype(np.float32))
     probability = np.clip(0.5 + 0.3 * (2 * labels - 1) + rng.normal(0, 0.2, 60), 0.01, 0.99)
-    probability[0] = 0.001  # malignant, and surely called benign
-    shares = cam.Shares({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
-    found = page.render(
+    probability[0] = 0.001  # malignant, with a very low probability
+    shares = grad_cam.CamEnergy({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
+    found = page.render_page(
         page.Evaluation(
             "a <b>bundle</b>", "drawings", cohort, {"ensemble": probability, "short axis alone": cohort.short_axis}, 0.4,
             {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares}, {"FSC": 0.12},
@@ -34,5 +34,5 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
 
 
 def test_the_steps_are_drawn(tmp_path) -> None:
-    pictures.steps(tmp_path / "steps.png")
+    preprocessing_picture.draw_preprocessing(tmp_path / "steps.png")
     assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,201 @@
+"""Train on a hospital's own nodes: split by patient, train every family under both crops, select on validation, test once, export."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alnnode.imaging.crop import CropSettings
+from alnnode.model import bundle as bundles
+from alnnode.model import network
+from alnnode.records import Crop
+from training.clinical import bundle_patients, node_crops
+from training.clinical.cohort_page import evaluation_page
+from training.clinical.cohort_split import NODES, fold_data, fold_data_permuted, split_by_patient
+from training.data import cohort as cohorts
+from training.evaluate import tables
+from training.fit import grid, protocol
+from training.fit.bundle_contents import BundleContents, detector_of
+from training.fit.grid import TrainingTask
+from training.report import bundle_export, page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from training.clinical.node_crops import NodeCrops
+    from training.evaluate.bundle_metrics import BundleMetrics
+    from training.fit.member import TrainSettings
+    from training.fit.protocol import FoldRows, SelectedModels
+
+    Report = Callable[[str, int], Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPlan:
+    """The options of ``python -m training cohort train``.
+
+    Attributes:
+        name: of the bundle, as reports show it.
+        work: folder of crops, checkpoints and scores.
+        folds: number of folds, of the four, on which each network is trained; their validation nodes decide the selection.
+        synthetic: some nodes are of phantoms, so the bundle is marked as a demonstration.
+        detector: "demo" or the folder of a bundle whose detector is copied into the new bundle.
+    """
+
+    name: str
+    work: Path
+    families: tuple[str, ...]
+    folds: int
+    epochs: int
+    batch: int
+    output_stride: int
+    seed: int
+    device: str
+    processes: int
+    synthetic: bool
+    detector: str = "demo"
+    crops: CropSettings = CropSettings()  # noqa: RUF009 - frozen
+
+    def tasks(self) -> list[TrainingTask]:
+        """Return every network to train."""
+        return [
+            TrainingTask(family, crop, fold, self.settings(family))
+            for fold in range(self.folds)
+            for family in self.families
+            for crop in Crop
+        ]
+
+    @property
+    def command(self) -> str:
+        """The command for the model card, without names and paths of the site."""
+        families = " ".join(f"--family {family}" for family in self.families)
+        return (
+            f"python -m training cohort train --table TABLE --data FOLDER {families} --folds {self.folds} --epochs {self.epochs} "
+            f"--batch {self.batch} --output-stride {self.output_stride} --pixels {self.crops.pixels} --seed {self.seed}"
+        )
+
+    def settings(self, family: str) -> TrainSettings:
+        """Return the settings with which a family is trained, as in the reproduction."""
+        options = protocol.TrainingOptions(self.epochs, self.batch, self.output_stride, self.seed, self.device)
+        return options.for_family(family)
+
+    def network_folder(self, nodes: NodeCrops) -> Path:
+        """Return the folder of the networks; other nodes and other settings have another folder."""
+        identity = repr(
+            (nodes.digest, nodes.held_out.tolist(), self.folds, [self.settings(family) for family in self.families])
+        )
+        return self.work / f"networks-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortResult:
+    """The result of a run.
+
+    Attributes:
+        digest: of the bundle.
+        figures: metrics on the test nodes at the operating point.
+        page: HTML.
+    """
+
+    digest: str
+    figures: BundleMetrics
+    selected: SelectedModels
+    test: NodeCrops
+    page: str
+
+
+def train_on_cohort(plan: CohortPlan, nodes: NodeCrops, report: Report, out: Path) -> CohortResult:
+    """Run every step whose result is not on disk yet, and write the bundle to ``out``.
+
+    Raises:
+        TableError: there are too few patients.
+        LeakageError: a crop is in two parts under different names of patients.
+    """
+    splits = split_by_patient(nodes, plan.seed)[: plan.folds]
+    folder = plan.network_folder(nodes)
+    folder.mkdir(parents=True, exist_ok=True)
+    node_crops.save_nodes(nodes, folder / NODES)
+    selected, models = _train_and_select(plan, nodes, splits, folder, report)
+    test = node_crops.select_nodes(nodes, splits[0].test)
+    contents = _contents(plan, nodes, splits[0], selected, models)
+    digest = bundle_export.write_bundle(contents, out)
+    bundle_patients.write_split(out.parent / bundle_patients.SPLIT, nodes, splits[0])
+    rows = {row.name: row for row in selected.rows}
+    shown = evaluation_page(
+        bundles.load(out), models, test, f"{plan.name} ({digest[:12]}) on its held-out patients", plan.device
+    )
+    comparisons = [
+        tables.describe_comparison(test.cohort.malignant, test.cohort.patient, rows[selected.chosen], rows[name])
+        for name in (selected.single, protocol.SHORT_AXIS)
+    ]
+    text = page.render_page(replace(shown, models=selected.rows, comparisons=comparisons))
+    return CohortResult(digest, contents.figures, selected, test, text)
+
+
+def _train_and_select(
+    plan: CohortPlan, nodes: NodeCrops, splits: list[FoldRows], folder: Path, report: Report
+) -> tuple[SelectedModels, dict[Crop, torch.nn.Module]]:
+    """Train all networks and the control with permuted labels; return the selected models and the networks of the served pair."""
+    tasks = plan.tasks()
+    grid.train_networks(partial(fold_data, folder, plan.seed), tasks, folder, report("networks", len(tasks)), plan.processes)
+    control = TrainingTask(plan.families[0], Crop.FSC, 0, plan.settings(plan.families[0]))
+    permuted, progress = folder / "shuffled", report("networks, permuted labels", 1)
+    grid.train_networks(partial(fold_data_permuted, folder, plan.seed), [control], permuted, progress, plan.processes)
+    validated = cohorts.select_nodes(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
+    costs = protocol.family_costs(plan.families, plan.output_stride, plan.crops)
+    selected = protocol.select_models(validated.malignant, validated.patient, tasks, folder, costs)
+    chance = protocol.permuted_labels_row(plan.families[0], nodes.cohort, splits[0], control.scores(permuted))
+    selected.rows.extend([protocol.short_axis_row(nodes.cohort, splits[0]), chance])
+    first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
+    channels = len(plan.crops.windows)
+    models = {
+        member[1]: protocol.restore_calibrated(first[member], folder, channels, selected.scales[member])
+        for member in selected.pair.members
+    }
+    return selected, models
+
+
+def _contents(
+    plan: CohortPlan, nodes: NodeCrops, rows: FoldRows, selected: SelectedModels, models: dict[Crop, torch.nn.Module]
+) -> BundleContents:
+    """Return the contents of the bundle with the served pair."""
+    source = bundles.load(bundles.resolve(plan.detector))
+    cohort, digest = nodes.cohort, nodes.digest
+    train, test = (cohorts.select_nodes(cohort, part) for part in (rows.train, rows.test))
+    temperature, figures = protocol.calibrate_pair(selected, models, test, plan.device)
+    return BundleContents(
+        name=plan.name,
+        version="1",
+        demonstration=plan.synthetic,
+        training_data=f"{'synthetic phantoms: ' * plan.synthetic}{len(train)} nodes of {len(train.patients)} patients, cohort {digest[:12]}",
+        crops=plan.crops,
+        output_stride=plan.output_stride,
+        architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in selected.pair.members},
+        members={crop: dict(model.state_dict()) for crop, model in models.items()},
+        temperature=temperature,
+        prevalence=float(selected.labels.mean()),
+        figures=figures,
+        test_set=f"held-out patients of cohort {digest[:12]}, n = {figures.nodes} nodes of {figures.patients} patients",
+        detector=detector_of(source),
+        command=plan.command,
+        provenance={
+            "cohort": {
+                "digest": digest,
+                "nodes": len(nodes),
+                "malignant": int(cohort.malignant.sum()),
+                "patients": len(cohort.patients),
+                "used": bundle_patients.used_series(nodes, rows),
+            },
+            "selection": {"chosen": selected.best.name, "exported": selected.pair.name, "folds": plan.folds},
+            "detector": f"{source.manifest.name} {source.manifest.version}",
+            "training_seed": plan.seed,
+            "device": plan.device,
+        },
+    )

@@ -1,0 +1,176 @@
+"""The frozen terms of the reproduction, read from reproduction.toml, which was committed before any network was trained on them.
+
+How hard the phantom nodes are follows from published distributions of features (docs/phantom.md). It is not tuned to a model or to the
+results of the paper. When the phantom code differs from the frozen code, the reproduction stops.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from alnnode.errors import AlnnodeError
+from alnnode.imaging.crop import CropSettings
+from alnnode.phantom import PhantomSettings, Phase
+from alnnode.records import Crop
+from training.data import cohort as cohorts
+from training.data import node_features
+from training.fit import protocol
+from training.fit.grid import TrainingTask
+from training.fit.protocol import FoldRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.data.node_features import FeatureCohort
+    from training.fit.grid import FoldData
+    from training.fit.member import TrainSettings
+
+TERMS: Final = Path(__file__).with_name("reproduction.toml")
+TENTHS: Final = {"test": 2, "fold": 2}  # of the patients: 20 % for the test and 20 % for each of four folds
+
+
+class ChangedTermsError(AlnnodeError):
+    """The phantom code differs from the frozen code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The size of one reproduction.
+
+    Attributes:
+        folds: number of folds, of the four, on which each network is trained.
+        crowded: least number of nodes in each axilla; with more nodes in each, fewer phantoms must be drawn.
+        slices: number of slices of a phantom, from and to; None: as frozen.
+        shifted: number of phantoms of the harder cohort.
+    """
+
+    name: str
+    patients: int
+    nodes: int
+    malignant: int
+    families: tuple[str, ...]
+    folds: int
+    epochs: int
+    pixels: int
+    output_stride: int
+    batch: int
+    crowded: int = 0
+    slices: tuple[int, int] | None = None
+    shifted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReproductionPlan:
+    """One run.
+
+    Attributes:
+        detection: metrics that ``evaluate-detector`` wrote for the exported bundle, for its model card; None if it has not run yet.
+    """
+
+    profile: Profile
+    seed: int
+    shifted_seed: int
+    phantoms: PhantomSettings
+    harder: PhantomSettings
+    work: Path
+    device: str = "cpu"
+    processes: int = 2
+    crops: CropSettings = field(default_factory=CropSettings)
+    detection: dict[str, Any] | None = None
+
+    def source(self, shifted: bool = False) -> cohorts.PhantomSource:
+        """Return the source of the phantoms; ``shifted``: of the harder cohort."""
+        seed, settings = (self.shifted_seed, self.harder) if shifted else (self.seed, self.phantoms)
+        return cohorts.PhantomSource(seed, settings, self.crops)
+
+
+def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2, terms: Path = TERMS) -> ReproductionPlan:
+    """Return the plan of a profile.
+
+    Raises:
+        ChangedTermsError: the code that draws phantoms differs from the frozen code.
+    """
+    frozen = tomllib.loads(terms.read_text(encoding="utf-8"))
+    if frozen["phantom_code"] != cohorts.phantom_code():
+        raise ChangedTermsError(
+            f"alnnode/phantom changed after {TERMS.name} was frozen, so results are not comparable with earlier ones. "
+            f"To freeze the new code, write this into {TERMS.name} in a separate commit: phantom_code = {cohorts.phantom_code()!r}"
+        )
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in frozen["profiles"][profile].items()
+    }
+    chosen = Profile(name=profile, **given)
+    base = PhantomSettings(min_nodes_per_side=chosen.crowded, slices=chosen.slices or PhantomSettings().slices)
+    harder = frozen["shifted"]
+    return ReproductionPlan(
+        profile=chosen,
+        seed=frozen["seed"],
+        shifted_seed=harder["seed"],
+        phantoms=base,
+        harder=replace(
+            base,
+            thickness_mm=(harder["thickness_mm"][0], harder["thickness_mm"][1]),
+            noise_hu=harder["noise_hu"],
+            phase=Phase(harder["phase"]),
+        ),
+        work=work,
+        device=device,
+        processes=processes,
+        crops=CropSettings(pixels=chosen.pixels),
+    )
+
+
+def reproduction_cohort(plan: ReproductionPlan, progress: Callable[[], None]) -> FeatureCohort:
+    """Return the nodes of the cohort, in the numbers that the profile gives."""
+    profile = plan.profile
+    pool = node_features.collect_features(plan.source(), profile.patients, plan.work / "crops", progress, plan.processes)
+    return node_features.choose_nodes(pool, profile.nodes, profile.malignant, plan.seed)
+
+
+def split_by_patient(nodes: FeatureCohort, fold: int, seed: int) -> FoldRows:
+    """Return the rows of a fold; no patient is in two parts."""
+    names = np.unique(nodes.cohort.patient)
+    tenths = np.array_split(np.random.default_rng([seed, 77]).permutation(names), 10)
+    test, start = TENTHS["test"], TENTHS["test"] + TENTHS["fold"] * fold
+    groups = {"test": tenths[:test], "validation": tenths[start : start + TENTHS["fold"]]}
+    held = {name: np.isin(nodes.cohort.patient, np.concatenate(parts)) for name, parts in groups.items()}
+    train = ~(held["test"] | held["validation"])
+    return FoldRows(np.flatnonzero(train), np.flatnonzero(held["validation"]), np.flatnonzero(held["test"]))
+
+
+def fold_data(plan: ReproductionPlan, fold: int) -> FoldData:
+    """Return the cohorts of a fold from the cache on disk.
+
+    Raises:
+        LeakageError: a patient or a crop is in two parts.
+    """
+    nodes = reproduction_cohort(plan, lambda: None)
+    return protocol.fold_data(nodes.cohort, split_by_patient(nodes, fold, plan.seed))
+
+
+def fold_data_permuted(plan: ReproductionPlan, permutation: int) -> FoldData:
+    """Return the cohorts of the first fold with permuted labels, in another order for each ``permutation``."""
+    return protocol.permute_labels(fold_data(plan, 0), plan.seed, permutation)
+
+
+def training_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
+    """Return every network to train."""
+    profile = plan.profile
+    return [
+        TrainingTask(family, crop, fold, training_settings(plan, family))
+        for fold in range(profile.folds)
+        for family in profile.families
+        for crop in Crop
+    ]
+
+
+def training_settings(plan: ReproductionPlan, family: str) -> TrainSettings:
+    """Return the settings with which a family is trained."""
+    profile = plan.profile
+    options = protocol.TrainingOptions(profile.epochs, profile.batch, profile.output_stride, plan.seed, plan.device)
+    return options.for_family(family)
