@@ -4,11 +4,12 @@ import pytest
 
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import BatchFailures, OutboxFile
-from alnnode.deliver.destination_choice import connect
+from alnnode.deliver.destination_choice import CONNECTORS, connect
 from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.deliver.stow_client import StowDestination
 from alnnode.errors import DeliveryError, DeliveryRefused
 from alnnode.settings import DestinationCStore, DestinationStow
+from alnnode.settings.deliver import DESTINATIONS
 
 
 def test_connect_chooses_by_kind() -> None:
@@ -17,6 +18,10 @@ def test_connect_chooses_by_kind() -> None:
     assert isinstance(cstore, CStoreDestination)
     assert isinstance(stow, StowDestination)
     assert (cstore.name, stow.name) == ("pacs", "web")
+
+
+def test_every_kind_of_the_settings_has_a_connector() -> None:
+    assert set(CONNECTORS) == set(DESTINATIONS)
 
 
 def test_the_destination_in_memory_stores_bytes_and_fails_when_told(tmp_path) -> None:
