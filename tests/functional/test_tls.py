@@ -374,5 +374,5 @@ def test_check_tells_a_certificate_that_ends(tmp_path, authorities) -> None:
     assert certificate(good).passed
     ended = certificate(ours.issue("node.example", ended=True))
     assert not ended.passed
-    assert "ended on" in ended.found
+    assert "expired on" in ended.found
     assert not certificate(good._replace(key=ours.issue("other.example").key)).passed
