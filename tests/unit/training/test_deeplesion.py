@@ -323,13 +323,13 @@ def truth(monkeypatch, made):
                 labels[k] = made.labels[24 + k]
         masks = {n.number: labels == n.number for n in made.nodes}
         nodes = [
-            node_from_mask(volume, mask, (0, 0, 0), Side.RIGHT, 1, round(0.5 + number / 100, 4))
+            replace(node_from_mask(volume, mask, (0, 0, 0), Side.RIGHT, 1), score=round(0.5 + number / 100, 4))
             for number, mask in masks.items()
             if mask.any()
         ]
         elsewhere = np.zeros(volume.voxels.shape, bool)
         elsewhere[4:7, 5:15, 5:15] = True
-        nodes.append(node_from_mask(volume, elsewhere, (0, 0, 0), Side.LEFT, 1, 0.9))
+        nodes.append(replace(node_from_mask(volume, elsewhere, (0, 0, 0), Side.LEFT, 1), score=0.9))
         return nodes
 
     coverage = tuple(AxillaCoverage(side, covered=False) for side in (Side.RIGHT, Side.LEFT))

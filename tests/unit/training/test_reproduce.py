@@ -54,7 +54,7 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
 
 @pytest.mark.parametrize(("page", "template"), [("reproduction", reproduce_report._TEXT), ("lidc", lidc_report._TEXT)])
 def test_a_page_that_a_command_writes_has_the_words_of_its_template(page: str, template: str) -> None:
-    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / f"{page}.md").read_text(encoding="utf-8")
     written = re.sub(r"^> .*?\n\n", "", text, flags=re.MULTILINE | re.DOTALL)  # notes, which are written by hand
     assert re.fullmatch(re.sub(r"\\\{\w+\\\}", ".*?", re.escape(template)), written, re.DOTALL)
 
