@@ -42,6 +42,7 @@ class ObjectRole(StrEnum):
     REJECTION = "reject"
     TEXT = "text"
     PDF = "pdf"
+    STRUCTURE_SET = "rtstruct"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from alnnode.report.objects import (
     presentation_state,
     rejection_note,
     segmentation,
+    structure_set,
 )
 from alnnode.report.sr import basic_text, measurement_report, results_tree
 
@@ -28,6 +29,7 @@ REQUESTED: tuple[ObjectModule, ...] = (
     presentation_state,
     basic_text,
     encapsulated_pdf,
+    structure_set,
 )
 
 

@@ -47,7 +47,7 @@ def finish(
     date, time, offset = moment(analysis.header, context)
     dataset.InstanceCreationDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = time
-    if kind.role is not ObjectRole.PRESENTATION_STATE:  # it has the Presentation Creation Date instead
+    if kind.content_date:
         dataset.ContentDate, dataset.ContentTime = date, time
     dataset.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, MODEL_NAME

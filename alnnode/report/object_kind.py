@@ -33,6 +33,7 @@ class ObjectKind:
         series_place: added to its Series Number; unique.
         nature: how it is treated beside its own modules.
         code: concept name of references to it; None: no report refers to it.
+        content_date: its IOD has Content Date and Content Time; otherwise the module sets the dates that its IOD has.
     """
 
     role: ObjectRole
@@ -40,6 +41,7 @@ class ObjectKind:
     series_place: int
     nature: ObjectNature
     code: Code | None = None
+    content_date: bool = True
 
 
 class ObjectModule(Protocol):

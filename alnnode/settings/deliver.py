@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, Tag, model_validator
 
@@ -14,7 +14,7 @@ from alnnode.settings.tls import ClientTls
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject"]
+ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "rtstruct", "reject"]
 
 
 class OAuth2(Section):
@@ -30,7 +30,7 @@ class _Destination(Section):
     """A peer that results are delivered to."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    objects: tuple[ResultKind, ...] = ("sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject")
+    objects: tuple[ResultKind, ...] = get_args(ResultKind)
     timeout: Seconds = 30
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
     tls: ClientTls | None = None  # None: C-STORE without TLS; STOW-RS with the certificate authorities of the system

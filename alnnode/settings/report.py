@@ -17,7 +17,7 @@ class Report(Section):
     sr_class: SRClass = SRClass.COMPREHENSIVE
     captures: CaptureForm = CaptureForm.SINGLE
     compress_captures: bool = True
-    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text", "pdf", "reject"], ...] = ()
+    kinds: tuple[Literal["seg", "pmap", "ko", "pr", "tree", "text", "pdf", "rtstruct", "reject"], ...] = ()
     map_frames: MapFrames = MapFrames.ALL
     character_set: Literal["source", "utf-8"] = "source"
     follow_up: Literal["off", "own", "archives"] = "own"

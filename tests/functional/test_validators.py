@@ -36,6 +36,7 @@ EXPLAINED = {
     "dcentvfy": (
         "Different information entities for attribute - Element=<(AccessionNumber|IssuerOfAccessionNumberSequence)> IE <(Series> versus <Study|Study> versus <Series)>",
         "Attribute present in one instance but not the other - Element=<(AccessionNumber|PatientBirthDate|PatientSex|ReferringPhysicianName|StudyID|StudyTime)>",
+        r"Error - Missing SOPInstanceUID that was referenced - 2\.25\.11 for file .*-rtstruct\.dcm>$",  # a study, not an object
     ),
     "dsrdump": ("character set: ISO_IR 192$", "Check for template constraints not yet supported$"),
     "tid1500reader": ("character set: ISO_IR 192$",),

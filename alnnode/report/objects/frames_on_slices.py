@@ -1,4 +1,4 @@
-"""Frames on slices of the source, with references to them, for the segmentation and the parametric map."""
+"""Frames on slices of the source, with references to them, for the segmentation and the parametric map; the frame of reference."""
 
 from __future__ import annotations
 
@@ -39,11 +39,9 @@ class SliceFrames:
             if reference.sop_instance_uid not in found:
                 found[reference.sop_instance_uid] = source_image(analysis, reference)
         self.sources = list(found.values())
-        common = {str(source.get("FrameOfReferenceUID") or "") for source in self.sources}
+        common = frame_of_reference(self.sources)
         for source in self.sources:
-            # An object has one Frame of Reference UID. When the images have none or several, it is derived from their series.
-            if len(common) > 1 or not source.get("FrameOfReferenceUID"):
-                source.FrameOfReferenceUID = uid("FrameOfReferenceUID", source.SeriesInstanceUID)
+            source.FrameOfReferenceUID = common
             # highdicom would require the functional groups of a multi-frame source; `refer` sets the true SOP class.
             source.SOPClassUID = CTImageStorage
         self._thickness = round(volume.slice_thickness or volume.spacing[0], 6)
@@ -97,6 +95,16 @@ class SliceFrames:
         for item in dataset.DimensionIndexSequence:
             item.DimensionOrganizationUID = organization
         modules.delete_contributing_equipment(dataset)
+
+
+def frame_of_reference(images: Sequence[Dataset]) -> str:
+    """Return the one Frame of Reference UID of an object on these images of a series.
+
+    When the images have none or several, it is derived from their series.
+    """
+    named = {str(image.get("FrameOfReferenceUID") or "") for image in images}
+    only = named.pop() if len(named) == 1 else ""
+    return only or uid("FrameOfReferenceUID", images[0].SeriesInstanceUID)
 
 
 def _rounded(reference: SliceRef) -> list[float]:

@@ -41,7 +41,12 @@ LAYER = "AXILLARY_NODES"
 GAP = 3.0  # pixels between node and box
 
 KIND = ObjectKind(
-    ObjectRole.PRESENTATION_STATE, "boxes", 7, ObjectNature.OTHER, Code("RESULT-PR", codes.SCHEME, "Boxes on the source images")
+    ObjectRole.PRESENTATION_STATE,
+    "boxes",
+    7,
+    ObjectNature.OTHER,
+    Code("RESULT-PR", codes.SCHEME, "Boxes on the source images"),
+    content_date=False,  # it has the Presentation Creation Date instead
 )
 
 

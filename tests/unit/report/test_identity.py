@@ -79,6 +79,7 @@ def test_references_name_the_objects_as_they_were_sent() -> None:
     items = report.build(analysis(1), HERE)
     ours = {item.sop_instance_uid for item in items}
     foreign = {reference.sop_instance_uid for reference in analysis(1).volume.slices}
+    foreign.add(analysis(1).header.StudyInstanceUID)  # an RT Structure Set refers to the study itself (PS3.3 C.8.8.5.4)
     for item in items:
         found = dcmread(io.BytesIO(item.data))
         assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID == item.sop_instance_uid

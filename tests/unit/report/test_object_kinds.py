@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from typing import get_args
 
 import highdicom
 import numpy as np
@@ -19,6 +20,7 @@ from pydicom.uid import (
 )
 
 from alnnode import report
+from alnnode.db.tables import Delivery, Result
 from alnnode.records import Analysis, CaptureForm, Crop, ObjectRole, ReportContext, ReportOptions, ResultObject, ResultReference
 from alnnode.report import answer, codes, kinds
 from alnnode.report.ascii_text import ascii_words
@@ -28,6 +30,7 @@ from alnnode.report.objects import encapsulated_pdf
 from alnnode.report.series_naming import series_number
 from alnnode.report.uids import result_uid, tracking_uid
 from alnnode.settings import Report
+from alnnode.settings.deliver import ResultKind
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
 
@@ -347,7 +350,7 @@ class PlainText:
 
     # A role of its own would be a line in records.ObjectRole; here the role of the text report is free.
     KIND = ObjectKind(
-        ObjectRole.TEXT, "plain text", 12, ObjectNature.DOCUMENT, Code("RESULT-PLAIN", codes.SCHEME, "Plain text")
+        ObjectRole.TEXT, "plain text", 99, ObjectNature.DOCUMENT, Code("RESULT-PLAIN", codes.SCHEME, "Plain text")
     )
 
     def build(self, analysis: Analysis, context: ReportContext) -> list[ResultObject]:
@@ -368,7 +371,7 @@ def test_a_new_kind_is_one_module_and_one_line_in_the_table(monkeypatch) -> None
     (plain,) = found[ObjectRole.TEXT]
     assert plain.PatientID == of.header.PatientID
     assert plain.SeriesDescription.startswith("AI nodes of series 4: plain text - DEMO")
-    assert plain.SeriesNumber == 49012
+    assert plain.SeriesNumber == 49099
     assert len(plain.ReferencedRequestSequence) == 2, "a document refers to its orders"
     (tree,) = found[ObjectRole.RESULTS_TREE]
     (named,) = [
@@ -381,4 +384,9 @@ def test_kinds_have_a_place_of_their_own() -> None:
     known = list(kinds.by_role().values())
     assert {kind.role for kind in known} == set(ObjectRole)
     assert len({kind.series_place for kind in known}) == len(known)
+    assert set(get_args(ResultKind)) == set(ObjectRole), "destinations can list every kind"
+    requested = set(get_args(get_args(Report.model_fields["kinds"].annotation)[0]))
+    assert requested == set(ObjectRole) - {ObjectRole.SR, ObjectRole.CAPTURE}, "the settings can request it"
+    assert max(map(len, ObjectRole)) <= Result.__table__.c.role.type.length
+    assert len(" ".join(ObjectRole)) <= Delivery.__table__.c.roles.type.length, "a delivery lists the roles that it sends"
     assert ObjectRole.PARAMETRIC_MAP in kinds.image_roles()

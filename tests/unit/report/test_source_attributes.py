@@ -143,7 +143,9 @@ def test_each_image_in_the_library_has_its_own_frame_of_reference() -> None:
 
 def test_one_object_over_several_frames_of_reference_has_one_of_its_own() -> None:
     objects = [
-        item for role, item in made(variants()["own-frames"]) if role in {ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP}
+        item
+        for role, item in made(variants()["own-frames"])
+        if role in {ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP, ObjectRole.STRUCTURE_SET}
     ]
     (frame,) = {item.FrameOfReferenceUID for item in objects}
     assert not frame.startswith("2.25.13")

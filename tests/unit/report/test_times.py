@@ -17,6 +17,7 @@ TOKYO, NEW_YORK = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")
 # Every date of the job that a result has, with its time.
 PAIRS = (
     ("ContentDate", "ContentTime"),
+    ("StructureSetDate", "StructureSetTime"),
     ("InstanceCreationDate", "InstanceCreationTime"),
     ("SeriesDate", "SeriesTime"),
     ("PresentationCreationDate", "PresentationCreationTime"),

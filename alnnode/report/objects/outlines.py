@@ -1,0 +1,50 @@
+"""Outlines of a node on its slices, as closed polygons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+from skimage.measure import approximate_polygon, find_contours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alnnode.records import Node
+
+Outline = npt.NDArray[np.float64]  # (points, 2): row and column in voxel coordinates, the first point not repeated
+COLLINEAR = 0.01  # pixels: a point that is nearer to the line between its neighbours is left out
+
+
+def outlines(node: Node) -> Iterator[tuple[int, Outline]]:
+    """Yield the slice index k and an outline for every part of the node on every slice, from the feet to the head.
+
+    An outline runs midway between the pixel centres of the node and their neighbours. Only the outline on the measured slice is known
+    of a node without a mask.
+    """
+    box = node.box
+    if node.mask is None:
+        yield node.slice_index, np.array([(row - 0.5, column - 0.5) for column, row in node.contour])
+        return
+    for k, plane in enumerate(node.mask, start=box.k0):
+        parts, count = ndimage.label(plane)
+        for part in range(1, count + 1):
+            yield k, _outline(parts == part) + np.array([box.j0, box.i0])
+
+
+def _outline(part: npt.NDArray[np.bool_]) -> Outline:
+    """Return the outline of a connected part. Its holes are joined to it by channels without width (PS3.3 C.8.8.6.3)."""
+    rings = [
+        approximate_polygon(ring, COLLINEAR)[:-1] - 1.0  # the last point repeats the first
+        for ring in find_contours(np.pad(part, 1).astype(np.float64), 0.5, positive_orientation="high")
+    ]
+    rings.sort(key=lambda ring: float(np.ptp(ring, axis=0).prod()), reverse=True)  # the outer ring has the largest extent
+    outline: Outline = rings[0]
+    for hole in rings[1:]:
+        at, start = np.unravel_index(int(cdist(outline, hole).argmin()), (len(outline), len(hole)))
+        loop = np.roll(hole, -int(start), axis=0)
+        outline = np.vstack([outline[: at + 1], loop, loop[:1], outline[at:]])
+    return outline
