@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import re
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import MultipartParseError
@@ -179,12 +180,25 @@ async def read_parts(stream: AsyncIterator[bytes], boundary: str, folder: Path, 
         collector.close()
 
 
-def split_parts(body: bytes, boundary: str) -> list[BodyPart]:
-    """Return the complete parts of a body that is in memory; a part that is cut off, and all that follows a fault, is left out."""
-    collector = _Collector(None, len(body))
-    with suppress(MultipartParseError, MalformedBodyError):
-        _parser(boundary, collector).write(body)
-    return collector.completed()
+def split_parts(body: bytes, boundary: str) -> list[bytes]:
+    """Return the content of each complete part of a body that is in memory.
+
+    This reader is for the responses of other servers: it accepts a preamble, padding after a boundary (RFC 2046 section 5.1.1) and any part
+    header. It leaves out a part that is cut off, and all that follows the closing boundary.
+    """
+    try:
+        delimiter = re.compile(rb"\r\n--" + re.escape(boundary.encode("latin-1")) + rb"(--|[ \t]*(?=\r\n)|$)")
+    except UnicodeEncodeError:
+        return []
+    whole, contents = b"\r\n" + body, []
+    found = list(delimiter.finditer(whole))
+    for opening, closing in pairwise(found):
+        if opening.group(1) == b"--":
+            break
+        _, end_of_headers, content = whole[opening.end() : closing.start()].partition(b"\r\n\r\n")
+        if end_of_headers:
+            contents.append(content)
+    return contents
 
 
 def _parser(boundary: str, collector: _Collector) -> MultipartParser:

@@ -99,9 +99,9 @@ class OfflineAnalysis:
             yield self._analyse_series(uid, paths, _marks_of_series(uid, marks), target)
 
     def _analyse_series(self, uid: str, paths: Sequence[Path], marks: Sequence[MarkObject], target: Path) -> SeriesOutcome:
-        context = offline_context(paths, self.settings, self.prior_reports, marks)
-        source = pipeline.SeriesInput(paths, marks, context.prior)
         try:
+            context = offline_context(paths, self.settings, self.prior_reports, marks)
+            source = pipeline.SeriesInput(paths, marks, context.prior)
             analysis = pipeline.analyse(source, self.models, self.settings.analysis, self.progress)
         except NotAnalysable as error:
             return SeriesOutcome(uid, len(paths), 0, 0, str(error), None)

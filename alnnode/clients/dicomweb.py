@@ -189,7 +189,12 @@ class DicomwebConnection:
         """
         response, body = self._get(resource, {}, AS_STORED, limits)
         boundary = media_type(response.headers.get("Content-Type", ""))[1].get("boundary")
-        return [body] if boundary is None else [bytes(part.view()) for part in split_parts(body, boundary)]
+        if boundary is None:
+            return [body]
+        contents = split_parts(body, boundary)
+        if body and not contents:
+            raise DeliveryError(f"{self._name}: the response has no complete part")
+        return contents
 
     def _get(
         self, resource: str, query: Mapping[str, str], accept: str, limits: ResponseLimits

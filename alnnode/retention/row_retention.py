@@ -21,7 +21,7 @@ from sqlalchemy import delete, exists, func, or_, select, update
 
 from alnnode.db.engine import for_writing
 from alnnode.db.progress_tables import JobStepRow
-from alnnode.db.tables import Delivery, Instance, Job, Result, Series, Transaction
+from alnnode.db.tables import Delivery, Instance, Job, MarkOf, Result, Series, Transaction
 from alnnode.db.worklist_tables import WorkitemRow
 from alnnode.deliver.delivery_rows import OPEN
 
@@ -83,4 +83,7 @@ def _delete_series(connection: Connection, series_uid: str) -> None:
     connection.execute(
         delete(Job).where(Job.series_uid == series_uid)
     )  # in one statement, because jobs name their predecessors
+    # Marks that were used in a later revision apply to the first revision of a series that is received again.
+    applied = (MarkOf.series_uid == series_uid, MarkOf.revision.is_not(None))
+    connection.execute(update(MarkOf).where(*applied).values(revision=0))
     connection.execute(delete(Series).where(Series.series_uid == series_uid))

@@ -80,11 +80,12 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key}: {_unknown_key(location, kind)}"
     if error["type"] == "missing":
-        reason = f'must be given for kind = "{kind}"' if kind else "must be given"
+        direct = len(location) == 2 or isinstance(location[-2], int)  # a key of the table that has the kind
+        reason = f'must be given for kind = "{kind}"' if kind and direct else "must be given"
         return f"{key}: {reason}; {_addition(location, kind)}"
     message = error["msg"].removeprefix("Value error, ")
     # These messages end in logs. A URL may hold a password, and an administrator may give a secret instead of its digest.
-    secret = error["type"] == "value_error" or str(location[-1]).endswith(("url", "sha256"))
+    secret = error["type"] == "value_error" or str(location[-1]).endswith(("url", "sha256", "jwks"))
     return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {value!r}"
 
 

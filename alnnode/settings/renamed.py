@@ -6,7 +6,7 @@ _FIXED = "can no longer be set; remove it. "
 
 # By section and key, without the numbers of tables. A text completes "listener.acse_timeout: ".
 RENAMED = {
-    "listener.acse_timeout": "is now listener.timeout, which also limits the TLS handshake and the association request",
+    "listener.acse_timeout": "is now listener.timeout, and at most 30 s",
     "listener.dimse_timeout": "is now listener.timeout",
     "listener.network_timeout": "is now listener.timeout",
     "listener.max_peer_connections": f"{_FIXED}One address may have half of listener.max_associations; raise that for a gateway.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
+from alnnode.errors import JobNotFound
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.status import plots
@@ -73,7 +75,11 @@ def _search(services: StatusServices, query: str) -> dict[str, Any]:
         for series, found in zip(stored, attributes, strict=True)
         if found is not None and query in found.get(ACCESSION_NUMBER, {}).get("Value", [])
     }
-    return _job_table(services, [services.jobs.get(job_id) for job_id in services.overview.find(query, studies)])
+    jobs = []
+    for job_id in services.overview.find(query, studies):
+        with suppress(JobNotFound):  # its rows were deleted since
+            jobs.append(services.jobs.get(job_id))
+    return _job_table(services, jobs)
 
 
 def _job_table(services: StatusServices, jobs: Any) -> dict[str, Any]:

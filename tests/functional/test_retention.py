@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from functional.test_jobs import BOTH, REPORT, RULES, at, claim, everything, finish, instance, ready, receive
 from listening import wait_for
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 from stages import LEASE, Stages
 
 from alnnode.audit.trail import Trail
@@ -156,6 +156,24 @@ def test_marks_on_images_whose_rows_were_deleted_stay_with_their_own_series(stag
     assert stages.rows.delete_expired(at(1000 * DAY)) == 1
     with stages.engine.connect() as connection:
         assert connection.execute(select(MarkOf.sop_instance_uid, MarkOf.series_uid)).all() == [("1.2.5.1", "1.2.3")]
+    receive(stages, second=1000 * DAY)
+    job = ready(stages, 1000 * DAY + 100)
+    assert claim(stages, job, 1000 * DAY + 101).marks == ("objects/1.2.5.1",)
+
+
+def test_marks_of_a_later_revision_apply_to_a_series_that_is_received_again(stages) -> None:
+    delivered(stages)
+    marks = replace(instance(1, series="1.2.5", second=100), refers=("1.2.3",))
+    stages.received.record_instances([marks])
+    stages.received.complete_due(RULES, everything, at(200))
+    (second,) = stages.received.complete_due(RULES, everything, at(300))
+    taken = claim(stages, second, 301)
+    assert taken.revision == 2
+    stages.jobs.fail(taken, "out of memory", at(302))
+    with for_writing(stages.engine).begin() as connection:  # as if only the files of the images had been deleted
+        connection.execute(delete(Instance).where(Instance.series_uid == "1.2.3"))
+        connection.execute(update(Job).where(Job.series_uid == "1.2.3").values(purged_at=at(DAY)))
+    assert stages.rows.delete_expired(at(1000 * DAY)) == 1
     receive(stages, second=1000 * DAY)
     job = ready(stages, 1000 * DAY + 100)
     assert claim(stages, job, 1000 * DAY + 101).marks == ("objects/1.2.5.1",)

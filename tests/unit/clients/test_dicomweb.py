@@ -46,6 +46,12 @@ def test_a_response_is_retrieved_from_multipart_and_from_any_other_type() -> Non
             assert connection.retrieve("studies/1.2", LIMITS) == expected
 
 
+def test_a_multipart_response_without_a_complete_part_is_an_error_and_not_an_empty_answer() -> None:
+    answer = httpx.Response(200, content=BODY[:1000], headers=RELATED)
+    with client(lambda _: answer).connect() as connection, pytest.raises(DeliveryError, match="no complete part"):
+        connection.retrieve("studies/1.2", LIMITS)
+
+
 def test_a_deadline_ends_a_search_before_its_request() -> None:
     asked = []
     with client(asked.append).connect() as connection, pytest.raises(DeliveryError, match="takes too long"):
