@@ -8,17 +8,19 @@ from urllib.parse import urlsplit
 
 from alnnode.audit.codes import Outcome
 from alnnode.audit.events import study
-from alnnode.audit.trail import patient_in
+from alnnode.audit.study_auditor import UNKNOWN, StudyAuditor
 
 if TYPE_CHECKING:
-    from alnnode.audit.message import ParticipantObject
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from alnnode.audit.trail import Trail
     from alnnode.db.rows import DeliveryClaim
     from alnnode.settings import Destination
     from alnnode.spool.spool import Spool
 
 
-class DeliveryAuditor:
+class DeliveryAuditor(StudyAuditor):
     """Writes the messages of one attempt at one delivery.
 
     Args:
@@ -32,7 +34,8 @@ class DeliveryAuditor:
     """
 
     def __init__(self, claim: DeliveryClaim, destination: Destination | None, trail: Trail, spool: Spool) -> None:
-        self._claim, self._trail, self._spool = claim, trail, spool
+        super().__init__(trail)
+        self._claim, self._spool = claim, spool
         self._address, self._receiver = "", claim.destination
         if destination is not None and destination.kind == "cstore":
             self._address, self._receiver = destination.host, destination.ae_title
@@ -41,12 +44,12 @@ class DeliveryAuditor:
         self._attempts = destination.retry_attempts if destination is not None else 1
         classes = Counter(row.sop_class_uid for row in claim.files)
         uids = sorted({row.study_instance_uid for row in claim.files})
-        self._study = study(uids[0] if uids else "unknown", classes)
+        self._study = study(uids[0] if uids else UNKNOWN, classes)
 
     def begun(self) -> None:
         """Write that the transfer begins."""
         if self._claim.attempt == 1 and not self._claim.sent:
-            self._trail.put(self._trail.events.sending(self._receiver, self._address, self._study), self._patient)
+            self._write(self._events.sending(self._receiver, self._address, self._study), self._files)
 
     def deferred(self, why: str) -> None:
         """Write that the transfer failed: a minor failure while attempts are left, a serious one after the last."""
@@ -66,8 +69,7 @@ class DeliveryAuditor:
     def _ended(self, outcome: Outcome, why: str) -> None:
         if self._claim.sent:
             return
-        message = self._trail.events.sent(self._receiver, self._address, self._study, outcome, why)
-        self._trail.put(message, self._patient)
+        self._write(self._events.sent(self._receiver, self._address, self._study, outcome, why), self._files)
 
-    def _patient(self) -> ParticipantObject | None:
-        return patient_in(self._spool.path(row.path) for row in self._claim.files)
+    def _files(self) -> Iterator[Path]:
+        return (self._spool.path(row.path) for row in self._claim.files)

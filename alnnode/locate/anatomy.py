@@ -5,15 +5,16 @@ All masks are on a coarse grid (about 2 x 2 x 2.5 mm) in the canonical frame (y 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from alnnode.locate.coverage import Sight, coverage_of, outside
+from alnnode.locate.chest import Axilla, Chest
+from alnnode.locate.coverage import coverage_of, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
+from alnnode.locate.sight import Sight
 from alnnode.records import Side
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Coarse, FloatVolume, Mask
     from alnnode.locate.plane_morphology import Gaps, Spacing
-    from alnnode.records import AxillaCoverage
 
 AIR_HU = -300.0  # slightly below the middle between skin and air, to include thin skin folds
 LUNG_HU = -400.0
@@ -39,34 +39,6 @@ REACH_MM = (
 OUTSIDE_HU = -960.0  # the median of air outside the patient is below, that of lung (as low as -940) above
 MIN_INSIDE = 0.9  # least share of an open lung within the hull of the patient
 OPEN_LUNG_MM2 = (1000.0, 20000.0)  # cross-section of a lung that is open to the edge of the image
-
-
-@dataclass(frozen=True, slots=True)
-class Axilla:
-    """Search region of one side on the coarse grid: ``mask`` covers the whole coarse volume."""
-
-    side: Side
-    mask: Mask
-    coverage: AxillaCoverage
-
-
-@dataclass(frozen=True, slots=True)
-class Chest:
-    """Landmarks of the chest on the coarse grid.
-
-    Attributes:
-        body: the patient, without table and air.
-        thorax: per slice, the hull of both lungs (one lung mirrored where the other is collapsed).
-        midline: x index of the mid-sagittal plane.
-        apex: z index of the highest lung slice.
-        sight: where the images end within the chest.
-    """
-
-    body: Mask
-    thorax: Mask
-    midline: float
-    apex: int
-    sight: Sight
 
 
 def body_mask(hu: FloatVolume, spacing: tuple[float, float, float]) -> Mask:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from alnnode.locate.anatomy import Chest
+    from alnnode.locate.chest import Chest
     from alnnode.locate.grid import Coarse
 
     Floats = npt.NDArray[np.float64]

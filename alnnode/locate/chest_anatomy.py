@@ -14,8 +14,8 @@ from alnnode.locate.grid import Frame, coarsen
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from alnnode.locate.anatomy import Axilla, Chest
     from alnnode.locate.axillary_level import LevelModel
+    from alnnode.locate.chest import Axilla, Chest
     from alnnode.locate.grid import Coarse, Mask
     from alnnode.records import AxillaCoverage, Level, Volume
 

@@ -5,123 +5,22 @@ An axilla is covered when the images hold its whole search region. When that can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
+from alnnode.locate.sight import touches
 from alnnode.records import AxillaCoverage, Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.locate.anatomy import Chest
+    from alnnode.locate.chest import Chest
     from alnnode.locate.grid import Mask
 
 MIN_CUT_MM = 5.0  # least height of a cut that counts
-OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the axilla extends above it
 MAX_CUT_SHARE = 0.25  # largest share of slices without chest wall for which the midline is reliable
-LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
-LANDMARKS_MM = 140.0  # below the apex the rib cage has its full breadth, which the levels need
-MIN_BREADTH_MM = 150.0  # of a chest: a single lung is narrower
 MIN_MEDIAL_MM = 100.0  # from the chest wall towards the other side: levels II and III lie in this range
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """The outermost pixels of the field of view as masks (rows, columns), one for each side."""
-
-    right: Mask
-    left: Mask
-    front: Mask
-    back: Mask
-
-    @classmethod
-    def of(cls, view: Mask) -> Edge:
-        """Return the edge of a field of view, split into its sides."""
-        edge = view & ~ndimage.binary_erosion(view)
-        rows, columns = view.shape
-        y, x = np.ogrid[:rows, :columns]
-        down, across = (2 * y + 1 - rows) / rows, (2 * x + 1 - columns) / columns
-        # The lateral edge of a circle lies beside the chest; that of a square is its first and last column.
-        beside = edge & np.where(
-            (y == 0) | (y == rows - 1), np.abs(across) >= np.abs(down), np.abs(across) >= 0.5 * np.abs(down)
-        )
-        along = edge & ~beside
-        return cls(beside & (across < 0), beside & (across >= 0), along & (down < 0), along & (down >= 0))
-
-    def lateral(self, side: Side) -> Mask:
-        """Return the edge lateral to one axilla."""
-        return self.right if side is Side.RIGHT else self.left
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """Where the images end within the chest. Measurements from a chest wall outside the images are wrong.
-
-    Attributes:
-        edge: of the field of view.
-        cut: slices in which the chest reaches the edge, shape (4, z): right, left, front, back; of the searched height.
-        height: number of slices of the searched height that show lung.
-        shallow: the series shows less than `LANDMARKS_MM` below the lung apex.
-        narrow: the chest is deeper than broad, or as narrow as one lung: a part of the lungs may be mistaken for both.
-        open_top: the uppermost slice shows so much lung that lung apex and axilla extend above it.
-        open_bottom: the lowest slice lies within the search region.
-        base: the uppermost slice is so near to the lower end of the lungs that the series shows no axilla.
-    """
-
-    edge: Edge
-    cut: npt.NDArray[np.bool_]
-    height: int
-    shallow: bool
-    narrow: bool
-    open_top: bool
-    open_bottom: bool
-    base: bool
-
-    @classmethod
-    def of(cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: float) -> Sight:
-        """Return where the chest reaches the edge of the images.
-
-        Args:
-            thorax: hull of the lungs (z, y, x), canonical orientation.
-            view: the field of view (y, x).
-            spacing: of these grids, mm.
-            apex: z index of the highest lung slice.
-            searched_mm: height below the apex that is searched for nodes.
-        """
-        edge = Edge.of(view)
-        dz, dy, dx = spacing
-        lowest = apex - round(searched_mm / dz)
-        part = thorax[max(0, lowest) : apex + 1]
-        cut = np.zeros((4, len(thorax)), dtype=bool)
-        cut[:, max(0, lowest) : apex + 1] = [_touches(part, mask) for mask in (edge.right, edge.left, edge.front, edge.back)]
-        breadth, depth = (np.ptp(np.flatnonzero(part.any(axis=axes))) + 1 for axes in ((0, 1), (0, 2)))
-        area = thorax[apex].sum() * dy * dx / 2
-        open_top = apex >= thorax.shape[0] - 1 and area > OPEN_TOP_MM2
-        seen = np.flatnonzero(thorax.any(axis=(1, 2)))
-        base = open_top and seen[0] > 0 and (apex - seen[0]) * dz < LUNG_BASE_MM
-        return cls(
-            edge,
-            cut,
-            int(part.any(axis=(1, 2)).sum()),
-            apex * dz < LANDMARKS_MM,
-            bool(breadth * dx < max(depth * dy, MIN_BREADTH_MM)),
-            bool(open_top),
-            lowest < 0,
-            bool(base),
-        )
-
-    @property
-    def landmarks(self) -> bool:
-        """Whether apex, midline, breadth and depth of the chest are within the images."""
-        return not (self.open_top or self.shallow or self.narrow or bool(self.cut.any()))
-
-    def wall_cut(self, side: Side) -> npt.NDArray[np.bool_]:
-        """Return the slices (z,) in which the chest wall of one side lies outside the images."""
-        slices: npt.NDArray[np.bool_] = self.cut[0 if side is Side.RIGHT else 1]
-        return slices
 
 
 def nothing_shown() -> tuple[AxillaCoverage, AxillaCoverage]:
@@ -137,7 +36,7 @@ def outside(side: Side, chest: Chest, zone: Mask) -> bool:
     """
     sight = chest.sight
     beyond = sight.wall_cut(side).sum() > MAX_CUT_SHARE * sight.height
-    return sight.base or bool(beyond or (sight.narrow and _touches(zone, sight.edge.lateral(side)).any()))
+    return sight.base or bool(beyond or (sight.narrow and touches(zone, sight.edge.lateral(side)).any()))
 
 
 def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: tuple[float, float, float]) -> AxillaCoverage:
@@ -154,11 +53,11 @@ def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: t
     if sight.base:
         return AxillaCoverage(side, False, "above the top slice", shown=False)
     front, back = sight.cut[2], sight.cut[3]
-    beside = _touches(zone, sight.edge.lateral(side)) | sight.wall_cut(side)
+    beside = touches(zone, sight.edge.lateral(side)) | sight.wall_cut(side)
     said = [
         (_long(beside, spacing[0]) or _cut_medially(side, chest, spacing), "cut off at the side of the image"),
-        (_long(_touches(zone, sight.edge.front) | front, spacing[0]), "cut off at the front of the image"),
-        (_long(_touches(zone, sight.edge.back) | back, spacing[0]), "cut off at the back of the image"),
+        (_long(touches(zone, sight.edge.front) | front, spacing[0]), "cut off at the front of the image"),
+        (_long(touches(zone, sight.edge.back) | back, spacing[0]), "cut off at the back of the image"),
         (sight.open_top, "upper part above the top slice"),
         (sight.open_bottom, "lower part below the bottom slice"),
     ]
@@ -175,11 +74,6 @@ def _cut_medially(side: Side, chest: Chest, spacing: tuple[float, float, float])
     wall = columns[0] if side is Side.RIGHT else columns[-1]
     edge = far[-1] if side is Side.RIGHT else far[0]
     return bool(abs(edge - wall) * spacing[2] < MIN_MEDIAL_MM)
-
-
-def _touches(zone: Mask, edge: Mask) -> npt.NDArray[np.bool_]:
-    """Return for each slice (z,) whether a zone reaches an edge."""
-    return np.asarray((zone & edge).any(axis=(1, 2)))
 
 
 def _long(slices: npt.NDArray[np.bool_], dz: float) -> bool:

@@ -15,8 +15,8 @@ from alnnode.locate.grid import resample
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from alnnode.locate.anatomy import Axilla
     from alnnode.locate.axillary_level import Landmarks
+    from alnnode.locate.chest import Axilla
     from alnnode.locate.chest_anatomy import ChestAnatomy
     from alnnode.locate.grid import Coarse, FloatVolume, Frame, Mask
     from alnnode.records import Side

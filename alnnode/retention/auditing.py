@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from alnnode.audit.events import study
+from alnnode.audit.study_auditor import StudyAuditor
 from alnnode.audit.trail import patient_in
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from alnnode.audit.trail import Trail
 
 
-class RetentionAuditor:
+class RetentionAuditor(StudyAuditor):
     """Writes one message for each study, when the ``with`` block of a clean-up ends, also when an exception ends it."""
 
     def __init__(self, trail: Trail) -> None:
-        self._trail = trail
+        super().__init__(trail)
         self._files: Counter[str] = Counter()
         self._patients: dict[str, ParticipantObject | None] = {}
         self._patient: ParticipantObject | None = None  # of the series that is deleted now
@@ -32,7 +33,7 @@ class RetentionAuditor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for uid, files in self._files.items():
-            self._trail.put(self._trail.events.deleted(study(uid), files), partial(self._patients.get, uid))
+            self._trail.put(self._events.deleted(study(uid), files), partial(self._patients.get, uid))
 
     def begin_series(self, paths: Iterable[Path]) -> None:
         """Read the patient from the files of a series before they are deleted, if messages name patients."""

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_a_planted_upward_import_is_found(copy, module, planted, complaint) -> N
     result = lint_imports(copy)
     assert result.returncode == 1, result.stdout + result.stderr
     assert complaint in result.stdout
+
+
+def imported(path: Path, known: set[str]) -> set[str]:
+    """Return the modules that a module imports, also for type checkers only."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    names = {f"{node.module}.{alias.name}" for node in nodes for alias in node.names} | {str(node.module) for node in nodes}
+    return {name for name in names if name in known}
+
+
+def test_no_module_is_in_a_cycle_of_imports() -> None:
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules() if path.name != "__init__.py"}
+    TopologicalSorter({name: imported(path, set(paths)) for name, path in paths.items()}).prepare()
 
 
 def test_files_are_short() -> None:

@@ -31,6 +31,7 @@ from training.data.drawn_nodes import SMOOTH_MM, fat_mask, node_mask, smooth_ct
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from alnnode.locate.chest import Chest
     from alnnode.locate.grid import Coarse
     from alnnode.phantom.canvas import Patch, Point
     from alnnode.phantom.node_plan import NodePlan
@@ -190,7 +191,7 @@ class _Implantation:
         return cls(prepared.smooth, canvas, measured, patient, rng, excluded, labels, [], affine)
 
 
-def _regions(coarse: Coarse, chest: anatomy.Chest | None) -> list[tuple[Side, Region]]:
+def _regions(coarse: Coarse, chest: Chest | None) -> list[tuple[Side, Region]]:
     """Return the voxels (z, y, x) of the search region of each side, one for each coarse grid point."""
     if chest is None:
         return []

@@ -11,7 +11,7 @@ from scipy import ndimage
 from alnnode.phantom.settings import Phase
 
 if TYPE_CHECKING:
-    from alnnode.locate.anatomy import Chest
+    from alnnode.locate.chest import Chest
     from alnnode.locate.grid import Coarse
     from alnnode.records import FloatArray, HounsfieldArray
 

@@ -21,7 +21,7 @@ from alnnode.phantom import PhantomSettings, Surroundings, make_patient
 from training.data.cohort import as_volume
 
 if TYPE_CHECKING:
-    from alnnode.locate.anatomy import Axilla
+    from alnnode.locate.chest import Axilla
     from alnnode.records import FloatArray, HounsfieldArray, Volume
 
     Shown = tuple[str, FloatArray]
