@@ -26,8 +26,8 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 demo: $(VENV)/.worker
 	$(BIN)/alnnode demo --out $(DEMO_OUT)
 
-# The paper's protocol on phantoms of its cohort's shape. PROFILE=full wants a GPU; reduced is for a few cores and up to 6 hours. It prints how
-# long it will take, goes on where it was stopped, and writes docs/reproduction.md.
+# Run the paper's protocol on a phantom cohort of the same structure. PROFILE=full needs a GPU; reduced runs on a few cores in up to 6 hours.
+# The command prints the expected duration, resumes an interrupted run, and writes docs/reproduction.md.
 PROFILE ?= reduced
 reproduce: $(VENV)/.dev
 	$(BIN)/python -m training reproduce --profile $(PROFILE)
@@ -51,12 +51,12 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Two processes, for most tests wait for processes that start. Files stay whole and in order: the longest come first.
+# Two processes, because most tests wait for processes to start. A file runs in one process; the longest files come first.
 PROCESSES ?= 2
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-# Every kind of result, in all variants, before every validator; PixelMed's is slow (half an hour). Fails when one is missing.
+# Check every kind of result, in all variants, with every validator. PixelMed takes half an hour. A missing validator is a failure.
 validate: $(VENV)/.dev tools
 	@test -e /usr/share/java/pixelmed.jar || { \
 	  echo "installing PixelMed and Java with apt"; \
@@ -79,7 +79,7 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 	ALNNODE_OHIF=$(VIEWER_HOME)/package/dist $(BIN)/python -m pytest tests/viewer
 	ALNNODE_AXE=$(VIEWER_HOME)/axe/package/axe.min.js $(BIN)/python -m pytest tests/functional/test_status_page.py
 
-# Nodes of phantoms found again in a second examination; about ten minutes.
+# Match the nodes of phantoms in two examinations; about ten minutes.
 follow-up: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
@@ -87,12 +87,12 @@ follow-up: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
 
-# The parsers, the bundle and the listener under random damage for so many minutes; prints what was tried and what was found.
+# Fuzz the parsers, the bundle and the listener for MINUTES; print the number of attempts and the findings.
 MINUTES ?= 10
 fuzz: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos.fuzz --minutes $(MINUTES) --seed $(SEED)
 
-# As above, guided by coverage: atheris, in a folder of its own, where there is a wheel of it for this Python.
+# The same, guided by coverage. atheris is installed in a separate folder, if there is a wheel for this Python.
 ATHERIS_HOME ?= .atheris
 $(ATHERIS_HOME)/atheris: $(VENV)/.dev
 	$(PIP) install --target $(ATHERIS_HOME) 'atheris==3.0.0'
@@ -100,7 +100,7 @@ $(ATHERIS_HOME)/atheris: $(VENV)/.dev
 fuzz-guided: $(ATHERIS_HOME)/atheris
 	PYTHONPATH=.:tests:$(ATHERIS_HOME) $(BIN)/python -m chaos.guided --minutes $(MINUTES) --seed $(SEED)
 
-# What an installed node consists of, as CycloneDX. NODE is its virtual environment; the tool lives in one of its own.
+# Write the software bill of materials of an installed node (CycloneDX). NODE is its virtual environment; the tool has a separate one.
 NODE ?= $(VENV)
 SBOM ?= sbom.json
 SBOM_HOME ?= .sbom
@@ -117,7 +117,7 @@ audit:
 	@test -n "$(ADVISORIES)" || { echo "say which: make audit ADVISORIES=all.zip (docs/security.md, Supply chain)"; exit 1; }
 	$(NODE)/bin/alnnode advisories $(ADVISORIES)
 
-# The tested versions with the digests of their files, for pip install --require-hashes. Run it after constraints.txt has changed.
+# Write the tested versions with the digests of their files, for pip install --require-hashes. Run it when constraints.txt changes.
 UV ?= uv
 COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -c constraints.txt
 lock:
@@ -125,7 +125,7 @@ lock:
 	$(COMPILE) pyproject.toml --extra worker --output-file requirements-worker.lock
 	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
 
-# DCMTK is a peer that the tests talk to; it comes from the distribution, where that is allowed.
+# The tests use DCMTK as a peer. It is installed from the distribution where apt and root rights are available.
 tools:
 	@command -v storescu >/dev/null 2>&1 && command -v dsrdump >/dev/null 2>&1 || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
