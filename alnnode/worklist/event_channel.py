@@ -24,7 +24,10 @@ INTERVAL = 0.25  # seconds between two queries for new reports
 
 
 async def channel(socket: WebSocket) -> None:
-    """Serve ``/subscribers/{aetitle}``: send the reports that wait for this AE, then each new report, as one text message each."""
+    """Serve ``/subscribers/{aetitle}``: send the reports that wait for this AE, then each new report, as one text message each.
+
+    A report that a subscriber received while it closed the connection can be sent again on its next connection, but is never lost.
+    """
     services, title = worklist_services(socket), socket.path_params["aetitle"].strip()
     await socket.accept()
     async with anyio.create_task_group() as group:
@@ -45,7 +48,8 @@ async def _send_events(socket: WebSocket, services: WorklistServices, title: str
             except WebSocketDisconnect:
                 return
             last = max(last, event.event_id)
-            await run_in_threadpool(services.event_reports.mark_sent, event.event_id)
+            with anyio.CancelScope(shield=True):  # a subscriber that disconnects now has received the report
+                await run_in_threadpool(services.event_reports.mark_sent, event.event_id)
         await anyio.sleep(INTERVAL)
 
 
