@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ from training.clinical.cohort_split import FOLDS
 from training.clinical.cohort_training import CohortPlan, train_on_cohort
 from training.clinical.node_crops import CropOptions
 from training.evaluate.bundle_metrics import evaluate_ensemble, metrics_table
+from training.fit.protocol import PAPER
+from training.fit.selection import FEW_PATIENTS
 from training.networks import build, onnx_export
 from training.report import page
 from training.report.progress import console, progress_bars
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from training.clinical.dicom_folder import DicomFolder
     from training.clinical.table_check import Rows
+
+FEW_FAMILIES = (PAPER[0],)
 
 app = typer.Typer(help="Train on a hospital's own nodes: one folder of DICOM files and one table.", no_args_is_help=True)
 
@@ -66,7 +71,9 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the model, as reports show it.")] = "own-nodes",
     family: Annotated[
         list[str] | None,
-        typer.Option(help=f"Network family, one of {', '.join(ARCHITECTURES)}; may be repeated. Default: all."),
+        typer.Option(
+            help=f"Network family, one of {', '.join(ARCHITECTURES)}; may be repeated. Default: all; densenet121 with fewer than {FEW_PATIENTS} patients."
+        ),
     ] = None,
     folds: Annotated[
         int, typer.Option(min=1, max=FOLDS, help="Folds of the cross-validation on which the networks are selected.")
@@ -106,6 +113,15 @@ def train(
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
+        patients = len(nodes.cohort.patients)
+        if not family and patients < FEW_PATIENTS:
+            plan = replace(plan, families=FEW_FAMILIES)
+            console.print(
+                f"{patients} patients are too few to choose between families: only {FEW_FAMILIES[0]} is trained (--family selects others)",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
     (out / "report.html").write_text(outcome.page, encoding="utf-8")
     console.print(metrics_table(outcome.figures), markup=False, highlight=False, soft_wrap=True)

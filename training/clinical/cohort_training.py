@@ -18,7 +18,7 @@ from training.clinical.cohort_page import evaluation_page
 from training.clinical.cohort_split import NODES, fold_data, fold_data_permuted, split_by_patient
 from training.data import cohort as cohorts
 from training.evaluate import tables
-from training.fit import grid, protocol
+from training.fit import grid, protocol, selection
 from training.fit.bundle_contents import BundleContents, detector_of
 from training.fit.grid import TrainingTask
 from training.report import bundle_export, page
@@ -135,6 +135,12 @@ def train_on_cohort(plan: CohortPlan, nodes: NodeCrops, report: Report, out: Pat
         tables.describe_comparison(test.cohort.malignant, test.cohort.patient, rows[selected.chosen], rows[name])
         for name in (selected.single, protocol.SHORT_AXIS)
     ]
+    validating = len(np.unique(nodes.cohort.patient[np.concatenate([part.validation for part in splits])]))
+    if validating < selection.FEW_PATIENTS:
+        comparisons.append(
+            f"Only {validating} patients validate, so networks are combined by the mean alone: weights of a rule would be fitted to chance. "
+            "The operating point and the temperature rest on the same patients; measure them on other patients before any use."
+        )
     text = page.render_page(replace(shown, models=selected.rows, comparisons=comparisons))
     return CohortResult(digest, contents.figures, selected, test, text)
 

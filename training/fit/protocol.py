@@ -152,7 +152,7 @@ def select_models(
     # The bundle contains the network of the first fold, so that network is tested.
     scales = {member: _scale(labels, task.scores(work)["validation"]) for member, task in first.items()}
     tested = {member: scales[member].apply(task.scores(work)["test"]) for member, task in first.items()}
-    ranked = selection.rank_combinations(labels, validation)
+    ranked = selection.rank_combinations(labels, validation, selection.rules_for(patients))
     best = ranked[0]
     rows = _singles(labels, validation, tested, families)
     single = max(rows[: len(validation)], key=lambda r: _area(labels, validation, r.name)).name

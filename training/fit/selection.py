@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RULES: Final = ("mean", "weighted", "stacked")
 BEST_FAMILIES: Final = 2  # of each crop
 SIGNIFICANT: Final = 0.05  # two AUROCs differ significantly on validation when p is lower
+FEW_PATIENTS: Final = 60  # with fewer for validation, weights of a rule would be fitted to chance
 MAX_LOSS: Final = 0.01  # of AUROC on validation, because with few nodes no difference is significant
 
 
@@ -60,14 +61,19 @@ def best_families(labels: Labels, validation: Mapping[Member, Scores]) -> dict[C
     return {crop: [family for family, kind in ranked if kind is crop][:BEST_FAMILIES] for crop in Crop}
 
 
-def rank_combinations(labels: Labels, validation: Mapping[Member, Scores]) -> list[Combination]:
+def rules_for(patients: Patients) -> tuple[str, ...]:
+    """Return the rules that the validation patients allow: with fewer than `FEW_PATIENTS`, only the mean, which has no weights to fit."""
+    return RULES if len(np.unique(patients)) >= FEW_PATIENTS else RULES[:1]
+
+
+def rank_combinations(labels: Labels, validation: Mapping[Member, Scores], rules: tuple[str, ...] = RULES) -> list[Combination]:
     """Return every pair of one of the best FSC and one of the best ASC networks, and all four networks, under each rule; the best first."""
     best = best_families(labels, validation)
     pairs: list[tuple[Member, ...]] = [
         ((one, Crop.FSC), (other, Crop.ASC)) for one, other in product(best[Crop.FSC], best[Crop.ASC])
     ]
     every = tuple((family, crop) for crop in Crop for family in best[crop])
-    found = [fit_combination(labels, validation, members, rule) for members in [*pairs, every] for rule in RULES]
+    found = [fit_combination(labels, validation, members, rule) for members in [*pairs, every] for rule in rules]
     return sorted(found, key=lambda c: -c.validation_auroc)
 
 

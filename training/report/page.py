@@ -12,12 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluate import calibration, operating_points, roc, subgroups, tables
+from training.evaluate import calibration, decision_curve, operating_points, roc, subgroups, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from training.data.cohort import Cohort
     from training.evaluate.grad_cam import CamEnergy
@@ -74,6 +75,10 @@ def render_page(evaluation: Evaluation) -> str:
         _table(("threshold", "", "sensitivity", "specificity", "accuracy"), _points(evaluation, probability)),
         "<h2>Curves</h2>",
         _picture(_curves(evaluation)),
+        (
+            "<p>The decision curve shows the net benefit in true positives per node; a false positive costs as much as the threshold probability "
+            "says (Vickers &amp; Elkin 2006). It holds for the share of malignant nodes in this cohort only.</p>"
+        ),
         (
             f"<p>{html.escape(name)}: expected calibration error {calibration.expected_calibration_error(cohort.malignant, probability):.3f}, "
             f"Brier score {calibration.brier_score(cohort.malignant, probability):.3f}.</p>"
@@ -177,8 +182,8 @@ def _energy(evaluation: Evaluation) -> list[tuple[str, ...]]:
 
 def _curves(evaluation: Evaluation) -> Figure:
     labels = evaluation.cohort.malignant
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    roc_axes, recall, reliability = figure.subplots(1, 3)
+    figure = Figure(figsize=(17, 4.2), layout="constrained")
+    roc_axes, recall, reliability, benefit = figure.subplots(1, 4)
     for name, scores in evaluation.scores.items():
         false, true, _ = roc_curve(labels, scores)
         roc_axes.plot(false, true, label=name, linewidth=1.2)
@@ -206,7 +211,20 @@ def _curves(evaluation: Evaluation) -> Figure:
         xlim=(0, 1),
         ylim=(0, 1),
     )
+    _decision_curve(benefit, labels, next(iter(evaluation.scores.values())))
     return figure
+
+
+def _decision_curve(axes: Axes, labels: npt.NDArray[np.bool_], probability: Scores) -> None:
+    thresholds = decision_curve.THRESHOLDS
+    axes.plot(thresholds, decision_curve.net_benefit(labels, probability), label="act on the ensemble", linewidth=1.2)
+    axes.plot(thresholds, decision_curve.net_benefit_of_all(labels), "k--", linewidth=0.8, label="act on every node")
+    axes.axhline(0, color="k", linestyle=":", linewidth=0.8, label="act on no node")
+    share = float(labels.mean())
+    axes.set(
+        xlabel="threshold probability", ylabel="net benefit", title="decision curve", ylim=(-0.1 * share - 0.01, share + 0.02)
+    )
+    axes.legend(fontsize=7, loc="upper right")
 
 
 def _largest_errors(cohort: Cohort, probability: Scores) -> Figure:

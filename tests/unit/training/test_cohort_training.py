@@ -15,7 +15,7 @@ from alnnode.imaging.series import read_volume
 from alnnode.model import bundle
 from alnnode.settings import Settings
 from training.__main__ import app
-from training.clinical import bundle_patients, cohort_split, dicom_folder, node_crops, node_table
+from training.clinical import bundle_patients, cohort_commands, cohort_split, dicom_folder, node_crops, node_table
 from training.clinical.node_crops import CropOptions
 from training.clinical.node_table import NodeRow, TableError
 from training.data import cohort as cohorts
@@ -168,7 +168,14 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     assert "st-elsewhere" in shown.found
     assert "RESEARCH USE ONLY" in shown.found
     page = (tmp_path / "run" / "report.html").read_text()
-    for said in ("All trained models", "resnet18, ASC", "permuted labels", "short axis alone", "held-out patients"):
+    for said in (
+        "All trained models",
+        "resnet18, ASC",
+        "permuted labels",
+        "short axis alone",
+        "held-out patients",
+        "patients validate, so",
+    ):
         assert said in page
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
@@ -195,6 +202,22 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     assert f"{len(tested)} patients" in done.output
     apart = node_crops.select_nodes(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, list(tested))))
     assert f"cohort {apart.digest[:12]}" in (tmp_path / "page.html").read_text()
+
+
+def test_few_patients_do_not_choose_between_families(hospital, tmp_path, monkeypatch) -> None:
+    table, plans = tmp_path / "table.csv", []
+    node_table.write_table(list(rows_of(hospital).values()), table)
+
+    def stop(plan, *_: object) -> None:
+        plans.append(plan.families)
+        raise TableError("stopped here")
+
+    monkeypatch.setattr(cohort_commands, "train_on_cohort", stop)
+    command = ["cohort", "train", "--table", str(table), "--data", str(hospital.folder), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*command, "--pixels", "32", "--processes", "0"])
+    assert "14 patients are too few to choose between families: only densenet121 is trained" in " ".join(done.output.split())
+    CliRunner().invoke(app, [*command, "--pixels", "32", "--processes", "0", "--family", "resnet18", "--family", "resnet50"])
+    assert plans == [("densenet121",), ("resnet18", "resnet50")]
 
 
 def test_a_bundle_recognises_the_patients_it_was_trained_on(nodes, hospital, tmp_path) -> None:

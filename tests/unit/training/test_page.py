@@ -26,6 +26,7 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     )  # fmt: skip
     assert "a &lt;b&gt;bundle&lt;/b&gt;" in found
     assert not re.search(r"(src|href)=['\"](?!data:)", found)
+    assert "The decision curve shows the net benefit" in found
     assert "60 nodes (30 malignant) of 20 patients" in found
     text = re.sub(r"<[^>]+>", "|", found)
     for said in ("0.75 (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):

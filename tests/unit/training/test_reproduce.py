@@ -121,6 +121,14 @@ def test_the_two_best_of_each_crop_are_combined_in_every_way() -> None:
     assert all(member[0] != "poor" for combination in found for member in combination.members)
 
 
+def test_few_validation_patients_allow_no_rule_that_is_fitted() -> None:
+    labels, validation = members()
+    many, few = np.arange(300).astype(str), np.repeat(np.arange(30), 10).astype(str)
+    assert selection.rules_for(many) == selection.RULES
+    found = selection.rank_combinations(labels, validation, selection.rules_for(few))
+    assert {combination.rule for combination in found} == {"mean"}
+
+
 def test_the_cheapest_pair_without_a_significant_difference_is_served() -> None:
     labels, validation = members()
     patients = np.arange(300).astype(str)
