@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from training.clinical.dicom_folder import DicomFolder
     from training.clinical.table_check import Rows
 
-FEW_FAMILIES = (PAPER[0],)
-
 app = typer.Typer(help="Train on a hospital's own nodes: one folder of DICOM files and one table.", no_args_is_help=True)
 
 Table = Annotated[Path, typer.Option("--table", help="CSV or Parquet table with one row for each node.", exists=True)]
@@ -113,21 +111,23 @@ def train(
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
-        patients = len(nodes.cohort.patients)
-        if not family and patients < FEW_PATIENTS:
-            plan = replace(plan, families=FEW_FAMILIES)
-            console.print(
-                f"{patients} patients are too few to choose between families: only {FEW_FAMILIES[0]} is trained (--family selects others)",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        if not family:
+            plan = _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
     (out / "report.html").write_text(outcome.page, encoding="utf-8")
     console.print(metrics_table(outcome.figures), markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote bundle {outcome.digest[:12]} to {out / 'bundle'}, and {out / 'report.html'}", markup=False)
     if onnx:
         console.print(onnx_export.export_onnx(bundles.load(out / "bundle"), out / "onnx"), markup=False)
+
+
+def _fewer_families(plan: CohortPlan, patients: int) -> CohortPlan:
+    """Return the plan with the paper's family only when there are too few patients to choose between families."""
+    if patients >= FEW_PATIENTS:
+        return plan
+    said = f"{patients} patients are too few to choose between families: only {PAPER[0]} is trained (--family selects others)"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return replace(plan, families=PAPER[:1])
 
 
 @app.command()

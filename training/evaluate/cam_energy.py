@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from alnnode.imaging.crop import asc_geometry, fsc_geometry
 from alnnode.records import Crop
 from training.data import regions
 from training.data.cohort import as_volume, cohort_of_phantom, join_cohorts
-from training.evaluate import grad_cam
+from training.evaluate import grad_cam, occlusion
 from training.networks.inference import crops_of_kind
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from training.data.cohort import Cohort, PhantomSource
     from training.evaluate.grad_cam import CamEnergy
+
+OCCLUDED: Final = 40  # nodes whose occlusion maps are computed: each needs as many passes as there are hidden squares
 
 
 def cam_energy_of_phantoms(
@@ -48,7 +50,9 @@ def cam_energy_of_phantoms(
 def cam_energy_of_cohort(
     cohort: Cohort, places: Mapping[Crop, npt.NDArray[Any]], models: Mapping[Crop, torch.nn.Module]
 ) -> tuple[dict[str, CamEnergy], dict[str, float]]:
-    """Return the energy of each network with trained and with randomised weights, and the correlation of both maps.
+    """Return the energy of each network's maps, and the correlation of its Grad-CAM with that of randomised weights.
+
+    Maps are Grad-CAM with trained and with randomised weights, and occlusion on up to `OCCLUDED` nodes, spread over the cohort.
 
     Args:
         cohort: the nodes.
@@ -63,7 +67,10 @@ def cam_energy_of_cohort(
         grad_cam.randomise_weights(copied)
         randomised = grad_cam.grad_cam_maps(copied, pictures)
         name = crop.value.upper()
-        energy[name] = grad_cam.energy_by_region(trained, places[crop])
-        energy[f"{name}, randomised weights"] = grad_cam.energy_by_region(randomised, places[crop])
+        energy[name] = grad_cam.energy_by_region(trained, places[crop], cohort.patient)
+        energy[f"{name}, randomised weights"] = grad_cam.energy_by_region(randomised, places[crop], cohort.patient)
+        few = np.unique(np.linspace(0, len(cohort) - 1, min(OCCLUDED, len(cohort))).astype(int))
+        hidden = occlusion.occlusion_maps(model, pictures[few])
+        energy[f"{name}, occlusion"] = grad_cam.energy_by_region(hidden, places[crop][few], cohort.patient[few])
         correlation[name] = grad_cam.map_correlation(trained, randomised)
     return energy, correlation

@@ -8,7 +8,7 @@ same is measured for a network with randomised weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy import stats
 
 from alnnode.model.network import target_layer
+from alnnode.records import Interval
 from training.data.regions import REGIONS
 
 if TYPE_CHECKING:
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
     Maps = npt.NDArray[np.float32]
 
 
+RESAMPLES: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class CamEnergy:
-    """Mean share of Grad-CAM energy by region, over the nodes whose map is not empty.
+    """Mean share of the energy of maps by region, over the nodes whose map is not empty.
 
     Attributes:
-        share: of the energy.
+        share: of the energy, with its 95 % interval (bootstrap over patients).
         density: that share divided by the region's share of the area.
         nodes: number of nodes whose map is not empty.
     """
 
-    share: dict[str, float]
+    share: dict[str, Interval]
     density: dict[str, float]
     nodes: int
 
@@ -57,20 +61,31 @@ def grad_cam_maps(network: torch.nn.Module, crops: npt.NDArray[np.uint8], batch:
     return np.concatenate(found).astype(np.float32)
 
 
-def energy_by_region(maps: Maps, places: npt.NDArray[np.intp]) -> CamEnergy:
-    """Return the energy of maps (N, S, S) in the regions of their crops (N, S, S)."""
+def energy_by_region(maps: Maps, places: npt.NDArray[np.intp], patients: npt.NDArray[np.str_]) -> CamEnergy:
+    """Return the energy of maps (N, S, S) in the regions of their crops (N, S, S); ``patients`` (N,) are the clusters of the intervals."""
     totals = maps.sum((1, 2))
     rows = totals > 0
     if not rows.any():
-        return CamEnergy(dict.fromkeys(REGIONS, float("nan")), dict.fromkeys(REGIONS, float("nan")), 0)
+        nothing = Interval(float("nan"), float("nan"), float("nan"))
+        return CamEnergy(dict.fromkeys(REGIONS, nothing), dict.fromkeys(REGIONS, float("nan")), 0)
     share, density = {}, {}
     for number, name in enumerate(REGIONS):
         here = places[rows] == number
         part = (maps[rows] * here).sum((1, 2)) / totals[rows]
         area = here.mean((1, 2))
-        share[name] = float(part.mean())
+        share[name] = _mean_by_patient(part, patients[rows])
         density[name] = float((part[area > 0] / area[area > 0]).mean()) if (area > 0).any() else float("nan")
     return CamEnergy(share, density, int(rows.sum()))
+
+
+def _mean_by_patient(values: npt.NDArray[np.floating[Any]], patients: npt.NDArray[np.str_]) -> Interval:
+    """Return the mean over nodes with the percentile interval of a bootstrap over patients."""
+    _, cluster = np.unique(patients, return_inverse=True)
+    count = int(cluster.max()) + 1
+    totals, sizes = np.bincount(cluster, values, count), np.bincount(cluster, minlength=count)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    low, high = np.quantile((drawn @ totals) / (drawn @ sizes), [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def randomise_weights(network: torch.nn.Module, seed: int = 0) -> None:

@@ -87,8 +87,10 @@ def render_page(evaluation: Evaluation) -> str:
         _table(("subgroup", "nodes", "malignant", "AUROC"), _subgroups(evaluation, probability)),
         "<h2>Grad-CAM energy by region</h2>",
         (
-            "<p>Share of Grad-CAM energy in each region, and in brackets that share divided by the region's share of the area: 1 means no preference. "
-            "Below each network: the same with randomised weights. The rank correlation of both maps is near 0 if the weights decide what a map shows.</p>"
+            "<p>Share of Grad-CAM energy in each region with its 95 % interval (bootstrap over patients), and in brackets that share divided by the "
+            "region's share of the area: 1 means no preference. Below each network: the same with randomised weights, and for occlusion, which hides parts "
+            "of the crop and measures how much the logit changes. The rank correlation of trained and randomised maps is near 0 if the weights decide what "
+            "a map shows.</p>"
         ),
         _table(("network", *cam_regions(evaluation), "maps", "correlation"), _energy(evaluation)),
         "<h2>Largest errors</h2>",
@@ -172,7 +174,10 @@ def _energy(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            *(f"{energy.share[region]:.2f} ({energy.density[region]:.1f})" for region in energy.share),
+            *(
+                f"{share.value:.2f} [{share.low:.2f}-{share.high:.2f}] ({energy.density[region]:.1f})"
+                for region, share in energy.share.items()
+            ),
             str(energy.nodes),
             f"{evaluation.cam_correlation[name]:.2f}" if name in evaluation.cam_correlation else "",
         )

@@ -10,7 +10,9 @@ from alnnode.model import network
 from alnnode.phantom import PhantomSettings, Position
 from training.data import regions
 from training.data.cohort import as_volume
-from training.evaluate import grad_cam
+from training.evaluate import grad_cam, occlusion
+
+ONE = np.array(["a"])
 
 
 def disc(radius: float, size: int = 64) -> np.ndarray:
@@ -22,13 +24,47 @@ def test_energy_is_counted_in_its_region() -> None:
     places = regions.region_of_pixels(disc(10), pixel_mm=0.75)[None]
     assert [int((places == n).sum()) > 0 for n in range(4)] == [True] * 4
     for number, name in enumerate(regions.REGIONS):
-        found = grad_cam.energy_by_region((places == number).astype(np.float32), places)
-        assert found.share[name] == pytest.approx(1)
+        found = grad_cam.energy_by_region((places == number).astype(np.float32), places, ONE)
+        assert found.share[name].value == pytest.approx(1)
         assert found.density[name] == pytest.approx(1 / (places == number).mean())
-    even = grad_cam.energy_by_region(np.ones((1, 64, 64), np.float32), places)
-    assert sum(even.share.values()) == pytest.approx(1)
+    even = grad_cam.energy_by_region(np.ones((1, 64, 64), np.float32), places, ONE)
+    assert sum(share.value for share in even.share.values()) == pytest.approx(1)
     assert list(even.density.values()) == pytest.approx([1] * 4)
-    assert grad_cam.energy_by_region(np.zeros((1, 64, 64), np.float32), places).nodes == 0
+    assert grad_cam.energy_by_region(np.zeros((1, 64, 64), np.float32), places, ONE).nodes == 0
+
+
+def test_the_interval_of_a_share_is_that_of_patients_not_of_nodes() -> None:
+    places = np.repeat(regions.region_of_pixels(disc(10), pixel_mm=0.75)[None], 40, 0)
+    inside = np.arange(40) < 20  # half of the maps lie in the node, half around it
+    maps = np.where(inside[:, None, None], places == 0, places == 2).astype(np.float32)
+    alone, pairs = np.arange(40).astype(str), np.where(inside, "a", "b")
+    apart, together = (grad_cam.energy_by_region(maps, places, names).share["node"] for names in (alone, pairs))
+    assert apart.value == together.value == 0.5
+    assert 0.3 < apart.low < 0.4 < 0.6 < apart.high < 0.7
+    assert (together.low, together.high) == (0.0, 1.0)
+
+
+class Corner(torch.nn.Module):
+    """A network that looks at one corner only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return crops[:, 0, :16, :16].mean((1, 2))[:, None] * self.scale
+
+
+def test_occlusion_finds_the_place_that_a_network_uses() -> None:
+    crops = np.random.default_rng(1).integers(0, 255, (3, 2, 64, 64), np.uint8)
+    crops[:, 0, :16, :16] //= 4
+    found = occlusion.occlusion_maps(Corner(), crops)
+    assert found.shape == (3, 64, 64)
+    assert not found[:, 32:].any()
+    assert not found[:, :, 32:].any()
+    assert (found[:, :12, :12] > 0).all()
+    flat = np.full((1, 2, 64, 64), 90, np.uint8)
+    np.testing.assert_allclose(occlusion.occlusion_maps(Corner(), flat), 0, atol=1e-6)
 
 
 def test_the_margin_has_its_width_on_both_sides() -> None:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from alnnode.records import Interval
 from training.data.cohort import Cohort
 from training.evaluate import grad_cam
 from training.report import page, preprocessing_picture
@@ -17,7 +18,9 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     cohort = Cohort(crops, crops, labels, patients, rng.uniform(4, 15, 60).astype(np.float32))
     probability = np.clip(0.5 + 0.3 * (2 * labels - 1) + rng.normal(0, 0.2, 60), 0.01, 0.99)
     probability[0] = 0.001  # malignant, with a very low probability
-    shares = grad_cam.CamEnergy({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
+    shares = grad_cam.CamEnergy(
+        {"node": Interval(0.75, 0.7, 0.8), "margin": Interval(0.25, 0.2, 0.3)}, {"node": 3.0, "margin": 1.0}, 55
+    )
     found = page.render_page(
         page.Evaluation(
             "a <b>bundle</b>", "drawings", cohort, {"ensemble": probability, "short axis alone": cohort.short_axis}, 0.4,
@@ -29,7 +32,7 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     assert "The decision curve shows the net benefit" in found
     assert "60 nodes (30 malignant) of 20 patients" in found
     text = re.sub(r"<[^>]+>", "|", found)
-    for said in ("0.75 (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):
+    for said in ("0.75 [0.70-0.80] (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):
         assert said in text
     assert found.count("data:image/png;base64,") == 2
 
