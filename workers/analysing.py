@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
 from alnnode.analyse.claims import ClaimTerms
+from alnnode.db.pauses import ANALYSIS
 from alnnode.db.rows import NotAnalysed, ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.priors import lookup
@@ -34,6 +35,9 @@ log = structlog.get_logger()
 def analyse(job_id: str, runtime: Runtime) -> None:
     """Run one job to ANALYSED, NOT_ANALYSED or FAILED; do nothing when it cannot be claimed, because it ended or another worker runs it."""
     settings = runtime.settings
+    if runtime.tables.pauses.is_paused(ANALYSIS):
+        log.info("analysis_paused", job=job_id)  # the sweep enqueues it after the resumption
+        return
     marked = settings.analysis.locate is not Locate.AUTO
     terms = ClaimTerms(
         runtime.lease, settings.internal.analysis_attempts, runtime.analyst.digest, settings.result_digest, marked=marked

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.db.pauses import ANALYSIS, Pauses, destination_target
 from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.priors.prior_store import PriorStore
@@ -74,7 +75,7 @@ class Sweep:
         self._settings, self._engine, self._spool, self._producer = settings, engine, spool, producer
         self._received, self._jobs, self._deliveries = ReceivedSeries(engine), Jobs(engine), Deliveries(engine)
         self._files, self._rows = FileRetention(engine, spool, trail), RowRetention(engine)
-        self._requests, self._priors = CommitmentRequests(engine), PriorStore(spool.root)
+        self._requests, self._priors, self._pauses = CommitmentRequests(engine), PriorStore(spool.root), Pauses(engine)
         longest = max(settings.internal.retry_longest, settings.internal.commitment_timeout, RESEND.total_seconds())
         self._longest_waits = {one.name: timedelta(seconds=longest) for one in settings.destinations}
         self._next_cleaning = self._next_free_space = self._next_clock = 0.0
@@ -98,9 +99,12 @@ class Sweep:
         for job_id in ready:
             log.info("job_ready", job=job_id)
         analyse, deliver = self._producer.enqueue_analysis, self._producer.enqueue_delivery
-        self._enqueue(analyse, ready)
-        self._enqueue(analyse, self._jobs.lost(queued=lambda: self._producer.queued(ANALYSE)))
-        self._enqueue(deliver, self._deliveries.due(queued=lambda: self._producer.queued(DELIVER)))
+        paused = self._pauses.all()
+        if ANALYSIS not in paused:
+            self._enqueue(analyse, ready)
+            self._enqueue(analyse, self._jobs.lost(queued=lambda: self._producer.queued(ANALYSE)))
+        waiting = [name for name in self._longest_waits if destination_target(name) in paused]
+        self._enqueue(deliver, self._deliveries.due(queued=lambda: self._producer.queued(DELIVER), paused=waiting))
 
     def clean(self, now: datetime | None = None) -> None:
         """Record the objects that a killed listener left, and delete all files and rows whose time is over."""

@@ -1,7 +1,7 @@
-"""Associations that the listener did not serve: a log line, a counter for monitoring, and a table for the status page.
+"""Keep a record of associations that the listener did not serve: a log line, a counter for monitoring, and a table for the status page.
 
-What names a peer (AE titles, address, SOP classes) comes over the network before anything is checked. It is therefore cleaned, and all that
-it can fill is bounded: the memory of a process, the log, the rows of the table, and the rate of writing.
+Whoever can reach the port can cause them, so all that they can fill is bounded: the memory of a process, the log, the rows of the table, and
+the rate of writing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom.uid import UID
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,10 +20,10 @@ from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.operation_tables import RejectionRow
 from alnnode.db.progress_tables import TallyRow
+from alnnode.receive.connection_limits import UNKNOWN_ADDRESS
+from alnnode.receive.rejections import REMEDIES, RejectedAssociation, Rejection, RejectionKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from sqlalchemy.engine import Connection, Engine
 
 REJECTED = "rejected"  # kind of the counters in `TallyRow`
@@ -34,68 +32,10 @@ MAX_WAITING = 100  # different rejections in the memory of a process; further on
 MAX_LINES = 30  # log lines of a process in `QUIET` seconds
 QUIET = 60.0  # seconds between two log lines about equal rejections
 WRITING_INTERVAL = 2.0  # seconds between two transactions of a process
-MAX_DETAIL = 255
+
+_Key = tuple[RejectionKind, str, str, str]
 
 log = structlog.get_logger()
-
-
-class RejectionKind(StrEnum):
-    """Why an association was not served. The value is also the label of the counter."""
-
-    CALLED = "called AE title"
-    CALLING = "calling AE title"
-    USER = "user identity"
-    CONTEXTS = "no context"
-    LIMIT = "limit"
-    ADDRESS = "address"
-    TLS = "TLS"
-
-
-REMEDIES: Mapping[RejectionKind, str] = {
-    RejectionKind.CALLED: "Correct the called AE title at the sender, or add it to [listener] called_ae_titles.",
-    RejectionKind.CALLING: "If this sender may send, add its AE title to [listener] calling_ae_titles.",
-    RejectionKind.USER: "Correct user name and passcode at the sender, or add the user to [[listener.users]].",
-    RejectionKind.CONTEXTS: "The sender proposed no SOP class and transfer syntax that this node accepts: send CT images, "
-    "with a transfer syntax of docs/conformance.md.",
-    RejectionKind.LIMIT: "If this repeats, raise [listener] max_associations or processes.",
-    RejectionKind.ADDRESS: "If this sender may send, add its address to [listener] addresses.",
-    RejectionKind.TLS: "Renew or correct the certificate of the sender, or [listener] tls.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One association that was not served; texts as the peer sent them."""
-
-    kind: RejectionKind
-    called_ae: str = ""
-    calling_ae: str = ""
-    address: str = ""
-    detail: str = ""
-
-    def cleaned(self) -> Rejection:
-        """Return it with printable texts of limited length."""
-        texts = (_clean(self.called_ae, 16), _clean(self.calling_ae, 16), _clean(self.address, 64), _clean(self.detail, MAX_DETAIL))
-        return Rejection(self.kind, *texts)
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedAssociation:
-    """Equal rejections, as the status page lists them."""
-
-    kind: RejectionKind
-    called_ae: str
-    calling_ae: str
-    address: str
-    detail: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-
-    @property
-    def remedy(self) -> str:
-        """What an administrator changes."""
-        return REMEDIES[self.kind]
 
 
 @dataclass(slots=True)
@@ -115,16 +55,39 @@ class RejectedAssociations:
     def __init__(self, engine: Engine, interval: float = WRITING_INTERVAL) -> None:
         self._writer, self._reader, self._interval = for_writing(engine), for_single_reads(engine), interval
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[RejectionKind, str, str, str], _Waiting] = {}
+        self._waiting: dict[_Key, _Waiting] = {}
         self._counts: dict[RejectionKind, int] = {}
         self._repeated, self._lines = RepeatedEvents(QUIET), _LineBudget()
         self._noted, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
+    def refused_peer(self, address: str, reason: str) -> None:
+        """Count and list a connection that was refused before an association request; whoever refused it has logged it."""
+        kind = RejectionKind.LIMIT
+        if reason.startswith("TLS"):
+            kind = RejectionKind.TLS
+        elif reason == UNKNOWN_ADDRESS:
+            kind = RejectionKind.ADDRESS
+        self._note(Rejection(kind, address=address, detail=reason).cleaned(), datetime.now(UTC))
+
     def note(self, rejection: Rejection, now: datetime | None = None) -> None:
         """Log, count and list a rejection."""
-        clean, moment = rejection.cleaned(), now or datetime.now(UTC)
-        key = (clean.kind, clean.called_ae, clean.calling_ae, clean.address)
+        clean = rejection.cleaned()
+        self._note(clean, now or datetime.now(UTC))
+        if self._repeated.is_first(*_key(clean)) and self._lines.take():
+            log.warning(
+                "association_rejected",
+                reason=clean.kind.value,
+                called_ae_title=clean.called_ae,
+                calling_ae_title=clean.calling_ae,
+                address=clean.address,
+                detail=clean.detail,
+                remedy=REMEDIES[clean.kind],
+                silent_for_s=QUIET,
+            )
+
+    def _note(self, clean: Rejection, moment: datetime) -> None:
+        key = _key(clean)
         with self._lock:
             self._counts[clean.kind] = self._counts.get(clean.kind, 0) + 1
             if key in self._waiting:
@@ -136,17 +99,6 @@ class RejectedAssociations:
                 self._thread = threading.Thread(target=self._run, name="rejections", daemon=True)
                 self._thread.start()
         self._noted.set()
-        if self._repeated.is_first(*key) and self._lines.take():
-            log.warning(
-                "association_rejected",
-                reason=clean.kind.value,
-                called_ae_title=clean.called_ae,
-                calling_ae_title=clean.calling_ae,
-                address=clean.address,
-                detail=clean.detail,
-                remedy=REMEDIES[clean.kind],
-                silent_for_s=QUIET,
-            )
 
     def close(self) -> None:
         """Write what was noted, and stop."""
@@ -198,6 +150,10 @@ class RejectedAssociations:
                     self._counts[kind] = self._counts.get(kind, 0) + count
 
 
+def _key(clean: Rejection) -> _Key:
+    return clean.kind, clean.called_ae, clean.calling_ae, clean.address
+
+
 class _LineBudget:
     """Limits the log lines about different rejections, as a flood with invented AE titles causes them."""
 
@@ -214,7 +170,7 @@ class _LineBudget:
             return self._left >= 0
 
 
-def _upsert(connection: Connection, key: tuple[RejectionKind, str, str, str], noted: _Waiting) -> None:
+def _upsert(connection: Connection, key: _Key, noted: _Waiting) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     kind, called_ae, calling_ae, address = key
     connection.execute(
@@ -240,23 +196,6 @@ def _count(connection: Connection, kind: RejectionKind, count: int) -> None:
 
 
 def _delete_oldest(connection: Connection) -> None:
-    """Delete the rows beyond `MAX_ROWS`: with equal times, those of the kept time stay until the next call."""
+    """Delete the rows beyond `MAX_ROWS`."""
     last = select(RejectionRow.last_at).order_by(RejectionRow.last_at.desc()).offset(MAX_ROWS).limit(1).scalar_subquery()
     connection.execute(delete(RejectionRow).where(RejectionRow.last_at <= last))
-
-
-def proposed(abstract_syntaxes: Iterable[str | None]) -> str:
-    """Return a text that names the SOP classes that a peer proposed, at most three, by their registered names."""
-    names = list(dict.fromkeys(_sop_class(uid or "") for uid in abstract_syntaxes))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"proposed: {', '.join(names[:3])}{more}" if names else "proposed no presentation context"
-
-
-def _sop_class(uid: str) -> str:
-    found = UID(uid[:64])
-    return found.name if found.is_valid and found.name != found else "a SOP class that is not registered"
-
-
-def _clean(text: str, limit: int) -> str:
-    """Return printable ASCII; what is not printable becomes a question mark."""
-    return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:limit]).strip()

@@ -28,6 +28,7 @@ from alnnode.receive.connection_limits import WITHOUT_ASSOCIATION, ConnectionLim
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.receive.presentation_contexts import supported_contexts
 from alnnode.receive.received_series import ReceivedSeries
+from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.receive.spill import SpillFolder
 from alnnode.spool.spool import Spool
 from alnnode.tls import ReloadingServerContext
@@ -63,11 +64,11 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     if replayed:
         log.info("journal_replayed", objects=replayed)
     acceptor, trail = Acceptor(settings, received, spool), Trail(settings)
-    commitment = CommitmentProvider(settings, CommitmentRequests(engine), spool)
+    commitment, rejections = CommitmentProvider(settings, CommitmentRequests(engine), spool), RejectedAssociations(engine)
     commitment.start()
     try:
         auditor = AssociationAuditor(settings, trail, spool)
-        server = _listen(settings, Services(acceptor, auditor, commitment, Commitments(engine)), spool)
+        server = _listen(settings, Services(acceptor, auditor, commitment, Commitments(engine), rejections), spool)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
         try:
@@ -79,13 +80,19 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     finally:
         commitment.close()
         acceptor.close()
+        rejections.close()
         trail.close()
         engine.dispose()
     log.info("listener_stopped")
 
 
 def _listen(settings: Settings, services: Services, spool: Spool) -> AssociationServer:
-    listener, refused = settings.listener, services.auditor.refused_peer
+    listener = settings.listener
+
+    def refused(address: str, reason: str) -> None:
+        services.auditor.refused_peer(address, reason)
+        services.rejections.refused_peer(address, reason)
+
     limits = ConnectionLimits(
         listener.max_associations + WITHOUT_ASSOCIATION, listener.max_peer_connections, settings.internal.connection_rate
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from alnnode.db.pauses import Pauses
+from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.status.health import Readiness
-from alnnode.status.metrics import Metrics
+from alnnode.status.metrics import Metrics, MetricSources
 from alnnode.status.model_identity import CachedModelIdentity
 from alnnode.status.overview import Overview
 from alnnode.status.progress import WorkProgress
@@ -39,6 +41,8 @@ class StatusServices:
         overview: statistics over all jobs.
         readiness: the checks of ``/health/ready``.
         metrics: of this process.
+        rejections: the associations that listeners rejected.
+        pauses: what an administrator paused.
         model: the identity of the model that analyses.
     """
 
@@ -51,12 +55,15 @@ class StatusServices:
     overview: Overview
     readiness: Readiness
     metrics: Metrics
+    rejections: RejectedAssociations
+    pauses: Pauses
     model: CachedModelIdentity
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, dicomweb: DicomwebServices, worklist: WorklistServices) -> StatusServices:
         """Open the status over the services of the other routes."""
-        overview = Overview(engine)
+        overview, rejections, pauses = Overview(engine), RejectedAssociations(engine), Pauses(engine)
+        sources = MetricSources(overview, WorkProgress(engine), worklist.worklist, rejections, pauses)
         return cls(
             settings=settings,
             jobs=worklist.jobs,
@@ -66,7 +73,9 @@ class StatusServices:
             attributes=dicomweb.attributes,
             overview=overview,
             readiness=Readiness(settings),
-            metrics=Metrics(settings, overview, WorkProgress(engine), worklist.worklist, dicomweb.stow_objects),
+            metrics=Metrics(settings, sources, dicomweb.stow_objects),
+            rejections=rejections,
+            pauses=pauses,
             model=CachedModelIdentity(settings),
         )
 

@@ -144,7 +144,11 @@ class Performer:
         if job is None or not job.files_exist or not self._fetcher.is_complete(item):
             self._fetcher.advance(item, series)
             return
-        if self._is_outdated(job) or job.state is JobState.NOT_ANALYSED or (job.state is JobState.FAILED and job.not_analysed is not None):
+        if (
+            self._is_outdated(job)
+            or job.state is JobState.NOT_ANALYSED
+            or (job.state is JobState.FAILED and job.not_analysed is not None)
+        ):
             self._rows.assign_job(item.workitem_uid, self._services.operator.reanalyse(job.job_id), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._retry(item, job)  # the workitem requests the analysis now, whatever became of the job before

@@ -33,7 +33,11 @@ def receive(stages, series, number=1, second=0.0) -> None:
     facts = SeriesFacts(calling_ae="CT1", modality="CT")
     syntax, moment = "1.2.840.10008.1.2.1", START + timedelta(seconds=second)
     stages.received.record_instances(
-        [NewInstance("1.2.840.10008.5.1.4.1.1.2", uid, series, "1.2", syntax, f"objects/{uid}", f"{number:064x}", 9, moment, facts)]
+        [
+            NewInstance(
+                "1.2.840.10008.5.1.4.1.1.2", uid, series, "1.2", syntax, f"objects/{uid}", f"{number:064x}", 9, moment, facts
+            )
+        ]
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.sender import AuditSender
 from alnnode.db import engine, schema
+from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
@@ -407,3 +408,32 @@ def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) 
     assert {read.participants[1] for read in told} == {("110152", "PACS", "127.0.0.1")}
     assert told[1].description == "pacs: out of resources (status 0xA700)"
     assert [read.instances for read in told] == [2] * 5
+
+
+def test_a_paused_analysis_begins_no_job_and_goes_on_after_the_resumption(bench) -> None:
+    pauses = bench.runtime.tables.pauses
+    pauses.pause(ANALYSIS, "admin")
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.READY
+    assert pauses.resume(ANALYSIS)
+    assert not pauses.resume(ANALYSIS)
+    assert job in bench.jobs.lost(datetime.now(UTC) + timedelta(minutes=1)), "its task was spent, so the sweep enqueues another"
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+
+
+def test_nothing_is_sent_to_a_paused_destination(bench) -> None:
+    job, delivery = bench.analysed_job()
+    pauses, target = bench.runtime.tables.pauses, destination_target("pacs")
+    pauses.pause(target, "admin")
+    delivering.deliver(delivery, bench.runtime)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert (bench.pacs.stored, bench.deliveries.due(later, paused=["pacs"])) == ({}, ())
+    assert bench.jobs.get(job).deliveries[0].attempts == 0
+    pauses.pause(target, "somebody else")
+    assert pauses.all()[target].by == "admin"
+    pauses.resume(target)
+    assert bench.deliveries.due(later) == (delivery,)
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.DELIVERED

@@ -13,7 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     # Before this version, a series that could not be analysed ended FAILED with the reason that its results give.
-    op.execute("UPDATE jobs SET state = 'NOT_ANALYSED' WHERE state = 'FAILED' AND not_analysed IS NOT NULL AND reason = not_analysed")
+    op.execute(
+        "UPDATE jobs SET state = 'NOT_ANALYSED' WHERE state = 'FAILED' AND not_analysed IS NOT NULL AND reason = not_analysed"
+    )
     op.create_table(
         "pauses",
         sa.Column("target", sa.String(length=64), nullable=False),
