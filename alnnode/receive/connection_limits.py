@@ -74,6 +74,11 @@ class ConnectionLimiter:
         self._peers: dict[str, _Peer] = {}
         self._connections = 0
 
+    @property
+    def connections(self) -> int:
+        """The number of connections at present, also of those that are no association yet."""
+        return self._connections
+
     def admit(self, address: str) -> bool:
         """Return whether a connection of this address may stay; if so, the caller calls `release` at its end."""
         now = time.monotonic()

@@ -85,7 +85,7 @@ class RejectedAssociation:
 
 
 # By result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21), of which pynetdicom sends these.
-_KINDS = {
+_KINDS: Mapping[tuple[object, object, object], RejectionKind] = {
     (1, 1, 3): RejectionKind.CALLING,
     (1, 1, 7): RejectionKind.CALLED,
     (2, 2, 1): RejectionKind.USER,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from alnnode.db.pauses import Pauses
+from alnnode.process.job_logs import JobLogs
 from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.status.health import Readiness
 from alnnode.status.metrics import Metrics, MetricSources
@@ -44,6 +46,8 @@ class StatusServices:
         rejections: the associations that listeners rejected.
         pauses: what an administrator paused.
         model: the identity of the model that analyses.
+        job_logs: the log of each job.
+        read_at: when this process read its configuration.
     """
 
     settings: Settings
@@ -58,6 +62,8 @@ class StatusServices:
     rejections: RejectedAssociations
     pauses: Pauses
     model: CachedModelIdentity
+    job_logs: JobLogs
+    read_at: datetime
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, dicomweb: DicomwebServices, worklist: WorklistServices) -> StatusServices:
@@ -77,6 +83,8 @@ class StatusServices:
             rejections=rejections,
             pauses=pauses,
             model=CachedModelIdentity(settings),
+            job_logs=JobLogs(settings.node.data_dir),
+            read_at=datetime.now(UTC),
         )
 
 
