@@ -4,83 +4,34 @@ import html
 import os
 import re
 import shutil
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from random import Random
 
 import httpx
 import pytest
 import viewers
-from analyses import CONTEXT, analysis
-from dicom_objects import STUDY, ct
-from held import analysed, ready, received
-from sources import ct_files
-from sqlalchemy import insert
-from web_service import part10, server, service
+from analyses import analysis
+from dicom_objects import STUDY
+from status_pages import TOKENS, copied, fill, filled, history, log_in
+from web_service import server, service
 
-from alnnode import report
-from alnnode.db.engine import for_writing
-from alnnode.db.tables import Job
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.model import bundle as bundles
+from alnnode.process.job_logs import JobLogs
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
-from alnnode.settings import Web, WebToken
-
-TOKENS = tuple(
-    WebToken(name=name, roles=(name,), sha256=sha256(f"{name}-secret".encode()).hexdigest()) for name in ("admin", "read")
-)
-ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
+from alnnode.settings import Web
 
 
-def fill(opened, client):
-    """Fill a node with a job that waits for a destination, a failed job, and a job that is being received."""
-    of = analysis(2)
-    files = list(ct_files(of.volume))
-    job = received(opened, client, files)
-    analysed(opened, job, report.build(of, CONTEXT), {"pacs": ROLES, "archive": ROLES})
-    for delivery in opened.jobs.get(job).deliveries:
-        if delivery.destination == "archive":
-            Deliveries(opened.engine).delivered(delivery.delivery_id)
-    failed = received(opened, client, [part10(ct(n, series=f"{STUDY}.7", AccessionNumber="ACC-77")) for n in (1, 2)])
-    opened.jobs.fail(ready(opened, failed), "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
-    waiting = received(opened, client, [part10(ct(1, series=f"{STUDY}.8"))])
-    return job, failed, waiting
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    with filled(tmp_path_factory.mktemp("node")) as found:
+        yield found
 
 
 @pytest.fixture
-def node(tmp_path):
-    with service(tmp_path, web=Web(tokens=TOKENS, port=8124)) as (client, opened):
-        client.headers["Authorization"] = "Bearer admin-secret"
-        jobs = fill(opened, client)
-        del client.headers["Authorization"]
-        yield client, opened, jobs
-
-
-def history(opened, series_uid):
-    """Add the jobs of one day, most of them in the evening and in the morning."""
-    random, now = Random(1), datetime.now(UTC)
-    with for_writing(opened.engine).begin() as connection:
-        for number in range(90):
-            begun = now - timedelta(hours=random.triangular(1, 24, 6))
-            claimed = begun + timedelta(seconds=random.uniform(12, 90))
-            row = Job(
-                job_id=f"{number:032x}", series_uid=series_uid, study_uid="1.2.3", revision=100 + number, state=JobState.DELIVERED,
-                attempts=1, enqueues=0, created_at=begun, content_at=begun, claimed_at=claimed,
-                finished_at=claimed + timedelta(seconds=random.uniform(8, 40)),
-            )  # fmt: skip
-            values = {c.name: getattr(row, c.name) for c in Job.__table__.columns}
-            connection.execute(insert(Job).values(values))
-
-
-def log_in(client, name="admin"):
-    answer = client.post("/login?next=/", data={"token": f"{name}-secret"}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "samesite=strict" in cookie.lower()
-    page = client.get("/")
-    return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
+def node(tmp_path, template):
+    with copied(template, tmp_path) as found:
+        yield found
 
 
 def test_the_page_shows_jobs_and_results_without_patient_data(node) -> None:
@@ -160,6 +111,35 @@ def test_without_tokens_forms_still_need_the_csrf_token_of_their_session(tmp_pat
         assert client.post(f"/jobs/{failed}/retry").status_code == 403
         csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/").text)[1]
         assert client.post(f"/jobs/{failed}/retry", data={"csrf": csrf}).status_code == 200
+
+
+def test_the_overview_refreshes_itself_until_the_user_stops_it(node) -> None:
+    client, _, (_, failed, waiting) = node
+    log_in(client, "read")
+    assert (client.get("/").headers["refresh"], "Stop refreshing" in client.get("/").text) == ("30", True)
+    for path in ("/?refresh=off", "/?state=FAILED", f"/jobs/{failed}", "/search", "/routes"):
+        assert "refresh" not in client.get(path).headers, path
+    assert client.get(f"/jobs/{waiting}").headers["refresh"] == "30"
+    assert 'type="search"' not in client.get("/").text, "a refresh would delete the words"
+    assert "script" not in client.get("/").headers["content-security-policy"]
+
+
+def test_the_page_of_a_job_has_its_log(node) -> None:
+    client, opened, (job, failed, _) = node
+    log_in(client, "read")
+    logs = JobLogs(opened.settings.node.data_dir)
+    event = {"event": "job_claimed", "job": job, "attempt": 1, "level": "info", "timestamp": "2026-01-01T00:00:00Z"}
+    assert logs.write(None, "", event) == event
+    for other in ("../" * 8, "x" * 32, None):
+        logs.write(None, "", {"event": "e", "job": other})
+    page = client.get(f"/jobs/{job}").text
+    assert ("job_claimed" in page, "attempt: 1" in page) == (True, True)
+    assert "job_claimed" not in client.get(f"/jobs/{failed}").text
+    for _ in range(2000):
+        logs.write(None, "", event)
+    (file,) = (opened.settings.node.data_dir / "job-logs").rglob("*.jsonl")
+    assert (file.stat().st_size <= 65536, file.stat().st_mode & 0o777) == (True, 0o600)
+    assert (logs.delete_before(0), logs.delete_before(file.stat().st_mtime + 1)) == (0, 1)
 
 
 AXE = os.environ.get("ALNNODE_AXE")  # axe.min.js of the npm package axe-core
