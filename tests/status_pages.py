@@ -16,8 +16,12 @@ from web_service import part10, service
 
 from alnnode import report
 from alnnode.db.engine import for_writing
+from alnnode.db.pauses import destination_target
 from alnnode.db.tables import Job
 from alnnode.deliver.deliveries import Deliveries
+from alnnode.process.job_logs import JobLogs
+from alnnode.receive.rejected_associations import RejectedAssociations
+from alnnode.receive.rejections import Rejection, RejectionKind
 from alnnode.records import JobState, ObjectRole
 from alnnode.settings import DestinationCStore, DestinationStow, Web, WebToken
 
@@ -26,6 +30,7 @@ TOKENS = tuple(
 )
 PACS = DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
 ARCHIVE = DestinationStow(name="archive", url="http://reader:hunter2@127.0.0.1:1/dicom-web?key=hunter3")
+REASON = "cannot be reached: no association with PACS at 127.0.0.1, port 1 (connection refused); check that it runs"
 ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
 
 
@@ -76,6 +81,32 @@ def history(opened, series_uid):
             )  # fmt: skip
             values = {c.name: getattr(row, c.name) for c in Job.__table__.columns}
             connection.execute(insert(Job).values(values))
+
+
+def disturb(opened, job) -> None:
+    """Let a destination fail, pause the other one, reject associations, and write the log of a job."""
+    (delivery,) = [one for one in opened.jobs.get(job).deliveries if one.destination == "pacs"]
+    tables = Deliveries(opened.engine)
+    tables.claim(delivery.delivery_id, timedelta(minutes=1))
+    tables.deferred(delivery.delivery_id, REASON, datetime.now(UTC) + timedelta(minutes=3))
+    opened.services.status.pauses.pause(destination_target("archive"), "admin")
+    table = RejectedAssociations(opened.engine, interval=0.01)
+    for kind, called, calling, address, detail in (
+        (RejectionKind.CALLED, "ALNODE", "CT_SCANNER_2", "192.0.2.17", ""),
+        (RejectionKind.CALLING, "ALNNODE", "WORKSTATION", "192.0.2.40", ""),
+        (RejectionKind.CONTEXTS, "ALNNODE", "US_ROOM_1", "192.0.2.23", "proposed: Ultrasound Multi-frame Image Storage"),
+    ):
+        table.note(Rejection(kind, called, calling, address, detail))
+    table.close()
+    logs = JobLogs(opened.settings.node.data_dir)
+    for event, values in (
+        ("job_ready", {}),
+        ("job_claimed", {"attempt": 1, "images": 40, "marks": 0}),
+        ("job_analysed", {"objects": 2}),
+        ("delivery_deferred", {"destination": "pacs", "attempt": 1, "wait": 180.0, "error": REASON}),
+    ):
+        moment = datetime.now(UTC).isoformat()
+        logs.write(None, "", {"event": event, "job": job, "level": "info", "timestamp": moment, **values})
 
 
 def log_in(client, name="admin"):

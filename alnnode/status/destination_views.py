@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alnnode.db.pauses import destination_target
+from alnnode.status.effective_settings import without_credentials
 from alnnode.status.overview import DestinationCounts
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class DestinationView:
         one = self.settings
         if one is None:
             return ""
-        return f"DICOMweb {one.url}" if one.kind == "stow" else f"{one.ae_title} at {one.host}:{one.port}"
+        return f"DICOMweb {without_credentials(one.url)}" if one.kind == "stow" else f"{one.ae_title} at {one.host}:{one.port}"
 
 
 def destination_views(services: StatusServices) -> tuple[DestinationView, ...]:

@@ -51,6 +51,11 @@ def _values(section: BaseModel) -> Iterator[Value]:
         yield Value(key, json.dumps(_without_secrets(key, dumped[key]), ensure_ascii=False), is_default)
 
 
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password and query."""
+    return _QUERY.sub(f"?{HIDDEN}" if "?" in url else "", _USER_INFO.sub(f"{HIDDEN}@", url))
+
+
 def _without_secrets(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_secrets(name, one) for name, one in value.items()}
@@ -61,5 +66,5 @@ def _without_secrets(key: str, value: Any) -> Any:
     if _SECRET.search(key):
         return HIDDEN
     if "://" in value:
-        return _QUERY.sub(f"?{HIDDEN}" if "?" in value else "", _USER_INFO.sub(f"{HIDDEN}@", value))
+        return without_credentials(value)
     return value

@@ -155,6 +155,7 @@ def test_the_configuration_is_shown_without_secrets(node) -> None:
     page = client.get("/configuration").text
     for words in ("[[destinations]]", "max_associations", "PACS", "(not shown)@127.0.0.1:1/dicom-web?(not shown)"):
         assert words in html.unescape(page), words
-    assert "hunter" not in page
+    for path in ("/", "/destinations/archive", "/configuration"):
+        assert "hunter" not in client.get(path).text, path
     assert not any(token.sha256 in page for token in TOKENS)
     assert "sweep_interval" not in page, "keys that are not for administrators"

@@ -4,6 +4,7 @@ import html
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from hashlib import sha256
 
 import httpx
@@ -11,15 +12,18 @@ import pytest
 import viewers
 from analyses import analysis
 from dicom_objects import STUDY
-from status_pages import TOKENS, copied, fill, filled, history, log_in
+from status_pages import ARCHIVE, PACS, TOKENS, copied, disturb, fill, filled, history, log_in
 from web_service import server, service
 
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.model import bundle as bundles
+from alnnode.process import heartbeat
 from alnnode.process.job_logs import JobLogs
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
 from alnnode.settings import Web
+from alnnode.status import rendering
+from alnnode.task_queue import ANALYSE, DELIVER
 
 
 @pytest.fixture(scope="module")
@@ -142,22 +146,41 @@ def test_the_page_of_a_job_has_its_log(node) -> None:
     assert (logs.delete_before(0), logs.delete_before(file.stat().st_mtime + 1)) == (0, 1)
 
 
+PAGES = ("/?refresh=off", "/?state=FAILED", "/destinations/pacs", "/routes", "/associations", "/configuration", "/search")
+PICTURES = {
+    "/destinations/pacs": "status-destination.png",
+    "/routes": "status-routes.png",
+    "/associations": "status-associations.png",
+}
 AXE = os.environ.get("ALNNODE_AXE")  # axe.min.js of the npm package axe-core
 
 
-@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
-@pytest.mark.timeout(300)
-def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
+@contextmanager
+def browsing(folder):
+    """Yield a browser, the URL of a node with all that its pages can show, and the services and job ids of the node."""
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with (
-        server(tmp_path, web=Web(tokens=TOKENS)) as (url, opened),
+        server(folder, web=Web(tokens=TOKENS), destinations=(PACS, ARCHIVE)) as (url, opened),
         httpx.Client(base_url=url, timeout=60, headers={"Authorization": "Bearer admin-secret"}) as client,
         sync_api.sync_playwright() as play,
     ):
-        job, failed, waiting = fill(opened, client)
-        history(opened, opened.jobs.get(waiting).series_uid)
+        jobs = fill(opened, client)
+        history(opened, opened.jobs.get(jobs[2]).series_uid)
+        disturb(opened, jobs[0])
+        for worker in (ANALYSE, DELIVER):
+            heartbeat.beat(opened.settings.node.data_dir, worker)
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
+        try:
+            yield browser, url, opened, jobs
+        finally:
+            browser.close()
+
+
+@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
+@pytest.mark.timeout(400)
+def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
+    with browsing(tmp_path) as (browser, url, opened, (job, failed, _)):
         for scheme in ("light", "dark"):
             # The debugger injects axe; the test checks before that the policy of the page allows no scripts.
             context = browser.new_context(viewport={"width": 1360, "height": 1000}, color_scheme=scheme, bypass_csp=True)
@@ -169,6 +192,8 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.keyboard.type("admin-secret")  # the field has the focus
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Most recent jobs").wait_for()
+            page.get_by_role("link", name="Stop refreshing").press("Enter")
+            page.get_by_role("link", name="Refresh every 30 s").wait_for()
             check(page, f"overview {scheme}")
             viewers.picture(page, f"status-{scheme}.png")
             page.keyboard.press("Tab")
@@ -178,8 +203,20 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
             check(page, f"job {scheme}")
             viewers.picture(page, f"status-job-{scheme}.png", full_page=True)
-            page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page must fit the width of a phone"
+            for path in PAGES:
+                page.set_viewport_size({"width": 1360, "height": 1000})
+                page.goto(url + path)
+                check(page, f"{path} {scheme}")
+                if scheme == "light" and path in PICTURES:
+                    viewers.picture(page, PICTURES[path])
+                page.set_viewport_size({"width": 390, "height": 800})
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path} must fit the width of a phone"
+                check(page, f"{path} {scheme} on a phone")
+            page.goto(f"{url}/?refresh=off")
+            if scheme == "light":
+                viewers.picture(page, "status-phone.png")
+            page.goto(f"{url}/jobs/{job}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
             context.close()
             assert elsewhere == []
         page = browser.new_page()
@@ -189,7 +226,36 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
         page.get_by_role("button", name="Retry").click()
         page.locator(".chip.ready").wait_for()
         assert opened.jobs.get(failed).state is JobState.READY
-        browser.close()
+
+
+@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
+@pytest.mark.timeout(400)
+def test_in_chromium_an_administrator_acts_and_the_page_refreshes_itself(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rendering, "REFRESH", 2)
+    with browsing(tmp_path) as (browser, url, opened, _):
+        page = browser.new_page()
+        page.goto(f"{url}/login?next=/destinations/pacs")
+        page.get_by_label("Token").fill("admin-secret")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Test").click()
+        page.get_by_text("The test failed:").wait_for()
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_text("Paused by admin").wait_for()
+        page.get_by_role("link", name="Routes").click()
+        page.get_by_label("Try other routes").fill('[[routes]]\nname = "mr"\nmodalities = ["MR"]\n')
+        page.get_by_role("button", name="Try").click()
+        page.get_by_text("Nothing was changed.").wait_for()
+        page.get_by_role("link", name="Status").click()
+        page.get_by_role("heading", name="Most recent jobs").wait_for()
+        opened.services.status.pauses.pause("analysis", "somebody")
+        page.get_by_text("the analysis, by somebody").wait_for()  # without an action of the user
+        page.get_by_role("link", name="Stop refreshing").click()
+        page.get_by_role("link", name="Refresh every 2 s").wait_for()
+        opened.services.status.pauses.resume("analysis")
+        page.goto(f"{url}/?state=DELIVERED")
+        page.get_by_role("checkbox").first.check()
+        page.get_by_role("button", name="Send again the selected jobs").click()
+        page.get_by_role("heading", name="1 job").wait_for()
 
 
 def check(page, name) -> None:
