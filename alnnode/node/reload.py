@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alnnode.settings import Settings
 
 FOLDER = "supervisors"  # in data_dir: one locked file for each running supervisor
+FORGOTTEN = 86400.0  # seconds
 ANSWER_LIMIT = 120.0  # seconds for a supervisor to replace its processes
 
 # What a running node cannot change, as administrators know it.
@@ -109,6 +110,7 @@ def announced(data_dir: Path, command: str) -> Iterator[SupervisorFile]:
     """Announce this supervisor to ``alnnode reload`` inside the ``with`` block."""
     folder = data_dir.resolve() / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _delete_old(folder)
     name = f"{socket.gethostname()}-{os.getpid()}"
     lock = folder / f"{name}.lock"
     with lock.open("w") as file:
@@ -159,6 +161,15 @@ def reload_all(data_dir: Path) -> dict[str, str]:
             raise ServiceError(f"the node does not answer within {ANSWER_LIMIT:.0f} s; see its log")
         time.sleep(0.1)
     return outcome
+
+
+def _delete_old(folder: Path) -> None:
+    """Delete the files that supervisors of this host left when they were killed, a day ago or earlier."""
+    for lock in folder.glob(f"{socket.gethostname()}-*.lock"):
+        with suppress(OSError):
+            if time.time() - lock.stat().st_mtime > FORGOTTEN and not _is_locked(lock):
+                lock.with_suffix(".json").unlink(missing_ok=True)
+                lock.unlink()
 
 
 def _is_locked(path: Path) -> bool:
