@@ -29,8 +29,13 @@ FRAMES = 6  # innermost frames of an exception that are logged
 log = structlog.get_logger()
 
 
-def configure(settings: Logging) -> None:
-    """Log structlog events, the loggers of the standard library and uncaught exceptions to standard error, in one format."""
+def configure(settings: Logging, *also: structlog.typing.Processor) -> None:
+    """Log structlog events, the loggers of the standard library and uncaught exceptions to standard error, in one format.
+
+    Args:
+        settings: level and format.
+        also: processors that see each event of the node before it is written.
+    """
     level = getattr(logging, settings.level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -42,7 +47,7 @@ def configure(settings: Logging) -> None:
     if settings.format == "console":
         final = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *also, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError, SettingsError
+from alnnode.process.job_logs import JobLogs
 from alnnode.settings import load
 from alnnode.task_queue import ANALYSE, DELIVER
 from workers.app import create, refuse_at_start, run
@@ -28,7 +29,7 @@ def main() -> int:
     config = os.environ.get("ALNNODE_CONFIG")
     try:
         settings = load(Path(config) if config else None)
-        logs.configure(settings.logging)
+        logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
         refuse_at_start(settings, queue)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")

@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
 from alnnode.analyse.claims import ClaimTerms
-from alnnode.db.rows import ResultRow
+from alnnode.db.pauses import ANALYSIS
+from alnnode.db.rows import NotAnalysed, ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.priors import lookup
 from alnnode.records import Locate, ReportContext
@@ -32,8 +33,11 @@ log = structlog.get_logger()
 
 
 def analyse(job_id: str, runtime: Runtime) -> None:
-    """Run one job to ANALYSED or FAILED; do nothing when it cannot be claimed, because it ended or another worker runs it."""
+    """Run one job to ANALYSED, NOT_ANALYSED or FAILED; do nothing when it cannot be claimed, because it ended or another worker runs it."""
     settings = runtime.settings
+    if runtime.tables.pauses.is_paused(ANALYSIS):
+        log.info("analysis_paused", job=job_id)  # the sweep enqueues it after the resumption
+        return
     marked = settings.analysis.locate is not Locate.AUTO
     terms = ClaimTerms(
         runtime.lease, settings.internal.analysis_attempts, runtime.analyst.digest, settings.result_digest, marked=marked
@@ -55,6 +59,9 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         reason = "the images could not be read from the spool, or the results not written to it; check the disk, then `alnnode retry`"
         log.warning("spool_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, errno=error.errno)
         _retry(claim, runtime, error, reason)
+    except NotAnalysable as error:
+        log.info("job_not_analysed", job=job_id, reason=str(error))
+        runtime.tables.jobs.not_analysable(claim, str(error))
     except AlnnodeError as error:
         _fail(claim, runtime, error, str(error))
     except Exception as error:  # noqa: BLE001 - every failed job needs a reason
@@ -84,12 +91,14 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     marks = [runtime.spool.path(name) for name in claim.marks]
     objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)
-    if not_analysed is not None and not settings.analysis.report_not_analysed:
+    report = settings.analysis.report_not_analysed
+    if not_analysed is not None and report == "off":
         raise NotAnalysable(not_analysed)
     lease.check()
     rows = [_put_result(runtime, claim.job_id, position, item) for position, item in enumerate(objects)]
     wanted = {destination.name: destination.objects for destination in settings.destinations}
-    if not runtime.tables.jobs.analysed(claim, rows, wanted, not_analysed):
+    reason = None if not_analysed is None else NotAnalysed(not_analysed, once_per_study=report == "study")
+    if not runtime.tables.jobs.analysed(claim, rows, wanted, reason):
         raise LeaseLostError(f"job {claim.job_id} was taken over")
     log.info("job_analysed", job=claim.job_id, objects=len(rows), reason=not_analysed)
     lookup.store_comparison_record(settings, runtime.spool.root, header, objects)

@@ -14,6 +14,7 @@ from alnnode.db.schema import schema_state
 from alnnode.model import bundle
 from alnnode.process import heartbeat
 from alnnode.process.child import end_with_parent
+from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import report_ready
 from alnnode.task_queue import ANALYSE, DELIVER, celery_options
 from workers import tasks
@@ -52,7 +53,8 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
     The analysing worker runs tasks in one forked process, so that a kill or a time limit ends a job and not the worker. The delivering
     worker runs tasks in threads, because it waits for the network most of the time.
     """
-    signals.setup_logging.connect(lambda **_: logs.configure(settings.logging), weak=False)
+    job_logs = JobLogs(settings.node.data_dir)
+    signals.setup_logging.connect(lambda **_: logs.configure(settings.logging, job_logs.write), weak=False)
     signals.worker_ready.connect(lambda **_: report_ready(), weak=False)
     signals.worker_ready.connect(lambda sender, **_: _beat(sender, settings, queue), weak=False)
     signals.worker_process_init.connect(_end_with_worker, weak=False)

@@ -11,6 +11,7 @@ import structlog
 from pydicom.uid import generate_uid
 
 from alnnode.db.clock import MAX_SKEW
+from alnnode.db.pauses import destination_target
 from alnnode.deliver.auditing import DeliveryAuditor
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
@@ -47,6 +48,8 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
     """
     deliveries = runtime.tables.deliveries
     name = deliveries.destination_of(delivery_id) or ""
+    if runtime.tables.pauses.is_paused(destination_target(name)):
+        return False
     away = _away_until(name, runtime)
     early = away is not None and datetime.now(UTC) < away
     claim = deliveries.claim(delivery_id, runtime.delivery_lease, early=early)
@@ -136,6 +139,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     log.info(
         "delivery_deferred",
         delivery=claim.delivery_id,
+        job=claim.job_id,
         destination=claim.destination,
         attempt=claim.attempt,
         wait=round((until - datetime.now(UTC)).total_seconds(), 1),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
 from alnnode.db import engine
+from alnnode.db.pauses import Pauses
 from alnnode.deliver.commitments import Commitments
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.deliver.destination_choice import connect
@@ -54,11 +55,19 @@ class Tables:
     commitments: Commitments
     progress: WorkProgress
     catalogue: Catalogue
+    pauses: Pauses
 
     @classmethod
     def open(cls, database: Engine) -> Tables:
         """Return the tables of a database."""
-        return cls(Jobs(database), Deliveries(database), Commitments(database), WorkProgress(database), Catalogue(database))
+        return cls(
+            Jobs(database),
+            Deliveries(database),
+            Commitments(database),
+            WorkProgress(database),
+            Catalogue(database),
+            Pauses(database),
+        )
 
 
 class Runtime:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from alnnode.analyse import claims
+from alnnode.analyse.study_reports import is_study_reported
 from alnnode.db import requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from alnnode.analyse.claims import ClaimTerms
     from alnnode.db.requeue import Queued
-    from alnnode.db.rows import Claim, ResultRow
+    from alnnode.db.rows import Claim, NotAnalysed, ResultRow
 
 _OPEN = Job.state.in_((JobState.READY, JobState.RUNNING))
 
@@ -77,7 +78,7 @@ class Jobs:
         claim: Claim,
         results: Sequence[ResultRow],
         destinations: Mapping[str, Collection[str]],
-        not_analysed: str | None = None,
+        not_analysed: NotAnalysed | None = None,
         now: datetime | None = None,
     ) -> bool:
         """Record the results of a running job and open its deliveries.
@@ -86,13 +87,15 @@ class Jobs:
             claim: of the job.
             results: rows of objects that are durable in the outbox.
             destinations: the object roles that each destination wants; the job ends at once when no destination wants any.
-            not_analysed: why the series cannot be analysed, when the results only say so. The job ends FAILED with this reason when
-                they are delivered.
+            not_analysed: why the series cannot be analysed, when the results only say so. The job ends NOT_ANALYSED with this reason
+                when they are delivered.
             now: see the class.
         """
         moment = now or datetime.now(UTC)
-        reason = None if not_analysed is None else not_analysed[:MAX_TEXT]
+        reason = None if not_analysed is None else not_analysed.reason[:MAX_TEXT]
         with self._writer.begin() as connection:
+            if not_analysed is not None and not_analysed.once_per_study and is_study_reported(connection, claim):
+                destinations = {}
             changed = change_state(
                 connection,
                 claim.job_id,
@@ -111,6 +114,12 @@ class Jobs:
         """End a running job with a reason that a person can act on."""
         ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
         return self._leave_running(claim, JobState.FAILED, reason=reason[:MAX_TEXT], **ended)
+
+    def not_analysable(self, claim: Claim, reason: str, now: datetime | None = None) -> bool:
+        """End a running job whose series cannot be analysed, without results."""
+        text = reason[:MAX_TEXT]
+        ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
+        return self._leave_running(claim, JobState.NOT_ANALYSED, reason=text, not_analysed=text, **ended)
 
     def postpone(self, claim: Claim, until: datetime) -> bool:
         """Make a running job READY again, because the model, the spool or memory is not available now; the sweep enqueues it then."""

@@ -95,7 +95,7 @@ def _retry(connection: Connection, job_id: str, state: JobState, now: datetime) 
         change_state(connection, job_id, state, state, due_at=now, enqueues=0)
         return state
     states = [DeliveryState.FAILED]
-    if state is not JobState.FAILED:
+    if state not in {JobState.FAILED, JobState.NOT_ANALYSED}:
         states += delivery_rows.OPEN if state is JobState.ANALYSED else [DeliveryState.SENT]
     if delivery_rows.reopen_deliveries(connection, job_id, states, now):
         change_state(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)

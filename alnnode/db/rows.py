@@ -99,6 +99,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class NotAnalysed:
+    """Why a series cannot be analysed, when the results only say so.
+
+    Attributes:
+        reason: for a radiographer.
+        once_per_study: deliver the results only if no other series of the study is analysed, is still to be, or is reported.
+    """
+
+    reason: str
+    once_per_study: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryClaim:
     """A delivery that the caller may make until its lease ends; ``attempt`` is 1 for the first attempt."""
 

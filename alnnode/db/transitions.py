@@ -1,6 +1,6 @@
 """The guarded transition by which every stage changes the state of a job.
 
-RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason. A transition is one
+RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or NOT_ANALYSED, FAILED or SKIPPED with a reason. A transition is one
 ``UPDATE … WHERE state = :expected`` inside a transaction. Duplicate tasks, several sweeps and a worker whose lease has ended may
 therefore call it at any time: the second caller changes nothing and gets False.
 """
@@ -34,7 +34,7 @@ def change_state(
 
 
 def end_delivered_job(connection: Connection, job_id: str, now: datetime) -> None:
-    """End an ANALYSED job whose deliveries are all SENT: DELIVERED, or FAILED when its results say that it was not analysed."""
+    """End an ANALYSED job whose deliveries are all SENT: DELIVERED, or NOT_ANALYSED when its results say so."""
     reason = connection.execute(select(Job.not_analysed).where(Job.job_id == job_id)).scalar_one()
-    end = JobState.DELIVERED if reason is None else JobState.FAILED
+    end = JobState.DELIVERED if reason is None else JobState.NOT_ANALYSED
     change_state(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)

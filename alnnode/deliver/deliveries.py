@@ -17,7 +17,7 @@ from alnnode.deliver import delivery_rows
 from alnnode.deliver.delivery_rows import OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import timedelta
 
     from sqlalchemy import ColumnElement, Update
@@ -38,17 +38,18 @@ class Deliveries:
 
     # -- the sweep ---------------------------------------------------------------------------------------------------
 
-    def due(self, now: datetime | None = None, *, queued: Queued = frozenset) -> tuple[str, ...]:
+    def due(self, now: datetime | None = None, *, queued: Queued = frozenset, paused: Collection[str] = ()) -> tuple[str, ...]:
         """Return the ids of deliveries to enqueue: for each destination the oldest that is due.
 
         Whoever gets the message makes all deliveries that are due at that destination. Each delivery is returned once for each time that
         it becomes due; after that not while any delivery to its destination is in ``queued()``, which is called only when necessary.
+        Deliveries to ``paused`` destinations wait.
         """
         moment = now or datetime.now(UTC)
         query = (
             select(Delivery.delivery_id, Delivery.destination, Delivery.enqueues)
             .join(Job, Job.job_id == Delivery.job_id)
-            .where(Delivery.state.in_(OPEN), Delivery.due_at <= moment)
+            .where(Delivery.state.in_(OPEN), Delivery.due_at <= moment, Delivery.destination.not_in(paused))
             .order_by(Job.created_at, Delivery.delivery_id)
         )
         with self._engine.connect() as connection:

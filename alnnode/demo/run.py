@@ -105,8 +105,8 @@ def _wait(config: Path, node: subprocess.Popen[bytes]) -> None:
         if node.poll() is not None:
             raise ServiceError(f"the node ended with exit code {node.returncode}")
         for job in jobs.list(limit=10):
-            if job.state is JobState.FAILED:
-                raise ServiceError(f"the job failed: {job.reason}")
+            if job.state in {JobState.FAILED, JobState.NOT_ANALYSED}:
+                raise ServiceError(f"the job ended {job.state.value}: {job.reason}")
             if job.state is JobState.DELIVERED:
                 return
         time.sleep(0.2)

@@ -11,38 +11,70 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.audit.sender import AuditSender
-from alnnode.audit.trail import Trail
+from alnnode import logs
 from alnnode.db import engine, schema
-from alnnode.errors import AlnnodeError, ServiceError
+from alnnode.errors import AlnnodeError, ServiceError, SettingsError
 from alnnode.node import private_redis
+from alnnode.node.background import Background
+from alnnode.node.listening_sockets import listening_sockets
+from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start
+from alnnode.node.reload import SupervisorFile, announced, changed_settings
 from alnnode.node.sweep import Sweep
 from alnnode.process import child
-from alnnode.process.supervised import SupervisedProcess
+from alnnode.process.inherited_socket import LISTENER_FD, WEB_FD
+from alnnode.process.job_logs import JobLogs
+from alnnode.process.supervised import ListeningProcess, SupervisedProcess
 from alnnode.spool.spool import Spool
 from alnnode.task_queue import ANALYSE, DELIVER, Producer, ping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from alnnode.audit.trail import Trail
+    from alnnode.node.listening_sockets import Sockets
     from alnnode.settings import Settings
 
-START_LIMIT = 60.0  # seconds for all processes to become ready
-STOP_LIMIT = 6.0  # seconds for a process to stop by itself; an interrupted analysis begins once more at the next start
 BROKER_STOP_LIMIT = 2.0  # seconds
-POLL, START_POLL = 0.2, 0.05  # seconds
+POLL = 0.2  # seconds
+RETIREMENT = 600.0  # seconds that associations and requests have to end after a reload; an analysis has its own time limit
 LOCK = "serve.lock"
-REFUSED = 1  # exit code of a worker that refuses to start (`workers.__main__`); other codes are errors of the settings or of this program
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of ``alnnode`` that runs processes.
+
+    Attributes:
+        name: of the command.
+        config: the settings file, which a reload reads once more.
+        make: returns the processes for settings; they are not started yet.
+        analyses: whether an analysing worker is among them.
+    """
+
+    name: str
+    config: Path | None
+    make: Callable[[Settings], list[SupervisedProcess]]
+    analyses: bool = False
+
+
+@dataclass(slots=True)
+class _Node:
+    """What a reload replaces, and the command that started it."""
+
+    command: Command
+    settings: Settings
+    processes: ProcessSet
+    background: Background
 
 
 def serve(settings: Settings, config: Path | None) -> int:
@@ -56,7 +88,12 @@ def serve(settings: Settings, config: Path | None) -> int:
         stack.enter_context(_lock(settings.node.data_dir.resolve()))
         schema.migrate(settings.database_url)
         redis = None if settings.broker.url else _redis(settings)
-        return _run(settings, redis, [*_listeners(settings, config), *_web(settings, config), *_workers(config)], sweeps=True)
+        sockets = stack.enter_context(listening_sockets(settings))
+
+        def make(present: Settings) -> list[SupervisedProcess]:
+            return [*_listeners(present, config, sockets), *_web(config, sockets), *_workers(config)]
+
+        return _run(settings, redis, Command("serve", config, make, analyses=True), sweeps=True)
 
 
 def listen(settings: Settings, config: Path | None) -> int:
@@ -68,7 +105,12 @@ def listen(settings: Settings, config: Path | None) -> int:
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
     _check_broker(settings)
-    return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
+    with listening_sockets(settings) as sockets:
+
+        def make(present: Settings) -> list[SupervisedProcess]:
+            return [*_listeners(present, config, sockets), *_web(config, sockets)]
+
+        return _run(settings, None, Command("listen", config, make), sweeps=True)
 
 
 def web(settings: Settings, config: Path | None) -> int:
@@ -79,7 +121,8 @@ def web(settings: Settings, config: Path | None) -> int:
     """
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
-    return _run(settings, None, _web(settings, config, always=True), sweeps=False)
+    with listening_sockets(settings, receives=False) as sockets:
+        return _run(settings, None, Command("web", config, lambda _: _web(config, sockets)), sweeps=False)
 
 
 def work(settings: Settings, config: Path | None) -> int:
@@ -91,7 +134,7 @@ def work(settings: Settings, config: Path | None) -> int:
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
     _check_broker(settings)
-    return _run(settings, None, _workers(config), sweeps=False)
+    return _run(settings, None, Command("work", config, lambda _: _workers(config), analyses=True), sweeps=False)
 
 
 def _check_broker(settings: Settings) -> None:
@@ -112,17 +155,18 @@ def _redis(settings: Settings) -> SupervisedProcess:
     )
 
 
-def _listeners(settings: Settings, config: Path | None) -> list[SupervisedProcess]:
-    environment = _environment(config)
-    arguments = [sys.executable, "-m", "alnnode.receive"]
-    return [
-        SupervisedProcess(f"listener-{number}", arguments, environment) for number in range(1, settings.listener.processes + 1)
-    ]
+def _listeners(settings: Settings, config: Path | None, sockets: Sockets) -> list[SupervisedProcess]:
+    environment, arguments = _environment(config), [sys.executable, "-m", "alnnode.receive"]
+    own = {LISTENER_FD: sockets[LISTENER_FD]}
+    numbers = range(1, settings.listener.processes + 1)
+    return [ListeningProcess(f"listener-{number}", arguments, environment, own) for number in numbers]
 
 
-def _web(settings: Settings, config: Path | None, *, always: bool = False) -> list[SupervisedProcess]:
-    enabled = always or settings.web.enabled
-    return [SupervisedProcess("web", [sys.executable, "-m", "alnnode.web"], _environment(config))] if enabled else []
+def _web(config: Path | None, sockets: Sockets) -> list[SupervisedProcess]:
+    if WEB_FD not in sockets:
+        return []
+    own = {WEB_FD: sockets[WEB_FD]}
+    return [ListeningProcess("web", [sys.executable, "-m", "alnnode.web"], _environment(config), own)]
 
 
 def _workers(config: Path | None) -> list[SupervisedProcess]:
@@ -134,85 +178,85 @@ def _workers(config: Path | None) -> list[SupervisedProcess]:
     ]
 
 
-def _run(settings: Settings, redis: SupervisedProcess | None, processes: Sequence[SupervisedProcess], *, sweeps: bool) -> int:
-    """Start Redis, the other processes and the sweep; supervise them until a signal comes; then stop Redis last. Return the exit code."""
-    stop = threading.Event()
+def _run(settings: Settings, redis: SupervisedProcess | None, command: Command, *, sweeps: bool) -> int:
+    """Start Redis, the other processes and the sweep; supervise them until a signal comes; then stop Redis last. Return the exit code.
+
+    SIGHUP reloads the configuration.
+    """
+    stop, hangup = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    trail, sender = Trail(settings), AuditSender(settings)
-    sweep = threading.Thread(target=_sweep, args=(settings, trail, stop), name="sweep", daemon=True)
-    supervised = [*([redis] if redis else []), *processes]
+    signal.signal(signal.SIGHUP, lambda *_: hangup.set())
+    logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
+    first = command.make(settings)
+    node = _Node(command, settings, ProcessSet(first), Background(settings, _sweep if sweeps else None))
+    brokers = ProcessSet([redis] if redis else [])
     try:
         if redis is not None:
             _start_redis(redis, settings.redis_socket, stop)
-        _start(processes, stop)
-        if sweeps and not stop.is_set():
-            sweep.start()
+        node.processes.start(stop)
         if not stop.is_set():
-            log.info("node_ready", parts=[process.name for process in supervised])
-            trail.put(trail.events.application(started=True))
-        while not stop.wait(POLL):
-            if sweeps and not sweep.is_alive():
-                raise ServiceError(
-                    "the sweep ended unexpectedly, and no series can be completed without it; the log lines above give the reason"
-                )
-            for process in supervised:
-                process.restart_if_died()
+            node.background.start()
+            log.info("node_ready", parts=[process.name for process in (*([redis] if redis else []), *first)])
+            node.background.trail.put(node.background.trail.events.application(started=True))
+            with announced(settings.node.data_dir, command.name) as file:
+                _supervise(node, brokers, stop, lambda: _reload_if_asked(node, hangup, file, stop))
     finally:
         stop.set()
-        _stop(processes, STOP_LIMIT)
-        if sweep.ident is not None:
-            sweep.join(STOP_LIMIT)
-        _stop([redis] if redis else [], BROKER_STOP_LIMIT)
-        trail.put(trail.events.application(started=False))
-        trail.close()
-        sender.close()
+        node.processes.stop(STOP_LIMIT)
+        node.background.stop_sweep()
+        brokers.stop(BROKER_STOP_LIMIT)
+        node.background.trail.put(node.background.trail.events.application(started=False))
+        node.background.close()
     log.info("stopped")
     return 0
 
 
-def _start_redis(redis: SupervisedProcess, socket: Path, stop: threading.Event) -> None:
+def _supervise(node: _Node, brokers: ProcessSet, stop: threading.Event, also: Callable[[], None]) -> None:
+    """Restart what dies until ``stop`` is set."""
+    while not stop.wait(POLL):
+        node.background.check()
+        brokers.supervise()
+        node.processes.supervise()
+        also()
+
+
+def _reload_if_asked(node: _Node, hangup: threading.Event, file: SupervisorFile, stop: threading.Event) -> None:
+    if hangup.is_set():
+        hangup.clear()
+        _reload(node, file, stop)
+
+
+def _reload(node: _Node, file: SupervisorFile, stop: threading.Event) -> None:
+    """Replace everything by processes with the configuration in the file; keep the old one if anything is wrong with it."""
+    command = node.command
+    try:
+        settings = changed_settings(node.settings, command.config, analyses=command.analyses)
+        limit = max(RETIREMENT, settings.prior_seconds + settings.analysis.time_limit + RETIREMENT)
+        node.processes.replace(command.make(settings), limit, stop)
+    except (SettingsError, ServiceError) as error:
+        log.error("configuration_not_reloaded", error=str(error))  # noqa: TRY400 - the message is complete
+        file.reloaded(str(error))
+        return
+    node.settings = settings
+    logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
+    node.background.restart(settings)
+    node.background.trail.put(node.background.trail.events.acted("supervisor", "", "reload of the configuration"))
+    file.reloaded()
+    log.info("configuration_reloaded", routes=len(settings.routes), destinations=len(settings.destinations))
+
+
+def _start_redis(redis: SupervisedProcess, path: Path, stop: threading.Event) -> None:
     """Start Redis. If it cannot read its append-only file, start it without: the sweep enqueues the lost messages once more."""
     log.info("private_redis", server=private_redis.newest_program().description)
     try:
-        _start([redis], stop)
+        start([redis], stop)
     except ServiceError:
-        aside = private_redis.set_aside_file(socket)
+        aside = private_redis.set_aside_file(path)
         if aside is None:
             raise
         log.warning("redis_file_set_aside", file=str(aside))
-        _start([redis], stop)
-
-
-def _start(processes: Sequence[SupervisedProcess], stop: threading.Event) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    for process in processes:
-        process.start()
-    waiting = list(processes)
-    while waiting and not stop.wait(START_POLL):
-        waiting = [process for process in waiting if not process.is_ready()]
-        for process in waiting:
-            code = process.exit_code()
-            if code == REFUSED and not process.needed:
-                log.error("part_not_started", part=process.name)
-                waiting = [one for one in waiting if one is not process]
-            elif code is not None:
-                raise ServiceError(
-                    f"the process {process.name} ended at start with exit code {code}; the log lines above give the reason"
-                )
-        if waiting and time.monotonic() > deadline:
-            raise ServiceError(
-                f"the process {waiting[0].name} is not ready after {START_LIMIT:.0f} s; look at the log lines above"
-            )
-
-
-def _stop(processes: Sequence[SupervisedProcess], limit: float) -> None:
-    """Stop the processes at the same time; kill those that still run after ``limit`` seconds."""
-    deadline = time.monotonic() + limit
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait_or_kill(max(0.1, deadline - time.monotonic()))
+        start([redis], stop)
 
 
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.db.pauses import ANALYSIS, Pauses, destination_target
 from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.priors.prior_store import PriorStore
+from alnnode.process.job_logs import JobLogs
 from alnnode.receive import recorder, routes
 from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.receive.received_series import ReceivedSeries
@@ -43,6 +45,7 @@ log = structlog.get_logger()
 JOURNAL_AGE = 60.0
 CLEANING_INTERVAL = 300.0  # seconds
 FREE_SPACE_INTERVAL = 10.0  # seconds between two checks of the free space, while the disk is nearly full
+LOG_MARGIN = timedelta(days=1)  # for which the log of a job outlasts its files
 CLOCK_INTERVAL = 10.0  # seconds between two searches for times from before the clock was set back
 
 
@@ -74,9 +77,10 @@ class Sweep:
         self._settings, self._engine, self._spool, self._producer = settings, engine, spool, producer
         self._received, self._jobs, self._deliveries = ReceivedSeries(engine), Jobs(engine), Deliveries(engine)
         self._files, self._rows = FileRetention(engine, spool, trail), RowRetention(engine)
-        self._requests, self._priors = CommitmentRequests(engine), PriorStore(spool.root)
+        self._requests, self._priors, self._pauses = CommitmentRequests(engine), PriorStore(spool.root), Pauses(engine)
         longest = max(settings.internal.retry_longest, settings.internal.commitment_timeout, RESEND.total_seconds())
         self._longest_waits = {one.name: timedelta(seconds=longest) for one in settings.destinations}
+        self._job_logs = JobLogs(settings.node.data_dir)
         self._next_cleaning = self._next_free_space = self._next_clock = 0.0
 
     def once(self) -> None:
@@ -98,9 +102,12 @@ class Sweep:
         for job_id in ready:
             log.info("job_ready", job=job_id)
         analyse, deliver = self._producer.enqueue_analysis, self._producer.enqueue_delivery
-        self._enqueue(analyse, ready)
-        self._enqueue(analyse, self._jobs.lost(queued=lambda: self._producer.queued(ANALYSE)))
-        self._enqueue(deliver, self._deliveries.due(queued=lambda: self._producer.queued(DELIVER)))
+        paused = self._pauses.all()
+        if ANALYSIS not in paused:
+            self._enqueue(analyse, ready)
+            self._enqueue(analyse, self._jobs.lost(queued=lambda: self._producer.queued(ANALYSE)))
+        waiting = [name for name in self._longest_waits if destination_target(name) in paused]
+        self._enqueue(deliver, self._deliveries.due(queued=lambda: self._producer.queued(DELIVER), paused=waiting))
 
     def clean(self, now: datetime | None = None) -> None:
         """Record the objects that a killed listener left, and delete all files and rows whose time is over."""
@@ -114,6 +121,7 @@ class Sweep:
             "series": self._files.delete_expired(expiry, moment),
             "rows_of_series": self._delete_rows(moment),
             "commitment_requests": self._requests.delete_old(moment),
+            "job_logs": self._job_logs.delete_before((min(expiry.delivered_before, ended_before) - LOG_MARGIN).timestamp()),
             "reports_forgotten": self._priors.delete_before((moment - timedelta(days=settings.follow_up_days)).timestamp()),
         }
         if any(counts.values()):

@@ -15,10 +15,12 @@ from alnnode.errors import ServiceError
 from alnnode.process import child
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping, Sequence
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a restart
 HEALTHY = 30.0  # seconds of running after which earlier deaths no longer lengthen the delay
+DRAIN = signal.SIGUSR1  # accept no more connections, and end when the present ones have ended
 READY_FD = "ALNNODE_READY_FD"  # environment variable with the descriptor on which a process reports that it is ready
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ class SupervisedProcess:
         self.name, self.needed = name, needed
         self._command, self._environment = command, dict(environment)
         self._ready = ready
+        self._sockets: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
         self._is_ready = False
@@ -66,6 +69,7 @@ class SupervisedProcess:
             ServiceError: the program cannot be started.
         """
         command = self._command() if callable(self._command) else child.command(signal.SIGKILL, *self._command)
+        shared = {name: one.fileno() for name, one in self._sockets.items()}
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self._close_pipe()
@@ -73,12 +77,32 @@ class SupervisedProcess:
         try:
             # A session of its own: Ctrl-C in a terminal reaches only the supervisor, which then stops its processes in order.
             self._process = subprocess.Popen(
-                command, env={**self._environment, READY_FD: str(writing)}, pass_fds=[writing], start_new_session=True
+                command,
+                env={**self._environment, READY_FD: str(writing), **{name: str(number) for name, number in shared.items()}},
+                pass_fds=[writing, *shared.values()],
+                start_new_session=True,
             )
         except OSError as error:
             raise ServiceError(f"cannot start the process {self.name}: {error.strerror}; check the installation") from error
         finally:
             os.close(writing)
+
+    def start_or_retry(self) -> None:
+        """Start the process; if the program cannot be started now, try again later as after a death."""
+        try:
+            self.start()
+        except ServiceError as error:
+            log.warning("part_not_restarted", part=self.name, error=str(error), restart_in=self._schedule_restart())
+
+    @property
+    def beside(self) -> bool:
+        """Whether a successor may start while this process still runs."""
+        return bool(self._sockets)
+
+    def retire(self) -> None:
+        """Ask the process to end when its present work has ended: a listening process to accept no more connections, a worker to stop."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(DRAIN if self.beside else signal.SIGTERM)
 
     def is_ready(self) -> bool:
         """Return whether the running process serves."""
@@ -98,10 +122,7 @@ class SupervisedProcess:
             delay = self._schedule_restart()
             log.warning("part_died", part=self.name, code=self._process.returncode, restart_in=delay)
         elif time.monotonic() >= self._restart_at:
-            try:
-                self.start()
-            except ServiceError as error:
-                log.warning("part_not_restarted", part=self.name, error=str(error), restart_in=self._schedule_restart())
+            self.start_or_retry()
 
     def _schedule_restart(self) -> float:
         delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(self._deaths, 10))
@@ -143,6 +164,21 @@ class SupervisedProcess:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+
+
+class ListeningProcess(SupervisedProcess):
+    """A process that inherits listening sockets, and can therefore run beside its successor.
+
+    Args:
+        name: as for a `SupervisedProcess`; likewise ``command`` and ``environment``.
+        sockets: by the environment variable that names the descriptor.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], sockets: Mapping[str, socket.socket]
+    ) -> None:
+        super().__init__(name, command, environment)
+        self._sockets.update(sockets)
 
 
 def report_ready() -> None:

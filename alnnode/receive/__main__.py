@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
+from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import report_ready
 from alnnode.receive.scp import run_listener
 from alnnode.settings import load
@@ -18,7 +19,7 @@ def main() -> int:
     config = os.environ.get("ALNNODE_CONFIG")
     try:
         settings = load(Path(config) if config else None)
-        logs.configure(settings.logging)
+        logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
         run_listener(settings, ready=lambda _: report_ready())
     except AlnnodeError as error:
         sys.stderr.write(f"the listener cannot start: {error}\n")

@@ -16,6 +16,7 @@ from alnnode.errors import RejectedObject
 from alnnode.receive.accepted_association import command_fault
 from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
+from alnnode.receive.rejections import association_rejection, contexts_rejection
 from alnnode.receive.spill import SpilledDataSet
 from alnnode.receive.user_identity import UserIdentities
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from alnnode.receive.acceptor import Acceptor
     from alnnode.receive.auditing import AssociationAuditor
     from alnnode.receive.commitment_scp import CommitmentProvider
+    from alnnode.receive.rejected_associations import RejectedAssociations
     from alnnode.settings import Settings
 
 log = structlog.get_logger()
@@ -44,12 +46,14 @@ class Services:
         auditor: writes audit messages.
         commitment: Storage Commitment SCP.
         commitments: of results, which destinations report.
+        rejections: logs and lists associations that are not served.
     """
 
     acceptor: Acceptor
     auditor: AssociationAuditor
     commitment: CommitmentProvider
     commitments: Commitments
+    rejections: RejectedAssociations
 
 
 class AssociationEvents:
@@ -67,6 +71,7 @@ class AssociationEvents:
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_USER_ID, self._identities.check),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._action),
@@ -85,6 +90,12 @@ class AssociationEvents:
 
     def _rejected(self, event: Event) -> None:
         self._services.auditor.rejected(event.assoc)
+        self._services.rejections.note(association_rejection(event.assoc))
+
+    def _accepted(self, event: Event) -> None:
+        rejection = contexts_rejection(event.assoc)
+        if rejection is not None:
+            self._services.rejections.note(rejection)
 
     def _store(self, event: Event) -> Dataset:
         try:

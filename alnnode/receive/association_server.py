@@ -18,6 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom.transport import AddressInformation, RequestHandler, ThreadedAssociationServer
 
 from alnnode.errors import TlsRefused
+from alnnode.process.inherited_socket import BACKLOG, LISTENER_FD, inherited
 from alnnode.receive.accepted_association import AcceptedAssociation
 from alnnode.receive.connection_limits import ignore_refusal
 from alnnode.receive.pdu_socket import SILENCE, PduSocket
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BACKLOG = 128
 _HOLDS_A_PLACE = frozenset({"Sta3", "Sta6"})  # requested and not yet accepted; established (PS3.8 9.2)
 # A PDU above the negotiated maximum by more than this is not DICOM, and is not read into memory.
 PDU_MARGIN = 1 << 20
@@ -150,10 +150,21 @@ class AssociationServer(ThreadedAssociationServer):
         ae._servers.append(self)  # noqa: SLF001 - AE.shutdown and AssociationServer.shutdown expect it there
 
     def server_bind(self) -> None:
-        """Share the port."""
+        """Share the port: by the socket of the supervisor, if there is one, or else by SO_REUSEPORT."""
         assert self.socket is not None  # socketserver creates the socket before it binds it
+        shared = inherited(LISTENER_FD)
+        if shared is not None:
+            self.socket.close()
+            self.socket = shared
+            self.server_address = shared.getsockname()
+            return
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
+
+    def server_close(self) -> None:
+        """Close the socket without ``shutdown``, which would end it for every process that shares it."""
+        assert self.socket is not None
+        self.socket.close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; responses are small, and must not wait for the peer's acknowledgement."""

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 # Connections above the number of associations, for those that are no association yet: probes, handshakes, and silent peers.
 WITHOUT_ASSOCIATION = 256
+UNKNOWN_ADDRESS = "not in [listener] addresses"
 BURST = 10.0  # seconds; a peer may open the connections of this time at once
 QUIET = 60.0  # seconds between two log lines about one peer
 REMEMBERED = 4096  # peers
@@ -73,6 +74,11 @@ class ConnectionLimiter:
         self._peers: dict[str, _Peer] = {}
         self._connections = 0
 
+    @property
+    def connections(self) -> int:
+        """The number of connections at present, also of those that are no association yet."""
+        return self._connections
+
     def admit(self, address: str) -> bool:
         """Return whether a connection of this address may stay; if so, the caller calls `release` at its end."""
         now = time.monotonic()
@@ -112,7 +118,7 @@ class ConnectionLimiter:
         parsed = ip_address(address.partition("%")[0])
         mapped = getattr(parsed, "ipv4_mapped", None)
         if not any((mapped or parsed) in network for network in self._networks):
-            return "not in [listener] addresses"
+            return UNKNOWN_ADDRESS
         if self._connections >= self._limits.connections:
             return "too many connections"
         if peer.connections >= self._limits.peer_connections:

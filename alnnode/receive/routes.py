@@ -23,14 +23,15 @@ def unwanted(routes: Sequence[Route], facts: SeriesFacts) -> str | None:
         return "holds results of this software"
     reasons = []
     for route in routes:
-        reason = _mismatch(route, facts)
+        reason = mismatch(route, facts)
         if reason is None:
             return None
         reasons.append(f"{route.name}: {reason}")
     return "no route asks for this series (" + "; ".join(reasons or ["there are no routes"]) + ")"
 
 
-def _mismatch(route: Route, facts: SeriesFacts) -> str | None:
+def mismatch(route: Route, facts: SeriesFacts) -> str | None:
+    """Return the condition of a route that does not hold for a series; None when all hold."""
     thickness = facts.slice_thickness
     descriptions = (facts.series_description, facts.study_description)
     checks = (

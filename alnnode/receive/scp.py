@@ -17,6 +17,7 @@ from alnnode.audit.trail import Trail
 from alnnode.db import engine as engines
 from alnnode.deliver.commitments import Commitments
 from alnnode.errors import ServiceError
+from alnnode.process.supervised import DRAIN
 from alnnode.receive import recorder
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.association_events import AssociationEvents, Services
@@ -28,6 +29,7 @@ from alnnode.receive.connection_limits import WITHOUT_ASSOCIATION, ConnectionLim
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.receive.presentation_contexts import supported_contexts
 from alnnode.receive.received_series import ReceivedSeries
+from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.receive.spill import SpillFolder
 from alnnode.spool.spool import Spool
 from alnnode.tls import ReloadingServerContext
@@ -42,6 +44,7 @@ MAX_PDU = 131072  # bytes, received; larger PDUs save nothing and occupy more me
 log = structlog.get_logger()
 
 GRACE = 3.0  # seconds that associations have to end when the listener stops
+DRAIN_POLL = 0.1  # seconds
 ABORT_GRACE = 1.0  # seconds that peers then have to close their connections
 
 
@@ -56,36 +59,49 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     Raises:
         ServiceError: the address cannot be used.
     """
-    wait = _wait_for_signals() if stop is None else stop.wait
+    signals = _Signals() if stop is None else None
     engine = engines.create(settings.database_url)
     received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
     replayed = recorder.replay(received, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)
     acceptor, trail = Acceptor(settings, received, spool), Trail(settings)
-    commitment = CommitmentProvider(settings, CommitmentRequests(engine), spool)
+    commitment, rejections = CommitmentProvider(settings, CommitmentRequests(engine), spool), RejectedAssociations(engine)
     commitment.start()
     try:
         auditor = AssociationAuditor(settings, trail, spool)
-        server = _listen(settings, Services(acceptor, auditor, commitment, Commitments(engine)), spool)
+        server = _listen(settings, Services(acceptor, auditor, commitment, Commitments(engine), rejections), spool)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
         thread.start()
+        received_signal = None
         try:
             log.info("listening", port=settings.listener.port)
             ready(settings.listener.port)
-            wait()
+            received_signal = signals.wait() if signals is not None else None
+            if stop is not None:
+                stop.wait()
         finally:
-            _shut_down(server, thread)
+            server.shutdown()
+            thread.join()
+            if signals is not None and received_signal == DRAIN:
+                _drain(server, signals)
+            _end_associations(server)
     finally:
         commitment.close()
         acceptor.close()
+        rejections.close()
         trail.close()
         engine.dispose()
     log.info("listener_stopped")
 
 
 def _listen(settings: Settings, services: Services, spool: Spool) -> AssociationServer:
-    listener, refused = settings.listener, services.auditor.refused_peer
+    listener = settings.listener
+
+    def refused(address: str, reason: str) -> None:
+        services.auditor.refused_peer(address, reason)
+        services.rejections.refused_peer(address, reason)
+
     limits = ConnectionLimits(
         listener.max_associations + WITHOUT_ASSOCIATION, listener.max_peer_connections, settings.internal.connection_rate
     )
@@ -118,10 +134,15 @@ def _entity(settings: Settings) -> ListenerEntity:
     return entity
 
 
-def _shut_down(server: AssociationServer, thread: threading.Thread) -> None:
+def _drain(server: AssociationServer, signals: _Signals) -> None:
+    """Serve the present connections to their end, or until another signal; a successor accepts the new ones."""
+    log.info("listener_drains", connections=server.options.limiter.connections)
+    while server.options.limiter.connections and signals.wait(DRAIN_POLL) is None:
+        pass
+
+
+def _end_associations(server: AssociationServer) -> None:
     """Wait for the end of associations, then abort the others, all at the same time."""
-    server.shutdown()
-    thread.join()
     if _is_idle_within(server, GRACE):
         return
     for association in server.active_associations:
@@ -139,15 +160,24 @@ def _is_idle_within(server: AssociationServer, seconds: float) -> bool:
     return not server.active_associations
 
 
-def _wait_for_signals() -> Callable[[], object]:
-    """Return a function that waits for SIGTERM or SIGINT.
+class _Signals:
+    """Waits for SIGTERM, SIGINT and `DRAIN`.
 
     The kernel may deliver a signal to any thread, and a main thread that waits for a lock does not wake up to run its handler. The
     interpreter writes one byte for each signal, whichever thread gets it; reading that byte wakes the main thread.
     """
-    received, written = socket.socketpair()
-    written.setblocking(False)
-    signal.set_wakeup_fd(written.detach())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return lambda: received.recv(1)
+
+    def __init__(self) -> None:
+        self._received, written = socket.socketpair()
+        written.setblocking(False)
+        signal.set_wakeup_fd(written.detach())
+        for number in (signal.SIGTERM, signal.SIGINT, DRAIN):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Return the number of the next signal; None after ``seconds`` without one."""
+        self._received.settimeout(seconds)
+        try:
+            return self._received.recv(1)[0]
+        except TimeoutError:
+            return None

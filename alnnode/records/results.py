@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class JobState(StrEnum):
-    """State of a job: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or FAILED or SKIPPED with a reason."""
+    """State of a job: RECEIVING, READY, RUNNING, ANALYSED, DELIVERED; or NOT_ANALYSED, FAILED or SKIPPED with a reason."""
 
     RECEIVING = "RECEIVING"
     READY = "READY"
     RUNNING = "RUNNING"
     ANALYSED = "ANALYSED"
     DELIVERED = "DELIVERED"
+    NOT_ANALYSED = "NOT_ANALYSED"  # the images do not allow the analysis
     FAILED = "FAILED"
     SKIPPED = "SKIPPED"  # no route selects this series
 

@@ -52,7 +52,7 @@ class FileRetention:
     def free_space(self, enough: Callable[[], bool], now: datetime | None = None) -> int:
         """Delete files before their time, until ``enough``, because the disk fills; return the number of series.
 
-        SKIPPED series come first, then DELIVERED ones, each in the order in which they ended. A series that waits, runs or FAILED keeps its
+        SKIPPED series come first, then DELIVERED and NOT_ANALYSED ones, each in the order in which they ended. A series that waits, runs or FAILED keeps its
         files, and so does a series of a reader's marks: its images may still be received.
         """
         moment = now or datetime.now(UTC)
@@ -86,7 +86,7 @@ def _needed(expiry: FileExpiry) -> ColumnElement[bool]:
     for ever.
     """
     expired = or_(
-        and_(Job.state == JobState.DELIVERED, Job.finished_at < expiry.delivered_before),
+        and_(Job.state.in_((JobState.DELIVERED, JobState.NOT_ANALYSED)), Job.finished_at < expiry.delivered_before),
         and_(Job.state == JobState.FAILED, Job.finished_at < expiry.failed_before),
         and_(Job.state == JobState.SKIPPED, Job.finished_at < expiry.skipped_before),
     )

@@ -10,7 +10,7 @@ from alnnode.settings.audit import Audit, AuditFile, AuditOff, AuditTls, AuditUd
 from alnnode.settings.database import Broker, Database
 from alnnode.settings.deliver import Destination, DestinationCStore, DestinationStow, OAuth2
 from alnnode.settings.internal import Internal
-from alnnode.settings.loading import load
+from alnnode.settings.loading import load, load_routes
 from alnnode.settings.node import Logging, Node
 from alnnode.settings.receive import Commitment, Completion, Listener, ListenerUser, Requester, Route
 from alnnode.settings.report import Report
@@ -59,4 +59,5 @@ __all__ = [
     "WebToken",
     "Worklist",
     "load",
+    "load_routes",
 ]

@@ -24,7 +24,8 @@ class Analysis(Section):
     max_nodes: Annotated[int, Field(ge=1, le=200)] = 40
     max_slice_spacing_mm: Annotated[float, Field(gt=0, le=10)] = 5
     window: tuple[float, Annotated[float, Field(ge=1)]] = (40, 400)  # Window Center and Width of captures, PS3.3 C.11.2.1.2
-    report_not_analysed: bool = True
+    # Results that only say that a series cannot be analysed: of each series; one of a study of which no series was analysed; or none.
+    report_not_analysed: Literal["series", "study", "off"] = "study"
 
     @property
     def in_results(self) -> dict[str, Any]:

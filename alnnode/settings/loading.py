@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from alnnode.settings.receive import Route
+
 
 Location = tuple[int | str, ...]
 INTERNAL = "internal"  # the section that is not for administrators
@@ -58,6 +60,24 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(
             f"an {ENV_PREFIX}… variable cannot be read: {error}; lists and tables are written as JSON"
         ) from error
+
+
+def load_routes(text: str) -> tuple[Route, ...]:
+    """Return the routes in the text of a settings file that has only ``[[routes]]``.
+
+    Raises:
+        SettingsError: the text is not TOML, or has an error.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"not valid TOML: {error}") from error
+    if set(content) != {"routes"}:
+        raise SettingsError("give one or more [[routes]] tables, and nothing else")
+    try:
+        return Settings(routes=content["routes"]).routes
+    except ValidationError as error:
+        raise SettingsError("\n".join(dict.fromkeys(map(_explain, error.errors(include_url=False))))) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

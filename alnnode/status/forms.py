@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_FORM = 64 << 10  # bytes
-MAX_FIELDS = 20
+MAX_FIELDS = 600  # a form can name every job of a list
 
 
 async def checked_fields(request: Request) -> dict[str, str] | None:
@@ -22,27 +22,37 @@ async def checked_fields(request: Request) -> dict[str, str] | None:
 
     A client that sends a token in the Authorization header needs no CSRF token.
     """
-    fields, client, access = await read_fields(request), principal(request), http_services(request).access
+    fields = await checked_pairs(request)
+    return None if fields is None else dict(fields)
+
+
+async def checked_pairs(request: Request) -> list[tuple[str, str]] | None:
+    """Return what `checked_fields` returns, with fields that the form contains several times."""
+    fields, client, access = await _read_pairs(request), principal(request), http_services(request).access
     if not client.by_cookie and not access.open:
         return fields
-    given = fields.get("csrf", "")
+    given = dict(fields).get("csrf", "")
     valid = bool(client.session) and given.isascii() and hmac.compare_digest(access.csrf_token(client.session), given)
     return fields if valid else None
 
 
 async def read_fields(request: Request) -> dict[str, str]:
     """Return the fields of a form; none if it is larger than any form of this page, because the login form needs no token."""
+    return dict(await _read_pairs(request))
+
+
+async def _read_pairs(request: Request) -> list[tuple[str, str]]:
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return {}
+        return []
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_FORM:
-            return {}
+            return []
     try:
-        return dict(parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        return parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
-        return {}
+        return []
 
 
 def refuse_form() -> Response:

@@ -36,7 +36,7 @@ async def job(request: Request) -> Response:
         values = await run_in_threadpool(_job, status_services(request), request.path_params["job"])
     except JobNotFound:
         return PlainTextResponse("there is no such job", 404)
-    return await render_page(request, "job.html", values)
+    return await render_page(request, "job.html", values, refreshes=values["job"].finished_at is None)
 
 
 def _job(services: StatusServices, job_id: str) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def _job(services: StatusServices, job_id: str) -> dict[str, Any]:
         "captures": [row for row in results if row.role is ObjectRole.CAPTURE],
         "events": _events(found, line),
         "cancellable": found.state in CANCELLABLE,
+        "log": services.job_logs.read(job_id),
     }
 
 
@@ -104,5 +105,5 @@ async def act(request: Request) -> Response:
         return PlainTextResponse("there is no such job", 404)
     except JobConflict as error:
         return PlainTextResponse(str(error), 409)
-    request.state.acted = f"{action} of job {job_id}, study {study}"  # for the audit trail
+    request.state.acted = (f"{action} of job {job_id}, study {study}",)  # for the audit trail
     return RedirectResponse(f"/jobs/{job_id}", 303)

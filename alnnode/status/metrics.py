@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from alnnode.audit.outbox import AuditOutbox
+from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.process import heartbeat
 from alnnode.records import JobState
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from starlette.requests import Request
 
+    from alnnode.db.pauses import Pauses
+    from alnnode.receive.rejected_associations import RejectedAssociations
     from alnnode.settings import Settings
     from alnnode.status.overview import Overview
     from alnnode.status.progress import WorkProgress
@@ -35,14 +39,23 @@ if TYPE_CHECKING:
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300)  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class MetricSources:
+    """What the metrics are read from at the time of a request."""
+
+    overview: Overview
+    progress: WorkProgress
+    worklist: Worklist
+    rejections: RejectedAssociations
+    pauses: Pauses
+
+
 class Metrics:
     """The registry of one process. Labels never contain UIDs or other data of a patient."""
 
-    def __init__(
-        self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist, stow_objects: Counter
-    ) -> None:
+    def __init__(self, settings: Settings, sources: MetricSources, stow_objects: Counter) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Collector(settings, overview, progress, worklist))
+        self.registry.register(_Collector(settings, sources))
         self.registry.register(stow_objects)
         self.request_seconds = Histogram(
             "alnnode_http_request_seconds",
@@ -56,8 +69,9 @@ class Metrics:
 class _Collector:
     """Reads the database and the disk whenever Prometheus requests the metrics."""
 
-    def __init__(self, settings: Settings, overview: Overview, progress: WorkProgress, worklist: Worklist) -> None:
-        self._settings, self._overview, self._progress, self._worklist = settings, overview, progress, worklist
+    def __init__(self, settings: Settings, sources: MetricSources) -> None:
+        self._settings, self._overview, self._progress = settings, sources.overview, sources.progress
+        self._worklist, self._rejections, self._pauses = sources.worklist, sources.rejections, sources.pauses
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics that are not counted in this process."""
@@ -72,6 +86,8 @@ class _Collector:
         yield self._probabilities()
         yield self._gpu_memory()
         yield self._workitems()
+        yield self._rejected_associations()
+        yield self._paused()
 
     def _jobs(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("alnnode_jobs", "Jobs by state", labels=["state"])
@@ -158,6 +174,22 @@ class _Collector:
         for state in UpsState:
             workitems.add_metric([state.value], counts.get(state, 0))
         return workitems
+
+    def _rejected_associations(self) -> Metric:
+        rejected = CounterMetricFamily(
+            "alnnode_rejected_associations", "Associations that the listener did not serve", labels=["reason"]
+        )
+        for kind, count in self._rejections.totals().items():
+            rejected.add_metric([kind.value], count)
+        return rejected
+
+    def _paused(self) -> Metric:
+        """Return 1 for everything that is paused; the analysis is always listed, so that a resumed one is 0."""
+        paused = GaugeMetricFamily("alnnode_paused", "Whether the analysis or a destination is paused", labels=["target"])
+        present = self._pauses.all()
+        for target in sorted({ANALYSIS, *map(destination_target, (one.name for one in self._settings.destinations)), *present}):
+            paused.add_metric([target], int(target in present))
+        return paused
 
 
 async def metrics(request: Request) -> Response:

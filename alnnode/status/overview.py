@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
 
+from alnnode.db.rows import SeriesFacts
 from alnnode.db.tables import CommitmentRequest, Delivery, DeliveryState, Instance, Job, RequestState, Series
 from alnnode.records import JobState
 from alnnode.spool.spool import name_of
@@ -37,6 +38,7 @@ class DestinationCounts:
 
     name: str
     pending: int
+    trying: int  # of the pending ones, those of which an attempt has failed
     committing: int
     sent: int
     failed: int
@@ -70,6 +72,15 @@ class SeriesSummary:
     description: str
     sender: str
     last_received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecentSeries:
+    """A received series with its attributes for routes, and its newest job."""
+
+    received_at: datetime
+    job_id: str | None
+    facts: SeriesFacts
 
 
 class Overview:
@@ -165,10 +176,32 @@ class Overview:
         with self._engine.connect() as connection:
             return {RequestState(state): count for state, count in connection.execute(query)}
 
+    def failed_jobs(self, destination: str, limit: int) -> tuple[str, ...]:
+        """Return the jobs whose delivery to a destination is FAILED and whose files are not deleted, the oldest first."""
+        query = (
+            select(Job.job_id)
+            .join(Delivery, Delivery.job_id == Job.job_id)
+            .where(Delivery.destination == destination, Delivery.state == DeliveryState.FAILED, Job.purged_at.is_(None))
+            .order_by(Job.created_at)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def recent_series(self, limit: int) -> tuple[RecentSeries, ...]:
+        """Return the series that were received last, the newest first."""
+        columns = [getattr(Series, name) for name in SeriesFacts.__dataclass_fields__]
+        newest = select(Job.job_id).where(Job.series_uid == Series.series_uid).order_by(Job.revision.desc()).limit(1)
+        query = select(Series.last_received_at, newest.scalar_subquery(), *columns).order_by(Series.last_received_at.desc())
+        with self._engine.connect() as connection:
+            return tuple(RecentSeries(row[0], row[1], SeriesFacts(*row[2:])) for row in connection.execute(query.limit(limit)))
+
     def destinations(self) -> tuple[DestinationCounts, ...]:
         """Return the counts of every destination that has deliveries."""
         amounts = [func.sum(case((Delivery.state == state, 1), else_=0)) for state in DeliveryState]
-        query = select(Delivery.destination, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
+        retried = (Delivery.state == DeliveryState.PENDING) & Delivery.last_error.is_not(None)
+        trying = func.sum(case((retried, 1), else_=0))
+        query = select(Delivery.destination, trying, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
         errors = (
             select(Delivery.destination, Delivery.last_error)
             .where(Delivery.last_error.is_not(None))
@@ -178,8 +211,8 @@ class Overview:
             rows = connection.execute(query.order_by(Delivery.destination)).all()
             last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - to the type checker, rows are not pairs
         return tuple(
-            DestinationCounts(name, pending, committing, sent, failed, at, last.get(name))
-            for name, pending, committing, sent, failed, at in rows
+            DestinationCounts(name, pending, trying, committing, sent, failed, at, last.get(name))
+            for name, trying, pending, committing, sent, failed, at in rows
         )
 
 

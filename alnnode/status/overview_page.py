@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
+from alnnode.db.pauses import ANALYSIS
 from alnnode.errors import JobNotFound
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.status import plots
+from alnnode.status.destination_views import destination_views
 from alnnode.status.forms import checked_fields, refuse_form
 from alnnode.status.rendering import render_page
 from alnnode.status.services import status_services
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 LATEST, LATEST_OF_STATE = 15, 500  # jobs on the page
 MAX_QUERY = 128  # characters
+REJECTIONS = 5  # on the overview; the page of the associations has all
+RECENT = timedelta(days=1)  # of a rejection that the overview reports
+RETRYABLE = (JobState.FAILED, JobState.NOT_ANALYSED, JobState.DELIVERED, JobState.SKIPPED)
 ACCESSION_NUMBER = "00080050"
 
 
@@ -33,7 +38,8 @@ async def overview(request: Request) -> Response:
     wanted = request.query_params.get("state", "")
     state = JobState(wanted) if wanted in set(JobState) else None
     values = await run_in_threadpool(_overview, status_services(request), state)
-    return await render_page(request, "overview.html", values)
+    # A list in which an administrator selects jobs must not lose the selection.
+    return await render_page(request, "overview.html", values, refreshes=state is None)
 
 
 def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any]:
@@ -46,7 +52,10 @@ def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any
         "states": [(one, counts.get(one, 0), oldest.get(one)) for one in JobState],
         "throughput": plots.throughput(jobs.hours(now=now)),
         "latency": plots.latency(jobs.ended(now=now), now),
-        "destinations": jobs.destinations(),
+        **_destinations(services),
+        "rejections": services.rejections.recent(REJECTIONS),
+        "recently": now - RECENT,
+        "retryable": state in RETRYABLE,
         "checks": services.readiness.checks(),
         "workers": heartbeat.ages(data_dir),
         "late": heartbeat.LATE,
@@ -57,8 +66,20 @@ def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any
     }
 
 
+def _destinations(services: StatusServices) -> dict[str, Any]:
+    found, pauses = destination_views(services), services.pauses.all()
+    return {
+        "destinations": found,
+        "failing": [one for one in found if one.failing],
+        "paused": [one for one in found if one.pause is not None],
+        "analysis_pause": pauses.get(ANALYSIS),
+    }
+
+
 async def search(request: Request) -> Response:
     """Find jobs. The form uses POST because queries are often accession numbers, and URLs are written to logs and histories."""
+    if request.method == "GET":
+        return await render_page(request, "search.html", {"jobs": (), "series": {}, "words": ""})
     fields = await checked_fields(request)
     if fields is None:
         return refuse_form()

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 FOLDER = Path(__file__).parent
+REFRESH = 30  # seconds
 
 
-async def render_page(request: Request, template: str, values: dict[str, Any]) -> Response:
+async def render_page(request: Request, template: str, values: dict[str, Any], *, refreshes: bool = False) -> Response:
     """Render a page for the client of a request.
 
+    With ``refreshes``, the browser loads the page again every `REFRESH` seconds, unless the user stopped that (``?refresh=off``). It does
+    so by a header, without a script, and keeps the place in the page.
     If the settings have no token, the first page begins a session, so that forms can contain its CSRF token.
     """
     access, client = http_services(request).access, principal(request)
+    refreshing = refreshes and request.query_params.get("refresh") != "off"
     session = client.session or (access.begin_session(client.name) if access.open else "")
     common = {
         "client": client,
@@ -36,8 +40,13 @@ async def render_page(request: Request, template: str, values: dict[str, Any]) -
         "now": datetime.now(UTC),
         "node": status_services(request).settings.node.ae_title,
         "version": __version__,
+        "path": request.url.path,
+        "refresh": REFRESH if refreshes else 0,
+        "refreshing": refreshing,
     }
     page = await run_in_threadpool(render_template, template, {**common, **values}, 200)
+    if refreshing:
+        page.headers["refresh"] = str(REFRESH)
     if session != client.session:
         set_session_cookie(page, request, session)
     return page
@@ -62,4 +71,5 @@ def _age(at: datetime, now: datetime) -> str:
 
 
 _TEMPLATES = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_TEMPLATES.filters["state_name"] = lambda state: state.value.lower().replace("_", " ")
 _TEMPLATES.globals.update(age=_age, duration=plots.duration_text)

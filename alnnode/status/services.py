@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
+from alnnode.db.pauses import Pauses
+from alnnode.process.job_logs import JobLogs
+from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.status.health import Readiness
-from alnnode.status.metrics import Metrics
+from alnnode.status.metrics import Metrics, MetricSources
 from alnnode.status.model_identity import CachedModelIdentity
 from alnnode.status.overview import Overview
 from alnnode.status.progress import WorkProgress
@@ -39,7 +43,11 @@ class StatusServices:
         overview: statistics over all jobs.
         readiness: the checks of ``/health/ready``.
         metrics: of this process.
+        rejections: the associations that listeners rejected.
+        pauses: what an administrator paused.
         model: the identity of the model that analyses.
+        job_logs: the log of each job.
+        read_at: when this process read its configuration.
     """
 
     settings: Settings
@@ -51,12 +59,17 @@ class StatusServices:
     overview: Overview
     readiness: Readiness
     metrics: Metrics
+    rejections: RejectedAssociations
+    pauses: Pauses
     model: CachedModelIdentity
+    job_logs: JobLogs
+    read_at: datetime
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, dicomweb: DicomwebServices, worklist: WorklistServices) -> StatusServices:
         """Open the status over the services of the other routes."""
-        overview = Overview(engine)
+        overview, rejections, pauses = Overview(engine), RejectedAssociations(engine), Pauses(engine)
+        sources = MetricSources(overview, WorkProgress(engine), worklist.worklist, rejections, pauses)
         return cls(
             settings=settings,
             jobs=worklist.jobs,
@@ -66,8 +79,12 @@ class StatusServices:
             attributes=dicomweb.attributes,
             overview=overview,
             readiness=Readiness(settings),
-            metrics=Metrics(settings, overview, WorkProgress(engine), worklist.worklist, dicomweb.stow_objects),
+            metrics=Metrics(settings, sources, dicomweb.stow_objects),
+            rejections=rejections,
+            pauses=pauses,
             model=CachedModelIdentity(settings),
+            job_logs=JobLogs(settings.node.data_dir),
+            read_at=datetime.now(UTC),
         )
 
 

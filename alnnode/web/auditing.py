@@ -71,7 +71,7 @@ class HttpAuditor(StudyAuditor):
             why = f"{method} {path}: the token does not have the role"
             self._write(self._events.alert(codes.RESTRICTED_FUNCTION, who, address, why))
         elif "acted" in state:
-            self._write(self._events.acted(who, address, state["acted"]))
+            self._acted(who, address, state["acted"])
         elif "stow" in state:
             self._stored(who, address, state["stow"])
         elif method == "GET" and path.startswith(ROOT) and path.endswith(SEARCHES):
@@ -85,6 +85,10 @@ class HttpAuditor(StudyAuditor):
             self._write(self._events.authenticated(who, address, Outcome.SUCCESS, left=left))
         elif not left:
             self._failed_login(address, status)
+
+    def _acted(self, who: str, address: str, actions: Iterable[str]) -> None:
+        for what in actions:
+            self._write(self._events.acted(who, address, what))
 
     def _failed_login(self, address: str, status: int) -> None:
         outcome, why = Outcome.MINOR_FAILURE, "not a token of this node"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,19 @@ import uvicorn
 from alnnode.errors import ServiceError
 from alnnode.http.http_connection import HttpConnection
 from alnnode.http.http_connection_limits import HttpConnectionLimiter, HttpConnectionLimits
+from alnnode.process.inherited_socket import WEB_FD, inherited, listen_on
+from alnnode.process.supervised import DRAIN
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.web.app import create
 from alnnode.web.services import WebServices
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from alnnode.settings import Settings
 
+FIRST_REQUEST = 1.0  # seconds that accepted connections have to send their first request when the service drains
 STOP_LIMIT = 4  # seconds for requests in progress when the service stops
 
 log = structlog.get_logger()
@@ -49,17 +54,14 @@ def run(settings: Settings, ready: Callable[[int], None]) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return a socket bound to the address of the settings; the server starts to listen on it.
+    """Return the listening socket of the supervisor; without one, a socket at the address of the settings.
 
     Raises:
         ServiceError: the address is not available.
     """
     web = settings.web
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(web.host, web.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        listening = inherited(WEB_FD) or listen_on(web.host, web.port, shared=False)
     except OSError as error:
         raise ServiceError(f"cannot listen on {web.host}, port {web.port}: {error.strerror}; change [web] port") from error
     return listening
@@ -118,4 +120,18 @@ class Server(uvicorn.Server):
         """Start the server, then call ``ready``."""
         await super().startup(sockets)
         if self.started:
+            if threading.current_thread() is threading.main_thread():
+                asyncio.get_running_loop().add_signal_handler(DRAIN, self._begin_draining)
             self._ready()
+
+    def _begin_draining(self) -> None:
+        """Accept no more connections, and end when the requests in progress have ended: a successor serves on the same socket."""
+        log.info("web_drains", connections=len(self.server_state.connections))
+        self.config.timeout_graceful_shutdown = None
+        for server in self.servers:
+            server.close()
+        # Idle connections are closed at the end; one that was just accepted first sends its request.
+        asyncio.get_running_loop().call_later(FIRST_REQUEST, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True

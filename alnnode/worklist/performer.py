@@ -39,6 +39,9 @@ CLEANING_INTERVAL = 300.0  # seconds
 INTERVAL = 0.5  # seconds between two rounds; each round is one query
 PROGRESS_PERCENT = {"read": 35, "locate": 45, "classify": 70, "explain": 80, "report": 90}  # by step of the analysis
 
+NOT_SUPPORTED = ("110522", "Object types not supported")  # PS3.16 CID 9300
+_WITH_RESULTS = (JobState.ANALYSED, JobState.DELIVERED, JobState.NOT_ANALYSED, JobState.FAILED)
+
 log = structlog.get_logger()
 
 
@@ -141,7 +144,11 @@ class Performer:
         if job is None or not job.files_exist or not self._fetcher.is_complete(item):
             self._fetcher.advance(item, series)
             return
-        if self._is_outdated(job) or (job.state is JobState.FAILED and job.not_analysed is not None):
+        if (
+            self._is_outdated(job)
+            or job.state is JobState.NOT_ANALYSED
+            or (job.state is JobState.FAILED and job.not_analysed is not None)
+        ):
             self._rows.assign_job(item.workitem_uid, self._services.operator.reanalyse(job.job_id), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._retry(item, job)  # the workitem requests the analysis now, whatever became of the job before
@@ -156,7 +163,7 @@ class Performer:
     def _is_outdated(self, job: WorkitemJob) -> bool:
         """Return whether the results of a job are from another model or other settings than the present ones."""
         settings = self._services.settings
-        if not job.has_results or job.state not in {JobState.ANALYSED, JobState.DELIVERED, JobState.FAILED}:
+        if not job.has_results or job.state not in _WITH_RESULTS:
             return False
         present = bundle.digest(bundle.resolve(settings.analysis.bundle)), settings.result_digest
         return (job.bundle_digest, job.settings_digest) != present
@@ -165,8 +172,10 @@ class Performer:
         """Write the state of its job into a workitem."""
         if job.state is JobState.SKIPPED:  # no route selects the series, but the requester of the workitem does
             self._retry(item, job)
-        elif job.state in {JobState.ANALYSED, JobState.DELIVERED} or (job.state is JobState.FAILED and job.has_results):
+        elif job.state in {JobState.ANALYSED, JobState.DELIVERED} or (job.state in _WITH_RESULTS and job.has_results):
             self._conclude(item, job)
+        elif job.state is JobState.NOT_ANALYSED:
+            self._end(item, UpsState.CANCELED, canceled(job.reason, NOT_SUPPORTED))
         elif job.state is JobState.FAILED:
             self._end(item, UpsState.CANCELED, canceled(job.reason, ("110501", "Equipment failure")))
         elif job.state is JobState.RUNNING:
@@ -183,8 +192,7 @@ class Performer:
         if job.not_analysed is None:
             self._end(item, UpsState.COMPLETED, completed(rows, item.service_url))
             return
-        reason = ("110522", "Object types not supported")
-        self._end(item, UpsState.CANCELED, canceled(job.not_analysed, reason, completed(rows, item.service_url)))
+        self._end(item, UpsState.CANCELED, canceled(job.not_analysed, NOT_SUPPORTED, completed(rows, item.service_url)))
 
     def _end(self, item: Workitem, state: UpsState, edit: Edit) -> None:
         self._fetcher.stop(item.workitem_uid)

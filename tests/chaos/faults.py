@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from listening import wait_for
 from processes import children
+from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode.db.pauses import ANALYSIS, destination_target
 from chaos.clock import HOUR
 
 if TYPE_CHECKING:
@@ -77,6 +80,12 @@ class World:
                 time.sleep(seconds)
                 resource.prlimit(pid, resource.RLIMIT_AS, before)
 
+    def administrative_pause(self, target: str, seconds: float) -> None:
+        """Pause the analysis or a destination for some seconds, as `alnnode pause` does."""
+        _until_done(lambda: self.rig.pauses.pause(target, "chaos"))
+        time.sleep(seconds)
+        _until_done(lambda: self.rig.pauses.resume(target))
+
     def disk_full(self, seconds: float) -> None:
         """Fill the disk of the node for some seconds."""
         self.rig.disk.fill()
@@ -98,6 +107,18 @@ class Fault:
     make: Callable[[World], object]
     over: str
     weight: int = 1
+
+
+def _until_done(act: Callable[[], object]) -> None:
+    """Repeat an action while the database restarts."""
+
+    def done() -> bool:
+        with suppress(SQLAlchemyError):
+            act()
+            return True
+        return False
+
+    wait_for(done, 60)
 
 
 def _cut_sender(world: World) -> None:
@@ -133,12 +154,17 @@ CLOCK = (
     Fault("the clock is set forward by an hour", lambda w: w.rig.clock.move(HOUR), REPORTED, 2),
     Fault("the clock is set back by an hour", lambda w: w.rig.clock.move(-HOUR), REPORTED, 2),
 )
-EVERY = (*FAULTS, DISK, *CLOCK)
+ADMINISTRATION = (
+    Fault("`alnnode reload`", lambda w: w.rig.reload(), STORED, 2),
+    Fault("the analysis is paused and resumed", lambda w: w.administrative_pause(ANALYSIS, 2), REPORTED),
+    Fault("a destination is paused and resumed", lambda w: w.administrative_pause(destination_target("pacs"), 2), DELIVERED),
+)
+EVERY = (*FAULTS, DISK, *CLOCK, *ADMINISTRATION)
 
 
 def schedule(count: int, random: random.Random, *, disk: bool, clock: bool) -> list[Fault]:
     """Return ``count`` faults, each kind according to its weight, in an order that depends on the seed."""
-    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else [])]
+    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *ADMINISTRATION]
     chosen: list[Fault] = []
     while len(chosen) < count:
         round_ = [fault for fault in kinds for _ in range(fault.weight)]

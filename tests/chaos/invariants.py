@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chaos.rig import Rig
     from chaos.studies import Study
 
-ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
+ENDS = {JobState.DELIVERED, JobState.NOT_ANALYSED, JobState.FAILED, JobState.SKIPPED}
 
 
 def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from alnnode.db import schema
+from alnnode.db.pauses import Pauses
 from alnnode.settings import load
 from chaos.clock import Clock
 
@@ -99,6 +101,7 @@ class Rig:
         self.config.write_text(self._toml(bundle, ports), encoding="utf-8")
         self.settings = load(self.config)
         self.jobs = Jobs(engines.create(self.database, 2))
+        self.pauses = Pauses(engines.create(self.database, 1))
         self.supervisors: dict[str, subprocess.Popen[bytes]] = {}
         self._started = {"listen": 0, "work": 0}  # how many times each was ready
 
@@ -199,6 +202,23 @@ class Rig:
         self.supervisors[name].wait()
         self.start(name)
         self.wait_ready(name)
+
+    def reload(self) -> None:
+        """Let both supervisors read their configuration again, and wait until they have new processes."""
+        running = [path for name in self.supervisors for path in self._supervisor_files(name)]
+        before = [(path, self._reloads(path)) for path in running]
+        for process in self.supervisors.values():
+            process.send_signal(signal.SIGHUP)
+        wait_for(lambda: all(not path.exists() or self._reloads(path) > count for path, count in before), START)
+
+    def _supervisor_files(self, name: str) -> list[Path]:
+        return list((self.disk.folder / "supervisors").glob(f"*-{self.supervisors[name].pid}.json"))
+
+    @staticmethod
+    def _reloads(path: Path) -> int:
+        with suppress(OSError, ValueError):
+            return int(json.loads(path.read_text())["reloads"])
+        return -1
 
     def start_redis(self) -> None:
         """Start Redis with its append-only file."""

@@ -30,7 +30,7 @@ from alnnode.task_queue import ANALYSE, DELIVER, Producer
 pytestmark = pytest.mark.redis
 redis = pytest.importorskip("redis")
 WORKER = Path(__file__).with_name("fake_worker.py")
-ENDS = {JobState.DELIVERED, JobState.FAILED}
+ENDS = {JobState.DELIVERED, JobState.NOT_ANALYSED, JobState.FAILED}
 
 
 def wait_for(condition, seconds: float = 60):

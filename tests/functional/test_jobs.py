@@ -14,7 +14,7 @@ from stages import LEASE, TERMS, Stages
 
 from alnnode.db import schema
 from alnnode.db.engine import for_writing
-from alnnode.db.rows import NewInstance, Recorded, ResultRow, SeriesFacts
+from alnnode.db.rows import NewInstance, NotAnalysed, Recorded, ResultRow, SeriesFacts
 from alnnode.db.schema import MIGRATIONS
 from alnnode.db.tables import Base, DeliveryState
 from alnnode.deliver.commitments import Commitments
@@ -344,14 +344,14 @@ def test_a_delivery_whose_worker_died_is_given_out_again(stages) -> None:
     assert stages.deliveries.claim(delivery, LEASE, at(122)).attempt == 2
 
 
-def test_not_analysed_is_reported_and_ends_failed(stages) -> None:
+def test_not_analysed_is_reported_and_ends_not_analysed(stages) -> None:
     receive(stages)
     job_id = ready(stages)
-    stages.jobs.analysed(claim(stages, job_id), REPORT[:1], {"pacs": BOTH}, "slices are 8 mm apart", now=at(62))
+    stages.jobs.analysed(claim(stages, job_id), REPORT[:1], {"pacs": BOTH}, NotAnalysed("slices are 8 mm apart"), now=at(62))
     (delivery,) = stages.deliveries.due(at(62))
     stages.deliveries.claim(delivery, LEASE, at(62))
     stages.deliveries.delivered(delivery, at(63))
-    assert (stages.jobs.get(job_id).state, stages.jobs.get(job_id).reason) == (JobState.FAILED, "slices are 8 mm apart")
+    assert (stages.jobs.get(job_id).state, stages.jobs.get(job_id).reason) == (JobState.NOT_ANALYSED, "slices are 8 mm apart")
 
 
 def test_a_version_that_comes_back_replaces_the_one_in_between(stages) -> None:
@@ -372,13 +372,13 @@ def test_a_version_that_comes_back_replaces_the_one_in_between(stages) -> None:
 def test_a_retry_after_results_were_sent_opens_a_revision_that_names_them(stages) -> None:
     receive(stages)
     first = ready(stages)
-    stages.jobs.analysed(claim(stages, first), REPORT[:1], {}, "slices are 8 mm apart", now=at(62))
-    assert stages.jobs.get(first).state is JobState.FAILED
+    stages.jobs.analysed(claim(stages, first), REPORT[:1], {}, NotAnalysed("slices are 8 mm apart"), now=at(62))
+    assert stages.jobs.get(first).state is JobState.NOT_ANALYSED
     assert stages.operator.retry(first, at(64)) is JobState.READY
     newest = stages.jobs.list()[0]
     assert (newest.revision, newest.predecessor_id, newest.state) == (2, first, JobState.READY)
     assert stages.jobs.lost(at(64)) == (newest.job_id,)
-    assert stages.jobs.get(first).state is JobState.FAILED, "the state of the delivered revision changed"
+    assert stages.jobs.get(first).state is JobState.NOT_ANALYSED, "the state of the delivered revision changed"
     assert stages.operator.retry(first, at(65)) is JobState.READY
     assert len(stages.jobs.list()) == 2
     # The same version gives the same report; for another version, the first report is the predecessor.

@@ -38,7 +38,7 @@ pytestmark = [
 STUDY = phantom.PhantomSettings(
     size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
 )
-ENDS = {JobState.DELIVERED, JobState.FAILED, JobState.SKIPPED}
+ENDS = {JobState.DELIVERED, JobState.NOT_ANALYSED, JobState.FAILED, JobState.SKIPPED}
 
 
 def wait_for(condition, seconds: float = 60):

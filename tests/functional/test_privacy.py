@@ -46,7 +46,7 @@ pytestmark = [
 NAME, ID, BIRTH, ACCESSION, REFERRER = "QZPLANTED", "QZ4711PID", "19371113", "QZACC0815", "QZREFERRER"
 PLANTED = (NAME, ID, BIRTH, ACCESSION, REFERRER)
 NOTES = {"series.jsonl", "instances.jsonl"}  # attributes for searches, deleted with the objects they lie beside
-ENDS = {"DELIVERED", "FAILED", "SKIPPED"}
+ENDS = {"DELIVERED", "NOT_ANALYSED", "FAILED", "SKIPPED"}
 
 
 def marked(dataset):

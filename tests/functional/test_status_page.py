@@ -4,83 +4,38 @@ import html
 import os
 import re
 import shutil
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
 from hashlib import sha256
-from random import Random
 
 import httpx
 import pytest
 import viewers
-from analyses import CONTEXT, analysis
-from dicom_objects import STUDY, ct
-from held import analysed, ready, received
-from sources import ct_files
-from sqlalchemy import insert
-from web_service import part10, server, service
+from analyses import analysis
+from dicom_objects import STUDY
+from status_pages import ARCHIVE, PACS, TOKENS, copied, disturb, fill, filled, history, log_in
+from web_service import server, service
 
-from alnnode import report
-from alnnode.db.engine import for_writing
-from alnnode.db.tables import Job
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.model import bundle as bundles
+from alnnode.process import heartbeat
+from alnnode.process.job_logs import JobLogs
 from alnnode.records import JobState, ObjectRole
 from alnnode.report import answer
-from alnnode.settings import Web, WebToken
-
-TOKENS = tuple(
-    WebToken(name=name, roles=(name,), sha256=sha256(f"{name}-secret".encode()).hexdigest()) for name in ("admin", "read")
-)
-ROLES = frozenset({ObjectRole.SR, ObjectRole.CAPTURE})
+from alnnode.settings import Web
+from alnnode.status import rendering
+from alnnode.task_queue import ANALYSE, DELIVER
 
 
-def fill(opened, client):
-    """Fill a node with a job that waits for a destination, a failed job, and a job that is being received."""
-    of = analysis(2)
-    files = list(ct_files(of.volume))
-    job = received(opened, client, files)
-    analysed(opened, job, report.build(of, CONTEXT), {"pacs": ROLES, "archive": ROLES})
-    for delivery in opened.jobs.get(job).deliveries:
-        if delivery.destination == "archive":
-            Deliveries(opened.engine).delivered(delivery.delivery_id)
-    failed = received(opened, client, [part10(ct(n, series=f"{STUDY}.7", AccessionNumber="ACC-77")) for n in (1, 2)])
-    opened.jobs.fail(ready(opened, failed), "The slices are 12.0 mm apart; at most 5.0 mm can be analysed.")
-    waiting = received(opened, client, [part10(ct(1, series=f"{STUDY}.8"))])
-    return job, failed, waiting
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    with filled(tmp_path_factory.mktemp("node")) as found:
+        yield found
 
 
 @pytest.fixture
-def node(tmp_path):
-    with service(tmp_path, web=Web(tokens=TOKENS, port=8124)) as (client, opened):
-        client.headers["Authorization"] = "Bearer admin-secret"
-        jobs = fill(opened, client)
-        del client.headers["Authorization"]
-        yield client, opened, jobs
-
-
-def history(opened, series_uid):
-    """Add the jobs of one day, most of them in the evening and in the morning."""
-    random, now = Random(1), datetime.now(UTC)
-    with for_writing(opened.engine).begin() as connection:
-        for number in range(90):
-            begun = now - timedelta(hours=random.triangular(1, 24, 6))
-            claimed = begun + timedelta(seconds=random.uniform(12, 90))
-            row = Job(
-                job_id=f"{number:032x}", series_uid=series_uid, study_uid="1.2.3", revision=100 + number, state=JobState.DELIVERED,
-                attempts=1, enqueues=0, created_at=begun, content_at=begun, claimed_at=claimed,
-                finished_at=claimed + timedelta(seconds=random.uniform(8, 40)),
-            )  # fmt: skip
-            values = {c.name: getattr(row, c.name) for c in Job.__table__.columns}
-            connection.execute(insert(Job).values(values))
-
-
-def log_in(client, name="admin"):
-    answer = client.post("/login?next=/", data={"token": f"{name}-secret"}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "samesite=strict" in cookie.lower()
-    page = client.get("/")
-    return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
+def node(tmp_path, template):
+    with copied(template, tmp_path) as found:
+        yield found
 
 
 def test_the_page_shows_jobs_and_results_without_patient_data(node) -> None:
@@ -162,22 +117,70 @@ def test_without_tokens_forms_still_need_the_csrf_token_of_their_session(tmp_pat
         assert client.post(f"/jobs/{failed}/retry", data={"csrf": csrf}).status_code == 200
 
 
+def test_the_overview_refreshes_itself_until_the_user_stops_it(node) -> None:
+    client, _, (_, failed, waiting) = node
+    log_in(client, "read")
+    assert (client.get("/").headers["refresh"], "Stop refreshing" in client.get("/").text) == ("30", True)
+    for path in ("/?refresh=off", "/?state=FAILED", f"/jobs/{failed}", "/search", "/routes"):
+        assert "refresh" not in client.get(path).headers, path
+    assert client.get(f"/jobs/{waiting}").headers["refresh"] == "30"
+    assert 'type="search"' not in client.get("/").text, "a refresh would delete the words"
+    assert "script" not in client.get("/").headers["content-security-policy"]
+
+
+def test_the_page_of_a_job_has_its_log(node) -> None:
+    client, opened, (job, failed, _) = node
+    log_in(client, "read")
+    logs = JobLogs(opened.settings.node.data_dir)
+    event = {"event": "job_claimed", "job": job, "attempt": 1, "level": "info", "timestamp": "2026-01-01T00:00:00Z"}
+    assert logs.write(None, "", event) == event
+    for other in ("../" * 8, "x" * 32, None):
+        logs.write(None, "", {"event": "e", "job": other})
+    page = client.get(f"/jobs/{job}").text
+    assert ("job_claimed" in page, "attempt: 1" in page) == (True, True)
+    assert "job_claimed" not in client.get(f"/jobs/{failed}").text
+    for _ in range(2000):
+        logs.write(None, "", event)
+    (file,) = (opened.settings.node.data_dir / "job-logs").rglob("*.jsonl")
+    assert (file.stat().st_size <= 65536, file.stat().st_mode & 0o777) == (True, 0o600)
+    assert (logs.delete_before(0), logs.delete_before(file.stat().st_mtime + 1)) == (0, 1)
+
+
+PAGES = ("/?refresh=off", "/?state=FAILED", "/destinations/pacs", "/routes", "/associations", "/configuration", "/search")
+PICTURES = {
+    "/destinations/pacs": "status-destination.png",
+    "/routes": "status-routes.png",
+    "/associations": "status-associations.png",
+}
 AXE = os.environ.get("ALNNODE_AXE")  # axe.min.js of the npm package axe-core
 
 
-@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
-@pytest.mark.timeout(300)
-def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
+@contextmanager
+def browsing(folder):
+    """Yield a browser, the URL of a node with all that its pages can show, and the services and job ids of the node."""
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with (
-        server(tmp_path, web=Web(tokens=TOKENS)) as (url, opened),
+        server(folder, web=Web(tokens=TOKENS), destinations=(PACS, ARCHIVE)) as (url, opened),
         httpx.Client(base_url=url, timeout=60, headers={"Authorization": "Bearer admin-secret"}) as client,
         sync_api.sync_playwright() as play,
     ):
-        job, failed, waiting = fill(opened, client)
-        history(opened, opened.jobs.get(waiting).series_uid)
+        jobs = fill(opened, client)
+        history(opened, opened.jobs.get(jobs[2]).series_uid)
+        disturb(opened, jobs[0])
+        for worker in (ANALYSE, DELIVER):
+            heartbeat.beat(opened.settings.node.data_dir, worker)
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=["--headless=new", "--no-sandbox"])
+        try:
+            yield browser, url, opened, jobs
+        finally:
+            browser.close()
+
+
+@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
+@pytest.mark.timeout(400)
+def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
+    with browsing(tmp_path) as (browser, url, opened, (job, failed, _)):
         for scheme in ("light", "dark"):
             # The debugger injects axe; the test checks before that the policy of the page allows no scripts.
             context = browser.new_context(viewport={"width": 1360, "height": 1000}, color_scheme=scheme, bypass_csp=True)
@@ -189,6 +192,8 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.keyboard.type("admin-secret")  # the field has the focus
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Most recent jobs").wait_for()
+            page.get_by_role("link", name="Stop refreshing").press("Enter")
+            page.get_by_role("link", name="Refresh every 30 s").wait_for()
             check(page, f"overview {scheme}")
             viewers.picture(page, f"status-{scheme}.png")
             page.keyboard.press("Tab")
@@ -198,8 +203,20 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
             check(page, f"job {scheme}")
             viewers.picture(page, f"status-job-{scheme}.png", full_page=True)
-            page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page must fit the width of a phone"
+            for path in PAGES:
+                page.set_viewport_size({"width": 1360, "height": 1000})
+                page.goto(url + path)
+                check(page, f"{path} {scheme}")
+                if scheme == "light" and path in PICTURES:
+                    viewers.picture(page, PICTURES[path])
+                page.set_viewport_size({"width": 390, "height": 800})
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path} must fit the width of a phone"
+                check(page, f"{path} {scheme} on a phone")
+            page.goto(f"{url}/?refresh=off")
+            if scheme == "light":
+                viewers.picture(page, "status-phone.png")
+            page.goto(f"{url}/jobs/{job}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
             context.close()
             assert elsewhere == []
         page = browser.new_page()
@@ -209,7 +226,36 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
         page.get_by_role("button", name="Retry").click()
         page.locator(".chip.ready").wait_for()
         assert opened.jobs.get(failed).state is JobState.READY
-        browser.close()
+
+
+@pytest.mark.skipif(not AXE, reason="needs a browser: `make viewer` runs it")
+@pytest.mark.timeout(400)
+def test_in_chromium_an_administrator_acts_and_the_page_refreshes_itself(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rendering, "REFRESH", 2)
+    with browsing(tmp_path) as (browser, url, opened, _):
+        page = browser.new_page()
+        page.goto(f"{url}/login?next=/destinations/pacs")
+        page.get_by_label("Token").fill("admin-secret")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Test").click()
+        page.get_by_text("The test failed:").wait_for()
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_text("Paused by admin").wait_for()
+        page.get_by_role("link", name="Routes").click()
+        page.get_by_label("Try other routes").fill('[[routes]]\nname = "mr"\nmodalities = ["MR"]\n')
+        page.get_by_role("button", name="Try").click()
+        page.get_by_text("Nothing was changed.").wait_for()
+        page.get_by_role("link", name="Status").click()
+        page.get_by_role("heading", name="Most recent jobs").wait_for()
+        opened.services.status.pauses.pause("analysis", "somebody")
+        page.get_by_text("the analysis, by somebody").wait_for()  # without an action of the user
+        page.get_by_role("link", name="Stop refreshing").click()
+        page.get_by_role("link", name="Refresh every 2 s").wait_for()
+        opened.services.status.pauses.resume("analysis")
+        page.goto(f"{url}/?state=DELIVERED")
+        page.get_by_role("checkbox").first.check()
+        page.get_by_role("button", name="Send again the selected jobs").click()
+        page.get_by_role("heading", name="1 job").wait_for()
 
 
 def check(page, name) -> None:

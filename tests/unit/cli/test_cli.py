@@ -28,6 +28,9 @@ COMMANDS = (
     "check",
     "jobs",
     "retry",
+    "reload",
+    "pause",
+    "resume",
     "advisories",
     "demo",
 )

@@ -52,7 +52,7 @@ def test_the_operations_manual_explains_each_warning_and_no_other() -> None:
 
 
 def test_the_operations_manual_names_the_metrics_that_there_are() -> None:
-    metrics = set(re.findall(r'(?:GaugeMetricFamily|Counter|Histogram)\(\s*"(\w+)"', code()))
+    metrics = set(re.findall(r'(?:GaugeMetricFamily|CounterMetricFamily|Counter|Histogram)\(\s*"(\w+)"', code()))
     assert len(metrics) > 8
     assert {name for row in rows("Monitoring") for name in re.findall(r"`(alnnode_\w+)`", row)} == metrics
 

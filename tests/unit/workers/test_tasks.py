@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.sender import AuditSender
 from alnnode.db import engine, schema
+from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
@@ -137,19 +138,19 @@ def test_a_duplicate_task_does_nothing(bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "state"),
     [
-        (NotAnalysable("these are localizer images"), "these are localizer images"),
-        (ReportError("the report could not be built"), "the report could not be built"),
-        (SoftTimeLimitExceeded(), "longer than 810 s"),
+        (NotAnalysable("these are localizer images"), "these are localizer images", JobState.NOT_ANALYSED),
+        (ReportError("the report could not be built"), "the report could not be built", JobState.FAILED),
+        (SoftTimeLimitExceeded(), "longer than 810 s", JobState.FAILED),
     ],
 )
-def test_what_would_come_again_ends_the_job_with_a_reason(bench, error, reason) -> None:
+def test_what_would_come_again_ends_the_job_with_a_reason(bench, error, reason, state) -> None:
     bench.analyst.error = error
     job = bench.ready_job()
     analysing.analyse(job, bench.runtime)
     status = bench.jobs.get(job)
-    assert status.state is JobState.FAILED
+    assert status.state is state
     assert reason in status.reason
     assert bench.runtime.suspect is isinstance(error, SoftTimeLimitExceeded)
 
@@ -236,22 +237,22 @@ def test_trouble_with_the_database_leaves_the_job_to_the_sweep(bench) -> None:
     assert job in bench.jobs.lost(datetime.now(UTC) + timedelta(minutes=1))
 
 
-def test_what_cannot_be_analysed_is_reported_and_then_failed(bench) -> None:
+def test_what_cannot_be_analysed_is_reported_and_then_not_analysed(bench) -> None:
     bench.analyst.not_analysed = "slices are 8 mm apart"
     job, delivery = bench.analysed_job()
     assert bench.jobs.get(job).state is JobState.ANALYSED
     delivering.deliver(delivery, bench.runtime)
     assert len(bench.pacs.stored) == 2
-    assert (bench.jobs.get(job).state, bench.jobs.get(job).reason) == (JobState.FAILED, "slices are 8 mm apart")
+    assert (bench.jobs.get(job).state, bench.jobs.get(job).reason) == (JobState.NOT_ANALYSED, "slices are 8 mm apart")
 
 
 def test_it_is_not_reported_when_the_site_does_not_want_it(tmp_path) -> None:
-    bench = Bench(tmp_path, report_not_analysed=False)
+    bench = Bench(tmp_path, report_not_analysed="off")
     bench.analyst.not_analysed = "slices are 8 mm apart"
     job = bench.ready_job()
     analysing.analyse(job, bench.runtime)
     status = bench.jobs.get(job)
-    assert (status.state, status.reason, status.results) == (JobState.FAILED, "slices are 8 mm apart", 0)
+    assert (status.state, status.reason, status.results) == (JobState.NOT_ANALYSED, "slices are 8 mm apart", 0)
 
 
 def test_a_job_that_was_taken_over_is_left_alone(bench, monkeypatch) -> None:
@@ -407,3 +408,32 @@ def test_the_audit_trail_says_what_went_where_and_how_it_ended(bench, tmp_path) 
     assert {read.participants[1] for read in told} == {("110152", "PACS", "127.0.0.1")}
     assert told[1].description == "pacs: out of resources (status 0xA700)"
     assert [read.instances for read in told] == [2] * 5
+
+
+def test_a_paused_analysis_begins_no_job_and_goes_on_after_the_resumption(bench) -> None:
+    pauses = bench.runtime.tables.pauses
+    pauses.pause(ANALYSIS, "admin")
+    job = bench.ready_job()
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.READY
+    assert pauses.resume(ANALYSIS)
+    assert not pauses.resume(ANALYSIS)
+    assert job in bench.jobs.lost(datetime.now(UTC) + timedelta(minutes=1)), "its task was spent, so the sweep enqueues another"
+    analysing.analyse(job, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+
+
+def test_nothing_is_sent_to_a_paused_destination(bench) -> None:
+    job, delivery = bench.analysed_job()
+    pauses, target = bench.runtime.tables.pauses, destination_target("pacs")
+    pauses.pause(target, "admin")
+    delivering.deliver(delivery, bench.runtime)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert (bench.pacs.stored, bench.deliveries.due(later, paused=["pacs"])) == ({}, ())
+    assert bench.jobs.get(job).deliveries[0].attempts == 0
+    pauses.pause(target, "somebody else")
+    assert pauses.all()[target].by == "admin"
+    pauses.resume(target)
+    assert bench.deliveries.due(later) == (delivery,)
+    delivering.deliver(delivery, bench.runtime)
+    assert bench.jobs.get(job).state is JobState.DELIVERED

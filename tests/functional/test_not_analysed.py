@@ -1,0 +1,129 @@
+"""A series that cannot be analysed ends NOT_ANALYSED, and a study of which no series was analysed gets one report."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text, update
+from stages import TERMS, Stages
+
+from alnnode.db import engine as engines
+from alnnode.db.engine import for_writing
+from alnnode.db.rows import NewInstance, NotAnalysed, ResultRow, SeriesFacts
+from alnnode.db.schema import MIGRATIONS
+from alnnode.db.tables import Job
+from alnnode.records import JobState, ObjectRole
+from alnnode.retention.file_retention import FileExpiry
+from alnnode.settings import Completion
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WHY = NotAnalysed("the slices are 8 mm apart", once_per_study=True)
+
+
+@pytest.fixture
+def stages(engine) -> Stages:
+    return Stages(engine)
+
+
+def receive(stages, series, number=1, second=0.0) -> None:
+    uid = f"{series}.{number}"
+    facts = SeriesFacts(calling_ae="CT1", modality="CT")
+    syntax, moment = "1.2.840.10008.1.2.1", START + timedelta(seconds=second)
+    stages.received.record_instances(
+        [
+            NewInstance(
+                "1.2.840.10008.5.1.4.1.1.2", uid, series, "1.2", syntax, f"objects/{uid}", f"{number:064x}", 9, moment, facts
+            )
+        ]
+    )
+
+
+def claims(stages, second=600.0):
+    moment = START + timedelta(seconds=second)
+    ids = stages.received.complete_due(Completion(), lambda _: None, moment)
+    return {claim.series_uid: claim for claim in (stages.jobs.claim(job_id, TERMS, moment) for job_id in ids)}
+
+
+def end(stages, claim, why=WHY):
+    row = ResultRow(0, ObjectRole.SR, "1.2.3", f"2.25.{int(claim.job_id, 16)}", "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x")
+    assert stages.jobs.analysed(claim, [row], {"pacs": {"sr"}}, why, START + timedelta(seconds=700))
+    return stages.jobs.get(claim.job_id)
+
+
+def test_a_study_that_was_not_analysed_gets_one_report_from_the_last_of_its_series(stages) -> None:
+    for series in ("1.3.1", "1.3.2", "1.3.3"):
+        receive(stages, series)
+    of = claims(stages)
+    first, second = end(stages, of["1.3.1"]), end(stages, of["1.3.2"])
+    for job in (first, second):
+        assert (job.state, job.reason, job.deliveries, job.results) == (JobState.NOT_ANALYSED, WHY.reason, (), 1)
+    last = end(stages, of["1.3.3"])
+    assert (last.state, len(last.deliveries)) == (JobState.ANALYSED, 1)
+    stages.deliveries.delivered(last.deliveries[0].delivery_id)
+    assert stages.jobs.get(last.job_id).state is JobState.NOT_ANALYSED
+    receive(stages, "1.3.4", second=800)
+    late = end(stages, claims(stages, 1500)["1.3.4"])
+    assert (late.state, late.deliveries) == (JobState.NOT_ANALYSED, ()), "the study is reported already"
+
+
+def test_series_beside_an_analysed_one_are_not_reported_unless_the_site_wants_it(stages) -> None:
+    for series in ("1.3.1", "1.3.2", "1.3.3"):
+        receive(stages, series)
+    of = claims(stages)
+    assert end(stages, of["1.3.1"], None).state is JobState.ANALYSED
+    assert end(stages, of["1.3.2"]).state is JobState.NOT_ANALYSED
+    assert len(end(stages, of["1.3.3"], replace(WHY, once_per_study=False)).deliveries) == 1
+
+
+def test_a_revision_replaces_the_delivered_report_of_its_series(stages) -> None:
+    receive(stages, "1.3.1")
+    job = end(stages, claims(stages)["1.3.1"], None)
+    stages.deliveries.delivered(job.deliveries[0].delivery_id)
+    receive(stages, "1.3.1", 2, second=800)
+    assert len(end(stages, claims(stages, 1500)["1.3.1"]).deliveries) == 1
+
+
+def test_it_is_deleted_like_a_delivered_job_and_can_be_analysed_again(stages) -> None:
+    receive(stages, "1.3.1")
+    claim = claims(stages)["1.3.1"]
+    assert stages.jobs.not_analysable(claim, WHY.reason, START)
+    assert stages.jobs.get(claim.job_id).state is JobState.NOT_ANALYSED
+    assert stages.operator.retry(claim.job_id) is JobState.READY
+    again = stages.jobs.claim(claim.job_id, TERMS)
+    ended = end(stages, again, WHY)
+    stages.deliveries.delivered(ended.deliveries[0].delivery_id, START + timedelta(seconds=701))
+    newest = START + timedelta(days=1)
+    assert stages.operator.retry(claim.job_id) is JobState.READY, "a new revision, because its results were delivered"
+    with for_writing(stages.engine).begin() as connection:
+        connection.execute(update(Job).values(state=JobState.NOT_ANALYSED, finished_at=START))
+    assert stages.files.delete_expired(FileExpiry(delivered_before=newest), newest) == 1
+
+
+def test_earlier_failures_of_this_kind_become_not_analysed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine, config = engines.create(url), Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with for_writing(engine).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006_unanswered_questions")
+        connection.execute(
+            text(
+                "INSERT INTO series (series_uid, study_uid, calling_ae, modality, body_part, series_description, study_description,"
+                " kernel, last_received_at) VALUES ('1.3', '1.2', '', 'CT', '', '', '', '', '2026-01-01')"
+            )
+        )
+        for number, reason in enumerate(("thick", "destination pacs refused: full")):
+            connection.execute(
+                text(
+                    "INSERT INTO jobs (job_id, series_uid, study_uid, revision, state, reason, not_analysed, attempts, enqueues,"
+                    f" created_at, content_at) VALUES ('{number}', '1.3', '1.2', {number}, 'FAILED', '{reason}', 'thick', 1, 0,"
+                    " '2026-01-01', '2026-01-01')"
+                )
+            )
+        command.upgrade(config, "head")
+        states = connection.execute(text("SELECT state FROM jobs ORDER BY job_id")).scalars().all()
+    engine.dispose()
+    assert states == ["NOT_ANALYSED", "FAILED"]
