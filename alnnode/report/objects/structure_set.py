@@ -20,7 +20,7 @@ from alnnode.report.capture import drawing
 from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.objects.frames_on_slices import frame_of_reference
-from alnnode.report.objects.outlines import Outline, outlines
+from alnnode.report.outlines import Outline, outlines
 from alnnode.report.series_naming import series_description, series_number
 from alnnode.report.source_images import source_image
 from alnnode.report.times import moment

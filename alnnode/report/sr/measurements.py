@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def node_measurements(finding: Finding, analysis: Analysis) -> list[Measurement]:
-    """Return the measurements of the whole node: probabilities, attenuation, volume, hilum, cortex, and changes since the prior report."""
+    """Return the probabilities of a node, the confidence of the detector, and the changes since the prior report."""
     node, prediction = finding.node, finding.prediction
     measured = [
         probability(finding, analysis),
@@ -28,15 +28,22 @@ def node_measurements(finding: Finding, analysis: Analysis) -> list[Measurement]
             Measurement(codes.MEMBER_PROBABILITY[crop], wording.percent(prediction.members[crop]), codes.PERCENT)
             for crop in Crop
         ),
+    ]
+    if node.source is NodeSource.ALGORITHM:
+        measured.append(Measurement(codes.DETECTOR_SCORE, wording.percent(node.score), codes.PERCENT))
+    return measured + _changes(finding, analysis)
+
+
+def volume_measurements(node: Node) -> list[Measurement]:
+    """Return the measurements of all voxels of a node: attenuation, volume, fatty hilum and cortex."""
+    measured = [
         *_attenuation(node.attenuation),
         Measurement(codes.VOLUME, round(node.volume_mm3, 1), codes.CUBIC_MILLIMETRE),
     ]
     if node.hilum_fraction is not None and node.cortex_mm is not None:
         measured.append(Measurement(codes.FAT_FRACTION, round(100 * node.hilum_fraction, 1), codes.PERCENT))
         measured.append(Measurement(codes.CORTICAL_THICKNESS, node.cortex_mm, codes.MILLIMETRE))
-    if node.source is NodeSource.ALGORITHM:
-        measured.append(Measurement(codes.DETECTOR_SCORE, wording.percent(node.score), codes.PERCENT))
-    return measured + _changes(finding, analysis)
+    return measured
 
 
 def slice_measurements(finding: Finding, volume: Volume) -> list[Measurement]:

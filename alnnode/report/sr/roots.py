@@ -13,9 +13,7 @@ from highdicom.sr import (
     ImageLibrary,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
     RelationshipTypeValues,
     TextContentItem,
 )
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from alnnode.records import Analysis
+    from alnnode.report.sr.node_groups import NodeGroup
 
 CONTAINS = RelationshipTypeValues.CONTAINS
 CONCEPTS = {
@@ -64,7 +63,7 @@ def measurement_report(
     analysis: Analysis,
     station: str,
     images: Sequence[Dataset],
-    groups: Sequence[PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations],
+    groups: Sequence[NodeGroup],
     references: Sequence[ContentItem],
 ) -> Dataset:
     """Return the root of a TID 1500 report: the answer before the first container, then images, groups and references.

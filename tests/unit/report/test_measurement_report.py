@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydicom import DataElement, Dataset, config, dcmread
 from pydicom.uid import ImplicitVRLittleEndian
+from skimage.measure import points_in_poly
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from analyses import (
@@ -58,14 +59,21 @@ def groups(sr: Dataset) -> list[Dataset]:
     return [item for item in walk(sr) if meaning(item) == "Measurement Group"]
 
 
-def of_nodes(sr: Dataset) -> dict[int, tuple[Dataset, Dataset]]:
-    """Both groups of every node by its number, in the order of the report."""
+def of_nodes(sr: Dataset) -> dict[int, tuple[Dataset, Dataset, Dataset]]:
+    """The groups of every node (axes, outline, whole node) by its number, in the order of the report."""
     found = groups(sr)
-    pairs = zip(found[::2], found[1::2], strict=True)
+    of_each = zip(found[::3], found[1::3], found[2::3], strict=True)
     return {
-        int(re.search(r"node (\d+)", next(c.TextValue for c in p[0].ContentSequence if meaning(c) == "Comment"))[1]): p
-        for p in pairs
+        int(re.search(r"node (\d+)", next(c.TextValue for c in of[0].ContentSequence if meaning(c) == "Comment"))[1]): of
+        for of in of_each
     }
+
+
+def regions(group: Dataset) -> list[tuple[str, np.ndarray]]:
+    """The image regions of a group: SOP Instance UID and points (column, row)."""
+    drawn = [c for c in group.ContentSequence if c.ValueType == "SCOORD"]
+    sources = [c.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for c in drawn]
+    return [(uid, np.array(c.GraphicData).reshape(-1, 2)) for uid, c in zip(sources, drawn, strict=True)]
 
 
 def numbers(group: Dataset) -> list[tuple[str, float]]:
@@ -149,19 +157,19 @@ def test_every_object_says_that_it_is_not_for_clinical_use() -> None:
             assert (capture.pixel_array[10:34] == 255).any()
 
 
-def test_each_node_has_both_groups_with_one_tracking_uid() -> None:
+def test_each_node_has_its_groups_with_one_tracking_uid() -> None:
     sr = objects(analysis(3))[0]
     found = groups(sr)
-    assert len(found) == 6
+    assert [group.ContentTemplateSequence[0].TemplateIdentifier for group in found] == ["1501", "1410", "1411"] * 3
     assert list(of_nodes(sr)) == [1, 3, 2]  # most probable first: 0.91, 0.66, 0.12
-    for first, second in of_nodes(sr).values():
-        uids = [next(c.UID for c in g.ContentSequence if c.ValueType == "UIDREF") for g in (first, second)]
-        assert uids[0] == uids[1]
-        tracking, plain = (
-            next(c.TextValue for c in group.ContentSequence if meaning(c) == "Tracking Identifier") for group in (first, second)
+    for of_node in of_nodes(sr).values():
+        first, second, _ = of_node
+        (tracked,) = {next(c.UID for c in g.ContentSequence if c.ValueType == "UIDREF") for g in of_node}
+        tracking, plain, same = (
+            next(c.TextValue for c in group.ContentSequence if meaning(c) == "Tracking Identifier") for group in of_node
         )
         assert tracking == f"Cornerstone3DTools@^0.1.0:Bidirectional:{plain}"
-        assert plain == tracking_identifier(uids[0])
+        assert plain == same == tracking_identifier(tracked)
         drawn = [c for c in first.ContentSequence if c.ValueType == "NUM"]
         assert [meaning(c) for c in drawn[:2]] == ["Long Axis", "Short Axis"]
         for number in drawn[:2]:
@@ -248,11 +256,11 @@ def test_frames_are_referenced_by_number() -> None:
     of = variants()["enhanced"]
     sr = objects(of)[0]
     frames = {int(r.ReferencedFrameNumber) for g in groups(sr) for c in walk(g) for r in c.get("ReferencedSOPSequence", [])}
-    assert frames == {one.node.slice_index + 1 for one in of.findings}
+    assert frames == {k + 1 for one in of.findings for k in range(one.node.box.k0, one.node.box.k1)}
 
 
-def test_what_stands_in_a_planar_group_is_of_its_slice() -> None:
-    """The brightest voxel of a node on another slice is in the figures of the node, and not in those of the outline."""
+def test_figures_of_a_slice_and_of_the_whole_node_are_in_groups_of_their_own() -> None:
+    """The brightest voxel of a node on another slice is in the figures of the volume, and not in those of the outline or beside the axes."""
     of = analysis(2)
     node = of.findings[0].node
     box, k = node.box, node.slice_index
@@ -260,11 +268,46 @@ def test_what_stands_in_a_planar_group_is_of_its_slice() -> None:
     volume_of.voxels[k + 1, 90, 25] = 751
     whole = replace(node, attenuation=replace(node.attenuation, maximum=751.0))
     of = replace(of, findings=(replace(of.findings[0], node=whole), of.findings[1]))
-    first, second = of_nodes(objects(of)[0])[1]
+    axes, planar, volumetric = of_nodes(objects(of)[0])[1]
     inside = volume_of.voxels[k, box.j0 : box.j1, box.i0 : box.i1][node.mask[k - box.k0]]
-    assert [value for name, value in numbers(second)] == pytest.approx([inside.mean(), inside.max(), inside.std()], abs=0.06)
-    assert {name for name, _ in numbers(second)} == {"Attenuation Coefficient"}
-    assert ("Attenuation Coefficient", 751.0) in numbers(first)
+    assert [value for name, value in numbers(planar)] == pytest.approx([inside.mean(), inside.max(), inside.std()], abs=0.06)
+    assert {name for name, _ in numbers(planar)} == {"Attenuation Coefficient"}
+    assert numbers(volumetric) == [
+        ("Attenuation Coefficient", 51.3),
+        ("Attenuation Coefficient", 751.0),
+        ("Attenuation Coefficient", 12.4),
+        ("Volume", 812.5),
+        ("Fat fraction", 12.4),
+        ("Cortical thickness of lymph node", 2.3),
+    ]
+    assert {name for name, _ in numbers(axes)}.isdisjoint(name for name, _ in numbers(volumetric))
+
+
+@pytest.mark.parametrize("name", ["one", "feet-first", "own-frames", "reader"])
+def test_the_volumetric_group_has_the_outline_on_every_slice_of_the_node(name: str) -> None:
+    of = variants()[name]
+    sr = objects(of)[0]
+    for finding_ in of.findings:
+        node, (_, planar, volumetric) = finding_.node, of_nodes(sr)[finding_.node.number]
+        planes = range(node.box.k0, node.box.k1) if node.mask is not None else [node.slice_index]
+        drawn = regions(volumetric)
+        assert [uid for uid, _ in drawn] == [of.volume.slices[k].sop_instance_uid for k in planes]
+        for k, (_, points) in zip(planes, drawn, strict=True):
+            assert (points[0] == points[-1]).all()
+            if node.mask is None:
+                assert np.allclose(points, regions(planar)[0][1])
+                continue
+            expected = np.zeros(of.volume.voxels.shape[1:], bool)
+            expected[node.box.j0 : node.box.j1, node.box.i0 : node.box.i1] = node.mask[k - node.box.k0]
+            centres = np.argwhere(np.ones(expected.shape, bool))[:, ::-1] + 0.5  # column and row of the pixel centres
+            assert (points_in_poly(centres, points).reshape(expected.shape) == expected).all()
+
+
+def test_no_group_is_without_coordinates() -> None:
+    """OHIF shows nothing of a report that has one."""
+    for name in ("one", "twelve", "reader"):
+        for group in groups(objects(variants()[name])[0]):
+            assert any(c.get("ValueType") == "SCOORD" for c in walk(group))
 
 
 def test_the_answer_is_the_first_thing_in_every_report() -> None:
@@ -362,6 +405,7 @@ def test_the_tracking_identifier_of_a_node_stays_in_a_follow_up() -> None:
 def test_coordinates_stay_inside_the_image() -> None:
     of = volume()
     edge = finding(of, 1, at=(90, 5))
+    edge = replace(edge, node=replace(edge.node, mask=None))  # the contour passes the edge of the image
     sr = objects(Analysis(of.header, MODEL, of, (edge,), COVERED))[0]
     points = [list(c.GraphicData) for c in walk(sr) if c.get("ValueType") == "SCOORD"]
     assert points
@@ -639,7 +683,7 @@ def test_probabilities_of_two_models_are_not_compared() -> None:
 
 def test_hilum_and_cortex_are_told_where_they_are_known() -> None:
     found = of_nodes(objects(analysis(2))[0])
-    figures = [dict(numbers(found[number][0])) for number in (1, 2)]
+    figures = [dict(numbers(found[number][2])) for number in (1, 2)]
     assert (figures[0]["Fat fraction"], figures[0]["Cortical thickness of lymph node"]) == (12.4, 2.3)
     assert "Fat fraction" not in figures[1]
 

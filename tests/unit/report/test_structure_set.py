@@ -15,7 +15,7 @@ from alnnode.locate.marks.reading import read_marks
 from alnnode.records import Analysis, MarkShape, ObjectRole, ReportOptions, ResultObject
 from alnnode.report import wording
 from alnnode.report.capture import canvas
-from alnnode.report.objects.outlines import outlines
+from alnnode.report.outlines import outlines
 from alnnode.settings import Settings
 
 PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader", "own-frames"]
@@ -89,6 +89,24 @@ def test_parts_have_contours_of_their_own_and_holes_are_joined_by_channels() -> 
     assert area(first) == pytest.approx((120 - 0.5) - (4 - 0.5) - (6 - 0.5))
     assert area(second) == pytest.approx(20 - 0.5)
     assert (first.min(axis=0) == [node.box.j0 + 1.5, node.box.i0 + 1.5]).all()
+
+
+def test_parts_of_one_or_two_pixels_have_no_contour() -> None:
+    """Beside the node on a slice, touching it at a corner, or alone on a slice; a node of so few pixels keeps its outline."""
+    mask = np.zeros((3, 9, 12), bool)
+    mask[1, 2:6, 2:6] = True
+    mask[1, 6, 6] = mask[1, 1, 9] = mask[2, 4, 4] = True  # at a corner, apart, and on a slice of its own
+    mask[1, 7, 8:10] = True
+    mask[0, 2, 2:5] = True  # three pixels are kept
+    node = replace(analysis(1).findings[0].node, mask=mask)
+    drawn = list(outlines(node))
+    assert [k - node.box.k0 for k, _ in drawn] == [0, 1]
+    assert area(drawn[0][1]) == pytest.approx(3 - 0.5)
+    assert area(drawn[1][1]) == pytest.approx(16 - 0.5)
+    mask[:2] = False
+    ((k, tip),) = outlines(replace(node, mask=mask))
+    assert k == node.box.k0 + 2
+    assert area(tip) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", PLACED)

@@ -17,22 +17,29 @@ if TYPE_CHECKING:
 
 Outline = npt.NDArray[np.float64]  # (points, 2): row and column in voxel coordinates, the first point not repeated
 COLLINEAR = 0.01  # pixels: a point that is nearer to the line between its neighbours is left out
+LEAST_PIXELS = 3  # smaller parts on a slice are strays at the surface of the node, which planning systems cannot use
 
 
 def outlines(node: Node) -> Iterator[tuple[int, Outline]]:
     """Yield the slice index k and an outline for every part of the node on every slice, from the feet to the head.
 
-    An outline runs midway between the pixel centres of the node and their neighbours. Only the outline on the measured slice is known
-    of a node without a mask.
+    An outline runs midway between the pixel centres of the node and their neighbours. Parts of one or two pixels on a slice have none,
+    unless the node has no larger part. Only the outline on the measured slice is known of a node without a mask.
     """
     box = node.box
     if node.mask is None:
         yield node.slice_index, np.array([(row - 0.5, column - 0.5) for column, row in node.contour])
         return
-    for k, plane in enumerate(node.mask, start=box.k0):
-        parts, count = ndimage.label(plane)
-        for part in range(1, count + 1):
-            yield k, _outline(parts == part) + np.array([box.j0, box.i0])
+    parts = [(k, part) for k, plane in enumerate(node.mask, start=box.k0) for part in _parts(plane)]
+    large = [(k, part) for k, part in parts if np.count_nonzero(part) >= LEAST_PIXELS]
+    for k, part in large or parts:
+        yield k, _outline(part) + np.array([box.j0, box.i0])
+
+
+def _parts(plane: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
+    """Return the connected parts of a node on a slice; pixels that touch only at a corner are not connected."""
+    labels, count = ndimage.label(plane)
+    return [labels == number for number in range(1, count + 1)]
 
 
 def _outline(part: npt.NDArray[np.bool_]) -> Outline:
