@@ -6,7 +6,6 @@ from pathlib import Path  # noqa: TC003 - Typer reads the annotation at run time
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, print_table
 
@@ -16,6 +15,8 @@ def check(config: Config = None) -> None:
 
     Checked are settings, disk, database, broker, model, device, certificates, and every destination and DICOM archive.
     """
+    from rich.text import Text  # noqa: PLC0415
+
     from alnnode.cli.check import run  # noqa: PLC0415
 
     results = list(run(load_settings(config), config_path(config)))

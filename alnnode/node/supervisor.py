@@ -22,7 +22,8 @@ from alnnode.audit.sender import AuditSender
 from alnnode.audit.trail import Trail
 from alnnode.db import engine, schema
 from alnnode.errors import AlnnodeError, ServiceError
-from alnnode.node import private_redis
+from alnnode.node import ports, private_redis
+from alnnode.node.data_dir import cannot_write, make_data_dir
 from alnnode.node.sweep import Sweep
 from alnnode.process import child
 from alnnode.process.supervised import SupervisedProcess
@@ -49,11 +50,12 @@ def serve(settings: Settings, config: Path | None) -> int:
     """Run the whole node until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: another node uses this data directory, or a process does not start.
+        ServiceError: another node uses this data directory or a port, or a process does not start.
     """
     child.protect_memory_and_files()
     with ExitStack() as stack:
         stack.enter_context(_lock(settings.node.data_dir.resolve()))
+        stack.enter_context(ports.claimed(settings.node.data_dir, ports.ports_of(settings)))
         schema.migrate(settings.database_url)
         redis = None if settings.broker.url else _redis(settings)
         return _run(settings, redis, [*_listeners(settings, config), *_web(settings, config), *_workers(config)], sweeps=True)
@@ -63,23 +65,25 @@ def listen(settings: Settings, config: Path | None) -> int:
     """Run listeners, sweep and HTTP service until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: the database does not have the schema of this version, or a process does not start.
+        ServiceError: the database does not have the schema of this version, another node uses a port, or a process does not start.
     """
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
     _check_broker(settings)
-    return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
+    with ports.claimed(settings.node.data_dir, ports.ports_of(settings)):
+        return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
 
 
 def web(settings: Settings, config: Path | None) -> int:
     """Run the HTTP service alone until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: the database does not have the schema of this version, or the process does not start.
+        ServiceError: the database does not have the schema of this version, another program uses the port, or the process does not start.
     """
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
-    return _run(settings, None, _web(settings, config, always=True), sweeps=False)
+    with ports.claimed(settings.node.data_dir, [ports.web_port(settings)]):
+        return _run(settings, None, _web(settings, config, always=True), sweeps=False)
 
 
 def work(settings: Settings, config: Path | None) -> int:
@@ -235,8 +239,12 @@ def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Lock the data directory: a second supervisor would delete the socket of the first one's Redis."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    make_data_dir(folder)
+    try:
+        opened = (folder / LOCK).open("w")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
