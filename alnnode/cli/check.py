@@ -57,10 +57,10 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in data_dir", "add a [[destinations]] table to deliver them")
     for destination in settings.destinations:
-        yield _guarded(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title), ADVICE)
+        yield _reached(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title))
     for archive in settings.archives:
         if archive.kind == "dicom":
-            yield _guarded(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title), ADVICE)
+            yield _reached(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title))
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
@@ -68,6 +68,13 @@ def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
         return Result(what, True, look())
     except (AlnnodeError, OSError, ImportError) as error:
         return Result(what, False, str(error).splitlines()[0], advice)
+
+
+def _reached(what: str, look: Callable[[], str]) -> Result:
+    """Check a peer; the text of its error is "fault: advice" (`alnnode.clients.faults`)."""
+    result = _guarded(what, look, ADVICE)
+    fault, _, advice = result.found.partition(": ")
+    return Result(what, False, fault, advice) if advice and not result.passed else result
 
 
 def disk(settings: Settings) -> Result:
@@ -102,7 +109,7 @@ def ports(settings: Settings) -> Iterator[Result]:
         try:
             node_ports.check(port)
         except ServiceError as error:
-            found, _, advice = str(error).partition("; ")
+            found, _, advice = str(error).partition(": ")
             yield Result(f"{port.section} port", False, found, advice)
         else:
             yield Result(f"{port.section} port", True, f"{where} is free")

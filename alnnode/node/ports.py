@@ -124,17 +124,17 @@ def _explain(port: NodePort, error: OSError) -> str:
     where = f"port {port.port} of {port.host}"
     if error.errno == errno.EADDRINUSE:
         return (
-            f"another node or program uses {where}; stop it (`ss -ltnp 'sport = :{port.port}'` names it), "
+            f"another node or program uses {where}: stop it (`ss -ltnp 'sport = :{port.port}'` names it), "
             f"or change [{port.section}] port"
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return (
-            f"this user may not listen on {where}; choose a port from {_first_unprivileged()}, "
+            f"this user may not listen on {where}: choose a port from {_first_unprivileged()}, "
             "or give the service the capability CAP_NET_BIND_SERVICE"
         )
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f'{port.host} is not an address of this machine; correct [{port.section}] host ("0.0.0.0" is every address)'
-    return f"cannot listen on {where} ({error.strerror}); correct [{port.section}] host and port"
+        return f'{port.host} is not an address of this machine: correct [{port.section}] host ("0.0.0.0" is every address)'
+    return f"cannot listen on {where} ({error.strerror}): correct [{port.section}] host and port"
 
 
 def _first_unprivileged() -> int:

@@ -78,7 +78,7 @@ def test_a_node_that_starts_again_waits_for_the_processes_of_the_one_that_was_ki
 
 def test_a_host_that_is_not_of_this_machine_and_a_name_that_does_not_exist_are_explained(port) -> None:
     for host in ("192.0.2.1", "no-such-host.invalid"):
-        with pytest.raises(ServiceError, match=rf"{host} is not an address of this machine; correct \[listener\] host"):
+        with pytest.raises(ServiceError, match=rf"{host} is not an address of this machine: correct \[listener\] host"):
             ports.check(port._replace(host=host))
 
 
@@ -105,4 +105,4 @@ def test_a_second_node_on_the_same_port_does_not_start(tmp_path, port) -> None:
         command = [sys.executable, "-m", "alnnode", "serve", "--config", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"another node or program uses port {port.port} of 127.0.0.1; stop it")
+    assert done.stderr.startswith(f"another node or program uses port {port.port} of 127.0.0.1: stop it")
