@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.floating[Any]]
 
 WORST: Final = 8
+NO_FIGURE: Final = "-"
 SENSITIVITY: Final = 0.98
 
 
@@ -83,9 +85,10 @@ def render_page(evaluation: Evaluation) -> str:
         "<h2>Grad-CAM energy by region</h2>",
         (
             "<p>Share of Grad-CAM energy in each region, and in brackets that share divided by the region's share of the area: 1 means no preference. "
-            "Below each network: the same with randomised weights. The rank correlation of both maps is near 0 if the weights decide what a map shows.</p>"
+            "Below each network: the same with randomised weights. The rank correlation of both maps is near 0 if the weights decide what a map shows. "
+            "The column of nodes counts those whose map is not empty; a dash means that every map is empty, which happens after little training.</p>"
         ),
-        _table(("network", *cam_regions(evaluation), "maps", "correlation"), _energy(evaluation)),
+        _table(("network", *cam_regions(evaluation), "nodes with a map", "correlation"), _energy(evaluation)),
         "<h2>Largest errors</h2>",
         "<p>FSC crop above, ASC crop below; first window of the bundle.</p>",
         _picture(_largest_errors(cohort, probability)),
@@ -163,13 +166,21 @@ def _subgroups(evaluation: Evaluation, probability: Scores) -> list[tuple[str, .
     ]
 
 
+def _share(share: float, density: float) -> str:
+    return NO_FIGURE if math.isnan(share) else f"{share:.2f} ({_number(density, '.1f')})"
+
+
+def _number(value: float, form: str) -> str:
+    return NO_FIGURE if math.isnan(value) else format(value, form)
+
+
 def _energy(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            *(f"{energy.share[region]:.2f} ({energy.density[region]:.1f})" for region in energy.share),
+            *(_share(energy.share[region], energy.density[region]) for region in energy.share),
             str(energy.nodes),
-            f"{evaluation.cam_correlation[name]:.2f}" if name in evaluation.cam_correlation else "",
+            _number(evaluation.cam_correlation.get(name, math.nan), ".2f"),
         )
         for name, energy in evaluation.cam_energy.items()
     ]

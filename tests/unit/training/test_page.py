@@ -18,10 +18,11 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     probability = np.clip(0.5 + 0.3 * (2 * labels - 1) + rng.normal(0, 0.2, 60), 0.01, 0.99)
     probability[0] = 0.001  # malignant, with a very low probability
     shares = grad_cam.CamEnergy({"node": 0.75, "margin": 0.25}, {"node": 3.0, "margin": 1.0}, 55)
+    empty = grad_cam.energy_by_region(np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.intp))
     found = page.render_page(
         page.Evaluation(
             "a <b>bundle</b>", "drawings", cohort, {"ensemble": probability, "short axis alone": cohort.short_axis}, 0.4,
-            {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares}, {"FSC": 0.12},
+            {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares, "ASC": empty}, {"FSC": 0.12, "ASC": float("nan")},
         )
     )  # fmt: skip
     assert "a &lt;b&gt;bundle&lt;/b&gt;" in found
@@ -30,6 +31,9 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     text = re.sub(r"<[^>]+>", "|", found)
     for said in ("0.75 (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):
         assert said in text
+    assert not re.search(r"\bnan\b", re.sub(r"\"data:[^\"]*\"", "", found))
+    assert "|ASC||-||-|" in text
+    assert "nodes with a map" in text
     assert found.count("data:image/png;base64,") == 2
 
 
