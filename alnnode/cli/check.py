@@ -54,13 +54,26 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
             partial(_audit, settings.audit, settings.node.ae_title),
             "check [audit]; the messages wait in data_dir until then",
         )
+    yield from destinations(settings)
+    for archive in settings.archives:
+        if archive.kind == "dicom":
+            yield _reached(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title))
+
+
+def destinations(settings: Settings) -> Iterator[Result]:
+    """Check that each destination answers."""
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in data_dir", "add a [[destinations]] table to deliver them")
     for destination in settings.destinations:
         yield _reached(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title))
-    for archive in settings.archives:
-        if archive.kind == "dicom":
-            yield _reached(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title))
+
+
+def send(settings: Settings, name: str) -> Result:
+    """Send the test study to a destination of the settings."""
+    from alnnode.cli.destination_test import send_test_study  # noqa: PLC0415
+
+    destination = next(one for one in settings.destinations if one.name == name)
+    return _reached(f"test study to {name}", lambda: send_test_study(destination, settings.node.ae_title))
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:

@@ -156,6 +156,10 @@ class DicomwebConnection:
         """Search for one study; return the response, whatever it is."""
         return self._client.get(f"{self._url}/studies", params={"limit": "1"}, headers={"Accept": DICOM_JSON})
 
+    def delete(self, resource: str) -> httpx.Response:
+        """Ask the server to delete a resource, which PS3.18 does not define; return the response, whatever it is."""
+        return self._client.delete(f"{self._url}/{resource}")
+
     def store(self, files: Sequence[Path]) -> httpx.Response:
         """Send Part 10 files byte for byte in one request (STOW-RS); return the response, whatever it is.
 

@@ -1,5 +1,6 @@
 """The command: its help, its exit codes, its one-line errors."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from listening import free_port
 from typer.testing import CliRunner
 
 from alnnode import __version__
-from alnnode.cli import check
+from alnnode.cli import check, reference
 from alnnode.cli.app import COMMANDS as REGISTERED
 from alnnode.cli.app import app
 from alnnode.errors import ServiceError
@@ -17,6 +18,7 @@ from alnnode.node.data_dir import make_data_dir
 from alnnode.settings import Node, Settings
 
 COMMANDS = (
+    "init",
     "serve",
     "web",
     "token",
@@ -125,6 +127,27 @@ def test_readme_names_every_command() -> None:
     registered = [info.callback for info in app.registered_commands]
     assert registered == list(REGISTERED)
     assert {command.__name__ for command in registered} == set(COMMANDS)
+
+
+def test_the_reference_is_the_one_that_the_commands_give() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert text == reference.page(), "run: python -m alnnode.cli.reference docs/cli.md"
+    for command in COMMANDS:
+        shown = CliRunner().invoke(app, [command, "--help"]).output
+        options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
+        section = text.split(f"## alnnode {command}\n")[1].split("\n## ")[0]
+        assert not [option for option in options if option not in section], command
+
+
+def test_completion_offers_the_commands() -> None:
+    words = {
+        "_ALNNODE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "alnnode ch",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "alnnode ch",
+    }
+    done = CliRunner().invoke(app, [], env=words, prog_name="alnnode")
+    assert done.output.split() == ["check"]
 
 
 def test_version_is_printed() -> None:

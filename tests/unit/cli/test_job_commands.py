@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from job_rows import REASON, add_job, create_database
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from alnnode.analyse.jobs import Jobs
 from alnnode.cli.app import app, main
 from alnnode.db import engine as engines
-from alnnode.db.schema import migrate
-from alnnode.db.tables import Job, Series
+from alnnode.db.tables import Job
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.settings import Node, Settings
@@ -20,7 +20,6 @@ from alnnode.settings import Node, Settings
 NOW = datetime.now(UTC)
 FAILED = ("aaaa0000" + "1" * 24, "aaaa0000" + "2" * 24)  # alike in their first eight characters
 OTHERS = ("bbbb" + "3" * 28, "cccc" + "4" * 28)
-REASON = "The series has 3 images, fewer than the 20 that an analysis needs. Please send the whole series to this node [/x]."
 
 
 def command(*args: str):
@@ -33,29 +32,10 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     monkeypatch.chdir(tmp_path)
     settings = Settings(node=Node(data_dir=tmp_path / "data"))
     (tmp_path / "config.toml").write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n')
-    migrate(settings.database_url)
-    database = engines.create(settings.database_url)
+    database = create_database(settings)
     states = (JobState.FAILED, JobState.FAILED, JobState.DELIVERED, JobState.RECEIVING)
-    with engines.for_writing(database).begin() as connection:
-        for number, (job_id, state) in enumerate(zip((*FAILED, *OTHERS), states, strict=True)):
-            texts = dict.fromkeys(
-                ("study_uid", "calling_ae", "modality", "body_part", "series_description", "study_description", "kernel"), "x"
-            )
-            connection.execute(insert(Series).values(series_uid=f"1.{number}", last_received_at=NOW, **texts))
-            connection.execute(
-                insert(Job).values(
-                    job_id=job_id,
-                    series_uid=f"1.{number}",
-                    study_uid="1",
-                    state=state,
-                    revision=1,
-                    reason=REASON if state is JobState.FAILED else None,
-                    attempts=1,
-                    enqueues=0,
-                    content_at=NOW,
-                    created_at=NOW - timedelta(days=2 if number == 1 else 0, minutes=number),
-                )
-            )
+    for number, (job_id, state) in enumerate(zip((*FAILED, *OTHERS), states, strict=True)):
+        add_job(database, job_id, state, NOW - timedelta(days=2 if number == 1 else 0, minutes=number))
     return Jobs(database)
 
 
