@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
+.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -25,6 +25,14 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/.worker
 	$(BIN)/alnnode demo --out $(DEMO_OUT)
+
+# The commands of README in a clean clone, from `alnnode init` to the report in an Orthanc (Debian: apt install orthanc); a few minutes.
+newcomer: $(VENV)/.worker
+	PYTHONPATH=tests $(BIN)/python tests/newcomer.py
+
+# Write docs/cli.md from the commands.
+reference: $(VENV)/.worker
+	$(BIN)/python -m alnnode.cli.reference docs/cli.md
 
 # Run the paper's protocol on a phantom cohort of the same structure. PROFILE=full needs a GPU; reduced runs on a few cores in up to 6 hours.
 # The command prints the expected duration, resumes an interrupted run, and writes docs/reproduction.md.

@@ -1,256 +1,149 @@
-"""``python -m training``: train, evaluate and export model bundles."""
+"""``python -m training``: train, evaluate and export model bundles.
+
+Each command is imported when it runs: the help needs neither seconds nor the packages of the extra [train].
+"""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from alnnode.errors import AlnnodeError
-from alnnode.model import bundle as bundles
-from alnnode.model.ensemble import choose_device, describe_device
-from alnnode.phantom import PhantomSettings
-from alnnode.records import Crop
-from training.clinical import cohort_commands
-from training.clinical.import_command import import_nodes
-from training.data import cohort as cohorts
-from training.data import node_features
-from training.deeplesion.command import deeplesion
-from training.detection.evaluate_patients import evaluate_real
-from training.detection.evaluate_phantoms import evaluate_detector
-from training.evaluate.bundle_metrics import evaluate_ensemble, metrics_table
-from training.evaluate.cam_energy import cam_energy_of_phantoms
-from training.fit import demo_bundle, grid, reproduction_terms
-from training.fit import lidc as lidc_nodules
-from training.fit import reproduce as reproduction
-from training.fit.member import TrainSettings
-from training.networks import build, onnx_export
-from training.networks.inference import mean_probability, predict_logits, stack_logits
-from training.report import bundle_export, lidc_report, page, reproduce_report
-from training.report.progress import console, progress_bars
 
-if TYPE_CHECKING:
-    from training.fit.bundle_contents import DetectorFiles
 
-app = typer.Typer(help="Train, evaluate and export model bundles.", no_args_is_help=True, pretty_exceptions_enable=False)
-app.command("evaluate-detector")(evaluate_detector)
-app.command("evaluate-real")(evaluate_real)
-app.command("deeplesion")(deeplesion)
-app.command("import")(import_nodes)
-app.add_typer(cohort_commands.app, name="cohort")
+class Command(NamedTuple):
+    """A command: the module with its function or Typer application, and its line in the overview."""
 
-Seed = Annotated[int, typer.Option(help="Seed of the training phantoms; validation uses seed + 1 and test seed + 2.")]
-Cache = Annotated[Path, typer.Option(help="Cache folder of crops and checkpoints; a second run resumes from it.")]
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "training.bundle_commands",
+        "demo",
+        "Train both networks on phantoms, calibrate, evaluate on held-out phantoms and write the bundle.",
+    ),
+    "attach": Command(
+        "training.bundle_commands", "attach", "Put another detector into a bundle; the classifiers do not change."
+    ),
+    "validated": Command(
+        "training.bundle_commands",
+        "validated",
+        'Declare that a bundle was validated on patients; only the results of such a bundle say "suspicious".',
+    ),
+    "evaluate": Command(
+        "training.bundle_commands",
+        "evaluate",
+        "Evaluate a bundle on phantoms of a new seed with the true positions of the nodes.",
+    ),
+    "evaluate-detector": Command(
+        "training.detection.evaluate_phantoms",
+        "evaluate_detector",
+        "Locate and classify nodes on phantoms of a new seed: FROC, accuracy of measurements, and AUROC of the found nodes.",
+    ),
+    "evaluate-real": Command(
+        "training.detection.evaluate_patients",
+        "evaluate_real",
+        "Locate nodes on marked series and print sensitivity and false boxes with intervals (bootstrap over patients).",
+    ),
+    "report": Command(
+        "training.bundle_commands",
+        "report",
+        "Write an HTML page about a bundle on phantoms: metrics, curves, subgroups, Grad-CAM energy, largest errors.",
+    ),
+    "reproduce": Command(
+        "training.protocol_commands",
+        "reproduce",
+        "Run the protocol of the paper on a phantom cohort of the same size; an interrupted run resumes.",
+    ),
+    "lidc": Command(
+        "training.protocol_commands",
+        "lidc",
+        "Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under both crops.",
+    ),
+    "deeplesion": Command(
+        "training.deeplesion.command",
+        "deeplesion",
+        "Measure on DeepLesion the recall of lesions with a label at 1, 2, 4 and 8 false positives per sub-volume.",
+    ),
+    "import": Command(
+        "training.clinical.import_command",
+        "import_nodes",
+        "Make the table of a cohort with one row for each node; a label that is not known is left empty for you to fill in.",
+    ),
+    "cohort": Command(
+        "training.clinical.cohort_commands", "app", "Train on a hospital's own nodes: one folder of DICOM files and one table."
+    ),
+    "onnx": Command(
+        "training.bundle_commands", "onnx", "Export both networks of a bundle as ONNX and check them against PyTorch."
+    ),
+}
+
+
+class LazyCommands(TyperGroup):
+    """Imports the module of a command when the command is used, not for the overview."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is that of the base class
+        """Return the names in the order of the overview."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(COMMANDS[cmd_name].module), COMMANDS[cmd_name].attribute)
+        if not isinstance(found, typer.Typer):
+            found, function = typer.Typer(rich_markup_mode=None, add_completion=False), found
+            found.command(cmd_name)(function)
+        command = get_command(found)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as above
+        """Write the overview from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    help="Train, evaluate and export model bundles. Results on phantoms are no evidence about patients.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
 def root() -> None:
-    """Results on phantoms are no evidence about patients."""
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
-    detector: Annotated[Path | None, typer.Option(help="Folder with detector.safetensors and detector.json.")] = None,
-    work: Cache = Path("runs/demo"),
-    seed: Seed = 1000,
-    patients: Annotated[int, typer.Option(help="Number of training phantoms.")] = 120,
-    held_out: Annotated[int, typer.Option(help="Number of validation phantoms, and of test phantoms.")] = 60,
-    epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 10,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """Train both networks on phantoms, calibrate, evaluate on held-out phantoms and write the bundle."""
-    plan = demo_bundle.DemoPlan(seed, patients, held_out, work, TrainSettings(epochs=epochs, seed=seed, device=device))
-    with progress_bars() as report:
-        made = demo_bundle.train_demo_bundle(plan, _read_detector(detector) if detector else None, report)
-    digest = bundle_export.write_bundle(made, out)
-    console.print(metrics_table(made.figures), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote bundle {digest[:12]} to {out}", markup=False)
-
-
-@app.command()
-def attach(
-    detector: Annotated[Path, typer.Option(help="Folder with detector.safetensors and detector.json.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the folder of the old one.")],
-    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
-    figures: Annotated[
-        Path | None, typer.Option(help="JSON file that evaluate-detector --out wrote for this detector, for the model card.")
-    ] = None,
-) -> None:
-    """Put another detector into a bundle; the classifiers do not change."""
-    measured = json.loads(figures.read_text(encoding="utf-8")) if figures else None
-    digest = bundle_export.attach_detector(bundles.load(bundles.resolve(bundle)), _read_detector(detector), out, measured)
-    console.print(f"wrote bundle {digest[:12]} to {out}", markup=False)
-
-
-@app.command()
-def validated(
-    statement: Annotated[str, typer.Argument(help="One sentence with the patients and the result, which every report quotes.")],
-    bundle: Annotated[str, typer.Option(help="Folder of a bundle that is not a demo_bundle.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle; may be the folder of the old one.")],
-) -> None:
-    """Declare that a bundle was validated on patients; only the results of such a bundle say "suspicious"."""
-    digest = bundle_export.declare_validated(bundles.load(bundles.resolve(bundle)), statement, out)
-    console.print(f"wrote bundle {digest[:12]} to {out}", markup=False)
-
-
-@app.command()
-def evaluate(
-    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
-    seed: Annotated[int, typer.Option(help="Seed of the phantoms; it must not have been used for training.")] = 9001,
-    patients: Annotated[int, typer.Option(help="Number of phantoms.")] = 60,
-    work: Cache = Path("runs/evaluate"),
-    out: Annotated[Path | None, typer.Option(help="JSON file to write with the metrics.")] = None,
-) -> None:
-    """Evaluate a bundle on phantoms of a new seed with the true positions of the nodes."""
-    loaded = bundles.load(bundles.resolve(bundle))
-    _refuse_used_seed(loaded, seed)
-    crops = loaded.crop_settings
-    with progress_bars() as report:
-        part = cohorts.collect_cohort(
-            cohorts.PhantomSource(seed, PhantomSettings(), crops),
-            patients,
-            work / "crops",
-            report("evaluation phantoms", patients),
-        )
-    models = build.networks_of_bundle(loaded)
-    point = loaded.identity.operating_point
-    figures = evaluate_ensemble(part, models, loaded.manifest.temperature, point.threshold)
-    console.print(
-        f"bundle {loaded.digest[:12]}, phantom seed {seed}: {figures.nodes} nodes of {figures.patients} phantoms", markup=False
-    )
-    console.print(metrics_table(figures), markup=False, highlight=False, soft_wrap=True)
-    if out:
-        out.write_text(json.dumps(figures.as_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-@app.command()
-def report(
-    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
-    seed: Annotated[int, typer.Option(help="Seed of the phantoms; it must not have been used for training.")] = 9001,
-    patients: Annotated[int, typer.Option(help="Number of phantoms.")] = 60,
-    cam_phantoms: Annotated[int, typer.Option("--gazed", help="Number of phantoms on which Grad-CAM energy is measured.")] = 10,
-    work: Cache = Path("runs/evaluate"),
-    out: Annotated[Path, typer.Option(help="HTML page to write; it needs no other file.")] = Path("report.html"),
-) -> None:
-    """Write an HTML page about a bundle on phantoms: metrics, curves, subgroups, Grad-CAM energy, largest errors."""
-    loaded = bundles.load(bundles.resolve(bundle))
-    _refuse_used_seed(loaded, seed)
-    source = cohorts.PhantomSource(seed, PhantomSettings(), loaded.crop_settings)
-    models = build.networks_of_bundle(loaded)
-    with progress_bars() as progress:
-        nodes = node_features.collect_features(source, patients, work / "crops", progress("evaluation phantoms", patients))
-        energy, correlation = cam_energy_of_phantoms(source, cam_phantoms, models, progress("Grad-CAM phantoms", cam_phantoms))
-    scores = {crop: predict_logits(model, nodes.cohort, crop) for crop, model in models.items()}
-    probability = mean_probability(stack_logits(scores), loaded.manifest.temperature)
-    others = {crop.value.upper(): scores[crop] for crop in Crop} | {"short axis alone": nodes.cohort.short_axis}
-    evaluated = page.Evaluation(
-        title=f"{loaded.manifest.name} {loaded.manifest.version} ({loaded.digest[:12]}) on phantoms of seed {seed}",
-        notice="Research use only. Measured on synthetic phantoms: these results are no evidence about patients.",
-        cohort=nodes.cohort,
-        scores={"ensemble": probability, **others},
-        threshold=loaded.identity.operating_point.threshold,
-        groups=nodes.groups(),
-        cam_energy=energy,
-        cam_correlation=correlation,
-    )
-    out.write_text(page.render_page(evaluated), encoding="utf-8")
-    console.print(f"wrote {out}", markup=False)
-
-
-@app.command()
-def lidc(
-    data: Annotated[Path, typer.Option(help="Folder of lidc_nodule_2crop.npz.")],
-    work: Cache = Path("runs/lidc"),
-    seed: Annotated[int, typer.Option(help="Seed of the folds and of the initial weights.")] = 7,
-    epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 4,
-    family: Annotated[list[str] | None, typer.Option(help="Network family to train; may be repeated. Default: all.")] = None,
-    processes: Annotated[int, typer.Option(help="Number of networks trained in parallel, with one thread each.")] = 2,
-    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/lidc.md"),
-) -> None:
-    """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under both crops."""
-    families = tuple(family or lidc_nodules.FAMILIES)
-    wanted = lidc_nodules.training_tasks(families, seed, epochs)
-    work = work / lidc_nodules.arrays_digest(data)[:12]
-    with progress_bars() as report:
-        grid.train_networks(
-            partial(lidc_nodules.fold_data, data, seed), wanted, work, report("networks", len(wanted)), processes
-        )
-        nodules = lidc_nodules.read_nodules(data)
-        features = lidc_nodules.frozen_features(nodules, work, report("frozen features", len(Crop)))
-    rows = lidc_report.rows_of(nodules, wanted, features, work, seed)
-    command = f"python -m training lidc --data FOLDER --seed {seed} --epochs {epochs} " + " ".join(
-        f"--family {name}" for name in families
-    )
-    out.write_text(lidc_report.markdown(nodules, rows, command, seed, describe_device(choose_device("cpu"))), encoding="utf-8")
-    console.print(f"wrote {out}", markup=False)
-
-
-@app.command()
-def reproduce(
-    profile: Annotated[
-        str, typer.Option(help="full, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
-    ] = "reduced",
-    work: Cache = Path("runs/reproduction"),
-    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/reproduction.md"),
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle to write.")] = Path("runs/reproduction/bundle"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    processes: Annotated[int, typer.Option(help="Number of networks trained in parallel; on a CPU with one thread each.")] = 2,
-    figures: Annotated[
-        Path | None, typer.Option(help="JSON file that evaluate-detector --out wrote for this bundle, for the model card.")
-    ] = None,
-) -> None:
-    """Run the protocol of the paper on a phantom cohort of the same size; an interrupted run resumes."""
-    chosen = choose_device(device)
-    plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
-    if figures:
-        plan = replace(plan, detection=json.loads(figures.read_text(encoding="utf-8")))
-    minutes = reproduction.estimate_seconds(plan) / 60
-    console.print(
-        f"estimated duration without a cache: {minutes:.0f} minutes on {describe_device(chosen)}", markup=False, highlight=False
-    )
-    with progress_bars() as report:
-        outcome = reproduction.run_reproduction(plan, report)
-    digest = bundle_export.write_bundle(outcome.bundle, bundle, plan.detection)
-    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen)), encoding="utf-8")
-    console.print(f"wrote bundle {digest[:12]} to {bundle}, and {out}", markup=False)
-
-
-def _refuse_used_seed(loaded: bundles.Bundle, seed: int) -> None:
-    used = loaded.manifest.provenance.get("seed")
-    if isinstance(used, int) and used <= seed <= used + 2:
-        raise typer.BadParameter(
-            f"seed {seed} was used to make this bundle ({used} to {used + 2}); choose another seed", param_hint="--seed"
-        )
-
-
-def _read_detector(folder: Path) -> DetectorFiles:
-    settings = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
-    return (folder / "detector.safetensors").read_bytes(), settings
-
-
-@app.command()
-def onnx(
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
-) -> None:
-    """Export both networks of a bundle as ONNX and check them against PyTorch."""
-    console.print(onnx_export.export_onnx(bundles.load(bundles.resolve(bundle)), out), markup=False)
+    """Train, evaluate and export model bundles. Results on phantoms are no evidence about patients."""
 
 
 def main() -> None:
-    """Run the command; print errors of the project as one line and exit with code 1."""
+    """Run the command; print errors of the project, and missing packages, as one line and exit with code 1."""
     try:
         app()
     except AlnnodeError as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False, highlight=False)
-        sys.exit(1)
+        _stop(str(error))
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in {"alnnode", "training"}:  # a fault of this program, not of the installation
+            raise
+        extra = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}.get(name)
+        extra = extra or ("lidc" if name.startswith("efficientnet") else "train")
+        _stop(f"The package {name} is not installed: run `pip install 'alnnode[{extra}]'` (in a checkout: '.[{extra}]').")
+
+
+def _stop(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+    sys.exit(1)
 
 
 if __name__ == "__main__":

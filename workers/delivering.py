@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from pydicom.uid import generate_uid
 
+from alnnode.clients.faults import file_words
 from alnnode.db.clock import MAX_SKEW
 from alnnode.db.pauses import destination_target
 from alnnode.deliver.auditing import DeliveryAuditor
@@ -73,7 +74,7 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
         deliveries.refused(claim.delivery_id, str(error))
         auditor.refused(str(error))
     except (DeliveryError, OSError) as error:
-        auditor.deferred(str(error) if isinstance(error, DeliveryError) else type(error).__name__)
+        auditor.deferred(str(error) if isinstance(error, DeliveryError) else file_words(error))
         _defer(claim, runtime, error)
     if runtime.away.pop(name, None) is not None:
         deliveries.reschedule(name, datetime.now(UTC))
@@ -129,7 +130,7 @@ def _checked(row: ResultRow, runtime: Runtime) -> OutboxFile:
 
 def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSError, planned: datetime | None = None) -> datetime:
     """Record the time of the next attempt, or that there is none; return that time. An attempt before the ``planned`` one is not counted."""
-    words = str(error) if isinstance(error, DeliveryError) else f"an outbox file cannot be read ({type(error).__name__})"
+    words = str(error) if isinstance(error, DeliveryError) else file_words(error)
     settings = next(item for item in runtime.settings.destinations if item.name == claim.destination)
     wait = backoff(runtime.settings.internal, claim.attempt)
     until = planned or datetime.now(UTC) + timedelta(seconds=wait)

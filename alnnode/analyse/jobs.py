@@ -178,9 +178,17 @@ class Jobs:
             raise JobNotFound(f"no job {job_id}")
         return found[0]
 
-    def list(self, state: JobState | None = None, limit: int = 1000) -> tuple[JobStatus, ...]:
-        """Return the ``limit`` most recent jobs, the newest first."""
-        return self._read(Job.state.is_not(None) if state is None else Job.state == state, limit)
+    def list(self, state: JobState | None = None, limit: int = 1000, since: datetime | None = None) -> tuple[JobStatus, ...]:
+        """Return the ``limit`` most recent jobs of a state, or of every state, the newest first; none that is older than ``since``."""
+        of_state = Job.state.is_not(None) if state is None else Job.state == state
+        return self._read(of_state if since is None else of_state & (Job.created_at >= since), limit)
+
+    def beginning_with(self, prefix: str, limit: int = 10) -> tuple[str, ...]:
+        """Return at most ``limit`` ids that begin with the text; the id that is the text, if there is one, alone."""
+        query = select(Job.job_id).where(Job.job_id.startswith(prefix, autoescape=True)).order_by(Job.job_id).limit(limit)
+        with self._engine.connect() as connection:
+            found = tuple(connection.execute(query).scalars())
+        return (prefix,) if prefix in found else found
 
     def results(self, job_id: str) -> tuple[ResultRow, ...]:
         """Return the result objects of a job in the order of the report."""

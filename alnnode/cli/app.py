@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from alnnode import __version__
-from alnnode.cli import analyse_commands, control_commands, inspect_commands, job_commands, run_commands
+from alnnode.cli import analyse_commands, control_commands, init_commands, inspect_commands, job_commands, run_commands
 from alnnode.cli.shared import EXIT_FAILED, EXIT_NOT_ANALYSABLE, EXIT_SETTINGS, stop
 from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
 
 COMMANDS = (
+    init_commands.init,
     run_commands.serve,
     run_commands.listen,
     run_commands.work,

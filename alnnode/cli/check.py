@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +36,8 @@ class Result:
 def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     """Yield the result of each check. What a check raises is its result."""
     yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
-    yield _disk(settings)
+    yield disk(settings)
+    yield from ports(settings)
     yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
     yield _guarded("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
     yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle, or export the bundle once more")
@@ -51,13 +54,26 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
             partial(_audit, settings.audit, settings.node.ae_title),
             "check [audit]; the messages wait in data_dir until then",
         )
+    yield from destinations(settings)
+    for archive in settings.archives:
+        if archive.kind == "dicom":
+            yield _reached(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title))
+
+
+def destinations(settings: Settings) -> Iterator[Result]:
+    """Check that each destination answers."""
     if not settings.destinations:
         yield Result("destinations", True, "none: results stay in data_dir", "add a [[destinations]] table to deliver them")
     for destination in settings.destinations:
-        yield _guarded(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title), ADVICE)
-    for archive in settings.archives:
-        if archive.kind == "dicom":
-            yield _guarded(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title), ADVICE)
+        yield _reached(f"destination {destination.name}", partial(_echo, destination, settings.node.ae_title))
+
+
+def send(settings: Settings, name: str) -> Result:
+    """Send the test study to a destination of the settings."""
+    from alnnode.cli.destination_test import send_test_study  # noqa: PLC0415
+
+    destination = next(one for one in settings.destinations if one.name == name)
+    return _reached(f"test study to {name}", lambda: send_test_study(destination, settings.node.ae_title))
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
@@ -67,19 +83,56 @@ def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
         return Result(what, False, str(error).splitlines()[0], advice)
 
 
-def _disk(settings: Settings) -> Result:
+def _reached(what: str, look: Callable[[], str]) -> Result:
+    """Check a peer; the text of its error is "fault: advice" (`alnnode.clients.faults`)."""
+    result = _guarded(what, look, ADVICE)
+    fault, _, advice = result.found.partition(": ")
+    return Result(what, False, fault, advice) if advice and not result.passed else result
+
+
+def disk(settings: Settings) -> Result:
+    """Check that the data directory can be written, and has enough space."""
     folder = settings.node.data_dir.resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free // 2**20
+    try:
+        with tempfile.TemporaryDirectory(prefix=".alnnode-check-", dir=existing):
+            free = shutil.disk_usage(existing).free // 2**20
+    except OSError as error:
+        found = f"cannot write into {existing}" if existing == folder else f"cannot create {folder}"
+        user = f"user {os.geteuid()}"
+        return Result(
+            "disk", False, f"{found} ({error.strerror})", f"correct [node] data_dir, or give {user} the right to write there"
+        )
     if free < settings.retention.min_free_mb:
         advice = f"free {settings.retention.min_free_mb} MB or more: the listener refuses every image (0xA700) below that"
         return Result("disk", False, f"{free} MB free at {existing}", advice)
-    return Result("disk", True, f"{free} MB free at {existing}")
+    later = "" if existing == folder else f"; `alnnode serve` creates {folder}"
+    return Result("disk", True, f"{free} MB free at {existing}{later}")
+
+
+def ports(settings: Settings) -> Iterator[Result]:
+    """Check that the ports of the node are free, or that this node itself listens on them."""
+    from alnnode.node import ports as node_ports  # noqa: PLC0415
+
+    for port in node_ports.ports_of(settings):
+        where = f"port {port.port} of {port.host}"
+        if node_ports.held_by_this_node(settings.node.data_dir, port):
+            yield Result(f"{port.section} port", True, f"this node listens on {where}")
+            continue
+        try:
+            node_ports.check(port)
+        except ServiceError as error:
+            found, _, advice = str(error).partition(": ")
+            yield Result(f"{port.section} port", False, found, advice)
+        else:
+            yield Result(f"{port.section} port", True, f"{where} is free")
 
 
 def _database(settings: Settings) -> str:
-    from alnnode.db.schema import schema_state  # noqa: PLC0415
+    from alnnode.db.schema import has_no_database, schema_state  # noqa: PLC0415
 
+    if has_no_database(settings.database_url):
+        return "none yet: `alnnode serve` creates it"
     return schema_state(settings.database_url)
 
 

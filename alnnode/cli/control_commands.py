@@ -58,7 +58,7 @@ def pause(
     """
     settings = load_settings(config)
     target = _target(settings, what, name)
-    with _acting(settings, f"pause of the {target}") as (database, who):
+    with _acting(settings, config, f"pause of the {target}") as (database, who):
         from alnnode.db.pauses import Pauses  # noqa: PLC0415
 
         Pauses(database).pause(target, who)
@@ -71,7 +71,7 @@ def resume(what: Paused, name: Name = "", config: Config = None) -> None:
     """End a pause."""
     settings = load_settings(config)
     target = _target(settings, what, name, known=False)
-    with _acting(settings, f"resumption of the {target}") as (database, _):
+    with _acting(settings, config, f"resumption of the {target}") as (database, _):
         from alnnode.db.pauses import Pauses  # noqa: PLC0415
 
         was_paused = Pauses(database).resume(target)
@@ -106,15 +106,13 @@ def _drain(database: Engine) -> None:
 
 
 @contextmanager
-def _acting(settings: Settings, action: str) -> Iterator[tuple[Engine, str]]:
+def _acting(settings: Settings, config: Path | None, action: str) -> Iterator[tuple[Engine, str]]:
     """Yield the database and the name of this user; write the action into the audit trail when it has succeeded."""
     import getpass  # noqa: PLC0415
 
     from alnnode.audit.trail import Trail  # noqa: PLC0415
-    from alnnode.db.schema import schema_state  # noqa: PLC0415
 
-    schema_state(settings.database_url)
-    database, who = open_database(settings), getpass.getuser()
+    database, who = open_database(settings, config), getpass.getuser()
     try:
         trail = Trail(settings)
     except OSError as error:

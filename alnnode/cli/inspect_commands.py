@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - Typer reads the annotation at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, print_table
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-def check(config: Config = None) -> None:
+    from alnnode.cli.check import Result
+
+
+def check(
+    config: Config = None,
+    send: Annotated[
+        str | None,
+        typer.Option(metavar="DESTINATION", help="Send a test study, marked as no patient, to a destination of the settings."),
+    ] = None,
+) -> None:
     """Check what the node needs, and say what to do.
 
-    Checked are settings, disk, database, broker, model, device, certificates, and every destination and DICOM archive.
+    Checked are settings, disk, ports, database, broker, model, device, certificates, and every destination and DICOM archive.
     """
-    from alnnode.cli.check import run  # noqa: PLC0415
+    from alnnode.cli import check as checks  # noqa: PLC0415
 
-    results = list(run(load_settings(config), config_path(config)))
-    marks = {True: Text("✓", "green"), False: Text("✗", "red")}
-    print_table(("", "what", "found", "what to do"), ([marks[one.passed], one.what, one.found, one.advice] for one in results))
+    settings = load_settings(config)
+    names = [one.name for one in settings.destinations]
+    if send is not None and send not in names:
+        raise typer.BadParameter(f"the settings have no destination {send!r}, only: {', '.join(names) or 'none'}")
+    results = list(checks.run(settings, config_path(config)))
+    if send is not None:
+        results.append(checks.send(settings, send))
+    print_results(results)
     if not all(one.passed for one in results):
         raise typer.Exit(EXIT_FAILED)
+
+
+def print_results(results: Iterable[Result]) -> None:
+    """Print checks as a table."""
+    from rich.text import Text  # noqa: PLC0415
+
+    marks = {True: Text("✓", "green"), False: Text("✗", "red")}
+    print_table(("", "what", "found", "what to do"), ([marks[one.passed], one.what, one.found, one.advice] for one in results))
 
 
 def advisories(

@@ -53,10 +53,11 @@ def migrate(config: Config = None) -> None:
     Running it again changes nothing.
     """
     from alnnode.db.schema import migrate as upgrade  # noqa: PLC0415
+    from alnnode.node.data_dir import make_data_dir  # noqa: PLC0415
 
     settings = load_settings(config)
     if not settings.database.url:
-        settings.node.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_data_dir(settings.node.data_dir)
     upgrade(settings.database_url)
     typer.echo("The database has the schema of this version.")
 

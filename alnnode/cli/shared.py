@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from alnnode import logs
-from alnnode.settings import Settings, load
+from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.text import Text
     from sqlalchemy.engine import Engine
 
-    from alnnode.analyse.jobs import Jobs
+    from alnnode.settings import Settings
 
 EXIT_FAILED, EXIT_SETTINGS, EXIT_NOT_ANALYSABLE = 1, 3, 4
 DEFAULT_CONFIG = Path("config.toml")
@@ -41,6 +38,8 @@ Config = Annotated[
 
 def stop(message: str, code: int) -> NoReturn:
     """Print the message on standard error and leave with the exit code."""
+    from rich.console import Console  # noqa: PLC0415 - `alnnode --help` and errors of the command line need no Rich
+
     Console(stderr=True, soft_wrap=True).print(message, style="red", markup=False, highlight=False)
     sys.exit(code)
 
@@ -52,30 +51,41 @@ def config_path(config: Path | None) -> Path | None:
 
 def load_settings(config: Path | None) -> Settings:
     """Load the settings and configure the log."""
+    from alnnode import logs  # noqa: PLC0415 - `alnnode --help` must be fast
+    from alnnode.settings import load  # noqa: PLC0415
+
     settings = load(config_path(config))
     logs.configure(settings.logging)
     return settings
 
 
-def open_database(settings: Settings) -> Engine:
-    """Return the database in the settings."""
-    from alnnode.db import engine  # noqa: PLC0415
+def open_database(settings: Settings, config: Path | None) -> Engine:
+    """Return the database of a node that was started at least once with these settings.
 
+    Raises:
+        ServiceError: there is no such database, it cannot be reached, or it has another schema.
+    """
+    from alnnode.db import engine, schema  # noqa: PLC0415
+
+    if schema.has_no_database(settings.database_url):
+        source = config_path(config) or "the defaults, because there is no config.toml here"
+        raise ServiceError(
+            f"no node has run with these settings ({source}): there is no database in {settings.node.data_dir.resolve()}. "
+            "Name the configuration of the node with --config, or start the node with `alnnode serve`."
+        )
+    schema.schema_state(settings.database_url)
     return engine.create(settings.database_url)
-
-
-def open_jobs(settings: Settings) -> Jobs:
-    """Return the job tables of the database in the settings."""
-    from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
-
-    return Jobs(open_database(settings))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print a table. The cells are plain text, so that Rich does not read "[…]" in them as markup."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")  # a narrow terminal must not cut job ids and paths
+        table.add_column(column, overflow="fold")  # a narrow terminal must not cut paths
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     Console(soft_wrap=True).print(table)

@@ -11,6 +11,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from alnnode.clients import faults
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, ServiceError
 from alnnode.tls import client_context, record_failures
 
@@ -82,7 +83,7 @@ class ServiceUser:
             DeliveryError: the peer sent no response.
         """
         if "Status" not in response:
-            raise DeliveryError(f"{self.name}: the association was lost, or no response came within {self.peer.timeout:g} s")
+            raise DeliveryError(f"the association was lost, or no response came within {self.peer.timeout:g} s")
         return int(response.Status)
 
     def echo(self) -> None:
@@ -94,7 +95,7 @@ class ServiceUser:
         with self.associate([build_context(Verification)]) as association:
             status = self.status(association.send_c_echo())
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: the response to C-ECHO has status 0x{status:04X}")
+            raise DeliveryError(f"the response to C-ECHO has status 0x{status:04X}")
 
     @contextmanager
     def associate(
@@ -116,17 +117,21 @@ class ServiceUser:
         """
         peer = self.peer
         tls = self._tls()
+        unknown = faults.resolve_words(peer.host, peer.port)
+        if unknown is not None:
+            raise DestinationAway(unknown)
+        connected: list[evt.Event] = []
         association = self._entity.associate(
             peer.host,
             peer.port,
             contexts,
             ae_title=peer.ae_title,
             ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_CONN_OPEN, connected.append), *handlers],
             tls_args=tls and (tls.context, tls.server_name),
         )
         if not association.is_established:
-            raise self._not_established(association, tls and tls.failure())
+            raise self._not_established(association, tls and tls.failure(), connected=bool(connected))
         try:
             yield association
         except DeliveryError:
@@ -147,7 +152,7 @@ class ServiceUser:
         try:
             context = client_context(settings)
         except ServiceError as error:
-            raise DeliveryError(f"{self.name}: {error}") from error
+            raise DeliveryError(f"{error}") from error
         return _Tls(context, settings.server_name or self.peer.host, record_failures(context))
 
     def _connected(self, event: evt.Event) -> None:
@@ -157,7 +162,7 @@ class ServiceUser:
             transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport.socket.settimeout(self.peer.timeout)
 
-    def _not_established(self, association: Association, tls_failure: str | None) -> DeliveryError:
+    def _not_established(self, association: Association, tls_failure: str | None, *, connected: bool) -> DeliveryError:
         where = f"{self.peer.host}:{self.peer.port}"
         if association.is_rejected:
             response = association.acceptor.primitive
@@ -167,10 +172,17 @@ class ServiceUser:
                 and source == SOURCE_SERVICE_USER
                 and reason in REJECTIONS
             ):
-                return DeliveryRefused(f"{self.name}: {where} rejects the association: {REJECTIONS[reason]}")
-            return DestinationAway(f"{self.name}: {where} rejects the association (source {source}, reason {reason})")
+                return DeliveryRefused(f"{where} rejects the association: {REJECTIONS[reason]}")
+            return DestinationAway(
+                f"{where} rejects the association for now (source {source}, reason {reason}): read the log of the peer"
+            )
         if association.rejected_contexts:
-            return DeliveryRefused(f"{self.name}: {where} accepts none of the proposed presentation contexts")
+            return DeliveryRefused(
+                f"{where} accepts none of the proposed presentation contexts: enable the SOP Classes of the results at the peer"
+            )
         if tls_failure is not None:
-            return DestinationAway(f"{self.name}: no TLS connection with {where}: {tls_failure}")
-        return DestinationAway(f"{self.name}: no association with {where}")
+            return DestinationAway(
+                f"no TLS connection with {where} ({tls_failure}): check tls ca and the certificates of both, and that the peer uses TLS"
+            )
+        unreachable = None if connected else faults.probe_words(self.peer.host, self.peer.port, self.peer.timeout)
+        return DestinationAway(unreachable or f"{where} does not answer the association request: {faults.NO_DICOM}")

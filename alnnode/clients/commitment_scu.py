@@ -152,11 +152,9 @@ class CommitmentUser(ServiceUser):
             if status == SUCCESS:
                 reported.wait(self._linger)
         if status in REFUSALS:
-            raise DeliveryRefused(
-                f"{self.name}: the peer refuses storage commitment with status 0x{status:04X}: {REFUSALS[status]}"
-            )
+            raise DeliveryRefused(f"the peer refuses storage commitment with status 0x{status:04X}: {REFUSALS[status]}")
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: the response to the commitment request has status 0x{status:04X}")
+            raise DeliveryError(f"the response to the commitment request has status 0x{status:04X}")
 
     def report(self, result: Result) -> None:
         """Send a result by N-EVENT-REPORT on a new association, in the role of the SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
@@ -167,16 +165,16 @@ class CommitmentUser(ServiceUser):
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         with self.associate([build_context(StorageCommitmentPushModel, list(SYNTAXES))], [role]) as association:
             if not any(context.as_scp for context in association.accepted_contexts):
-                raise DeliveryRefused(f"{self.name}: the peer does not accept this node in the role of the SCP")
+                raise DeliveryRefused("the peer does not accept this node in the role of the SCP")
             status = self.status(self._send(lambda: send_report(association, result)))
         if status != SUCCESS:
-            raise DeliveryError(f"{self.name}: the response to the commitment result has status 0x{status:04X}")
+            raise DeliveryError(f"the response to the commitment result has status 0x{status:04X}")
 
     def _send(self, send: Callable[[], tuple[Dataset, Any]]) -> Dataset:
         try:
             return send()[0]
         except (RuntimeError, ValueError, AttributeError, OSError) as error:
-            raise DeliveryError(f"{self.name}: the message could not be sent ({type(error).__name__})") from error
+            raise DeliveryError(f"the message could not be sent ({type(error).__name__})") from error
 
 
 def send_report(association: Association, result: Result) -> tuple[Dataset, Dataset | None]:

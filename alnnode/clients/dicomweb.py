@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 
 from alnnode.clients.bearer_tokens import ClientCredentials, TokenFile
+from alnnode.clients.faults import http_words, network_words
 from alnnode.errors import DeliveryError, DestinationAway, ServiceError
 from alnnode.multipart import (
     RELATED,
@@ -56,18 +57,19 @@ class ResponseLimits:
 
 
 class DicomwebClient:
-    """Sends requests to one origin server. Every error names the server, and never its URL, which can hold a password or patient data."""
+    """Sends requests to one origin server. Errors name its host and port, and never its URL, which can hold a password or patient data."""
 
     def __init__(self, settings: DestinationStow | ArchiveDicomweb, transport: httpx.BaseTransport | None = None) -> None:
-        self.name = settings.name
         self._url = settings.url.rstrip("/")
+        url = httpx.URL(settings.url)
+        self._address = (url.host, url.port or (443 if url.scheme == "https" else 80))
         self._timeout, self._tls, self._transport = settings.timeout, settings.tls, transport
         self._auth: httpx.Auth | None = None
         oauth2 = settings.oauth2 if settings.kind == "stow" else None
         if settings.token_file is not None:
-            self._auth = TokenFile(settings.name, settings.token_file)
+            self._auth = TokenFile(settings.token_file)
         elif oauth2 is not None:
-            self._auth = ClientCredentials(settings.name, oauth2, self._open)
+            self._auth = ClientCredentials(oauth2, self._open)
 
     @contextmanager
     def connect(self) -> Iterator[DicomwebConnection]:
@@ -78,7 +80,7 @@ class DicomwebClient:
             DeliveryError: the server does not respond, or a file of the settings cannot be used.
         """
         with self._translate_errors(), self._open(self._auth) as client:
-            yield DicomwebConnection(self.name, self._url, client)
+            yield DicomwebConnection(self._url, client)
 
     @asynccontextmanager
     async def retrieve(self, resource: str, folder: Path, max_part: int) -> AsyncIterator[AsyncIterator[BodyPart]]:
@@ -104,10 +106,10 @@ class DicomwebClient:
                 client.stream("GET", f"{self._url}/{resource}", headers=headers) as response,
             ):
                 if response.status_code != HTTPStatus.OK:
-                    raise DeliveryError(f"{self.name}: HTTP {response.status_code}")
+                    raise DeliveryError(http_words(response.status_code))
                 kind, parameters = media_type(response.headers.get("content-type", ""))
                 if kind != RELATED or "boundary" not in parameters:
-                    raise DeliveryError(f"{self.name}: the response is not {RELATED}")
+                    raise DeliveryError(f"the response is not {RELATED}")
                 yield read_parts(_pieces(response), parameters["boundary"], folder, max_part)
 
     def _open(self, auth: httpx.Auth | None = None) -> httpx.Client:
@@ -118,17 +120,21 @@ class DicomwebClient:
         try:
             return client_context(self._tls) if self._tls else True
         except ServiceError as error:
-            raise DeliveryError(f"{self.name}: {error}") from error
+            raise DeliveryError(f"{error}") from error
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        # The texts of httpx's errors can hold the URL: only their class is named, and no traceback refers to them.
+        # The texts of httpx's errors can hold the URL: only host and port are named, and no traceback refers to them.
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise DestinationAway(f"{self.name}: no connection ({type(error).__name__})") from None
+            raise DestinationAway(network_words(error, *self._address)) from None
+        except httpx.TimeoutException:
+            raise DeliveryError(
+                f"no response from {self._address[0]}:{self._address[1]} within {self._timeout:g} s: read the log of the server, or raise timeout"
+            ) from None
         except httpx.HTTPError as error:
-            raise DeliveryError(f"{self.name}: no response ({type(error).__name__})") from None
+            raise DeliveryError(network_words(error, *self._address)) from None
 
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -143,12 +149,16 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 class DicomwebConnection:
     """The requests of one ``with`` block of `DicomwebClient.connect`; resources are paths below the service root."""
 
-    def __init__(self, name: str, url: str, client: httpx.Client) -> None:
-        self._name, self._url, self._client = name, url, client
+    def __init__(self, url: str, client: httpx.Client) -> None:
+        self._url, self._client = url, client
 
     def probe(self) -> httpx.Response:
         """Search for one study; return the response, whatever it is."""
         return self._client.get(f"{self._url}/studies", params={"limit": "1"}, headers={"Accept": DICOM_JSON})
+
+    def delete(self, resource: str) -> httpx.Response:
+        """Ask the server to delete a resource, which PS3.18 does not define; return the response, whatever it is."""
+        return self._client.delete(f"{self._url}/{resource}")
 
     def store(self, files: Sequence[Path]) -> httpx.Response:
         """Send Part 10 files byte for byte in one request (STOW-RS); return the response, whatever it is.
@@ -178,7 +188,7 @@ class DicomwebConnection:
         try:
             found = json.loads(body)
         except ValueError:
-            raise DeliveryError(f"{self._name}: the response to a search is not JSON") from None
+            raise DeliveryError("the response to a search is not JSON") from None
         return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
     def retrieve(self, resource: str, limits: ResponseLimits) -> list[bytes]:
@@ -193,7 +203,7 @@ class DicomwebConnection:
             return [body]
         contents = split_parts(body, boundary)
         if body and not contents:
-            raise DeliveryError(f"{self._name}: the response has no complete part")
+            raise DeliveryError("the response has no complete part")
         return contents
 
     def _get(
@@ -202,18 +212,18 @@ class DicomwebConnection:
         self._check_deadline(limits)
         with self._client.stream("GET", f"{self._url}/{resource}", params=query, headers={"Accept": accept}) as response:
             if response.status_code not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
-                raise DeliveryError(f"{self._name}: HTTP {response.status_code}")
+                raise DeliveryError(http_words(response.status_code))
             body = bytearray()
             for piece in response.iter_bytes():
                 body += piece
                 self._check_deadline(limits)
                 if len(body) > limits.max_bytes:
-                    raise DeliveryError(f"{self._name}: a response is larger than {limits.max_bytes >> 20} MiB")
+                    raise DeliveryError(f"a response is larger than {limits.max_bytes >> 20} MiB")
             return response, bytes(body)
 
     def _check_deadline(self, limits: ResponseLimits) -> None:
         if time.monotonic() > limits.deadline:
-            raise DeliveryError(f"{self._name}: the response takes too long")
+            raise DeliveryError("the response takes too long")
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

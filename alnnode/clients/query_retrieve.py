@@ -126,7 +126,7 @@ class Retriever(ServiceUser):
             with self.associate([build_context(model, list(SYNTAXES))]) as association:
                 yield association
         except DeliveryError as error:
-            raise ServiceError(f"archive {error}") from error
+            raise ServiceError(f"archive {self.name}: {error}") from error
         except (RuntimeError, ValueError, AttributeError, OSError) as error:
             raise ServiceError(f"archive {self.name}: the association was lost ({type(error).__name__})") from error
 

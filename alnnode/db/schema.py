@@ -49,14 +49,19 @@ def migrate(url: str) -> None:
         engine.dispose()
 
 
+def has_no_database(url: str) -> bool:
+    """Return whether the file of an SQLite database does not exist; `migrate` creates it."""
+    return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
+
+
 def schema_state(url: str) -> str:
     """Return a text that names the schema, if it is the one that this version of the node needs.
 
     Raises:
         ServiceError: the schema is another one, or the database cannot be reached.
     """
-    if make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file():
-        raise ServiceError("there is no database yet; run `alnnode migrate`")
+    if has_no_database(url):
+        raise ServiceError(f"there is no database {make_url(url).database} yet; run `alnnode migrate`, or `alnnode serve`")
     engine = engines.create(url)
     try:
         with engine.connect() as connection:

@@ -13,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPE
 from pynetdicom import _config, build_context
 
 from alnnode.clients.association import ServiceUser, peer_of
+from alnnode.clients.faults import file_words
 from alnnode.clients.refusal_status import REFUSALS
 from alnnode.deliver.destination import BatchFailures
 from alnnode.errors import DeliveryError
@@ -65,7 +66,7 @@ class CStoreDestination:
         if not stored:
             return
         converted = {(sop_class, fallback) for sop_class, syntax in stored for fallback in fallbacks(syntax)}
-        failures = BatchFailures(self.name)
+        failures = BatchFailures()
         with self._user.associate([build_context(*pair) for pair in sorted(stored | converted)]) as association:
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for item in objects:
@@ -83,9 +84,14 @@ class CStoreDestination:
         try:
             # pynetdicom encodes a data set in the accepted transfer syntax, and sends a file as it is.
             response = association.send_c_store(item.path if as_stored else _uncompressed(item))
-        except (RuntimeError, ValueError, AttributeError, OSError) as error:
-            # The association or the outbox file is lost; the class of the error says which. Its text may hold a path.
-            raise DeliveryError(f"{self.name}: an object could not be sent ({type(error).__name__})") from error
+        except OSError as error:
+            raise DeliveryError(file_words(error)) from error
+        except RuntimeError as error:  # of pynetdicom: the association is no longer established
+            raise DeliveryError("the destination ended the association: read its log") from error
+        except (ValueError, AttributeError) as error:
+            raise DeliveryError(
+                f"an object cannot be encoded ({type(error).__name__}): report this fault of the node"
+            ) from error
         return self._user.status(response)
 
     def _check(self, status: int, failures: BatchFailures) -> None:

@@ -64,12 +64,10 @@ class BatchFailures:
     """Collects the failures of one batch, and raises the most serious one at the end.
 
     Attributes:
-        name: of the destination.
         refused: messages about objects that the destination never accepts.
         later: messages about objects that a retry may deliver.
     """
 
-    name: str
     refused: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
 
@@ -81,9 +79,9 @@ class BatchFailures:
             DeliveryRefused: the destination never accepts an object.
         """
         if self.refused:
-            raise DeliveryRefused(f"{self.name}: {_summary(self.refused)}")
+            raise DeliveryRefused(_summary(self.refused))
         if self.later:
-            raise DeliveryError(f"{self.name}: {_summary(self.later)}")
+            raise DeliveryError(_summary(self.later))
 
 
 def _summary(messages: list[str]) -> str:

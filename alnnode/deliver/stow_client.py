@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from alnnode.clients.dicomweb import DicomwebClient
+from alnnode.clients.faults import file_words, http_words
 from alnnode.deliver.destination import BatchFailures
 from alnnode.errors import DeliveryError, DeliveryRefused
 
@@ -44,9 +45,9 @@ class StowDestination:
         with self._client.connect() as connection:
             status = connection.probe().status_code
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
-            raise DeliveryRefused(f"{self.name}: HTTP {status}; check the url and the access rights")
+            raise DeliveryRefused(http_words(status))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED:
-            raise DeliveryError(f"{self.name}: HTTP {status}")
+            raise DeliveryError(http_words(status))
 
     def send(self, objects: Sequence[StoredObject]) -> None:
         """POST every object in one request; raises the errors of `Destination.send`."""
@@ -56,24 +57,23 @@ class StowDestination:
             with self._client.connect() as connection:
                 response = connection.store([item.path for item in objects])
         except OSError as error:
-            raise DeliveryError(f"{self.name}: an outbox file cannot be read ({type(error).__name__})") from error
+            raise DeliveryError(file_words(error)) from error
         self._check(response, len(objects))
 
     def _check(self, response: httpx.Response, sent: int) -> None:
         """Read the Store Instances Response (PS3.18 section 10.5.3 and Annex I) to ``sent`` objects, and raise its failures."""
         status = response.status_code
         if status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT}:
-            message = f"{self.name}: HTTP {status}"
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in RETRIED_STATUSES:
-                raise DeliveryError(message)
-            raise DeliveryRefused(f"{message}; check the url and the access rights")
+                raise DeliveryError(http_words(status))
+            raise DeliveryRefused(http_words(status))
         document = _document(response)
         reasons = _failure_reasons(document)
         if reasons is None or (status == HTTPStatus.CONFLICT and not reasons):
             if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
                 return
-            raise DeliveryError(f"{self.name}: HTTP {status} without the list of the objects that failed")
-        failures = BatchFailures(self.name)
+            raise DeliveryError(f"HTTP {status} without the list of the objects that failed")
+        failures = BatchFailures()
         for reason in reasons:
             if reason in RETRIED_REASONS or reason >> 8 == 0xA7 or reason >> 12 == 0xC:
                 failures.later.append(f"failure reason 0x{reason:04X}")

@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode import logs
 from alnnode.db import engine, schema
 from alnnode.errors import AlnnodeError, ServiceError, SettingsError
-from alnnode.node import private_redis
+from alnnode.node import ports, private_redis
 from alnnode.node.background import Background
+from alnnode.node.data_dir import cannot_write, make_data_dir
 from alnnode.node.listening_sockets import listening_sockets
 from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start
 from alnnode.node.reload import SupervisorFile, announced, changed_settings
@@ -81,11 +82,12 @@ def serve(settings: Settings, config: Path | None) -> int:
     """Run the whole node until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: another node uses this data directory, or a process does not start.
+        ServiceError: another node uses this data directory or a port, or a process does not start.
     """
     child.protect_memory_and_files()
     with ExitStack() as stack:
         stack.enter_context(_lock(settings.node.data_dir.resolve()))
+        stack.enter_context(ports.claimed(settings.node.data_dir, ports.ports_of(settings)))
         schema.migrate(settings.database_url)
         redis = None if settings.broker.url else _redis(settings)
         sockets = stack.enter_context(listening_sockets(settings))
@@ -100,12 +102,13 @@ def listen(settings: Settings, config: Path | None) -> int:
     """Run listeners, sweep and HTTP service until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: the database does not have the schema of this version, or a process does not start.
+        ServiceError: the database does not have the schema of this version, another node uses a port, or a process does not start.
     """
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
     _check_broker(settings)
-    with listening_sockets(settings) as sockets:
+    claim = ports.claimed(settings.node.data_dir, ports.ports_of(settings))
+    with claim, listening_sockets(settings) as sockets:
 
         def make(present: Settings) -> list[SupervisedProcess]:
             return [*_listeners(present, config, sockets), *_web(config, sockets)]
@@ -117,11 +120,12 @@ def web(settings: Settings, config: Path | None) -> int:
     """Run the HTTP service alone until SIGTERM or SIGINT; return the exit code.
 
     Raises:
-        ServiceError: the database does not have the schema of this version, or the process does not start.
+        ServiceError: the database does not have the schema of this version, another program uses the port, or the process does not start.
     """
     child.protect_memory_and_files()
     schema.schema_state(settings.database_url)
-    with listening_sockets(settings, receives=False) as sockets:
+    claim = ports.claimed(settings.node.data_dir, [ports.web_port(settings)])
+    with claim, listening_sockets(settings, receives=False) as sockets:
         return _run(settings, None, Command("web", config, lambda _: _web(config, sockets)), sweeps=False)
 
 
@@ -279,8 +283,12 @@ def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Lock the data directory: a second supervisor would delete the socket of the first one's Redis."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    make_data_dir(folder)
+    try:
+        opened = (folder / LOCK).open("w")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

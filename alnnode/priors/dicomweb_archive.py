@@ -56,7 +56,7 @@ class DicomwebArchive:
                     report for item in studies[:NEWEST_STUDIES] for report in self._of_study(connection, _value(item, STUDY))
                 ]
         except DeliveryError as error:
-            raise ServiceError(f"archive {error}") from error
+            raise ServiceError(f"archive {self.name}: {error}") from error
 
     def _of_study(self, connection: DicomwebConnection, study: str) -> Iterator[Dataset]:
         if not UID.fullmatch(study):

@@ -31,7 +31,7 @@ async def fetch(services: WorklistServices, archive: ArchiveDicomweb, study: str
         async with DicomwebClient(archive).retrieve(f"studies/{study}/series/{series}", folder, max_object) as parts:
             await PartStorage(request).store_all(parts)
     except DeliveryError as error:
-        raise ServiceError(f"archive {error}") from error
+        raise ServiceError(f"archive {archive.name}: {error}") from error
     if outcome.fault is not None or outcome.failed or not outcome.stored:
         refused = ", ".join(sorted({f"0x{failure.reason:04X}" for failure in outcome.failed}))
         failure = IncompleteSeries if outcome.stored else ServiceError

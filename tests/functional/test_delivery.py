@@ -331,7 +331,7 @@ def test_a_destination_that_was_down_gets_everything_later(make_node) -> None:
     job = node.series()
     wait_for(lambda: (d := node.jobs.get(job).deliveries) and d[0].attempts >= 2)
     assert node.jobs.get(job).state is JobState.ANALYSED
-    assert "no association" in node.jobs.get(job).deliveries[0].last_error
+    assert "nothing listens on" in node.jobs.get(job).deliveries[0].last_error
     server = None
     try:
         entity = AE("PACS")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
+    from alnnode.records import Interval
     from training.data.cohort import Cohort
     from training.evaluate.grad_cam import CamEnergy
     from training.evaluate.tables import ModelRow
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.floating[Any]]
 
 WORST: Final = 8
+NO_FIGURE: Final = "-"
 SENSITIVITY: Final = 0.98
 
 
@@ -90,9 +93,10 @@ def render_page(evaluation: Evaluation) -> str:
             "<p>Share of Grad-CAM energy in each region with its 95 % interval (bootstrap over patients), and in brackets that share divided by the "
             "region's share of the area: 1 means no preference. Below each network: the same with randomised weights, and for occlusion, which hides parts "
             "of the crop and measures how much the logit changes. The rank correlation of trained and randomised maps is near 0 if the weights decide what "
-            "a map shows.</p>"
+            "a map shows. "
+            "The column of nodes counts those whose map is not empty; a dash means that every map is empty, which happens after little training.</p>"
         ),
-        _table(("network", *cam_regions(evaluation), "maps", "correlation"), _energy(evaluation)),
+        _table(("network", *cam_regions(evaluation), "nodes with a map", "correlation"), _energy(evaluation)),
         "<h2>Largest errors</h2>",
         "<p>FSC crop above, ASC crop below; first window of the bundle.</p>",
         _picture(_largest_errors(cohort, probability)),
@@ -170,16 +174,23 @@ def _subgroups(evaluation: Evaluation, probability: Scores) -> list[tuple[str, .
     ]
 
 
+def _share(share: Interval, density: float) -> str:
+    if math.isnan(share.value):
+        return NO_FIGURE
+    return f"{share.value:.2f} [{share.low:.2f}-{share.high:.2f}] ({_number(density, '.1f')})"
+
+
+def _number(value: float, form: str) -> str:
+    return NO_FIGURE if math.isnan(value) else format(value, form)
+
+
 def _energy(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            *(
-                f"{share.value:.2f} [{share.low:.2f}-{share.high:.2f}] ({energy.density[region]:.1f})"
-                for region, share in energy.share.items()
-            ),
+            *(_share(energy.share[region], energy.density[region]) for region in energy.share),
             str(energy.nodes),
-            f"{evaluation.cam_correlation[name]:.2f}" if name in evaluation.cam_correlation else "",
+            _number(evaluation.cam_correlation.get(name, math.nan), ".2f"),
         )
         for name, energy in evaluation.cam_energy.items()
     ]

@@ -1,22 +1,24 @@
 """The command: its help, its exit codes, its one-line errors."""
 
+import re
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from listening import free_port
 from typer.testing import CliRunner
 
 from alnnode import __version__
-from alnnode.cli import check, job_commands
+from alnnode.cli import check, reference
 from alnnode.cli.app import COMMANDS as REGISTERED
 from alnnode.cli.app import app
-from alnnode.db.rows import JobStatus
-from alnnode.records import JobState
+from alnnode.errors import ServiceError
+from alnnode.node.data_dir import make_data_dir
+from alnnode.settings import Node, Settings
 
 COMMANDS = (
+    "init",
     "serve",
     "web",
     "token",
@@ -81,15 +83,45 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert "".join(output.split()).count("path/") == 20
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_jobs_shows_a_reason_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    now = datetime.now(UTC)
-    job = JobStatus("j", "1.2", "1.2.3", 1, None, JobState.FAILED, text, 3, 40, 0, now, now, now, None, ())
+HEAVY = {"pydantic", "sqlalchemy", "pydicom", "pynetdicom", "numpy", "torch", "structlog", "celery"}
+
+
+def test_the_help_loads_no_library_but_that_of_the_command_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; from alnnode.cli.app import app; app(['--help'], standalone_mode=False);"
+        f"print('LOADED', *({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def write_settings(folder: Path, data_dir: Path | str) -> None:
+    """Write settings with free ports."""
+    ports = f"[listener]\nport = {free_port()}\n[web]\nport = {free_port()}\n"
+    (folder / "config.toml").write_text(f'[node]\ndata_dir = "{data_dir}"\n{ports}', encoding="utf-8")
+
+
+def test_check_is_green_before_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_settings(tmp_path, "data")
+    monkeypatch.setattr(check, "_device", lambda _: "CPU")  # the import of torch takes seconds
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job_commands, "open_jobs", lambda _: SimpleNamespace(list=lambda limit: [job][:limit]))
-    done = CliRunner().invoke(app, ["jobs"], env={"COLUMNS": "200"})
-    assert done.exit_code == 0
-    assert text in done.output
+    done = CliRunner().invoke(app, ["check"], env={"COLUMNS": "400"})
+    assert done.exit_code == 0, done.output
+    assert "none yet: `alnnode serve` creates it" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"], "the check leaves nothing behind"
+
+
+@pytest.mark.parametrize("place", ["/proc/alnnode", "file/data"])
+def test_a_data_directory_that_cannot_be_created_is_named_as_such(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    folder = tmp_path / place  # an absolute place wins
+    result = check.disk(Settings(node=Node(data_dir=folder)))
+    assert not result.passed
+    assert result.found.startswith(f"cannot create {folder} (")
+    assert "correct [node] data_dir" in result.advice
+    with pytest.raises(ServiceError, match=f"cannot write into the data directory {folder}"):
+        make_data_dir(folder)
 
 
 def test_readme_names_every_command() -> None:
@@ -98,6 +130,27 @@ def test_readme_names_every_command() -> None:
     registered = [info.callback for info in app.registered_commands]
     assert registered == list(REGISTERED)
     assert {command.__name__ for command in registered} == set(COMMANDS)
+
+
+def test_the_reference_is_the_one_that_the_commands_give() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert text == reference.page(), "run: python -m alnnode.cli.reference docs/cli.md"
+    for command in COMMANDS:
+        shown = CliRunner().invoke(app, [command, "--help"]).output
+        options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
+        section = text.split(f"## alnnode {command}\n")[1].split("\n## ")[0]
+        assert not [option for option in options if option not in section], command
+
+
+def test_completion_offers_the_commands() -> None:
+    words = {
+        "_ALNNODE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "alnnode ch",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "alnnode ch",
+    }
+    done = CliRunner().invoke(app, [], env=words, prog_name="alnnode")
+    assert done.output.split() == ["check"]
 
 
 def test_version_is_printed() -> None:

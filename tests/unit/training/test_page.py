@@ -21,10 +21,11 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     shares = grad_cam.CamEnergy(
         {"node": Interval(0.75, 0.7, 0.8), "margin": Interval(0.25, 0.2, 0.3)}, {"node": 3.0, "margin": 1.0}, 55
     )
+    empty = grad_cam.energy_by_region(np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.intp), np.array(["a"]))
     found = page.render_page(
         page.Evaluation(
             "a <b>bundle</b>", "drawings", cohort, {"ensemble": probability, "short axis alone": cohort.short_axis}, 0.4,
-            {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares}, {"FSC": 0.12},
+            {"side": np.where(np.arange(60) < 30, "left", "right")}, {"FSC": shares, "ASC": empty}, {"FSC": 0.12, "ASC": float("nan")},
         )
     )  # fmt: skip
     assert "a &lt;b&gt;bundle&lt;/b&gt;" in found
@@ -34,6 +35,9 @@ def test_the_page_holds_what_was_found_and_needs_no_other_file() -> None:
     text = re.sub(r"<[^>]+>", "|", found)
     for said in ("0.75 [0.70-0.80] (3.0)", "|55|", "|0.12|", "side: left", "short axis alone", "0.40", "Youden"):
         assert said in text
+    assert not re.search(r"\bnan\b", re.sub(r"\"data:[^\"]*\"", "", found))
+    assert "|ASC||-||-|" in text
+    assert "nodes with a map" in text
     assert found.count("data:image/png;base64,") == 2
 
 

@@ -1,0 +1,77 @@
+"""Commands that run whole protocols: lidc, reproduce."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alnnode.model.ensemble import choose_device, describe_device
+from alnnode.records import Crop
+from training.fit import grid, reproduction_terms
+from training.fit import lidc as lidc_nodules
+from training.fit import reproduce as reproduction
+from training.report import bundle_export, lidc_report, reproduce_report
+from training.report.progress import console, progress_bars
+
+Cache = Annotated[Path, typer.Option(help="Cache folder of crops and checkpoints; a second run resumes from it.")]
+
+
+def lidc(
+    data: Annotated[Path, typer.Option(help="Folder of lidc_nodule_2crop.npz.")],
+    work: Cache = Path("runs/lidc"),
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of the initial weights.")] = 7,
+    epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 4,
+    family: Annotated[list[str] | None, typer.Option(help="Network family to train; may be repeated. Default: all.")] = None,
+    processes: Annotated[int, typer.Option(help="Number of networks trained in parallel, with one thread each.")] = 2,
+    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/lidc.md"),
+) -> None:
+    """Run the two-crop protocol on real lung nodules (LIDC-IDRI): five folds by patient, each family under both crops."""
+    families = tuple(family or lidc_nodules.FAMILIES)
+    wanted = lidc_nodules.training_tasks(families, seed, epochs)
+    work = work / lidc_nodules.arrays_digest(data)[:12]
+    with progress_bars() as report:
+        grid.train_networks(
+            partial(lidc_nodules.fold_data, data, seed), wanted, work, report("networks", len(wanted)), processes
+        )
+        nodules = lidc_nodules.read_nodules(data)
+        features = lidc_nodules.frozen_features(nodules, work, report("frozen features", len(Crop)))
+    rows = lidc_report.rows_of(nodules, wanted, features, work, seed)
+    command = f"python -m training lidc --data FOLDER --seed {seed} --epochs {epochs} " + " ".join(
+        f"--family {name}" for name in families
+    )
+    out.write_text(lidc_report.markdown(nodules, rows, command, seed, describe_device(choose_device("cpu"))), encoding="utf-8")
+    console.print(f"wrote {out}", markup=False)
+
+
+def reproduce(
+    profile: Annotated[
+        str, typer.Option(help="full, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
+    ] = "reduced",
+    work: Cache = Path("runs/reproduction"),
+    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/reproduction.md"),
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle to write.")] = Path("runs/reproduction/bundle"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    processes: Annotated[int, typer.Option(help="Number of networks trained in parallel; on a CPU with one thread each.")] = 2,
+    figures: Annotated[
+        Path | None, typer.Option(help="JSON file that evaluate-detector --out wrote for this bundle, for the model card.")
+    ] = None,
+) -> None:
+    """Run the protocol of the paper on a phantom cohort of the same size; an interrupted run resumes."""
+    chosen = choose_device(device)
+    plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
+    if figures:
+        plan = replace(plan, detection=json.loads(figures.read_text(encoding="utf-8")))
+    minutes = reproduction.estimate_seconds(plan) / 60
+    console.print(
+        f"estimated duration without a cache: {minutes:.0f} minutes on {describe_device(chosen)}", markup=False, highlight=False
+    )
+    with progress_bars() as report:
+        outcome = reproduction.run_reproduction(plan, report)
+    digest = bundle_export.write_bundle(outcome.bundle, bundle, plan.detection)
+    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen)), encoding="utf-8")
+    console.print(f"wrote bundle {digest[:12]} to {bundle}, and {out}", markup=False)
