@@ -10,11 +10,12 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
-from alnnode.db import engine
+from alnnode.db import clock, engine
 from alnnode.deliver.commitments import Commitments
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.deliver.destination_choice import connect
@@ -27,6 +28,7 @@ from workers.analyst import ModelAnalyst
 from workers.lanes import Lanes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -54,11 +56,19 @@ class Tables:
     commitments: Commitments
     progress: WorkProgress
     catalogue: Catalogue
+    now: Callable[[], datetime]  # the time of the database
 
     @classmethod
     def open(cls, database: Engine) -> Tables:
         """Return the tables of a database."""
-        return cls(Jobs(database), Deliveries(database), Commitments(database), WorkProgress(database), Catalogue(database))
+        return cls(
+            Jobs(database),
+            Deliveries(database),
+            Commitments(database),
+            WorkProgress(database),
+            Catalogue(database),
+            partial(clock.now, database),
+        )
 
 
 class Runtime:

@@ -17,6 +17,7 @@ from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
 COMMANDS = (
     run_commands.serve,
     run_commands.listen,
+    run_commands.sweep,
     run_commands.work,
     run_commands.web,
     inspect_commands.check,

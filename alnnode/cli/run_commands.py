@@ -1,4 +1,4 @@
-"""Commands that run the node or a part of it, and prepare its database: serve, listen, work, web, migrate, token."""
+"""Commands that run the node or a part of it, and prepare its database: serve, listen, sweep, work, web, migrate, token."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def listen(config: Config = None) -> None:
     from alnnode.node import supervisor  # noqa: PLC0415
 
     raise typer.Exit(supervisor.listen(load_settings(config), config_path(config)))
+
+
+def sweep(config: Config = None) -> None:
+    """Run only the sweep: it completes series, enqueues tasks and deletes old files.
+
+    `alnnode listen` runs it too. Of all running sweeps one leads; another takes over when the leader is lost.
+    """
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.sweep(load_settings(config)))
 
 
 def work(config: Config = None) -> None:

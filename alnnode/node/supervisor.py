@@ -1,4 +1,4 @@
-"""The supervisor of ``alnnode serve``, ``listen``, ``web`` and ``work``: it starts the processes of a node, restarts those that die, and stops all.
+"""The supervisor of ``alnnode serve``, ``listen``, ``sweep``, ``web`` and ``work``: it starts the processes of a node, restarts those that die, and stops all.
 
 The functions follow the order of events: start, main loop, stop. The sweep is a thread of this process. When this process is killed, the
 kernel ends its children (`alnnode.process.child`).
@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.audit.sender import AuditSender
 from alnnode.audit.trail import Trail
 from alnnode.db import engine, schema
+from alnnode.db.leader import Leader
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.node import private_redis
 from alnnode.node.sweep import Sweep
@@ -69,6 +70,18 @@ def listen(settings: Settings, config: Path | None) -> int:
     schema.schema_state(settings.database_url)
     _check_broker(settings)
     return _run(settings, None, [*_listeners(settings, config), *_web(settings, config)], sweeps=True)
+
+
+def sweep(settings: Settings) -> int:
+    """Run the sweep alone until SIGTERM or SIGINT; return the exit code. Of several sweeps, one leads and the others wait.
+
+    Raises:
+        ServiceError: the database does not have the schema of this version, or no broker is configured.
+    """
+    child.protect_memory_and_files()
+    schema.schema_state(settings.database_url)
+    _check_broker(settings)
+    return _run(settings, None, [], sweeps=True)
 
 
 def web(settings: Settings, config: Path | None) -> int:
@@ -218,10 +231,14 @@ def _stop(processes: Sequence[SupervisedProcess], limit: float) -> None:
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
     database = engine.create(settings.database_url)
     spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
-    sweep = Sweep(settings, database, spool, producer, trail)
+    sweep, leader = Sweep(settings, database, spool, producer, trail), Leader(database, "sweep")
+    # The file of an SQLite database is on one host. Its sweep waits for no lease of a process that was killed.
+    alone = database.dialect.name == "sqlite"
     broker_down = False
     while not stop.wait(settings.internal.sweep_interval):
         try:
+            if not (alone or leader.leads()):
+                continue
             if broker_down:  # a failed enqueueing delays the next one, so look first whether the broker answers
                 ping(settings.broker_url)
             sweep.once()
@@ -230,6 +247,8 @@ def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
             broker_down = isinstance(error, ServiceError)
             reason = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
             log.warning("sweep_failed", error=reason)
+    with suppress(SQLAlchemyError):  # the lease ends soon anyway
+        leader.resign()
 
 
 @contextmanager

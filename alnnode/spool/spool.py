@@ -73,6 +73,14 @@ class Spool:
         info = os.statvfs(self.root)
         return info.f_bavail * info.f_frsize >> 20
 
+    def time(self) -> float:
+        """Return the present time (seconds since the epoch) by the clock that gives the files their times.
+
+        On a shared file system that is the clock of the server, and the hosts may have other clocks.
+        """
+        with self._temporary.written([]) as (_, handle):
+            return os.fstat(handle).st_mtime
+
     # -- received objects --------------------------------------------------------------------------------------------
 
     def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
@@ -106,7 +114,7 @@ class Spool:
 
     def pending(self, older_than: float = 0.0) -> Iterator[Path]:
         """Yield the files of the journal that are at least ``older_than`` seconds old."""
-        for entry in entries(self._pending, older_than):
+        for entry in entries(self._pending, older_than, self.time()):
             if entry.suffix == ".dcm":
                 yield entry
 
@@ -225,7 +233,7 @@ class Spool:
     def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
         """Delete the temporary files of killed processes; return how many."""
         deleted = 0
-        for path in entries(self._temporary.folder, older_than):
+        for path in entries(self._temporary.folder, older_than, self.time()):
             path.unlink(missing_ok=True)
             deleted += 1
         return deleted
