@@ -21,7 +21,7 @@ from alnnode.deliver.deliveries import Deliveries
 from alnnode.deliver.destination_choice import connect
 from alnnode.dicomweb.catalogue import Catalogue
 from alnnode.process import heartbeat
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.status.progress import WorkProgress
 from alnnode.task_queue import ANALYSE, Producer
 from workers.analyst import ModelAnalyst
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis
     from alnnode.settings import Destination as DestinationSettings
     from alnnode.settings import Settings
+    from alnnode.spool.spool import Spool
     from workers.analyst import Analyst
 
 # The lease of a killed worker ends after this time; a running worker renews its lease four times in between.
@@ -99,6 +100,7 @@ class Runtime:
         self._tables: Tables | None = None
         self._producer: Producer | None = None
         self._trail: Trail | None = None
+        self._spool: Spool | None = None
 
     @property
     def tables(self) -> Tables:
@@ -128,7 +130,10 @@ class Runtime:
     @property
     def spool(self) -> Spool:
         """The files."""
-        return Spool(self.settings.node.data_dir / "spool")
+        with self._lock:
+            if self._spool is None:
+                self._spool = open_spool(self.settings)
+            return self._spool
 
     def files_of(self, series_uid: str) -> dict[str, Path]:
         """Return the files of a received series by SOP Instance UID."""

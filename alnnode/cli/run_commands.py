@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Annotated
 
 import typer
 
@@ -31,9 +32,9 @@ def listen(config: Config = None) -> None:
 
 
 def sweep(config: Config = None) -> None:
-    """Run only the sweep: it completes series, enqueues tasks and deletes old files.
+    """Run only the sweep.
 
-    `alnnode listen` runs it too. Of all running sweeps one leads; another takes over when the leader is lost.
+    It completes series, enqueues tasks, and deletes old files. Of all sweeps one leads; another takes over when the leader is lost.
     """
     from alnnode.node import supervisor  # noqa: PLC0415
 
@@ -57,7 +58,15 @@ def web(config: Config = None) -> None:
     raise typer.Exit(supervisor.web(load_settings(config), config_path(config)))
 
 
-def migrate(config: Config = None) -> None:
+def migrate(
+    config: Config = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label the database with an earlier schema, so that processes of that version start beside those of this one."
+        ),
+    ] = None,
+) -> None:
     """Upgrade the database to the schema of this version.
 
     Running it again changes nothing.
@@ -67,8 +76,9 @@ def migrate(config: Config = None) -> None:
     settings = load_settings(config)
     if not settings.database.url:
         settings.node.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    upgrade(settings.database_url)
-    typer.echo("The database has the schema of this version.")
+    upgrade(settings.database_url, label)
+    labelled = "" if label is None else f" It is labelled {label} for the processes of that version."
+    typer.echo(f"The database has the schema of this version.{labelled}")
 
 
 def token() -> None:

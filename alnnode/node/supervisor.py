@@ -27,7 +27,7 @@ from alnnode.node import private_redis
 from alnnode.node.sweep import Sweep
 from alnnode.process import child
 from alnnode.process.supervised import SupervisedProcess
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.task_queue import ANALYSE, DELIVER, Producer, ping
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _stop(processes: Sequence[SupervisedProcess], limit: float) -> None:
 
 def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
     database = engine.create(settings.database_url)
-    spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
+    spool, producer = open_spool(settings), Producer(settings)
     sweep, leader = Sweep(settings, database, spool, producer, trail), Leader(database, "sweep")
     # The file of an SQLite database is on one host. Its sweep waits for no lease of a process that was killed.
     alone = database.dialect.name == "sqlite"

@@ -193,7 +193,7 @@ class CommitmentProvider:
     def _wait_for_journal(self, uids: list[str]) -> None:
         """Wait until none of these objects is in the journal: then each object that was acknowledged is recorded."""
         deadline = time.monotonic() + SETTLE
-        while any(self._spool.pending_path(uid).exists() for uid in uids) and time.monotonic() < deadline:
+        while any(self._spool.is_pending(uid) for uid in uids) and time.monotonic() < deadline:
             self._stop.wait(0.05)
 
     def _reason(self, sop_class_uid: str, kept: RecordedObject | None) -> Reason | None:

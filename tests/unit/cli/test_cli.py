@@ -21,6 +21,7 @@ COMMANDS = (
     "web",
     "token",
     "listen",
+    "sweep",
     "work",
     "migrate",
     "analyse",
