@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from hosts.network import missing
+from hosts.plan import Plan
 from hosts.run import hosts
-from hosts.site import Plan
 
 
 def main() -> int:

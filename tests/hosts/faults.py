@@ -83,7 +83,7 @@ def kinds(site: Site, longest: float) -> dict[str, tuple[Callable[[], object], i
         longest: seconds that a host is cut off at most.
     """
     one: random.Random = site.random
-    listeners = list(site.plan.listeners)
+    listeners = [*site.plan.listeners, *site.plan.secure]
     node = [host for host in site.services if not host.startswith(("listen", "work"))]
     return {
         "a listener's host is cut off": (lambda: cut(site, listeners, longest), 2),
@@ -104,9 +104,16 @@ def kinds(site: Site, longest: float) -> dict[str, tuple[Callable[[], object], i
     }
 
 
-def schedule(site: Site, count: int, longest: float) -> list[tuple[str, Callable[[], object]]]:
-    """Return so many faults in an order that depends on the seed; each kind comes before any comes twice as often as its weight says."""
-    all_kinds = kinds(site, longest)
+def schedule(site: Site, count: int, longest: float, only: Sequence[str] = ()) -> list[tuple[str, Callable[[], object]]]:
+    """Return so many faults, each kind according to its weight, in an order that depends on the seed.
+
+    Args:
+        site: on which they act.
+        count: how many.
+        longest: seconds that a host is cut off at most.
+        only: the kinds; empty: all.
+    """
+    all_kinds = {name: kind for name, kind in kinds(site, longest).items() if not only or name in only}
     chosen: list[tuple[str, Callable[[], object]]] = []
     while len(chosen) < count:
         round_ = [(name, make) for name, (make, weight) in all_kinds.items() for _ in range(weight)]

@@ -23,8 +23,8 @@ from chaos.peers import Pacs
 from processes import descendants
 
 from hosts.network import Network, missing
+from hosts.plan import REPOSITORY
 from hosts.services import Postgres, Redis
-from hosts.site import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "hosts.md"
 # In the order of their addresses, which are those of the page.

@@ -20,8 +20,9 @@ from sqlalchemy import text
 
 from alnnode.db import engine as engines
 from hosts.network import missing
+from hosts.plan import REPOSITORY, Plan
 from hosts.run import HostsResult, conclude
-from hosts.site import REPOSITORY, Plan, Site
+from hosts.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ def rolling(folder: Path, commit: str) -> tuple[HostsResult, list[str]]:
     built.mkdir()
     old = previous(commit, built)
     # The release before compares clocks of hosts, so they agree here.
-    plan = Plan(web=("web1", "web2"), sweep=False, skew=0, seconds=0.3, code=old.folder)
+    plan = Plan(secure=(), web=("web1", "web2"), sweep=False, skew=0, seconds=0.3, code=old.folder)
     (folder / "logs").mkdir()
     with Site(folder / "logs", plan, 1) as site:
         say.append(f"previous release: commit {commit}, schema {label_of(site)}")

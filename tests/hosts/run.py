@@ -14,10 +14,11 @@ from chaos.peers import echoes
 from listening import wait_for
 
 from hosts import faults
-from hosts.site import DICOM, Plan, Site
+from hosts.plan import Plan
+from hosts.site import DICOM, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 END_LIMIT = 420.0  # seconds until all jobs have ended
@@ -87,16 +88,18 @@ def conclude(site: Site, out: HostsResult) -> None:
     out.spaces, out.studies = len(site.network.names) + 1, len(site.studies)
     out.images = sum(len(study.acknowledged) for study in site.studies)
     out.leads = sum(service.logged("lead_taken") for service in site.services.values())
-    out.refused = site.senders.refused
+    out.refused = site.senders.refused + site.secure_senders.refused
     out.spool = "an object storage" if site.store is not None else out.spool
     out.skew = max(site.clocks.values()) - min(site.clocks.values())
 
 
-def hosts(folder: Path, plan: Plan, seed: int, *, faults_count: int, studies_count: int, longest: float) -> HostsResult:
+def hosts(
+    folder: Path, plan: Plan, seed: int, *, faults_count: int, studies_count: int, longest: float, only: Sequence[str] = ()
+) -> HostsResult:
     """Run the complete schedule once."""
     start, out = time.monotonic(), HostsResult()
     with Site(folder, plan, seed) as site:
-        for number, (name, make) in enumerate(faults.schedule(site, faults_count, longest)):
+        for number, (name, make) in enumerate(faults.schedule(site, faults_count, longest, only)):
             while len(site.studies) < studies_count * (number + 1) / faults_count:
                 site.send()
             time.sleep(site.random.uniform(0.2, 1.5))

@@ -1,6 +1,6 @@
 """A real analysing worker whose analysis is simulated: a fixed time, and one report that depends on nothing but the input.
 
-``python -m hosts.simulated_worker``; ``ALNNODE_CONFIG`` names the settings, ``SIMULATED_SECONDS`` the time of one analysis. Claims, leases,
+``python -m hosts.simulated_worker``; ``ALNNODE_CONFIG`` names the settings, ``SIMULATED_SECONDS`` the time of one analysis, ``SIMULATED_LEASE`` its lease. Claims, leases,
 reading of all images, outbox and deliveries are the node's own.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ def main() -> None:
     """Run the worker."""
     settings = load(Path(os.environ["ALNNODE_CONFIG"]))
     logs.configure(settings.logging)
-    run(create(Runtime(settings, SimulatedAnalyst())), ANALYSE, settings)
+    lease = timedelta(seconds=float(os.environ["SIMULATED_LEASE"]))
+    run(create(Runtime(settings, SimulatedAnalyst(), lease=lease)), ANALYSE, settings)
 
 
 if __name__ == "__main__":

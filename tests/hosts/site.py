@@ -6,17 +6,18 @@ import hashlib
 import os
 import random
 import shutil
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import ct_series
+from certificates import Authority
 from chaos import studies
 from chaos.clock import Clock
 from chaos.peers import Pacs, Senders
@@ -27,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
 from hosts.network import Network
+from hosts.plan import REPOSITORY, Plan
 from hosts.services import LoadBalancer, Postgres, Redis, Service
 from hosts.store import Store, optional_packages
 
@@ -35,41 +37,11 @@ if TYPE_CHECKING:
 
     from chaos.studies import Study
 
-REPOSITORY = Path(__file__).parents[2]
 DICOM, HTTP, LISTENER, WEB, TLS = 104, 80, 11112, 8124, 2762
+NAME = "node.example"  # in the certificate of the listeners
 TOKEN = "a-token-of-this-run"
-START = 120.0  # seconds until a host is ready, on a busy machine
+START = 400.0  # seconds until a host is ready, on a busy machine
 SLICES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run has.
-
-    Attributes:
-        listeners: hosts with ``alnnode listen``.
-        web: hosts with ``alnnode web``; with one, every third study is sent by STOW-RS.
-        sweep: whether one more host runs ``alnnode sweep``.
-        store: whether the spool is in an object storage, and each host has a folder of its own.
-        skew: seconds by which clocks differ at most from that of the machine.
-        seconds: of one simulated analysis.
-        code: the folder of the release that runs at first.
-    """
-
-    listeners: tuple[str, ...] = ("listen1", "listen2")
-    web: tuple[str, ...] = ("web1",)
-    sweep: bool = True
-    store: bool = False
-    skew: int = 420
-    seconds: float = 0.5
-    code: Path = REPOSITORY
-
-    @property
-    def hosts(self) -> list[str]:
-        """Return the names of all hosts, of the peers too."""
-        sweep = ["sweep"] if self.sweep else []
-        store = ["store"] if self.store else []
-        return ["lb", *self.listeners, *self.web, "work1", "work2", "deliver", *sweep, "db", "redis", *store, "pacs", "ward"]
 
 
 class Site:
@@ -84,6 +56,8 @@ class Site:
         self.clocks: dict[str, int] = {}
         self.store: Store | None = None
         self._clock = Clock(folder)
+        self._authority = Authority(folder / "certificates")
+        self._certificate = self._authority.issue(NAME)
         self._images = [ct_series.ct_slice(k) for k in range(SLICES)]
         self._stack, self._over = ExitStack(), threading.Event()
 
@@ -119,11 +93,15 @@ class Site:
             self.store = Store(network, "store", folder)
             self._stack.callback(self.store.close)
             self.store.service.start()
+            with network.inside("ward"):
+                self.store.make_bucket()
         self.migrate(self.plan.code)
         self._start_peers()
         listeners = {host: f"{network.addresses[host]}:{LISTENER}" for host in self.plan.listeners}
         web = {host: f"{network.addresses[host]}:{WEB}" for host in self.plan.web}
-        backends = {DICOM: ("tcp", listeners), **({HTTP: ("http", web)} if web else {})}
+        secure = {host: f"{network.addresses[host]}:{LISTENER}" for host in self.plan.secure}
+        every = {DICOM: ("tcp", listeners), TLS: ("tcp", secure), HTTP: ("http", web)}
+        backends = {port: backend for port, backend in every.items() if backend[1]}
         self.balancer = LoadBalancer(network, "lb", folder, backends, TOKEN)
         self.balancer.service.start()
         self._stack.callback(self.balancer.service.end)
@@ -131,7 +109,7 @@ class Site:
             self.clocks[host] = self.random.randint(-self.plan.skew, self.plan.skew)
             self.start(host, self.plan.code)
         threading.Thread(target=self._keep, daemon=True).start()
-        for host in (*self.plan.listeners, *self.plan.web):
+        for host in (*self.plan.listeners, *self.plan.secure, *self.plan.web):
             self.wait_ready(host)
 
     def _start_peers(self) -> None:
@@ -144,9 +122,14 @@ class Site:
         class Ward(Senders):
             host = self.network.addresses["lb"]
 
+        class SecureWard(Ward):
+            tls_args = (ssl.create_default_context(cafile=self._authority.pem), NAME)
+
         with self.network.inside("ward"):
             self.senders = Ward(DICOM, HTTP, lambda _: None, threads=3)
+            self.secure_senders = SecureWard(TLS, HTTP, lambda _: None, threads=1)
         self._stack.callback(self.senders.close)
+        self._stack.callback(self.secure_senders.close)
 
     def _node_hosts(self) -> list[str]:
         return [host for host in self.plan.hosts if host not in {"lb", "db", "redis", "store", "pacs", "ward"}]
@@ -182,6 +165,7 @@ class Site:
         clock = {**self._clock.environment, "CHAOS_CLOCK": str(wrong)} if self._clock.settable else {}
         path = os.pathsep.join([str(code), str(REPOSITORY / "tests"), *optional_packages()])
         simulated = {"ALNNODE_CONFIG": str(config), "SIMULATED_SECONDS": str(self.plan.seconds), "OMP_NUM_THREADS": "1"}
+        simulated["SIMULATED_LEASE"] = str(self.plan.lease)
         credentials = {} if self.store is None else self.store.credentials
         return {**os.environ, **clock, **simulated, **credentials, "PYTHONPATH": path}
 
@@ -193,10 +177,13 @@ class Site:
         )
         digest = hashlib.sha256(TOKEN.encode()).hexdigest()
         data = self.shared if self.store is None else self.shared / host
+        pair = self._certificate
+        tls = f'tls = {{ certificate = "{pair.certificate}", private_key = "{pair.key}", mutual = false }}\n'
         return (
             f'[node]\ndata_dir = "{data}"\n{"" if self.store is None else self.store.toml}[database]\nurl = "{self.postgres.remote}"\n'
             f'[broker]\nurl = "{self.redis.url}"\n'
             f'[listener]\nhost = "0.0.0.0"\nport = {LISTENER}\naddresses = ["10.213.0.0/24"]\nprocesses = 1\n'
+            f"{tls if host in self.plan.secure else ''}"
             f'[web]\nenabled = {"true" if host in self.plan.web else "false"}\nhost = "0.0.0.0"\nport = {WEB}\n'
             f'[[web.tokens]]\nname = "ward"\nsha256 = "{digest}"\nroles = ["send", "read"]\n'
             "[completion]\nassociation_grace = 0.5\nquiet = 20\n"
@@ -215,7 +202,12 @@ class Site:
 
     def replace(self, host: str, code: Path) -> None:
         """Put another release on a host, as an administrator does: no new sessions, wait for the present ones, stop, start."""
-        port = HTTP if host in self.plan.web else DICOM if host in self.plan.listeners else None
+        ports = {
+            **dict.fromkeys(self.plan.web, HTTP),
+            **dict.fromkeys(self.plan.secure, TLS),
+            **dict.fromkeys(self.plan.listeners, DICOM),
+        }
+        port = ports.get(host)
         if port is not None:
             self.balancer.tell(f"set server p{port}/{host} state drain")
             wait_for(lambda: self.balancer.sessions(port, host) == 0, 120)
@@ -227,7 +219,7 @@ class Site:
 
     def wait_ready(self, host: str) -> None:
         """Wait until the load balancer sends sessions to a host."""
-        port = HTTP if host in self.plan.web else DICOM
+        port = HTTP if host in self.plan.web else TLS if host in self.plan.secure else DICOM
         wait_for(lambda: self.balancer.is_up(port, host), START)
 
     def leader(self) -> str | None:
@@ -259,7 +251,8 @@ class Site:
         study = studies.make(len(self.studies), self._images, axillae=True)  # so that every job must be delivered
         study.http = study.http and bool(self.plan.web)
         self.studies.append(study)
-        self.senders.send(study)
+        secure = self.plan.secure and not study.http and len(self.studies) % 4 == 0
+        (self.secure_senders if secure else self.senders).send(study)
 
     def all_ended(self) -> bool:
         """Return whether every study was received and every job has ended."""

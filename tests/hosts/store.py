@@ -7,10 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from listening import wait_for
+
 from alnnode.settings.spool import SpoolPlace
+from alnnode.spool.object_store import ObjectStore
 from hosts.services import Service
 
 if TYPE_CHECKING:
@@ -67,12 +71,24 @@ class Store:
         self._place = SpoolPlace(bucket="spool", endpoint=f"http://{address}:{PORT}")
         self.toml = f'[spool]\nbucket = "{self._place.bucket}"\nendpoint = "{self._place.endpoint}"\n'
 
+    def make_bucket(self) -> None:
+        """Make the bucket with a first object, as soon as the server answers."""
+
+        def made() -> bool:
+            with suppress(OSError):
+                self._client().put("first", b"")
+                return True
+            return False
+
+        wait_for(made, 200)
+
+    def _client(self) -> ObjectStore:
+        os.environ.update(self.credentials)
+        return ObjectStore(self._place)
+
     def collect(self, folder: Path) -> Path:
         """Copy the bucket into a folder, as the spool of this folder; every object is checked against its digest."""
-        from alnnode.spool.object_store import ObjectStore
-
-        os.environ.update(self.credentials)
-        store = ObjectStore(self._place)
+        store = self._client()
         shutil.rmtree(folder, ignore_errors=True)
         for name in FOLDERS:
             for kept in list(store.list(name)):
