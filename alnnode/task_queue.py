@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ ANALYSE_TASK, DELIVER_TASK = "alnnode.analyse", "alnnode.deliver"
 SOFT_SHARE = 0.9  # of the hard time limit
 VISIBILITY_MARGIN = 300.0  # seconds; Redis must not give a task to a second worker while the first may still run it
 CONNECT_TIMEOUT = 5.0  # seconds
+# A silent broker is given up after about 25 s. A worker waits for tasks without sending: if the broker is replaced while the worker is cut
+# off, it would otherwise wait for the old one for two hours.
+LOST_BROKER = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 20_000}
 QUEUE_CACHE_SECONDS = 5.0  # that the ids on a queue are cached: five thousand messages are megabytes
 # A producer fails at once when the broker does not answer; the waits of kombu would delay the sweep.
 SINGLE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
@@ -86,6 +90,7 @@ def _transport(settings: Settings) -> dict[str, object]:
         "visibility_timeout": settings.prior_seconds + settings.analysis.time_limit + VISIBILITY_MARGIN,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
+        "socket_keepalive_options": LOST_BROKER,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -154,7 +154,7 @@ def _put_result(runtime: Runtime, job_id: str, position: int, item: ResultObject
 def _retry(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     """Postpone a job that may succeed later; after the last attempt, fail it."""
     if claim.attempt < runtime.settings.internal.analysis_attempts:
-        runtime.tables.jobs.postpone(claim, datetime.now(UTC) + POSTPONE)
+        runtime.tables.jobs.postpone(claim, runtime.tables.now() + POSTPONE)
     else:
         _fail(claim, runtime, error, reason)
 

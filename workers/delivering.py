@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +18,8 @@ from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from alnnode.db.rows import DeliveryClaim, ResultRow
     from alnnode.settings import Internal
     from workers.runtime import Runtime
@@ -52,7 +54,7 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
     if runtime.tables.pauses.is_paused(destination_target(name)):
         return False
     away = _away_until(name, runtime)
-    early = away is not None and datetime.now(UTC) < away
+    early = away is not None and runtime.tables.now() < away
     claim = deliveries.claim(delivery_id, runtime.delivery_lease, early=early)
     if claim is None:
         return False
@@ -77,7 +79,7 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
         auditor.deferred(str(error) if isinstance(error, DeliveryError) else file_words(error))
         _defer(claim, runtime, error)
     if runtime.away.pop(name, None) is not None:
-        deliveries.reschedule(name, datetime.now(UTC))
+        deliveries.reschedule(name, runtime.tables.now())
     return True
 
 
@@ -86,7 +88,9 @@ def _away_until(name: str, runtime: Runtime) -> datetime | None:
     away = runtime.away.get(name)
     if away is None or runtime.destination_settings(name) is None:
         return away
-    return away if away <= datetime.now(UTC) + timedelta(seconds=runtime.settings.internal.retry_longest) + MAX_SKEW else None
+    return (
+        away if away <= runtime.tables.now() + timedelta(seconds=runtime.settings.internal.retry_longest) + MAX_SKEW else None
+    )
 
 
 def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
@@ -115,7 +119,7 @@ def _request_commitment(claim: DeliveryClaim, runtime: Runtime) -> None:
     commitments.ask(claim.delivery_id, transaction_uid)
     references = [(row.sop_class_uid, row.sop_instance_uid) for row in claim.files]
     user.ask(transaction_uid, references, lambda result: commitment_answers.record_answer(result, commitments))
-    until = datetime.now(UTC) + timedelta(seconds=internal.commitment_timeout)
+    until = runtime.tables.now() + timedelta(seconds=internal.commitment_timeout)
     if commitments.asked(claim.delivery_id, until):
         log.info("commitment_asked", delivery=claim.delivery_id, destination=claim.destination, objects=len(references))
 
@@ -133,7 +137,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     words = str(error) if isinstance(error, DeliveryError) else file_words(error)
     settings = next(item for item in runtime.settings.destinations if item.name == claim.destination)
     wait = backoff(runtime.settings.internal, claim.attempt)
-    until = planned or datetime.now(UTC) + timedelta(seconds=wait)
+    until = planned or runtime.tables.now() + timedelta(seconds=wait)
     if planned is None and claim.attempt >= settings.retry_attempts:
         runtime.tables.deliveries.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
         return until
@@ -143,7 +147,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
         job=claim.job_id,
         destination=claim.destination,
         attempt=claim.attempt,
-        wait=round((until - datetime.now(UTC)).total_seconds(), 1),
+        wait=round((until - runtime.tables.now()).total_seconds(), 1),
         error=words,
     )
     runtime.tables.deliveries.deferred(claim.delivery_id, words, until, counts=planned is None)

@@ -10,24 +10,26 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alnnode.analyse.jobs import Jobs
 from alnnode.audit.trail import Trail
-from alnnode.db import engine
+from alnnode.db import clock, engine
 from alnnode.db.pauses import Pauses
 from alnnode.deliver.commitments import Commitments
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.deliver.destination_choice import connect
 from alnnode.dicomweb.catalogue import Catalogue
 from alnnode.process import heartbeat
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.status.progress import WorkProgress
 from alnnode.task_queue import ANALYSE, Producer
 from workers.analyst import ModelAnalyst
 from workers.lanes import Lanes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis
     from alnnode.settings import Destination as DestinationSettings
     from alnnode.settings import Settings
+    from alnnode.spool.spool import Spool
     from workers.analyst import Analyst
 
 # The lease of a killed worker ends after this time; a running worker renews its lease four times in between.
@@ -56,6 +59,7 @@ class Tables:
     progress: WorkProgress
     catalogue: Catalogue
     pauses: Pauses
+    now: Callable[[], datetime]  # the time of the database
 
     @classmethod
     def open(cls, database: Engine) -> Tables:
@@ -67,6 +71,7 @@ class Tables:
             WorkProgress(database),
             Catalogue(database),
             Pauses(database),
+            partial(clock.now, database),
         )
 
 
@@ -98,6 +103,7 @@ class Runtime:
         self._tables: Tables | None = None
         self._producer: Producer | None = None
         self._trail: Trail | None = None
+        self._spool: Spool | None = None
 
     @property
     def tables(self) -> Tables:
@@ -127,7 +133,10 @@ class Runtime:
     @property
     def spool(self) -> Spool:
         """The files."""
-        return Spool(self.settings.node.data_dir / "spool")
+        with self._lock:
+            if self._spool is None:
+                self._spool = open_spool(self.settings)
+            return self._spool
 
     def files_of(self, series_uid: str) -> dict[str, Path]:
         """Return the files of a received series by SOP Instance UID."""

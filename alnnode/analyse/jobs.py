@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
 from alnnode.analyse import claims
 from alnnode.analyse.study_reports import is_study_reported
-from alnnode.db import requeue
+from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
 from alnnode.db.rows import JobStatus
@@ -21,7 +20,7 @@ from alnnode.records import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Engine
@@ -36,7 +35,7 @@ _OPEN = Job.state.in_((JobState.READY, JobState.RUNNING))
 class Jobs:
     """The jobs table for workers, the sweep and the job list. Safe to share between threads.
 
-    ``now`` arguments default to the clock; all times are aware. A change with a `Claim` returns False, and changes nothing, when
+    ``now`` arguments default to the clock of the database; all times are aware. A change with a `Claim` returns False, and changes nothing, when
     another worker has claimed the job since.
     """
 
@@ -53,7 +52,7 @@ class Jobs:
         earlier job of the series, the claim has that job's time and revision, so that the result objects are byte-identical.
         """
         with self._writer.begin() as connection:
-            return claims.claim(connection, job_id, terms, now or datetime.now(UTC))
+            return claims.claim(connection, job_id, terms, now or clock.now(connection))
 
     def identify(self, claim: Claim, input_digest: str) -> Claim | None:
         """Write the final input digest of a running job, which determines the report's time, revision and predecessor.
@@ -70,7 +69,7 @@ class Jobs:
 
     def renew(self, claim: Claim, lease: timedelta, now: datetime | None = None) -> bool:
         """Prolong the lease of a running job."""
-        until = (now or datetime.now(UTC)) + lease
+        until = (now or clock.now(self._engine)) + lease
         return self._leave_running(claim, JobState.RUNNING, lease_until=until, due_at=until)
 
     def analysed(
@@ -91,7 +90,7 @@ class Jobs:
                 when they are delivered.
             now: see the class.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         reason = None if not_analysed is None else not_analysed.reason[:MAX_TEXT]
         with self._writer.begin() as connection:
             if not_analysed is not None and not_analysed.once_per_study and is_study_reported(connection, claim):
@@ -112,13 +111,13 @@ class Jobs:
 
     def fail(self, claim: Claim, reason: str, now: datetime | None = None) -> bool:
         """End a running job with a reason that a person can act on."""
-        ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
+        ended = {"finished_at": now or clock.now(self._engine), "lease_until": None, "due_at": None}
         return self._leave_running(claim, JobState.FAILED, reason=reason[:MAX_TEXT], **ended)
 
     def not_analysable(self, claim: Claim, reason: str, now: datetime | None = None) -> bool:
         """End a running job whose series cannot be analysed, without results."""
         text = reason[:MAX_TEXT]
-        ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
+        ended = {"finished_at": now or clock.now(self._engine), "lease_until": None, "due_at": None}
         return self._leave_running(claim, JobState.NOT_ANALYSED, reason=text, not_analysed=text, **ended)
 
     def postpone(self, claim: Claim, until: datetime) -> bool:
@@ -138,7 +137,7 @@ class Jobs:
         Each job is returned once for each time that it becomes due, even when several processes ask; after that not while its id is in
         ``queued()``, which is called only when necessary.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         query = select(Job.job_id, Job.enqueues).where(_OPEN, Job.due_at <= moment).order_by(Job.created_at, Job.job_id)
         with self._engine.connect() as connection:
             due = connection.execute(query).all()
@@ -157,7 +156,7 @@ class Jobs:
 
     def reset_future_times(self, now: datetime | None = None) -> int:
         """Reset leases and due times from before the clock was set back (`alnnode.db.clock`); return how many."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         until = moment + LONGEST_LEASE
         leased = update(Job).where(Job.state == JobState.RUNNING, Job.lease_until > until + MAX_SKEW)
         waiting = update(Job).where(_OPEN, Job.due_at > moment + requeue.REQUEUE_AFTER + MAX_SKEW)

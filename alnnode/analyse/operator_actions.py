@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.series_jobs import NewJob, lock_series, open_job
 from alnnode.db.tables import DeliveryState, Job, Result
@@ -16,6 +16,8 @@ from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Connection, Engine
 
 CANCELLABLE = (JobState.READY, JobState.RUNNING, JobState.ANALYSED)
@@ -24,11 +26,11 @@ CANCELLABLE = (JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 class OperatorActions:
     """Actions on single jobs, while the node runs. Safe to share between threads.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._writer = for_writing(engine)
+        self._engine, self._writer = engine, for_writing(engine)
 
     def retry(self, job_id: str, now: datetime | None = None) -> JobState:
         """Repeat the failed step of an ended job; return its new state.
@@ -48,7 +50,7 @@ class OperatorActions:
                 raise JobNotFound(f"no job {job_id}")
             if job.purged_at is not None:
                 raise _files_deleted()
-            return _retry(connection, job_id, JobState(job.state), now or datetime.now(UTC))
+            return _retry(connection, job_id, JobState(job.state), now or clock.now(connection))
 
     def reanalyse(self, job_id: str, now: datetime | None = None) -> str:
         """Open a new revision of the series of an ended job, whatever was delivered; return the id of the newest job of the series.
@@ -60,7 +62,7 @@ class OperatorActions:
             JobConflict: the files of its images were deleted.
         """
         with self._writer.begin() as connection:
-            newest, _ = _open_revision(connection, job_id, now or datetime.now(UTC))
+            newest, _ = _open_revision(connection, job_id, now or clock.now(connection))
             return newest
 
     def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
@@ -80,7 +82,7 @@ class OperatorActions:
             if state not in CANCELLABLE:
                 raise JobConflict(f"a job that is {state.value} cannot be cancelled")
             delivery_rows.fail_open_deliveries(connection, job_id, reason)
-            ended = {"finished_at": now or datetime.now(UTC), "lease_until": None, "due_at": None}
+            ended = {"finished_at": now or clock.now(self._engine), "lease_until": None, "due_at": None}
             change_state(connection, job_id, state, JobState.FAILED, reason=reason, **ended)
 
 

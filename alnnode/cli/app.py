@@ -18,6 +18,7 @@ COMMANDS = (
     init_commands.init,
     run_commands.serve,
     run_commands.listen,
+    run_commands.sweep,
     run_commands.work,
     run_commands.web,
     inspect_commands.check,

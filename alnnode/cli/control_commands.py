@@ -13,6 +13,7 @@ from alnnode.cli.shared import EXIT_FAILED, Config, load_settings, open_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 

@@ -1,9 +1,10 @@
-"""Commands that run the node or a part of it, and prepare its database: serve, listen, work, web, migrate, token."""
+"""Commands that run the node or a part of it, and prepare its database: serve, listen, sweep, work, web, migrate, token."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Annotated
 
 import typer
 
@@ -30,6 +31,16 @@ def listen(config: Config = None) -> None:
     raise typer.Exit(supervisor.listen(load_settings(config), config_path(config)))
 
 
+def sweep(config: Config = None) -> None:
+    """Run only the sweep.
+
+    It completes series, enqueues tasks, and deletes old files. Of all sweeps one leads; another takes over when the leader is lost.
+    """
+    from alnnode.node import supervisor  # noqa: PLC0415
+
+    raise typer.Exit(supervisor.sweep(load_settings(config), config_path(config)))
+
+
 def work(config: Config = None) -> None:
     """Run the workers: analysis and delivery."""
     from alnnode.node import supervisor  # noqa: PLC0415
@@ -47,7 +58,15 @@ def web(config: Config = None) -> None:
     raise typer.Exit(supervisor.web(load_settings(config), config_path(config)))
 
 
-def migrate(config: Config = None) -> None:
+def migrate(
+    config: Config = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label the database with an earlier schema, so that processes of that version start beside those of this one."
+        ),
+    ] = None,
+) -> None:
     """Upgrade the database to the schema of this version.
 
     Running it again changes nothing.
@@ -58,8 +77,9 @@ def migrate(config: Config = None) -> None:
     settings = load_settings(config)
     if not settings.database.url:
         make_data_dir(settings.node.data_dir)
-    upgrade(settings.database_url)
-    typer.echo("The database has the schema of this version.")
+    upgrade(settings.database_url, label)
+    labelled = "" if label is None else f" It is labelled {label} for the processes of that version."
+    typer.echo(f"The database has the schema of this version.{labelled}")
 
 
 def token() -> None:

@@ -17,13 +17,30 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_MS = 30_000
+# libpq gives a silent server up after these seconds (the last is in ms). Without them, a process that was cut off from the database, or
+# whose database moved to another host, waits a quarter of an hour for the answer to one statement.
+_LOST_SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+# The same for the server: it ends the transaction of a client that is silent, and with it the locks that other hosts wait for.
+_LOST_CLIENT = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 20000"
+)
 
 
 def create(url: str, pool_size: int = 5) -> Engine:
     """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; it does not connect yet."""
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, pool_size)
-    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+    given = make_url(url).query  # what the administrator says wins
+    lost = {key: value for key, value in _LOST_SERVER.items() if key not in given}
+    engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args=lost)
+    event.listen(engine, "connect", _notice_lost_client)
+    return engine
 
 
 def for_writing(engine: Engine) -> Engine:
@@ -51,6 +68,13 @@ def _set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _notice_lost_client(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(_LOST_CLIENT)
+    cursor.close()
+    connection.commit()
 
 
 def _begin(connection: Connection) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
-from alnnode.db import operation_tables, progress_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
+from alnnode.db import leader, operation_tables, progress_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
+from alnnode.db.tables import Base
 from alnnode.errors import ServiceError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # An arbitrary number that every alnnode process uses.
@@ -26,12 +31,18 @@ def _config() -> Config:
     return config
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, label: str | None = None) -> None:
     """Create or upgrade the tables. Several processes may call it at the same time; a current database is not changed.
 
     The folder of an SQLite file is created if it is missing.
 
+    Args:
+        url: of the database.
+        label: an earlier schema that the database is then labelled with, so that processes of the version which needs that schema start
+            beside those of this version. Migrations only add, so nothing has to be removed. None: the schema of this version.
+
     Raises:
+        ServiceError: this version knows no schema of that name.
         sqlalchemy.exc.OperationalError: the database cannot be reached.
     """
     database = make_url(url).database
@@ -44,7 +55,16 @@ def migrate(url: str) -> None:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if label is not None and label not in known:
+                raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
+            present = MigrationContext.configure(connection).get_current_revision()
+            if present is None or missing(connection):
+                command.upgrade(config, "head")
+            elif present in known:  # it may be labelled for an earlier version
+                command.stamp(config, "head")
+            if label is not None:
+                command.stamp(config, label)
     finally:
         engine.dispose()
 
@@ -54,11 +74,30 @@ def has_no_database(url: str) -> bool:
     return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
 
 
+def missing(connection: Connection) -> list[str]:
+    """Return the names of tables, columns and indexes of this version that a database lacks."""
+    found = inspect(connection)
+    tables = set(found.get_table_names())
+    lacking = []
+    for table in Base.metadata.sorted_tables:
+        if table.name not in tables:
+            lacking.append(table.name)
+            continue
+        there = {column["name"] for column in found.get_columns(table.name)} | {
+            one["name"] for one in found.get_indexes(table.name)
+        }
+        needed = [*table.columns.keys(), *(str(index.name) for index in table.indexes)]
+        lacking += [f"{table.name}.{name}" for name in needed if name not in there]
+    return lacking
+
+
 def schema_state(url: str) -> str:
-    """Return a text that names the schema, if it is the one that this version of the node needs.
+    """Return a text that names the schema, if it has everything that this version of the node needs.
+
+    The schema of a later version has it, because migrations only add.
 
     Raises:
-        ServiceError: the schema is another one, or the database cannot be reached.
+        ServiceError: the schema lacks something, or the database cannot be reached.
     """
     if has_no_database(url):
         raise ServiceError(f"there is no database {make_url(url).database} yet; run `alnnode migrate`, or `alnnode serve`")
@@ -66,11 +105,12 @@ def schema_state(url: str) -> str:
     try:
         with engine.connect() as connection:
             present = MigrationContext.configure(connection).get_current_revision()
+            wanted = ScriptDirectory.from_config(_config()).get_current_head()
+            suffices = present == wanted or (present is not None and not missing(connection))
     except OperationalError as error:
         raise ServiceError("the database cannot be reached; check [database] url and that the server runs") from error
     finally:
         engine.dispose()
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
-    if present != wanted:
+    if not suffices:
         raise ServiceError(f"the database has schema {present or 'none'}, this version needs {wanted}; run `alnnode migrate`")
     return f"schema {present}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +25,7 @@ def record_answer(result: Result, commitments: Commitments) -> bool:
     failed = {uid: describe_reason(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
     committed = {uid for _, uid in result.committed}
     try:
-        known = commitments.answered(result.transaction_uid, committed, failed, datetime.now(UTC) + RESEND)
+        known = commitments.answered(result.transaction_uid, committed, failed, RESEND)
     except SQLAlchemyError as error:
         log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
         return False

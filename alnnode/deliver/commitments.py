@@ -7,17 +7,18 @@ and may answer the first request after it received a second one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
+from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.tables import Delivery, DeliveryState, Job, Transaction
 from alnnode.deliver import delivery_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from datetime import datetime, timedelta
 
     from sqlalchemy.engine import Connection, Engine, RowMapping
 
@@ -27,15 +28,15 @@ MAX_RESENDS = 3  # times that objects are resent because the destination did not
 class Commitments:
     """The requests of the node as Storage Commitment SCU, and their answers. Safe to share between threads.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._writer = for_writing(engine)
+        self._engine, self._writer = engine, for_writing(engine)
 
     def sent(self, delivery_id: str, sop_instance_uids: Collection[str], now: datetime | None = None) -> bool:
         """Record that a destination stored these objects and is to commit them; the sweep then enqueues the request."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         values: dict[str, object] = {
             "state": DeliveryState.COMMITTING,
             "uncommitted": " ".join(sop_instance_uids),
@@ -54,7 +55,7 @@ class Commitments:
         with self._writer.begin() as connection:
             connection.execute(
                 insert(Transaction).values(
-                    transaction_uid=transaction_uid, delivery_id=delivery_id, asked_at=now or datetime.now(UTC)
+                    transaction_uid=transaction_uid, delivery_id=delivery_id, asked_at=now or clock.now(connection)
                 )
             )
 
@@ -79,7 +80,7 @@ class Commitments:
         transaction_uid: str,
         committed: Collection[str],
         failed: Mapping[str, str],
-        resend_at: datetime,
+        resend_after: timedelta,
         now: datetime | None = None,
     ) -> bool:
         """Record an answer to a request. When every object is committed, the delivery is SENT.
@@ -88,7 +89,7 @@ class Commitments:
             transaction_uid: of the request.
             committed: SOP Instance UIDs of committed objects.
             failed: the reason by SOP Instance UID, of objects that are not committed.
-            resend_at: when these are resent. After `MAX_RESENDS` times, the delivery and its job are FAILED instead.
+            resend_after: how long after the answer these are resent. After `MAX_RESENDS` times, the delivery and its job are FAILED instead.
             now: see the class.
 
         Returns:
@@ -108,7 +109,8 @@ class Commitments:
             query = select(Delivery.__table__).where(Delivery.delivery_id == row["delivery_id"])
             row = connection.execute(query).mappings().one()
             if row["state"] in delivery_rows.OPEN:
-                _record(connection, row, _Answer(committed, failed, resend_at, now or datetime.now(UTC)))
+                moment = now or clock.now(connection)
+                _record(connection, row, _Answer(committed, failed, moment + resend_after, moment))
             return True
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
 
-from alnnode.db import requeue
+from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
 from alnnode.db.rows import DeliveryClaim
@@ -18,7 +17,7 @@ from alnnode.deliver.delivery_rows import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement, Update
     from sqlalchemy.engine import Connection, Engine
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 class Deliveries:
     """The deliveries table. Safe to share between threads.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -45,7 +44,7 @@ class Deliveries:
         it becomes due; after that not while any delivery to its destination is in ``queued()``, which is called only when necessary.
         Deliveries to ``paused`` destinations wait.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         query = (
             select(Delivery.delivery_id, Delivery.destination, Delivery.enqueues)
             .join(Job, Job.job_id == Delivery.job_id)
@@ -81,7 +80,7 @@ class Deliveries:
             longest_waits: the longest time until the next attempt, by destination.
             now: see the class.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         is_open, until = Delivery.state.in_(OPEN), moment + LONGEST_LEASE
         statements: list[Update] = []
         for name, wait in longest_waits.items():
@@ -117,7 +116,7 @@ class Deliveries:
             early: claim the oldest delivery to the destination, due or not, if the given one is due.
         """
         with self._writer.begin() as connection:
-            return _claim(connection, delivery_id, lease, now or datetime.now(UTC), early=early)
+            return _claim(connection, delivery_id, lease, now or clock.now(connection), early=early)
 
     def reschedule(self, destination: str, at: datetime) -> None:
         """Make every waiting delivery to a destination due at the same time; they are then made in the order of their age."""
@@ -127,7 +126,7 @@ class Deliveries:
 
     def delivered(self, delivery_id: str, now: datetime | None = None) -> bool:
         """Record that the destination has every object; the last delivery of a job ends the job."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         with self._writer.begin() as connection:
             return delivery_rows.complete(connection, delivery_id, {"sent_at": moment}, moment)
 
@@ -145,7 +144,7 @@ class Deliveries:
     def refused(self, delivery_id: str, error: str, now: datetime | None = None) -> bool:
         """Record that the delivery needs an operator: it and its job are FAILED; deliveries to other destinations go on."""
         with self._writer.begin() as connection:
-            return delivery_rows.refuse(connection, delivery_id, error[:MAX_TEXT], now or datetime.now(UTC))
+            return delivery_rows.refuse(connection, delivery_id, error[:MAX_TEXT], now or clock.now(connection))
 
 
 def _claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime, *, early: bool) -> DeliveryClaim | None:

@@ -1,4 +1,4 @@
-"""The supervisor of ``alnnode serve``, ``listen``, ``web`` and ``work``: it starts the processes of a node, restarts those that die, and stops all.
+"""The supervisor of ``alnnode serve``, ``listen``, ``sweep``, ``web`` and ``work``: it starts the processes of a node, restarts those that die, and stops all.
 
 The functions follow the order of events: start, main loop, stop. The sweep is a thread of this process. When this process is killed, the
 kernel ends its children (`alnnode.process.child`).
@@ -16,30 +16,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
-from alnnode.db import engine, schema
-from alnnode.errors import AlnnodeError, ServiceError, SettingsError
+from alnnode.db import schema
+from alnnode.errors import ServiceError, SettingsError
 from alnnode.node import ports, private_redis
 from alnnode.node.background import Background
 from alnnode.node.data_dir import cannot_write, make_data_dir
 from alnnode.node.listening_sockets import listening_sockets
 from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start
 from alnnode.node.reload import SupervisorFile, announced, changed_settings
-from alnnode.node.sweep import Sweep
+from alnnode.node.sweep_loop import run_sweep
 from alnnode.process import child
 from alnnode.process.inherited_socket import LISTENER_FD, WEB_FD
 from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import ListeningProcess, SupervisedProcess
-from alnnode.spool.spool import Spool
-from alnnode.task_queue import ANALYSE, DELIVER, Producer, ping
+from alnnode.task_queue import ANALYSE, DELIVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from alnnode.audit.trail import Trail
     from alnnode.node.listening_sockets import Sockets
     from alnnode.settings import Settings
 
@@ -114,6 +111,18 @@ def listen(settings: Settings, config: Path | None) -> int:
             return [*_listeners(present, config, sockets), *_web(config, sockets)]
 
         return _run(settings, None, Command("listen", config, make), sweeps=True)
+
+
+def sweep(settings: Settings, config: Path | None) -> int:
+    """Run the sweep alone until SIGTERM or SIGINT; return the exit code. Of several sweeps, one leads and the others wait.
+
+    Raises:
+        ServiceError: the database does not have the schema of this version, or no broker is configured.
+    """
+    child.protect_memory_and_files()
+    schema.schema_state(settings.database_url)
+    _check_broker(settings)
+    return _run(settings, None, Command("sweep", config, lambda _: []), sweeps=True)
 
 
 def web(settings: Settings, config: Path | None) -> int:
@@ -193,7 +202,7 @@ def _run(settings: Settings, redis: SupervisedProcess | None, command: Command, 
     signal.signal(signal.SIGHUP, lambda *_: hangup.set())
     logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
     first = command.make(settings)
-    node = _Node(command, settings, ProcessSet(first), Background(settings, _sweep if sweeps else None))
+    node = _Node(command, settings, ProcessSet(first), Background(settings, run_sweep if sweeps else None))
     brokers = ProcessSet([redis] if redis else [])
     try:
         if redis is not None:
@@ -261,23 +270,6 @@ def _start_redis(redis: SupervisedProcess, path: Path, stop: threading.Event) ->
             raise
         log.warning("redis_file_set_aside", file=str(aside))
         start([redis], stop)
-
-
-def _sweep(settings: Settings, trail: Trail, stop: threading.Event) -> None:
-    database = engine.create(settings.database_url)
-    spool, producer = Spool(settings.node.data_dir / "spool"), Producer(settings)
-    sweep = Sweep(settings, database, spool, producer, trail)
-    broker_down = False
-    while not stop.wait(settings.internal.sweep_interval):
-        try:
-            if broker_down:  # a failed enqueueing delays the next one, so look first whether the broker answers
-                ping(settings.broker_url)
-            sweep.once()
-            broker_down = False
-        except (AlnnodeError, SQLAlchemyError, OSError) as error:
-            broker_down = isinstance(error, ServiceError)
-            reason = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
-            log.warning("sweep_failed", error=reason)
 
 
 @contextmanager

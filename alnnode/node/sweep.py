@@ -8,12 +8,13 @@ acted on, and a job or delivery that is enqueued twice is claimed once.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.db import clock
 from alnnode.db.pauses import ANALYSIS, Pauses, destination_target
 from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
@@ -111,7 +112,7 @@ class Sweep:
 
     def clean(self, now: datetime | None = None) -> None:
         """Record the objects that a killed listener left, and delete all files and rows whose time is over."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         settings = self._settings.retention
         ended_before = moment - timedelta(days=settings.failed_days)
         expiry = FileExpiry(moment - timedelta(days=settings.delivered_days), ended_before, ended_before)
@@ -135,7 +136,7 @@ class Sweep:
         if time.monotonic() < self._next_clock:
             return
         self._next_clock = time.monotonic() + CLOCK_INTERVAL
-        now = datetime.now(UTC)
+        now = clock.now(self._engine)
         changed = self._jobs.reset_future_times(now) + self._deliveries.reset_future_times(self._longest_waits, now)
         changed += reset_future_leases(self._engine, now)
         if changed:

@@ -6,9 +6,10 @@ Files, not messages of the broker: an administrator looks at heartbeats when the
 from __future__ import annotations
 
 import json
+import os
 import socket
-import time
 from contextlib import suppress
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,14 +34,23 @@ def beat(data_dir: Path, worker: str) -> None:
 def ages(data_dir: Path) -> dict[str, float]:
     """Return the seconds since the last heartbeat by ``worker@host``; workers without one for a day are left out."""
     found = {}
+    folder = data_dir / "heartbeats"
     with suppress(FileNotFoundError):
-        for path in sorted((data_dir / "heartbeats").iterdir()):
+        beats = sorted(folder.iterdir())
+        now = _file_time(folder) if beats else 0.0
+        for path in beats:
             with suppress(FileNotFoundError):
                 # A heartbeat in the future was written before the clock was set back. A running worker writes the next within seconds.
-                age = abs(time.time() - path.stat().st_mtime)
+                age = abs(now - path.stat().st_mtime)
                 if age < FORGOTTEN:
                     found[path.name] = age
     return found
+
+
+def _file_time(folder: Path) -> float:
+    """Return the present time by the clock that gives the files their times: on a shared file system, that of the server."""
+    with TemporaryFile(dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 def write_values(data_dir: Path, worker: str, values: dict[str, float]) -> None:

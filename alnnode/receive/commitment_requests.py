@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy import delete, insert, select, update
 
+from alnnode.db import clock
 from alnnode.db.clock import MAX_SKEW
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.tables import CommitmentRequest, Instance, RequestState
@@ -50,7 +51,7 @@ class RecordedObject:
 class CommitmentRequests:
     """The requests to the node as Storage Commitment SCP. Safe to share between threads and processes.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -59,15 +60,21 @@ class CommitmentRequests:
         self._reader = for_single_reads(engine)
 
     def receive(
-        self, requester: str, transaction_uid: str, objects: Sequence[Reference], due_at: datetime, now: datetime | None = None
+        self,
+        requester: str,
+        transaction_uid: str,
+        objects: Sequence[Reference],
+        due_after: timedelta,
+        now: datetime | None = None,
     ) -> str:
-        """Record a request durably; return its id.
+        """Record a request durably, to be answered ``due_after`` the present time if nobody answers it before; return its id.
 
         A repeated request (same requester, Transaction UID and objects) is answered again. A request with the same Transaction UID and
         other objects is recorded as a duplicate, and none of its objects is committed.
         """
         text = "\n".join(" ".join(reference) for reference in objects)
         with self._writer.begin() as connection:
+            moment = now or clock.now(connection)
             known = connection.execute(
                 select(CommitmentRequest.request_id, CommitmentRequest.objects).where(
                     CommitmentRequest.requester == requester, CommitmentRequest.transaction_uid == transaction_uid
@@ -77,8 +84,8 @@ class CommitmentRequests:
             state = {
                 "state": RequestState.PENDING,
                 "attempts": 0,
-                "received_at": now or datetime.now(UTC),
-                "due_at": due_at,
+                "received_at": moment,
+                "due_at": moment + due_after,
                 "answered_at": None,
                 "failures": None,
             }
@@ -100,7 +107,7 @@ class CommitmentRequests:
 
     def claim(self, request_id: str, now: datetime | None = None) -> ClaimedRequest | None:
         """Claim a request to answer it now; None when it is answered or given up. It becomes due again in case this attempt never ends."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         with self._writer.begin() as connection:
             row = connection.execute(
                 select(CommitmentRequest.__table__)
@@ -120,7 +127,7 @@ class CommitmentRequests:
 
     def next_due(self, now: datetime | None = None) -> ClaimedRequest | None:
         """Claim the request whose next attempt has been due for the longest time; None when none is due. Each is returned once."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         # A due time further in the future than any wait is from before the clock was set back (`alnnode.db.clock`).
         due = (CommitmentRequest.due_at <= moment) | (CommitmentRequest.due_at > moment + _CEILING + MAX_SKEW)
         waiting = (CommitmentRequest.state == RequestState.PENDING, due)
@@ -140,11 +147,13 @@ class CommitmentRequests:
 
     def answered(self, request_id: str, failures: int, now: datetime | None = None) -> None:
         """Record that the requester received the answer, with the number of objects that were not committed."""
-        self._end(request_id, RequestState.ANSWERED, failures=failures, answered_at=now or datetime.now(UTC), last_error=None)
+        self._end(
+            request_id, RequestState.ANSWERED, failures=failures, answered_at=now or clock.now(self._engine), last_error=None
+        )
 
     def deferred(self, request: ClaimedRequest, error: str, now: datetime | None = None) -> None:
         """Record why the answer was not received; the wait until the next attempt doubles each time, up to 15 minutes."""
-        due_at = (now or datetime.now(UTC)) + min(_FIRST * (1 << min(request.attempt, 10)), _CEILING)
+        due_at = (now or clock.now(self._engine)) + min(_FIRST * (1 << min(request.attempt, 10)), _CEILING)
         self._end(request.request_id, RequestState.PENDING, last_error=error[:MAX_TEXT], due_at=due_at)
 
     def given_up(self, request_id: str, error: str) -> None:
@@ -162,7 +171,7 @@ class CommitmentRequests:
     def delete_old(self, now: datetime | None = None) -> int:
         """Delete requests that were received long ago (`RETENTION`) and were answered or given up; return how many."""
         ended = CommitmentRequest.state.in_((RequestState.ANSWERED, RequestState.FAILED))
-        old = CommitmentRequest.received_at < (now or datetime.now(UTC)) - RETENTION
+        old = CommitmentRequest.received_at < (now or clock.now(self._engine)) - RETENTION
         with self._writer.begin() as connection:
             return int(connection.execute(delete(CommitmentRequest).where(ended, old)).rowcount)
 

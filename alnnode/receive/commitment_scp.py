@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -93,9 +93,9 @@ class CommitmentProvider:
         if not objects or not all(map(valid_uid, (transaction_uid, *(uid for pair in objects for uid in pair)))):
             return INVALID_VALUE, None
         # After the report on the association of the request: another process reports the result when this one dies.
-        due_at = datetime.now(UTC) + timedelta(seconds=2 * SETTLE)
+        due_after = timedelta(seconds=2 * SETTLE)
         try:
-            return SUCCESS, self._requests.receive(requester, transaction_uid, objects, due_at)
+            return SUCCESS, self._requests.receive(requester, transaction_uid, objects, due_after)
         except SQLAlchemyError as error:
             log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
             return RESOURCES, None
@@ -193,7 +193,7 @@ class CommitmentProvider:
     def _wait_for_journal(self, uids: list[str]) -> None:
         """Wait until none of these objects is in the journal: then each object that was acknowledged is recorded."""
         deadline = time.monotonic() + SETTLE
-        while any(self._spool.pending_path(uid).exists() for uid in uids) and time.monotonic() < deadline:
+        while any(self._spool.is_pending(uid) for uid in uids) and time.monotonic() < deadline:
             self._stop.wait(0.05)
 
     def _reason(self, sop_class_uid: str, kept: RecordedObject | None) -> Reason | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, select, update
 
-from alnnode.db import requeue
+from alnnode.db import clock, requeue
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.tables import Instance, Series
 from alnnode.db.transitions import MAX_TEXT, change_state
@@ -16,6 +15,7 @@ from alnnode.records import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime, timedelta
 
     from sqlalchemy.engine import Connection, Engine
 
@@ -28,13 +28,21 @@ _DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("
 class ReceivedSeries:
     """The rows of received series. Safe to share between threads.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = for_writing(engine)
         self._reader = for_single_reads(engine)
+
+    def now(self) -> datetime:
+        """Return the present time of the database."""
+        return clock.now(self._engine)
+
+    def clock_offset(self) -> timedelta:
+        """Return by how much the clock of the database is ahead of that of this host."""
+        return clock.offset(self._engine)
 
     def digest(self, sop_instance_uid: str) -> str | None:
         """Return the sha256 (hex) of a recorded instance; None when it is not recorded."""
@@ -68,7 +76,7 @@ class ReceivedSeries:
         A series of a reader's marks is SKIPPED. With ``marked``, the images that the marks refer to get a new revision if they were
         analysed before.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         with self._engine.connect() as connection:
             waiting = series_completion.receiving_jobs(connection)
         ready: list[str] = []

@@ -11,8 +11,8 @@ import io
 import os
 import queue
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -53,6 +53,10 @@ class Pending:
 
     path: Path
     instance: NewInstance
+
+    def shifted(self, ahead: timedelta) -> Pending:
+        """Return the entry with its time by a clock that is ahead by so much."""
+        return Pending(self.path, replace(self.instance, received_at=self.instance.received_at + ahead)) if ahead else self
 
 
 class Recorder:
@@ -95,10 +99,11 @@ class Recorder:
 
     def _commit(self, batch: Sequence[Pending | Release]) -> bool:
         try:
-            record(self._received, self._spool, [item for item in batch if isinstance(item, Pending)])
+            ahead = self._received.clock_offset()  # the times in the batch are of this host
+            record(self._received, self._spool, [item.shifted(ahead) for item in batch if isinstance(item, Pending)])
             for item in batch:
                 if isinstance(item, Release):
-                    self._received.mark_released(item.series_uids, item.at)
+                    self._received.mark_released(item.series_uids, item.at + ahead)
         except _ERRORS as error:
             log.error("recording_failed", error=type(error).__name__, waiting=len(batch))  # noqa: TRY400 - a traceback holds UIDs
             return False
@@ -132,8 +137,11 @@ def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> i
     """
     count = 0
     batch: list[Pending] = []
+    ahead: timedelta | None = None
     for path in spool.pending(older_than):
-        entry = _read(spool, path)
+        if ahead is None:  # the journal is empty nearly always
+            ahead = received.now() - datetime.fromtimestamp(spool.time(), UTC)
+        entry = _read(spool, path, ahead)
         if entry is None:
             continue
         batch.append(entry)
@@ -145,8 +153,11 @@ def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> i
     return count
 
 
-def _read(spool: Spool, path: Path) -> Pending | None:
-    """Return the journal entry of a path; None when the file is gone, or was not written completely."""
+def _read(spool: Spool, path: Path, ahead: timedelta) -> Pending | None:
+    """Return the journal entry of a path; None when the file is gone, or was not written completely.
+
+    ``ahead`` is by how much the clock of the database is ahead of that of the file system.
+    """
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -168,7 +179,7 @@ def _read(spool: Spool, path: Path) -> Pending | None:
         if spool.set_damaged_aside(path, found.st_ino):
             log.warning("damaged_object_set_aside", file=path.name)
         return None
-    return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(found.st_mtime, UTC)))
+    return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(found.st_mtime, UTC) + ahead))
 
 
 def digest(data_set: bytes | memoryview) -> str:

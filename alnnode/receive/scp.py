@@ -31,13 +31,14 @@ from alnnode.receive.presentation_contexts import supported_contexts
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.receive.spill import SpillFolder
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.tls import ReloadingServerContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from alnnode.settings import Settings
+    from alnnode.spool.spool import Spool
 
 MAX_PDU = 131072  # bytes, received; larger PDUs save nothing and occupy more memory
 
@@ -61,7 +62,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     """
     signals = _Signals() if stop is None else None
     engine = engines.create(settings.database_url)
-    received, spool = ReceivedSeries(engine), Spool(settings.node.data_dir / "spool")
+    received, spool = ReceivedSeries(engine), open_spool(settings)
     replayed = recorder.replay(received, spool)
     if replayed:
         log.info("journal_replayed", objects=replayed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select, update
 
+from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.series_jobs import lock_series
 from alnnode.db.tables import Instance, Job, MarkOf, Result
@@ -38,7 +39,7 @@ class FileExpiry:
 class FileRetention:
     """Deletes the received objects and the results of series. Safe to share between threads and processes.
 
-    ``now`` arguments default to the clock; all times are aware.
+    ``now`` arguments default to the clock of the database; all times are aware.
     """
 
     def __init__(self, engine: Engine, spool: Spool, trail: Trail) -> None:
@@ -47,7 +48,7 @@ class FileRetention:
 
     def delete_expired(self, expiry: FileExpiry, now: datetime | None = None) -> int:
         """Delete the files of expired series; return the number of series."""
-        return self._delete(expiry, now or datetime.now(UTC), lambda: False)
+        return self._delete(expiry, now or clock.now(self._engine), lambda: False)
 
     def free_space(self, enough: Callable[[], bool], now: datetime | None = None) -> int:
         """Delete files before their time, until ``enough``, because the disk fills; return the number of series.
@@ -55,7 +56,7 @@ class FileRetention:
         SKIPPED series come first, then DELIVERED and NOT_ANALYSED ones, each in the order in which they ended. A series that waits, runs or FAILED keeps its
         files, and so does a series of a reader's marks: its images may still be received.
         """
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         skipped = FileExpiry(skipped_before=moment)
         ended = FileExpiry(skipped_before=moment, delivered_before=moment)
         return sum(self._delete(expiry, moment, enough, keep_marks=True) for expiry in (skipped, ended))

@@ -20,6 +20,7 @@ from alnnode.settings.node import Logging, Node
 from alnnode.settings.receive import Commitment, Completion, Listener, Route
 from alnnode.settings.report import Report
 from alnnode.settings.retention import Retention
+from alnnode.settings.spool import SpoolPlace
 from alnnode.settings.web import Web
 from alnnode.settings.worklist import Worklist
 
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     )
 
     node: Node = Node()
+    spool: SpoolPlace = SpoolPlace()
     listener: Listener = Listener()
     commitment: Commitment = Commitment()
     routes: tuple[Route, ...] = (Route(name="ct"),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -51,9 +50,8 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
-def entries(folder: Path, older_than: float) -> Iterator[Path]:
-    """Yield the files of a folder that were changed at least ``older_than`` seconds ago."""
-    now = time.time()
+def entries(folder: Path, older_than: float, now: float) -> Iterator[Path]:
+    """Yield the files of a folder that were changed at least ``older_than`` seconds before ``now``, by the same clock."""
     with os.scandir(folder) as found:
         for entry in found:
             with suppress(FileNotFoundError):  # another process deleted it meanwhile

@@ -73,6 +73,17 @@ class Spool:
         info = os.statvfs(self.root)
         return info.f_bavail * info.f_frsize >> 20
 
+    def time(self) -> float:
+        """Return the present time (seconds since the epoch) by the clock that gives the files their times.
+
+        On a shared file system that is the clock of the server, and the hosts may have other clocks.
+        """
+        return self._file_time()
+
+    def _file_time(self) -> float:
+        with self._temporary.written([]) as (_, handle):
+            return os.fstat(handle).st_mtime
+
     # -- received objects --------------------------------------------------------------------------------------------
 
     def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
@@ -104,9 +115,13 @@ class Spool:
         """Return the path in the journal of an object of this UID."""
         return self._pending / f"{name_of(sop_instance_uid)}.dcm"
 
+    def is_pending(self, sop_instance_uid: str) -> bool:
+        """Return whether an object of this UID is in the journal."""
+        return self.pending_path(sop_instance_uid).exists()
+
     def pending(self, older_than: float = 0.0) -> Iterator[Path]:
         """Yield the files of the journal that are at least ``older_than`` seconds old."""
-        for entry in entries(self._pending, older_than):
+        for entry in entries(self._pending, older_than, self.time()):
             if entry.suffix == ".dcm":
                 yield entry
 
@@ -170,15 +185,18 @@ class Spool:
         """Write a result durably into the outbox, over an earlier result of the same job; return its relative path."""
         job = name_of(job_id)
         relative = f"outbox/{job[:2]}/{job}/{name_of(sop_instance_uid)}.dcm"
-        self._temporary.replace(self.path(relative), data)
+        self._write(relative, data)
         return relative
 
     def put_document(self, data: bytes) -> str:
         """Write a document of the worklist durably under a new name; return its relative path."""
         name = uuid4().hex
         relative = f"worklist/{name[:2]}/{name}.json"
-        self._temporary.replace(self.path(relative), data)
+        self._write(relative, data)
         return relative
+
+    def _write(self, relative: str, data: bytes) -> None:
+        self._temporary.replace(self.path(relative), data)
 
     # -- notes -------------------------------------------------------------------------------------------------------
 
@@ -193,15 +211,19 @@ class Spool:
         """Append lines to the notes in the folder of an object. They are patient data like the object, and are deleted with it."""
         path = self.path(relative)
         try:
-            handle = os.open(path.parent / f"{kind}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._append(path.parent / f"{kind}.jsonl", lines)
         except FileNotFoundError:
             return
+        if not path.exists():  # `delete` ran meanwhile: it deletes the objects before the notes
+            self._delete_notes(path.parent)
+
+    @staticmethod
+    def _append(file: Path, lines: bytes) -> None:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(handle, lines)
         finally:
             os.close(handle)
-        if not path.exists():  # `delete` ran meanwhile: it deletes the objects before the notes
-            self._delete_notes(path.parent)
 
     @staticmethod
     def _delete_notes(folder: Path) -> None:
@@ -225,7 +247,7 @@ class Spool:
     def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
         """Delete the temporary files of killed processes; return how many."""
         deleted = 0
-        for path in entries(self._temporary.folder, older_than):
+        for path in entries(self._temporary.folder, older_than, self._file_time()):
             path.unlink(missing_ok=True)
             deleted += 1
         return deleted

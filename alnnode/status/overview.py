@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
 
+from alnnode.db import clock
 from alnnode.db.rows import SeriesFacts
 from alnnode.db.tables import CommitmentRequest, Delivery, DeliveryState, Instance, Job, RequestState, Series
 from alnnode.records import JobState
@@ -100,9 +101,13 @@ class Overview:
         with self._engine.connect() as connection:
             return StoredObjects(*connection.execute(select(func.count(), func.coalesce(func.sum(Instance.size), 0))).one())
 
+    def now(self) -> datetime:
+        """Return the time by which all times of jobs are written: that of the database."""
+        return clock.now(self._engine)
+
     def oldest(self, now: datetime | None = None) -> dict[JobState, float]:
         """Return the age (s) of the oldest job in each state that is not final."""
-        moment = now or datetime.now(UTC)
+        moment = now or clock.now(self._engine)
         query = select(Job.state, func.min(Job.created_at)).where(Job.state.in_(OPEN)).group_by(Job.state)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
@@ -110,7 +115,7 @@ class Overview:
 
     def stages(self, now: datetime | None = None) -> dict[str, dict[float, float]]:
         """Return the seconds per stage of jobs that ended in the last hour, by quantile; without stages that no job reached."""
-        since = (now or datetime.now(UTC)) - timedelta(hours=1)
+        since = (now or clock.now(self._engine)) - timedelta(hours=1)
         query = select(Job.created_at, Job.claimed_at, Job.finished_at).where(Job.finished_at >= since)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
@@ -128,7 +133,7 @@ class Overview:
 
     def hours(self, count: int = 24, now: datetime | None = None) -> tuple[HourlyJobs, ...]:
         """Return the numbers of jobs that were opened and ended per hour, the oldest hour first."""
-        moment = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
+        moment = (now or clock.now(self._engine)).replace(minute=0, second=0, microsecond=0)
         first = moment - timedelta(hours=count - 1)
         with self._engine.connect() as connection:
             opened = connection.execute(select(Job.created_at).where(Job.created_at >= first)).scalars().all()
@@ -142,7 +147,7 @@ class Overview:
 
     def ended(self, hours: int = 24, now: datetime | None = None, limit: int = 1000) -> tuple[EndedJob, ...]:
         """Return the jobs that were analysed and ended in the last ``hours``, the newest first."""
-        since = (now or datetime.now(UTC)) - timedelta(hours=hours)
+        since = (now or clock.now(self._engine)) - timedelta(hours=hours)
         query = select(Job.finished_at, Job.created_at, Job.claimed_at).where(
             Job.finished_at >= since, Job.claimed_at.is_not(None)
         )

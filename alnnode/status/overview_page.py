@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -43,7 +43,8 @@ async def overview(request: Request) -> Response:
 
 
 def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any]:
-    now, jobs, data_dir = datetime.now(UTC), services.overview, services.settings.node.data_dir
+    jobs, data_dir = services.overview, services.settings.node.data_dir
+    now = jobs.now()
     counts, oldest = jobs.states(), jobs.oldest(now)
     disk = shutil.disk_usage(data_dir)
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from alnnode.status import plots
 from alnnode.status.services import status_services
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from starlette.requests import Request
 
 FOLDER = Path(__file__).parent
@@ -37,7 +38,7 @@ async def render_page(request: Request, template: str, values: dict[str, Any], *
         "client": client,
         "open": access.open,
         "csrf": access.csrf_token(session),
-        "now": datetime.now(UTC),
+        "now": await run_in_threadpool(status_services(request).overview.now),
         "node": status_services(request).settings.node.ae_title,
         "version": __version__,
         "path": request.url.path,

@@ -12,7 +12,7 @@ from alnnode.http.access import AccessControl
 from alnnode.http.request_context import HttpServices
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.received_series import ReceivedSeries
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.status.services import StatusServices
 from alnnode.worklist.services import WorklistServices
 
@@ -55,7 +55,7 @@ class WebServices:
         """
         access = AccessControl(settings.web, settings.internal.web_request_rate)
         database = engine.create(settings.database_url)
-        spool = Spool(settings.node.data_dir / "spool")
+        spool = open_spool(settings)
         acceptor = Acceptor(settings, ReceivedSeries(database), spool)
         dicomweb = DicomwebServices.open(settings, database, spool, acceptor)
         worklist = WorklistServices.open(settings, database, spool, acceptor)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
 
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.worklist_tables import EventRow, SubscriptionRow
 
@@ -56,7 +57,7 @@ def add_report(connection: Connection, subscriber: str, event: EventReport) -> N
             state=event.state,
             progress=event.progress,
             sent=False,
-            at=datetime.now(UTC),
+            at=clock.now(connection),
         )
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,7 +85,7 @@ class InputFetcher:
             unmatched = "no configured archive has the Retrieve URL or AE title of the workitem"
             reason = unmatched if series.urls or series.ae_titles else "no archive is configured"
             raise NoInputError(f"the series is not in this node, and {reason}")
-        if item.attempts >= self._services.settings.internal.fetch_attempts and not _is_leased(item):
+        if item.attempts >= self._services.settings.internal.fetch_attempts and not self._is_leased(item):
             raise NoInputError(f"the series could not be fetched{_last_failure(item)}")
         if self._rows.acquire_lease(item.workitem_uid, FETCH_LEASE):
             self._rows.set_progress(item.workitem_uid, 5, "fetching the series")
@@ -129,9 +128,8 @@ class InputFetcher:
         kind = IncompleteSeries if any(isinstance(error, IncompleteSeries) for error in failures) else ServiceError
         raise kind("; ".join(map(str, failures)))
 
-
-def _is_leased(item: Workitem) -> bool:
-    return item.lease_until is not None and item.lease_until > datetime.now(UTC)
+    def _is_leased(self, item: Workitem) -> bool:
+        return item.lease_until is not None and item.lease_until > self._rows.now()
 
 
 def _last_failure(item: Workitem) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -92,7 +92,7 @@ class Performer:
                 log.warning("workitem_failed", workitem=name_of(item.workitem_uid)[:12], error=type(error).__name__)
 
     def _clean(self) -> None:
-        now, retention = datetime.now(UTC), self._services.settings.retention
+        now, retention = self._rows.now(), self._services.settings.retention
         self._services.worklist.delete_ended(now - timedelta(days=retention.failed_days))
         self._services.event_reports.delete_old(now)
 
@@ -113,7 +113,7 @@ class Performer:
             bool(requested & set(settings.worklist.codes))
             and (not stations or settings.node.ae_title in {ups.value(one, "00080100") for one in stations})
             and ups.value(document, ups.READINESS) == "READY"
-            and (due is None or due <= datetime.now(UTC))
+            and (due is None or due <= self._rows.now())
         )
 
     def _advance(self, item: Workitem) -> None:

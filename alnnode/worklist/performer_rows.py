@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.progress_tables import JobStepRow
 from alnnode.db.tables import Job, Result
@@ -18,6 +19,8 @@ from alnnode.worklist.event_reports import EventType
 from alnnode.worklist.ups import UpsState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Engine
 
     from alnnode.worklist.worklist import Worklist
@@ -54,7 +57,12 @@ class PerformerRows:
     """Safe to share between threads and processes."""
 
     def __init__(self, engine: Engine, worklist: Worklist) -> None:
-        self._writer, self._reader, self._worklist = for_writing(engine), for_single_reads(engine), worklist
+        self._engine, self._worklist = engine, worklist
+        self._writer, self._reader = for_writing(engine), for_single_reads(engine)
+
+    def now(self) -> datetime:
+        """Return the time by which leases are written: that of the database."""
+        return clock.now(self._engine)
 
     def job(self, job_id: str) -> WorkitemJob | None:
         """Return a job; None if there is none of this id."""
@@ -108,7 +116,7 @@ class PerformerRows:
 
     def acquire_lease(self, workitem_uid: str, seconds: float) -> bool:
         """Acquire the lease to fetch the input, and count an attempt; return False if another process holds the lease."""
-        now = datetime.now(UTC)
+        now = self.now()
         free = WorkitemRow.lease_until.is_(None) | (WorkitemRow.lease_until <= now)
         with self._writer.begin() as connection:
             changed = connection.execute(
@@ -120,13 +128,13 @@ class PerformerRows:
 
     def extend_lease(self, workitem_uid: str, seconds: float) -> None:
         """Extend the lease that this process holds until this many seconds from now."""
-        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        until = self.now() + timedelta(seconds=seconds)
         with self._writer.begin() as connection:
             connection.execute(update(WorkitemRow).where(WorkitemRow.workitem_uid == workitem_uid).values(lease_until=until))
 
     def set_progress(self, workitem_uid: str, percent: int, description: str) -> None:
         """Write the progress into a workitem, if its description differs from the present one."""
-        with self._worklist.changing(workitem_uid, datetime.now(UTC)) as change:
+        with self._worklist.changing(workitem_uid, self.now()) as change:
             present = ups.value(ups.first_item(change.document, ups.PROGRESS), ups.tag("ProcedureStepProgressDescription"))
             if change.item.state is not UpsState.IN_PROGRESS or present == description:
                 return

@@ -8,12 +8,12 @@ the commit.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.worklist_tables import SubscriptionRow, WorkitemRow
 from alnnode.errors import WorkitemRefused
@@ -27,6 +27,7 @@ from alnnode.worklist.workitem_documents import WorkitemDocuments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Engine
 
@@ -40,7 +41,7 @@ class Worklist:
 
     def __init__(self, engine: Engine, spool: Spool) -> None:
         self.documents = WorkitemDocuments(spool)
-        self._writer, self._reader = for_writing(engine), for_single_reads(engine)
+        self._engine, self._writer, self._reader = engine, for_writing(engine), for_single_reads(engine)
 
     def create(self, uid: str, document: Json, service_url: str, now: datetime | None = None) -> bool:
         """Create a SCHEDULED workitem; return whether attributes were added to its data set.
@@ -48,7 +49,7 @@ class Worklist:
         Raises:
             WorkitemRefused: the data set is not valid for a new workitem, or the UID is already in use.
         """
-        time = now or datetime.now(UTC)
+        time = now or clock.now(self._engine)
         complete, modified = created(document, uid, time)
         path = self.documents.write(complete)
         try:
@@ -110,7 +111,7 @@ class Worklist:
         Raises:
             WorkitemRefused: there is no such workitem, or the update is not allowed.
         """
-        time = now or datetime.now(UTC)
+        time = now or clock.now(self._engine)
         with self.changing(uid, time) as change:
             state_transitions.update(change, transaction_uid, changes, time)
 
@@ -120,7 +121,7 @@ class Worklist:
         Raises:
             WorkitemRefused: there is no such workitem, or the transition is not allowed.
         """
-        time = now or datetime.now(UTC)
+        time = now or clock.now(self._engine)
         with self.changing(uid, time) as change:
             return state_transitions.change_state(change, request, time)
 
@@ -130,7 +131,7 @@ class Worklist:
         Raises:
             WorkitemRefused: there is no such workitem, or it cannot be canceled.
         """
-        time = now or datetime.now(UTC)
+        time = now or clock.now(self._engine)
         with self.changing(uid, time) as change:
             return state_transitions.request_cancel(change, transaction_uid, reasons, time)
 

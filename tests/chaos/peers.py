@@ -38,7 +38,7 @@ class Pacs:
     It reports Storage Commitment (PS3.4 Annex J) once, on its own association.
 
     Attributes:
-        node_port: port to which it reports commitments.
+        node: host and port to which it reports commitments.
         received: sha256 of the bytes received under each SOP Instance UID, one for each distinct content.
         studies: Study Instance UID of each object.
         reports: SOP Instance UIDs of structured reports, in the order in which they were first received.
@@ -46,7 +46,7 @@ class Pacs:
         going: while cleared, the PACS does not answer.
     """
 
-    def __init__(self, stored: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, stored: Callable[[str], None] = lambda _: None, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.received: dict[str, set[str]] = {}
         self.studies: dict[str, str] = {}
         self.reports: list[str] = []
@@ -54,7 +54,7 @@ class Pacs:
         self.going = threading.Event()
         self.going.set()
         self._stored = stored
-        self.node_port = 0
+        self.node = ("127.0.0.1", 0)
         entity = AE("PACS")
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax)
@@ -62,7 +62,7 @@ class Pacs:
         entity.add_supported_context(StorageCommitmentPushModel)
         entity.maximum_associations = 50
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
-        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(address, block=False, evt_handlers=handlers)
         self.port: int = self._server.server_address[1]
 
     def _store(self, event: evt.Event) -> int:
@@ -89,7 +89,7 @@ class Pacs:
 
     def _report_commitment(self, result: Result) -> None:
         with suppress(DeliveryError):  # the node is down and requests commitment again
-            CommitmentUser(Peer("node", "ALNNODE", "127.0.0.1", self.node_port, 10), "PACS").report(result)
+            CommitmentUser(Peer("node", "ALNNODE", *self.node, 10), "PACS").report(result)
 
     def close(self) -> None:
         """Stop."""
@@ -148,11 +148,15 @@ class Senders:
 
     Attributes:
         cut: number of next objects during which the connection breaks.
+        refused: number of times that a study was not received completely.
     """
+
+    host, tls_args = "127.0.0.1", None
 
     def __init__(self, port: int, web_port: int, stored: Callable[[str], None], threads: int = 2) -> None:
         self._port, self._stored = port, stored
-        self._url = f"http://127.0.0.1:{web_port}/dicom-web/studies"
+        self._url = f"http://{self.host}:{web_port}/dicom-web/studies"
+        self.refused = 0
         self._queue: queue.SimpleQueue[Study | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self.cut = 0
@@ -177,6 +181,7 @@ class Senders:
         while (study := self._queue.get()) is not None:
             send = self._by_stow if study.http else self._by_c_store
             while not self._stop.is_set() and not send(study):
+                self.refused += 1
                 self._stop.wait(0.3)
 
     def _by_stow(self, study: Study) -> bool:
@@ -207,7 +212,7 @@ class Senders:
         entity = AE("SENDER")
         entity.add_requested_context(CTImageStorage, [EXPLICIT])
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = PATIENCE
-        association = entity.associate("127.0.0.1", self._port, ae_title="ALNNODE")
+        association = entity.associate(self.host, self._port, ae_title="ALNNODE", tls_args=self.tls_args)
         if not association.is_established:
             return False
         try:
@@ -228,12 +233,12 @@ class Senders:
         return True
 
 
-def echoes(port: int) -> bool:
+def echoes(port: int, host: str = "127.0.0.1") -> bool:
     """Return whether the node answers a C-ECHO."""
     entity = AE("PROBE")
     entity.add_requested_context(Verification)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 5
-    association = entity.associate("127.0.0.1", port, ae_title="ALNNODE")
+    association = entity.associate(host, port, ae_title="ALNNODE")
     if not association.is_established:
         return False
     status = association.send_c_echo()

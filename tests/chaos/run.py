@@ -121,7 +121,7 @@ class Run:
         bundle = write_bundle(folder / "bundle", (dict(AxillaNet(settings.channels).state_dict()), settings.to_dict()))
         ports = {"pacs": self.network.port, "archive": self.archive.port}
         self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb)
-        self.pacs.node_port = self.rig.port
+        self.pacs.node = ("127.0.0.1", self.rig.port)
         self.senders = Senders(self.rig.port, self.rig.web_port, lambda _: self.recovery_times.event_seen(faults.STORED))
         self.world = faults.World(self.rig, self.pacs, self.network, self.senders, self.random)
         self.studies: list[Study] = []

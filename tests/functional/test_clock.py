@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from functional.test_jobs import BOTH, REPORT, RULES, at, everything, instance
@@ -142,7 +142,7 @@ def test_no_lease_of_a_worker_is_taken_for_one_from_before() -> None:
 def test_a_commitment_request_from_before_is_answered(database_url) -> None:
     engine = connect(database_url)
     requests = CommitmentRequests(engine)
-    request = requests.receive("CT1", "1.2.3", [("1.2", "1.2.3.4")], at(HOUR), at(HOUR))
+    request = requests.receive("CT1", "1.2.3", [("1.2", "1.2.3.4")], timedelta(), at(HOUR))
     with for_writing(engine).begin() as connection:
         connection.execute(update(CommitmentRequest).values(due_at=at(600)))
     assert requests.next_due(at(0)) is None
@@ -168,7 +168,7 @@ def test_files_and_beats_from_before_are_old(tmp_path) -> None:
 def test_an_outage_from_before_keeps_no_delivery_back(stages, tmp_path) -> None:
     pacs = DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
     runtime = Runtime(Settings(node=Node(data_dir=tmp_path), destinations=(pacs,)))
-    near, far = (delivering.datetime.now(delivering.UTC) + timedelta(minutes=minutes) for minutes in (10, 70))
+    near, far = (datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (10, 70))
     runtime.away["pacs"] = near
     assert delivering._away_until("pacs", runtime) == near
     runtime.away["pacs"] = far

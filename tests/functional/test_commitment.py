@@ -160,7 +160,7 @@ def test_what_was_asked_long_ago_is_forgotten_when_it_has_its_answer(tmp_path) -
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=31)
     one, other, _, new = (
-        requests.receive("ROUTER", f"1.2.{number}", [("1.2", "1.2.3")], now, at)
+        requests.receive("ROUTER", f"1.2.{number}", [("1.2", "1.2.3")], now - at, at)
         for number, at in enumerate((long_ago, long_ago, long_ago, now))
     )
     requests.answered(one, 0)
@@ -391,21 +391,21 @@ def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
 def test_what_is_never_committed_fails_with_the_reason_and_a_person_can_retry_it(bench) -> None:
     made, _ = bench
     commitments = Commitments(engine.create(made.settings.database_url))
-    delivery, now = made.delivery.delivery_id, datetime.now(UTC)
+    delivery = made.delivery.delivery_id
     for number in range(MAX_RESENDS + 1):
         assert made.state is JobState.ANALYSED
         assert commitments.sent(delivery, made.uids)
         commitments.ask(delivery, f"2.25.{number}")
-        assert commitments.answered(f"2.25.{number}", set(made.uids[1:]), {made.uids[0]: "no such object"}, now)
+        assert commitments.answered(f"2.25.{number}", set(made.uids[1:]), {made.uids[0]: "no such object"}, timedelta())
     assert made.state is JobState.FAILED
     assert made.jobs.get(made.job).reason == (
         "destination pacs refused: 1 of 3 objects are not committed though they were sent 4 times: no such object"
     )
     assert made.operator.retry(made.job) is JobState.ANALYSED
     # A late answer counts; an answer without a request does not.
-    assert commitments.answered("2.25.0", set(made.uids), {}, now)
+    assert commitments.answered("2.25.0", set(made.uids), {}, timedelta())
     assert made.state is JobState.DELIVERED
-    assert not commitments.answered("2.25.99", set(made.uids), {}, now)
+    assert not commitments.answered("2.25.99", set(made.uids), {}, timedelta())
 
 
 def test_a_lost_answer_is_asked_for_again_and_a_late_one_counts(bench) -> None:
@@ -444,8 +444,7 @@ def test_an_answer_of_which_something_is_left_open_begins_the_count_again(bench)
     made.ask_at_most(3)
     peer.answer = "never"
     made.until(lambda: len(peer.asked) == 2)
-    now = datetime.now(UTC)
-    assert made.runtime.tables.commitments.answered(peer.asked[0], {made.uids[0]}, {}, now)
+    assert made.runtime.tables.commitments.answered(peer.asked[0], {made.uids[0]}, {}, timedelta())
     made.until(lambda: len(peer.asked) == 4)
     assert made.state is JobState.ANALYSED
     made.until(lambda: made.state is JobState.FAILED)

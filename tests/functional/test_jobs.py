@@ -567,7 +567,7 @@ def test_a_job_ends_when_the_last_destination_has_committed(stages, engine) -> N
     question = stages.deliveries.claim(pacs, LEASE, at(64))
     assert (question.sent, [file.sop_instance_uid for file in question.files]) == (True, [uid])
     commitments.ask(pacs, "2.25.99", at(64))
-    assert commitments.answered("2.25.99", {uid}, {}, at(64), at(65))
+    assert commitments.answered("2.25.99", {uid}, {}, timedelta(), at(65))
     assert not commitments.asked(pacs, at(99)), "the answer came before"
     assert stages.jobs.get(job).state is JobState.DELIVERED
     assert stages.delete_files(at(9000), at(9000)) == 1

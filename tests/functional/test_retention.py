@@ -49,7 +49,7 @@ def delivered(stages, series="1.2.3", second=0.0) -> str:
     commitments = Commitments(stages.engine)
     commitments.sent(delivery, uids, at(second + 62))
     commitments.ask(delivery, transaction, at(second + 62))
-    assert commitments.answered(transaction, uids, {}, at(second + 62), at(second + 63))
+    assert commitments.answered(transaction, uids, {}, timedelta(), at(second + 63))
     with for_writing(stages.engine).begin() as connection:
         connection.execute(insert(JobStepRow).values(job_id=job, step="deliver"))
     assert stages.jobs.get(job).state is JobState.DELIVERED
@@ -109,7 +109,7 @@ def test_a_pending_commitment_request_finds_the_same_instances_after_rows_were_d
     stages.delete_files(at(500), at(500), at(DAY))
     requests = CommitmentRequests(stages.engine)
     uids = ["1.2.3.1", "1.2.4.1"]
-    request = requests.receive("CT1", "1.2.9", [("1.2", uid) for uid in uids], at(DAY), at(DAY))
+    request = requests.receive("CT1", "1.2.9", [("1.2", uid) for uid in uids], timedelta(), at(DAY))
     before = requests.recorded(uids)
     assert set(before) == {"1.2.4.1"}
     assert stages.rows.delete_expired(at(1000 * DAY)) == 1

@@ -23,6 +23,7 @@ COMMANDS = (
     "web",
     "token",
     "listen",
+    "sweep",
     "work",
     "migrate",
     "analyse",

@@ -1,0 +1,212 @@
+"""The spool in an object storage: the same names as below the root folder of `Spool`, as keys of a bucket.
+
+The folder of this host holds copies only. A copy is named by the tag of its content, so that an object that was deleted and received again
+is never taken for the earlier one: each use asks the storage for the present tag. The index files of searches are of this host alone, and
+are made again from the objects.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from alnnode.spool.durable_files import make_folder
+from alnnode.spool.object_store import ObjectStore
+from alnnode.spool.spool import ORPHAN_AGE, Spool, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from alnnode.settings.spool import SpoolPlace
+
+UNUSED = 3600.0  # seconds after which a copy that nobody used is deleted
+EVICTION_INTERVAL = 300.0  # seconds
+
+
+class ObjectSpool(Spool):
+    """Objects in a bucket, with copies of those in use below one folder. Safe to share between threads and processes."""
+
+    def __init__(self, root: Path, place: SpoolPlace) -> None:
+        super().__init__(root)
+        self._store = ObjectStore(place)
+        self._copies, self._notes = self.root / "copies", self.root / "notes"
+        self._next_eviction = time.monotonic() + EVICTION_INTERVAL
+
+    def path(self, relative: str) -> Path:
+        """Return the path of a copy of an object; a path without a file when there is no such object."""
+        absent = super().path(relative)
+        kept = self._store.head(relative)
+        if kept is None:
+            return absent
+        copy = self._copy(relative, kept.tag)
+        try:
+            os.utime(copy, (time.time(), kept.at))  # used now
+        except FileNotFoundError:
+            return self._fetch(relative) or absent
+        return copy
+
+    def time(self) -> float:
+        """Return the present time (seconds since the epoch) by the clock of the storage."""
+        key = f"incoming/{uuid4().hex}.time"
+        self._store.put(key, b"")
+        kept = self._store.head(key)
+        self._store.delete([key])
+        if kept is None:
+            raise FileNotFoundError("the object storage does not hold what it acknowledged")
+        return kept.at
+
+    # -- received objects --------------------------------------------------------------------------------------------
+
+    def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
+        """See `Spool.put_pending`."""
+        key, data = self._pending_key(sop_instance_uid), b"".join(parts)
+        tag = self._store.put_new(key, data)
+        return None if tag is None else self._keep_copy(key, tag, data, time.time())
+
+    def pending_path(self, sop_instance_uid: str) -> Path:
+        """See `Spool.pending_path`."""
+        return self.path(self._pending_key(sop_instance_uid))
+
+    def is_pending(self, sop_instance_uid: str) -> bool:
+        """See `Spool.is_pending`."""
+        return self._store.head(self._pending_key(sop_instance_uid)) is not None
+
+    def pending(self, older_than: float = 0.0) -> Iterator[Path]:
+        """See `Spool.pending`."""
+        kept = list(self._store.list("pending"))
+        now = self.time() if kept and older_than else 0.0
+        for one in kept:
+            if not older_than or abs(now - one.at) >= older_than:
+                copy = self._fetch(one.key)
+                if copy is not None:  # another process recorded it meanwhile
+                    yield copy
+
+    def publish(self, moves: Iterable[tuple[Path, str]]) -> None:
+        """See `Spool.publish`."""
+        for pending, relative in moves:
+            data = self._pending_bytes(pending)
+            if data is not None:  # None: recorded by another process meanwhile
+                self._store.put_new(relative, data)
+
+    def is_published(self, relative: str) -> bool:
+        """See `Spool.is_published`."""
+        return self._store.head(relative) is not None
+
+    def remove_pending(self, pending: Iterable[Path]) -> None:
+        """See `Spool.remove_pending`."""
+        paths = list(pending)
+        self._store.delete([self._key_of(path) for path in paths])
+        super().remove_pending(paths)
+
+    def set_aside(self, moves: Iterable[tuple[Path, str]]) -> None:
+        """See `Spool.set_aside`."""
+        for pending, relative in moves:
+            data = self._pending_bytes(pending)
+            if data is not None:
+                self._store.put(f"conflicts/{uuid4().hex}.dcm", data)
+                published = self._store.get(relative)
+                if published is not None and published[1] == data:
+                    self._store.delete([relative])
+
+    def set_damaged_aside(self, pending: Path, inode: int) -> bool:
+        """See `Spool.set_damaged_aside`."""
+        try:
+            if pending.stat().st_ino != inode:
+                return False
+            data = pending.read_bytes()
+        except FileNotFoundError:
+            return False
+        self._store.put(f"conflicts/{uuid4().hex}.dcm", data)
+        self.remove_pending([pending])
+        return True
+
+    # -- results and documents ---------------------------------------------------------------------------------------
+
+    def _write(self, relative: str, data: bytes) -> None:
+        self._store.put(relative, data)
+
+    # -- notes -------------------------------------------------------------------------------------------------------
+
+    def notes(self, folder: str, kind: str) -> bytes:
+        """See `Spool.notes`."""
+        try:
+            return (self._notes / folder / f"{kind}.jsonl").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def note(self, relative: str, kind: str, lines: bytes) -> None:
+        """See `Spool.note`."""
+        folder = self._notes / relative.rpartition("/")[0]
+        if not folder.is_dir():
+            make_folder(folder)
+        self._append(folder / f"{kind}.jsonl", lines)
+        if not self.is_published(relative):
+            self._delete_notes(folder)
+
+    # -- deletion ----------------------------------------------------------------------------------------------------
+
+    def delete(self, relatives: Iterable[str]) -> None:
+        """See `Spool.delete`. Copies on other hosts end an hour after their last use."""
+        keys = list(relatives)
+        self._store.delete(keys)
+        for key in keys:
+            for copy in (self._copies / key).parent.glob(f"{Path(key).stem}.*"):
+                copy.unlink(missing_ok=True)
+            self._delete_notes((self._notes / key).parent)
+
+    def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
+        """See `Spool.delete_orphans`."""
+        self._evict()
+        return super().delete_orphans(older_than)
+
+    # -- copies ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _pending_key(sop_instance_uid: str) -> str:
+        return f"pending/{name_of(sop_instance_uid)}.dcm"
+
+    @staticmethod
+    def _key_of(pending: Path) -> str:
+        """Return the key in the journal of a copy."""
+        return f"pending/{pending.name.partition('.')[0]}.dcm"
+
+    def _pending_bytes(self, pending: Path) -> bytes | None:
+        """Return the bytes of an object in the journal from its copy, or from the storage; None when the journal holds it no longer."""
+        with suppress(FileNotFoundError):
+            return pending.read_bytes()
+        found = self._store.get(self._key_of(pending))
+        return None if found is None else found[1]
+
+    def _copy(self, key: str, tag: str) -> Path:
+        path = self._copies / key
+        return path.with_name(f"{path.stem}.{tag}{path.suffix}")
+
+    def _fetch(self, key: str) -> Path | None:
+        """Copy an object of the storage to this host; None when there is none."""
+        if time.monotonic() >= self._next_eviction:
+            self._next_eviction = time.monotonic() + EVICTION_INTERVAL
+            self._evict()
+        found = self._store.get(key)
+        return None if found is None else self._keep_copy(key, found[0].tag, found[1], found[0].at)
+
+    def _keep_copy(self, key: str, tag: str, data: bytes, at: float) -> Path:
+        copy = self._copy(key, tag)
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._temporary.written([data]) as (temporary, _):  # no fsync: it is a copy
+            os.utime(temporary, (time.time(), at))
+            Path(temporary).replace(copy)
+        return copy
+
+    def _evict(self) -> None:
+        """Delete the copies that nobody used for an hour."""
+        now = time.time()
+        for path in self._copies.rglob("*.*"):
+            with suppress(FileNotFoundError):
+                if abs(now - path.stat().st_atime) >= UNUSED:
+                    path.unlink()
+                    with suppress(OSError):  # the folder is not empty
+                        path.parent.rmdir()
