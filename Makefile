@@ -83,9 +83,10 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 follow-up: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
-# About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run.
+# About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run. REMOTE=1 (as root): PostgreSQL
+# runs in another network namespace.
 chaos: $(VENV)/.dev
-	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
+	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED) $(if $(REMOTE),--remote-database)
 
 # Fuzz the parsers, the bundle and the listener for MINUTES; print the number of attempts and the findings.
 MINUTES ?= 10

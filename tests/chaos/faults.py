@@ -77,6 +77,11 @@ class World:
                 time.sleep(seconds)
                 resource.prlimit(pid, resource.RLIMIT_AS, before)
 
+    def cut_database(self, seconds: float) -> None:
+        """Cut the link to a PostgreSQL on another host for some seconds."""
+        assert self.rig.postgres.namespace is not None
+        self.rig.postgres.namespace.cut(seconds)
+
     def disk_full(self, seconds: float) -> None:
         """Fill the disk of the node for some seconds."""
         self.rig.disk.fill()
@@ -133,12 +138,13 @@ CLOCK = (
     Fault("the clock is set forward by an hour", lambda w: w.rig.clock.move(HOUR), REPORTED, 2),
     Fault("the clock is set back by an hour", lambda w: w.rig.clock.move(-HOUR), REPORTED, 2),
 )
-EVERY = (*FAULTS, DISK, *CLOCK)
+REMOTE = Fault("the network to PostgreSQL is cut", lambda w: w.cut_database(3), STORED, 3)
+EVERY = (*FAULTS, DISK, *CLOCK, REMOTE)
 
 
-def schedule(count: int, random: random.Random, *, disk: bool, clock: bool) -> list[Fault]:
+def schedule(count: int, random: random.Random, *, disk: bool, clock: bool, remote: bool = False) -> list[Fault]:
     """Return ``count`` faults, each kind according to its weight, in an order that depends on the seed."""
-    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else [])]
+    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *([REMOTE] if remote else [])]
     chosen: list[Fault] = []
     while len(chosen) < count:
         round_ = [fault for fault in kinds for _ in range(fault.weight)]
