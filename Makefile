@@ -94,9 +94,10 @@ viewer: $(VENV)/.dev $(VIEWER_HOME)/package/dist/index.html $(VIEWER_HOME)/axe/p
 follow-up: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
-# About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run.
+# About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run. REMOTE=1 (as root): PostgreSQL
+# runs in another network namespace.
 chaos: $(VENV)/.dev
-	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED)
+	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED) $(if $(REMOTE),--remote-database)
 
 # Many hosts in network namespaces: 60 faults over 100 studies, about twelve minutes. It needs root rights, iproute2 and HAProxy.
 hosts: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""Pixel data to Hounsfield units, by pydicom's decoders. Sizes are checked before memory is allocated."""
+"""Pixel data to Hounsfield units. Sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_frames, get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import decoder_panics, part10
+from alnnode.imaging import codecs, decoder_panics, part10
 from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 
 AIR, HIGHEST = -1024, 32767  # HU: -1024 is below vacuum (-1000); 32767 is the largest int16
 _TISSUE = (-900, 3000)  # HU: a Pixel Padding Value in this range is ignored, because it would erase real voxels
-JPEG_FAMILY = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
 _UNDECODABLE = (*BAD_VALUE, RuntimeError, EOFError, OSError, struct.error, MemoryError)
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 _SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream
 _NOT_SOF = frozenset({0xC4, 0xC8, 0xCC})  # DHT, JPG and DAC have codes between those of the SOF markers
 _SOF_LS = 0xF7
+_SOF_EXTENDED = 0xC1  # extended sequential DCT, which may have 12 bits
 
 _DAMAGED = "The pixel data of an image are incomplete or damaged. Please send the series again."
+_NO_12_BITS = (
+    "The images are compressed as 12-bit lossy JPEG, which this node cannot decode. "
+    f"Please send them uncompressed, or install the extra alnnode[{codecs.EXTRA}] (GPL-3.0)."
+)
 
 
 def hounsfield(frames: Sequence[Frame]) -> Iterator[Hounsfield]:
@@ -73,14 +77,18 @@ def stored_values(dataset: FileDataset, indices: Iterable[int]) -> Iterator[Raw]
     Raises:
         RuntimeError, and the exceptions of pydicom: the pixel data are damaged. Call `check_pixel_data` first.
     """
-    native_shift = _misplaced_bits(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in codecs.PLUGINS:
+        count = int(dataset.get("NumberOfFrames") or 1)
+        for index in indices:
+            yield codecs.decode_frame(get_frame(dataset.PixelData, index, number_of_frames=count), dataset, syntax, raw=True)
+        return
+    native_shift = _misplaced_bits(dataset)
     arrays = get_decoder(syntax).iter_array(
         dataset,
         indices=list(indices),
         raw=True,
         correct_unused_bits=native_shift is None,
-        decoding_plugin=_plugin(syntax),
     )
     with decoder_panics.caught():
         for array, _ in arrays:
@@ -120,28 +128,24 @@ def check_pixel_data(dataset: FileDataset, frame: Size) -> None:
 
 def _has_decoder(syntax: str) -> bool:
     try:
-        return bool(get_decoder(syntax).is_available)
+        return bool(codecs.installed(syntax) if syntax in codecs.PLUGINS else get_decoder(syntax).is_available)
     except NotImplementedError:
         return False
-
-
-def _plugin(syntax: str) -> str:
-    """Return the name of the pydicom decoding plugin; empty: pydicom chooses."""
-    # CharLS takes a third of the time of libjpeg (27 against 76 ms for 512 x 512 on one busy core).
-    return "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
 
 
 def _check_codestream(codestream: bytes, syntax: str, frame: Size) -> None:
     if syntax == RLELossless:
         # PackBits expands 2 bytes to at most 128, so that the length of the input bounds the output.
         return
-    if syntax in JPEG_FAMILY:
+    if syntax in codecs.PLUGINS:
         if codestream_size(codestream) != (frame.rows, frame.columns):
             raise NotAnalysable(
                 "The compressed pixels of an image do not have the size that its header says. Please send the series again."
             )
         if _END_OF_IMAGE not in codestream[-16:]:
             raise NotAnalysable(_DAMAGED)
+        if syntax == JPEGExtended12Bit and _has_12_bits(codestream) and not codecs.decodes_12_bits():
+            raise NotAnalysable(_NO_12_BITS)
 
 
 def codestream_size(codestream: bytes) -> tuple[int, int]:
@@ -154,6 +158,17 @@ def codestream_size(codestream: bytes) -> tuple[int, int]:
     if start >= 0:
         right, bottom, left, top = struct.unpack_from(">4I", codestream, start + 8)
         return bottom - top, right - left
+    rows, columns = struct.unpack_from(">2H", codestream, _frame_header(codestream) + 5)
+    return rows, columns
+
+
+def _has_12_bits(codestream: bytes) -> bool:
+    place = _frame_header(codestream)
+    return codestream[place + 1] == _SOF_EXTENDED and codestream[place + 4] == 12
+
+
+def _frame_header(codestream: bytes) -> int:
+    """Return the offset of the SOF marker of a JPEG or JPEG-LS codestream."""
     place = 2
     while place + 9 <= len(codestream) and codestream[place] == 0xFF:
         marker = codestream[place + 1]
@@ -161,8 +176,7 @@ def codestream_size(codestream: bytes) -> tuple[int, int]:
             place += 1
             continue
         if (0xC0 <= marker <= 0xCF and marker not in _NOT_SOF) or marker == _SOF_LS:
-            rows, columns = struct.unpack_from(">2H", codestream, place + 5)
-            return rows, columns
+            return place
         place += 2 + struct.unpack_from(">H", codestream, place + 2)[0]
     raise ValueError("no frame header in the codestream")
 

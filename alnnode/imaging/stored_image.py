@@ -21,10 +21,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from alnnode.errors import NotAnalysable
-from alnnode.imaging import decoder_panics
+from alnnode.errors import NotAnalysable, ServiceError
+from alnnode.imaging import codecs, decoder_panics
 from alnnode.imaging.attribute_values import BAD_VALUE
-from alnnode.imaging.decode import JPEG_FAMILY, codestream_size
+from alnnode.imaging.decode import codestream_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +125,8 @@ class StoredImage:
         value = self.stored(number) if self.encapsulated else self.uncompressed(number)
         try:
             self._check(value)
+            if self.syntax in codecs.PLUGINS:
+                return codecs.decode_frame(value, self.header, self.syntax, raw=not colour)
             one = Dataset()
             one.update({element.tag: element for element in self.header if element.tag.group == 0x0028})
             one.NumberOfFrames = 1
@@ -136,7 +138,7 @@ class StoredImage:
             one.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
             with decoder_panics.caught():
                 array, _ = get_decoder(syntax).as_array(one, index=0, raw=not colour)
-        except (*_UNDECODABLE, NotAnalysable):
+        except (*_UNDECODABLE, NotAnalysable, ServiceError):
             raise DamagedImageError from None  # the cause may quote values
         return array
 
@@ -159,7 +161,7 @@ class StoredImage:
         if not 0 < self.frame_bytes <= MAX_FRAME:
             raise DamagedImageError
         size = int(self.header.Rows), int(self.header.Columns)
-        if self.encapsulated and self.syntax in JPEG_FAMILY and codestream_size(value) != size:
+        if self.encapsulated and self.syntax in codecs.PLUGINS and codestream_size(value) != size:
             raise DamagedImageError
         if self.encapsulated and self.syntax == RLELossless and self.frame_bytes > PACKBITS * len(value):
             raise DamagedImageError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.errors import RejectedObject
+from alnnode.errors import RejectedObject, ServiceError
 from alnnode.receive import file_meta, header
 from alnnode.receive.dimse_status import STUDY_MISMATCH, Status
 from alnnode.receive.recorder import Pending, Recorder, Release, instance
@@ -90,6 +90,9 @@ class Acceptor:
         except SQLAlchemyError as error:
             log.error("database_failed", error=type(error).__name__)  # noqa: TRY400 - a traceback holds UIDs
             raise RejectedObject(Status.OUT_OF_RESOURCES, "the database does not respond") from error
+        except ServiceError as error:
+            log.error("comparison_failed", error=str(error))  # noqa: TRY400 - the message says everything
+            raise RejectedObject(Status.OUT_OF_RESOURCES, "too little memory to compare the object") from error
         return row
 
     def check_room(self, size: int) -> None:

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from alnnode.dicomweb.indexer import Indexer
@@ -39,7 +40,7 @@ def create(services: WebServices) -> Starlette:
     app = Starlette(
         routes=[entry.starlette_route() for entry in ROUTES],
         middleware=_middleware(services),
-        exception_handlers={SQLAlchemyError: _answer_database_error},
+        exception_handlers={SQLAlchemyError: _answer_database_error, ClientDisconnect: _answer_incomplete_body},
         lifespan=_lifespan,
     )
     app.state.services = services
@@ -48,6 +49,11 @@ def create(services: WebServices) -> Starlette:
     app.state.worklist = services.worklist
     app.state.status = services.status
     return app
+
+
+def _answer_incomplete_body(_request: Request, _error: Exception) -> Response:
+    """Answer a request whose client ended the connection within the body: it is no error of this program, and needs no traceback."""
+    return PlainTextResponse("the connection ended before the body was complete", 400)
 
 
 def _middleware(services: WebServices) -> list[Middleware]:

@@ -17,9 +17,22 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=210)
     parser.add_argument("--studies", type=int, default=110)
     parser.add_argument("--keep", action="store_true", help="do not delete the folder with the logs")
+    parser.add_argument(
+        "--remote-database",
+        action="store_true",
+        help="run PostgreSQL in another network namespace, and cut the link; needs root",
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-"))
-    out = chaos(folder, options.seed, faults_count=options.faults, studies_count=options.studies, pause=(0.2, 2.4), poison=True)
+    out = chaos(
+        folder,
+        options.seed,
+        faults_count=options.faults,
+        studies_count=options.studies,
+        pause=(0.2, 2.4),
+        poison=True,
+        remote_database=options.remote_database,
+    )
     print(out.table())
     print(
         f"\nseed {options.seed}: {out.faults} faults over {out.studies} studies, {out.images} acknowledged images, {out.seconds:.0f} s; "

@@ -86,6 +86,11 @@ class World:
         time.sleep(seconds)
         _until_done(lambda: self.rig.pauses.resume(target))
 
+    def cut_database(self, seconds: float) -> None:
+        """Cut the link to a PostgreSQL on another host for some seconds."""
+        assert self.rig.postgres.namespace is not None
+        self.rig.postgres.namespace.cut(seconds)
+
     def disk_full(self, seconds: float) -> None:
         """Fill the disk of the node for some seconds."""
         self.rig.disk.fill()
@@ -159,12 +164,13 @@ ADMINISTRATION = (
     Fault("the analysis is paused and resumed", lambda w: w.administrative_pause(ANALYSIS, 2), REPORTED),
     Fault("a destination is paused and resumed", lambda w: w.administrative_pause(destination_target("pacs"), 2), DELIVERED),
 )
-EVERY = (*FAULTS, DISK, *CLOCK, *ADMINISTRATION)
+REMOTE = Fault("the network to PostgreSQL is cut", lambda w: w.cut_database(3), STORED, 3)
+EVERY = (*FAULTS, DISK, *CLOCK, *ADMINISTRATION, REMOTE)
 
 
-def schedule(count: int, random: random.Random, *, disk: bool, clock: bool) -> list[Fault]:
+def schedule(count: int, random: random.Random, *, disk: bool, clock: bool, remote: bool = False) -> list[Fault]:
     """Return ``count`` faults, each kind according to its weight, in an order that depends on the seed."""
-    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *ADMINISTRATION]
+    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *ADMINISTRATION, *([REMOTE] if remote else [])]
     chosen: list[Fault] = []
     while len(chosen) < count:
         round_ = [fault for fault in kinds for _ in range(fault.weight)]

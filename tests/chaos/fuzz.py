@@ -1,8 +1,8 @@
 """``python -m chaos.fuzz``: give randomly damaged input to every reader of external data for some minutes.
 
 Each batch of tries runs in its own process with a memory limit, and each try has a time limit: a crash of a decoder or a hang is a finding
-and ends only its batch. A batch depends only on the seed and its number, so that a finding can be repeated. At the end, damaged PDUs are
-sent to a real listener.
+and ends only its batch. A batch depends only on the seed and its number, so that a finding can be repeated. At the end, damaged requests and
+request heads without end are sent to a real HTTP service, and damaged PDUs to a real listener.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from alnnode.receive import header
 from alnnode.receive.file_meta import data_set_offset
 from alnnode.receive.library_logging import silence_libraries
 from alnnode.spool.spool import Spool
+from chaos import floods
 from chaos.bodies import BodyTries, MarkSeeds
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 BATCH = 200  # tries
 LIMIT = 20  # seconds for one try
 MEMORY = 8 << 30  # bytes of address space
-SHARE = 0.25  # of the minutes, for the listener
+SHARE = 0.2  # of the minutes, for the listener, and again for the HTTP service
 REFUSALS = (AlnnodeError, stored_image.DamagedImageError, stored_image.NoSuchFrameError, matching.InvalidQueryError)
 SYNTAXES = (
     "1.2.840.10008.1.2.1",
@@ -379,10 +380,11 @@ def main() -> int:
     options = parser.parse_args()
     seconds = options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="alnnode-fuzz-") as folder:
-        outcomes, findings = fuzz(seconds * (1 - SHARE), options.seed, Path(folder))
-    more, found = listener(seconds * SHARE, options.seed)
-    outcomes.update(more)
-    findings += found
+        outcomes, findings = fuzz(seconds * (1 - 2 * SHARE), options.seed, Path(folder))
+    for part in (floods.web, listener):
+        more, found = part(seconds * SHARE, options.seed)
+        outcomes.update(more)
+        findings += found
     print("| what | outcome | tries |\n|---|---|---:|")
     for (name, outcome), count in sorted(outcomes.items()):
         print(f"| {name} | {outcome} | {count} |")

