@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from alnnode import __version__
-from alnnode.cli import analyse_commands, inspect_commands, job_commands, run_commands
+from alnnode.cli import analyse_commands, inspect_commands, job_commands, notify_commands, run_commands
 from alnnode.cli.shared import EXIT_FAILED, EXIT_NOT_ANALYSABLE, EXIT_SETTINGS, stop
 from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
 
@@ -22,6 +22,7 @@ COMMANDS = (
     inspect_commands.check,
     job_commands.jobs,
     job_commands.retry,
+    notify_commands.notify,
     run_commands.token,
     run_commands.migrate,
     inspect_commands.advisories,

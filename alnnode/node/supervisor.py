@@ -24,6 +24,7 @@ from alnnode.db import engine, schema
 from alnnode.errors import AlnnodeError, ServiceError
 from alnnode.node import private_redis
 from alnnode.node.sweep import Sweep
+from alnnode.notify.notifier import NotifierThread
 from alnnode.process import child
 from alnnode.process.supervised import SupervisedProcess
 from alnnode.spool.spool import Spool
@@ -139,7 +140,7 @@ def _run(settings: Settings, redis: SupervisedProcess | None, processes: Sequenc
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    trail, sender = Trail(settings), AuditSender(settings)
+    trail, sender, notifier = Trail(settings), AuditSender(settings), NotifierThread(settings)
     sweep = threading.Thread(target=_sweep, args=(settings, trail, stop), name="sweep", daemon=True)
     supervised = [*([redis] if redis else []), *processes]
     try:
@@ -148,6 +149,7 @@ def _run(settings: Settings, redis: SupervisedProcess | None, processes: Sequenc
         _start(processes, stop)
         if sweeps and not stop.is_set():
             sweep.start()
+            notifier.start()
         if not stop.is_set():
             log.info("node_ready", parts=[process.name for process in supervised])
             trail.put(trail.events.application(started=True))
@@ -160,6 +162,7 @@ def _run(settings: Settings, redis: SupervisedProcess | None, processes: Sequenc
                 process.restart_if_died()
     finally:
         stop.set()
+        notifier.close()
         _stop(processes, STOP_LIMIT)
         if sweep.ident is not None:
             sweep.join(STOP_LIMIT)

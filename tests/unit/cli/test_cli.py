@@ -28,6 +28,7 @@ COMMANDS = (
     "check",
     "jobs",
     "retry",
+    "notify",
     "advisories",
     "demo",
 )
