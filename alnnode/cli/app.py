@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from alnnode import __version__
-from alnnode.cli import analyse_commands, inspect_commands, job_commands, notify_commands, run_commands
+from alnnode.cli import (
+    analyse_commands,
+    backfill_commands,
+    backup_commands,
+    inspect_commands,
+    job_commands,
+    notify_commands,
+    run_commands,
+)
 from alnnode.cli.shared import EXIT_FAILED, EXIT_NOT_ANALYSABLE, EXIT_SETTINGS, stop
 from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
 
@@ -23,6 +31,7 @@ COMMANDS = (
     job_commands.jobs,
     job_commands.retry,
     notify_commands.notify,
+    backfill_commands.backfill,
     run_commands.token,
     run_commands.migrate,
     inspect_commands.advisories,

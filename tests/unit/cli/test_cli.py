@@ -29,6 +29,7 @@ COMMANDS = (
     "jobs",
     "retry",
     "notify",
+    "backfill",
     "advisories",
     "demo",
 )
