@@ -81,7 +81,8 @@ class Stages:
         return job_id
 
     def delivery(self, job_id: str, destination: str = "pacs") -> str:
-        """Claim a job, and end its analysis with a report for a destination; return the id of the delivery."""
+        """Claim the most urgent job, and end its analysis with a report for a destination; return the id of the delivery."""
         row = ResultRow(0, ObjectRole.SR, "1.2.3", f"2.25.{job_id}"[:64], "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x")
-        assert self.jobs.analysed(self.jobs.claim(job_id, TERMS), [row], {destination: {"sr"}})
-        return self.jobs.get(job_id).deliveries[0].delivery_id
+        claim = self.jobs.claim(job_id, TERMS)
+        assert self.jobs.analysed(claim, [row], {destination: {"sr"}})
+        return self.jobs.get(claim.job_id).deliveries[0].delivery_id

@@ -18,6 +18,7 @@ from alnnode.cli import (
     job_commands,
     notify_commands,
     run_commands,
+    support_commands,
 )
 from alnnode.cli.shared import EXIT_FAILED, EXIT_NOT_ANALYSABLE, EXIT_SETTINGS, stop
 from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
@@ -32,6 +33,9 @@ COMMANDS = (
     job_commands.retry,
     notify_commands.notify,
     backfill_commands.backfill,
+    backup_commands.backup,
+    backup_commands.restore,
+    support_commands.support_bundle,
     run_commands.token,
     run_commands.migrate,
     inspect_commands.advisories,

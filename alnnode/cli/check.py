@@ -58,6 +58,13 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     for archive in settings.archives:
         if archive.kind == "dicom":
             yield _guarded(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title), ADVICE)
+    yield from _hints(settings)
+
+
+def _hints(settings: Settings) -> Iterator[Result]:
+    from alnnode.cli.hints import hints  # noqa: PLC0415
+
+    return (Result(hint.what, True, hint.found, hint.advice) for hint in hints(settings))
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:

@@ -48,7 +48,7 @@ def test_the_most_urgent_job_is_claimed_first_whatever_the_broker_delivers(stage
 
 
 def test_a_thousand_series_of_one_sender_do_not_delay_the_one_of_another(stages) -> None:
-    many = [waiting(stages, f"1.3.{number}", "ROUTER", number / 100) for number in range(40)]
+    many = [waiting(stages, f"1.3.{number}", "ROUTER", number / 100) for number in range(12)]
     few = [waiting(stages, f"1.4.{number}", "CT1", 30 + number) for number in range(2)]
     order = claimed(stages, [*many, *few])
     assert sorted(order) == sorted([*many, *few])
@@ -129,13 +129,11 @@ def test_the_first_route_that_selects_a_series_gives_its_priority() -> None:
     assert routes.priority(known, SeriesFacts(modality="CT")) is Priority.MEDIUM
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"), [("HIGH", Priority.HIGH), ("MEDIUM", Priority.MEDIUM), ("LOW", Priority.MEDIUM)]
-)
-def test_a_workitem_can_only_raise_the_priority_of_a_job_of_a_route(stages, engine, asked, expected) -> None:
+def test_a_workitem_can_only_raise_the_priority_of_a_job_of_a_route(stages, engine) -> None:
     job_id = waiting(stages, "1.2.1", priority=Priority.MEDIUM)
-    PerformerRows(engine, None).assign_job("1.2.3", job_id, Priority.named(asked))
-    assert stages.jobs.get(job_id).priority == expected
+    for asked, expected in (("LOW", Priority.MEDIUM), ("MEDIUM", Priority.MEDIUM), ("HIGH", Priority.HIGH)):
+        PerformerRows(engine, None).assign_job("1.2.3", job_id, Priority.named(asked))
+        assert stages.jobs.get(job_id).priority == expected
 
 
 def test_a_workitem_gives_its_priority_to_a_job_that_no_route_started_and_keeps_it_while_images_arrive(stages, engine) -> None:

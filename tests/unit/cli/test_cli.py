@@ -30,6 +30,9 @@ COMMANDS = (
     "retry",
     "notify",
     "backfill",
+    "backup",
+    "restore",
+    "support-bundle",
     "advisories",
     "demo",
 )
@@ -96,7 +99,7 @@ def test_readme_names_every_command() -> None:
     assert not [command for command in COMMANDS if f"alnnode {command}" not in text]
     registered = [info.callback for info in app.registered_commands]
     assert registered == list(REGISTERED)
-    assert {command.__name__ for command in registered} == set(COMMANDS)
+    assert {command.__name__.replace("_", "-") for command in registered} == set(COMMANDS)
 
 
 def test_version_is_printed() -> None:
