@@ -1,7 +1,7 @@
 """The rows of all stages on one database, without a spool: for tests of the state machine."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -10,11 +10,13 @@ from alnnode.analyse.claims import ClaimTerms
 from alnnode.analyse.jobs import Jobs
 from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.audit.trail import Trail
+from alnnode.db.rows import NewInstance, ResultRow, SeriesFacts
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.receive.received_series import ReceivedSeries
+from alnnode.records import ObjectRole
 from alnnode.retention.file_retention import FileExpiry, FileRetention
 from alnnode.retention.row_retention import RowRetention
-from alnnode.settings import Settings
+from alnnode.settings import Completion, Settings
 
 LEASE = timedelta(minutes=1)
 TERMS = ClaimTerms(LEASE, 3, "b", "s")
@@ -48,3 +50,39 @@ class Stages:
 
     def reset_future_times(self, longest_waits, now) -> int:
         return self.jobs.reset_future_times(now) + self.deliveries.reset_future_times(longest_waits, now)
+
+    def receive_series(self, series: str, sender: str = "CT1", at: datetime | None = None, number: int = 1) -> None:
+        """Record one image of a series, received now or ``at``."""
+        uid = f"{series}.{number}"
+        row = NewInstance(
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+            sop_instance_uid=uid,
+            series_uid=series,
+            study_uid="1.2",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            path=f"objects/{uid}",
+            sha256=f"{number:064x}",
+            size=1000,
+            received_at=at or datetime.now(UTC),
+            facts=SeriesFacts(calling_ae=sender, modality="CT"),
+        )
+        self.received.record_instances([row])
+
+    def ready_job(self, series: str, sender: str = "CT1", at: datetime | None = None, **options) -> str:
+        """Return the id of the job of a series that is complete."""
+        self.receive_series(series, sender, at)
+        later = (at or datetime.now(UTC)) + timedelta(minutes=2)
+        (job_id,) = self.received.complete_due(Completion(), lambda _: None, later, **options)
+        return job_id
+
+    def fail(self, job_id: str, reason: str = "not enough memory for this series") -> str:
+        """Claim a job, and fail it now; return its id."""
+        assert self.jobs.fail(self.jobs.claim(job_id, TERMS), reason)
+        return job_id
+
+    def delivery(self, job_id: str, destination: str = "pacs") -> str:
+        """Claim the most urgent job, and end its analysis with a report for a destination; return the id of the delivery."""
+        row = ResultRow(0, ObjectRole.SR, "1.2.3", f"2.25.{job_id}"[:64], "2.25.9", "1.2", "1.2.1", "0" * 64, "outbox/x")
+        claim = self.jobs.claim(job_id, TERMS)
+        assert self.jobs.analysed(claim, [row], {destination: {"sr"}})
+        return self.jobs.get(claim.job_id).deliveries[0].delivery_id

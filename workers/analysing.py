@@ -46,6 +46,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     if claim is None:
         log.info("job_not_claimed", job=job_id)
         return
+    job_id = claim.job_id  # the most urgent job, which need not be that of the message
     log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths), marks=len(claim.marks))
     try:
         with Lease(runtime.tables.jobs, claim, runtime.lease) as lease:

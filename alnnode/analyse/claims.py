@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
 
+from alnnode.analyse.queue_order import is_free, most_urgent, next_turn
 from alnnode.analyse.report_identity import Digests, report_identity
 from alnnode.db.rows import Claim
 from alnnode.db.tables import Instance, Job, MarkOf
@@ -46,17 +47,18 @@ def digest_of(digests: Iterable[str]) -> str:
 
 
 def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime) -> Claim | None:
-    """Claim a job inside a transaction; see `alnnode.analyse.jobs.Jobs.claim`."""
-    free = (Job.state == JobState.READY) | and_(Job.state == JobState.RUNNING, Job.lease_until <= now)
-    job = connection.execute(select(Job.__table__).where(Job.job_id == job_id, free).with_for_update()).mappings().one_or_none()
-    if job is None:
-        return None
-    state = JobState(job["state"])
-    if job["attempts"] >= terms.max_attempts:
+    """Claim the most urgent job inside a transaction; see `alnnode.analyse.jobs.Jobs.claim`."""
+    while (job := most_urgent(connection, job_id, now)) is not None:
+        if job["attempts"] < terms.max_attempts:
+            next_turn(connection, job["series_uid"])
+            return _take(connection, job, terms, now)
         reason = f"the analysis ended its worker {job['attempts']} times"
         ended = {"reason": reason, "finished_at": now, "lease_until": None, "due_at": None}
-        change_state(connection, job_id, state, JobState.FAILED, free, **ended)
-        return None
+        change_state(connection, job["job_id"], JobState(job["state"]), JobState.FAILED, is_free(now), **ended)
+    return None
+
+
+def _take(connection: Connection, job: RowMapping, terms: ClaimTerms, now: datetime) -> Claim:
     inputs = connection.execute(
         select(Instance.path, Instance.sha256)
         .where(Instance.series_uid == job["series_uid"], Instance.revision <= job["revision"])
@@ -67,10 +69,10 @@ def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime)
     identity = report_identity(connection, job, Digests(input_digest, terms.bundle_digest, terms.settings_digest))
     change_state(
         connection,
-        job_id,
-        state,
+        job["job_id"],
+        JobState(job["state"]),
         JobState.RUNNING,
-        free,
+        is_free(now),
         attempts=job["attempts"] + 1,
         claimed_at=now,
         lease_until=now + terms.lease,
@@ -83,7 +85,7 @@ def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime)
         reason=None,
     )
     return Claim(
-        job_id=job_id,
+        job_id=job["job_id"],
         study_uid=job["study_uid"],
         series_uid=job["series_uid"],
         attempt=job["attempts"] + 1,

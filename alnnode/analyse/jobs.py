@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from alnnode.analyse import claims
+from alnnode.analyse import claims, queue_order
 from alnnode.analyse.study_reports import is_study_reported
 from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
@@ -46,9 +46,9 @@ class Jobs:
     # -- a worker's job ----------------------------------------------------------------------------------------------
 
     def claim(self, job_id: str, terms: ClaimTerms, now: datetime | None = None) -> Claim | None:
-        """Claim a READY job, or a RUNNING job whose lease has ended; None when there is no such job.
+        """Claim the most urgent job that is READY, or RUNNING with a lease that has ended; None when there is no such job.
 
-        A job that ended its worker ``terms.max_attempts`` times becomes FAILED instead. With the same input, bundle and settings as an
+        ``job_id`` is that of the message; `alnnode.analyse.queue_order` says which job is claimed. A job that ended its worker ``terms.max_attempts`` times becomes FAILED instead. With the same input, bundle and settings as an
         earlier job of the series, the claim has that job's time and revision, so that the result objects are byte-identical.
         """
         with self._writer.begin() as connection:
@@ -132,13 +132,14 @@ class Jobs:
     # -- the sweep ---------------------------------------------------------------------------------------------------
 
     def lost(self, now: datetime | None = None, *, queued: Queued = frozenset) -> tuple[str, ...]:
-        """Return the ids of jobs to enqueue, oldest first: RUNNING with an ended lease, postponed until now, or READY and not claimed.
+        """Return the ids of jobs to enqueue, the most urgent and oldest first: RUNNING with an ended lease, postponed until now, or READY and not claimed.
 
         Each job is returned once for each time that it becomes due, even when several processes ask; after that not while its id is in
         ``queued()``, which is called only when necessary.
         """
         moment = now or clock.now(self._engine)
-        query = select(Job.job_id, Job.enqueues).where(_OPEN, Job.due_at <= moment).order_by(Job.created_at, Job.job_id)
+        query = select(Job.job_id, Job.enqueues).where(_OPEN, Job.due_at <= moment)
+        query = query.order_by(queue_order.URGENCY.desc(), Job.created_at, Job.job_id)
         with self._engine.connect() as connection:
             due = connection.execute(query).all()
         waiting = queued() if any(enqueues for _, enqueues in due) else ()

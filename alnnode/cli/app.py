@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from alnnode import __version__
-from alnnode.cli import analyse_commands, control_commands, init_commands, inspect_commands, job_commands, run_commands
+from alnnode.cli import (
+    analyse_commands,
+    backfill_commands,
+    backup_commands,
+    control_commands,
+    init_commands,
+    inspect_commands,
+    job_commands,
+    notify_commands,
+    run_commands,
+    support_commands,
+)
 from alnnode.cli.shared import EXIT_FAILED, EXIT_NOT_ANALYSABLE, EXIT_SETTINGS, stop
 from alnnode.errors import AlnnodeError, NotAnalysable, SettingsError
 
@@ -25,6 +36,11 @@ COMMANDS = (
     job_commands.jobs,
     job_commands.retry,
     *(control_commands.reload, control_commands.pause, control_commands.resume),
+    notify_commands.notify,
+    backfill_commands.backfill,
+    backup_commands.backup,
+    backup_commands.restore,
+    support_commands.support_bundle,
     run_commands.token,
     run_commands.migrate,
     inspect_commands.advisories,

@@ -58,6 +58,7 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     for archive in settings.archives:
         if archive.kind == "dicom":
             yield _reached(f"archive {archive.name}", partial(_echo_archive, archive, settings.node.ae_title))
+    yield from _hints(settings)
 
 
 def destinations(settings: Settings) -> Iterator[Result]:
@@ -74,6 +75,12 @@ def send(settings: Settings, name: str) -> Result:
 
     destination = next(one for one in settings.destinations if one.name == name)
     return _reached(f"test study to {name}", lambda: send_test_study(destination, settings.node.ae_title))
+
+
+def _hints(settings: Settings) -> Iterator[Result]:
+    from alnnode.cli.hints import hints  # noqa: PLC0415
+
+    return (Result(hint.what, True, hint.found, hint.advice) for hint in hints(settings))
 
 
 def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:

@@ -157,3 +157,4 @@ class JobStatus:
     finished_at: datetime | None
     purged_at: datetime | None
     deliveries: tuple[DeliveryStatus, ...]
+    priority: int = 0  # records.priority.Priority

@@ -13,7 +13,14 @@ from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
-from alnnode.db import leader, operation_tables, progress_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
+from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
+    leader,
+    notify_tables,
+    operation_tables,
+    progress_tables,
+    queue_tables,
+    worklist_tables,
+)
 from alnnode.db.tables import Base
 from alnnode.errors import ServiceError
 

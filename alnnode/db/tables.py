@@ -116,6 +116,7 @@ class Job(Base):
     not_analysed: Mapped[str | None] = mapped_column(Text)  # why the series cannot be analysed, when the results say so
     attempts: Mapped[int] = mapped_column(default=0)
     enqueues: Mapped[int] = mapped_column(default=0)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # records.priority.Priority
     input_digest: Mapped[str | None] = mapped_column(DIGEST)
     bundle_digest: Mapped[str | None] = mapped_column(DIGEST)
     settings_digest: Mapped[str | None] = mapped_column(DIGEST)

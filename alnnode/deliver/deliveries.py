@@ -161,7 +161,7 @@ def _claim(connection: Connection, delivery_id: str, lease: timedelta, now: date
         select(Delivery.delivery_id)
         .join(Job, Job.job_id == Delivery.job_id)
         .where(Delivery.destination == destination, *free)
-        .order_by(Job.created_at, Delivery.delivery_id)
+        .order_by(Job.priority.desc(), Job.created_at, Delivery.delivery_id)
         .limit(1)
         .with_for_update(of=Delivery, skip_locked=True)
     ).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""What runs in the supervisor beside its processes: the sweep, the audit trail and its sender."""
+"""What runs in the supervisor beside its processes: the sweep, the notifier, the audit trail and its sender."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from alnnode.audit.sender import AuditSender
 from alnnode.audit.trail import Trail
 from alnnode.errors import ServiceError
+from alnnode.notify.notifier import NotifierThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,18 @@ class Background:
     def _open(self, settings: Settings) -> None:
         self.trail, self._sender, self._stop = Trail(settings), AuditSender(settings), threading.Event()
         self._thread: threading.Thread | None = None
+        self._notifier: NotifierThread | None = None
         if self._sweep is not None:
             arguments = (settings, self.trail, self._stop)
             self._thread = threading.Thread(target=self._sweep, args=arguments, name="sweep", daemon=True)
+            self._notifier = NotifierThread(settings)
 
     def start(self) -> None:
-        """Start the sweep, if this supervisor has one."""
+        """Start the sweep and the notifier, if this supervisor has them."""
         if self._thread is not None:
             self._thread.start()
+        if self._notifier is not None:
+            self._notifier.start()
 
     def check(self) -> None:
         """Check that the sweep runs.
@@ -61,8 +66,10 @@ class Background:
         self.start()
 
     def stop_sweep(self) -> None:
-        """Let the sweep end its round."""
+        """Let the sweep and the notifier end their round."""
         self._stop.set()
+        if self._notifier is not None:
+            self._notifier.close()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join(STOP_LIMIT)
 

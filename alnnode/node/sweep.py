@@ -99,6 +99,7 @@ class Sweep:
             self._settings.completion,
             lambda facts: routes.unwanted(self._settings.routes, facts),
             marked=self._settings.analysis.locate is not Locate.AUTO,
+            priority=lambda facts: routes.priority(self._settings.routes, facts),
         )
         for job_id in ready:
             log.info("job_ready", job=job_id)

@@ -12,6 +12,7 @@ from alnnode.db.tables import Instance, Series
 from alnnode.db.transitions import MAX_TEXT, change_state
 from alnnode.receive import instance_rows, mark_references, series_completion
 from alnnode.records import JobState
+from alnnode.records.priority import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -70,8 +71,12 @@ class ReceivedSeries:
         now: datetime | None = None,
         *,
         marked: bool = True,
+        priority: Callable[[SeriesFacts], Priority] = lambda _: Priority.MEDIUM,
     ) -> tuple[str, ...]:
         """Make the jobs of complete series READY, or SKIPPED when ``unwanted`` returns a reason; return the ids of those now READY.
+
+        A job that is READY has the priority of its series, or a higher one that a workitem gave it before. The first job of a series
+        that a backfill retrieves has the lowest priority.
 
         A series of a reader's marks is SKIPPED. With ``marked``, the images that the marks refer to get a new revision if they were
         analysed before.
@@ -91,6 +96,7 @@ class ReceivedSeries:
                 else:
                     reason = unwanted(facts)
                 if _end_reception(connection, job_id, reason, moment):
+                    series_completion.set_priority(connection, job_id, priority(facts))
                     ready.append(job_id)
         return tuple(ready)
 

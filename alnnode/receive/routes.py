@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from alnnode import RESULTS
+from alnnode.records.priority import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,11 @@ def unwanted(routes: Sequence[Route], facts: SeriesFacts) -> str | None:
             return None
         reasons.append(f"{route.name}: {reason}")
     return "no route asks for this series (" + "; ".join(reasons or ["there are no routes"]) + ")"
+
+
+def priority(routes: Sequence[Route], facts: SeriesFacts) -> Priority:
+    """Return the priority of the first route that selects the series; MEDIUM when none does."""
+    return next((Priority.named(route.priority) for route in routes if mismatch(route, facts) is None), Priority.MEDIUM)
 
 
 def mismatch(route: Route, facts: SeriesFacts) -> str | None:

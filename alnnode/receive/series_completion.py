@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import and_, case, func, select, update
 
 from alnnode.db.clock import MAX_SKEW
+from alnnode.db.queue_tables import BackfillSeriesRow
 from alnnode.db.rows import SeriesFacts
 from alnnode.db.series_jobs import lock_series
 from alnnode.db.tables import Instance, Job, MarkOf, Series
 from alnnode.records import JobState
+from alnnode.records.priority import Priority
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,6 +37,17 @@ def receiving_jobs(connection: Connection) -> tuple[tuple[str, str], ...]:
         .order_by(case((Job.series_uid.in_(marked), 0), else_=1), Job.created_at)
     )
     return tuple((job_id, series_uid) for job_id, series_uid in rows)
+
+
+def set_priority(connection: Connection, job_id: str, priority: Priority) -> None:
+    """Give a job this priority, or the lowest when a backfill retrieves its series; it keeps a higher one that it has."""
+    retrieved = select(BackfillSeriesRow.series_uid).where(
+        BackfillSeriesRow.series_uid == Job.series_uid, BackfillSeriesRow.attempts > 0
+    )
+    own = case((and_(Job.revision == 1, retrieved.exists()), int(Priority.BACKFILL)), else_=int(priority))
+    connection.execute(
+        update(Job).where(Job.job_id == job_id).values(priority=case((Job.priority > own, Job.priority), else_=own))
+    )
 
 
 def facts_of_complete(connection: Connection, series_uid: str, completion: Completion, now: datetime) -> SeriesFacts | None:

@@ -12,6 +12,7 @@ from alnnode.settings.deliver import Destination, DestinationCStore, Destination
 from alnnode.settings.internal import Internal
 from alnnode.settings.loading import load, load_routes
 from alnnode.settings.node import Logging, Node
+from alnnode.settings.notify import Mail, Notify, Webhook
 from alnnode.settings.receive import Commitment, Completion, Listener, ListenerUser, Requester, Route
 from alnnode.settings.report import Report
 from alnnode.settings.retention import Retention
@@ -45,7 +46,9 @@ __all__ = [
     "ListenerTls",
     "ListenerUser",
     "Logging",
+    "Mail",
     "Node",
+    "Notify",
     "OAuth2",
     "Oidc",
     "Report",
@@ -57,6 +60,7 @@ __all__ = [
     "Settings",
     "Web",
     "WebToken",
+    "Webhook",
     "Worklist",
     "load",
     "load_routes",

@@ -50,5 +50,8 @@ class Internal(Section):
     # Requests of one client. The rate leaves room for a viewer that scrolls through a series, and stops a loop that went wrong.
     web_request_rate: Rate = 500
 
+    # Notifications. A fault is told after minutes; a round is a few queries.
+    notify_interval: Seconds = 5
+
     # Audit messages that wait while the repository is down. The bound keeps them from filling the disk.
     audit_messages: Annotated[int, Field(ge=100, le=1_000_000)] = 100_000

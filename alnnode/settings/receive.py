@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -74,6 +74,7 @@ class Route(Section):
     exclude_description: Pattern = ""
     kernel: Pattern = ""  # is searched in Convolution Kernel
     slice_thickness: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0, 100)  # least and greatest, mm
+    priority: Literal["high", "medium", "low"] = "medium"  # of the jobs of the series; no condition
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> Self:

@@ -17,6 +17,7 @@ from alnnode.settings.database import Broker, Database
 from alnnode.settings.deliver import Destination  # noqa: TC001 - pydantic reads the annotation at run time
 from alnnode.settings.internal import Internal
 from alnnode.settings.node import Logging, Node
+from alnnode.settings.notify import Notify
 from alnnode.settings.receive import Commitment, Completion, Listener, Route
 from alnnode.settings.report import Report
 from alnnode.settings.retention import Retention
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     broker: Broker = Broker()
     audit: Audit = AuditOff()
+    notify: Notify = Notify()
     logging: Logging = Logging()
     internal: Internal = Internal()
 

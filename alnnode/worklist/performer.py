@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.errors import JobConflict, JobNotFound, WorkitemRefused
 from alnnode.model import bundle
 from alnnode.records import JobState
+from alnnode.records.priority import Priority
 from alnnode.spool.spool import name_of
 from alnnode.worklist import ups
 from alnnode.worklist.input_fetcher import InputFetcher
@@ -149,16 +150,17 @@ class Performer:
             or job.state is JobState.NOT_ANALYSED
             or (job.state is JobState.FAILED and job.not_analysed is not None)
         ):
-            self._rows.assign_job(item.workitem_uid, self._services.operator.reanalyse(job.job_id), started=True)
+            again = self._services.operator.reanalyse(job.job_id)
+            self._rows.assign_job(item.workitem_uid, again, _priority(item), started=True)
         elif job.state in {JobState.FAILED, JobState.SKIPPED}:
             self._retry(item, job)  # the workitem requests the analysis now, whatever became of the job before
         else:
-            self._rows.assign_job(item.workitem_uid, job.job_id)
+            self._rows.assign_job(item.workitem_uid, job.job_id, _priority(item))
         self._fetcher.stop(item.workitem_uid)
 
     def _retry(self, item: Workitem, job: WorkitemJob) -> None:
         self._services.operator.retry(job.job_id)
-        self._rows.assign_job(item.workitem_uid, job.job_id, started=True)
+        self._rows.assign_job(item.workitem_uid, job.job_id, _priority(item), started=True)
 
     def _is_outdated(self, job: WorkitemJob) -> bool:
         """Return whether the results of a job are from another model or other settings than the present ones."""
@@ -198,3 +200,7 @@ class Performer:
         self._fetcher.stop(item.workitem_uid)
         self._services.worklist.change_state(item.workitem_uid, StateChange(state, item.transaction_uid, edit))
         log.info("workitem_ended", workitem=name_of(item.workitem_uid)[:12], state=state)
+
+
+def _priority(item: Workitem) -> Priority:
+    return Priority.named(ups.value(item.document, ups.tag("ScheduledProcedureStepPriority")))

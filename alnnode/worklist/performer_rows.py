@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
+    from alnnode.records.priority import Priority
     from alnnode.worklist.worklist import Worklist
 
 
@@ -105,14 +106,19 @@ class PerformerRows:
             started = connection.execute(of_job.where(WorkitemRow.started_job.is_(True)).limit(1)).first() is not None
             return started and connection.execute(others.limit(1)).first() is None
 
-    def assign_job(self, workitem_uid: str, job_id: str, *, started: bool = False) -> None:
-        """Store the job of a workitem, and whether the job was started for this workitem and by no route."""
+    def assign_job(self, workitem_uid: str, job_id: str, priority: Priority, *, started: bool = False) -> None:
+        """Store the job of a workitem, and whether the job was started for this workitem and by no route.
+
+        A job that has not begun gets the priority of the workitem if it has a lower one.
+        """
         with self._writer.begin() as connection:
             connection.execute(
                 update(WorkitemRow)
                 .where(WorkitemRow.workitem_uid == workitem_uid)
                 .values(job_id=job_id, lease_until=None, started_job=started)
             )
+            waits = (Job.job_id == job_id, Job.state.in_((JobState.RECEIVING, JobState.READY)), Job.priority < int(priority))
+            connection.execute(update(Job).where(*waits).values(priority=int(priority)))
 
     def acquire_lease(self, workitem_uid: str, seconds: float) -> bool:
         """Acquire the lease to fetch the input, and count an attempt; return False if another process holds the lease."""

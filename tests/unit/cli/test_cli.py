@@ -34,6 +34,11 @@ COMMANDS = (
     "reload",
     "pause",
     "resume",
+    "notify",
+    "backfill",
+    "backup",
+    "restore",
+    "support-bundle",
     "advisories",
     "demo",
 )
@@ -130,7 +135,7 @@ def test_readme_names_every_command() -> None:
     assert not [command for command in COMMANDS if f"alnnode {command}" not in text]
     registered = [info.callback for info in app.registered_commands]
     assert registered == list(REGISTERED)
-    assert {command.__name__ for command in registered} == set(COMMANDS)
+    assert {command.__name__.replace("_", "-") for command in registered} == set(COMMANDS)
 
 
 def test_the_reference_is_the_one_that_the_commands_give() -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0010_leases"
-down_revision = "0007_administration"
+down_revision = "0009_priority"
 branch_labels = None
 depends_on = None
 

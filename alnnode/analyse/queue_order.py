@@ -1,0 +1,66 @@
+"""Which job a worker claims: the most urgent one; of equal ones, that of the sender whose last turn is longest ago; of its jobs, the oldest.
+
+A message of the broker lets a worker claim one job, whichever is the most urgent then. So the order follows from the database alone, and
+survives the loss of the broker. A job whose message was used for another job gets a new one from the sweep.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from alnnode.db.queue_tables import SenderTurnRow
+from alnnode.db.tables import Job, Series
+from alnnode.records import JobState
+from alnnode.records.priority import Priority
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection, RowMapping
+
+URGENCY = func.coalesce(func.nullif(Job.priority, int(Priority.NOT_SET)), int(Priority.MEDIUM))
+
+
+def is_free(now: datetime) -> ColumnElement[bool]:
+    """Return the condition for jobs that no worker runs: READY, or RUNNING with a lease that has ended."""
+    return or_(Job.state == JobState.READY, and_(Job.state == JobState.RUNNING, Job.lease_until <= now))
+
+
+def most_urgent(connection: Connection, job_id: str, now: datetime) -> RowMapping | None:
+    """Lock and return the job to claim now; None when there is none.
+
+    A postponed job (READY, not enqueued and not due) is claimed only by a message of its own.
+
+    Args:
+        connection: inside a transaction.
+        job_id: of the message.
+        now: the time.
+    """
+    waits = or_(Job.job_id == job_id, Job.state == JobState.RUNNING, Job.enqueues > 0, Job.due_at <= now)
+    turn = func.coalesce(SenderTurnRow.turn, 0)
+    order = (
+        select(Job.__table__)
+        .join(Series, Series.series_uid == Job.series_uid)
+        .outerjoin(SenderTurnRow, SenderTurnRow.calling_ae == Series.calling_ae)
+        .where(is_free(now), waits)
+        .order_by(URGENCY.desc(), turn, Job.created_at, Job.job_id)
+        .limit(1)
+        .with_for_update(of=Job, skip_locked=True)
+    )
+    # Without a free job, the job of the message is perhaps locked for a moment, by the sweep or by an image that is being recorded.
+    own = select(Job.__table__).where(Job.job_id == job_id, is_free(now)).with_for_update()
+    found = connection.execute(order).mappings().first()
+    return found or connection.execute(own).mappings().first()
+
+
+def next_turn(connection: Connection, series_uid: str) -> None:
+    """Record that the sender of a series has had its turn."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    sender = connection.execute(select(Series.calling_ae).where(Series.series_uid == series_uid)).scalar_one()
+    turn = connection.execute(select(func.coalesce(func.max(SenderTurnRow.turn), 0) + 1)).scalar_one()
+    statement = dialect.insert(SenderTurnRow).values(calling_ae=sender, turn=turn)
+    connection.execute(statement.on_conflict_do_update(index_elements=["calling_ae"], set_={"turn": turn}))

@@ -1,0 +1,1 @@
+"""Retrieve the series of earlier studies from an archive, slowly and at the lowest priority."""

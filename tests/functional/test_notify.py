@@ -1,0 +1,413 @@
+"""Notifications by webhook and mail: to a real HTTP server and to aiosmtpd, with senders that are killed."""
+
+import json
+import signal
+import ssl
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from listening import free_port, wait_for
+from receivers import mail_server, webhook
+from sqlalchemy import select
+from stages import TERMS, Stages
+from typer.testing import CliRunner
+
+from alnnode.cli.app import app
+from alnnode.db import engine as engines
+from alnnode.db import schema
+from alnnode.db.notify_tables import MessageRow, MessageState, NoticeRow
+from alnnode.errors import ServiceError, SettingsError
+from alnnode.notify import notices
+from alnnode.notify.notifier import Notifier
+from alnnode.notify.webhook import WebhookChannel, signature
+from alnnode.settings import Mail, Notify, Settings, Webhook, load
+
+SECRET = "0123456789abcdef0123456789abcdef"
+VERIFY = Path(__file__).parents[2] / "docs" / "examples" / "verify_webhook.py"
+
+
+def fail_job(stages, series) -> str:
+    """A job that fails now, with a reason."""
+    return stages.fail(stages.ready_job(series))
+
+
+def configure(folder, hook, mail) -> Path:
+    (folder / "secret").write_text(SECRET)
+    config = folder / "config.toml"
+    config.write_text(
+        f"""[node]
+data_dir = "{folder}"
+[retention]
+min_free_mb = 0
+[notify]
+gather = 0.05
+webhook = {{ url = "http://127.0.0.1:{hook.port}/alerts?token=hunter2", secret_file = "{folder / "secret"}", timeout = 30 }}
+[notify.mail]
+host = "127.0.0.1"
+port = {mail.port}
+security = "none"
+sender = "alnnode@hospital.example"
+recipients = ["pacs@hospital.example", "it@hospital.example"]
+timeout = 30
+"""
+    )
+    return config
+
+
+@contextmanager
+def sender(config):
+    """A process that sends notifications, killed at the end."""
+    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "notifier_process.py"), str(config)])
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+
+
+def test_each_event_arrives_once_on_each_channel_whenever_the_sender_is_killed(tmp_path, capsys) -> None:
+    with webhook() as hook, mail_server() as mail:
+        config = configure(tmp_path, hook, mail)
+        url = load(config).database_url
+        schema.migrate(url)
+        engine = engines.create(url)
+        stages = Stages(engine)
+        jobs = [fail_job(stages, f"1.2.3.{number}") for number in range(3)]
+        hook.answers.clear()
+        with sender(config):  # killed while the receiver of the webhook has the message and has not answered
+            wait_for(lambda: hook.received)
+        hook.answers.set()
+        mail.answers.clear()
+        with sender(config):  # killed while the mail server has the message and has not answered
+            wait_for(lambda: mail.received)
+        jobs += [fail_job(stages, f"1.2.4.{number}") for number in range(2)]
+        mail.answers.set()
+
+        def open_messages() -> list[str]:
+            with engine.connect() as connection:
+                waiting = connection.execute(select(MessageRow.message_id).where(MessageRow.state != MessageState.SENT)).all()
+                ungathered = connection.execute(select(NoticeRow.event_id).where(NoticeRow.message_id.is_(None))).all()
+                told = connection.execute(select(NoticeRow.subject)).scalars().all()
+            return [*waiting, *ungathered, *(set(jobs) - set(told))]
+
+        with sender(config):
+            wait_for(lambda: not open_messages(), 60)
+        engine.dispose()
+    bodies = {headers["webhook-id"]: body for headers, body in hook.received}
+    assert [body for headers, body in hook.received if bodies[headers["webhook-id"]] != body] == [], (
+        "a retry is the same message"
+    )
+    events = [event for body in bodies.values() for event in json.loads(body)["events"]]
+    assert sorted(event["subject"] for event in events) == sorted(jobs)
+    assert len({event["id"] for event in events}) == len(jobs)
+    mails = {message["Message-ID"]: message.get_content() for _, _, message in mail.received}
+    assert all(mails[message["Message-ID"]] == message.get_content() for _, _, message in mail.received)
+    assert [sum(job in content for content in mails.values()) for job in jobs] == [1] * len(jobs)
+    with capsys.disabled():
+        print(  # noqa: T201 - the figures of the check
+            f"\n{len(jobs)} events, 2 kills of the sender: webhook {len(hook.received)} requests, {len(bodies)} messages;"
+            f" mail {len(mail.received)} mails, {len(mails)} Message-IDs; each event in one message of each channel"
+        )
+    # Only a message whose answer the killed sender did not see is sent again.
+    assert (len(hook.received) - len(bodies), len(mail.received) - len(mails)) == (1, 1)
+
+
+def settings(tmp_path, **changes) -> Settings:
+    (tmp_path / "secret").write_text(SECRET)
+    return Settings(node={"data_dir": tmp_path}, notify=Notify(**changes), retention={"min_free_mb": 0})
+
+
+def message(channel="webhook"):
+    from alnnode.notify.outbox import Message, Notice
+
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    return Message("m1", channel, 1, now, (Notice("e1", "test", "test", "Nothing is wrong.", now),))
+
+
+def test_the_example_of_the_manual_verifies_a_webhook_and_refuses_a_forged_one(tmp_path) -> None:
+    port = free_port()
+    (tmp_path / "secret").write_text(SECRET)
+    receiver = subprocess.Popen([sys.executable, str(VERIFY), str(port), str(tmp_path / "secret")], stdout=subprocess.PIPE)
+    try:
+        there = Webhook(url=f"http://127.0.0.1:{port}/", secret_file=tmp_path / "secret")
+
+        def sends(channel) -> bool:
+            try:
+                channel.send(message())
+            except ServiceError:
+                return False
+            return True
+
+        wait_for(lambda: sends(WebhookChannel(there, "ALNNODE")))
+        (tmp_path / "other").write_text("another secret of this length")
+        forged = WebhookChannel(Webhook(url=there.url, secret_file=tmp_path / "other"), "ALNNODE")
+        with pytest.raises(ServiceError, match="webhook: 127.0.0.1 answers HTTP 401: check the receiver"):
+            forged.send(message())
+        WebhookChannel(there, "ALNNODE").send(message())  # a duplicate is accepted, and printed once
+    finally:
+        receiver.terminate()
+        printed = receiver.communicate(timeout=30)[0].decode().splitlines()
+    assert printed == ["2026-01-02T03:04:05+00:00 test Nothing is wrong."]
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    """The test vector of the reference libraries (standardwebhooks.com)."""
+    import base64
+
+    secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}') == (
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    )
+
+
+class Login:
+    """Accepts one user."""
+
+    def __call__(self, _server, _session, _envelope, _mechanism, data):
+        from aiosmtpd.smtp import AuthResult
+
+        return AuthResult(success=(data.login, data.password) == (b"alnnode", b"hunter2"), handled=False)
+
+
+def test_mail_over_starttls_with_a_login(tmp_path) -> None:
+    authority, stranger = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    pair = authority.issue("localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*pair)
+    (tmp_path / "password").write_text("hunter2\n")
+    (tmp_path / "wrong").write_text("hunter3\n")
+    with mail_server(tls_context=context, require_starttls=True, auth_required=True, authenticator=Login()) as server:
+        known = {
+            "host": "localhost",
+            "port": server.port,
+            "sender": "a@b.example",
+            "recipients": ["c@d.example"],
+            "timeout": 20,
+        }
+        known |= {"user": "alnnode", "password_file": tmp_path / "password", "tls": {"ca": authority.pem}}
+
+        def send(**changes) -> None:
+            from alnnode.notify.mail import MailChannel
+
+            MailChannel(Mail(**known | changes), "ALNNODE").send(message("mail"))
+
+        send()
+        ((sender_address, recipients, mail),) = server.received
+        assert (sender_address, recipients) == ("a@b.example", ["c@d.example"])
+        assert mail["Message-ID"] == "<m1@b.example>"
+        assert mail["Auto-Submitted"] == "auto-generated"
+        assert mail["Subject"] == "[ALNNODE] test message"
+        assert "Nothing is wrong." in mail.get_content()
+        with pytest.raises(ServiceError, match="does not accept user and password: correct user and password_file"):
+            send(password_file=tmp_path / "wrong")
+        with pytest.raises(ServiceError, match=r"the certificate of localhost:\d+ is not valid for it"):
+            send(tls={"ca": stranger.pem})
+        server.status = 451
+        with pytest.raises(ServiceError, match=r"answers 451: read the log of the mail server"):
+            send()
+    with pytest.raises(ServiceError, match=r"localhost:\d+ refuses connections: check host and port"):
+        send()
+    with pytest.raises(ServiceError, match=r"cannot resolve host nowhere\.invalid: check \[notify\] mail host"):
+        send(host="nowhere.invalid")
+
+
+@pytest.fixture
+def told(tmp_path, engine, monkeypatch):
+    """What a notifier with a webhook sends, on both databases; the time goes on by `Clock.ahead`."""
+    with webhook() as hook:
+        found = settings(
+            tmp_path,
+            webhook={"url": f"http://127.0.0.1:{hook.port}/", "secret_file": tmp_path / "secret"},
+            after=300,
+            gather=1,
+        ).model_copy(update={"destinations": load_destinations()})
+
+        class Clock:
+            ahead = timedelta()
+
+            @classmethod
+            def now(cls, zone):
+                return datetime.now(zone) + cls.ahead
+
+            @staticmethod
+            def events():
+                return [(one["kind"], one["subject"]) for _, body in hook.received for one in json.loads(body)["events"]]
+
+        monkeypatch.setattr("alnnode.notify.notifier.datetime", Clock)
+        Clock.hook, Clock.notifier = hook, Notifier(found, engine)
+        yield Clock
+
+
+def load_destinations():
+    from alnnode.settings import DestinationCStore
+
+    return (DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),)
+
+
+def after(told, seconds) -> list:
+    told.ahead += timedelta(seconds=seconds)
+    told.notifier.once()
+    return told.events()
+
+
+def deliveries(stages, *series) -> list[str]:
+    return [stages.delivery(stages.ready_job(uid)) for uid in series]
+
+
+def test_a_destination_that_fails_is_told_once_and_so_is_its_recovery(told, engine) -> None:
+    stages = Stages(engine)
+    first, second = deliveries(stages, "1.2.3.1", "1.2.3.2")
+    stages.deliveries.deferred(first, "pacs: no association with 127.0.0.1:104", datetime.now(UTC))
+    assert after(told, 0) == []
+    assert after(told, 299) == [], "a restart of the PACS is no fault"
+    after(told, 2)
+    assert after(told, 2) == [("destination_fails", "destination pacs")]
+    text = json.loads(told.hook.received[0][1])["events"][0]["text"]
+    assert text.startswith(
+        "Destination pacs accepts no results; 1 deliveries wait and are retried. Last error: pacs: no association with 127.0.0.1:104"
+    )
+    assert after(told, 9000) == [("destination_fails", "destination pacs")]
+    stages.deliveries.delivered(second, told.now(UTC))
+    assert len(after(told, 10)) == 1, "a delivery still waits after an error"
+    stages.deliveries.delivered(first, told.now(UTC))
+    after(told, 2)
+    assert after(told, 2) == [("destination_fails", "destination pacs"), ("destination_works", "destination pacs")]
+
+
+def test_a_short_failure_and_one_delivery_among_others_are_not_told(told, engine) -> None:
+    stages = Stages(engine)
+    first, second, third = deliveries(stages, "1.2.3.1", "1.2.3.2", "1.2.3.3")
+    stages.deliveries.deferred(first, "pacs: refused", datetime.now(UTC))
+    after(told, 0)
+    for delivery in (second, third):
+        after(told, 200)
+        stages.deliveries.delivered(delivery, told.now(UTC))
+        after(told, 1)
+    stages.deliveries.delivered(first, told.now(UTC))
+    after(told, 10)
+    assert after(told, 1000) == []
+
+
+def test_only_jobs_that_failed_by_a_fault_are_told(told, engine) -> None:
+    stages = Stages(engine)
+    failed = fail_job(stages, "1.2.3.1")
+    cancelled = stages.ready_job("1.2.3.2")
+    stages.operator.cancel(cancelled, "an operator")
+    strange = stages.ready_job("1.2.3.3")
+    assert stages.jobs.analysed(stages.jobs.claim(strange, TERMS), [], {}, "this is a scout image. Please send axial CT")
+    after(told, 0)
+    assert after(told, 2) == [("job_failed", failed)]
+    assert after(told, 100) == [("job_failed", failed)]
+    stages.operator.retry(failed)
+    stages.fail(failed)
+    after(told, 1)
+    assert after(told, 2) == [("job_failed", failed)] * 2, "it failed once more"
+
+
+def test_a_full_disk_is_told_at_once_and_ends_when_there_is_room(told, monkeypatch) -> None:
+    free = [100]
+    told.notifier._settings = told.notifier._settings.model_copy()
+    faults = told.notifier._notices._faults
+    faults._settings = faults._settings.model_copy(update={"retention": load().retention})
+    monkeypatch.setattr(faults, "_free_mb", lambda: free[0])
+    after(told, 0)
+    after(told, 1)
+    assert after(told, 2) == [("disk_full", "disk")]
+    free[0] = 1500  # above min_free_mb, below clean_below_mb
+    assert after(told, 60) == [("disk_full", "disk")]
+    free[0] = 4000
+    after(told, 1)
+    assert after(told, 2) == [("disk_full", "disk"), ("disk_free", "disk")]
+
+
+def test_a_receiver_that_is_away_gets_the_same_message_later_and_the_wait_grows(told, engine) -> None:
+    told.hook.status = 503
+    fail_job(Stages(engine), "1.2.3.1")
+    after(told, 0)
+    after(told, 2)
+    assert len(told.hook.received) == 1
+    after(told, 9)
+    assert len(told.hook.received) == 1
+    after(told, 2)
+    after(told, 11)
+    assert len(told.hook.received) == 2
+    told.hook.status = 204
+    after(told, 10)
+    assert len({headers["webhook-id"] for headers, _ in told.hook.received}) == 1
+    assert len(told.hook.received) == 3
+    after(told, 10000)
+    assert len(told.hook.received) == 3
+
+
+def test_two_observers_write_an_event_once(tmp_path, engine) -> None:
+    found = settings(tmp_path)
+    fail_job(Stages(engine), "1.2.3.1")
+    now = datetime.now(UTC)
+    with engine.connect() as connection:
+        (event,) = notices._failed_jobs(connection, now)
+    assert notices.Notices(found, engine).observe(now) == 1
+    with engines.for_writing(engine).begin() as connection:  # the other saw the job before the first had written
+        assert not notices._write(connection, event, now)
+
+
+def test_a_clock_that_is_set_back_delays_no_message(told, engine) -> None:
+    told.ahead = timedelta(hours=5)
+    told.hook.status = 503
+    fail_job(Stages(engine), "1.2.3.1")
+    after(told, 0)
+    after(told, 2)
+    assert len(told.hook.received) == 1
+    told.ahead, told.hook.status = timedelta(), 204
+    after(told, 0)
+    assert len(told.hook.received) == 2
+
+
+def test_the_command_sends_a_test_message_and_says_what_failed(tmp_path) -> None:
+    with webhook() as hook, mail_server() as mail:
+        config = configure(tmp_path, hook, mail)
+        done = CliRunner().invoke(app, ["notify", "--test", "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        assert done.output.splitlines() == [
+            "webhook: the receiver accepted a test message",
+            "mail: the receiver accepted a test message",
+        ]
+        assert json.loads(hook.received[0][1])["node"] == "ALNNODE"
+        assert mail.received[0][1] == ["pacs@hospital.example", "it@hospital.example"]
+        hook.status = 500
+        done = CliRunner().invoke(app, ["notify", "--test", "--config", str(config)])
+        assert done.exit_code == 1
+        assert "webhook: 127.0.0.1 answers HTTP 500: check the receiver" in done.output
+        assert "hunter2" not in done.output, "the URL may hold a token"
+        assert len(mail.received) == 2, "the other channel is tested too"
+
+
+def test_a_secret_that_cannot_be_used_is_an_error_with_words(tmp_path) -> None:
+    (tmp_path / "short").write_text("hunter2")
+    (tmp_path / "odd").write_text("whsec_ä")
+    for file, words in {"none": "cannot read secret_file", "short": "less than 16 bytes", "odd": "not base64"}.items():
+        with pytest.raises(ServiceError, match=words):
+            WebhookChannel(Webhook(url="https://h/", secret_file=tmp_path / file), "ALNNODE").send(message())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('webhook = { url = "http://elsewhere/", secret_file = "s" }', "notify.webhook.url"),
+        ('mail = { host = "h", sender = "a@b", recipients = [] }', "notify.mail.recipients"),
+        ('mail = { host = "h", sender = "a b", recipients = ["a@b"] }', "notify.mail.sender"),
+        ('mail = { host = "h", sender = "a@b", recipients = ["a@b"], user = "u" }', "user and password_file belong together"),
+        (
+            'mail = { host = "h", sender = "a@b", recipients = ["a@b"], user = "u", password_file = "p", security = "none" }',
+            "sends a password unencrypted",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, line, words) -> None:
+    (tmp_path / "config.toml").write_text(f"[notify]\n{line}\n")
+    with pytest.raises(SettingsError, match=words):
+        load(tmp_path / "config.toml")
