@@ -54,6 +54,7 @@ def build(analysis: Analysis, context: ReportContext) -> list[ResultObject]:
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
     )
+    documents.delete_purposes(document)
     modules.delete_contributing_equipment(document)
     return [finish(document, analysis, context, KIND)]
 

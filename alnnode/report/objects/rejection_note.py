@@ -52,6 +52,7 @@ def build(analysis: Analysis, context: ReportContext, images: Collection[ObjectR
         instance_number=1,
         manufacturer=modules.MANUFACTURER,
     )
+    documents.delete_purposes(document)
     modules.delete_contributing_equipment(document)
     return [finish(document, analysis, context, KIND)]
 

@@ -77,3 +77,10 @@ def algorithm(analysis: Analysis) -> AlgorithmIdentification:
     """Return the algorithm (TID 4019) without the optional manufacturer, which dciodvfy does not know; see `roots.parameters`."""
     model = analysis.model
     return AlgorithmIdentification(name=model.name, version=model.version, family=codes.ARTIFICIAL_INTELLIGENCE)
+
+
+def delete_purposes(root: Dataset) -> None:
+    """Delete the purposes of reference of a Key Object Selection, which TID 2010 does not allow and highdicom adds."""
+    for item in root.ContentSequence:
+        if item.ValueType in {"IMAGE", "COMPOSITE"}:
+            del item.ConceptNameCodeSequence

@@ -7,14 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
+import torch
 from analyses import EVERYTHING, MODEL, analysis, header
+from bundles import write_bundle
 from pydicom import dcmread
 
 from alnnode import report
-from alnnode.records import Analysis, Finding, ReportContext, ResultObject
+from alnnode.model import bundle, ensemble
+from alnnode.records import Analysis, Crop, CropGeometry, CropPair, Finding, ReportContext, ReportOptions, ResultObject
 from alnnode.report import modules, uids
 
 HERE = replace(EVERYTHING, created=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC))
@@ -68,6 +73,32 @@ def test_no_uid_has_two_contents(monkeypatch: pytest.MonkeyPatch, of: Analysis) 
         told = ("SeriesDate", "SeriesTime", "SeriesDescription", "StationName", "SoftwareVersions", "TimezoneOffsetFromUTC")
         series[item.series_instance_uid].add(repr([found.get(keyword) for keyword in told]))
     assert {uid: told for uid, told in series.items() if len(told) > 1} == {}
+
+
+def test_two_number_formats_share_no_uid_with_two_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks in float32, then in bfloat16 as on CUDA, on one processor and with all else equal; tests/gpu has both devices."""
+    loaded, rng = bundle.load(write_bundle(tmp_path / "bundle")), np.random.default_rng(5)
+    geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
+    crops = [CropPair(*(rng.random((1, 64, 64), np.float32) for _ in range(2)), geometry, geometry)]
+
+    def analysed() -> Analysis:
+        (prediction,) = ensemble.Ensemble(loaded, "cpu").predict(crops)
+        of = analysis(1)
+        return replace(of, findings=(replace(of.findings[0], prediction=prediction),))
+
+    autocast = torch.autocast
+    single = analysed()
+    monkeypatch.setattr(ensemble.torch, "autocast", lambda device, dtype, enabled: autocast(device, dtype, enabled=not enabled))
+    half = analysed()
+    assert single.findings[0].prediction != half.findings[0].prediction
+    contents, series = defaultdict(set), []
+    for of in (single, half):
+        items = report.build(of, replace(HERE, options=ReportOptions()))  # drawing takes its time
+        series.append({item.series_instance_uid for item in items})
+        for item in items:
+            contents[item.sop_instance_uid].add(item.data)
+    assert {uid: len(data) for uid, data in contents.items() if len(data) > 1} == {}
+    assert series[0].isdisjoint(series[1])
 
 
 def test_results_of_another_device_are_in_series_of_their_own() -> None:

@@ -142,6 +142,12 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
         assert (window.WindowCenter, window.WindowWidth) == (50, 100)
 
 
+def as_references(items: list[ResultObject]) -> tuple[ResultReference, ...]:
+    return tuple(
+        ResultReference(i.role, i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, i.study_instance_uid) for i in items
+    )
+
+
 def test_key_objects_are_the_suspicious_slices_most_probable_first() -> None:
     of = analysis(4)  # 0.91, 0.12, 0.66, 0.0 at an operating point of 0.5
     (ko,) = made(of)[ObjectRole.KEY_OBJECTS]
@@ -153,6 +159,17 @@ def test_key_objects_are_the_suspicious_slices_most_probable_first() -> None:
     (ko,) = made(calm)[ObjectRole.KEY_OBJECTS]
     shown = [i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in ko.ContentSequence if i.ValueType == "IMAGE"]
     assert shown == [of.volume.slices[of.findings[1].node.slice_index].sop_instance_uid]
+
+
+def test_references_of_key_objects_have_no_purpose() -> None:
+    """TID 2010 has no concept name in rows 8 to 10."""
+    old = as_references(report.build(analysis(0), EVERYTHING))
+    both = made(analysis(1), replace(EVERYTHING, superseded=old))
+    for role in (ObjectRole.KEY_OBJECTS, ObjectRole.REJECTION):
+        (found,) = both[role]
+        items = [item for item in found.ContentSequence if item.ValueType in {"IMAGE", "COMPOSITE"}]
+        assert items, role
+        assert not any("ConceptNameCodeSequence" in item for item in items), role
 
 
 def test_key_objects_name_the_frame_of_a_multi_frame_source() -> None:
@@ -290,9 +307,7 @@ def test_every_kind_is_of_the_patient_and_says_that_it_is_not_for_clinical_use(n
 def test_a_rejection_note_withdraws_every_object_that_is_replaced() -> None:
     """IHE IOCM: the title, its required reason first (TID 2010, CID 7011), and each object once, as image or as document."""
     first = report.build(analysis(2), EVERYTHING)
-    old = tuple(
-        ResultReference(i.role, i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, i.study_instance_uid) for i in first
-    )
+    old = as_references(first)
     second = report.build(analysis(2), replace(EVERYTHING, revision=2, superseded=old))
     note = dcmread(io.BytesIO(second[-1].data))
     assert second[-1].role is ObjectRole.REJECTION
