@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chaos.invariants import ENDS
 from listening import wait_for
 from sqlalchemy import text
 
 from alnnode.db import engine as engines
-from chaos.invariants import ENDS
 from hosts.network import missing
 from hosts.plan import REPOSITORY, Plan
 from hosts.run import HostsResult, conclude
