@@ -39,6 +39,8 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     yield disk(settings)
     yield from ports(settings)
     yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
+    if settings.spool.bucket:
+        yield _guarded("object storage", lambda: _storage(settings), "check [spool], the bucket and the credentials")
     yield _guarded("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
     yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle, or export the bundle once more")
     yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
@@ -141,6 +143,13 @@ def _database(settings: Settings) -> str:
     if has_no_database(settings.database_url):
         return "none yet: `alnnode serve` creates it"
     return schema_state(settings.database_url)
+
+
+def _storage(settings: Settings) -> str:
+    from alnnode.spool.opening import open_spool  # noqa: PLC0415
+
+    open_spool(settings).time()  # writes, reads and deletes an object
+    return f"the bucket {settings.spool.bucket} answers"
 
 
 def _broker(settings: Settings) -> str:

@@ -100,6 +100,14 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _earlier_reports_are_shared(self) -> Self:
+        if self.spool.bucket and self.report.follow_up == "own":
+            raise ValueError(
+                'report.follow_up = "own" looks into data_dir, which hosts with a spool.bucket do not share; choose "archives" or "off"'
+            )
+        return self
+
     @property
     def result_digest(self) -> str:
         """Return the sha256 (hex) of this version and of the keys that change a result or are written into it.

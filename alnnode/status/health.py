@@ -87,7 +87,9 @@ def _disk(settings: Settings) -> bool:
 
 
 def _workers(settings: Settings) -> dict[str, bool]:
-    """Return for each queue whether a worker on any host is alive."""
+    """Return for each queue whether a worker on any host is alive; nothing when the hosts share no folder of heartbeats."""
+    if settings.spool.bucket:
+        return {}
     try:
         ages = heartbeat.ages(settings.node.data_dir)
     except OSError:

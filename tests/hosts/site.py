@@ -210,7 +210,7 @@ class Site:
         port = ports.get(host)
         if port is not None:
             self.balancer.tell(f"set server p{port}/{host} state drain")
-            wait_for(lambda: self.balancer.sessions(port, host) == 0, 120)
+            wait_for(lambda: self.balancer.sessions(port, host) == 0, START)
         self.services[host].end()
         self.start(host, code)
         if port is not None:

@@ -69,7 +69,9 @@ class Store:
         started = command(binary, address, self._data, Path(self._data) / "s3.json")
         self.service = Service(network, host, started, folder / "store.log")
         self._place = SpoolPlace(bucket="spool", endpoint=f"http://{address}:{PORT}")
-        self.toml = f'[spool]\nbucket = "{self._place.bucket}"\nendpoint = "{self._place.endpoint}"\n'
+        self.toml = (
+            f'[report]\nfollow_up = "off"\n[spool]\nbucket = "{self._place.bucket}"\nendpoint = "{self._place.endpoint}"\n'
+        )
 
     def make_bucket(self) -> None:
         """Make the bucket with a first object, as soon as the server answers."""
