@@ -12,7 +12,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
-from alnnode.db import progress_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
+from alnnode.db import progress_tables, row_counts, worklist_tables  # noqa: F401 - they add their tables to the metadata
 from alnnode.errors import ServiceError
 
 MIGRATIONS = Path(__file__).parent / "migrations"

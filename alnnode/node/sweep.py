@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.db import row_counts
 from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.priors.prior_store import PriorStore
@@ -116,6 +117,7 @@ class Sweep:
             "commitment_requests": self._requests.delete_old(moment),
             "reports_forgotten": self._priors.delete_before((moment - timedelta(days=settings.follow_up_days)).timestamp()),
         }
+        row_counts.compact(self._engine)
         if any(counts.values()):
             log.info("cleaned", **counts)
 
