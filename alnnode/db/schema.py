@@ -19,6 +19,7 @@ from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
     operation_tables,
     progress_tables,
     queue_tables,
+    row_counts,
     worklist_tables,
 )
 from alnnode.db.tables import Base

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 if TYPE_CHECKING:
@@ -128,7 +128,14 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]  # when its files were deleted
 
-    __table_args__ = (UniqueConstraint("series_uid", "revision"), Index(None, "state", "due_at"), Index(None, "created_at"))
+    __table_args__ = (
+        UniqueConstraint("series_uid", "revision"),
+        Index(None, "state", "due_at"),
+        Index(None, "state", "created_at"),
+        Index(None, "created_at"),
+        Index(None, "finished_at"),
+        Index(None, "study_uid"),
+    )
 
 
 class Result(Base):
@@ -186,7 +193,18 @@ class Delivery(Base):
     )  # commitment requests that the destination accepted since the objects were sent
     committed_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("job_id", "destination"), Index(None, "state", "due_at"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "destination"),
+        Index(None, "state", "due_at"),
+        Index(None, "destination", "sent_at"),
+        Index(
+            "ix_deliveries_last_error",
+            "destination",
+            "due_at",
+            postgresql_where=text("last_error IS NOT NULL"),
+            sqlite_where=text("last_error IS NOT NULL"),
+        ),
+    )
 
 
 class Transaction(Base):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.analyse.jobs import Jobs
-from alnnode.db import clock
+from alnnode.db import clock, row_counts
 from alnnode.db.pauses import ANALYSIS, Pauses, destination_target
 from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
@@ -126,6 +126,7 @@ class Sweep:
             "job_logs": self._job_logs.delete_before((min(expiry.delivered_before, ended_before) - LOG_MARGIN).timestamp()),
             "reports_forgotten": self._priors.delete_before((moment - timedelta(days=settings.follow_up_days)).timestamp()),
         }
+        row_counts.compact(self._engine)
         if any(counts.values()):
             log.info("cleaned", **counts)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, or_, select
 
-from alnnode.db import clock
+from alnnode.db import clock, row_counts
 from alnnode.db.rows import SeriesFacts
 from alnnode.db.tables import CommitmentRequest, Delivery, DeliveryState, Instance, Job, RequestState, Series
 from alnnode.records import JobState
@@ -17,11 +17,11 @@ from alnnode.spool.spool import name_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
 OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 QUANTILES = (0.5, 0.95)
-_SEARCHED = 20_000  # the most recent jobs
+_SEARCHED = 10_000  # the most recent jobs, whose digests of UIDs are compared; all jobs are searched by id and UID
 _PREFIX = 6  # minimum length of the beginning of an id or digest
 
 
@@ -93,8 +93,7 @@ class Overview:
     def states(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-        return {JobState(state): count for state, count in rows}
+            return {JobState(state): count for (_, state), count in row_counts.counts(connection, row_counts.JOB).items()}
 
     def held(self) -> StoredObjects:
         """Return the number and size of the received objects."""
@@ -169,11 +168,19 @@ class Overview:
 
     def find(self, words: str, studies: Collection[str], limit: int = 200) -> tuple[str, ...]:
         """Return the ids of jobs of these studies, and of jobs whose id, UID or digest of a UID is, or begins with, ``words``."""
-        query = select(Job.job_id, Job.study_uid, Job.series_uid).order_by(Job.created_at.desc()).limit(_SEARCHED)
+        jobs = select(Job.job_id, Job.study_uid, Job.series_uid, Job.created_at)
+        of_uid = or_(Job.study_uid.in_([words, *studies]), Job.series_uid == words)
+        beginning = words.lower()
+        of_id = (Job.job_id >= beginning) & (Job.job_id < f"{beginning}g")  # "g" follows all hexadecimal digits
+        named = jobs.where(of_uid | of_id if len(words) >= _PREFIX else of_uid)
+        recent = jobs.order_by(Job.created_at.desc()).limit(_SEARCHED)
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        found = [row.job_id for row in rows if row.study_uid in studies or _matches(words, *row)]
-        return tuple(found[:limit])
+            found = {row.job_id: row for row in connection.execute(named)}
+            if len(words) >= _PREFIX:
+                rows = connection.execute(recent)
+                found |= {row.job_id: row for row in rows if _begins_digest(beginning, row.study_uid, row.series_uid)}
+        newest = sorted(found.values(), key=lambda row: row.created_at, reverse=True)
+        return tuple(row.job_id for row in newest[:limit])
 
     def commitment_requests(self) -> dict[RequestState, int]:
         """Return how many storage commitment requests of senders are in each state."""
@@ -203,26 +210,36 @@ class Overview:
 
     def destinations(self) -> tuple[DestinationCounts, ...]:
         """Return the counts of every destination that has deliveries."""
-        amounts = [func.sum(case((Delivery.state == state, 1), else_=0)) for state in DeliveryState]
-        retried = (Delivery.state == DeliveryState.PENDING) & Delivery.last_error.is_not(None)
-        trying = func.sum(case((retried, 1), else_=0))
-        query = select(Delivery.destination, trying, *amounts, func.max(Delivery.sent_at)).group_by(Delivery.destination)
-        errors = (
-            select(Delivery.destination, Delivery.last_error)
-            .where(Delivery.last_error.is_not(None))
-            .order_by(Delivery.due_at.asc())
-        )
         with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(Delivery.destination)).all()
-            last = {name: error for name, error in connection.execute(errors).all()}  # noqa: C416 - to the type checker, rows are not pairs
-        return tuple(
-            DestinationCounts(name, pending, trying, committing, sent, failed, at, last.get(name))
-            for name, trying, pending, committing, sent, failed, at in rows
-        )
+            amounts = row_counts.counts(connection, row_counts.DELIVERY)
+            names = sorted({name for name, _ in amounts})
+            return tuple(
+                DestinationCounts(
+                    name,
+                    amounts.get((name, DeliveryState.PENDING), 0),
+                    _retried(connection, name),
+                    amounts.get((name, DeliveryState.COMMITTING), 0),
+                    amounts.get((name, DeliveryState.SENT), 0),
+                    amounts.get((name, DeliveryState.FAILED), 0),
+                    *_latest(connection, name),
+                )
+                for name in names
+            )
 
 
-def _matches(words: str, job_id: str, study_uid: str, series_uid: str) -> bool:
-    if words in {study_uid, series_uid}:
-        return True
-    digests = (job_id, name_of(study_uid), name_of(series_uid))
-    return len(words) >= _PREFIX and any(digest.startswith(words.lower()) for digest in digests)
+def _retried(connection: Connection, destination: str) -> int:
+    """Return the number of deliveries to a destination that failed at least once and are tried again."""
+    failed = (Delivery.state == DeliveryState.PENDING) & Delivery.last_error.is_not(None)
+    query = select(func.count()).where(Delivery.destination == destination, failed)
+    return int(connection.execute(query).scalar_one())
+
+
+def _latest(connection: Connection, destination: str) -> tuple[datetime | None, str | None]:
+    """Return when the latest results were sent to a destination, and its latest error."""
+    sent = select(func.max(Delivery.sent_at)).where(Delivery.destination == destination)
+    errors = select(Delivery.last_error).where(Delivery.destination == destination, Delivery.last_error.is_not(None))
+    return connection.execute(sent).scalar(), connection.execute(errors.order_by(Delivery.due_at.desc()).limit(1)).scalar()
+
+
+def _begins_digest(beginning: str, study_uid: str, series_uid: str) -> bool:
+    return any(name_of(uid).startswith(beginning) for uid in (study_uid, series_uid))
