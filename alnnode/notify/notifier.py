@@ -1,16 +1,19 @@
-"""The thread that observes the node and sends notices. `Notifier.once` is one round, for whoever leads the periodic work of several hosts."""
+"""The thread that observes the node and sends notices. Of several hosts, the one that holds the lease does."""
 
 from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode.db import clock
 from alnnode.db import engine as engines
+from alnnode.db.leader import Leader
 from alnnode.errors import ServiceError
 from alnnode.notify.mail import MailChannel
 from alnnode.notify.notices import Notices
@@ -57,7 +60,7 @@ class Notifier:
     """Observes and sends until it is closed. Without a channel in the settings it does nothing."""
 
     def __init__(self, settings: Settings, engine: Engine, lease: timedelta = LEASE) -> None:
-        self._settings, self._lease = settings, lease
+        self._settings, self._engine, self._lease = settings, engine, lease
         self._channels = channels(settings)
         self._notices, self._outbox = Notices(settings, engine), NoticeOutbox(engine)
         self._next_cleaning = 0.0
@@ -70,12 +73,12 @@ class Notifier:
         """
         if not self._channels:
             return
-        self._notices.observe(datetime.now(UTC))
-        self._outbox.gather(tuple(self._channels), timedelta(seconds=self._settings.notify.gather), datetime.now(UTC))
-        while message := self._outbox.claim(self._lease, datetime.now(UTC)):
+        self._notices.observe(clock.now(self._engine))
+        self._outbox.gather(tuple(self._channels), timedelta(seconds=self._settings.notify.gather), clock.now(self._engine))
+        while message := self._outbox.claim(self._lease, clock.now(self._engine)):
             self._send(message)
         if time.monotonic() >= self._next_cleaning:
-            self._outbox.forget(datetime.now(UTC))
+            self._outbox.forget(clock.now(self._engine))
             self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
 
     def _send(self, message: Message) -> None:
@@ -85,12 +88,12 @@ class Notifier:
             self._channels[message.channel].send(message)
         except ServiceError as error:
             facts = {"message": message.message_id, "channel": message.channel, "attempt": message.attempt, "error": str(error)}
-            if self._outbox.failed(message, str(error), datetime.now(UTC)):
+            if self._outbox.failed(message, str(error), clock.now(self._engine)):
                 log.warning("notice_not_sent", **facts)
             else:
                 log.error("notice_given_up", **facts)  # noqa: TRY400 - the text of the error is the reason
             return
-        self._outbox.sent(message, datetime.now(UTC))
+        self._outbox.sent(message, clock.now(self._engine))
         log.info("notice_sent", message=message.message_id, channel=message.channel, events=len(message.notices))
 
 
@@ -101,7 +104,9 @@ class NotifierThread:
         self._stop = threading.Event()
         self._interval = settings.internal.notify_interval
         self._database = engines.create(settings.database_url, 1)
-        self._notifier = Notifier(settings, self._database)
+        self._notifier, self._leader = Notifier(settings, self._database), Leader(self._database, "notifications")
+        # The file of an SQLite database is on one host.
+        self._alone = self._database.dialect.name == "sqlite"
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def start(self) -> None:
@@ -117,7 +122,10 @@ class NotifierThread:
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             try:
-                self._notifier.once()
+                if self._alone or self._leader.leads():
+                    self._notifier.once()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("notify_failed", error=type(error).__name__)
+        with suppress(SQLAlchemyError):  # the lease ends soon anyway
+            self._leader.resign()
         self._database.dispose()
