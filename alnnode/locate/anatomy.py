@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from alnnode.locate.chest import Axilla, Chest
-from alnnode.locate.coverage import coverage_of, outside
+from alnnode.locate.coverage import coverage_of, cut_at_side, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
 from alnnode.locate.sight import Sight
 from alnnode.records import Side
@@ -162,7 +162,8 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
         mask = region & half & ~chest.sight.wall_cut(side)[:, None, None]
         if outside(side, chest, here):
             mask[:] = False
-        axillae.append(Axilla(side, mask, coverage_of(side, chest, here, mask, coarse.spacing)))
+        coverage = coverage_of(side, chest, here, mask, coarse.spacing)
+        axillae.append(Axilla(side, mask, coverage, cut_at_side(side, chest, here, coarse.spacing)))
     return axillae[0], axillae[1]
 
 

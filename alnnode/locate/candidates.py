@@ -109,9 +109,14 @@ def propose_candidates(grid: SearchGrid, where: Mask | None = None) -> list[Cand
 def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates without near duplicates of earlier ones."""
     kept: list[Candidate] = []
+    sizes: list[int] = []
     for candidate in candidates:
-        if not any(_same(candidate, other) for other in kept):
+        size = int(np.count_nonzero(candidate.mask))
+        # Sizes are counted once: most pairs differ in size, and their masks are then not compared.
+        similar = (n for n, other in enumerate(sizes) if min(size, other) >= SAME_CANDIDATE * max(size, other))
+        if not any(_overlap_share(candidate.overlap(kept[n]), size, sizes[n]) > SAME_CANDIDATE for n in similar):
             kept.append(candidate)
+            sizes.append(size)
     return kept
 
 
@@ -166,9 +171,6 @@ def _with_hilum(candidate: Candidate) -> Candidate | None:
     return Candidate(grid, filled, offset, candidate.threshold)
 
 
-def _same(one: Candidate, other: Candidate) -> bool:
-    a, b = one.volume_mm3, other.volume_mm3
-    if min(a, b) < SAME_CANDIDATE * max(a, b):
-        return False
-    shared = one.overlap(other) * GRID_MM**3
-    return shared > SAME_CANDIDATE * (a + b - shared)
+def _overlap_share(shared: int, one: int, other: int) -> float:
+    """Return the intersection over union of two masks with ``one`` and ``other`` points, of which they share ``shared``."""
+    return shared / (one + other - shared)

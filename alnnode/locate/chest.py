@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Axilla:
-    """Search region of one side on the coarse grid: ``mask`` covers the whole coarse volume."""
+    """Search region of one side on the coarse grid.
+
+    Attributes:
+        mask: the region; it covers the whole coarse volume.
+        cut_at_side: the side of the image cuts the axilla off.
+    """
 
     side: Side
     mask: Mask
     coverage: AxillaCoverage
+    cut_at_side: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from alnnode.locate.grid import Frame, coarsen
 from alnnode.records import Side
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from alnnode.locate.axillary_level import LevelModel
     from alnnode.locate.chest import Axilla, Chest
     from alnnode.locate.grid import Coarse, Mask
@@ -85,7 +88,18 @@ class ChestAnatomy:
         if self.landmarks is None:
             return None
         canonical = self.frame.canonical_position(position, self.volume.voxels.shape)
-        return self.landmarks.level(model, self.landmarks.place(*canonical))
+        return self.level_of(model, self.side(position), self.landmarks.place(*canonical))
+
+    def level_of(self, model: LevelModel, side: Side, place: npt.NDArray[np.float64]) -> Level | None:
+        """Return the axillary level of a place of `Landmarks.place`; None when it cannot be determined.
+
+        It is not determined in an axilla that the side of the image cuts off: the images do not show the arm, whose position moves the
+        pectoral muscles and the nodes against the rib cage.
+        """
+        if self.landmarks is None or self.axillae is None:
+            return None
+        cut = any(axilla.cut_at_side for axilla in self.axillae if axilla.side is side)
+        return None if cut else self.landmarks.level(model, place)
 
     @cached_property
     def _axillae_and_surroundings(self) -> Mask | None:

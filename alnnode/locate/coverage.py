@@ -53,9 +53,8 @@ def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: t
     if sight.base:
         return AxillaCoverage(side, False, "above the top slice", shown=False)
     front, back = sight.cut[2], sight.cut[3]
-    beside = touches(zone, sight.edge.lateral(side)) | sight.wall_cut(side)
     said = [
-        (_long(beside, spacing[0]) or _cut_medially(side, chest, spacing), "cut off at the side of the image"),
+        (cut_at_side(side, chest, zone, spacing), "cut off at the side of the image"),
         (_long(touches(zone, sight.edge.front) | front, spacing[0]), "cut off at the front of the image"),
         (_long(touches(zone, sight.edge.back) | back, spacing[0]), "cut off at the back of the image"),
         (sight.open_top, "upper part above the top slice"),
@@ -65,6 +64,12 @@ def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: t
     if not remarks and (sight.narrow or not searched.any()):
         remarks = ["the chest is not shown from side to side"]
     return AxillaCoverage(side, not remarks, "; ".join(remarks), shown=bool(searched.any()))
+
+
+def cut_at_side(side: Side, chest: Chest, zone: Mask, spacing: tuple[float, float, float]) -> bool:
+    """Return whether the side of the image cuts an axilla off; the arguments are those of `coverage_of`."""
+    beside = touches(zone, chest.sight.edge.lateral(side)) | chest.sight.wall_cut(side)
+    return _long(beside, spacing[0]) or _cut_medially(side, chest, spacing)
 
 
 def _cut_medially(side: Side, chest: Chest, spacing: tuple[float, float, float]) -> bool:

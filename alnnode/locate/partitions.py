@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int32]
 
-THRESHOLDS_HU = (-62.0, -20.0, 15.0)  # hila and thin cortices; half way from fat to a node; above strands and partial volume
+SOFT_HU = -20.0  # half way from fat to a node
+THRESHOLDS_HU = (-62.0, SOFT_HU, 15.0)  # hila and thin cortices; half way from fat to a node; above strands and partial volume
 SHELL_HU = -55.0  # a blurred cortex of 1 mm
 SHELL_MM = 2.5  # half the least thickness of tissue that is not a thin cortex
 HILUM_MM = 4.0  # half the largest width of a hilum that a closing fills

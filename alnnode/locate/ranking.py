@@ -1,4 +1,4 @@
-"""Score of a candidate: how well it fits the maps of the network."""
+"""Score of a candidate: how well it fits the maps of the network, and whether it is a part of larger soft tissue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.locate.axilla_extent import axillary
-from alnnode.locate.distances import padded_box
+from alnnode.locate.distances import dilate, padded_box
+from alnnode.locate.partitions import SOFT_HU
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from alnnode.records import FloatArray
 
 RING_STEPS = 2  # grid steps around a candidate in which depth on the map lowers its score
+BESIDE = ndimage.generate_binary_structure(3, 2)  # neighbours that share a face or an edge
 
 
 def candidate_scores(candidates: Sequence[Candidate], depth: npt.NDArray[np.float32]) -> FloatArray:
-    """Return the scores of candidates, shape (n,), 0 to 1: agreement with the map times the likelihood of an axillary position.
+    """Return the scores of candidates, shape (n,), 0 to 1.
+
+    The score is the agreement with the map, times the share of the surface that is clear of other soft tissue, times the likelihood of an
+    axillary position.
 
     Args:
         candidates: of one axilla.
         depth: the map of that axilla (`detector.DetectorMaps`).
     """
-    return np.array([agreement(c.mask, c.offset, depth) * _in_axilla(c) for c in candidates], dtype=np.float32)
+    return np.array([agreement(c.mask, c.offset, depth) * clearance(c) * _in_axilla(c) for c in candidates], dtype=np.float32)
 
 
 def _in_axilla(candidate: Candidate) -> float:
@@ -44,6 +49,18 @@ def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], depth: 
     """
     box, own = padded_box(mask, offset, RING_STEPS, depth.shape)
     inside = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1, 1:-1]
-    near = ndimage.distance_transform_edt(~own) <= RING_STEPS
+    near = dilate(own, RING_STEPS)
     mine, seen = (inside / inside.max())[near], depth[box][near]
     return float(np.minimum(mine, seen).sum() / np.maximum(mine, seen).sum())
+
+
+def clearance(candidate: Candidate) -> float:
+    """Return the share of the points beside a candidate that are not soft tissue, 0 to 1.
+
+    A piece of a vessel, a muscle or the breast gland continues beyond its own border; a node lies in fat. The threshold is always
+    `SOFT_HU`, not that of the candidate: a piece that was cut out of denser tissue at a high threshold is surrounded by soft tissue.
+    """
+    smooth = candidate.grid.smooth
+    box, own = padded_box(candidate.mask, candidate.offset, 1, smooth.shape)
+    beside = ndimage.binary_dilation(own, BESIDE) & ~own
+    return float((smooth[box][beside] <= SOFT_HU).mean())

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from alnnode.locate.search_grid import SearchGrid
     from alnnode.records import FloatArray, Node
 
-CANDIDATE_SCORE = 0.5  # share of the threshold of a node above which the network's map is searched for candidates
+# Probability on the network's map above which candidates are proposed. It does not depend on the threshold of nodes, because soft tissue is
+# separated within the places that it selects: the candidates, and so the nodes with a high score, would change with the threshold.
+PLACE_PROBABILITY = 0.025
 SAME_PLACE = 0.25  # share of the smaller mask: two candidates that overlap more are one node
 
 
@@ -63,7 +65,7 @@ def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLi
         limits: which nodes are returned.
     """
     threshold = detector.settings.threshold if limits.threshold is None else limits.threshold
-    candidates, scores = _scored_candidates(anatomy, detector, threshold)
+    candidates, scores = _scored_candidates(anatomy, detector)
     nodes: list[Node] = []
     for candidate, score in suppress_overlaps(candidates, scores, threshold):
         mask, offset = source_mask(anatomy.volume, candidate)
@@ -71,28 +73,28 @@ def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLi
             continue
         node = measure_node(anatomy.volume, mask, offset)
         if node.short_axis.length_mm >= limits.min_short_axis_mm:
-            grid, levels = candidate.grid, detector.settings.levels
-            level = None if levels is None else grid.landmarks.level(levels, candidate.place)
-            nodes.append(replace(node, side=grid.side, score=score, level=level))
+            side, levels = candidate.grid.side, detector.settings.levels
+            level = None if levels is None else anatomy.level_of(levels, side, candidate.place)
+            nodes.append(replace(node, side=side, score=score, level=level))
         if len(nodes) == limits.max_nodes:
             break
     return number_nodes(nodes)
 
 
-def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector, threshold: float) -> tuple[list[Candidate], FloatArray]:
+def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector) -> tuple[list[Candidate], FloatArray]:
     """Return the candidates of both sides at the places where the network's map is high, and their scores."""
     grids = search_grids(anatomy)
     maps = [detector.predict(grid) for grid in grids]
 
-    def propose(side: int) -> list[Candidate]:
-        return propose_candidates(grids[side], maps[side].node > CANDIDATE_SCORE * threshold)
+    def propose(side: int) -> tuple[list[Candidate], FloatArray]:
+        candidates = propose_candidates(grids[side], maps[side].node > PLACE_PROBABILITY)
+        return candidates, ranking.candidate_scores(candidates, maps[side].depth)
 
     # The filters of SciPy release the GIL: both sides in parallel take little longer than one.
     with ThreadPoolExecutor(2) as pool:
         sides = list(pool.map(propose, range(len(grids))))
-    candidates = [candidate for side in sides for candidate in side]
-    scores = map(ranking.candidate_scores, sides, [predicted.depth for predicted in maps])
-    return candidates, np.concatenate([np.zeros(0, np.float32), *scores])
+    candidates = [candidate for proposed, _ in sides for candidate in proposed]
+    return candidates, np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in sides)])
 
 
 def suppress_overlaps(candidates: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:

@@ -211,6 +211,15 @@ def test_a_level_is_told_only_where_the_images_hold_the_landmarks(supine: Patien
     assert landmarks.level(SURE, landmarks.place(10, 40, 30)) is (ORDER[0] if told else None)
 
 
+def test_the_level_is_not_told_in_an_axilla_that_the_side_of_the_image_cuts_off(supine: Patient) -> None:
+    """A node lateral of the pectoral muscles of NLST 101287, whose images end in both axillae, was told to be of level III."""
+    chest = supine.cut(*WHOLE[:2], (0, 112))
+    right, left = chest.coverage
+    assert (right.remark, left.remark) == ("", "cut off at the side of the image")
+    assert chest.landmarks.level(SURE, chest.landmarks.place(10, 40, 30)) is ORDER[0], "no landmark is missing"
+    assert [chest.level(SURE, (20, 60, column)) for column in (20, 108)] == [ORDER[0], None]
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_few_slices_cover_no_axilla(supine: Patient, count: int) -> None:

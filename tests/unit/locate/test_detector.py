@@ -122,6 +122,25 @@ def test_the_reading_that_the_network_outlines_scores_highest():
     assert ranking.candidate_scores([], depth).shape == (0,)
 
 
+def test_a_piece_of_larger_soft_tissue_scores_less_than_a_node_in_fat():
+    hu = np.full((30, 36, 40), -100, np.float32)
+    node, piece = ball(5), ball(3)
+    hu[6:17, 6:17, 6:17][node] = 40
+    hu[2:28, 18:34, 18:34] = 30  # a muscle
+    grid = grid_of(hu)
+    apart, inside = candidate(node, (6, 6, 6), grid), candidate(piece, (12, 22, 22), grid)
+    assert ranking.clearance(apart) == 1
+    assert ranking.clearance(inside) == 0
+    # Beside the cut surface of half a ball is soft tissue, beside the rest fat.
+    assert 0.5 < ranking.clearance(candidate(node[:6], (6, 6, 6), grid)) < 0.9
+    depth = np.zeros_like(hu)
+    for one in (apart, inside):
+        depth[tuple(slice(o, o + n) for o, n in zip(one.offset, one.mask.shape, strict=True))][one.mask] = 0.5
+    scores = ranking.candidate_scores([apart, inside], depth)
+    assert scores[0] > 0.3
+    assert scores[1] == 0
+
+
 @pytest.mark.parametrize(
     ("below_dm", "depth", "least", "most"),
     [(0.3, 0.2, 0.99, 1), (0.95, 0.4, 0.99, 1), (1.2, 0.2, 0, 0.05), (1.2, 0.5, 0.8, 1), (1.6, 0.5, 0, 0.01)],

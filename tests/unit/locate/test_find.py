@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydicom import Dataset
+from scipy import ndimage
 
 from alnnode import phantom
 from alnnode.locate import anatomy
@@ -196,3 +197,26 @@ def test_soft_tissue_around_a_clip_is_no_reading(made):
     clipped.hu[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] = 300.0
     near = [c for c in propose_candidates(clipped) if c.mask.shape == reading.mask.shape and c.offset == reading.offset]
     assert near == []
+
+
+class Blurred(Oracle):
+    """Sees the truth with a wide border, as a network does: its probability falls from the node outwards."""
+
+    def predict(self, grid):
+        depth = super().predict(grid).depth
+        return DetectorMaps(ndimage.gaussian_filter((depth > 0).astype(np.float32), 4.0), depth)
+
+
+def test_the_threshold_decides_which_nodes_are_returned_not_what_they_are(made):
+    """Candidates were proposed where the map exceeds half of the threshold, so that a lower threshold changed the nodes with a high score."""
+    chest = ChestAnatomy(volume_of(made.hu, made.affine, made.spacing))
+    few, many = (
+        {
+            (node.side, node.slice_index, node.box, node.score)
+            for node in locate_nodes(chest, Blurred(made.labels), SearchLimits(3.0, 40, threshold))
+            if node.score >= 0.5
+        }
+        for threshold in (0.5, 0.05)
+    )
+    assert len(few) > 2
+    assert few == many
