@@ -170,6 +170,9 @@ def picture(page, name: str, **options: bool) -> None:
     shot.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
 
 
+VIEWPORTS = "window.services.cornerstoneViewportService.getRenderingEngine().getViewports()"
+
+
 class Study:
     """One study opened in OHIF."""
 
@@ -217,6 +220,14 @@ class Study:
 
     def until(self, script: str, *arguments: object) -> None:
         self.page.wait_for_function(script, arg=list(arguments) or None, timeout=60_000)
+
+    def colours(self) -> dict[str, dict[str, object]]:
+        """Viewport -> the name of its colour map (None: grey) and its window."""
+        properties = "(v => ({colours: v.colormap?.name ?? null, window: v.voiRange ?? null}))(v.getProperties())"
+        found: dict[str, dict[str, object]] = self.page.evaluate(
+            f"() => Object.fromEntries({VIEWPORTS}.map(v => [v.id, {properties}]))"
+        )
+        return found
 
     def panel(self) -> list[str]:
         """Open the measurement panel where it is closed; its rows."""

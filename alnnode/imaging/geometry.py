@@ -67,7 +67,7 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
     normal = _normal(axial[0])
     # Some de-identification tools give every image its own Frame of Reference UID. Positions are then assumed comparable.
     if len(axial) > 1 and axial[0].frame_of_reference != axial[1].frame_of_reference:
-        notes.append("every image names its own frame of reference")
+        notes.append("the images have different Frame of Reference UIDs; positions are assumed comparable")
     places = _places(axial, normal)
     if len(places) < MIN_SLICES <= len(axial):
         raise NotAnalysable(

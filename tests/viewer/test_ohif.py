@@ -12,10 +12,10 @@ import pytest
 import viewers as ohif
 from analyses import CONTEXT, analysis, followed
 from sources import ct_files
-from viewers import Study
+from viewers import VIEWPORTS, Study
 
 from alnnode import report
-from alnnode.records import Crop, MapFrames, ObjectRole, ReportOptions
+from alnnode.records import Analysis, Crop, MapFrames, ObjectRole, ReportContext, ReportOptions
 from alnnode.report import wording
 from alnnode.report.objects.parametric_map import on_raster
 
@@ -44,6 +44,8 @@ MAP = """() => {
           values: Array.from(volume.voxelManager.getCompleteScalarDataArray())};
 }"""
 
+CT_SHOWN = f"() => {VIEWPORTS}.some(v => v.type === 'stack' && v.getImageIds?.().length === 12 && v.getImageData?.())"
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
@@ -59,21 +61,23 @@ STUDIES = {
 }
 
 
-@pytest.fixture(scope="module", params=STUDIES)
-def opened(request, browser, served):
-    root, url = served
-    of = STUDIES[request.param]()
-    # Several studies at once in one PACS: each has its own UIDs.
-    number = list(STUDIES).index(request.param)
+def stored(root: str, of: Analysis, number: int, context: ReportContext = SHOWN) -> Analysis:
+    """Store a study and its results. Several are in one PACS at once: each has its own UIDs."""
     of.header.StudyInstanceUID, of.header.SeriesInstanceUID = f"2.25.11{number}", f"2.25.12{number}"
     of.header.FrameOfReferenceUID = f"2.25.13{number}"
     slices = tuple(replace(s, sop_instance_uid=f"2.25.{9000 + 100 * number + k}") for k, s in enumerate(of.volume.slices))
     of = replace(of, volume=replace(of.volume, slices=slices))
     for data in ct_files(of.volume):
         ohif.post(root, data)
-    context = replace(SHOWN, input_digest=f"{number:02d}" * 32)
-    for item in report.build(of, context):
+    for item in report.build(of, replace(context, input_digest=f"{number:02d}" * 32)):
         ohif.post(root, item.data)
+    return of
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def opened(request, browser, served):
+    root, url = served
+    of = stored(root, STUDIES[request.param](), list(STUDIES).index(request.param))
     page = browser.new_page(viewport={"width": 1600, "height": 950})
     yield of, Study(page, url, str(of.header.StudyInstanceUID))
     page.close()
@@ -150,18 +154,63 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
     assert not study.errors
 
 
+def test_the_ct_keeps_its_colours_after_every_result_but_the_map(browser, served) -> None:
+    root, url = served
+    of = stored(root, analysis(2), 7, replace(SHOWN, options=ReportOptions(kinds=KINDS - {ObjectRole.PARAMETRIC_MAP})))
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, str(of.header.StudyInstanceUID))
+    before = study.colours()
+    for series in ("S:9002", "S:9003", "S:9008", "S:9001"):
+        study.open(series)
+        page.wait_for_timeout(3000)
+        study.open("S:1")
+        study.until(CT_SHOWN)
+        assert study.colours() == before, series
+    assert not study.errors
+    page.close()
+
+
+def test_reset_view_gives_the_ct_its_colours_back_after_a_map(browser, served) -> None:
+    """OHIF 3.13 itself writes the map's colours and window into the viewport, whatever is in the object (docs/reporting.md)."""
+    root, url = served
+    of = stored(root, analysis(2), 8)
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, str(of.header.StudyInstanceUID))
+    (before,) = study.colours().values()
+    study.open("S:9004")
+    study.until("() => [...window.cornerstone.cache._volumeCache.keys()].some(id => id.startsWith('pmap.'))")
+    study.open("S:1")
+    study.until(CT_SHOWN)
+    study.until(f"() => {VIEWPORTS}[0].getProperties().colormap?.name === 'rainbow_2'")
+    page.evaluate("() => window.commandsManager.runCommand('resetViewport')")
+    study.until(f"() => {VIEWPORTS}[0].getProperties().colormap?.name !== 'rainbow_2'")
+    (after,) = study.colours().values()
+    assert (after["window"], after["colours"]) == (before["window"], "Grayscale")
+    page.close()
+
+
+def test_a_map_in_a_viewport_of_its_own_leaves_the_ct_as_it_is(browser, served) -> None:
+    root, url = served
+    of = stored(root, analysis(2), 9)
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, str(of.header.StudyInstanceUID))
+    ((name, before),) = study.colours().items()
+    page.evaluate("() => window.commandsManager.runCommand('setViewportGridLayout', {numRows: 1, numCols: 2})")
+    study.until(f"() => {VIEWPORTS}.length === 2")
+    (other,) = set(study.colours()) - {name}
+    page.evaluate("([id]) => window.services.viewportGridService.setActiveViewportId(id)", [other])
+    study.open("S:9004")
+    study.until(f"() => {VIEWPORTS}.some(v => v.type === 'orthographic')")
+    page.wait_for_timeout(3000)
+    assert study.colours()[name] == before
+    page.close()
+
+
 def test_a_negative_and_an_unanalysed_series_open_as_text(browser, served) -> None:
     root, url = served
-    quiet = analysis(0)
-    quiet.header.StudyInstanceUID, quiet.header.SeriesInstanceUID = "2.25.991", "2.25.992"
-    slices = tuple(replace(s, sop_instance_uid=f"2.25.{99000 + k}") for k, s in enumerate(quiet.volume.slices))
-    quiet = replace(quiet, volume=replace(quiet.volume, slices=slices))
-    for data in ct_files(quiet.volume):
-        ohif.post(root, data)
-    for item in report.build(quiet, replace(CONTEXT, input_digest="99" * 32)):
-        ohif.post(root, item.data)
+    quiet = stored(root, analysis(0), 6, CONTEXT)
     page = browser.new_page(viewport={"width": 1600, "height": 950})
-    study = Study(page, url, "2.25.991")
+    study = Study(page, url, str(quiet.header.StudyInstanceUID))
     study.open("S:9001")
     page.get_by_text("no axillary lymph node found").first.wait_for(timeout=30_000)
     assert not study.errors

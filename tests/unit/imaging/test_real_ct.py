@@ -52,7 +52,7 @@ def test_geometry(folder, shape, spacing):
 def test_feet_first_series_has_the_heart_on_the_left_and_the_spine_at_the_back():
     """LIDC-IDRI-0314 is feet first, and each slice names a frame of reference of its own."""
     volume = read_volume(only_series("ct_lidc_0314_F"))
-    assert volume.notes == ("every image names its own frame of reference",)
+    assert volume.notes == ("the images have different Frame of Reference UIDs; positions are assumed comparable",)
     assert volume.voxels.shape == (275, 512, 512)
     # The apices are narrow and the bases wide: the lungs' cross-section falls towards the head.
     body = ndimage.binary_opening(volume.voxels[:, ::4, ::4] > -300, iterations=2)
