@@ -192,8 +192,7 @@ def attacked(node: Node, connections: int) -> Iterator[dict[str, dict[str, float
     numbers: dict[str, dict[str, float]] = {}
     command = [sys.executable, "-m", "chaos.attackers", str(node.port), str(node.web_port), str(connections)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    # On a site, the hostile clients use other processors than the node.
-    process = subprocess.Popen(["nice", "-n", "10", *command], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield numbers
     finally:
