@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import cache
 
 from hostile_pdus import request, store_request
 
@@ -49,8 +50,9 @@ async def flood(first: bytes, piece: bytes) -> Pieces:
         yield piece
 
 
+@cache
 def half_hello() -> bytes:
-    """Return the first half of a TLS ClientHello."""
+    """Return the first half of a TLS ClientHello; made once, because a TLS context takes as long as a hundred connections."""
     hello = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1").do_handshake()

@@ -126,7 +126,9 @@ class Clients:
 
     def _repeat(self, work: Callable[[httpx.Client, int, int], str], number: int) -> None:
         count = 0
-        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.web_port}", timeout=60) as client:
+        # Each request has its own connection: a server may close an idle one at the moment of the next request (RFC 9112 section 9.3.1).
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.web_port}", timeout=60, limits=limits) as client:
             while not self._ended.wait(PAUSE):
                 phase, start = self._outcome.phase, time.monotonic()
                 count += 1
