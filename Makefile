@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hosts hosts-store rolling play-hosts fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
+.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hostile hosts hosts-store rolling play-hosts fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -120,12 +120,16 @@ rolling: $(VENV)/.dev
 play-hosts: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -W ignore -m hosts.play
 
-# Fuzz the parsers, the bundle and the listener for MINUTES; print the number of attempts and the findings.
+# Fuzz the parsers, the bundle, the HTTP service and the listener for MINUTES; print the number of attempts and the findings.
 MINUTES ?= 10
 fuzz: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -m chaos.fuzz --minutes $(MINUTES) --seed $(SEED)
 
-# The same, guided by coverage. atheris is installed in a separate folder, if there is a wheel for this Python.
+# For MINUTES, hold 500 hostile connections to a node while senders (DCMTK) and readers work; print durations, refusals and memory.
+hostile: $(VENV)/.dev tools
+	PYTHONPATH=.:tests $(BIN)/python -m chaos.hostile --minutes $(MINUTES)
+
+# The same as fuzz, guided by coverage. atheris is installed in a separate folder, if there is a wheel for this Python.
 ATHERIS_HOME ?= .atheris
 $(ATHERIS_HOME)/atheris: $(VENV)/.dev
 	$(PIP) install --target $(ATHERIS_HOME) 'atheris==3.0.0'

@@ -12,21 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
+from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-)
 
 from alnnode.process.request_processes import LostProcessError, RequestProcesses
 
@@ -40,18 +28,18 @@ log = structlog.get_logger()
 _JPEG, _JPEG_LS, _JPEG_2000 = ("pillow", "pylibjpeg"), ("pyjpegls",), ("pillow", "pylibjpeg")
 _LOSSLESS = ("pylibjpeg", "gdcm")  # without the extra "libjpeg", pylibjpeg is not available for it
 PLUGINS: dict[str, tuple[str, ...]] = {
-    JPEGBaseline8Bit: _JPEG,
-    JPEGExtended12Bit: _JPEG,  # Pillow decodes 8 bits only
-    JPEGLossless: _LOSSLESS,
-    JPEGLosslessSV1: _LOSSLESS,
+    uid.JPEGBaseline8Bit: _JPEG,
+    uid.JPEGExtended12Bit: _JPEG,  # Pillow decodes 8 bits only
+    uid.JPEGLossless: _LOSSLESS,
+    uid.JPEGLosslessSV1: _LOSSLESS,
     # CharLS takes a third of the time of libjpeg (27 against 76 ms for 512 x 512 on one busy core).
-    JPEGLSLossless: _JPEG_LS,
-    JPEGLSNearLossless: _JPEG_LS,
-    JPEG2000Lossless: _JPEG_2000,
-    JPEG2000: _JPEG_2000,
-    HTJ2K: ("pylibjpeg",),
-    HTJ2KLossless: ("pylibjpeg",),
-    HTJ2KLosslessRPCL: ("pylibjpeg",),
+    uid.JPEGLSLossless: _JPEG_LS,
+    uid.JPEGLSNearLossless: _JPEG_LS,
+    uid.JPEG2000Lossless: _JPEG_2000,
+    uid.JPEG2000: _JPEG_2000,
+    uid.HTJ2K: ("pylibjpeg",),
+    uid.HTJ2KLossless: ("pylibjpeg",),
+    uid.HTJ2KLosslessRPCL: ("pylibjpeg",),
 }
 EXTRA = "libjpeg"  # the extra of this package that installs pylibjpeg-libjpeg (GPL-3.0)
 _MOST = 8  # child processes
@@ -67,7 +55,7 @@ def installed(syntax: str) -> tuple[str, ...]:
 
 def decodes_12_bits() -> bool:
     """Return whether lossy JPEG with 12 bits can be decoded (ITU-T T.81, extended sequential process)."""
-    return "pylibjpeg" in installed(JPEGExtended12Bit)
+    return "pylibjpeg" in installed(uid.JPEGExtended12Bit)
 
 
 def decode_frame(codestream: bytes, image: Dataset, syntax: str, *, raw: bool) -> npt.NDArray[Any]:

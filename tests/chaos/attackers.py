@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import ssl
 import struct
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import cache
 
 from hostile_pdus import request, store_request
 
@@ -48,8 +50,9 @@ async def flood(first: bytes, piece: bytes) -> Pieces:
         yield piece
 
 
+@cache
 def half_hello() -> bytes:
-    """Return the first half of a TLS ClientHello."""
+    """Return the first half of a TLS ClientHello; made once, because a TLS context takes as long as a hundred connections."""
     hello = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1").do_handshake()
@@ -71,7 +74,7 @@ WAYS: dict[str, Callable[[], Pieces]] = {
     "HTTP idle": idle,
     "HTTP slow header": lambda: slowly(HEAD),
     "HTTP slow body": lambda: slowly(bytes(4000), POST + b"Content-Length: 1000000\r\n\r\n--b\r\n"),
-    "HTTP huge header": lambda: flood(HEAD, b"X: " + b"a" * 4000 + b"\r\n"),
+    "HTTP huge header": lambda: flood(HEAD, (b"X: " + b"a" * 4000 + b"\r\n") * 16),
     "HTTP half TLS": lambda: once(half_hello()),
 }
 
@@ -82,7 +85,7 @@ async def attack(kind: str, port: int, number: int, opened: Counter[str], open_n
     while True:
         writer = None
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+            reader, writer = await asyncio.open_connection(sock=await connect(address, port))
             opened[kind] += 1
             open_now[kind] += 1
             sending = asyncio.create_task(send(WAYS[kind](), writer))
@@ -96,6 +99,19 @@ async def attack(kind: str, port: int, number: int, opened: Counter[str], open_n
             open_now[kind] -= 1
             writer.transport.abort()
         await asyncio.sleep(PAUSE)
+
+
+async def connect(address: str, port: int) -> socket.socket:
+    """Connect from an address, without the threads that asyncio uses to look up names."""
+    connection = socket.socket()
+    try:
+        connection.setblocking(False)
+        connection.bind((address, 0))
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 async def send(pieces: Pieces, writer: asyncio.StreamWriter) -> None:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 BATCH = 200  # tries
 LIMIT = 20  # seconds for one try
 MEMORY = 8 << 30  # bytes of address space
+ODD = 0.25  # share of the objects with deep sequences, or numbers that are not finite
 SHARE = 0.2  # of the minutes, for the listener, and again for the HTTP service
 REFUSALS = (AlnnodeError, stored_image.DamagedImageError, stored_image.NoSuchFrameError, matching.InvalidQueryError)
 SYNTAXES = (
@@ -135,15 +136,18 @@ class Tries(BodyTries):
         self._folder.mkdir(exist_ok=True)
         self._file = seeds.folder / f"try-{os.getpid()}.dcm"
         self._spool = Spool(seeds.folder)
+        self._is_odd = False  # whether the last object is an odd one without further damage
 
     def spoilt(self, data: bytes, *, near: bool | None = None) -> bytes:
         near = self._random.random() < 0.6 if near is None else near
         return damage(data, draw(self._random), head=1500 if near else None)
 
     def _object(self) -> Path:
-        if self._random.random() < 0.1:  # random damage rarely makes these
+        self._is_odd = self._random.random() < ODD  # random damage rarely makes these
+        if self._is_odd:
             odd = self._random.choice(self._seeds.odd)
-            self._file.write_bytes(odd if self._random.random() < 0.5 else self.spoilt(odd))
+            self._is_odd = self._random.random() < 0.7
+            self._file.write_bytes(odd if self._is_odd else self.spoilt(odd))
             return self._file
         self._file.write_bytes(self.spoilt(self._random.choice(self._seeds.objects)))
         return self._file
@@ -212,10 +216,12 @@ class Tries(BodyTries):
         return spool
 
     def metadata(self) -> None:
-        """Convert an object to JSON; the service leaves out an object for any error."""
+        """Convert an object to JSON; the service leaves out a damaged object for any error, but none that is only deep or has no numbers."""
         try:
             text = dicom_json.dumps(wado_metadata._document(self._object(), "http://node"))
         except wado.UNREADABLE as error:
+            if self._is_odd:
+                raise
             raise RejectedObject(0, "") from error
         json.loads(text, parse_constant=_no_json)
 

@@ -126,7 +126,9 @@ class Clients:
 
     def _repeat(self, work: Callable[[httpx.Client, int, int], str], number: int) -> None:
         count = 0
-        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.web_port}", timeout=60) as client:
+        # Each request has its own connection: a server may close an idle one at the moment of the next request (RFC 9112 section 9.3.1).
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.web_port}", timeout=60, limits=limits) as client:
             while not self._ended.wait(PAUSE):
                 phase, start = self._outcome.phase, time.monotonic()
                 count += 1
@@ -192,8 +194,7 @@ def attacked(node: Node, connections: int) -> Iterator[dict[str, dict[str, float
     numbers: dict[str, dict[str, float]] = {}
     command = [sys.executable, "-m", "chaos.attackers", str(node.port), str(node.web_port), str(connections)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    # On a site, the hostile clients use other processors than the node.
-    process = subprocess.Popen(["nice", "-n", "10", *command], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield numbers
     finally:
