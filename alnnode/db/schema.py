@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import make_url, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
 from alnnode.db import progress_tables, worklist_tables  # noqa: F401 - they add their tables to the metadata
 from alnnode.errors import ServiceError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy.engine import Connection
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 # An arbitrary number that every alnnode process uses.
 _POSTGRES_LOCK = 0x616C6E6E
+_VERSION_TABLE = "alembic_version"
+
+
+def head() -> str:
+    """Return the schema of this version: the name of the newest migration."""
+    return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def _present(connection: Connection) -> str | None:
+    """Return the schema of the database; None when it has no tables of a node."""
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar_one_or_none()  # noqa: S608 - a constant
+    return found
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - only a migration needs alembic, whose import takes a quarter of a second
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
@@ -37,6 +54,8 @@ def migrate(url: str) -> None:
     database = make_url(url).database
     if make_url(url).get_backend_name() == "sqlite" and database:
         Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    from alembic import command  # noqa: PLC0415 - as in `_config`
+
     engine = engines.create(url)
     config = _config()
     try:
@@ -65,12 +84,12 @@ def schema_state(url: str) -> str:
     engine = engines.create(url)
     try:
         with engine.connect() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
+            present = _present(connection)
     except OperationalError as error:
         raise ServiceError("the database cannot be reached; check [database] url and that the server runs") from error
     finally:
         engine.dispose()
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    wanted = head()
     if present != wanted:
         raise ServiceError(f"the database has schema {present or 'none'}, this version needs {wanted}; run `alnnode migrate`")
     return f"schema {present}"
