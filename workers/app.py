@@ -11,7 +11,6 @@ from celery import Celery, signals
 
 from alnnode import logs
 from alnnode.db.schema import schema_state
-from alnnode.model import bundle
 from alnnode.process import heartbeat
 from alnnode.process.child import end_with_parent
 from alnnode.process.job_logs import JobLogs
@@ -44,6 +43,8 @@ def refuse_at_start(settings: Settings, queue: str) -> None:
     """
     schema_state(settings.database_url)
     if queue == ANALYSE:
+        from alnnode.model import bundle  # noqa: PLC0415 - the delivering worker starts without it
+
         bundle.load(bundle.resolve(settings.analysis.bundle))
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom import dcmread
 
 from alnnode.audit.events import Events
 from alnnode.audit.message import ParticipantObject, patient
@@ -124,6 +123,8 @@ class Trail:
 
 def patient_in(paths: Iterable[Path]) -> ParticipantObject | None:
     """Return the patient of the first of these objects that can be read; None when none can."""
+    from pydicom import dcmread  # noqa: PLC0415 - a supervisor starts without pydicom, whose import takes half a second
+
     for path in paths:
         try:
             found = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", "SpecificCharacterSet"])

@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -26,14 +22,31 @@ from alnnode.db.tables import Base
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # An arbitrary number that every alnnode process uses.
 _POSTGRES_LOCK = 0x616C6E6E
+_VERSION_TABLE = "alembic_version"
+
+
+def head() -> str:
+    """Return the schema of this version: the name of the newest migration."""
+    return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def _present(connection: Connection) -> str | None:
+    """Return the schema of the database; None when it has no tables of a node."""
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar_one_or_none()  # noqa: S608 - a constant
+    return found
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - only a migration needs alembic, whose import takes a quarter of a second
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
@@ -56,6 +69,9 @@ def migrate(url: str, label: str | None = None) -> None:
     database = make_url(url).database
     if make_url(url).get_backend_name() == "sqlite" and database:
         Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    from alembic import command  # noqa: PLC0415 - as in `_config`
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     engine = engines.create(url)
     config = _config()
     try:
@@ -66,7 +82,7 @@ def migrate(url: str, label: str | None = None) -> None:
             known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
             if label is not None and label not in known:
                 raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
-            present = MigrationContext.configure(connection).get_current_revision()
+            present = _present(connection)
             if present is None or missing(connection):
                 command.upgrade(config, "head")
             elif present in known:  # it may be labelled for an earlier version
@@ -112,8 +128,7 @@ def schema_state(url: str) -> str:
     engine = engines.create(url)
     try:
         with engine.connect() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
-            wanted = ScriptDirectory.from_config(_config()).get_current_head()
+            present, wanted = _present(connection), head()
             suffices = present == wanted or (present is not None and not missing(connection))
     except OperationalError as error:
         raise ServiceError("the database cannot be reached; check [database] url and that the server runs") from error

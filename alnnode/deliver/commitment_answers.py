@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.clients.commitment_scu import Reason, describe_reason
-
 if TYPE_CHECKING:
     from alnnode.clients.commitment_scu import Result
     from alnnode.deliver.commitments import Commitments
@@ -21,6 +19,8 @@ log = structlog.get_logger()
 
 def record_answer(result: Result, commitments: Commitments) -> bool:
     """Record an answer; return False when the database fails, so that the destination sends the answer again later."""
+    from alnnode.clients.commitment_scu import Reason, describe_reason  # noqa: PLC0415 - a supervisor starts without pynetdicom
+
     # The reason "duplicate transaction" says nothing of the objects: the next request has a new Transaction UID.
     failed = {uid: describe_reason(reason) for (_, uid), reason in result.failed if reason != Reason.DUPLICATE_TRANSACTION}
     committed = {uid for _, uid in result.committed}

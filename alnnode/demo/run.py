@@ -84,7 +84,7 @@ def run(out: Path, seed: int) -> int:
         console.print(f"  ✓ {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"\nOpen {out / 'report.html'} in a browser.\n"
-        "Next: copy config.example.toml to config.toml, set your PACS in [[destinations]], run `alnnode check`, then `alnnode serve`.",
+        "Next: `alnnode init` writes the settings for your PACS and tests it; then `alnnode check` and `alnnode serve`.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from alnnode.imaging.orientation import in_plane, upright_steps
 from alnnode.imaging.window import apply_window
@@ -87,6 +86,8 @@ def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, f
     The interpolation is linear, after a Gaussian filter where a crop pixel spans more than one voxel; beyond the image is air. Because
     of the 255 steps, training can store a cohort as bytes and still use exactly the input that the node computes.
     """
+    from scipy import ndimage  # noqa: PLC0415 - who only reads a bundle, such as the HTTP service, starts without SciPy
+
     rows = geometry.top + np.arange(geometry.size) * geometry.step_row
     columns = geometry.left + np.arange(geometry.size) * geometry.step_column
     reach = 4

@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,7 +74,8 @@ def claimed(data_dir: Path, ports: Sequence[NodePort], patience: float = PATIENC
             else:  # its one process binds the port itself
                 claim.close()
             file = stack.enter_context(_lock_file(data_dir, port).open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(BlockingIOError):  # a container with the same host name and data directory, and ports of its own
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

@@ -20,7 +20,7 @@ from alnnode.deliver.commitment_answers import RESEND
 from alnnode.deliver.deliveries import Deliveries
 from alnnode.priors.prior_store import PriorStore
 from alnnode.process.job_logs import JobLogs
-from alnnode.receive import recorder, routes
+from alnnode.receive import routes
 from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import Locate
@@ -113,6 +113,8 @@ class Sweep:
 
     def clean(self, now: datetime | None = None) -> None:
         """Record the objects that a killed listener left, and delete all files and rows whose time is over."""
+        from alnnode.receive import recorder  # noqa: PLC0415 - a supervisor starts without pydicom, whose import takes half a second
+
         moment = now or clock.now(self._engine)
         settings = self._settings.retention
         ended_before = moment - timedelta(days=settings.failed_days)

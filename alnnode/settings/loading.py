@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(f"{path}: no such file; copy config.example.toml there and edit it") from error
+        raise SettingsError(f"{path}: no such file; `alnnode init` writes one, or copy config.example.toml there") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); check its permissions and that it is UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:

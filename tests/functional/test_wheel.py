@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from alnnode import __version__
+from alnnode.model import bundle
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +81,52 @@ def test_migrate_and_jobs_work_from_the_wheel(installed: Path, tmp_path: Path) -
         done = run_installed(installed, code, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment in which pip installed the wheel; its dependencies are those of the environment of the tests."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(folder / "bin" / "python")]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True, timeout=120)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    return folder
+
+
+def run_command(environment: Path, *words: str, cwd: Path) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALNNODE_", "PYTHON"))}
+    command = [str(environment / "bin" / "alnnode"), *words]
+    done = subprocess.run(
+        command, cwd=cwd, env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pip_installs_the_command_with_the_demonstration_model(environment: Path, tmp_path: Path) -> None:
+    assert run_command(environment, "--version", cwd=tmp_path) == f"alnnode {__version__}\n"
+    assert "complete" in run_command(environment, "--show-completion", "bash", cwd=tmp_path)
+    assert "Wrote config.toml." in run_command(environment, "init", "--no-test", cwd=tmp_path)
+    code = (
+        "import alnnode; from alnnode.model import bundle; print(alnnode.__file__, bundle.load(bundle.resolve('demo')).digest)"
+    )
+    command = [str(environment / "bin" / "python"), "-c", code]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALNNODE_", "PYTHON"))}
+    done = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=120, check=True)
+    file, digest = done.stdout.split()
+    assert Path(file).is_relative_to(environment)
+    assert digest == bundle.load(bundle.resolve("demo")).digest
+
+
+def test_the_extras_of_the_wheel_name_what_the_documentation_says(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    extras = set(re.findall(r"^Provides-Extra: (\S+)$", metadata, re.MULTILINE))
+    assert {"worker", "train", "onnx", "lidc"} <= extras
+    assert re.search(r"^Requires-Dist: torch.*extra == .worker.$", metadata, re.MULTILINE)
+    assert not re.search(r"^Requires-Dist: torch[^;]*$", metadata, re.MULTILINE), "a listener needs no torch"
 
 
 def test_only_alnnode_owns_the_name_workers() -> None:

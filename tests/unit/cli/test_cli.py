@@ -187,6 +187,13 @@ def test_folder_without_ct_is_exit_code_4(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_supervisor_starts_without_the_libraries_that_only_its_children_need(tmp_path: Path) -> None:
+    slow = {"pydicom", "pynetdicom", "numpy", "scipy", "alembic"}
+    code = f"import sys, alnnode.node.supervisor; print('LOADED', *({slow!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["LOADED"]
+
+
 @pytest.mark.parametrize("module", ["alnnode.cli.app", "alnnode.node.supervisor", "alnnode.receive.scp", "alnnode.node.sweep"])
 def test_the_command_line_and_the_listener_do_not_load_torch(tmp_path: Path, module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules or 'highdicom' in sys.modules)"

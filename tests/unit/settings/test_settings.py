@@ -148,7 +148,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 
 
 def test_missing_and_unreadable_files(tmp_path):
-    with pytest.raises(SettingsError, match=r"no such file; copy config\.example\.toml"):
+    with pytest.raises(SettingsError, match="no such file; `alnnode init` writes one"):
         load(tmp_path / "absent.toml")
     with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path)
