@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,21 @@ if TYPE_CHECKING:
 
     from alnnode.settings import Settings
 
+PATIENCE = 3.0  # seconds
+
 Sockets = dict[str, "socket.socket"]  # by the environment variable that names the descriptor
+
+
+def _open(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Return a listening socket; wait `PATIENCE` seconds for the processes of a supervisor that was killed to end."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return listen_on(host, port, shared=shared)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -31,7 +47,7 @@ def listening_sockets(settings: Settings, *, receives: bool = True) -> Iterator[
         sockets = {}
         for name, (section, host, port) in wanted.items():
             try:
-                sockets[name] = stack.enter_context(listen_on(host, port, shared=name == LISTENER_FD))
+                sockets[name] = stack.enter_context(_open(host, port, shared=name == LISTENER_FD))
             except OSError as error:
                 raise ServiceError(
                     f"cannot listen on {host}, port {port}: {error.strerror}; change [{section}] port"

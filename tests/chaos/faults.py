@@ -160,7 +160,7 @@ CLOCK = (
     Fault("the clock is set back by an hour", lambda w: w.rig.clock.move(-HOUR), REPORTED, 2),
 )
 ADMINISTRATION = (
-    Fault("`alnnode reload`", lambda w: w.rig.reload(), STORED, 2),
+    Fault("`alnnode reload`", lambda w: w.rig.reload(), STORED),
     Fault("the analysis is paused and resumed", lambda w: w.administrative_pause(ANALYSIS, 2), REPORTED),
     Fault("a destination is paused and resumed", lambda w: w.administrative_pause(destination_target("pacs"), 2), DELIVERED),
 )
@@ -170,10 +170,12 @@ EVERY = (*FAULTS, DISK, *CLOCK, *ADMINISTRATION, REMOTE)
 
 def schedule(count: int, random: random.Random, *, disk: bool, clock: bool, remote: bool = False) -> list[Fault]:
     """Return ``count`` faults, each kind according to its weight, in an order that depends on the seed."""
-    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *ADMINISTRATION, *([REMOTE] if remote else [])]
+    kinds = [*FAULTS, *([DISK] if disk else []), *(CLOCK if clock else []), *([REMOTE] if remote else [])]
     chosen: list[Fault] = []
     while len(chosen) < count:
         round_ = [fault for fault in kinds for _ in range(fault.weight)]
         random.shuffle(round_)
+        for number, fault in enumerate(ADMINISTRATION):  # between the faults of every round, however short the run
+            round_.insert(4 + 5 * number, fault)
         chosen += round_
     return chosen[:count]

@@ -51,7 +51,7 @@ def violations(rig: Rig, studies: Sequence[Study], peers: Sequence[Pacs]) -> Ite
 def _lost(rig: Rig, studies: Sequence[Study], jobs: dict) -> Iterator[str]:
     stored = set(_digests(rig.disk.folder / "spool"))
     for study in studies:
-        delivered = any(job.state == JobState.DELIVERED for job in jobs[study.uid])
+        delivered = any(job.state in {JobState.DELIVERED, JobState.NOT_ANALYSED} for job in jobs[study.uid])  # and deleted
         missing = [uid for uid in study.acknowledged if study.digests[uid] not in stored]
         if missing and not delivered:
             yield f"LOST: {len(missing)} of {len(study.acknowledged)} acknowledged images of {study.uid}"

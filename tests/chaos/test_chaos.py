@@ -20,14 +20,14 @@ pytestmark = [
 from chaos.run import Run, chaos  # noqa: E402 - it needs the packages above
 
 # Ten kinds of faults: both changes of the clock, the web service, the listener, both supervisors, Redis, PostgreSQL, the PACS. The faults after
-# which a job waits longest for its lease come first.
+# which a job waits longest for its lease come first. A reload and a pause of the analysis are between them.
 SEED = 7262
 
 
 def test_a_short_run_loses_no_image_duplicates_no_report_and_ends(tmp_path) -> None:
-    out = chaos(tmp_path, SEED, faults_count=10, studies_count=8, pause=(0.1, 0.4), poison=False)
+    out = chaos(tmp_path, SEED, faults_count=12, studies_count=8, pause=(0.1, 0.4), poison=False)
     assert out.violations == [], out.explain()
-    assert (out.faults, out.studies) == (10, 8)
+    assert (out.faults, out.studies) == (12, 8)
     assert out.images > 8 * 12 - 1
 
 

