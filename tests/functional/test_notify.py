@@ -1,10 +1,12 @@
 """Notifications by webhook and mail: to a real HTTP server and to aiosmtpd, with senders that are killed."""
 
 import json
+import os
 import signal
 import ssl
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,7 @@ from alnnode.errors import ServiceError, SettingsError
 from alnnode.notify import notices
 from alnnode.notify.notifier import Notifier
 from alnnode.notify.webhook import WebhookChannel, signature
+from alnnode.process import heartbeat
 from alnnode.settings import Mail, Notify, Settings, Webhook, load
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -323,6 +326,24 @@ def test_a_full_disk_is_told_at_once_and_ends_when_there_is_room(told, monkeypat
     free[0] = 4000
     after(told, 1)
     assert after(told, 2) == [("disk_full", "disk"), ("disk_free", "disk")]
+
+
+def test_a_worker_that_is_missing_for_days_is_not_called_back(told, tmp_path) -> None:
+    def heard(ago) -> None:
+        heartbeat.beat(tmp_path, "analyse")
+        (file,) = (tmp_path / "heartbeats").iterdir()
+        os.utime(file, (time.time() - ago,) * 2)
+
+    heard(60)
+    after(told, 0)
+    after(told, 301)
+    assert after(told, 2) == [("worker_missing", "worker analyse")]
+    heard(100_000)  # longer than heartbeats are listed
+    after(told, 10)
+    assert after(told, 2) == [("worker_missing", "worker analyse")]
+    heard(0)
+    after(told, 10)
+    assert after(told, 2) == [("worker_missing", "worker analyse"), ("worker_back", "worker analyse")]
 
 
 def test_a_receiver_that_is_away_gets_the_same_message_later_and_the_wait_grows(told, engine) -> None:
