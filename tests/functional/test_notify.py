@@ -6,6 +6,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.db.notify_tables import MessageRow, MessageState, NoticeRow
 from alnnode.errors import ServiceError, SettingsError
+from alnnode.node import supervisor
 from alnnode.notify import notices
 from alnnode.notify.notifier import Notifier
 from alnnode.notify.webhook import WebhookChannel, signature
@@ -432,3 +434,33 @@ def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, line,
     (tmp_path / "config.toml").write_text(f"[notify]\n{line}\n")
     with pytest.raises(SettingsError, match=words):
         load(tmp_path / "config.toml")
+
+
+def test_the_supervisor_sends_notifications_until_it_is_stopped(tmp_path) -> None:
+    """Without listeners and workers, which have their own tests."""
+    with webhook() as hook, mail_server() as mail:
+        config = configure(tmp_path, hook, mail)
+        found = load(config)
+        found = found.model_copy(update={"internal": found.internal.model_copy(update={"notify_interval": 0.05})})
+        schema.migrate(found.database_url)
+        engine = engines.create(found.database_url)
+        job_id = fail_job(Stages(engine), "1.2.3.1")
+        engine.dispose()
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def stop() -> None:
+            try:
+                wait_for(lambda: hook.received and mail.received, 60)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        stopping = threading.Thread(target=stop)
+        try:
+            stopping.start()
+            assert supervisor._run(found, None, [], sweeps=True) == 0
+        finally:
+            stopping.join(90)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert [event["subject"] for event in json.loads(hook.received[0][1])["events"]] == [job_id]
+    assert job_id in mail.received[0][2].get_content()
