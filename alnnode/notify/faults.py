@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from sqlalchemy import func, select
 
 from alnnode.db.tables import Delivery, DeliveryState
 from alnnode.process import heartbeat
+from alnnode.spool.spool import Spool
 from alnnode.task_queue import ANALYSE, DELIVER
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Faults:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._free_mb = Spool(settings.node.data_dir / "spool").free_mb
 
     def present(self, connection: Connection) -> tuple[Fault, ...]:
         """Return the faults that are present now."""
@@ -97,10 +98,6 @@ class Faults:
     def _sent_since(connection: Connection, destination: str, since: datetime) -> bool:
         sent = select(Delivery.delivery_id).where(Delivery.destination == destination, Delivery.sent_at > since)
         return connection.execute(sent.limit(1)).first() is not None
-
-    def _free_mb(self) -> int:
-        info = os.statvfs(self._settings.node.data_dir)
-        return info.f_bavail * info.f_frsize >> 20
 
     def _disk(self) -> list[Fault]:
         free, least = self._free_mb(), self._settings.retention.min_free_mb

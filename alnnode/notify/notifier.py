@@ -98,10 +98,7 @@ class NotifierThread:
     """Calls `Notifier.once` periodically, in a thread of its own: a mail server that hangs must not delay the sweep."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stop = threading.Event()
-        self._interval = settings.internal.notify_interval
-        self._database = engines.create(settings.database_url, 1)
-        self._notifier = Notifier(settings, self._database)
+        self._settings, self._stop = settings, threading.Event()
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def start(self) -> None:
@@ -115,9 +112,11 @@ class NotifierThread:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval):
+        database, notifier = engines.create(self._settings.database_url, 1), None
+        while not self._stop.wait(self._settings.internal.notify_interval):
             try:
-                self._notifier.once()
+                notifier = notifier or Notifier(self._settings, database)  # it needs the disk, which may be away
+                notifier.once()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("notify_failed", error=type(error).__name__)
-        self._database.dispose()
+        database.dispose()
