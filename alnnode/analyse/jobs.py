@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from alnnode.analyse import claims, queue_order
+from alnnode.analyse import claims
 from alnnode.analyse.study_reports import is_study_reported
 from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
+from alnnode.db.queue_tables import URGENCY
 from alnnode.db.rows import JobStatus
 from alnnode.db.tables import Instance, Job, Result
 from alnnode.db.transitions import MAX_TEXT, change_state, end_delivered_job
@@ -139,7 +140,7 @@ class Jobs:
         """
         moment = now or clock.now(self._engine)
         query = select(Job.job_id, Job.enqueues).where(_OPEN, Job.due_at <= moment)
-        query = query.order_by(queue_order.URGENCY.desc(), Job.created_at, Job.job_id)
+        query = query.order_by(URGENCY.desc(), Job.created_at, Job.job_id)
         with self._engine.connect() as connection:
             due = connection.execute(query).all()
         waiting = queued() if any(enqueues for _, enqueues in due) else ()

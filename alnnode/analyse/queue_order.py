@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from alnnode.db.queue_tables import SenderTurnRow
+from alnnode.db.queue_tables import URGENCY, SenderTurnRow
 from alnnode.db.tables import Job, Series
 from alnnode.records import JobState
-from alnnode.records.priority import Priority
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, RowMapping
-
-URGENCY = func.coalesce(func.nullif(Job.priority, int(Priority.NOT_SET)), int(Priority.MEDIUM))
 
 
 def is_free(now: datetime) -> ColumnElement[bool]:

@@ -8,9 +8,9 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from alnnode.db.engine import for_writing
+from alnnode.db.inserts import insert_new
 from alnnode.db.queue_tables import BackfillDayRow, BackfillSeriesRow, BackfillState
 from alnnode.db.tables import Instance, Job
 from alnnode.db.transitions import MAX_TEXT
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
     from alnnode.backfill.search import FoundSeries
-    from alnnode.db.tables import Base
 
 ATTEMPTS = 3
 PAUSE = timedelta(minutes=1)  # before the next attempt, times the number of attempts
@@ -58,9 +57,9 @@ class BackfillRows:
             for one in found:
                 row = {"series_uid": one.series_uid, "study_uid": one.study_uid, "images": one.images, "day": day}
                 state = {"archive": self._archive, "state": BackfillState.FOUND, "attempts": 0, "due_at": now}
-                new += _insert(connection, BackfillSeriesRow, row | state)
+                new += insert_new(connection, BackfillSeriesRow, row | state)
             if closed:
-                _insert(connection, BackfillDayRow, {"archive": self._archive, "search": self._search, "day": day})
+                insert_new(connection, BackfillDayRow, {"archive": self._archive, "search": self._search, "day": day})
         return new
 
     def next(self, first: date, last: date, now: datetime) -> Wanted | None:
@@ -138,9 +137,3 @@ class BackfillRows:
     def _engine_one(self, query: object) -> object:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()  # type: ignore[call-overload]
-
-
-def _insert(connection: Connection, table: type[Base], values: dict[str, object]) -> bool:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement.returning(table)).first() is not None

@@ -10,6 +10,7 @@ from alnnode.clients.query_retrieve import Retriever
 from alnnode.db.rows import SeriesFacts
 from alnnode.errors import DeliveryError, ServiceError
 from alnnode.priors.archive_search import MAX_RESPONSE_BYTES, UID
+from alnnode.priors.dicomweb_archive import first_value
 from alnnode.receive import routes
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class _Web:
         try:
             with self._client.connect() as connection:
                 return [
-                    {name: _value(item, TAGS[name]) for name in returned}
+                    {name: first_value(item, TAGS[name]) for name in returned}
                     for item in self._pages(connection, resource, {**query, "includefield": ",".join(returned)})
                 ]
         except DeliveryError as error:
@@ -129,16 +130,9 @@ class _Web:
         offset, seen = 0, set[str]()
         while True:
             page = connection.search(resource, {**query, "limit": str(PAGE), "offset": str(offset)}, self._limits)
-            keys = [_value(item, "0020000E") or _value(item, "0020000D") for item in page]
+            keys = [first_value(item, "0020000E") or first_value(item, "0020000D") for item in page]
             if not set(keys) - seen:  # also a server that ignores the offset
                 return
             yield from (item for item, key in zip(page, keys, strict=True) if key not in seen)
             seen.update(keys)
             offset += len(page)
-
-
-def _value(item: dict[str, Any], tag: str) -> str:
-    try:
-        return str(item[tag]["Value"][0])
-    except (LookupError, TypeError):
-        return ""

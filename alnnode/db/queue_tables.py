@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import date, datetime  # noqa: TC003 - SQLAlchemy reads the annotations at run time
 
-from sqlalchemy import Index, String, Text
+from sqlalchemy import Index, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from alnnode.db.tables import UID, Base
+from alnnode.db.tables import UID, Base, Job
+from alnnode.records.priority import Priority
+
+# The greater, the sooner a job is analysed and its results are delivered.
+URGENCY = func.coalesce(func.nullif(Job.priority, int(Priority.NOT_SET)), int(Priority.MEDIUM))
 
 
 class SenderTurnRow(Base):

@@ -9,6 +9,7 @@ from sqlalchemy import and_, select, update
 from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
+from alnnode.db.queue_tables import URGENCY
 from alnnode.db.rows import DeliveryClaim
 from alnnode.db.tables import Delivery, DeliveryState, Job
 from alnnode.db.transitions import MAX_TEXT
@@ -161,7 +162,7 @@ def _claim(connection: Connection, delivery_id: str, lease: timedelta, now: date
         select(Delivery.delivery_id)
         .join(Job, Job.job_id == Delivery.job_id)
         .where(Delivery.destination == destination, *free)
-        .order_by(Job.priority.desc(), Job.created_at, Delivery.delivery_id)
+        .order_by(URGENCY.desc(), Job.created_at, Delivery.delivery_id)
         .limit(1)
         .with_for_update(of=Delivery, skip_locked=True)
     ).scalar_one_or_none()

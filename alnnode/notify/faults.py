@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from sqlalchemy import func, select
 
 from alnnode.db.tables import Delivery, DeliveryState
 from alnnode.process import heartbeat
+from alnnode.spool.spool import Spool
 from alnnode.task_queue import ANALYSE, DELIVER
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Faults:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._free_mb = Spool(settings.node.data_dir / "spool").free_mb
 
     def present(self, connection: Connection) -> tuple[Fault, ...]:
         """Return the faults that are present now."""
@@ -68,7 +69,7 @@ class Faults:
             self._settings.retention.min_free_mb, self._settings.retention.clean_below_mb
         ):
             return End("disk_free", f"The disk has space again: {self._free_mb()} MiB are free in data_dir.")
-        if sort == "worker" and self._late(subject) is None:
+        if sort == "worker" and self._is_heard(subject):
             return End("worker_back", f"A worker {TASKS.get(subject, 'works')} again.")
         return None
 
@@ -98,10 +99,6 @@ class Faults:
         sent = select(Delivery.delivery_id).where(Delivery.destination == destination, Delivery.sent_at > since)
         return connection.execute(sent.limit(1)).first() is not None
 
-    def _free_mb(self) -> int:
-        info = os.statvfs(self._settings.node.data_dir)
-        return info.f_bavail * info.f_frsize >> 20
-
     def _disk(self) -> list[Fault]:
         free, least = self._free_mb(), self._settings.retention.min_free_mb
         if free >= least:
@@ -112,19 +109,23 @@ class Faults:
         )
         return [Fault("disk", "disk_full", text, at_once=True)]
 
-    def _late(self, queue: str) -> float | None:
-        """Return the seconds since the last heartbeat of the workers of a queue, if none is alive; None also when none ever ran."""
-        ages = [age for name, age in heartbeat.ages(self._settings.node.data_dir).items() if name.partition("@")[0] == queue]
-        return min(ages) if ages and min(ages) >= heartbeat.LATE else None
+    def _silence(self, queue: str) -> float | None:
+        """Return the seconds since the last heartbeat of the workers of a queue; None when none was heard for a day."""
+        ages = heartbeat.ages(self._settings.node.data_dir).items()
+        return min((age for name, age in ages if name.partition("@")[0] == queue), default=None)
+
+    def _is_heard(self, queue: str) -> bool:
+        age = self._silence(queue)
+        return age is not None and age < heartbeat.LATE
 
     def _workers(self) -> list[Fault]:
-        late = {queue: self._late(queue) for queue in (ANALYSE, DELIVER)}
+        silences = {queue: self._silence(queue) for queue in (ANALYSE, DELIVER)}
         return [
             Fault(
                 f"worker {queue}",
                 "worker_missing",
                 f"No worker {TASKS[queue]}: the last one was heard {age:.0f} s ago. Check that `alnnode work` runs, and read its log.",
             )
-            for queue, age in late.items()
-            if age is not None
+            for queue, age in silences.items()
+            if age is not None and age >= heartbeat.LATE
         ]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy import delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from alnnode.db.engine import for_writing
+from alnnode.db.inserts import insert_new
 from alnnode.db.notify_tables import ConditionRow, NoticeRow
 from alnnode.db.tables import Job
 from alnnode.notify.faults import Faults
@@ -58,7 +58,7 @@ class Notices:
         known = {row.name: row for row in connection.execute(select(ConditionRow.__table__)).all()}
         events = []
         for name in present.keys() - known.keys():
-            _insert(connection, ConditionRow, name=name, since=now)
+            insert_new(connection, ConditionRow, {"name": name, "since": now})
         for name, row in known.items():
             since = min(row.since, now)  # it lies in the future if the clock was set back
             short = name not in present and row.notified_at is None
@@ -110,11 +110,4 @@ def _failed_jobs(connection: Connection, now: datetime) -> list[Event]:
 
 def _write(connection: Connection, event: Event, now: datetime) -> bool:
     values = {"kind": event.kind, "subject": event.subject, "since": event.since, "text": event.text, "at": now}
-    return _insert(connection, NoticeRow, event_id=uuid4().hex, **values)
-
-
-def _insert(connection: Connection, table: type[NoticeRow | ConditionRow], **values: object) -> bool:
-    """Insert a row unless another observer has inserted it; return whether it was inserted."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement.returning(table)).first() is not None
+    return insert_new(connection, NoticeRow, {"event_id": uuid4().hex, **values})

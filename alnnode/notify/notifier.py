@@ -101,12 +101,7 @@ class NotifierThread:
     """Calls `Notifier.once` periodically, in a thread of its own: a mail server that hangs must not delay the sweep."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stop = threading.Event()
-        self._interval = settings.internal.notify_interval
-        self._database = engines.create(settings.database_url, 1)
-        self._notifier, self._leader = Notifier(settings, self._database), Leader(self._database, "notifications")
-        # The file of an SQLite database is on one host.
-        self._alone = self._database.dialect.name == "sqlite"
+        self._settings, self._stop = settings, threading.Event()
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def start(self) -> None:
@@ -120,12 +115,16 @@ class NotifierThread:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval):
+        database, notifier = engines.create(self._settings.database_url, 1), None
+        leader = Leader(database, "notifications")
+        alone = database.dialect.name == "sqlite"  # its file is on one host
+        while not self._stop.wait(self._settings.internal.notify_interval):
             try:
-                if self._alone or self._leader.leads():
-                    self._notifier.once()
+                if alone or leader.leads():
+                    notifier = notifier or Notifier(self._settings, database)  # it needs the disk, which may be away
+                    notifier.once()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("notify_failed", error=type(error).__name__)
         with suppress(SQLAlchemyError):  # the lease ends soon anyway
-            self._leader.resign()
-        self._database.dispose()
+            leader.resign()
+        database.dispose()

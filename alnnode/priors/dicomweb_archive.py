@@ -51,9 +51,11 @@ class DicomwebArchive:
         try:
             with self._client.connect() as connection:
                 studies = connection.search("studies", query, self._limits)
-                studies.sort(key=lambda item: (_value(item, DATE), _value(item, STUDY)), reverse=True)
+                studies.sort(key=lambda item: (first_value(item, DATE), first_value(item, STUDY)), reverse=True)
                 return [
-                    report for item in studies[:NEWEST_STUDIES] for report in self._of_study(connection, _value(item, STUDY))
+                    report
+                    for item in studies[:NEWEST_STUDIES]
+                    for report in self._of_study(connection, first_value(item, STUDY))
                 ]
         except DeliveryError as error:
             raise ServiceError(f"archive {self.name}: {error}") from error
@@ -63,8 +65,8 @@ class DicomwebArchive:
             return
         query = {"Modality": "SR", "includefield": "SeriesDescription"}
         for item in connection.search(f"studies/{study}/series", query, self._limits):
-            series = _value(item, SERIES)
-            if holds_own_reports(_value(item, MODALITY), _value(item, DESCRIPTION), series):
+            series = first_value(item, SERIES)
+            if holds_own_reports(first_value(item, MODALITY), first_value(item, DESCRIPTION), series):
                 yield from self._retrieve(connection, f"studies/{study}/series/{series}")
 
     def _retrieve(self, connection: DicomwebConnection, resource: str) -> Iterator[Dataset]:
@@ -75,7 +77,8 @@ class DicomwebArchive:
                 continue
 
 
-def _value(item: dict[str, Any], tag: str) -> str:
+def first_value(item: dict[str, Any], tag: str) -> str:
+    """Return the first value of an attribute of the DICOM JSON model as text; empty without one."""
     try:
         return str(item[tag]["Value"][0])
     except (LookupError, TypeError):

@@ -1,10 +1,13 @@
 """Notifications by webhook and mail: to a real HTTP server and to aiosmtpd, with senders that are killed."""
 
 import json
+import os
 import signal
 import ssl
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +25,11 @@ from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.db.notify_tables import MessageRow, MessageState, NoticeRow
 from alnnode.errors import ServiceError, SettingsError
+from alnnode.node import supervisor
 from alnnode.notify import notices
 from alnnode.notify.notifier import Notifier
 from alnnode.notify.webhook import WebhookChannel, signature
+from alnnode.process import heartbeat
 from alnnode.settings import Mail, Notify, Settings, Webhook, load
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -325,6 +330,24 @@ def test_a_full_disk_is_told_at_once_and_ends_when_there_is_room(told, monkeypat
     assert after(told, 2) == [("disk_full", "disk"), ("disk_free", "disk")]
 
 
+def test_a_worker_that_is_missing_for_days_is_not_called_back(told, tmp_path) -> None:
+    def heard(ago) -> None:
+        heartbeat.beat(tmp_path, "analyse")
+        (file,) = (tmp_path / "heartbeats").iterdir()
+        os.utime(file, (time.time() - ago,) * 2)
+
+    heard(60)
+    after(told, 0)
+    after(told, 301)
+    assert after(told, 2) == [("worker_missing", "worker analyse")]
+    heard(100_000)  # longer than heartbeats are listed
+    after(told, 10)
+    assert after(told, 2) == [("worker_missing", "worker analyse")]
+    heard(0)
+    after(told, 10)
+    assert after(told, 2) == [("worker_missing", "worker analyse"), ("worker_back", "worker analyse")]
+
+
 def test_a_receiver_that_is_away_gets_the_same_message_later_and_the_wait_grows(told, engine) -> None:
     told.hook.status = 503
     fail_job(Stages(engine), "1.2.3.1")
@@ -411,3 +434,33 @@ def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, line,
     (tmp_path / "config.toml").write_text(f"[notify]\n{line}\n")
     with pytest.raises(SettingsError, match=words):
         load(tmp_path / "config.toml")
+
+
+def test_the_supervisor_sends_notifications_until_it_is_stopped(tmp_path) -> None:
+    """Without listeners and workers, which have their own tests."""
+    with webhook() as hook, mail_server() as mail:
+        config = configure(tmp_path, hook, mail)
+        found = load(config)
+        found = found.model_copy(update={"internal": found.internal.model_copy(update={"notify_interval": 0.05})})
+        schema.migrate(found.database_url)
+        engine = engines.create(found.database_url)
+        job_id = fail_job(Stages(engine), "1.2.3.1")
+        engine.dispose()
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def stop() -> None:
+            try:
+                wait_for(lambda: hook.received and mail.received, 60)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        stopping = threading.Thread(target=stop)
+        try:
+            stopping.start()
+            assert supervisor._run(found, None, [], sweeps=True) == 0
+        finally:
+            stopping.join(90)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert [event["subject"] for event in json.loads(hook.received[0][1])["events"]] == [job_id]
+    assert job_id in mail.received[0][2].get_content()
