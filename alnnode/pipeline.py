@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from alnnode.errors import NotAnalysable
@@ -15,12 +17,15 @@ from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
 from alnnode.locate.search import NodeDetector, SearchLimits, locate_nodes, number_nodes
 from alnnode.model import saliency
 from alnnode.model.ensemble import Ensemble
+from alnnode.model.turns import Turns
 from alnnode.records import Analysis, Finding, Locate, NodeSource, OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from alnnode.locate.detector import DetectorMaps, DetectorSettings
+    from alnnode.locate.search_grid import SearchGrid
     from alnnode.model.bundle import Bundle
     from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node, Volume
     from alnnode.records.comparison import PriorLookup
@@ -37,12 +42,19 @@ class Progress(Protocol):
         """Receive the name of the step; the return value is ignored."""
 
 
-@dataclass(frozen=True, slots=True)
 class Models:
-    """The networks of one bundle on one device: the detector locates nodes, the ensemble classifies them."""
+    """The networks of one bundle on one device: the detector locates nodes, the ensemble classifies them.
 
-    ensemble: Ensemble
-    detector: NodeDetector
+    Several threads may analyse at the same time; they take turns at the device. A GPU gets the crops of all series that wait in one
+    batch. On a CPU each series has batches of its own, because the last bits of a result may depend on the batch there.
+    """
+
+    def __init__(self, ensemble: Ensemble, detector: NodeDetector) -> None:
+        self.ensemble = ensemble
+        device, together = threading.Lock(), ensemble.device.type == "cuda"
+        self.detector: NodeDetector = _TakesTurns(detector, device)
+        self.predict = Turns(ensemble.predict, device, together=together)
+        self.explain = Turns(partial(saliency.explain, ensemble), device, together=together)
 
     @classmethod
     def load(cls, bundle: Bundle, device: str) -> Models:
@@ -53,6 +65,21 @@ class Models:
         """
         ensemble = Ensemble(bundle, device)
         return cls(ensemble, Detector.from_bundle(bundle, ensemble.device))
+
+
+class _TakesTurns:
+    """A detector that one thread uses at a time."""
+
+    def __init__(self, detector: NodeDetector, device: threading.Lock) -> None:
+        self._detector, self._device = detector, device
+
+    @property
+    def settings(self) -> DetectorSettings:
+        return self._detector.settings
+
+    def predict(self, grid: SearchGrid) -> DetectorMaps:
+        with self._device:
+            return self._detector.predict(grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +126,7 @@ def analyse(
         return Analysis(header=header, model=model, volume=None, not_analysed=str(error))
     progress("locate")
     located = _locate(anatomy, models.detector, settings, series.marks)
-    analysis = _classify(anatomy.volume, model, models.ensemble, located, progress)
+    analysis = _classify(anatomy.volume, model, models, located, progress)
     if series.prior is not None:
         progress("compare")
         analysis = compare_with_prior(analysis, anatomy, series.prior)
@@ -144,15 +171,15 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 
 
-def _classify(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress) -> Analysis:
+def _classify(volume: Volume, model: ModelIdentity, models: Models, located: _Located, progress: Progress) -> Analysis:
     """Classify the located nodes and explain the probabilities."""
     if located.not_analysed is not None:
         return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
     progress("classify")
-    crops = [crops_for(volume, node, ensemble.crop_settings) for node in located.nodes]
-    predictions = ensemble.predict(crops)
+    crops = [crops_for(volume, node, models.ensemble.crop_settings) for node in located.nodes]
+    predictions = models.predict(crops)
     progress("explain")
-    heatmaps = saliency.explain(ensemble, crops)
+    heatmaps = models.explain(crops)
     findings = tuple(Finding(*parts) for parts in zip(located.nodes, predictions, heatmaps, crops, strict=True))
     return Analysis(volume.header, model, volume, findings, located.coverage, None, located.remarks, located.more_found)
 

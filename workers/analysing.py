@@ -70,7 +70,9 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         runtime.suspect = True
         reason = _reason(error, settings.analysis.time_limit)
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
-        (_fail if isinstance(error, SoftTimeLimitExceeded) else _retry)(claim, runtime, error, reason)
+        # An analysis that shared this process with others had less than its time; the next attempt has the process for itself.
+        alone = not runtime.shared or claim.attempt > 1
+        (_fail if isinstance(error, SoftTimeLimitExceeded) and alone else _retry)(claim, runtime, error, reason)
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
@@ -85,12 +87,16 @@ def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
     paths = [runtime.spool.path(name) for name in claim.paths]
     header = lookup.image_header(paths[0]) if paths else None
     earlier = lookup.find_prior(settings, runtime.spool.root, header, runtime.files_of)
-    identified = runtime.tables.jobs.identify(claim, _final_digest(claim, earlier, runtime.analyst.arithmetic))
-    if identified is None:
-        raise LeaseLostError(f"job {claim.job_id} was taken over")
-    context = _context(identified, runtime, earlier)
     marks = [runtime.spool.path(name) for name in claim.marks]
-    objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
+    arithmetic = ""
+    # The identity of a report includes the arithmetic. A device that runs out of memory changes it, at most three times in a process.
+    while arithmetic != runtime.analyst.arithmetic:
+        arithmetic = runtime.analyst.arithmetic
+        identified = runtime.tables.jobs.identify(claim, _final_digest(claim, earlier, arithmetic))
+        if identified is None:
+            raise LeaseLostError(f"job {claim.job_id} was taken over")
+        context = _context(identified, runtime, earlier)
+        objects, not_analysed = runtime.analyst.analyse(paths, context, progress, marks)
     steps.begin(END)
     report = settings.analysis.report_not_analysed
     if not_analysed is not None and report == "off":

@@ -25,7 +25,10 @@ class Analyst(Protocol):
 
     @property
     def arithmetic(self) -> str:
-        """A text that names the device, which decides the last bits of a result beside input and weights."""
+        """A text that names the device, which decides the last bits of a result beside input and weights.
+
+        It changes when the device runs out of memory, because the batches are smaller from then on.
+        """
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
@@ -59,7 +62,8 @@ class ModelAnalyst:
         """See `Analyst.arithmetic`; loads the networks."""
         from alnnode.model.ensemble import arithmetic  # noqa: PLC0415 - only the process that analyses loads torch
 
-        return arithmetic(self._load().ensemble.device)
+        ensemble = self._load().ensemble
+        return arithmetic(ensemble.device, ensemble.batch)
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()

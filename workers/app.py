@@ -16,7 +16,7 @@ from alnnode.process.child import end_with_parent
 from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import report_ready
 from alnnode.task_queue import ANALYSE, DELIVER, celery_options
-from workers import tasks
+from workers import devices, tasks
 
 if TYPE_CHECKING:
     from alnnode.settings import Settings
@@ -51,7 +51,7 @@ def refuse_at_start(settings: Settings, queue: str) -> None:
 def run(app: Celery, queue: str, settings: Settings) -> None:
     """Run the tasks of one queue until the worker is told to stop.
 
-    The analysing worker runs tasks in one forked process, so that a kill or a time limit ends a job and not the worker. The delivering
+    The analysing worker runs tasks in forked processes, one for each GPU, so that a kill or a time limit ends a job and not the worker. The delivering
     worker runs tasks in threads, because it waits for the network most of the time.
     """
     job_logs = JobLogs(settings.node.data_dir)
@@ -59,7 +59,9 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
     signals.worker_ready.connect(lambda **_: report_ready(), weak=False)
     signals.worker_ready.connect(lambda sender, **_: _beat(sender, settings, queue), weak=False)
     signals.worker_process_init.connect(_end_with_worker, weak=False)
-    pool = ["--pool", "prefork", "--concurrency", "1"]
+    gpus = [] if settings.analysis.device == "cpu" else devices.visible()
+    signals.worker_process_init.connect(lambda **_: devices.use(gpus), weak=False)
+    pool = ["--pool", "prefork", "--concurrency", str(max(1, len(gpus)))]
     if queue == DELIVER:
         pool = ["--pool", "threads", "--concurrency", str(len(settings.destinations) + SPARE_THREADS)]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]

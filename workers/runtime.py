@@ -80,6 +80,7 @@ class Runtime:
 
     Attributes:
         suspect: an analysis ended abnormally in this process; it begins no other.
+        shared: other analyses run in this process at the same time.
         stopping: the worker was told to stop: it ends the running deliveries and begins no other.
         away: destinations that could not be reached, with the time of the next attempt.
     """
@@ -95,7 +96,7 @@ class Runtime:
         self.analyst = analyst or ModelAnalyst(settings.analysis, self._observe)
         self.lease = lease
         self.delivery_lease = delivery_lease
-        self.suspect = False
+        self.suspect = self.shared = False
         self.stopping = threading.Event()
         self.lanes = Lanes()
         self.away: dict[str, datetime] = {}

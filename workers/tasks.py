@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from alnnode import logs
 from alnnode.errors import AlnnodeError
 from alnnode.task_queue import ANALYSE_TASK, DELIVER_TASK
-from workers import analysing, delivering
+from workers import analysing, companions, delivering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,8 @@ def register(app: Celery, runtime: Runtime) -> None:
             # The pool starts another process, and Celery gives this task to it (task_reject_on_worker_lost).
             log.warning("process_replaced")
             raise SystemExit(0)
-        _run(analysing.analyse, job_id, runtime)
+        with companions.of(job_id, runtime, lambda other: _run(analysing.analyse, other, runtime)):
+            _run(analysing.analyse, job_id, runtime)
 
     def deliver(delivery_id: str) -> None:
         _run(delivering.deliver, delivery_id, runtime)

@@ -156,6 +156,12 @@ class Jobs:
                 won.update(connection.execute(change.returning(Job.job_id)).scalars())
         return tuple(job_id for job_id in ids if job_id in won)
 
+    def first_attempts(self, limit: int) -> tuple[str, ...]:
+        """Return the ids of READY jobs that no worker has claimed yet, oldest first."""
+        query = select(Job.job_id).where(Job.state == JobState.READY, Job.attempts == 0).order_by(Job.created_at, Job.job_id)
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query.limit(limit)).scalars())
+
     def reset_future_times(self, now: datetime | None = None) -> int:
         """Reset leases and due times from before the clock was set back (`alnnode.db.clock`); return how many."""
         moment = now or clock.now(self._engine)

@@ -148,7 +148,7 @@ class Result(Base):
     role: Mapped[str] = mapped_column(String(16))
     sop_class_uid: Mapped[str] = mapped_column(UID)
     sop_instance_uid: Mapped[str] = mapped_column(UID, index=True)
-    series_instance_uid: Mapped[str] = mapped_column(UID)
+    series_instance_uid: Mapped[str] = mapped_column(UID, index=True)
     study_instance_uid: Mapped[str] = mapped_column(UID, index=True)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
     sha256: Mapped[str] = mapped_column(DIGEST)  # of the whole file

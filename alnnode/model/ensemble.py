@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import structlog
 import torch
 
 from alnnode.errors import BundleError
@@ -13,14 +14,18 @@ from alnnode.model.weights import load_tensors
 from alnnode.records import Crop, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from alnnode.imaging.crop import CropSettings
     from alnnode.model.bundle import Bundle
     from alnnode.records import CropPair, ModelIdentity
 
-# All batches have this size, padded with zeros: another batch size may select another algorithm with other last bits.
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+# All batches have this size, unless memory is short, padded with zeros: another batch size may select another algorithm with other last bits.
 BATCH = 8
 # Rounding hides the last bits, in which the same crop may differ by its position in the batch.
 DECIMALS = 4
@@ -46,10 +51,11 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
-def arithmetic(device: torch.device) -> str:
-    """Return what the last bits of a result depend on beside input and weights: device, instruction set and number format."""
+def arithmetic(device: torch.device, batch: int = BATCH) -> str:
+    """Return what the last bits of a result depend on beside input and weights: device, instruction set, number format, size of a batch."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, bfloat16, torch {torch.__version__}"
+        smaller = "" if batch == BATCH else f", batch {batch}"
+        return f"{torch.cuda.get_device_name(device)}, bfloat16, torch {torch.__version__}{smaller}"
     return f"CPU {torch.backends.cpu.get_cpu_capability()}, float32, torch {torch.__version__}"
 
 
@@ -61,10 +67,15 @@ def device_memory() -> dict[str, float]:
 
 
 class Ensemble:
-    """Both members of a bundle on one device."""
+    """Both members of a bundle on one device.
+
+    Attributes:
+        batch: size of all batches: `BATCH`, or less since the device ran out of memory.
+    """
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.device = choose_device(device)
+        self.batch = BATCH
         self.identity: ModelIdentity = bundle.identity
         self.crop_settings: CropSettings = bundle.crop_settings
         self.temperature = bundle.manifest.temperature
@@ -78,7 +89,7 @@ class Ensemble:
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:
         """Return one prediction per node, in order; it does not depend on the other nodes."""
-        scores = {crop: self._probabilities(crop, crops) for crop in Crop}
+        scores = {crop: self.with_memory(lambda crop=crop: self._probabilities(crop, crops)) for crop in Crop}
         return [
             Prediction(
                 probability=round(float(np.mean([scores[crop][n] for crop in Crop])), DECIMALS),
@@ -88,12 +99,31 @@ class Ensemble:
         ]
 
     def batches(self, crop: Crop, crops: Sequence[CropPair]) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield the crops of one kind as tensors (BATCH, C, S, S) on the device, and the number of crops in each without padding."""
-        for start in range(0, len(crops), BATCH):
-            part = [pair.fsc if crop is Crop.FSC else pair.asc for pair in crops[start : start + BATCH]]
-            batch = np.zeros((BATCH, *part[0].shape), np.float32)
+        """Yield the crops of one kind as tensors (batch, C, S, S) on the device, and the number of crops in each without padding."""
+        size = self.batch
+        for start in range(0, len(crops), size):
+            part = [pair.fsc if crop is Crop.FSC else pair.asc for pair in crops[start : start + size]]
+            batch = np.zeros((size, *part[0].shape), np.float32)
             batch[: len(part)] = part
             yield torch.from_numpy(batch).to(self.device), len(part)
+
+    def with_memory(self, work: Callable[[], list[R]]) -> list[R]:
+        """Return what ``work`` returns; when the device runs out of memory, halve the batches of this process and call it again.
+
+        Raises:
+            torch.OutOfMemoryError: the memory does not suffice for one crop.
+        """
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+            # Here the exception no longer holds the tensors of the failed batch.
+            self.batch //= 2
+            log.warning("batch_halved", batch=self.batch)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _probabilities(self, crop: Crop, crops: Sequence[CropPair]) -> list[float]:

@@ -26,7 +26,7 @@ def explain(ensemble: Ensemble, crops: Sequence[CropPair]) -> list[tuple[Heatmap
     Each map is scaled to its maximum: 1 marks the strongest area of this crop, not a probability. A crop in which no area raised the
     logit has a map of zeros.
     """
-    maps = {crop: _maps(ensemble, crop, crops) for crop in Crop}
+    maps = {crop: ensemble.with_memory(lambda crop=crop: _maps(ensemble, crop, crops)) for crop in Crop}
     return [
         (
             Heatmap(Crop.FSC, maps[Crop.FSC][n], pair.fsc_geometry),

@@ -16,6 +16,7 @@ class Analysis(Section):
     bundle: str = "demo"  # "demo", or the folder of a model bundle
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one per core
+    series_at_once: Annotated[int, Field(ge=1, le=16)] = 1  # that one process analyses while the queue is long
     time_limit: Annotated[float, Field(ge=30)] = 900  # s, after which an analysis is stopped
     locate: Locate = Locate.BOTH  # "auto": the algorithm; "marks": the reader
     detector_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # None: that of the bundle
@@ -31,7 +32,8 @@ class Analysis(Section):
     def in_results(self) -> dict[str, Any]:
         """Return the keys that change a result, under the names and in the form that `Settings.result_digest` has always used."""
         values = self.model_dump(
-            mode="json", exclude={"bundle", "device", "threads", "time_limit", "report_not_analysed", "window"}
+            mode="json",
+            exclude={"bundle", "device", "threads", "series_at_once", "time_limit", "report_not_analysed", "window"},
         )
         centre, width = self.model_dump(mode="json", include={"window"})["window"]
         return {**values, "window_center": centre, "window_width": width}

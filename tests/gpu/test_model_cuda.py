@@ -83,3 +83,31 @@ def test_results_of_both_devices_share_no_uid_with_two_contents(folder: Path, cr
             contents[item.sop_instance_uid].add(item.data)
     assert {uid: len(data) for uid, data in contents.items() if len(data) > 1} == {}
     assert len(kinds) == 2, "the device must be part of the result UIDs"
+
+
+def test_a_node_has_the_same_result_in_every_place_of_a_batch(folder: Path, crops) -> None:
+    """The crops of several series share a batch on a GPU, so a result must not depend on its neighbours."""
+    ensemble = Ensemble(bundle.load(folder), "cuda")
+    alone = [(ensemble.predict([one])[0], saliency.explain(ensemble, [one])[0]) for one in crops]
+    order = list(reversed(range(len(crops))))
+    mixed = [crops[n] for n in order]
+    for n, prediction, maps in zip(order, ensemble.predict(mixed), saliency.explain(ensemble, mixed), strict=True):
+        assert prediction == alone[n][0]
+        for ours, theirs in zip(maps, alone[n][1], strict=True):
+            np.testing.assert_array_equal(ours.values, theirs.values)
+
+
+def test_less_memory_halves_the_batch_and_the_arithmetic_says_so(folder: Path, crops) -> None:
+    ensemble = Ensemble(bundle.load(folder), "cuda")
+    before = ensemble.predict(crops)
+
+    def refuse(_network, arguments) -> None:
+        if len(arguments[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for network in ensemble.members.values():
+        network.register_forward_pre_hook(refuse)
+    for ours, theirs in zip(ensemble.predict(crops), before, strict=True):
+        assert ours.probability == pytest.approx(theirs.probability, abs=0.02)
+    assert ensemble.batch == 2
+    assert arithmetic(ensemble.device, ensemble.batch) != arithmetic(ensemble.device)

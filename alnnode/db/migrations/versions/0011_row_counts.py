@@ -34,6 +34,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_jobs_finished_at"), "jobs", ["finished_at"])
     op.create_index(op.f("ix_jobs_study_uid"), "jobs", ["study_uid"])
     op.create_index(op.f("ix_jobs_state_created_at"), "jobs", ["state", "created_at"])
+    op.create_index(op.f("ix_results_series_instance_uid"), "results", ["series_instance_uid"])
     op.create_index(op.f("ix_deliveries_destination_sent_at"), "deliveries", ["destination", "sent_at"])
     failed = sa.text("last_error IS NOT NULL")
     op.create_index(
