@@ -228,15 +228,15 @@ def test_pictures_of_a_phantom_for_the_documentation(browser, served, phantom) -
     assert nodes > 0
     page = browser.new_page(viewport={"width": 1600, "height": 950})
     study = Study(page, url, str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
-    study.open("S:9003")
+    study.open("S:19003")
     study.until("() => window.services.segmentationService.getSegmentations().length > 0")
-    study.open("S:9001")
+    study.open("S:19001")
     study.accept()
     study.until("([n]) => window.services.measurementService.getMeasurements().length === n", nodes)
     assert len(study.panel()) >= nodes
     page.locator("[data-cy=data-row]").first.click(timeout=10_000)
     study.picture("ohif-report.png")
-    study.open("S:9002")
+    study.open("S:19002")
     page.wait_for_timeout(4000)
     study.picture("ohif-capture.png")
     assert not study.errors
