@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -89,7 +90,7 @@ class Ensemble:
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:
         """Return one prediction per node, in order; it does not depend on the other nodes."""
-        scores = {crop: self.with_memory(lambda crop=crop: self._probabilities(crop, crops)) for crop in Crop}
+        scores = {crop: self.with_memory(partial(self._probabilities, crop, crops)) for crop in Crop}
         return [
             Prediction(
                 probability=round(float(np.mean([scores[crop][n] for crop in Crop])), DECIMALS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ def explain(ensemble: Ensemble, crops: Sequence[CropPair]) -> list[tuple[Heatmap
     Each map is scaled to its maximum: 1 marks the strongest area of this crop, not a probability. A crop in which no area raised the
     logit has a map of zeros.
     """
-    maps = {crop: ensemble.with_memory(lambda crop=crop: _maps(ensemble, crop, crops)) for crop in Crop}
+    maps = {crop: ensemble.with_memory(partial(_maps, ensemble, crop, crops)) for crop in Crop}
     return [
         (
             Heatmap(Crop.FSC, maps[Crop.FSC][n], pair.fsc_geometry),
