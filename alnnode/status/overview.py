@@ -15,7 +15,7 @@ from alnnode.records import JobState
 from alnnode.spool.spool import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy.engine import Connection, Engine
 
@@ -213,18 +213,12 @@ class Overview:
         with self._engine.connect() as connection:
             amounts = row_counts.counts(connection, row_counts.DELIVERY)
             names = sorted({name for name, _ in amounts})
-            return tuple(
-                DestinationCounts(
-                    name,
-                    amounts.get((name, DeliveryState.PENDING), 0),
-                    _retried(connection, name),
-                    amounts.get((name, DeliveryState.COMMITTING), 0),
-                    amounts.get((name, DeliveryState.SENT), 0),
-                    amounts.get((name, DeliveryState.FAILED), 0),
-                    *_latest(connection, name),
-                )
-                for name in names
-            )
+            return tuple(_destination(connection, name, amounts) for name in names)
+
+
+def _destination(connection: Connection, name: str, amounts: Mapping[tuple[str, str], int]) -> DestinationCounts:
+    pending, committing, sent, failed = (amounts.get((name, state), 0) for state in DeliveryState)
+    return DestinationCounts(name, pending, _retried(connection, name), committing, sent, failed, *_latest(connection, name))
 
 
 def _retried(connection: Connection, destination: str) -> int:
