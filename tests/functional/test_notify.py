@@ -24,6 +24,7 @@ from alnnode.cli.app import app
 from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.db.notify_tables import MessageRow, MessageState, NoticeRow
+from alnnode.db.rows import NotAnalysed
 from alnnode.errors import ServiceError, SettingsError
 from alnnode.node import supervisor
 from alnnode.notify import notices
@@ -236,14 +237,14 @@ def told(tmp_path, engine, monkeypatch):
             ahead = timedelta()
 
             @classmethod
-            def now(cls, zone):
-                return datetime.now(zone) + cls.ahead
+            def now(cls, _database):
+                return datetime.now(UTC) + cls.ahead
 
             @staticmethod
             def events():
                 return [(one["kind"], one["subject"]) for _, body in hook.received for one in json.loads(body)["events"]]
 
-        monkeypatch.setattr("alnnode.notify.notifier.datetime", Clock)
+        monkeypatch.setattr("alnnode.notify.notifier.clock", Clock)
         Clock.hook, Clock.notifier = hook, Notifier(found, engine)
         yield Clock
 
@@ -304,7 +305,9 @@ def test_only_jobs_that_failed_by_a_fault_are_told(told, engine) -> None:
     cancelled = stages.ready_job("1.2.3.2")
     stages.operator.cancel(cancelled, "an operator")
     strange = stages.ready_job("1.2.3.3")
-    assert stages.jobs.analysed(stages.jobs.claim(strange, TERMS), [], {}, "this is a scout image. Please send axial CT")
+    assert stages.jobs.analysed(
+        stages.jobs.claim(strange, TERMS), [], {}, NotAnalysed("this is a scout image. Please send axial CT")
+    )
     after(told, 0)
     assert after(told, 2) == [("job_failed", failed)]
     assert after(told, 100) == [("job_failed", failed)]
@@ -457,7 +460,7 @@ def test_the_supervisor_sends_notifications_until_it_is_stopped(tmp_path) -> Non
         stopping = threading.Thread(target=stop)
         try:
             stopping.start()
-            assert supervisor._run(found, None, [], sweeps=True) == 0
+            assert supervisor._run(found, None, supervisor.Command("sweep", config, lambda _: []), sweeps=True) == 0
         finally:
             stopping.join(90)
             for number, handler in before.items():
