@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from alnnode.errors import BundleError, ServiceError, SettingsError
-from alnnode.model import bundle
 from alnnode.settings import load
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def changed_settings(present: Settings, config: Path | None, *, analyses: bool) 
     if fixed:
         raise SettingsError(f"{', '.join(fixed)}: a reload cannot change this; restart the node")
     if analyses:
+        from alnnode.model import bundle  # noqa: PLC0415 - a supervisor starts without pydicom, whose import takes half a second
+
         try:
             bundle.load(bundle.resolve(settings.analysis.bundle))
         except BundleError as error:
