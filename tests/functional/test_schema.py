@@ -70,7 +70,9 @@ REVIEWED = {"0007_administration": {"execute"}, "0011_row_counts": {"execute", "
 def test_a_migration_only_adds(path: Path) -> None:
     """So the version before works on the later schema, and a host can be updated, or put back, while the others run."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert set(bad(tree)) == REVIEWED.get(path.stem, set()), "it may only add tables, indexes and columns that are nullable or have a server_default"
+    assert set(bad(tree)) == REVIEWED.get(path.stem, set()), (
+        "it may only add tables, indexes and columns that are nullable or have a server_default"
+    )
 
 
 def bad(tree: ast.Module) -> list[str]:

@@ -97,6 +97,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_command(environment: Path, *words: str, cwd: Path) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALNNODE_", "PYTHON"))}
+    kept["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the shell above the tests can be one that Typer does not know
     command = [str(environment / "bin" / "alnnode"), *words]
     done = subprocess.run(
         command, cwd=cwd, env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False

@@ -102,9 +102,20 @@ def device_observers(dataset: Dataset) -> set[str]:
 
 def _joined(one: Mark, other: Mark) -> Mark:
     values = {name: getattr(one, name) or getattr(other, name) for name in Mark.__dataclass_fields__}
-    values["drawings"] = one.drawings + other.drawings
+    values["drawings"] = _joined_drawings(one.drawings, other.drawings)
     values["evaluations"] = one.evaluations + tuple(e for e in other.evaluations if e not in one.evaluations)
     return Mark(**values)
+
+
+def _joined_drawings(one: tuple[Drawing, ...], other: tuple[Drawing, ...]) -> tuple[Drawing, ...]:
+    """Return the drawings of two groups of one mark; of its contours, only those of the group that draws it on more slices.
+
+    A planar and a volumetric group both draw the contour on the measured slice, and two contours on a slice are an outer one and a hole.
+    """
+    fewer, more = sorted((one, other), key=lambda drawings: sum(drawing.shape is MarkShape.OUTLINE for drawing in drawings))
+    drawn_again = any(drawing.shape is MarkShape.OUTLINE for drawing in more)
+    kept = tuple(drawing for drawing in fewer if not (drawn_again and drawing.shape is MarkShape.OUTLINE))
+    return kept + more
 
 
 def _groups(dataset: Dataset) -> Iterator[Dataset]:
