@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from alnnode.db.rows import Claim
 
-# The last of the open jobs decides once more: it reports the study if it cannot be analysed either.
-_ANALYSED_OR_OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED, JobState.DELIVERED)
+# The last of the open jobs decides once more: it reports the study if it cannot be analysed either. A series that is still being received does
+# not count: perhaps no route selects it, and nobody would decide then.
+_ANALYSED_OR_OPEN = (JobState.READY, JobState.RUNNING, JobState.ANALYSED, JobState.DELIVERED)
 
 
 def is_study_reported(connection: Connection, claim: Claim) -> bool:

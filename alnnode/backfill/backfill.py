@@ -8,16 +8,17 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from alnnode.backfill.rows import BackfillRows
 from alnnode.backfill.search import ArchiveSearch, may_be_wanted
 from alnnode.clients.query_retrieve import Retriever
+from alnnode.db import clock
 from alnnode.errors import ServiceError
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.received_series import ReceivedSeries
-from alnnode.spool.spool import Spool
+from alnnode.spool.opening import open_spool
 from alnnode.worklist import wado_fetch
 from alnnode.worklist.services import WorklistServices
 
@@ -75,7 +76,7 @@ class Backfill:
         conditions = [*self._modalities, *(route.model_dump_json() for route in settings.routes)]
         self.rows = BackfillRows(engine, plan.archive.name, conditions)
         self._search = ArchiveSearch(plan.archive, settings.node.ae_title, self.stop.is_set)
-        self._spool = Spool(settings.node.data_dir / "spool")
+        self._spool = open_spool(settings)
         self._next_request, self._failures = 0.0, 0
 
     def run(self, *, search_only: bool = False) -> None:
@@ -94,7 +95,7 @@ class Backfill:
                 if self.stop.is_set():
                     return
             while not search_only and not self.stop.is_set() and (due := self.rows.next_due(plan.first, plan.last)):
-                self.stop.wait(max(0.0, min(POLL, (due - datetime.now(UTC)).total_seconds())))
+                self.stop.wait(max(0.0, min(POLL, (due - clock.now(self._engine)).total_seconds())))
                 self._retrieve_due(plan.first)
 
     def _search_day(self, day: date) -> None:
@@ -103,13 +104,13 @@ class Backfill:
         found = self._search.series_of(day, self._modalities)
         wanted = [one for one in found if may_be_wanted(self._settings.routes, one.facts)]
         # The studies of today go on arriving, so today is searched again.
-        new = self.rows.record_day(day, wanted, datetime.now(UTC), closed=day < date.today())  # noqa: DTZ011 - a day of the hospital
+        new = self.rows.record_day(day, wanted, clock.now(self._engine), closed=day < date.today())  # noqa: DTZ011 - a day of the hospital
         self._say(f"{day}: {len(found)} series in the archive, {len(wanted)} of them for a route, {new} new")
 
     def _retrieve_due(self, first: date) -> None:
         """Retrieve the series of this day and of all later days that are due."""
         while self._wait_for_turn():
-            wanted = self.rows.next(first, self._plan.last, datetime.now(UTC))
+            wanted = self.rows.next(first, self._plan.last, clock.now(self._engine))
             if wanted is None:
                 return
             self._next_request = time.monotonic() + HOUR / self._plan.rate
@@ -122,7 +123,7 @@ class Backfill:
             if self.stop.is_set():
                 self.rows.postponed(wanted)
                 return
-            self.rows.failed(wanted, str(error), datetime.now(UTC))
+            self.rows.failed(wanted, str(error), clock.now(self._engine))
             self._failures += 1
             self._say(f"a series was not retrieved (attempt {wanted.attempt}): {error}")
             if self._failures >= MOST_FAILURES:

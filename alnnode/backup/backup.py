@@ -63,6 +63,11 @@ def make(settings: Settings, folder: Path, config: Path | None) -> Manifest:
         raise ServiceError(f"{folder} is inside data_dir: choose a folder on another disk")
     if folder.exists() and any(folder.iterdir()):
         raise ServiceError(f"{folder} is not empty: choose a new folder for each backup")
+    if settings.spool.bucket:
+        raise ServiceError(
+            "the received objects are in the bucket [spool] bucket, which this command does not copy: back up the bucket with the tools of its "
+            "server, and the database with those of PostgreSQL"
+        )
     state = schema.schema_state(settings.database_url)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)

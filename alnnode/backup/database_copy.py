@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SQLITE_FILE, DUMP_FILE = "alnnode.db", "database.dump"
+# Of the URL, for libpq: without them, a dump could go over a connection that nobody verified.
+TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 LONGEST = 6 * 3600.0  # seconds of one dump
 
 
@@ -109,6 +111,7 @@ def _run(program: str, url: str, arguments: Sequence[str]) -> None:
         "PGUSER": parsed.username,
         "PGPASSWORD": parsed.password,
         "PGDATABASE": parsed.database,
+        **{f"PG{name.upper()}": parsed.query.get(name) for name in TLS_PARAMETERS},
     }
     environment = {**os.environ, **{name: str(value) for name, value in values.items() if value}}
     try:

@@ -68,6 +68,8 @@ def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
     kind = database_copy.SQLITE_FILE if database_copy.is_sqlite(url) else database_copy.DUMP_FILE
     if manifest.database != kind:
         raise ServiceError(f"the backup holds {manifest.database}, and [database] url needs {kind}: correct [database] url")
+    if settings.spool.bucket:
+        raise ServiceError("the received objects are in the bucket [spool] bucket: restore the database with the tools of PostgreSQL")
     present = _present(settings)
     if present and not replace:
         raise ServiceError(

@@ -39,8 +39,8 @@ MOST = 100  # errors of each kind
 LEFT_OUT = "(left out)"
 # Keys with these words hold secrets or their digests; keys that end in "_file" only say where they are.
 _SECRET = re.compile(r"sha256|secret|password|passcode|token$", re.IGNORECASE)
-_URL = re.compile(r"^([a-z][a-z0-9+.-]*://)(?:[^/?#@]*@)?([^/?#]*).*$", re.IGNORECASE | re.DOTALL)
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s@/]*@", re.IGNORECASE)
+_URL = re.compile(r"^([a-z][a-z0-9+.-]*://)(?:.*@)?([^/?#]*).*$", re.IGNORECASE | re.DOTALL)
+_USER = re.compile(r"([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
 _UID = re.compile(r"\b[0-2](?:\.[0-9]+){4,}\b")
 # Free texts that an administrator may have taken from a patient's study.
 _FREE_TEXTS = frozenset({"description", "exclude_description", "kernel"})

@@ -7,16 +7,18 @@ a worker or a destination is away, and the sweep enqueues them after the resumpt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.operation_tables import PauseRow
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Engine
 
 ANALYSIS = "analysis"
@@ -45,7 +47,7 @@ class Pauses:
         """Pause ``target``: `ANALYSIS`, or what `destination_target` returns. A pause that exists stays as it is."""
         with self._writer.begin() as connection:
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            values = {"target": target, "paused_at": now or datetime.now(UTC), "paused_by": who[:64]}
+            values = {"target": target, "paused_at": now or clock.now(connection), "paused_by": who[:64]}
             connection.execute(dialect.insert(PauseRow).values(values).on_conflict_do_nothing(index_elements=["target"]))
 
     def resume(self, target: str) -> bool:

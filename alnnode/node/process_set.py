@@ -74,7 +74,11 @@ class ProcessSet:
             stop_all(beside, STOP_LIMIT)
             raise
         after = {process.name: process for process in processes if not process.beside}
+        waited_for = {one.successor: one for one in self._retiring if one.successor is not None}
         for old in self._processes:
+            if old in waited_for:  # it has not started: the process before it still ends, and its next successor is the new one
+                waited_for[old].successor = after.get(old.name)
+                continue
             old.retire()
             self._retiring.append(_Retiring(old, after.get(old.name), time.monotonic() + limit))
         self._processes = list(processes)

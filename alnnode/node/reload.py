@@ -34,6 +34,7 @@ ANSWER_LIMIT = 120.0  # seconds for a supervisor to replace its processes
 _FIXED = (
     ("[node] data_dir", lambda settings: settings.node.data_dir.resolve()),
     ("[database] url", lambda settings: settings.database_url),
+    ("[spool]", lambda settings: settings.spool),
     ("[broker] url", lambda settings: settings.broker_url),
     ("[listener] host and port", lambda settings: (settings.listener.host, settings.listener.port)),
     ("[web] enabled, host and port", lambda settings: (settings.web.enabled, settings.web.host, settings.web.port)),

@@ -33,6 +33,8 @@ class MailChannel:
                 refused = server.send_message(
                     mail(message, self._node, self._settings), self._settings.sender, list(self._settings.recipients)
                 )
+        except UnicodeError:
+            raise ServiceError("mail: the server takes no user or password that is not ASCII: choose others") from None
         except (OSError, smtplib.SMTPException) as error:
             raise ServiceError(f"mail: {self._words(error)}") from None  # the texts of the server are its own
         if refused:

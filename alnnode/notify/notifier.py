@@ -123,7 +123,7 @@ class NotifierThread:
                 if alone or leader.leads():
                     notifier = notifier or Notifier(self._settings, database)  # it needs the disk, which may be away
                     notifier.once()
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - a fault in one message must not end all notifications
                 log.warning("notify_failed", error=type(error).__name__)
         with suppress(SQLAlchemyError):  # the lease ends soon anyway
             leader.resign()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -49,8 +50,11 @@ def ages(data_dir: Path) -> dict[str, float]:
 
 def _file_time(folder: Path) -> float:
     """Return the present time by the clock that gives the files their times: on a shared file system, that of the server."""
-    with TemporaryFile(dir=folder) as probe:
-        return os.fstat(probe.fileno()).st_mtime
+    try:
+        with TemporaryFile(dir=folder) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:  # the disk is full or read-only: the pages that show the ages must say so
+        return time.time()
 
 
 def write_values(data_dir: Path, worker: str, values: dict[str, float]) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Digests of secrets are not shown either: a short passcode can be found by its digest.
 _SECRET = re.compile(r"sha256|secret$|password|passcode")
-_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+_USER_INFO = re.compile(r"(?<=://).*@", re.DOTALL)  # SQLAlchemy accepts "/", "?" and "#" in a password
+_PATH = re.compile(r"(?<=://)(?:.*@)?([^/?#]*).*", re.DOTALL)
 _QUERY = re.compile(r"\?.*$")
 HIDDEN = "(not shown)"
 
@@ -58,13 +59,17 @@ def without_credentials(url: str) -> str:
 
 def _without_secrets(key: str, value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_secrets(name, one) for name, one in value.items()}
+        return {name: _without_secrets(f"{key}_{name}" if key == "webhook" else name, one) for name, one in value.items()}
     if isinstance(value, list):
         return [_without_secrets(key, one) for one in value]
     if not isinstance(value, str) or not value:
         return value
+    return _text_without_secrets(key, value)
+
+
+def _text_without_secrets(key: str, value: str) -> str:
     if _SECRET.search(key):
         return HIDDEN
-    if "://" in value:
-        return without_credentials(value)
-    return value
+    if key == "webhook_url":  # its path can hold a token
+        return _PATH.sub(rf"\1/{HIDDEN}", value)
+    return without_credentials(value) if "://" in value else value

@@ -11,9 +11,11 @@ from sqlalchemy import delete
 from stages import Stages
 from typer.testing import CliRunner
 
+from alnnode.backup import backup
 from alnnode.cli.app import app
 from alnnode.db import engine as engines
 from alnnode.db.tables import Instance
+from alnnode.errors import ServiceError
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.settings import load
@@ -146,6 +148,15 @@ def test_present_data_are_set_aside_on_request(tmp_path) -> None:
     assert {"spool", "alnnode.db"} <= {path.name for path in aside.iterdir()}
     (job,) = Stages(engines.create(settings.database_url)).jobs.list()
     assert (job.job_id, job.instances) == (job_id, 1)
+
+
+def test_a_spool_in_a_bucket_is_not_said_to_be_backed_up(node, tmp_path) -> None:
+    config, _, _ = node
+    settings = load(config)
+    settings = settings.model_copy(update={"spool": settings.spool.model_copy(update={"bucket": "alnnode"})})
+    with pytest.raises(ServiceError, match="back up the bucket"):
+        backup.make(settings, tmp_path / "copy", None)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_what_is_no_backup_is_refused_with_words(node, tmp_path) -> None:

@@ -69,6 +69,15 @@ def test_a_study_that_was_not_analysed_gets_one_report_from_the_last_of_its_seri
     assert (late.state, late.deliveries) == (JobState.NOT_ANALYSED, ()), "the study is reported already"
 
 
+def test_a_series_that_is_still_received_does_not_hold_back_the_report(stages) -> None:
+    """Perhaps no route selects it: then it ends SKIPPED, and nobody would report the study."""
+    receive(stages, "1.3.1")
+    of = claims(stages)
+    receive(stages, "1.3.2", second=650)
+    job = end(stages, of["1.3.1"])
+    assert (job.state, len(job.deliveries)) == (JobState.ANALYSED, 1)
+
+
 def test_series_beside_an_analysed_one_are_not_reported_unless_the_site_wants_it(stages) -> None:
     for series in ("1.3.1", "1.3.2", "1.3.3"):
         receive(stages, series)

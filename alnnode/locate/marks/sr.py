@@ -108,14 +108,20 @@ def _joined(one: Mark, other: Mark) -> Mark:
 
 
 def _joined_drawings(one: tuple[Drawing, ...], other: tuple[Drawing, ...]) -> tuple[Drawing, ...]:
-    """Return the drawings of two groups of one mark; of its contours, only those of the group that draws it on more slices.
+    """Return the drawings of two groups of one mark; where both draw a contour on an image, only that of the group with more contours.
 
     A planar and a volumetric group both draw the contour on the measured slice, and two contours on a slice are an outer one and a hole.
     """
     fewer, more = sorted((one, other), key=lambda drawings: sum(drawing.shape is MarkShape.OUTLINE for drawing in drawings))
-    drawn_again = any(drawing.shape is MarkShape.OUTLINE for drawing in more)
-    kept = tuple(drawing for drawing in fewer if not (drawn_again and drawing.shape is MarkShape.OUTLINE))
+    drawn = {_place(drawing) for drawing in more if drawing.shape is MarkShape.OUTLINE}
+    kept = tuple(drawing for drawing in fewer if drawing.shape is not MarkShape.OUTLINE or _place(drawing) not in drawn)
     return kept + more
+
+
+def _place(drawing: Drawing) -> tuple[str, int | None, str, float]:
+    """Return the image of a drawing, or its frame of reference and height."""
+    height = drawing.points[0][2] if len(drawing.points[0]) == 3 else 0.0
+    return drawing.sop_instance_uid, drawing.frame_number, drawing.frame_of_reference, round(float(height), 2)
 
 
 def _groups(dataset: Dataset) -> Iterator[Dataset]:
