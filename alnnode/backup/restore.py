@@ -69,7 +69,9 @@ def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
     if manifest.database != kind:
         raise ServiceError(f"the backup holds {manifest.database}, and [database] url needs {kind}: correct [database] url")
     if settings.spool.bucket:
-        raise ServiceError("the received objects are in the bucket [spool] bucket: restore the database with the tools of PostgreSQL")
+        raise ServiceError(
+            "the received objects are in the bucket [spool] bucket: restore the database with the tools of PostgreSQL"
+        )
     present = _present(settings)
     if present and not replace:
         raise ServiceError(
