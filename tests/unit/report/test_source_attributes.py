@@ -135,8 +135,10 @@ def test_each_image_in_the_library_has_its_own_frame_of_reference() -> None:
         i for i in walk(sr) if i.ValueType == "CONTAINER" and i.ConceptNameCodeSequence[0].CodeMeaning == "Image Library"
     )
     images = [item for item in walk(library) if item.ValueType == "IMAGE"]
-    assert {image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images} <= expected.keys()
-    assert len(images) >= 2
+    drawn = [item for item in walk(sr) if item.ValueType == "IMAGE" and item not in images]
+    listed, used = (sorted(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in some) for some in (images, drawn))
+    assert listed == sorted(set(used) & expected.keys()), "each image that a group draws on, once"
+    assert len(listed) == 4
     for image in images:
         (frame,) = [item.UID for item in image.ContentSequence if item.ValueType == "UIDREF"]
         assert frame == expected[image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID]
