@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alnnode.model.bundle import Bundle
-    from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node, Volume
+    from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node
     from alnnode.records.comparison import PriorLookup
     from alnnode.settings import Analysis as AnalysisSettings
 
@@ -99,7 +99,7 @@ def analyse(
         return Analysis(header=header, model=model, volume=None, not_analysed=str(error))
     progress("locate")
     located = _locate(anatomy, models.detector, settings, series.marks)
-    analysis = _classify(anatomy.volume, model, models.ensemble, located, progress)
+    analysis = _classify(anatomy, model, models.ensemble, located, progress)
     if series.prior is not None:
         progress("compare")
         analysis = compare_with_prior(analysis, anatomy, series.prior)
@@ -144,12 +144,17 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 
 
-def _classify(volume: Volume, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress) -> Analysis:
+def _classify(
+    anatomy: ChestAnatomy, model: ModelIdentity, ensemble: Ensemble, located: _Located, progress: Progress
+) -> Analysis:
     """Classify the located nodes and explain the probabilities."""
+    volume = anatomy.volume
     if located.not_analysed is not None:
         return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
     progress("classify")
-    crops = [crops_for(volume, node, ensemble.crop_settings) for node in located.nodes]
+    settings = ensemble.crop_settings
+    blood_hu = anatomy.blood_hu if settings.blood_pool else None
+    crops = [crops_for(volume, node, settings, blood_hu) for node in located.nodes]
     predictions = ensemble.predict(crops)
     progress("explain")
     heatmaps = saliency.explain(ensemble, crops)

@@ -154,7 +154,7 @@ def _train_and_select(
     chance = protocol.permuted_labels_row(plan.families[0], nodes.cohort, splits[0], control.scores(permuted))
     selected.rows.extend([protocol.short_axis_row(nodes.cohort, splits[0]), chance])
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
-    channels = len(plan.crops.windows)
+    channels = plan.crops.channels
     models = {
         member[1]: protocol.restore_calibrated(first[member], folder, channels, selected.scales[member])
         for member in selected.pair.members

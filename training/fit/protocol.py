@@ -178,7 +178,7 @@ def _scale(labels: Labels, scores: Scores) -> PlattScale:
 
 def family_costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
     """Return the cost of one crop for each family, in million multiply-adds."""
-    return {family: build.multiply_adds(family, len(crops.windows), output_stride, crops.pixels) for family in families}
+    return {family: build.multiply_adds(family, crops.channels, output_stride, crops.pixels) for family in families}
 
 
 def paper_combination(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:

@@ -91,7 +91,7 @@ def estimate_seconds(plan: ReproductionPlan) -> float:
     begun = time.perf_counter()
     phantom.make_patient(plan.seed, 0, plan.phantoms)
     drawing = 1.6 * (time.perf_counter() - begun) * (profile.patients + profile.shifted) / max(plan.processes, 1)
-    batch = torch.rand(profile.batch, len(plan.crops.windows), profile.pixels, profile.pixels, device=plan.device)
+    batch = torch.rand(profile.batch, plan.crops.channels, profile.pixels, profile.pixels, device=plan.device)
     steps = 0.6 * profile.nodes / profile.batch * profile.epochs * profile.folds * len(Crop)
     learning = 0.0
     torch.set_num_threads(1)
@@ -160,7 +160,7 @@ def _evaluate(
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     used = sorted({*best.members, *mean.members, *pair.members})
     models = {
-        member: protocol.restore_calibrated(first[member], work, len(plan.crops.windows), selected.scales[member])
+        member: protocol.restore_calibrated(first[member], work, plan.crops.channels, selected.scales[member])
         for member in used
     }
     logits = {member: predict_logits(models[member], harder, member[1], plan.device) for member in used}
