@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ from training.detection.evaluate_patients import evaluate_real
 from training.detection.evaluate_phantoms import evaluate_detector
 from training.evaluate.bundle_metrics import evaluate_ensemble, metrics_table
 from training.evaluate.cam_energy import cam_energy_of_phantoms
-from training.fit import demo_bundle, grid, reproduction_terms
+from training.fit import demo_bundle, grid, ledger, reproduction_terms
 from training.fit import lidc as lidc_nodules
 from training.fit import reproduce as reproduction
 from training.fit.member import TrainSettings
@@ -195,7 +196,7 @@ def lidc(
 @app.command()
 def reproduce(
     profile: Annotated[
-        str, typer.Option(help="full, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
+        str, typer.Option(help="full, two-cores, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
     ] = "reduced",
     work: Cache = Path("runs/reproduction"),
     out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/reproduction.md"),
@@ -218,7 +219,14 @@ def reproduce(
     with progress_bars() as report:
         outcome = reproduction.run_reproduction(plan, report)
     digest = bundle_export.write_bundle(outcome.bundle, bundle, plan.detection)
-    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen)), encoding="utf-8")
+    scorings = ledger.append_scoring(
+        out.with_name("reproduction-ledger.jsonl"),
+        plan,
+        digest,
+        reproduce_report.paper_auroc(outcome),
+        datetime.now(UTC).date(),
+    )
+    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen), scorings), encoding="utf-8")
     console.print(f"wrote bundle {digest[:12]} to {bundle}, and {out}", markup=False)
 
 

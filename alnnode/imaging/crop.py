@@ -94,9 +94,7 @@ def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float
     return (across, down) if geometry.transposed else (down, across)
 
 
-def sample(
-    volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...], offset: float = 0.0
-) -> FloatArray:
+def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...], offset: float = 0.0) -> FloatArray:
     """Return what a crop shows: shape (windows, size, size), float32, each window scaled to 0..1 in 255 steps.
 
     The interpolation is linear, after a Gaussian filter where a crop pixel spans more than one voxel; beyond the image is air. Because
@@ -142,9 +140,7 @@ def crops_for(volume: Volume, node: Node, settings: CropSettings, blood_hu: floa
     return crop_box(volume, node.box, node.slice_index, settings, blood_hu)
 
 
-def crop_box(
-    volume: Volume, box: Box, slice_index: int, settings: CropSettings, blood_hu: float | None = None
-) -> CropPair:
+def crop_box(volume: Volume, box: Box, slice_index: int, settings: CropSettings, blood_hu: float | None = None) -> CropPair:
     """Return both crops of a box on a slice.
 
     Args:

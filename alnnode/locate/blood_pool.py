@@ -36,7 +36,8 @@ def mediastinal_tissue(coarse: Coarse, chest: Chest) -> npt.NDArray[np.floating[
     between &= across[None, None, :] & ((deep > _DEEP[0]) & (deep < _DEEP[1]))[None, :, None]
     values = coarse.hu[between]
     tissue = values[(values > _SOFT_HU[0]) & (values < _SOFT_HU[1])]
-    return tissue if tissue.size >= _LEAST else tissue[:0]
+    enough: npt.NDArray[np.floating[Any]] = tissue if tissue.size >= _LEAST else tissue[:0]
+    return enough
 
 
 def blood_pool_hu(coarse: Coarse, chest: Chest) -> float | None:

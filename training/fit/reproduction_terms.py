@@ -174,17 +174,29 @@ def fold_data(plan: ReproductionPlan, fold: int) -> FoldData:
 
 
 def fold_data_permuted(plan: ReproductionPlan, permutation: int) -> FoldData:
-    """Return the cohorts of the first fold with permuted labels, in another order for each ``permutation``."""
-    return protocol.permute_labels(fold_data(plan, 0), plan.seed, permutation)
+    """Return the cohorts of the first fold of the cohort whose labels are permuted, in another order for each ``permutation``."""
+    nodes = reproduction_cohort(plan, lambda: None)
+    permuted = protocol.permute_labels(nodes.cohort, plan.seed, permutation)
+    return protocol.fold_data(permuted, split_by_patient(nodes, 0, plan.seed))
 
 
 def training_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
-    """Return every network to train."""
+    """Return every network to train with the first seed."""
     profile = plan.profile
     return [
         TrainingTask(family, crop, fold, training_settings(plan, family))
         for fold in range(profile.folds)
         for family in profile.families
+        for crop in Crop
+    ]
+
+
+def repeated_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
+    """Return the networks of the first fold with the further seeds, which show how much a result depends on the seed."""
+    return [
+        TrainingTask(family, crop, 0, replace(training_settings(plan, family), seed=plan.seed + number))
+        for number in range(1, plan.profile.seeds)
+        for family in plan.profile.families
         for crop in Crop
     ]
 
