@@ -239,7 +239,7 @@ def test_no_node_takes_part_in_fitting_its_own_scale() -> None:
     np.testing.assert_array_equal(found[second], fitted[second])
     assert np.abs(found[~second] - fitted[~second]).max() > 0.1
     whole = selection.fit_platt_scale(labels, scores).apply(scores)
-    np.testing.assert_allclose(fitted, whole, atol=0.5)
+    assert np.corrcoef(fitted, whole)[0, 1] > 0.98
     one_class = np.repeat(np.arange(60) % 2 == 0, 5)  # each half of the patients has one class
     sides = np.array([f"{n:03d}" for n in np.repeat(np.arange(60), 5)])
     np.testing.assert_array_equal(
