@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alnnode.locate.detector import DetectorMaps, DetectorSettings
     from alnnode.locate.search_grid import SearchGrid
     from alnnode.model.bundle import Bundle
-    from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node, Volume
+    from alnnode.records import AxillaCoverage, MarkObject, ModelIdentity, Node
     from alnnode.records.comparison import PriorLookup
     from alnnode.settings import Analysis as AnalysisSettings
 
@@ -126,7 +126,7 @@ def analyse(
         return Analysis(header=header, model=model, volume=None, not_analysed=str(error))
     progress("locate")
     located = _locate(anatomy, models.detector, settings, series.marks)
-    analysis = _classify(anatomy.volume, model, models, located, progress)
+    analysis = _classify(anatomy, model, models, located, progress)
     if series.prior is not None:
         progress("compare")
         analysis = compare_with_prior(analysis, anatomy, series.prior)
@@ -171,12 +171,15 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
 
 
-def _classify(volume: Volume, model: ModelIdentity, models: Models, located: _Located, progress: Progress) -> Analysis:
+def _classify(anatomy: ChestAnatomy, model: ModelIdentity, models: Models, located: _Located, progress: Progress) -> Analysis:
     """Classify the located nodes and explain the probabilities."""
+    volume = anatomy.volume
     if located.not_analysed is not None:
         return Analysis(volume.header, model, volume, (), located.coverage, located.not_analysed, located.remarks)
     progress("classify")
-    crops = [crops_for(volume, node, models.ensemble.crop_settings) for node in located.nodes]
+    settings = models.ensemble.crop_settings
+    blood_hu = anatomy.blood_hu if settings.blood_pool else None
+    crops = [crops_for(volume, node, settings, blood_hu) for node in located.nodes]
     predictions = models.predict(crops)
     progress("explain")
     heatmaps = models.explain(crops)

@@ -22,7 +22,7 @@ def write_bundle(folder: Path, detector: tuple[dict[str, torch.Tensor], dict[str
     files: dict[str, bytes] = {"model-card.md": b"# random weights, for tests\n"}
     for number, crop in enumerate(Crop):
         torch.manual_seed(number)
-        weights = network.build(len(crops.windows), 16).state_dict()
+        weights = network.build(crops.channels, 16).state_dict()
         files[f"{crop.value}.safetensors"] = save(
             {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.records import Crop
-from training.fit import grid, reproduction_terms
+from training.fit import grid, ledger, reproduction_terms
 from training.fit import lidc as lidc_nodules
 from training.fit import reproduce as reproduction
 from training.report import bundle_export, lidc_report, reproduce_report
@@ -50,7 +51,7 @@ def lidc(
 
 def reproduce(
     profile: Annotated[
-        str, typer.Option(help="full, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
+        str, typer.Option(help="full, two-cores, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
     ] = "reduced",
     work: Cache = Path("runs/reproduction"),
     out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/reproduction.md"),
@@ -73,5 +74,12 @@ def reproduce(
     with progress_bars() as report:
         outcome = reproduction.run_reproduction(plan, report)
     digest = bundle_export.write_bundle(outcome.bundle, bundle, plan.detection)
-    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen)), encoding="utf-8")
+    scorings = ledger.append_scoring(
+        out.with_name("reproduction-ledger.jsonl"),
+        plan,
+        digest,
+        reproduce_report.paper_auroc(outcome),
+        datetime.now(UTC).date(),
+    )
+    out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen), scorings), encoding="utf-8")
     console.print(f"wrote bundle {digest[:12]} to {bundle}, and {out}", markup=False)

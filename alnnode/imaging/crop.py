@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alnnode.records import Box, FloatArray, Node, Volume
 
 AIR_HU = -1000.0
+BLOOD_RANGE_HU = 400.0  # the blood pool channel is 1 here; 0 means unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class CropSettings:
         asc_margin: margin of the adjustable crop on each side, as a share of the box's longer side.
         asc_min_margin_mm: least margin on each side, mm.
         windows: (centre, width) in HU; one channel each.
+        slices: number of slices, odd; with more than one, the channels of the node's slice come first, then those of the slices below and
+            above, from the nearest outwards.
+        slice_step_mm: distance of these slices, mm; values between two slices of the series are interpolated.
+        blood_pool: whether a last channel holds the attenuation of the blood, which tells the contrast phase.
     """
 
     pixels: int = 64
@@ -43,6 +48,14 @@ class CropSettings:
     asc_margin: float = 0.35
     asc_min_margin_mm: float = 2.5
     windows: tuple[tuple[float, float], ...] = ((40.0, 400.0), (40.0, 160.0), (-40.0, 240.0))
+    slices: int = 1
+    slice_step_mm: float = 3.0
+    blood_pool: bool = False
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of a crop."""
+        return len(self.windows) * self.slices + self.blood_pool
 
 
 def fsc_geometry(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropGeometry:
@@ -80,21 +93,31 @@ def from_voxel(geometry: CropGeometry, row: float, column: float) -> tuple[float
     return (across, down) if geometry.transposed else (down, across)
 
 
-def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...]) -> FloatArray:
-    """Return the input of a network: shape (channels, size, size), float32, each window scaled to 0..1 in 255 steps.
+def sample(volume: Volume, geometry: CropGeometry, windows: tuple[tuple[float, float], ...], offset: float = 0.0) -> FloatArray:
+    """Return what a crop shows: shape (windows, size, size), float32, each window scaled to 0..1 in 255 steps.
 
     The interpolation is linear, after a Gaussian filter where a crop pixel spans more than one voxel; beyond the image is air. Because
     of the 255 steps, training can store a cohort as bytes and still use exactly the input that the node computes.
+
+    Args:
+        volume: the series.
+        geometry: of the crop.
+        windows: (centre, width) in HU.
+        offset: distance from the slice of the geometry in slices, towards the head; the first and the last slice continue outwards.
     """
     from scipy import ndimage  # noqa: PLC0415 - who only reads a bundle, such as the HTTP service, starts without SciPy
 
     rows = geometry.top + np.arange(geometry.size) * geometry.step_row
     columns = geometry.left + np.arange(geometry.size) * geometry.step_column
     reach = 4
-    plane = volume.voxels[geometry.slice_index]
-    j0, j1 = _span(rows, reach, plane.shape[0])
-    i0, i1 = _span(columns, reach, plane.shape[1])
-    patch = plane[j0:j1, i0:i1].astype(np.float32)
+    count, height, width = volume.voxels.shape
+    j0, j1 = _span(rows, reach, height)
+    i0, i1 = _span(columns, reach, width)
+    position = min(max(geometry.slice_index + offset, 0.0), count - 1.0)
+    below = int(position)
+    patch = volume.voxels[below, j0:j1, i0:i1].astype(np.float32)
+    if position > below:
+        patch += np.float32(position - below) * (volume.voxels[below + 1, j0:j1, i0:i1] - patch)
     # A Gaussian of half a crop pixel avoids aliasing; a crop that enlarges needs none.
     blur = tuple(0.5 * max(abs(step) - 1.0, 0.0) for step in (geometry.step_row, geometry.step_column))
     if any(blur):
@@ -113,13 +136,33 @@ def _span(positions: npt.NDArray[np.floating[Any]], reach: int, limit: int) -> t
     return low, high
 
 
-def crops_for(volume: Volume, node: Node, settings: CropSettings) -> CropPair:
+def crops_for(volume: Volume, node: Node, settings: CropSettings, blood_hu: float | None = None) -> CropPair:
     """Return both crops of a node on its representative slice."""
-    return crop_box(volume, node.box, node.slice_index, settings)
+    return crop_box(volume, node.box, node.slice_index, settings, blood_hu)
 
 
-def crop_box(volume: Volume, box: Box, slice_index: int, settings: CropSettings) -> CropPair:
-    """Return both crops of a box on a slice."""
+def crop_box(volume: Volume, box: Box, slice_index: int, settings: CropSettings, blood_hu: float | None = None) -> CropPair:
+    """Return both crops of a box on a slice.
+
+    Args:
+        volume: the series.
+        box: of the node.
+        slice_index: the slice that the crops are centred on.
+        settings: geometry and channels.
+        blood_hu: attenuation of the blood (`alnnode.locate.blood_pool`), for ``settings.blood_pool``; None: unknown.
+    """
     fsc = fsc_geometry(volume, box, slice_index, settings)
     asc = asc_geometry(volume, box, slice_index, settings)
-    return CropPair(sample(volume, fsc, settings.windows), sample(volume, asc, settings.windows), fsc, asc)
+    return CropPair(_input(volume, fsc, settings, blood_hu), _input(volume, asc, settings, blood_hu), fsc, asc)
+
+
+def _input(volume: Volume, geometry: CropGeometry, settings: CropSettings, blood_hu: float | None) -> FloatArray:
+    """Return the input of a network: shape (channels, size, size), float32, 0..1 in 255 steps."""
+    steps = [sign * n for n in range(1, settings.slices // 2 + 1) for sign in (-1, 1)]
+    offsets = [step * settings.slice_step_mm / volume.spacing[0] for step in (0, *steps)]
+    parts = [sample(volume, geometry, settings.windows, offset) for offset in offsets]
+    if settings.blood_pool:
+        share = 0.0 if blood_hu is None else float(np.clip(blood_hu / BLOOD_RANGE_HU, 1 / 255, 1))
+        level = np.rint(np.float32(share * 255)) / np.float32(255)
+        parts.append(np.full((1, geometry.size, geometry.size), level, np.float32))
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from alnnode.locate import anatomy
 from alnnode.locate.axillary_level import Landmarks
+from alnnode.locate.blood_pool import blood_pool_hu
 from alnnode.locate.coverage import nothing_shown
 from alnnode.locate.grid import Frame, coarsen
 from alnnode.records import Side
@@ -58,6 +59,11 @@ class ChestAnatomy:
     def landmarks(self) -> Landmarks | None:
         """The landmarks that positions are described by; None without a chest."""
         return Landmarks(self.coarse, self.chest) if self.chest else None
+
+    @cached_property
+    def blood_hu(self) -> float | None:
+        """Attenuation of the blood in heart and great vessels, HU; None when the images show too little of them."""
+        return blood_pool_hu(self.coarse, self.chest) if self.chest else None
 
     @property
     def coverage(self) -> tuple[AxillaCoverage, AxillaCoverage]:

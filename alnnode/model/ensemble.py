@@ -80,7 +80,7 @@ class Ensemble:
         self.identity: ModelIdentity = bundle.identity
         self.crop_settings: CropSettings = bundle.crop_settings
         self.temperature = bundle.manifest.temperature
-        channels = len(self.crop_settings.windows)
+        channels = self.crop_settings.channels
         self.members = {
             member.crop: network.restore(
                 channels, member.output_stride, load_tensors(bundle, member.crop.value), member.architecture

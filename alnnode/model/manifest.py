@@ -45,6 +45,10 @@ class CropEntry(ManifestModel):
     asc_margin: Annotated[float, Field(ge=0, le=4)]
     asc_min_margin_mm: Annotated[float, Field(ge=0, le=50)]
     windows: Annotated[tuple[tuple[float, float], ...], Field(min_length=1, max_length=8)]
+    # Bundles of earlier versions have none of these keys: one slice, and no channel of the blood pool.
+    slices: Literal[1, 3, 5] = 1
+    slice_step_mm: Annotated[float, Field(gt=0, le=20)] = 3.0
+    blood_pool: bool = False
 
 
 class MeasuredShare(ManifestModel):
@@ -97,8 +101,11 @@ class Manifest(ManifestModel):
 
 
 def dump(manifest: Manifest) -> bytes:
-    """Return the canonical byte form of a manifest; an absent ``validated_on_patients`` is left out, as in older bundles."""
+    """Return the canonical byte form of a manifest; keys that earlier versions did not have are left out at their defaults."""
     written = manifest.model_dump(mode="json")
     if manifest.validated_on_patients is None:
         del written["validated_on_patients"]
+    for key in ("slices", "slice_step_mm", "blood_pool"):
+        if written["crops"][key] == CropEntry.model_fields[key].default:
+            del written["crops"][key]
     return (json.dumps(written, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

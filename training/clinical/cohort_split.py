@@ -73,5 +73,6 @@ def fold_data(folder: Path, seed: int, fold: int) -> FoldData:
 
 
 def fold_data_permuted(folder: Path, seed: int, fold: int) -> FoldData:
-    """Return the cohorts of a fold with permuted labels."""
-    return protocol.permute_labels(fold_data(folder, seed, fold), seed)
+    """Return the cohorts of a fold of the cohort whose labels are permuted; the split is that of the right labels."""
+    nodes = node_crops.load_nodes(folder / NODES)
+    return protocol.fold_data(protocol.permute_labels(nodes.cohort, seed), split_by_patient(nodes, seed)[fold])

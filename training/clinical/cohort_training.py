@@ -17,7 +17,7 @@ from training.clinical import bundle_patients, node_crops
 from training.clinical.cohort_page import evaluation_page
 from training.clinical.cohort_split import NODES, fold_data, fold_data_permuted, split_by_patient
 from training.data import cohort as cohorts
-from training.evaluate import tables
+from training.evaluate import bundle_metrics, tables
 from training.fit import grid, protocol, selection
 from training.fit.bundle_contents import BundleContents, detector_of
 from training.fit.grid import TrainingTask
@@ -157,10 +157,11 @@ def _train_and_select(
     validated = cohorts.select_nodes(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
     costs = protocol.family_costs(plan.families, plan.output_stride, plan.crops)
     selected = protocol.select_models(validated.malignant, validated.patient, tasks, folder, costs)
-    chance = protocol.permuted_labels_row(plan.families[0], nodes.cohort, splits[0], control.scores(permuted))
+    shuffled = protocol.permute_labels(nodes.cohort, plan.seed)
+    chance = protocol.permuted_labels_row(plan.families[0], shuffled, splits[0], control.scores(permuted))
     selected.rows.extend([protocol.short_axis_row(nodes.cohort, splits[0]), chance])
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
-    channels = len(plan.crops.windows)
+    channels = plan.crops.channels
     models = {
         member[1]: protocol.restore_calibrated(first[member], folder, channels, selected.scales[member])
         for member in selected.pair.members
@@ -175,7 +176,8 @@ def _contents(
     source = bundles.load(bundles.resolve(plan.detector))
     cohort, digest = nodes.cohort, nodes.digest
     train, test = (cohorts.select_nodes(cohort, part) for part in (rows.train, rows.test))
-    temperature, figures = protocol.calibrate_pair(selected, models, test, plan.device)
+    pair = protocol.calibrate_pair(selected)
+    figures = bundle_metrics.evaluate_ensemble(test, models, pair.temperature, pair.threshold, plan.device)
     return BundleContents(
         name=plan.name,
         version="1",
@@ -185,12 +187,13 @@ def _contents(
         output_stride=plan.output_stride,
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in selected.pair.members},
         members={crop: dict(model.state_dict()) for crop, model in models.items()},
-        temperature=temperature,
+        temperature=pair.temperature,
         prevalence=float(selected.labels.mean()),
         figures=figures,
         test_set=f"held-out patients of cohort {digest[:12]}, n = {figures.nodes} nodes of {figures.patients} patients",
         detector=detector_of(source),
         command=plan.command,
+        notes=(pair.note(protocol.SENSITIVITY),),
         provenance={
             "cohort": {
                 "digest": digest,

@@ -16,6 +16,7 @@ from pydicom import Dataset
 from alnnode import phantom
 from alnnode.errors import AlnnodeError
 from alnnode.imaging.crop import CropSettings, crop_box
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.records import Box, SliceRef, Volume
 
 if TYPE_CHECKING:
@@ -133,9 +134,17 @@ def cohort_of_phantom(source: PhantomSource, made: phantom.Phantom) -> Cohort:
 def crop_nodes(
     volume: Volume, nodes: Sequence[tuple[Box, int]], crops: CropSettings, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes]:
-    """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, cropped by the code of the node."""
-    pairs = [[crop_box(volume, *place, crops) for place in _places(box, k, rng)] for box, k in nodes]
-    shape = (0, VARIANTS, len(crops.windows), crops.pixels, crops.pixels)
+    """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, cropped by the code of the node.
+
+    The last variant of each node has no attenuation of the blood, so that networks learn series in which it is unknown.
+    """
+    blood_hu = ChestAnatomy(volume).blood_hu if crops.blood_pool and nodes else None
+    known = [blood_hu] * (VARIANTS - 1) + [None]
+    pairs = [
+        [crop_box(volume, *place, crops, blood) for place, blood in zip(_places(box, k, rng), known, strict=True)]
+        for box, k in nodes
+    ]
+    shape = (0, VARIANTS, crops.channels, crops.pixels, crops.pixels)
 
     def packed(kind: str) -> Bytes:
         stacked = [[np.rint(getattr(pair, kind) * 255) for pair in variants] for variants in pairs]

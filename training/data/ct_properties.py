@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import ndimage
 
+from alnnode.locate.blood_pool import mediastinal_tissue
 from alnnode.phantom.settings import Phase
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ _EDGE_HU: Final = (-800.0, -200.0)  # a fifth and four fifths of the way from ai
 _SPAN: Final = 0.67  # share of the edge width between these two values, for an edge blurred by a Gaussian
 _EDGES: Final = 30  # the least number of edges for a reliable median
 _STEEPEST: Final = 0.6  # largest slope of the skin against the rows, mm per mm
-_MIDDLE_MM: Final = 45.0
-_DEEP: Final = (0.12, 0.60)  # of the depth of the chest
 _BLOOD_HU: Final = 90.0
 _LEAST_BLOOD: Final = 0.4  # of the soft tissue: 0.00 to 0.19 without contrast, 0.78 and more with it
 _ARTERIAL_HU: Final = 215.0
@@ -123,16 +122,7 @@ def _spread(values: FloatArray) -> float:
 
 def contrast_phase(coarse: Coarse, chest: Chest) -> Phase:
     """Return the contrast phase from the soft tissue between the lungs, most of which is blood."""
-    rows = np.flatnonzero(chest.thorax.any(axis=(0, 2)))
-    if not rows.size:
-        return Phase.NONE
-    across = np.abs(np.arange(coarse.hu.shape[2]) - chest.midline) * coarse.spacing[2] < _MIDDLE_MM
-    # The depth limits exclude sternum and vertebrae, whose marrow is as bright as blood with contrast.
-    deep = (np.arange(coarse.hu.shape[1]) - rows[0]) / max(1, int(rows[-1] - rows[0]))
-    between = ndimage.binary_erosion(chest.thorax, np.ones((1, 5, 5)))
-    between &= across[None, None, :] & ((deep > _DEEP[0]) & (deep < _DEEP[1]))[None, :, None]
-    values = coarse.hu[between]
-    tissue = values[(values > 0) & (values < 600)]
-    if tissue.size < 500 or np.mean(tissue > _BLOOD_HU) < _LEAST_BLOOD:
+    tissue = mediastinal_tissue(coarse, chest)
+    if not tissue.size or np.mean(tissue > _BLOOD_HU) < _LEAST_BLOOD:
         return Phase.NONE
     return Phase.ARTERIAL if np.percentile(tissue, 75) > _ARTERIAL_HU else Phase.VENOUS

@@ -16,9 +16,11 @@ from scipy import ndimage
 
 from alnnode import phantom
 from alnnode.errors import AlnnodeError
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.measure import node_from_mask
 from alnnode.phantom import Phase
 from training.data import cohort as cohorts
+from training.data.box_features import BOX_FEATURES, box_features
 from training.data.cohort import Cohort, PhantomSource
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ GENERATOR_PARAMETERS: Final = (
 ACQUISITION: Final = ("side", "level", "phase", "thickness", "noise")
 
 
+_COLUMNS: Final = ("measured", "boxed", "drawn", "acquisition")
+
+
 class ShortageError(AlnnodeError):
     """The drawn phantoms have too few nodes of a class."""
 
@@ -46,12 +51,14 @@ class FeatureCohort:
 
     Attributes:
         measured: (N, `MEASURED_FEATURES`) from the image and the true outline.
+        boxed: (N, `BOX_FEATURES`) from one slice and the true box, without the outline.
         drawn: (N, `GENERATOR_PARAMETERS`) as the phantom generator drew them.
         acquisition: (N, `ACQUISITION`) text.
     """
 
     cohort: Cohort
     measured: npt.NDArray[np.float32]
+    boxed: npt.NDArray[np.float32]
     drawn: npt.NDArray[np.float32]
     acquisition: npt.NDArray[np.str_]
 
@@ -65,7 +72,7 @@ class FeatureCohort:
 
 def select_nodes(described: FeatureCohort, rows: npt.NDArray[np.intp]) -> FeatureCohort:
     """Return the nodes in these rows."""
-    parts = (described.measured[rows], described.drawn[rows], described.acquisition[rows])
+    parts = (getattr(described, name)[rows] for name in _COLUMNS)
     return FeatureCohort(cohorts.select_nodes(described.cohort, rows), *parts)
 
 
@@ -75,10 +82,14 @@ def features_of_patient(source: PhantomSource, index: int) -> FeatureCohort:
     patient = made.patient
     thickness = "under 2 mm" if patient.thickness < 2 else "2 mm and more"
     noise = "under 15 HU" if patient.noise < 15 else "15 HU and more"
+    volume = cohorts.as_volume(made)
+    blood_hu = ChestAnatomy(volume).blood_hu if made.nodes else None
+    boxed = [box_features(volume, node.box, node.slice_index, blood_hu) for node in made.nodes]
     acquisition = [[node.side.value, node.level.value, patient.phase.value, thickness, noise] for node in made.nodes]
     return FeatureCohort(
         cohorts.cohort_of_phantom(source, made),
         np.array([_measure(made, node) for node in made.nodes], np.float32).reshape(-1, len(MEASURED_FEATURES)),
+        np.array(boxed, np.float32).reshape(-1, len(BOX_FEATURES)),
         np.array([_parameters(node, patient.phase) for node in made.nodes], np.float32).reshape(-1, len(GENERATOR_PARAMETERS)),
         np.array(acquisition, "U24").reshape(-1, len(ACQUISITION)),
     )
@@ -145,7 +156,7 @@ def collect_features(
 def join_feature_cohorts(parts: Iterable[FeatureCohort]) -> FeatureCohort:
     """Return the concatenation of several cohorts."""
     every = list(parts)
-    columns = [np.concatenate([getattr(part, name) for part in every]) for name in ("measured", "drawn", "acquisition")]
+    columns = [np.concatenate([getattr(part, name) for part in every]) for name in _COLUMNS]
     return FeatureCohort(cohorts.join_cohorts(part.cohort for part in every), *columns)
 
 
@@ -178,11 +189,11 @@ def _store(task: tuple[PhantomSource, int, Path]) -> None:
     arrays = {field.name: getattr(part.cohort, field.name) for field in fields(Cohort)}
     partial = path.with_suffix(".part")
     with partial.open("wb") as sink:
-        np.savez_compressed(sink, **arrays, measured=part.measured, drawn=part.drawn, imaged=part.acquisition)
+        np.savez_compressed(sink, **arrays, **{name: getattr(part, name) for name in _COLUMNS})
     partial.rename(path)
 
 
 def _read(path: Path) -> FeatureCohort:
     with np.load(path, allow_pickle=False) as arrays:
         cohort = Cohort(**{field.name: arrays[field.name] for field in fields(Cohort)})
-        return FeatureCohort(cohort, arrays["measured"], arrays["drawn"], arrays["imaged"])
+        return FeatureCohort(cohort, *(arrays[name] for name in _COLUMNS))

@@ -75,13 +75,17 @@ def detect_on_implants(
 
 
 def _detect(plan: DetectionPlan, index: int, volume: Volume, truth: Truth) -> DetectionResult:
-    nodes = locate_nodes(ChestAnatomy(volume), plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
-    return match_marks(truth, index, nodes, _probabilities(plan.bundle, volume, nodes))
+    anatomy = ChestAnatomy(volume)
+    nodes = locate_nodes(anatomy, plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
+    return match_marks(truth, index, nodes, _probabilities(plan.bundle, anatomy, nodes))
 
 
-def _probabilities(bundle: str | None, volume: Volume, nodes: list[Node]) -> list[float]:
+def _probabilities(bundle: str | None, anatomy: ChestAnatomy, nodes: list[Node]) -> list[float]:
     if bundle is None:
         return [0.0] * len(nodes)
     loaded = bundles.load(bundles.resolve(bundle))
     ensemble = Ensemble(loaded, "cpu")
-    return [found.probability for found in ensemble.predict([crops_for(volume, node, loaded.crop_settings) for node in nodes])]
+    settings = loaded.crop_settings
+    blood_hu = anatomy.blood_hu if settings.blood_pool else None
+    crops = [crops_for(anatomy.volume, node, settings, blood_hu) for node in nodes]
+    return [found.probability for found in ensemble.predict(crops)]

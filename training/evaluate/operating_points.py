@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.bool_]
     Patients = npt.NDArray[np.str_]
 
+RESAMPLES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
@@ -85,3 +87,31 @@ def threshold_for_sensitivity(labels: Labels, scores: Scores, sensitivity: float
     lowest = float(positives[allowed_misses])
     steps = 100 if lowest >= 0.01 else 10_000
     return float(np.clip(np.floor(lowest * steps) / steps, 0.0001, 0.99))
+
+
+def specificity_range(
+    labels: Labels, scores: Scores, patients: Patients, sensitivity: float, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % range of the specificity at a threshold that aims at a sensitivity, over bootstrap samples of the patients.
+
+    Each sample chooses its threshold anew; the specificity is that of the threshold on all nodes.
+    """
+    _, cluster = np.unique(patients, return_inverse=True)
+    count = int(cluster.max()) + 1
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(RESAMPLES):
+        weights = rng.multinomial(count, np.full(count, 1 / count))[cluster]
+        rows = np.repeat(np.arange(len(labels)), weights)
+        if labels[rows].any():
+            threshold = threshold_for_sensitivity(labels[rows], scores[rows], sensitivity)
+            found.append(float((scores[~labels] < threshold).mean()))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def specificity_at_sensitivity(labels: Labels, scores: Scores, sensitivity: float) -> float:
+    """Return the specificity at the highest threshold with at least this sensitivity on the same nodes: a point of the ROC curve."""
+    positives = np.sort(scores[labels])
+    allowed_misses = int(np.floor((1 - sensitivity) * len(positives) + 1e-9))
+    return float((scores[~labels] < positives[allowed_misses]).mean())

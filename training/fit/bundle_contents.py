@@ -25,6 +25,7 @@ class BundleContents:
         demonstration: the bundle was trained on phantoms, so it must not be declared validated on patients.
         prevalence: share of malignant nodes among those that the probabilities were fitted on, 0 to 1.
         figures: metrics on the test set at the operating point.
+        notes: sentences for the model card on how sure the operating point is.
         command: the command that made the bundle, for the model card.
     """
 
@@ -43,6 +44,7 @@ class BundleContents:
     detector: DetectorFiles | None
     command: str
     provenance: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def detector_of(loaded: Bundle) -> DetectorFiles:

@@ -104,7 +104,7 @@ def train_demo_bundle(
     parts = draw_cohorts(plan, report)
     members = train_members(plan, parts, report)
     stride, device = plan.training.output_stride, plan.training.device
-    models = {crop: network.restore(len(plan.crops.windows), stride, weights).to(device) for crop, weights in members.items()}
+    models = {crop: network.restore(plan.crops.channels, stride, weights).to(device) for crop, weights in members.items()}
     logits = stack_logits({crop: predict_logits(model, parts["validation"], crop, device) for crop, model in models.items()})
     temperature = calibration.fit_temperature(parts["validation"].malignant, logits)
     probability = mean_probability(logits, temperature)

@@ -1,4 +1,4 @@
-"""Train one network of the ensemble: AdamW, one learning-rate cycle, the epoch with the lowest validation loss."""
+"""Train one network of the ensemble: AdamW, one learning-rate cycle, then averaged weights or the epoch with the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import log_loss, roc_auc_score
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alnnode.errors import AlnnodeError
 from alnnode.model import network
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from training.data.cohort import Cohort
 
 
+_STATES = ("model", "average", "optimizer", "schedule")  # of a checkpoint
 WARM_UP = 0.3  # share of the steps in which the learning rate rises; then it falls along a cosine
 
 
@@ -44,7 +46,9 @@ class TrainSettings:
     Attributes:
         architecture: one of `alnnode.model.network.ARCHITECTURES`, or `training.networks.build.LITE`.
         weights: safetensors file of initial weights; empty for random weights from the seed.
-        patience: epochs without a lower validation loss after which training stops. It is not applied before the learning rate has
+        averaging: decay per step of the exponential moving average of the weights. With it, the result is the average after the last epoch,
+            so that no epoch is chosen on validation. 0: the result is the epoch with the lowest validation loss.
+        patience: without averaging: epochs without a lower validation loss after which training stops. It is not applied before the learning rate has
             fallen to half of its maximum, because the loss fluctuates until then.
         bf16: autocast to bfloat16, which is three times as fast on processors that support it.
         threads: of one network; several are trained in parallel. 0 leaves the number to torch.
@@ -56,6 +60,7 @@ class TrainSettings:
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    averaging: float = 0.0
     patience: int = 5
     output_stride: int = 8
     seed: int = 1
@@ -100,6 +105,9 @@ class Trainer:
         initial = Path(settings.weights) if settings.weights else None
         self.model = build.build(settings.architecture, crops_of_kind(train, crop).shape[2], settings.output_stride, initial)
         self.model.to(settings.device).to(memory_format=torch.channels_last)
+        # Batch statistics are averaged like the weights, so the average needs no further pass over the training crops.
+        moving = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.model, multi_avg_fn=moving, use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         self.batch = min(settings.batch, len(train))  # a cohort smaller than a batch is one batch
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -120,7 +128,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def fit(self, progress: Callable[[], None]) -> dict[str, torch.Tensor]:
-        """Return the weights of the best epoch; resume an interrupted run of the same settings, data and code.
+        """Return the averaged weights or those of the best epoch; resume an interrupted run of the same settings, data and code.
 
         Args:
             progress: called after each epoch.
@@ -133,7 +141,8 @@ class Trainer:
             progress()
         while self.next_epoch < self.settings.epochs and not self._stalled:
             loss = self._epoch(self.next_epoch)
-            scores = predict_logits(self.model, self.validation, self.crop, self.settings.device)
+            judged = self.average.module if self.settings.averaging else self.model
+            scores = predict_logits(judged, self.validation, self.crop, self.settings.device)
             if not np.isfinite(loss) or not np.isfinite(scores).all():
                 run = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
                 raise DivergedError(f"{run} gave no finite loss; train with another --seed, or without this family")
@@ -141,9 +150,9 @@ class Trainer:
             validation_loss = float(
                 log_loss(self.validation.malignant, probability, sample_weight=self.balance, labels=[False, True])
             )
-            if validation_loss < self.best:
+            if self.settings.averaging or validation_loss < self.best:
                 self.best, self.best_epoch = validation_loss, self.next_epoch
-                save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, self._weights)
+                save_file({name: t.contiguous() for name, t in judged.state_dict().items()}, self._weights)
             self._log(loss, validation_loss, float(roc_auc_score(self.validation.malignant, scores)))
             self.next_epoch += 1
             self._save_checkpoint()
@@ -157,7 +166,7 @@ class Trainer:
 
     @property
     def _weights(self) -> Path:
-        return self.folder / f"{self.crop.value}-best.safetensors"
+        return self.folder / f"{self.crop.value}-weights.safetensors"
 
     @property
     def _checkpoint(self) -> Path:
@@ -167,12 +176,12 @@ class Trainer:
         saved: dict[str, Any] = torch.load(self._checkpoint, weights_only=True) if self._checkpoint.exists() else {}
         if saved.get("run") != self.run:
             return
-        for name in ("model", "optimizer", "schedule"):
+        for name in _STATES:
             getattr(self, name).load_state_dict(saved[name])
         self.best, self.best_epoch, self.next_epoch = saved["best"], saved["best_epoch"], saved["next_epoch"]
 
     def _save_checkpoint(self) -> None:
-        state = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
+        state = {name: getattr(self, name).state_dict() for name in _STATES}
         state |= {name: getattr(self, name) for name in ("run", "best", "best_epoch", "next_epoch")}
         partial = self._checkpoint.with_suffix(".part")
         torch.save(state, partial)
@@ -203,6 +212,8 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
+        if self.settings.averaging:
+            self.average.update_parameters(self.model)
         return loss.item()
 
     def _log(self, training_loss: float, validation_loss: float, auroc: float) -> None:

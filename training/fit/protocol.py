@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from alnnode.model import network
 from alnnode.records import Crop
 from training.data import cohort as cohorts
-from training.evaluate import bundle_metrics, calibration, operating_points, roc, tables
+from training.evaluate import calibration, operating_points, roc, tables
 from training.fit import selection
 from training.fit.grid import FoldData
 from training.fit.member import TrainSettings
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from alnnode.imaging.crop import CropSettings
     from training.data.cohort import Cohort
-    from training.evaluate.bundle_metrics import BundleMetrics
     from training.evaluate.tables import ModelRow
     from training.fit.grid import TrainingTask
     from training.fit.selection import Combination, Member, PlattScale
@@ -43,6 +42,7 @@ PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
 CHOSEN: Final = "chosen on validation"
 PERMUTED_LABELS: Final = "permuted labels (control: about 0.5; between permutations it varies by more than this interval)"
 SHORT_AXIS: Final = "short axis alone"
+AVERAGING: Final = 0.98  # an average over about 50 steps, two epochs of the reproduction
 SENSITIVITY: Final = 0.98  # of the bundle's operating point, on validation
 
 
@@ -61,8 +61,9 @@ class SelectedModels:
 
     Attributes:
         labels: of the validation nodes of all folds.
-        validation: logits of each network, on the scale that was fitted on its validation nodes.
-        tested: logits of each network of the first fold on the test nodes, on the same scale.
+        patients: of the same nodes.
+        validation: logits of each network, cross-fitted: no node took part in fitting its own scale.
+        tested: logits of each network of the first fold on the test nodes, on the scale that was fitted on all its validation nodes.
         scales: those of the networks of the first fold.
         best: the best combination on validation.
         pair: the pair for the bundle, the mean of one FSC and one ASC network (`selection.served_pair`).
@@ -71,6 +72,7 @@ class SelectedModels:
     """
 
     labels: Labels
+    patients: npt.NDArray[np.str_]
     validation: Mapping[Member, Scores]
     tested: Mapping[Member, Scores]
     scales: Mapping[Member, PlattScale]
@@ -101,7 +103,7 @@ class TrainingOptions:
             architecture=family,
             epochs=self.epochs,
             batch=self.batch,
-            patience=max(self.epochs // 3, 4),
+            averaging=AVERAGING,
             output_stride=self.output_stride,
             seed=self.seed,
             device=self.device,
@@ -121,13 +123,14 @@ def fold_data(cohort: Cohort, rows: FoldRows) -> FoldData:
     return FoldData(train, validation, test)
 
 
-def permute_labels(data: FoldData, seed: int, permutation: int = 0) -> FoldData:
-    """Return the fold with permuted labels in each part, from which a network can learn only what leaks or correlates by chance."""
+def permute_labels(cohort: Cohort, seed: int, permutation: int = 0) -> Cohort:
+    """Return the cohort with permuted labels, before it is split.
+
+    A network that is trained on such labels and judged on such labels learns only what leaks: a node that the split puts into two parts
+    has the same permuted label in both.
+    """
     rng = np.random.default_rng([seed, 13, permutation])
-    train, validation, test = (
-        replace(part, malignant=rng.permutation(part.malignant)) for part in (data.train, data.validation, data.test)
-    )
-    return FoldData(train, validation, test)
+    return replace(cohort, malignant=rng.permutation(cohort.malignant))
 
 
 def select_models(
@@ -146,7 +149,7 @@ def select_models(
     families = tuple(dict.fromkeys(task.family for task in tasks))
     # The network of each fold has its own scale.
     validation = {
-        member: _pooled(labels, [t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
+        member: _pooled(labels, patients, [t.scores(work)["validation"] for t in tasks if (t.family, t.crop) == member])
         for member in first
     }
     # The bundle contains the network of the first fold, so that network is tested.
@@ -161,14 +164,14 @@ def select_models(
         rows.append(tables.row_at_youden(PAPER[1], labels, mean.apply(validation), mean.apply(tested)))
     rows.append(tables.row_at_youden(f"{CHOSEN}: {best.name}", labels, best.apply(validation), best.apply(tested)))
     pair = selection.served_pair(labels, patients, validation, costs)
-    return SelectedModels(labels, validation, tested, scales, best, pair, rows, single)
+    return SelectedModels(labels, patients, validation, tested, scales, best, pair, rows, single)
 
 
-def _pooled(labels: Labels, folds: Sequence[Scores]) -> Scores:
-    """Return the logits of all folds in order, each fold on the scale that is fitted on it."""
-    ends = np.cumsum([len(scores) for scores in folds])
-    parts = zip(folds, np.split(labels, ends[:-1]), strict=True)
-    return np.concatenate([selection.fit_platt_scale(part, scores).apply(scores) for scores, part in parts])
+def _pooled(labels: Labels, patients: npt.NDArray[np.str_], folds: Sequence[Scores]) -> Scores:
+    """Return the logits of all folds in order, each fold on a cross-fitted scale of its own."""
+    ends = np.cumsum([len(scores) for scores in folds])[:-1]
+    parts = zip(folds, np.split(labels, ends), np.split(patients, ends), strict=True)
+    return np.concatenate([selection.cross_fit(part, scores, names) for scores, part, names in parts])
 
 
 def _scale(labels: Labels, scores: Scores) -> PlattScale:
@@ -178,7 +181,7 @@ def _scale(labels: Labels, scores: Scores) -> PlattScale:
 
 def family_costs(families: Sequence[str], output_stride: int, crops: CropSettings) -> dict[str, float]:
     """Return the cost of one crop for each family, in million multiply-adds."""
-    return {family: build.multiply_adds(family, len(crops.windows), output_stride, crops.pixels) for family in families}
+    return {family: build.multiply_adds(family, crops.channels, output_stride, crops.pixels) for family in families}
 
 
 def paper_combination(labels: Labels, validation: Mapping[Member, Scores]) -> Combination:
@@ -218,16 +221,16 @@ def short_axis_row(cohort: Cohort, rows: FoldRows) -> ModelRow:
     return tables.row_at_youden(SHORT_AXIS, cohort.malignant[rows.validation], size[rows.validation], size[rows.test])
 
 
-def permuted_labels_row(family: str, cohort: Cohort, rows: FoldRows, scores: Mapping[str, Scores]) -> ModelRow:
-    """Return the row of a network that was trained on permuted labels, evaluated on the true labels."""
+def permuted_labels_row(family: str, permuted: Cohort, rows: FoldRows, scores: Mapping[str, Scores]) -> ModelRow:
+    """Return the row of a network that was trained on permuted labels; the table judges it on the right labels."""
     return tables.row_at_youden(
-        f"{family} FSC, {PERMUTED_LABELS}", cohort.malignant[rows.validation], scores["validation"], scores["test"]
+        f"{family} FSC, {PERMUTED_LABELS}", permuted.malignant[rows.validation], scores["validation"], scores["test"]
     )
 
 
 def restore_calibrated(task: TrainingTask, work: Path, channels: int, scale: PlattScale) -> torch.nn.Module:
     """Return a trained network as the node runs it: in half precision, with its Platt scale merged into the last layer."""
-    weights = load_file(task.folder(work) / f"{task.crop.value}-best.safetensors")
+    weights = load_file(task.folder(work) / f"{task.crop.value}-weights.safetensors")
     family = next(a for a in network.ARCHITECTURES if a == task.family)
     model = network.restore(channels, task.settings.output_stride, weights, family)
     *_, last = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
@@ -238,24 +241,40 @@ def restore_calibrated(task: TrainingTask, work: Path, channels: int, scale: Pla
     return network.restore(channels, task.settings.output_stride, halves, family).to(task.settings.device)
 
 
-def calibrate_pair(
-    selected: SelectedModels,
-    models: Mapping[Crop, torch.nn.Module],
-    test: Cohort,
-    device: str,
-    sensitivity: float = SENSITIVITY,
-) -> tuple[float, BundleMetrics]:
-    """Return the temperature of the pair for the bundle, and its metrics on the test set.
+@dataclass(frozen=True, slots=True)
+class CalibratedPair:
+    """What validation determines for the pair in a bundle.
+
+    Attributes:
+        temperature: of the logits.
+        threshold: the highest one with the target sensitivity on validation.
+        specificity: 95 % range of the specificity that such a threshold gives when other patients of the same number are drawn for
+            validation (bootstrap by patient). It is wide when few nodes are malignant.
+    """
+
+    temperature: float
+    threshold: float
+    specificity: tuple[float, float]
+
+    def note(self, sensitivity: float) -> str:
+        """Return a sentence for the model card on how sure the operating point is."""
+        low, high = self.specificity
+        return (
+            f"The threshold aims at a sensitivity of {sensitivity:.2f} on validation. With other patients for validation (bootstrap), "
+            f"such a threshold would have a specificity of {low:.2f} to {high:.2f}."
+        )
+
+
+def calibrate_pair(selected: SelectedModels, sensitivity: float = SENSITIVITY) -> CalibratedPair:
+    """Return the temperature and the operating point of the pair for the bundle, determined on cross-fitted validation logits.
 
     Args:
-        selected: of the selection; temperature and operating point are determined on its validation nodes.
-        models: the networks of the pair.
-        test: the test nodes.
-        device: "cpu" or "cuda".
+        selected: of the selection.
         sensitivity: least sensitivity of the operating point on validation.
     """
     stacked = np.stack([selected.validation[member] for member in selected.pair.members])
     temperature = calibration.fit_temperature(selected.labels, stacked)
     probability = mean_probability(stacked, temperature)
     threshold = operating_points.threshold_for_sensitivity(selected.labels, probability, sensitivity)
-    return temperature, bundle_metrics.evaluate_ensemble(test, models, temperature, threshold, device)
+    spread = operating_points.specificity_range(selected.labels, probability, selected.patients, sensitivity)
+    return CalibratedPair(temperature, threshold, spread)

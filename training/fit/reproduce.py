@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from alnnode import phantom
@@ -20,9 +17,10 @@ from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
 from training.data import cohort as cohorts
-from training.data import node_features
-from training.evaluate import calibration, operating_points, roc, subgroups, tables
-from training.fit import grid, protocol, selection
+from training.data import near_duplicates, node_features
+from training.evaluate import bundle_metrics, calibration, operating_points, roc, subgroups, tables
+from training.evaluate.fresh_phantoms import fresh_metrics
+from training.fit import grid, protocol, reproduction_rows, selection
 from training.fit import reproduction_terms as terms
 from training.fit.bundle_contents import BundleContents, detector_of
 from training.fit.demo_bundle import SENSITIVITY_TARGET
@@ -31,16 +29,16 @@ from training.networks import build
 from training.networks.inference import predict_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
 
     from training.data.cohort import Cohort
     from training.data.node_features import FeatureCohort
+    from training.evaluate.fresh_phantoms import FreshMetrics
     from training.evaluate.tables import ModelRow
-    from training.fit.grid import TrainingTask
-    from training.fit.protocol import FoldRows, SelectedModels
+    from training.fit.protocol import CalibratedPair, SelectedModels
     from training.fit.reproduction_terms import ReproductionPlan
 
     Scores = npt.NDArray[np.floating[Any]]
@@ -59,7 +57,8 @@ class ReproductionResult:
         best: name of the best combination on validation.
         single: name of the best single network on validation, with which the combination is compared.
         member: name of the better network of the paper's combination, on validation.
-        chance: AUROC on the true labels of networks trained on permuted labels, one for each permutation.
+        chance: AUROC on the permuted labels of networks that were trained on permuted labels, one for each permutation.
+        fresh: metrics of the bundle at its operating point on fresh phantoms, by contrast phase; "all" first.
         shifted: the nodes of the harder cohort, and the rows over them.
         groups: subgroups of the best combination.
         calibration: expected calibration error and Brier score of the best combination.
@@ -75,6 +74,7 @@ class ReproductionResult:
     single: str
     member: str
     chance: tuple[float, ...]
+    fresh: dict[str, FreshMetrics]
     shifted: tuple[Cohort, list[ModelRow]]
     groups: list[subgroups.Subgroup]
     calibration: tuple[float, float]
@@ -85,14 +85,32 @@ class ReproductionResult:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class FurtherCohorts:
+    """Phantoms on which nothing is trained, chosen or fitted."""
+
+    fresh: FeatureCohort
+    harder: Cohort
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPair:
+    """The networks of the pair for the bundle as the node runs them, and what validation determines for them."""
+
+    models: Mapping[Crop, torch.nn.Module]
+    calibrated: CalibratedPair
+
+
 def estimate_seconds(plan: ReproductionPlan) -> float:
     """Estimate the duration of a complete run on this machine by timing one phantom and one step of each family."""
     profile = plan.profile
     begun = time.perf_counter()
     phantom.make_patient(plan.seed, 0, plan.phantoms)
-    drawing = 1.6 * (time.perf_counter() - begun) * (profile.patients + profile.shifted) / max(plan.processes, 1)
-    batch = torch.rand(profile.batch, len(plan.crops.windows), profile.pixels, profile.pixels, device=plan.device)
-    steps = 0.6 * profile.nodes / profile.batch * profile.epochs * profile.folds * len(Crop)
+    drawing = (
+        1.6 * (time.perf_counter() - begun) * (profile.patients + profile.fresh + profile.shifted) / max(plan.processes, 1)
+    )
+    batch = torch.rand(profile.batch, plan.crops.channels, profile.pixels, profile.pixels, device=plan.device)
+    steps = 0.6 * profile.nodes / profile.batch * profile.epochs * (profile.folds + profile.seeds - 1) * len(Crop)
     learning = 0.0
     torch.set_num_threads(1)
     for family in profile.families:
@@ -111,12 +129,19 @@ def run_reproduction(plan: ReproductionPlan, report: Report) -> ReproductionResu
     """Run every step whose result is not on disk yet."""
     begun, profile = time.perf_counter(), plan.profile
     nodes = terms.reproduction_cohort(plan, report("phantoms", profile.patients))
-    tasks = terms.training_tasks(plan)
+    near_duplicates.check_cohort(nodes.cohort)
+    tasks, repeated = terms.training_tasks(plan), terms.repeated_tasks(plan)
     grid.train_networks(
-        partial(terms.fold_data, plan), tasks, plan.work / profile.name, report("networks", len(tasks)), plan.processes
+        partial(terms.fold_data, plan),
+        [*tasks, *repeated],
+        plan.work / profile.name,
+        report("networks", len(tasks) + len(repeated)),
+        plan.processes,
     )
     first = next(task for task in tasks if task.family == profile.families[0] and task.crop is Crop.FSC)
-    control = [replace(first, fold=permutation) for permutation in range(PERMUTATIONS)]
+    # What leaks is learned in a few epochs.
+    settings = replace(first.settings, epochs=max(profile.epochs // 4, 1))
+    control = [replace(first, fold=permutation, settings=settings) for permutation in range(PERMUTATIONS)]
     folder = plan.work / profile.name / "shuffled"
     grid.train_networks(
         partial(terms.fold_data_permuted, plan),
@@ -125,15 +150,21 @@ def run_reproduction(plan: ReproductionPlan, report: Report) -> ReproductionResu
         report("networks, permuted labels", PERMUTATIONS),
         plan.processes,
     )
-    harder = node_features.collect_features(
-        plan.source(shifted=True),
-        profile.shifted,
-        plan.work / "crops",
-        report("harder phantoms", profile.shifted),
-        plan.processes,
+    fresh, harder = (
+        node_features.collect_features(source, count, plan.work / "crops", report(name, count), plan.processes)
+        for name, source, count in (
+            ("fresh phantoms", plan.fresh_source, profile.fresh),
+            ("harder phantoms", plan.shifted_source, profile.shifted),
+        )
     )
-    chance = [task.scores(folder)["test"] for task in control]
-    result = _evaluate(plan, nodes, harder.cohort, tasks, chance)
+    test = terms.split_by_patient(nodes, 0, plan.seed).test
+    permuted = [protocol.permute_labels(nodes.cohort, plan.seed, task.fold).malignant[test] for task in control]
+    chance = tuple(
+        _area(labels, task.scores(folder)["test"])
+        for labels, task in zip(permuted, control, strict=True)
+        if labels.any() and not labels.all()  # in a tiny test set, a permutation can leave one class
+    )
+    result = _evaluate(plan, nodes, FurtherCohorts(fresh, harder.cohort), chance)
     return replace(result, seconds=_elapsed(plan.work / profile.name / "seconds", time.perf_counter() - begun))
 
 
@@ -145,9 +176,10 @@ def _elapsed(path: Path, seconds: float) -> float:
 
 
 def _evaluate(
-    plan: ReproductionPlan, nodes: FeatureCohort, harder: Cohort, tasks: list[TrainingTask], chance: Sequence[Scores]
+    plan: ReproductionPlan, nodes: FeatureCohort, further: FurtherCohorts, chance: tuple[float, ...]
 ) -> ReproductionResult:
     profile, work = plan.profile, plan.work / plan.profile.name
+    tasks, harder = terms.training_tasks(plan), further.harder
     splits = [terms.split_by_patient(nodes, fold, plan.seed) for fold in range(profile.folds)]
     test = node_features.select_nodes(nodes, splits[0].test)
     validated = cohorts.select_nodes(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
@@ -156,11 +188,15 @@ def _evaluate(
     selected = protocol.select_models(labels, validated.patient, tasks, work, costs)
     best, pair, validation = selected.best, selected.pair, selected.validation
     mean = protocol.paper_combination(labels, validation)
-    rows = [*selected.rows, *_baselines(nodes, splits[0])]
+    rows = [
+        *selected.rows,
+        *reproduction_rows.repeated_rows(plan, nodes.cohort, splits[0]),
+        *reproduction_rows.baseline_rows(nodes, splits[0]),
+    ]
     first = {(task.family, task.crop): task for task in tasks if task.fold == 0}
     used = sorted({*best.members, *mean.members, *pair.members})
     models = {
-        member: protocol.restore_calibrated(first[member], work, len(plan.crops.windows), selected.scales[member])
+        member: protocol.restore_calibrated(first[member], work, plan.crops.channels, selected.scales[member])
         for member in used
     }
     logits = {member: predict_logits(models[member], harder, member[1], plan.device) for member in used}
@@ -176,20 +212,25 @@ def _evaluate(
         tables.ModelRow(SHORT_AXIS, harder.short_axis, harder.short_axis >= 10),
     ]
     probability = best.apply(selected.tested)
+    calibrated = protocol.calibrate_pair(selected, SENSITIVITY_TARGET)
+    served = ServedPair({crop: models[family, crop] for family, crop in pair.members}, calibrated)
+    point = (calibrated.temperature, calibrated.threshold)
+    measured = fresh_metrics(further.fresh, served.models, point, SENSITIVITY_TARGET)
     return ReproductionResult(
         test=test.cohort,
         rows=rows,
         best=selected.chosen,
         single=selected.single,
         member=protocol.member_name(max(mean.members, key=lambda member: _area(labels, validation[member]))),
-        chance=tuple(_area(test.cohort.malignant, scores) for scores in chance),
+        chance=chance,
+        fresh=measured,
         shifted=(harder, shifted),
         groups=subgroups.subgroup_aurocs(test.cohort.malignant, probability, test.cohort.patient, test.groups()),
         calibration=(
             calibration.expected_calibration_error(test.cohort.malignant, probability),
             calibration.brier_score(test.cohort.malignant, probability),
         ),
-        bundle=_bundle(plan, nodes, selected, {crop: models[family, crop] for family, crop in pair.members}),
+        bundle=_bundle(plan, further.fresh.cohort, selected, served, measured),
         exported=pair.name,
         choice=_choice(selected, validated.patient, costs),
         nodes=nodes,
@@ -215,41 +256,32 @@ def _area(labels: Labels, scores: Scores) -> float:
     return float(roc.pairwise_wins(labels, scores).mean())
 
 
-def _baselines(nodes: FeatureCohort, rows: FoldRows) -> list[ModelRow]:
-    """Return the rows of baselines: the short axis, and regressions on measured features and on the generator's parameters."""
-    labels = nodes.cohort.malignant
-    found = [protocol.short_axis_row(nodes.cohort, rows)]
-    for name, columns in (("measured morphology", nodes.measured), ("the generator's parameters", nodes.drawn)):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(
-            columns[rows.train], labels[rows.train]
-        )
-        scores = [model.decision_function(columns[part]) for part in (rows.validation, rows.test)]
-        found.append(tables.row_at_youden(f"logistic regression on {name}", labels[rows.validation], scores[0], scores[1]))
-    return found
-
-
 def _bundle(
-    plan: ReproductionPlan, nodes: FeatureCohort, selected: SelectedModels, models: dict[Crop, torch.nn.Module]
+    plan: ReproductionPlan,
+    fresh: Cohort,
+    selected: SelectedModels,
+    served: ServedPair,
+    measured: Mapping[str, FreshMetrics],
 ) -> BundleContents:
-    """Return the contents of the bundle with the served pair."""
-    profile = plan.profile
-    rows = terms.split_by_patient(nodes, 0, plan.seed)
-    test = cohorts.select_nodes(nodes.cohort, rows.test)
-    temperature, figures = protocol.calibrate_pair(selected, models, test, plan.device, SENSITIVITY_TARGET)
+    """Return the contents of the bundle with the served pair; its figures are those of fresh phantoms."""
+    profile, models, pair = plan.profile, served.models, served.calibrated
+    figures = bundle_metrics.evaluate_ensemble(fresh, models, pair.temperature, pair.threshold, plan.device)
+    phases = ", ".join(f"{value.specificity.value:.2f} ({name})" for name, value in measured.items() if name != "all")
     return BundleContents(
         name=f"alnnode-reproduction-{profile.name}",
         version="0.1.0",
         demonstration=True,
-        training_data=f"synthetic phantoms only: {len(rows.train)} nodes, reproduction seed {plan.seed}, profile {profile.name}",
+        training_data=f"synthetic phantoms only: reproduction seed {plan.seed}, profile {profile.name}",
         crops=plan.crops,
         output_stride=profile.output_stride,
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in selected.pair.members},
         members={crop: dict(model.state_dict()) for crop, model in models.items()},
-        temperature=temperature,
+        temperature=pair.temperature,
         prevalence=float(selected.labels.mean()),
         figures=figures,
-        test_set=f"held-out synthetic phantoms of the reproduction, n = {figures.nodes} nodes of {figures.patients} phantoms",
+        test_set=f"fresh synthetic phantoms of seed {plan.fresh_seed}, n = {figures.nodes} nodes of {figures.patients} phantoms",
         detector=detector_of(bundles.load(bundles.resolve("demo"))),
         command=f"python -m training reproduce --profile {profile.name}",
+        notes=(pair.note(SENSITIVITY_TARGET), f"Specificity by contrast phase: {phases}."),
         provenance={"seed": plan.seed, "phantom_code": cohorts.phantom_code(), "device": plan.device, "profile": profile.name},
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from alnnode.errors import AlnnodeError
 from alnnode.imaging.crop import CropSettings
-from alnnode.phantom import PhantomSettings, Phase
+from alnnode.phantom import PhantomSettings, Phase, Surroundings
 from alnnode.records import Crop
 from training.data import cohort as cohorts
 from training.data import node_features
@@ -46,7 +46,9 @@ class Profile:
         folds: number of folds, of the four, on which each network is trained.
         crowded: least number of nodes in each axilla; with more nodes in each, fewer phantoms must be drawn.
         slices: number of slices of a phantom, from and to; None: as frozen.
+        fresh: number of phantoms on which the bundle's operating point is measured.
         shifted: number of phantoms of the harder cohort.
+        seeds: number of seeds with which the networks of the first fold are trained; the first makes the bundle.
     """
 
     name: str
@@ -61,7 +63,9 @@ class Profile:
     batch: int
     crowded: int = 0
     slices: tuple[int, int] | None = None
+    fresh: int = 0
     shifted: int = 0
+    seeds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class ReproductionPlan:
 
     profile: Profile
     seed: int
+    fresh_seed: int
     shifted_seed: int
     phantoms: PhantomSettings
     harder: PhantomSettings
@@ -83,10 +88,20 @@ class ReproductionPlan:
     crops: CropSettings = field(default_factory=CropSettings)
     detection: dict[str, Any] | None = None
 
-    def source(self, shifted: bool = False) -> cohorts.PhantomSource:
-        """Return the source of the phantoms; ``shifted``: of the harder cohort."""
-        seed, settings = (self.shifted_seed, self.harder) if shifted else (self.seed, self.phantoms)
-        return cohorts.PhantomSource(seed, settings, self.crops)
+    @property
+    def source(self) -> cohorts.PhantomSource:
+        """The source of the cohort's phantoms."""
+        return cohorts.PhantomSource(self.seed, self.phantoms, self.crops)
+
+    @property
+    def fresh_source(self) -> cohorts.PhantomSource:
+        """The source of the phantoms on which the bundle's operating point is measured."""
+        return cohorts.PhantomSource(self.fresh_seed, self.phantoms, self.crops)
+
+    @property
+    def shifted_source(self) -> cohorts.PhantomSource:
+        """The source of the harder phantoms."""
+        return cohorts.PhantomSource(self.shifted_seed, self.harder, self.crops)
 
 
 def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2, terms: Path = TERMS) -> ReproductionPlan:
@@ -105,11 +120,16 @@ def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2,
         key: tuple(value) if isinstance(value, list) else value for key, value in frozen["profiles"][profile].items()
     }
     chosen = Profile(name=profile, **given)
-    base = PhantomSettings(min_nodes_per_side=chosen.crowded, slices=chosen.slices or PhantomSettings().slices)
+    base = PhantomSettings(
+        min_nodes_per_side=chosen.crowded,
+        slices=chosen.slices or PhantomSettings().slices,
+        surroundings=Surroundings(frozen["surroundings"]),
+    )
     harder = frozen["shifted"]
     return ReproductionPlan(
         profile=chosen,
         seed=frozen["seed"],
+        fresh_seed=frozen["fresh"]["seed"],
         shifted_seed=harder["seed"],
         phantoms=base,
         harder=replace(
@@ -121,14 +141,14 @@ def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2,
         work=work,
         device=device,
         processes=processes,
-        crops=CropSettings(pixels=chosen.pixels),
+        crops=CropSettings(pixels=chosen.pixels, **frozen["crops"]),
     )
 
 
 def reproduction_cohort(plan: ReproductionPlan, progress: Callable[[], None]) -> FeatureCohort:
     """Return the nodes of the cohort, in the numbers that the profile gives."""
     profile = plan.profile
-    pool = node_features.collect_features(plan.source(), profile.patients, plan.work / "crops", progress, plan.processes)
+    pool = node_features.collect_features(plan.source, profile.patients, plan.work / "crops", progress, plan.processes)
     return node_features.choose_nodes(pool, profile.nodes, profile.malignant, plan.seed)
 
 
@@ -154,17 +174,29 @@ def fold_data(plan: ReproductionPlan, fold: int) -> FoldData:
 
 
 def fold_data_permuted(plan: ReproductionPlan, permutation: int) -> FoldData:
-    """Return the cohorts of the first fold with permuted labels, in another order for each ``permutation``."""
-    return protocol.permute_labels(fold_data(plan, 0), plan.seed, permutation)
+    """Return the cohorts of the first fold of the cohort whose labels are permuted, in another order for each ``permutation``."""
+    nodes = reproduction_cohort(plan, lambda: None)
+    permuted = protocol.permute_labels(nodes.cohort, plan.seed, permutation)
+    return protocol.fold_data(permuted, split_by_patient(nodes, 0, plan.seed))
 
 
 def training_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
-    """Return every network to train."""
+    """Return every network to train with the first seed."""
     profile = plan.profile
     return [
         TrainingTask(family, crop, fold, training_settings(plan, family))
         for fold in range(profile.folds)
         for family in profile.families
+        for crop in Crop
+    ]
+
+
+def repeated_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
+    """Return the networks of the first fold with the further seeds, which show how much a result depends on the seed."""
+    return [
+        TrainingTask(family, crop, 0, replace(training_settings(plan, family), seed=plan.seed + number))
+        for number in range(1, plan.profile.seeds)
+        for family in plan.profile.families
         for crop in Crop
     ]
 

@@ -154,5 +154,22 @@ def fit_platt_scale(labels: Labels, scores: Scores) -> PlattScale:
     return PlattScale(slope, float(model.intercept_[0])) if slope > 0 else PlattScale()
 
 
+def cross_fit(labels: Labels, scores: Scores, patients: Patients) -> npt.NDArray[np.float64]:
+    """Return calibrated logits in which no node takes part in fitting its own scale.
+
+    Every second patient forms one half; the scale that is fitted on one half is applied to the other. What is then chosen on these logits
+    (members, temperature, threshold) does not see a scale that was fitted on the same nodes. A half without both classes cannot be
+    fitted; then one scale is fitted on all nodes.
+    """
+    _, patient = np.unique(patients, return_inverse=True)
+    second = patient % 2 == 1
+    if any(len(np.unique(labels[half])) < 2 for half in (second, ~second)):
+        return fit_platt_scale(labels, scores).apply(scores)
+    found = np.empty(len(scores), np.float64)
+    for half in (second, ~second):
+        found[half] = fit_platt_scale(labels[~half], scores[~half]).apply(scores[half])
+    return found
+
+
 def _sigmoid(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     return np.asarray(1 / (1 + np.exp(-logits)))

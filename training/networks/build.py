@@ -69,7 +69,7 @@ def multiply_adds(name: str, channels: int, output_stride: int, pixels: int) -> 
 
 def networks_of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
     """Return the networks of a bundle as the node runs them."""
-    channels = len(loaded.crop_settings.windows)
+    channels = loaded.crop_settings.channels
     return {
         member.crop: network.restore(
             channels, member.output_stride, load_tensors(loaded, member.crop.value), member.architecture

@@ -40,7 +40,7 @@ def export_onnx(loaded: Bundle, folder: Path) -> str:
         raise OnnxError("ONNX export needs more packages: pip install 'alnnode[onnx]'")
     folder.mkdir(parents=True, exist_ok=True)
     settings = loaded.crop_settings
-    shape = (CHECKED, len(settings.windows), settings.pixels, settings.pixels)
+    shape = (CHECKED, settings.channels, settings.pixels, settings.pixels)
     crops = torch.from_numpy(np.random.default_rng(0).random(shape, np.float32))
     largest = 0.0
     for crop, model in build.networks_of_bundle(loaded).items():

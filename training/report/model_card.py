@@ -9,6 +9,7 @@ from alnnode.records import Crop
 from training.evaluate.bundle_metrics import metrics_table
 
 if TYPE_CHECKING:
+    from alnnode.imaging.crop import CropSettings
     from training.fit.bundle_contents import BundleContents
 
 LIMITS: Final = "## Limits\n"
@@ -79,7 +80,7 @@ def card(export: BundleContents) -> str:
 | task | classify one located axillary lymph node on CT as metastatic or benign |
 | method | after Park et al., Current Oncology 2024;31(4):2278; sizes, windows and training are our own choice |
 | networks | {export.architectures[Crop.FSC]} on the fixed-size crop (FSC), {export.architectures[Crop.ASC]} on the adjustable-square crop (ASC), both of output stride {export.output_stride}; mean of the calibrated probabilities |
-| crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows} |
+| crops | {crops.pixels} x {crops.pixels} pixels; FSC {crops.fsc_mm:g} mm; ASC box + {crops.asc_margin:.0%} (at least {crops.asc_min_margin_mm:g} mm) on each side; channels {windows}{_further(crops)} |
 | calibration | temperature {export.temperature:g}, fitted on validation, where {export.prevalence:.0%} of the nodes are malignant; where fewer are, the probabilities are too high |
 | training data | {export.training_data} |
 | test data | {export.test_set} |
@@ -95,7 +96,17 @@ Intervals: AUROC by DeLong with clusters of patients, the others Wilson's with t
 
 {metrics_table(figures)}
 
-The operating point was chosen on validation, not here. The test measures the shipped fp16 weights.
+{" ".join(("The operating point was chosen on validation, not here. The test measures the shipped fp16 weights.", *export.notes))}
 
 {LIMITS}
 {words.limits}"""
+
+
+def _further(crops: CropSettings) -> str:
+    """Return what the networks see beside one slice."""
+    found = ""
+    if crops.slices > 1:
+        found += f", each of {crops.slices} slices {crops.slice_step_mm:g} mm apart"
+    if crops.blood_pool:
+        found += "; one channel with the attenuation of the blood between the lungs, which tells the contrast phase"
+    return found

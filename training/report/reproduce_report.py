@@ -8,15 +8,19 @@ import numpy as np
 from scipy import stats
 
 from training.evaluate import operating_points, roc, subgroups, tables
+from training.fit.demo_bundle import SENSITIVITY_TARGET
 from training.fit.protocol import PAPER as PAPERS
 from training.fit.protocol import SHORT_AXIS
 
 if TYPE_CHECKING:
+    from training.evaluate.fresh_phantoms import FreshMetrics
     from training.evaluate.tables import ModelRow
+    from training.fit.ledger import LedgerEntry
     from training.fit.reproduce import ReproductionResult
     from training.fit.reproduction_terms import ReproductionPlan
 
 # Park et al., Curr Oncol 2024;31(4):2278, DenseNet121-FSC + DenseNet121-ASC.
+BOXED = "logistic regression on one slice and the box"
 MEASURED = "logistic regression on measured morphology"
 DRAWN = "logistic regression on the generator's parameters"
 PAPER = {"AUROC": 0.968, "accuracy": 0.938, "sensitivity": 0.980, "specificity": 0.903}
@@ -34,8 +38,16 @@ def _covers(plan: ReproductionPlan) -> str:
     )
 
 
-def markdown(plan: ReproductionPlan, outcome: ReproductionResult, digest: str, hardware: str) -> str:
-    """Return the document."""
+def paper_auroc(outcome: ReproductionResult) -> str:
+    """Return the AUROC of the paper's pair on the test nodes with its interval, for the ledger."""
+    row = next(row for row in outcome.rows if row.name == PAPERS[1])
+    return tables.format_interval(roc.auroc(outcome.test.malignant, row.scores, outcome.test.patient))
+
+
+def markdown(
+    plan: ReproductionPlan, outcome: ReproductionResult, digest: str, hardware: str, scorings: list[LedgerEntry]
+) -> str:
+    """Return the document; ``scorings``: all that the ledger holds for the cohort."""
     profile, test = plan.profile, outcome.test
     labels, patients = test.malignant, test.patient
     rows = {row.name: row for row in outcome.rows}
@@ -70,10 +82,35 @@ def markdown(plan: ReproductionPlan, outcome: ReproductionResult, digest: str, h
         harder=len(harder),
         harder_patients=len(harder.patients),
         shifted=tables.model_table(harder.malignant, harder.patient, shifted),
+        scorings=_scorings(scorings),
+        fresh="\n".join(_fresh(name, figures) for name, figures in outcome.fresh.items()),
+        fresh_seed=plan.fresh_seed,
+        target=f"{SENSITIVITY_TARGET:.2f}",
+        operating=" ".join(outcome.bundle.notes),
+        slices=plan.crops.slices,
+        step=f"{plan.crops.slice_step_mm:g}",
         digest=digest,
         exported=outcome.exported,
         choice=outcome.choice,
     )
+
+
+def _scorings(scorings: list[LedgerEntry]) -> str:
+    """Return how often the test set was scored, from the ledger."""
+    said = "The test set was scored once" if len(scorings) == 1 else f"**The test set was scored {len(scorings)} times**"
+    lines = [
+        f"{said}, by [the ledger](reproduction-ledger.jsonl), to which the command appends:",
+        "",
+        "| day | profile | training code | bundle | AUROC of the paper's pair |",
+        "|---|---|---|---|---|",
+        *(f"| {entry.day} | {entry.profile} | `{entry.code}` | `{entry.bundle}` | {entry.auroc} |" for entry in scorings),
+    ]
+    return "\n".join(lines)
+
+
+def _fresh(name: str, found: FreshMetrics) -> str:
+    figures = " | ".join(tables.format_interval(value) for value in (found.auroc, found.sensitivity, found.specificity))
+    return f"| {name} | {found.nodes} | {found.malignant} | {figures} | {found.at_target:.3f} |"
 
 
 def _whole(plan: ReproductionPlan) -> str:
@@ -87,16 +124,13 @@ def _whole(plan: ReproductionPlan) -> str:
 
 def _tests(outcome: ReproductionResult, rows: dict[str, ModelRow]) -> list[str]:
     labels, patients = outcome.test.malignant, outcome.test.patient
-    pairs = [(outcome.best, other) for other in (outcome.single, SHORT_AXIS, MEASURED)] + [(PAPERS[1], outcome.member)]
+    pairs = [(outcome.best, other) for other in (outcome.single, SHORT_AXIS, BOXED, MEASURED)]
+    pairs += [(PAPERS[1], outcome.member), (PAPERS[1], MEASURED)]
     return [tables.describe_comparison(labels, patients, rows[one], rows[other]) for one, other in pairs]
 
 
 def _chance(outcome: ReproductionResult) -> str:
-    """Return the AUROCs of networks that were trained on permuted labels.
-
-    A permutation agrees with the size of the nodes by chance, and a network that learns so little ranks by size, upwards or downwards. So the
-    interval is that of the mean over permutations, and not one over test nodes.
-    """
+    """Return the AUROCs of networks that were trained and judged on permuted labels; the interval is that of the mean over permutations."""
     found = np.array(outcome.chance)
     half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
     each = ", ".join(f"{value:.3f}" for value in found)
@@ -143,7 +177,8 @@ distributions fix the difficulty of the phantom ([phantom.md](phantom.md)). `tra
 It was not tuned to any model or to any figure below. The baselines show how much of it is easy.
 
 The split is by patient: a fifth tests and is evaluated once, a fifth validates, the rest trains. {folds} of four folds were run, with {epochs} epochs,
-{pixels} x {pixels} pixels and output stride {stride}. Members, rule and operating point (Youden's index) are chosen on validation.
+{pixels} x {pixels} pixels and output stride {stride}. The networks see {slices} slices {step} mm apart and the attenuation of the blood. The weights are averaged, so no epoch is
+chosen. Members, rule and operating point (Youden's index) are chosen on validation, on logits whose scale was fitted on other validation patients.
 Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
 
 ## Test set: {tested} nodes of {tested_patients} phantoms
@@ -152,8 +187,11 @@ Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the othe
 
 {tests}
 
-Permuted labels check for leaks: without a leak, a network that is trained on them learns nothing. AUROC on the right labels: {chance}. A permutation agrees with the size of the nodes by
-chance, and a network that learns so little ranks by size, upwards or downwards. Single values therefore vary widely.
+Permuted labels check for leaks. The labels of the whole cohort are permuted before the split, and the networks are trained and judged on
+these labels. Without a leak, the AUROC is 0.5: {chance}.
+Before training, the command also compares all crops of different patients by their fine structure, and stops when two show nearly the same image.
+
+{scorings}
 
 Expected calibration error of the chosen combination {ece}, Brier score {brier}.
 
@@ -170,6 +208,19 @@ all that so few nodes in so few epochs could teach.
 | subgroup | nodes | malignant | AUROC |
 |---|---|---|---|
 {groups}
+
+## The operating point on fresh phantoms
+
+Nothing was trained, chosen or fitted on these phantoms of seed {fresh_seed}. The sensitivity and the specificity of the first row are those of every report of the bundle. The
+last column is the specificity where the ROC curve of these nodes has a sensitivity of {target}.
+
+| contrast phase | nodes | malignant | AUROC | sensitivity | specificity | at sensitivity {target} |
+|---|---|---|---|---|---|---|
+{fresh}
+
+{operating}
+
+Where far fewer nodes are malignant than here, sensitivity and specificity stay, but most positive results are false, and the probabilities are too high.
 
 ## A harder cohort: thicker slices, more noise, no contrast ({harder} nodes of {harder_patients} phantoms)
 

@@ -148,3 +148,30 @@ def test_beyond_the_image_is_air() -> None:
     assert crops.fsc.dtype == np.float32
     assert crops.fsc[0, 0, 0] == 0.0
     assert crops.fsc[0, 79, 79] > 0.0
+
+
+def test_further_slices_are_millimetres_apart_in_every_series() -> None:
+    settings = CropSettings(pixels=32, windows=((0.0, 510.0),), slices=3, slice_step_mm=3.0)
+    for spacing in (1.0, 1.5, 2.0, 5.0):
+        volume = make_volume(spacing=(spacing, 0.7, 0.9), shape=(31, 60, 60))
+        height = (np.arange(31) - 15) * spacing
+        volume.voxels[:] = np.rint(4 * height)[:, None, None].astype(np.int16)  # HU tell the height
+        fsc = crop_box(volume, Box(10, 20, 20, 20, 40, 40), 15, settings).fsc
+        assert fsc.shape == (3, 32, 32)
+        middle, below, above = ((plane[16, 16] * 255 - 127.5) * 2 / 4 for plane in fsc)
+        assert (middle, below, above) == pytest.approx((0.0, -3.0, 3.0), abs=0.3)
+    edge = crop_box(volume, Box(0, 20, 20, 2, 40, 40), 0, settings).fsc
+    np.testing.assert_array_equal(edge[0], edge[1])  # below the first slice there is none
+
+
+@pytest.mark.parametrize(
+    ("blood", "level"), [(None, 0.0), (-30.0, 1 / 255), (40.0, 26 / 255), (200.0, 128 / 255), (900.0, 1.0)]
+)
+def test_the_last_channel_tells_the_attenuation_of_the_blood(blood, level) -> None:
+    settings = CropSettings(pixels=32, blood_pool=True)
+    pair = crop_box(make_volume(), Box(0, 40, 40, 3, 60, 60), 2, settings, blood)
+    plain = crop_box(make_volume(), Box(0, 40, 40, 3, 60, 60), 2, CropSettings(pixels=32))
+    assert settings.channels == 4
+    for found, before in ((pair.fsc, plain.fsc), (pair.asc, plain.asc)):
+        np.testing.assert_array_equal(found[:3], before)
+        assert found[3].min() == found[3].max() == pytest.approx(level)

@@ -85,7 +85,7 @@ def test_killing_training_changes_no_byte_of_what_it_learns(tmp_path, parts) -> 
     assert process.returncode == -signal.SIGKILL
     assert len(rows(tmp_path / "killed" / "fsc.csv")) == 1
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    for name in ("fsc-best.safetensors", "fsc.csv"):
+    for name in ("fsc-weights.safetensors", "fsc.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

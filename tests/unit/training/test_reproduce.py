@@ -1,6 +1,7 @@
 """The reproduction in its tiny profile: frozen terms, the size of the cohort, selection on validation."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from alnnode.model import bundle
 from alnnode.records import Crop
 from training.data import cohort as cohorts
 from training.data import node_features
+from training.data.box_features import BOX_FEATURES
 from training.evaluate import calibration
-from training.fit import grid, protocol, reproduce, reproduction_terms, selection
+from training.fit import grid, ledger, protocol, reproduce, reproduction_terms, selection
 from training.fit.protocol import PAPER
 from training.networks import build, inference
 from training.report import bundle_export, lidc_report, reproduce_report
@@ -30,10 +32,21 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     digest = bundle_export.write_bundle(outcome.bundle, tmp_path / "bundle")
     nodes = outcome.nodes.cohort
     assert (len(nodes), int(nodes.malignant.sum())) == (plan.profile.nodes, plan.profile.malignant)
-    assert said.count("networks") == len(plan.profile.families) * len(Crop) * plan.profile.folds
+    assert said.count("networks") == len(plan.profile.families) * len(Crop) * (plan.profile.folds + plan.profile.seeds - 1)
+    assert any(row.name == f"densenet121 FSC + ASC, mean, seed {plan.seed + 1}" for row in outcome.rows)
     loaded = bundle.load(tmp_path / "bundle")
     assert loaded.digest == digest
-    text = reproduce_report.markdown(plan, outcome, digest, "a test")
+    assert next(iter(outcome.fresh)) == "all"
+    assert outcome.fresh["all"].nodes >= sum(found.nodes for name, found in outcome.fresh.items() if name != "all")
+    assert loaded.identity.operating_point.specificity.value == outcome.fresh["all"].specificity.value
+    assert loaded.crop_settings == plan.crops
+    assert (loaded.crop_settings.slices, loaded.crop_settings.blood_pool) == (3, True)
+    scored = ledger.append_scoring(
+        tmp_path / "ledger.jsonl", plan, digest, reproduce_report.paper_auroc(outcome), date(2026, 1, 2)
+    )
+    text = reproduce_report.markdown(plan, outcome, digest, "a test", scored)
+    assert "The test set was scored once" in text
+    assert f"| 2026-01-02 | tiny | `{scored[0].code}` | `{digest[:12]}` |" in text
     assert digest in text
     assert re.search(
         r"AUROC on validation is [01]\.\d+ with \d+ million multiply-adds a node\. The best pair, .* p = [01]\.\d+", text
@@ -41,9 +54,9 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     assert "This is the reduced profile `tiny`" in text
     for row in ("densenet121, ASC", "short axis alone", "logistic regression on the generator's parameters"):
         assert re.search(rf"^\| [^|]*{re.escape(row)}.* \| \d", text, re.MULTILINE), row
-    assert len(outcome.chance) == reproduce.PERMUTATIONS
+    assert 2 <= len(outcome.chance) <= reproduce.PERMUTATIONS
     assert len(set(outcome.chance)) > 1  # another permutation gives another network
-    assert re.search(r"Permuted labels .* mean [01]\.\d+ \(", text)
+    assert re.search(r"the AUROC is 0\.5: mean [01]\.\d+ \(", text)
     assert f"{PAPER[1]} less {outcome.member}" in text
     again = reproduce.run_reproduction(plan, report)
     assert bundle_export.write_bundle(again.bundle, tmp_path / "again") == digest
@@ -78,7 +91,11 @@ def pool(patients: int = 30, each: int = 5) -> node_features.FeatureCohort:
     )
     columns = [
         np.zeros((count, len(names)), kind)
-        for names, kind in ((node_features.MEASURED_FEATURES, float), (node_features.GENERATOR_PARAMETERS, float))
+        for names, kind in (
+            (node_features.MEASURED_FEATURES, float),
+            (BOX_FEATURES, float),
+            (node_features.GENERATOR_PARAMETERS, float),
+        )
     ]
     return node_features.FeatureCohort(part, *columns, np.full((count, len(node_features.ACQUISITION)), "x"))
 
@@ -184,9 +201,10 @@ def test_with_few_nodes_no_cheap_pair_that_is_plainly_worse_is_served(monkeypatc
 def test_platt_puts_the_networks_of_folds_on_one_scale() -> None:
     labels, validation = members()
     scores = validation["good", Crop.FSC]
-    expected = selection.fit_platt_scale(labels, scores).apply(scores)
+    patients = np.repeat(np.arange(60), 5).astype(str)
+    expected = selection.cross_fit(labels, scores, patients)
     for factor, shift in ((1, 0), (5, 3)):
-        found = protocol._pooled(np.tile(labels, 2), [scores, factor * scores + shift])
+        found = protocol._pooled(np.tile(labels, 2), np.tile(patients, 2), [scores, factor * scores + shift])
         np.testing.assert_allclose(found, np.tile(expected, 2), rtol=0.01, atol=0.01)
 
 
@@ -209,7 +227,7 @@ def test_the_scale_becomes_part_of_the_network_that_is_shipped(tmp_path, family)
     task = grid.TrainingTask(family, Crop.FSC, 0, settings)
     task.folder(tmp_path).mkdir(parents=True)
     plain = build.build(family, 1, 32).eval()
-    save_file({k: t.contiguous() for k, t in plain.state_dict().items()}, task.folder(tmp_path) / "fsc-best.safetensors")
+    save_file({k: t.contiguous() for k, t in plain.state_dict().items()}, task.folder(tmp_path) / "fsc-weights.safetensors")
     crops = torch.rand(6, 1, 32, 32)
     with torch.inference_mode():
         before, after = (
@@ -217,3 +235,36 @@ def test_the_scale_becomes_part_of_the_network_that_is_shipped(tmp_path, family)
             for scale in (selection.PlattScale(), selection.PlattScale(0.5, -1.75))
         )
     np.testing.assert_allclose(after, 0.5 * before - 1.75, atol=2e-3)
+
+
+def test_no_node_takes_part_in_fitting_its_own_scale() -> None:
+    labels, validation = members()
+    scores, patients = validation["fair", Crop.FSC], np.repeat(np.arange(60), 5).astype(str)
+    fitted = selection.cross_fit(labels, scores, patients)
+    second = np.unique(patients, return_inverse=True)[1] % 2 == 1
+    turned = np.where(second, ~labels, labels)  # the labels of one half change: only the scale of the other half follows
+    found = selection.cross_fit(turned, scores, patients)
+    np.testing.assert_array_equal(found[second], fitted[second])
+    assert np.abs(found[~second] - fitted[~second]).max() > 0.1
+    whole = selection.fit_platt_scale(labels, scores).apply(scores)
+    assert np.corrcoef(fitted, whole)[0, 1] > 0.98
+    one_class = np.repeat(np.arange(60) % 2 == 0, 5)  # each half of the patients has one class
+    sides = np.array([f"{n:03d}" for n in np.repeat(np.arange(60), 5)])
+    np.testing.assert_array_equal(
+        selection.cross_fit(one_class, scores, sides), selection.fit_platt_scale(one_class, scores).apply(scores)
+    )
+
+
+def test_the_ledger_counts_every_other_bundle_and_not_a_resumed_run(tmp_path) -> None:
+    path = tmp_path / "docs" / "ledger.jsonl"
+    plan = reproduction_terms.read_plan("tiny", tmp_path)
+    scored = [
+        ledger.append_scoring(path, plan, bundle, "0.9", date(2026, 1, day))
+        for day, bundle in ((1, "a" * 64), (2, "a" * 64), (3, "b" * 64))
+    ]
+    assert [len(entries) for entries in scored] == [1, 1, 2]
+    other = reproduction_terms.read_plan("small", tmp_path)
+    assert len(ledger.append_scoring(path, other, "c" * 64, "0.9", date(2026, 1, 4))) == 1
+    assert len(path.read_text().splitlines()) == 3
+    said = reproduce_report._scorings(scored[-1])
+    assert said.startswith("**The test set was scored 2 times**")

@@ -1,0 +1,71 @@
+"""The ledger of test sets: one line for each time that a bundle is scored on a frozen test set, appended by the command that scores it.
+
+A test set that is looked at again and again becomes a validation set. The page of the reproduction says "scored once" only if the ledger
+has one line for the cohort.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from training.data import cohort as cohorts
+from training.fit.member import training_code_digest
+
+if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
+    from training.fit.reproduction_terms import ReproductionPlan
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One scoring of a test set.
+
+    Attributes:
+        cohort: what determines the test nodes: seed, code of the phantoms, size.
+        profile: of the reproduction.
+        day: ISO 8601.
+        code: digest of the training code, shortened.
+        bundle: digest of the bundle.
+        auroc: of the paper's pair on the test nodes, with its interval.
+    """
+
+    cohort: str
+    profile: str
+    day: str
+    code: str
+    bundle: str
+    auroc: str
+
+
+def cohort_identity(plan: ReproductionPlan) -> str:
+    """Return what determines the test nodes of a plan."""
+    profile = plan.profile
+    return f"seed {plan.seed}, phantom code {cohorts.phantom_code()[:12]}, {profile.nodes} nodes of {profile.patients} phantoms"
+
+
+def append_scoring(path: Path, plan: ReproductionPlan, bundle: str, auroc: str, today: date) -> list[LedgerEntry]:
+    """Append one scoring and return all scorings of this cohort, the oldest first.
+
+    A bundle and figure that the ledger already holds for this cohort are not appended again: a resumed run gives the same scores.
+    """
+    entry = LedgerEntry(
+        cohort_identity(plan), plan.profile.name, today.isoformat(), training_code_digest()[:12], bundle[:12], auroc
+    )
+    known = read_ledger(path)
+    if (entry.cohort, entry.bundle, entry.auroc) not in {(old.cohort, old.bundle, old.auroc) for old in known}:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as sink:
+            sink.write(json.dumps(asdict(entry)) + "\n")
+        known.append(entry)
+    return [old for old in known if old.cohort == entry.cohort]
+
+
+def read_ledger(path: Path) -> list[LedgerEntry]:
+    """Return the lines of a ledger; an absent ledger is empty."""
+    if not path.exists():
+        return []
+    return [LedgerEntry(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,59 @@
+"""Rows of the reproduction's table beside the selected models: further seeds, and baselines without a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from training.evaluate import tables
+from training.fit import protocol, selection
+from training.fit import reproduction_terms as terms
+from training.networks.inference import mean_probability
+
+if TYPE_CHECKING:
+    from training.data.cohort import Cohort
+    from training.data.node_features import FeatureCohort
+    from training.evaluate.tables import ModelRow
+    from training.fit.protocol import FoldRows
+    from training.fit.reproduction_terms import ReproductionPlan
+
+
+def baseline_rows(nodes: FeatureCohort, rows: FoldRows) -> list[ModelRow]:
+    """Return the rows of baselines: the short axis, and logistic regressions on features and on the generator's parameters."""
+    labels = nodes.cohort.malignant
+    found = [protocol.short_axis_row(nodes.cohort, rows)]
+    kinds = (
+        ("one slice and the box", nodes.boxed),
+        ("measured morphology", nodes.measured),
+        ("the generator's parameters", nodes.drawn),
+    )
+    for name, columns in kinds:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(
+            columns[rows.train], labels[rows.train]
+        )
+        scores = [model.decision_function(columns[part]) for part in (rows.validation, rows.test)]
+        found.append(tables.row_at_youden(f"logistic regression on {name}", labels[rows.validation], scores[0], scores[1]))
+    return found
+
+
+def repeated_rows(plan: ReproductionPlan, cohort: Cohort, rows: FoldRows) -> list[ModelRow]:
+    """Return the rows of the networks with further seeds, each alone and the mean of both crops."""
+    labels, found = cohort.malignant[rows.validation], []
+    tasks, work = terms.repeated_tasks(plan), plan.work / plan.profile.name
+    for fsc, asc in zip(tasks[::2], tasks[1::2], strict=True):
+        scores = [task.scores(work) for task in (fsc, asc)]
+        name = f"seed {fsc.settings.seed}"
+        for task, its in zip((fsc, asc), scores, strict=True):
+            member = protocol.member_name((task.family, task.crop))
+            found.append(tables.row_at_youden(f"{member}, {name}", labels, its["validation"], its["test"]))
+        scales = [selection.fit_platt_scale(labels, its["validation"]) for its in scores]
+        both = [
+            mean_probability(np.stack([scale.apply(its[part]) for scale, its in zip(scales, scores, strict=True)]), 1.0)
+            for part in ("validation", "test")
+        ]
+        found.append(tables.row_at_youden(f"{fsc.family} FSC + ASC, mean, {name}", labels, both[0], both[1]))
+    return found
