@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import date, datetime
+from functools import cache
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -280,8 +281,9 @@ def own_frames(of: Analysis) -> Analysis:
     return replace(of, volume=replace(of.volume, slices=slices))
 
 
+@cache
 def variants() -> dict[str, Analysis]:
-    """Return one analysis of each kind that a report must handle."""
+    """Return one analysis of each kind that a report must handle. Tests share them and do not change them."""
     bare = header()
     for keyword in (
         "PatientBirthDate",

@@ -63,6 +63,11 @@ COMMANDS = {
         "reproduce",
         "Run the protocol of the paper on a phantom cohort of the same size; an interrupted run resumes.",
     ),
+    "ablation": Command(
+        "training.protocol_commands",
+        "ablation",
+        "Train the two networks of the reproduction with inputs left out, and compare them on its validation patients.",
+    ),
     "lidc": Command(
         "training.protocol_commands",
         "lidc",

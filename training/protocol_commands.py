@@ -1,4 +1,4 @@
-"""Commands that run whole protocols: lidc, reproduce."""
+"""Commands that run whole protocols: lidc, reproduce, ablation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import typer
 
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.records import Crop
+from training.fit import ablation as ablations
 from training.fit import grid, ledger, reproduction_terms
 from training.fit import lidc as lidc_nodules
 from training.fit import reproduce as reproduction
-from training.report import bundle_export, lidc_report, reproduce_report
+from training.report import ablation_report, bundle_export, lidc_report, reproduce_report
 from training.report.progress import console, progress_bars
 
 Cache = Annotated[Path, typer.Option(help="Cache folder of crops and checkpoints; a second run resumes from it.")]
@@ -83,3 +84,30 @@ def reproduce(
     )
     out.write_text(reproduce_report.markdown(plan, outcome, digest, describe_device(chosen), scorings), encoding="utf-8")
     console.print(f"wrote bundle {digest[:12]} to {bundle}, and {out}", markup=False)
+
+
+def ablation(
+    profile: Annotated[str, typer.Option(help="Profile of the cohort, as for reproduce.")] = "two-cores",
+    family: Annotated[str, typer.Option(help="Network family of both networks.")] = "resnet18",
+    epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 20,
+    work: Cache = Path("runs/reproduction"),
+    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/ablation.md"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    processes: Annotated[int, typer.Option(help="Number of networks trained in parallel; on a CPU with one thread each.")] = 2,
+) -> None:
+    """Train the two networks with inputs left out, and compare them on validation patients; an interrupted run resumes."""
+    chosen = choose_device(device)
+    plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
+    with progress_bars() as report:
+        result = ablations.run_ablation(plan, family, epochs, report)
+    text = ablation_report.markdown(
+        result.rows,
+        seed=plan.seed,
+        command=f"python -m training ablation --profile {profile} --family {family} --epochs {epochs}",
+        family=family,
+        epochs=epochs,
+        nodes=result.nodes,
+        device=describe_device(chosen),
+    )
+    out.write_text(text, encoding="utf-8")
+    console.print(f"wrote {out}", markup=False)

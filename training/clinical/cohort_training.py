@@ -22,6 +22,7 @@ from training.fit import grid, protocol, selection
 from training.fit.bundle_contents import BundleContents, detector_of
 from training.fit.grid import TrainingTask
 from training.report import bundle_export, page
+from training.report.checklists import StudyFacts, checklists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +128,18 @@ def train_on_cohort(plan: CohortPlan, nodes: NodeCrops, report: Report, out: Pat
     contents = _contents(plan, nodes, splits[0], selected, models)
     digest = bundle_export.write_bundle(contents, out)
     bundle_patients.write_split(out.parent / bundle_patients.SPLIT, nodes, splits[0])
+    facts = StudyFacts(
+        digest=digest,
+        nodes=len(nodes),
+        malignant=int(nodes.cohort.malignant.sum()),
+        patients=len(nodes.cohort.patients),
+        seed=plan.seed,
+        folds=plan.folds,
+        settings=plan.settings(plan.families[0]),
+        chosen=selected.best.name,
+        exported=selected.pair.name,
+    )
+    (out.parent / "checklists.md").write_text(checklists(contents, facts), encoding="utf-8")
     rows = {row.name: row for row in selected.rows}
     shown = evaluation_page(
         bundles.load(out), models, test, f"{plan.name} ({digest[:12]}) on its held-out patients", plan.device

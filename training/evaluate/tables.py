@@ -70,12 +70,17 @@ def format_interval(figure: Interval) -> str:
 def describe_comparison(labels: Labels, patients: Patients, one: ModelRow, other: ModelRow) -> str:
     """Return a sentence with the difference between the AUROCs of two models."""
     found = roc.compare_aurocs(labels, one.scores, other.scores, patients)
-    difference = found.difference
     return (
-        f"{one.name} less {other.name}: {difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), "
-        f"p {_p(found.p)} (DeLong, clustered), p {_p(found.p_bootstrap)} (bootstrap by patient)"
+        f"{one.name} less {other.name}: {format_difference(found.difference)}, "
+        f"p {format_p(found.p)} (DeLong, clustered), p {format_p(found.p_bootstrap)} (bootstrap by patient)"
     )
 
 
-def _p(value: float) -> str:
+def format_difference(difference: Interval) -> str:
+    """Return a difference with its sign and its interval as text."""
+    return f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+
+
+def format_p(value: float) -> str:
+    """Return a p value with its sign as text."""
     return f"= {value:.3f}" if value >= 0.001 else "< 0.001"

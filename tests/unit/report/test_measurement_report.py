@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,12 @@ from alnnode.report.uids import tracking_identifier, tracking_uid, uid
 
 def objects(of: Analysis, context=CONTEXT) -> list[Dataset]:
     return [dcmread(io.BytesIO(item.data)) for item in report.build(of, context)]
+
+
+@cache
+def variant_objects(name: str) -> list[Dataset]:
+    """The objects of a variant. Tests share them and do not change them."""
+    return objects(variants()[name])
 
 
 def walk(item: Dataset):
@@ -145,8 +152,8 @@ def test_dates_are_those_of_the_job() -> None:
 
 
 def test_every_object_says_that_it_is_not_for_clinical_use() -> None:
-    for name, of in variants().items():
-        sr, *captures = objects(of)
+    for name in variants():
+        sr, *captures = variant_objects(name)
         assert MODEL.banner in texts(sr), name
         for item in (sr, *captures):
             assert "DEMO, NOT FOR CLINICAL USE" in item.SeriesDescription
@@ -240,8 +247,8 @@ def test_a_model_that_was_validated_on_patients_gives_the_verdict() -> None:
 
 
 def test_evidence_lists_exactly_what_the_tree_references_once() -> None:
-    for name, of in variants().items():
-        sr = objects(of)[0]
+    for name in variants():
+        sr = variant_objects(name)[0]
         tree = {r.ReferencedSOPInstanceUID for c in walk(sr) for r in c.get("ReferencedSOPSequence", [])}
         listed = [
             i.ReferencedSOPInstanceUID

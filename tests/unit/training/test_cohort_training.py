@@ -1,5 +1,6 @@
 """Training on a hospital's own nodes: from the table to the bundle and its page, and the checks against leakage."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,19 @@ def test_one_patient_under_two_names_stops_training(nodes, tmp_path) -> None:
         cohort_split.fold_data(tmp_path, 1, 0)
 
 
+def check_lists(path: Path, digest: str) -> None:
+    """Every item of CLAIM and TRIPOD+AI is there, with what the run knows and without names."""
+    lists = path.read_text(encoding="utf-8")
+    numbers = re.findall(r"^\| (\d+)[a-g]? \|", lists, re.MULTILINE)
+    assert numbers[:42] == [str(n) for n in range(1, 43)]  # CLAIM
+    assert list(dict.fromkeys(numbers[42:])) == [str(n) for n in range(1, 28)]  # TRIPOD+AI
+    assert f"The bundle {digest[:12]}" in lists
+    assert "56 nodes of 14 patients" in lists
+    assert "| 17 | ethical approval and consent | **Fill in.** |" in lists
+    for word in ("hantom", "drawings", "H-1", "{", "PLANTED", str(path.parent)):
+        assert word not in lists
+
+
 def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital, nodes, tmp_path) -> None:
     """The steps of docs/training.md: segmentations, table, check, training, bundle, `alnnode check`."""
     (tmp_path / "seg").mkdir()
@@ -177,6 +191,7 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
         "patients validate, so",
     ):
         assert said in page
+    check_lists(tmp_path / "run" / "checklists.md", loaded.digest)
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
     assert bundle.load(tmp_path / "run" / "bundle").digest == loaded.digest

@@ -15,14 +15,20 @@ from training.data import cohort as cohorts
 from training.data import node_features
 from training.data.box_features import BOX_FEATURES
 from training.evaluate import calibration
-from training.fit import grid, ledger, protocol, reproduce, reproduction_terms, selection
+from training.fit import ablation, grid, ledger, protocol, reproduce, reproduction_terms, selection
 from training.fit.protocol import PAPER
 from training.networks import build, inference
-from training.report import bundle_export, lidc_report, reproduce_report
+from training.report import ablation_report, bundle_export, lidc_report, reproduce_report
 
 
-def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(tmp_path) -> None:
-    plan = reproduction_terms.read_plan("tiny", tmp_path, processes=0)
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """Return the cache folder of the tiny profile, so that its phantoms are drawn once."""
+    return tmp_path_factory.mktemp("tiny")
+
+
+def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(work, tmp_path) -> None:
+    plan = reproduction_terms.read_plan("tiny", work, processes=0)
     said: list[str] = []
 
     def report(name: str, total: int):
@@ -63,6 +69,39 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     assert again.seconds > outcome.seconds > 0
     for one, other in zip(outcome.rows, again.rows, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_the_ablation_leaves_out_inputs_and_never_looks_at_the_test_nodes(work) -> None:
+    plan = reproduction_terms.read_plan("tiny", work, processes=0)
+    whole = reproduction_terms.fold_data(plan, 0)
+    complete, no_blood, one_slice, neither, _ = ablation.variants(plan.crops)
+    assert ablation.channels_of(complete, plan.crops) == list(range(plan.crops.channels))
+    assert ablation.channels_of(no_blood, plan.crops) == list(range(9))
+    assert ablation.channels_of(one_slice, plan.crops) == [0, 1, 2, 9]
+    seen = ablation.variant_data(plan, neither, 0)
+    assert seen.train.fsc.shape[2] == 3
+    assert seen.train.patients | seen.test.patients == whole.train.patients | whole.validation.patients
+    found = ablation.run_ablation(plan, "resnet18", 1, lambda _name, _total: lambda: None)
+    assert [row.name for row in found.rows] == [*(variant.name for variant in ablation.variants(plan.crops)), ablation.FLIPPED]
+    assert [row.less_complete is None for row in found.rows] == [True, *[False] * 5]
+    facts = {"seed": plan.seed, "command": "c", "family": "resnet18", "epochs": 1, "nodes": found.nodes, "device": "a test"}
+    text = ablation_report.markdown(found.rows, **facts)
+    assert len(re.findall(r"^\| .* \| [01]\.\d+ \([01]\.\d+-[01]\.\d+\) \|", text, re.MULTILINE)) == 6
+    assert text == ablation_report.markdown(
+        ablation.run_ablation(plan, "resnet18", 1, lambda _name, _total: lambda: None).rows, **facts
+    )
+
+
+def test_a_variant_that_knows_less_has_a_negative_difference() -> None:
+    labels = np.tile([False, True], 100)
+    rng = np.random.default_rng(0)
+    crops = np.zeros((200, 1, 1, 2, 2), np.uint8)
+    nodes = cohorts.Cohort(crops, crops, labels, np.array([f"1:{n // 2}" for n in range(200)]), np.zeros(200, np.float32))
+    good, bad = (np.where(labels, shift, -shift) + rng.normal(0, 1, 200) for shift in (1.0, 0.2))
+    complete, less = ablation.compare_variants(nodes, {"complete": [good, good], "less": [bad, bad]})
+    assert complete.less_complete is None
+    assert less.less_complete.difference.high < 0
+    assert less.areas[2].value < complete.areas[2].value
 
 
 @pytest.mark.parametrize(("page", "template"), [("reproduction", reproduce_report._TEXT), ("lidc", lidc_report._TEXT)])
