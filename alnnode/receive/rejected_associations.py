@@ -7,7 +7,7 @@ the rate of writing.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.audit.repeated_events import RepeatedEvents
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.operation_tables import RejectionRow
 from alnnode.db.progress_tables import TallyRow
@@ -138,8 +139,9 @@ class RejectedAssociations:
             return
         try:
             with self._writer.begin() as connection:
+                ahead = clock.now(connection) - datetime.now(UTC)  # of the database: the noted times are of this host
                 for key, noted in sorted(waiting.items()):  # in one order: several processes write the same rows
-                    _upsert(connection, key, noted)
+                    _upsert(connection, key, replace(noted, first_at=noted.first_at + ahead, last_at=noted.last_at + ahead))
                 for kind, count in sorted(counts.items()):
                     _count(connection, kind, count)
                 _delete_oldest(connection)
