@@ -73,12 +73,18 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
 
 def _beat(consumer: Any, settings: Settings, queue: str) -> None:
     """Write heartbeats from the event loop of the worker: a thread of its own would go on when the loop hangs."""
+    beaten = [0]
 
     def once() -> None:
         with suppress(OSError):  # a full disk does not stop the worker; /health/ready reports it
-            heartbeat.beat(settings.node.data_dir, queue)
+            beaten[0] = heartbeat.beat(settings.node.data_dir, queue)
+
+    def end(**_: object) -> None:
+        with suppress(OSError):
+            heartbeat.end(settings.node.data_dir, queue, beaten[0])
 
     once()
+    signals.worker_shutdown.connect(end, weak=False)
     consumer.timer.call_repeatedly(heartbeat.INTERVAL, once)
 
 
