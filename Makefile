@@ -158,8 +158,8 @@ audit:
 UV ?= uv
 COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate -c constraints.txt
 lock:
-	$(COMPILE) pyproject.toml --output-file requirements-listener.lock
-	$(COMPILE) pyproject.toml --extra worker --output-file requirements-worker.lock
+	$(COMPILE) pyproject.toml --extra s3 --output-file requirements-listener.lock
+	$(COMPILE) pyproject.toml --extra worker --extra s3 --output-file requirements-worker.lock
 	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
 
 # The tests use DCMTK as a peer, and HAProxy and iproute2 for many hosts. They are installed from the distribution where apt and root rights are available.

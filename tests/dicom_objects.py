@@ -47,3 +47,11 @@ def data_set(dataset) -> bytes:
     dataset.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()
     return data[file_meta.data_set_offset(memoryview(data)) :]
+
+
+def file_of(content: bytes, uid: str, calling_ae: str = "SENDER") -> list[bytes]:
+    """Return head and data set of the file of a CT image, as the spool stores it."""
+    from alnnode.receive import file_meta
+    from alnnode.receive.recorder import digest
+
+    return [file_meta.head(CTImageStorage, uid, ExplicitVRLittleEndian, calling_ae, digest(content)), content]

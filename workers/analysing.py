@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
 from alnnode.analyse.claims import ClaimTerms
+from alnnode.analyse.study_reports import held_destinations
 from alnnode.db.pauses import ANALYSIS
 from alnnode.db.rows import NotAnalysed, ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
@@ -40,7 +41,13 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         return
     marked = settings.analysis.locate is not Locate.AUTO
     terms = ClaimTerms(
-        runtime.lease, settings.internal.analysis_attempts, runtime.analyst.digest, settings.result_digest, marked=marked
+        runtime.lease,
+        settings.internal.analysis_attempts,
+        runtime.analyst.digest,
+        settings.result_digest,
+        marked=marked,
+        first_attempts=runtime.shared,
+        destinations=held_destinations(settings),
     )
     claim = runtime.tables.jobs.claim(job_id, terms)
     if claim is None:
@@ -62,7 +69,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         _retry(claim, runtime, error, reason)
     except NotAnalysable as error:
         log.info("job_not_analysed", job=job_id, reason=str(error))
-        runtime.tables.jobs.not_analysable(claim, str(error))
+        runtime.tables.jobs.not_analysable(claim, str(error), destinations=held_destinations(settings))
     except AlnnodeError as error:
         _fail(claim, runtime, error, str(error))
     except Exception as error:  # noqa: BLE001 - every failed job needs a reason
@@ -71,8 +78,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         reason = _reason(error, settings.analysis.time_limit)
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
         # An analysis that shared this process with others had less than its time; the next attempt has the process for itself.
-        alone = not runtime.shared or claim.attempt > 1
-        (_fail if isinstance(error, SoftTimeLimitExceeded) and alone else _retry)(claim, runtime, error, reason)
+        (_fail if isinstance(error, SoftTimeLimitExceeded) and not runtime.shared else _retry)(claim, runtime, error, reason)
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:
@@ -168,7 +174,7 @@ def _retry(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> Non
 
 def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     log.warning("job_failed", job=claim.job_id, error=type(error).__name__, where=logs.where(error))
-    runtime.tables.jobs.fail(claim, reason)
+    runtime.tables.jobs.fail(claim, reason, destinations=held_destinations(runtime.settings))
 
 
 def _reason(error: Exception, time_limit: float) -> str:

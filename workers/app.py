@@ -15,6 +15,7 @@ from alnnode.process import heartbeat
 from alnnode.process.child import end_with_parent
 from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import report_ready
+from alnnode.spool import copies
 from alnnode.task_queue import ANALYSE, DELIVER, celery_options
 from workers import devices, tasks
 
@@ -58,6 +59,8 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
     signals.setup_logging.connect(lambda **_: logs.configure(settings.logging, job_logs.write), weak=False)
     signals.worker_ready.connect(lambda **_: report_ready(), weak=False)
     signals.worker_ready.connect(lambda sender, **_: _beat(sender, settings, queue), weak=False)
+    if settings.spool.bucket:
+        signals.worker_ready.connect(lambda sender, **_: _end_copies(sender, settings), weak=False)
     signals.worker_process_init.connect(_end_with_worker, weak=False)
     gpus = [] if settings.analysis.device == "cpu" else devices.visible()
     signals.worker_process_init.connect(lambda **_: devices.use(gpus), weak=False)
@@ -70,13 +73,24 @@ def run(app: Celery, queue: str, settings: Settings) -> None:
 
 def _beat(consumer: Any, settings: Settings, queue: str) -> None:
     """Write heartbeats from the event loop of the worker: a thread of its own would go on when the loop hangs."""
+    beaten = [0]
 
     def once() -> None:
         with suppress(OSError):  # a full disk does not stop the worker; /health/ready reports it
-            heartbeat.beat(settings.node.data_dir, queue)
+            beaten[0] = heartbeat.beat(settings.node.data_dir, queue)
+
+    def end(**_: object) -> None:
+        with suppress(OSError):
+            heartbeat.end(settings.node.data_dir, queue, beaten[0])
 
     once()
+    signals.worker_shutdown.connect(end, weak=False)
     consumer.timer.call_repeatedly(heartbeat.INTERVAL, once)
+
+
+def _end_copies(consumer: Any, settings: Settings) -> None:
+    """Delete the copies of a bucket that nobody uses, also while no task comes: a process of the pool opens the spool with its first task."""
+    consumer.timer.call_repeatedly(copies.INTERVAL, copies.Copies(settings.node.data_dir.resolve() / "spool").delete_unused)
 
 
 def _end_with_worker(**_: object) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from alnnode.analyse.study_reports import deliver_held_report, lock_study
 from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.series_jobs import NewJob, lock_series, open_job
@@ -16,6 +18,7 @@ from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
@@ -65,25 +68,36 @@ class OperatorActions:
             newest, _ = _open_revision(connection, job_id, now or clock.now(connection))
             return newest
 
-    def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
+    def cancel(
+        self,
+        job_id: str,
+        who: str,
+        now: datetime | None = None,
+        destinations: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> None:
         """End a job that is READY, RUNNING or ANALYSED, and its open deliveries; it can be retried.
 
-        Results of an analysis that is running now are not recorded.
+        Results of an analysis that is running now are not recorded. A report on the study that was held back for this job is sent to
+        ``destinations``, which gives the object roles that each wants.
 
         Raises:
             JobNotFound: no job has that id.
             JobConflict: it has ended already, or its series is still being received.
         """
         with self._writer.begin() as connection:
-            found = connection.execute(select(Job.state).where(Job.job_id == job_id).with_for_update()).scalar_one_or_none()
-            if found is None:
+            study = connection.execute(select(Job.study_uid).where(Job.job_id == job_id)).scalar_one_or_none()
+            if study is None:
                 raise JobNotFound(f"no job {job_id}")
+            lock_study(connection, study)
+            found = connection.execute(select(Job.state).where(Job.job_id == job_id)).scalar_one()
             state, reason = JobState(found), f"cancelled by {who}"
             if state not in CANCELLABLE:
                 raise JobConflict(f"a job that is {state.value} cannot be cancelled")
             delivery_rows.fail_open_deliveries(connection, job_id, reason)
-            ended = {"finished_at": now or clock.now(self._engine), "lease_until": None, "due_at": None}
+            moment = now or clock.now(connection)
+            ended = {"finished_at": moment, "lease_until": None, "due_at": None}
             change_state(connection, job_id, state, JobState.FAILED, reason=reason, **ended)
+            deliver_held_report(connection, study, destinations, moment)
 
 
 def _files_deleted() -> JobConflict:

@@ -27,29 +27,33 @@ def is_free(now: datetime) -> ColumnElement[bool]:
     return or_(Job.state == JobState.READY, and_(Job.state == JobState.RUNNING, Job.lease_until <= now))
 
 
-def most_urgent(connection: Connection, job_id: str, now: datetime) -> RowMapping | None:
+def most_urgent(connection: Connection, job_id: str, now: datetime, *, first_attempts: bool = False) -> RowMapping | None:
     """Lock and return the job to claim now; None when there is none.
 
-    A postponed job (READY, not enqueued and not due) is claimed only by a message of its own.
+    A postponed job (READY, not enqueued and not due) is not claimed, not even by a message of its own: a job that the message of another
+    job claimed leaves its own message on the queue.
 
     Args:
         connection: inside a transaction.
         job_id: of the message.
         now: the time.
+        first_attempts: return no job that a worker has claimed before.
     """
-    waits = or_(Job.job_id == job_id, Job.state == JobState.RUNNING, Job.enqueues > 0, Job.due_at <= now)
+    waits = and_(is_free(now), or_(Job.state == JobState.RUNNING, Job.enqueues > 0, Job.due_at <= now))
+    if first_attempts:
+        waits = and_(waits, Job.attempts == 0)
     turn = func.coalesce(SenderTurnRow.turn, 0)
     order = (
         select(Job.__table__)
         .join(Series, Series.series_uid == Job.series_uid)
         .outerjoin(SenderTurnRow, SenderTurnRow.calling_ae == Series.calling_ae)
-        .where(is_free(now), waits)
+        .where(waits)
         .order_by(URGENCY.desc(), turn, Job.created_at, Job.job_id)
         .limit(1)
         .with_for_update(of=Job, skip_locked=True)
     )
     # Without a free job, the job of the message is perhaps locked for a moment, by the sweep or by an image that is being recorded.
-    own = select(Job.__table__).where(Job.job_id == job_id, is_free(now)).with_for_update()
+    own = select(Job.__table__).where(Job.job_id == job_id, waits).with_for_update()
     found = connection.execute(order).mappings().first()
     return found or connection.execute(own).mappings().first()
 

@@ -10,17 +10,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
+from psycopg.pq import Conninfo
+from sqlalchemy import inspect, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode.db import engine as engines
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SQLITE_FILE, DUMP_FILE = "alnnode.db", "database.dump"
-# Of the URL, for libpq: without them, a dump could go over a connection that nobody verified.
-TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 LONGEST = 6 * 3600.0  # seconds of one dump
+CONNECT_TIMEOUT = "10"  # seconds for one host of the URL, after which libpq tries the next
+
+
+class ProgramError(ServiceError):
+    """A program of PostgreSQL failed."""
 
 
 def is_sqlite(url: str) -> bool:
@@ -57,6 +63,39 @@ def back_up(url: str, folder: Path) -> Path:
     except sqlite3.Error as error:
         raise ServiceError(f"the database {source} cannot be copied ({type(error).__name__}): check the disk") from error
     return file
+
+
+def check(url: str, folder: Path) -> None:
+    """Check, without a change, that the database of a backup is intact and that the database server accepts it.
+
+    Raises:
+        ServiceError: the copy is damaged, the server does not answer, its database has tables, or pg_restore is missing.
+    """
+    if is_sqlite(url):
+        file = folder / SQLITE_FILE
+        try:
+            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as copy:
+                _check(copy, file)
+        except sqlite3.Error as error:
+            raise ServiceError(f"{file} is damaged ({type(error).__name__}): use another backup") from error
+        return
+    file = folder / DUMP_FILE
+    try:
+        _run("pg_restore", url, ["--file=/dev/null", f"{file}"])  # reads all of it
+    except ProgramError as error:
+        raise ServiceError(f"{file} is damaged ({error}): use another backup") from error
+    engine = engines.create(url)
+    try:
+        tables = inspect(engine).get_table_names()
+    except SQLAlchemyError as error:
+        raise ServiceError(f"the database server does not answer ({type(error).__name__}): check [database] url") from error
+    finally:
+        engine.dispose()
+    if tables:
+        raise ServiceError(
+            f"the database {make_url(url).database} has tables ({len(tables)}), which --replace cannot set aside: create an empty database "
+            "and name it in [database] url"
+        )
 
 
 def restore(url: str, folder: Path) -> None:
@@ -97,27 +136,32 @@ def _check(copy: sqlite3.Connection, file: Path) -> None:
 
 
 def _run(program: str, url: str, arguments: Sequence[str]) -> None:
-    """Run a program of PostgreSQL. It gets the address by environment variables, so that no process list shows the password."""
-    parsed = make_url(url)
+    """Run a program of PostgreSQL. It gets the address by environment variables, so that no process list shows the password.
+
+    Raises:
+        ProgramError: the program failed.
+        ServiceError: the program is missing.
+    """
     path = shutil.which(program)
     if path is None:
         raise ServiceError(
             f"{program} is not installed: install the client programs of PostgreSQL, or run on the database server: "
             f"{program} {' '.join(arguments)}"
         )
-    values = {
-        "PGHOST": parsed.query.get("host") or parsed.host,
-        "PGPORT": parsed.port,
-        "PGUSER": parsed.username,
-        "PGPASSWORD": parsed.password,
-        "PGDATABASE": parsed.database,
-        **{f"PG{name.upper()}": parsed.query.get(name) for name in TLS_PARAMETERS},
-    }
-    environment = {**os.environ, **{name: str(value) for name, value in values.items() if value}}
+    environment = {**os.environ, **_libpq_environment(url)}
     try:
         done = subprocess.run([path, *arguments], env=environment, capture_output=True, text=True, timeout=LONGEST, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ServiceError(f"{program} took longer than {LONGEST / 3600:.0f} hours") from error
+        raise ProgramError(f"{program} took longer than {LONGEST / 3600:.0f} hours") from error
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
-        raise ServiceError(f"{program} failed: {reason[:300]}")
+        raise ProgramError(f"{program} failed: {reason[:300]}")
+
+
+def _libpq_environment(url: str) -> dict[str, str]:
+    """Return the environment variables by which libpq connects as the node does: also to several hosts, and with the same TLS."""
+    parsed = make_url(url)
+    _, values = parsed.get_dialect()().create_connect_args(parsed)
+    variables = {one.keyword.decode(): one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+    known = {variables[name]: str(value) for name, value in values.items() if name in variables}
+    return {"PGCONNECT_TIMEOUT": CONNECT_TIMEOUT, **known}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from alnnode.settings import Settings
 
 UNFINISHED = (JobState.RECEIVING, JobState.READY, JobState.RUNNING)
+MIB = 2**20
 SUFFIXES = ("", "-wal", "-shm")  # files of an SQLite database
 
 
@@ -60,7 +62,7 @@ def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
         replace: set aside the data that are there, instead of refusing.
 
     Raises:
-        ServiceError: the folder is no backup, its database is of another kind, or there are data already.
+        ServiceError: the folder is no backup, is damaged or of another kind, or there are data already. Nothing was changed.
         OSError: the disk does not accept the files.
     """
     manifest = read_manifest(folder)
@@ -77,7 +79,12 @@ def restore(settings: Settings, folder: Path, *, replace: bool) -> Restored:
         raise ServiceError(
             f"{present[0]} exists: restore into an empty data_dir, or use --replace, which sets the present data aside"
         )
+    database_copy.check(url, folder)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if shutil.disk_usage(data_dir).free < manifest.size:
+        raise ServiceError(
+            f"{data_dir} needs {manifest.size // MIB + 1} MiB of free space for the files of the backup: free space"
+        )
     set_aside = _set_aside(data_dir, present) if present else None
     for name in FOLDERS:
         copy_tree(folder / name, data_dir / name)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
 from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
+    large_indexes,
     leader,
     notify_tables,
     operation_tables,
@@ -55,7 +56,8 @@ def _config() -> Config:
 def migrate(url: str, label: str | None = None) -> None:
     """Create or upgrade the tables. Several processes may call it at the same time; a current database is not changed.
 
-    The folder of an SQLite file is created if it is missing.
+    The folder of an SQLite file is created if it is missing. On PostgreSQL, the node can work meanwhile: indexes of large tables are built
+    after the transaction of the migrations, without a lock.
 
     Args:
         url: of the database.
@@ -89,6 +91,8 @@ def migrate(url: str, label: str | None = None) -> None:
                 command.stamp(config, "head")
             if label is not None:
                 command.stamp(config, label)
+        if engine.dialect.name == "postgresql" and (present is None or present in known):
+            large_indexes.build_missing(engine)
     finally:
         engine.dispose()
 

@@ -48,7 +48,12 @@ def open_deliveries(
                 path=row.path,
             )
         )
-    present = {str(row.role) for row in results}
+    return open_for_results(connection, job_id, destinations, now)
+
+
+def open_for_results(connection: Connection, job_id: str, destinations: Mapping[str, Collection[str]], now: datetime) -> bool:
+    """Open a delivery of the job's results to each destination that wants any of them; return whether there is one."""
+    present = set(connection.execute(select(Result.role).where(Result.job_id == job_id)).scalars())
     wanted = {name: sorted(present & {str(role) for role in roles}) for name, roles in destinations.items()}
     for name, roles in wanted.items():
         if roles:

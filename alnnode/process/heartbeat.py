@@ -1,6 +1,7 @@
 """Heartbeats: each worker touches a file of its own in the data directory, which all hosts of a node share.
 
-Files, not messages of the broker: an administrator looks at heartbeats when the broker does not answer.
+Files, not messages of the broker: an administrator looks at heartbeats when the broker does not answer. The file of a worker that was told to
+stop moves to another folder: it counts only if no other worker of its queue runs, so that nobody is told of a worker that is not needed.
 """
 
 from __future__ import annotations
@@ -19,23 +20,55 @@ if TYPE_CHECKING:
 INTERVAL = 5.0  # seconds between two heartbeats
 LATE = 30.0  # seconds after which a worker counts as stopped
 FORGOTTEN = 86400.0  # seconds after which a worker is no longer listed
+FOLDER, ENDED = "heartbeats", "heartbeats-ended"
 
 
-def beat(data_dir: Path, worker: str) -> None:
-    """Write the heartbeat of a worker on this host.
+def beat(data_dir: Path, worker: str) -> int:
+    """Write the heartbeat of a worker on this host; return its time (ns since the epoch, by the clock of the file system).
 
     Raises:
         OSError: the data directory cannot be written.
     """
-    folder = data_dir / "heartbeats"
+    folder = data_dir / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / f"{worker}@{socket.gethostname()}").touch()
+    file = folder / f"{worker}@{socket.gethostname()}"
+    file.touch()
+    return file.stat().st_mtime_ns
+
+
+def end(data_dir: Path, worker: str, beaten: int) -> None:
+    """Move the heartbeat of a worker that was told to stop, unless a successor on this host has written it since.
+
+    Args:
+        data_dir: of the node.
+        worker: as for `beat`.
+        beaten: what the last `beat` returned.
+
+    Raises:
+        OSError: the data directory cannot be written.
+    """
+    name = f"{worker}@{socket.gethostname()}"
+    file, folder = data_dir / FOLDER / name, data_dir / ENDED
+    with suppress(FileNotFoundError):
+        if file.stat().st_mtime_ns == beaten:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.replace(folder / name)
+            (data_dir / "figures" / name).unlink(missing_ok=True)
 
 
 def ages(data_dir: Path) -> dict[str, float]:
-    """Return the seconds since the last heartbeat by ``worker@host``; workers without one for a day are left out."""
+    """Return the seconds since the last heartbeat by ``worker@host``; workers without one for a day are left out.
+
+    So are workers that were told to stop, while another worker of their queue runs.
+    """
+    found = _ages(data_dir / FOLDER)
+    running = {name.partition("@")[0] for name, age in found.items() if age < LATE}
+    ended = {name: age for name, age in _ages(data_dir / ENDED).items() if name.partition("@")[0] not in running}
+    return {**ended, **found}
+
+
+def _ages(folder: Path) -> dict[str, float]:
     found = {}
-    folder = data_dir / "heartbeats"
     with suppress(FileNotFoundError):
         beats = sorted(folder.iterdir())
         now = _file_time(folder) if beats else 0.0

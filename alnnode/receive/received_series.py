@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, select, update
 from alnnode.db import clock, requeue
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.tables import Instance, Series
+from alnnode.db.tallies import SET_ASIDE, Tally, add_to_tally
 from alnnode.db.transitions import MAX_TEXT, change_state
 from alnnode.receive import instance_rows, mark_references, series_completion
 from alnnode.records import JobState
@@ -63,6 +64,11 @@ class ReceivedSeries:
         """Record that an association which sent these series was released."""
         with self._writer.begin() as connection:
             connection.execute(update(Series).where(Series.series_uid.in_(sorted(set(series_uids)))).values(released_at=at))
+
+    def count_set_aside(self, reason: str, count: int) -> None:
+        """Count objects that the spool set aside, because a person must check them."""
+        with self._writer.begin() as connection:
+            add_to_tally(connection, SET_ASIDE, Tally(reason, 0, count, 0.0))
 
     def complete_due(
         self,

@@ -126,6 +126,7 @@ def record(received: ReceivedSeries, spool: Spool, batch: Sequence[Pending]) -> 
         # The same SOP Instance UID in two series: the acceptor cannot see it, because it does not query the database for every image.
         log.error("uid_conflict", objects=len(conflicts), kept_in="conflicts")
         spool.set_aside((item.path, item.instance.path) for item in conflicts)
+        received.count_set_aside("uid conflict", len(conflicts))
     spool.remove_pending(item.path for item in batch)
 
 
@@ -141,7 +142,7 @@ def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> i
     for path in spool.pending(older_than):
         if ahead is None:  # the journal is empty nearly always
             ahead = received.now() - datetime.fromtimestamp(spool.time(), UTC)
-        entry = _read(spool, path, ahead)
+        entry = _read(received, spool, path, ahead)
         if entry is None:
             continue
         batch.append(entry)
@@ -153,7 +154,7 @@ def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> i
     return count
 
 
-def _read(spool: Spool, path: Path, ahead: timedelta) -> Pending | None:
+def _read(received: ReceivedSeries, spool: Spool, path: Path, ahead: timedelta) -> Pending | None:
     """Return the journal entry of a path; None when the file is gone, or was not written completely.
 
     ``ahead`` is by how much the clock of the database is ahead of that of the file system.
@@ -178,6 +179,7 @@ def _read(spool: Spool, path: Path, ahead: timedelta) -> Pending | None:
         # failed instead, an administrator may want the rest of the object.
         if spool.set_damaged_aside(path, found.st_ino):
             log.warning("damaged_object_set_aside", file=path.name)
+            received.count_set_aside("damaged", 1)
         return None
     return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(found.st_mtime, UTC) + ahead))
 

@@ -7,7 +7,7 @@ the rate of writing.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.audit.repeated_events import RepeatedEvents
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.operation_tables import RejectionRow
 from alnnode.db.progress_tables import TallyRow
+from alnnode.db.tallies import Tally, add_to_tally
 from alnnode.receive.connection_limits import UNKNOWN_ADDRESS
 from alnnode.receive.rejections import REMEDIES, RejectedAssociation, Rejection, RejectionKind
 
@@ -138,10 +140,11 @@ class RejectedAssociations:
             return
         try:
             with self._writer.begin() as connection:
+                ahead = clock.now(connection) - datetime.now(UTC)  # of the database: the noted times are of this host
                 for key, noted in sorted(waiting.items()):  # in one order: several processes write the same rows
-                    _upsert(connection, key, noted)
+                    _upsert(connection, key, replace(noted, first_at=noted.first_at + ahead, last_at=noted.last_at + ahead))
                 for kind, count in sorted(counts.items()):
-                    _count(connection, kind, count)
+                    add_to_tally(connection, REJECTED, Tally(kind.value, 0, count, 0.0))
                 _delete_oldest(connection)
         except SQLAlchemyError as error:
             log.warning("rejections_not_written", error=type(error).__name__)
@@ -184,15 +187,6 @@ def _upsert(connection: Connection, key: _Key, noted: _Waiting) -> None:
             set_={"count": RejectionRow.count + noted.count, "last_at": noted.last_at, "detail": noted.detail},
         )
     )  # fmt: skip
-
-
-def _count(connection: Connection, kind: RejectionKind, count: int) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(
-        dialect.insert(TallyRow)
-        .values(kind=REJECTED, label=kind.value, bin=0, count=count, total=0.0)
-        .on_conflict_do_update(index_elements=["kind", "label", "bin"], set_={"count": TallyRow.count + count})
-    )
 
 
 def _delete_oldest(connection: Connection) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from alnnode import RESULTS
 from alnnode.records.priority import Priority
+from alnnode.settings.patterns import is_found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,17 @@ def priority(routes: Sequence[Route], facts: SeriesFacts) -> Priority:
 
 
 def mismatch(route: Route, facts: SeriesFacts) -> str | None:
-    """Return the condition of a route that does not hold for a series; None when all hold."""
+    """Return the condition of a route that does not hold for a series; None when all hold.
+
+    A route whose expressions take too long does not select the series, whose sender would otherwise stop the sweep.
+    """
+    try:
+        return _mismatch(route, facts)
+    except TimeoutError:
+        return "an expression takes too long; simplify description, exclude_description or kernel"
+
+
+def _mismatch(route: Route, facts: SeriesFacts) -> str | None:
     thickness = facts.slice_thickness
     descriptions = (facts.series_description, facts.study_description)
     checks = (
@@ -60,4 +70,4 @@ def _listed(allowed: Sequence[str], value: str) -> bool:
 
 
 def _found(pattern: str, texts: Sequence[str]) -> bool:
-    return any(re.search(pattern, text, re.IGNORECASE) for text in texts)
+    return any(is_found(pattern, text) for text in texts)

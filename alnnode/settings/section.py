@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from alnnode.settings.patterns import checked
+
 
 def _ae_title(value: str) -> str:
     """Check an Application Entity title (PS3.5 6.2, VR AE): 1 to 16 characters, no backslash or control character, not only spaces."""
@@ -16,16 +18,8 @@ def _ae_title(value: str) -> str:
     return title
 
 
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"not a regular expression ({error}); escape special characters with a backslash") from error
-    return value
-
-
 AETitle = Annotated[str, AfterValidator(_ae_title), Field(description="an Application Entity title")]
-Pattern = Annotated[str, AfterValidator(_pattern)]
+Pattern = Annotated[str, AfterValidator(checked)]
 Host = Annotated[str, Field(min_length=1, description="a host name or address")]
 Port = Annotated[int, Field(ge=1, le=65535, description="a TCP port")]
 Seconds = Annotated[float, Field(gt=0)]

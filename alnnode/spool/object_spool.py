@@ -2,7 +2,7 @@
 
 The folder of this host holds copies only. A copy is named by the tag of its content, so that an object that was deleted and received again
 is never taken for the earlier one: each use asks the storage for the present tag. The index files of searches are of this host alone, and
-are made again from the objects.
+are made again from the objects (`alnnode.spool.copies`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import structlog
+
+from alnnode.spool.copies import Copies
 from alnnode.spool.durable_files import make_folder
-from alnnode.spool.object_store import ObjectStore
-from alnnode.spool.spool import ORPHAN_AGE, Spool, name_of
+from alnnode.spool.object_store import DamagedObjectError, ObjectStore
+from alnnode.spool.spool import Spool, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from alnnode.settings.spool import SpoolPlace
 
-UNUSED = 3600.0  # seconds after which a copy that nobody used is deleted
-EVICTION_INTERVAL = 300.0  # seconds
+MOST_UNREADABLE = 3  # objects in a row that cannot be read: then it is the storage that fails, not the objects
+
+log = structlog.get_logger()
 
 
 class ObjectSpool(Spool):
@@ -33,8 +37,9 @@ class ObjectSpool(Spool):
     def __init__(self, root: Path, place: SpoolPlace) -> None:
         super().__init__(root)
         self._store = ObjectStore(place)
-        self._copies, self._notes = self.root / "copies", self.root / "notes"
-        self._next_eviction = time.monotonic() + EVICTION_INTERVAL
+        self._copies = Copies(self.root)
+        self._copies.watch()
+        self._unreadable: set[str] = set()  # keys in the journal
 
     def path(self, relative: str) -> Path:
         """Return the path of a copy of an object; a path without a file when there is no such object."""
@@ -42,9 +47,9 @@ class ObjectSpool(Spool):
         kept = self._store.head(relative)
         if kept is None:
             return absent
-        copy = self._copy(relative, kept.tag)
+        copy = self._copies.path(relative, kept.tag)
         try:
-            os.utime(copy, (time.time(), kept.at))  # used now
+            self._copies.use(copy, kept.at)
         except FileNotFoundError:
             return self._fetch(relative) or absent
         return copy
@@ -76,14 +81,37 @@ class ObjectSpool(Spool):
         return self._store.head(self._pending_key(sop_instance_uid)) is not None
 
     def pending(self, older_than: float = 0.0) -> Iterator[Path]:
-        """See `Spool.pending`."""
+        """See `Spool.pending`. A damaged object is yielded too: whoever reads it sees the damage, and sets it aside.
+
+        An object that cannot be read stays in the journal and does not hold up the others.
+
+        Raises:
+            OSError: the storage fails.
+        """
         kept = list(self._store.list("pending"))
         now = self.time() if kept and older_than else 0.0
-        for one in kept:
-            if not older_than or abs(now - one.at) >= older_than:
-                copy = self._fetch(one.key)
-                if copy is not None:  # another process recorded it meanwhile
-                    yield copy
+        self._unreadable &= {one.key for one in kept}
+        failed, read = 0, False
+        for one in sorted(kept, key=lambda one: one.key in self._unreadable):
+            if older_than and abs(now - one.at) < older_than:
+                continue
+            try:
+                copy = self._fetch(one.key, damaged=True)
+            except OSError:
+                failed += 1
+                if failed >= MOST_UNREADABLE and not read:
+                    raise
+                if failed >= MOST_UNREADABLE:
+                    return
+                if one.key not in self._unreadable:
+                    log.warning("pending_object_unreadable", file=one.key)
+                    self._unreadable.add(one.key)
+                continue
+            failed = 0
+            self._unreadable.discard(one.key)
+            if copy is not None:  # another process recorded it meanwhile
+                read = True
+                yield copy
 
     def publish(self, moves: Iterable[tuple[Path, str]]) -> None:
         """See `Spool.publish`."""
@@ -113,12 +141,16 @@ class ObjectSpool(Spool):
                     self._store.delete([relative])
 
     def set_damaged_aside(self, pending: Path, inode: int) -> bool:
-        """See `Spool.set_damaged_aside`."""
+        """See `Spool.set_damaged_aside`. If only the copy of this host is damaged, the next round fetches the object again."""
         try:
             if pending.stat().st_ino != inode:
                 return False
             data = pending.read_bytes()
         except FileNotFoundError:
+            return False
+        found = self._store.get(self._key_of(pending), damaged=True)
+        if found is None or found[1] != data:
+            pending.unlink(missing_ok=True)
             return False
         self._store.put(f"conflicts/{uuid4().hex}.dcm", data)
         self.remove_pending([pending])
@@ -133,14 +165,16 @@ class ObjectSpool(Spool):
 
     def notes(self, folder: str, kind: str) -> bytes:
         """See `Spool.notes`."""
+        file = self._copies.notes / folder / f"{kind}.jsonl"
         try:
-            return (self._notes / folder / f"{kind}.jsonl").read_bytes()
+            self._copies.use(file)
+            return file.read_bytes()
         except FileNotFoundError:
             return b""
 
     def note(self, relative: str, kind: str, lines: bytes) -> None:
         """See `Spool.note`."""
-        folder = self._notes / relative.rpartition("/")[0]
+        folder = self._copies.notes / relative.rpartition("/")[0]
         if not folder.is_dir():
             make_folder(folder)
         self._append(folder / f"{kind}.jsonl", lines)
@@ -150,18 +184,12 @@ class ObjectSpool(Spool):
     # -- deletion ----------------------------------------------------------------------------------------------------
 
     def delete(self, relatives: Iterable[str]) -> None:
-        """See `Spool.delete`. Copies on other hosts end an hour after their last use."""
+        """See `Spool.delete`. Copies on other hosts end an hour after their last use, notes a day after it."""
         keys = list(relatives)
         self._store.delete(keys)
         for key in keys:
-            for copy in (self._copies / key).parent.glob(f"{Path(key).stem}.*"):
-                copy.unlink(missing_ok=True)
-            self._delete_notes((self._notes / key).parent)
-
-    def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
-        """See `Spool.delete_orphans`."""
-        self._evict()
-        return super().delete_orphans(older_than)
+            self._copies.delete(key)
+            self._delete_notes((self._copies.notes / key).parent)
 
     # -- copies ------------------------------------------------------------------------------------------------------
 
@@ -181,32 +209,24 @@ class ObjectSpool(Spool):
         found = self._store.get(self._key_of(pending))
         return None if found is None else found[1]
 
-    def _copy(self, key: str, tag: str) -> Path:
-        path = self._copies / key
-        return path.with_name(f"{path.stem}.{tag}{path.suffix}")
+    def _fetch(self, key: str, *, damaged: bool = False) -> Path | None:
+        """Copy an object of the storage to this host; None when there is none.
 
-    def _fetch(self, key: str) -> Path | None:
-        """Copy an object of the storage to this host; None when there is none."""
-        if time.monotonic() >= self._next_eviction:
-            self._next_eviction = time.monotonic() + EVICTION_INTERVAL
-            self._evict()
-        found = self._store.get(key)
-        return None if found is None else self._keep_copy(key, found[0].tag, found[1], found[0].at)
+        With ``damaged``, a damaged object is copied too, under a name by which `path` never finds it.
+        """
+        mark = ""
+        try:
+            found = self._store.get(key)
+        except DamagedObjectError:
+            if not damaged:
+                raise
+            found, mark = self._store.get(key, damaged=True), "damaged-"
+        return None if found is None else self._keep_copy(key, f"{mark}{found[0].tag}", found[1], found[0].at)
 
     def _keep_copy(self, key: str, tag: str, data: bytes, at: float) -> Path:
-        copy = self._copy(key, tag)
+        copy = self._copies.path(key, tag)
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._temporary.written([data]) as (temporary, _):  # no fsync: it is a copy
+        with self._temporary.written([data]) as (temporary, _):  # no fsync: see `Copies`
             os.utime(temporary, (time.time(), at))
             Path(temporary).replace(copy)
         return copy
-
-    def _evict(self) -> None:
-        """Delete the copies that nobody used for an hour."""
-        now = time.time()
-        for path in self._copies.rglob("*.*"):
-            with suppress(FileNotFoundError):
-                if abs(now - path.stat().st_atime) >= UNUSED:
-                    path.unlink()
-                    with suppress(OSError):  # the folder is not empty
-                        path.parent.rmdir()

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from alnnode.audit.outbox import AuditOutbox
 from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.tables import DeliveryState, RequestState
+from alnnode.db.tallies import SET_ASIDE
 from alnnode.process import heartbeat
 from alnnode.records import JobState
 from alnnode.status.progress import BINS, PROBABILITY, STEP
@@ -87,6 +88,7 @@ class _Collector:
         yield self._gpu_memory()
         yield self._workitems()
         yield self._rejected_associations()
+        yield self._set_aside()
         yield self._paused()
 
     def _jobs(self) -> Iterator[Metric]:
@@ -182,6 +184,14 @@ class _Collector:
         for kind, count in self._rejections.totals().items():
             rejected.add_metric([kind.value], count)
         return rejected
+
+    def _set_aside(self) -> Metric:
+        aside = CounterMetricFamily(
+            "alnnode_objects_set_aside", "Objects that the node set aside for a person to check", labels=["reason"]
+        )
+        for tally in self._progress.tallies(SET_ASIDE):
+            aside.add_metric([tally.label], tally.count)
+        return aside
 
     def _paused(self) -> Metric:
         """Return 1 for everything that is paused; the analysis is always listed, so that a resumed one is 0."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,26 +11,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.progress_tables import JobStepRow, TallyRow
+from alnnode.db.tallies import Tally, add_to_tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
 STEP, PROBABILITY = "step", "probability"
 BINS = 10  # of probability, each 0.1 wide
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """One counter. For probabilities, ``label`` is the digest of the bundle and ``bin`` the tenth of the probability."""
-
-    label: str
-    bin: int
-    count: int
-    total: float
 
 
 class WorkProgress:
@@ -51,7 +41,7 @@ class WorkProgress:
                     .on_conflict_do_update(index_elements=["job_id"], set_={"step": step[:16]})
                 )
                 if ended is not None:
-                    _count(connection, STEP, Tally(ended[0], 0, 1, ended[1]))
+                    add_to_tally(connection, STEP, Tally(ended[0], 0, 1, ended[1]))
         except SQLAlchemyError as error:
             log.warning("step_not_noted", job=job_id, error=type(error).__name__)
 
@@ -62,7 +52,7 @@ class WorkProgress:
             with self._writer.begin() as connection:
                 for number in sorted(set(bins)):
                     inside = [value for value, own in zip(values, bins, strict=True) if own == number]
-                    _count(connection, PROBABILITY, Tally(bundle_digest, number, len(inside), sum(inside)))
+                    add_to_tally(connection, PROBABILITY, Tally(bundle_digest, number, len(inside), sum(inside)))
         except SQLAlchemyError as error:
             log.warning("probabilities_not_noted", error=type(error).__name__)
 
@@ -71,15 +61,3 @@ class WorkProgress:
         query = select(TallyRow.label, TallyRow.bin, TallyRow.count, TallyRow.total).where(TallyRow.kind == kind)
         with self._reader.connect() as connection:
             return tuple(Tally(*row) for row in connection.execute(query.order_by(TallyRow.label, TallyRow.bin)))
-
-
-def _count(connection: Connection, kind: str, added: Tally) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(
-        dialect.insert(TallyRow)
-        .values(kind=kind, label=added.label[:64], bin=added.bin, count=added.count, total=added.total)
-        .on_conflict_do_update(
-            index_elements=["kind", "label", "bin"],
-            set_={"count": TallyRow.count + added.count, "total": TallyRow.total + added.total},
-        )
-    )

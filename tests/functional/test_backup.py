@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import delete
@@ -148,6 +149,48 @@ def test_present_data_are_set_aside_on_request(tmp_path) -> None:
     assert {"spool", "alnnode.db"} <= {path.name for path in aside.iterdir()}
     (job,) = Stages(engines.create(settings.database_url)).jobs.list()
     assert (job.job_id, job.instances) == (job_id, 1)
+
+
+def test_all_is_checked_before_anything_changes(node, engine, tmp_path) -> None:
+    config, stages, spool = node
+    copy, jobs = tmp_path / "copy", stages.jobs.list()
+    assert run("backup", copy, "--config", config).exit_code == 0
+    spool.path("objects/1.2.3.1").write_bytes(b"newer than the backup")
+    (database,) = (path for path in copy.iterdir() if path.name in {"alnnode.db", "database.dump"})
+    intact = database.read_bytes()
+    damaged = intact[: len(intact) // 2]
+    tables = "create an empty database"  # the tables of another schema or release cannot be set aside
+    cases = [(damaged, "is damaged")] + [(intact, tables)] * (engine.dialect.name == "postgresql")
+    for content, words in cases:
+        database.write_bytes(content)
+        done = run("restore", copy, "--replace", "--config", config)
+        assert done.exit_code == 1
+        assert words in str(done.exception) + done.output
+        assert spool.path("objects/1.2.3.1").read_bytes() == b"newer than the backup"
+        assert not list(load(config).node.data_dir.glob("replaced-*"))
+        assert stages.jobs.list() == jobs
+
+
+def test_a_full_disk_is_seen_before_anything_changes(node, engine, tmp_path, monkeypatch) -> None:
+    config, _, spool = node
+    copy = tmp_path / "copy"
+    assert run("backup", copy, "--config", config).exit_code == 0
+    empty(config, engine)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    done = run("restore", copy, "--config", config)
+    assert (done.exit_code, "free space" in str(done.exception) + done.output) == (1, True)
+    assert not spool.path("objects/1.2.3.1").exists()
+
+
+def test_a_database_on_several_hosts_is_backed_up_from_one_that_answers(node, engine, database_url, tmp_path) -> None:
+    config, _, _ = node
+    if engine.dialect.name != "postgresql":
+        pytest.skip("PostgreSQL only")
+    assert database_url.count("host=") == 1
+    configure(tmp_path, database_url.replace("host=", "host=/nowhere&host="))
+    done = run("backup", tmp_path / "copy", "--config", config)
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    assert (tmp_path / "copy" / "database.dump").stat().st_size
 
 
 def test_a_spool_in_a_bucket_is_not_said_to_be_backed_up(node, tmp_path) -> None:

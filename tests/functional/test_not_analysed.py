@@ -69,6 +69,41 @@ def test_a_study_that_was_not_analysed_gets_one_report_from_the_last_of_its_seri
     assert (late.state, late.deliveries) == (JobState.NOT_ANALYSED, ()), "the study is reported already"
 
 
+def ways_to_end_without_a_report(stages, claim):
+    to = {"pacs": {"sr"}}
+    yield "fail", lambda: stages.jobs.fail(claim, "no memory", destinations=to)
+    yield "not_analysable", lambda: stages.jobs.not_analysable(claim, "no header", destinations=to)
+    yield "cancel", lambda: stages.operator.cancel(claim.job_id, "a person", destinations=to)
+    terms = replace(TERMS, max_attempts=1, destinations=to)
+    yield "claim", lambda: stages.jobs.claim(claim.job_id, terms, datetime.now(UTC) + timedelta(days=1000))
+
+
+@pytest.mark.parametrize("way", ["fail", "not_analysable", "cancel", "claim"])
+def test_the_report_that_was_held_back_is_sent_when_the_last_open_series_ends_without_one(stages, way) -> None:
+    for series in ("1.3.1", "1.3.2", "1.3.3"):
+        receive(stages, series)
+    of = claims(stages)
+    held = [end(stages, of[series]) for series in ("1.3.1", "1.3.2")]
+    dict(ways_to_end_without_a_report(stages, of["1.3.3"]))[way]()
+    jobs = [stages.jobs.get(job.job_id) for job in held]
+    assert sorted((job.state, len(job.deliveries)) for job in jobs) == [(JobState.ANALYSED, 1), (JobState.NOT_ANALYSED, 0)]
+    (sent,) = (job for job in jobs if job.deliveries)
+    stages.deliveries.delivered(sent.deliveries[0].delivery_id)
+    assert (stages.jobs.get(sent.job_id).state, stages.jobs.get(sent.job_id).reason) == (JobState.NOT_ANALYSED, WHY.reason)
+
+
+def test_a_failure_beside_an_open_or_a_reported_series_sends_nothing(stages) -> None:
+    for series in ("1.3.1", "1.3.2", "1.3.3", "1.3.4"):
+        receive(stages, series)
+    of = claims(stages)
+    held = end(stages, of["1.3.1"])
+    stages.jobs.fail(of["1.3.2"], "no memory", destinations={"pacs": {"sr"}})
+    assert stages.jobs.get(held.job_id).deliveries == (), "two series are open"
+    end(stages, of["1.3.3"], None)
+    stages.jobs.fail(of["1.3.4"], "no memory", destinations={"pacs": {"sr"}})
+    assert stages.jobs.get(held.job_id).deliveries == (), "a series is analysed"
+
+
 def test_a_series_that_is_still_received_does_not_hold_back_the_report(stages) -> None:
     """Perhaps no route selects it: then it ends SKIPPED, and nobody would report the study."""
     receive(stages, "1.3.1")

@@ -1,19 +1,28 @@
 """The spool in an object storage keeps the promises of the folder: on a real S3 server, and behind a real listener."""
 
+import os
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from dicom_objects import ct
+from dicom_objects import ct, data_set, file_of
 from hosts.store import KEY, SECRET, command, program
 from listening import Listener, free_port, wait_for
 
+from alnnode.analyse.jobs import Jobs
+from alnnode.db import engine as engines
+from alnnode.db.schema import migrate
 from alnnode.errors import ServiceError
+from alnnode.receive.received_series import ReceivedSeries
+from alnnode.receive.recorder import replay
 from alnnode.settings.spool import SpoolPlace
+from alnnode.spool import copies
 from alnnode.spool.object_spool import ObjectSpool
+from alnnode.status.progress import WorkProgress
 
 obstore = pytest.importorskip("obstore", reason="NO OBJECT STORAGE CLIENT: pip install obstore")
 if program() is None:
@@ -140,6 +149,110 @@ def test_notes_and_conflicts(two) -> None:
     assert not here.set_damaged_aside(damaged, damaged.stat().st_ino + 1)
     assert here.set_damaged_aside(damaged, damaged.stat().st_ino)
     assert sorted(there._store.get(kept.key)[1] for kept in there._store.list("conflicts")) == [b"damaged", b"other"]
+
+
+def journal(spool, number: int) -> str:
+    """Put an image into the journal; return its SOP Instance UID."""
+    image = ct(number)
+    content = data_set(image)
+    assert spool.put_pending(image.SOPInstanceUID, file_of(content, image.SOPInstanceUID))
+    return str(image.SOPInstanceUID)
+
+
+@pytest.fixture
+def received(tmp_path):
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    migrate(url)
+    database = engines.create(url)
+    yield ReceivedSeries(database), Jobs(database), WorkProgress(database)
+    database.dispose()
+
+
+def test_a_damaged_object_in_the_journal_is_set_aside_and_does_not_stop_the_others(two, received, capsys) -> None:
+    (here, there), (table, jobs, progress) = two, received
+    uids = [journal(here, number) for number in range(3)]
+    key = ObjectSpool._pending_key(uids[1])
+    here._store._client.put(here._store._store, key, b"damaged", attributes={"sha256": "0" * 64})
+    with pytest.raises(OSError, match="not what was written"):
+        there.pending_path(uids[1])
+    assert replay(table, there) == 2
+    assert [job.instances for job in jobs.list()] == [2]
+    assert not there.is_pending(uids[1])
+    (aside,) = there._store.list("conflicts")
+    assert there._store.get(aside.key)[1] == b"damaged"
+    assert replay(table, there) == 0
+    assert capsys.readouterr().out.count("damaged_object_set_aside") == 1
+    assert [(tally.label, tally.count) for tally in progress.tallies("set_aside")] == [("damaged", 1)]
+
+
+def test_an_object_that_cannot_be_read_waits_and_does_not_stop_the_others(two, received, capsys, monkeypatch) -> None:
+    (here, there), (table, jobs, _) = two, received
+    uids = [journal(here, number) for number in range(4)]
+    fails, get = {ObjectSpool._pending_key(uid) for uid in uids[:2]}, there._store.get
+
+    def some(key, **options):
+        if key in fails:
+            raise OSError(5, "the object storage fails")
+        return get(key, **options)
+
+    monkeypatch.setattr(there._store, "get", some)
+    assert [replay(table, there) for _ in range(2)] == [2, 0]
+    assert [job.instances for job in jobs.list()] == [2]
+    assert all(there.is_pending(uid) for uid in uids[:2])
+    assert capsys.readouterr().out.count("pending_object_unreadable") == 2
+    fails.clear()
+    assert replay(table, there) == 2
+    assert [job.instances for job in jobs.list()] == [4]
+
+
+def test_a_storage_that_fails_is_no_property_of_its_objects(two, received, monkeypatch) -> None:
+    (here, there), (table, _, _) = two, received
+    for number in range(5):
+        journal(here, number)
+
+    def fail(*_, **__):
+        raise OSError(5, "the object storage fails")
+
+    monkeypatch.setattr(there._store, "get", fail)
+    with pytest.raises(OSError, match="fails"):
+        replay(table, there)
+
+
+def test_a_damaged_copy_of_this_host_does_not_set_the_object_aside(two) -> None:
+    here, _ = two
+    copy = here.put_pending("1.2.3", [b"what was acknowledged"])
+    copy.write_bytes(b"zeros")
+    assert not here.set_damaged_aside(copy, copy.stat().st_ino)
+    assert here.pending_path("1.2.3").read_bytes() == b"what was acknowledged"
+
+
+def test_a_copy_from_before_a_power_cut_is_not_used(endpoint, tmp_path, monkeypatch) -> None:
+    where = place(endpoint)
+    here = ObjectSpool(tmp_path / "one", where)
+    relative = here.put_result("job", "1.2.3", b"what was written")
+    here.path(relative).write_bytes(b"")  # the name reached the disk, the bytes did not
+    boot = tmp_path / "boot_id"
+    boot.write_text("the next start of the machine\n")
+    monkeypatch.setattr(copies, "BOOT", boot)
+    assert ObjectSpool(tmp_path / "one", where).path(relative).read_bytes() == b"what was written"
+
+
+def test_copies_and_notes_end_on_a_host_that_is_idle(endpoint, tmp_path, monkeypatch) -> None:
+    where = place(endpoint)
+    here, there = ObjectSpool(tmp_path / "one", where), ObjectSpool(tmp_path / "other", where)
+    relative = here.put_result("job", "1.2.3", b"data")
+    folder = relative.rpartition("/")[0]
+    copy = there.path(relative)
+    there.note(relative, "series", b"DOE^JANE\n")
+    here.delete([relative])
+    notes = there._copies.notes / folder / "series.jsonl"
+    assert (copy.exists(), notes.exists()) == (True, True)
+    for path, age in ((copy, copies.UNUSED), (notes, copies.UNUSED_NOTES)):
+        os.utime(path, (time.time() - age - 1, path.stat().st_mtime))
+    monkeypatch.setattr(copies, "INTERVAL", 0.05)
+    idle = ObjectSpool(tmp_path / "other", where)
+    wait_for(lambda: not copy.exists() and not notes.exists())
+    assert not idle.path(relative).exists()
 
 
 def test_a_listener_acknowledges_when_the_object_is_in_the_storage(endpoint, tmp_path, database_url) -> None:

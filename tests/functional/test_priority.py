@@ -73,6 +73,7 @@ def test_a_postponed_job_is_not_claimed_by_the_message_of_another(stages) -> Non
     other = waiting(stages, "1.2.2")
     assert stages.jobs.claim(other, TERMS, now).job_id == other
     assert stages.jobs.claim(other, TERMS, now) is None
+    assert stages.jobs.claim(urgent, TERMS, now) is None, "its own message is from before its retry time"
     assert stages.jobs.claim(other, TERMS, now + timedelta(seconds=31)).job_id == urgent
 
 

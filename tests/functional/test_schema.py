@@ -1,13 +1,18 @@
 """The schema while hosts are updated one by one: old and new versions start on one database, and migrations only add."""
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event, inspect, text
+from sqlalchemy.engine import Engine
 
 from alnnode.db import engine as engines
-from alnnode.db import schema
+from alnnode.db import row_counts, schema
 from alnnode.db.tables import Base
 from alnnode.errors import ServiceError
 
@@ -48,6 +53,68 @@ def test_a_schema_that_lacks_something_is_refused_whatever_its_label(database_ur
         connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
     with pytest.raises(ServiceError, match="run `alnnode migrate`"):
         schema.schema_state(database_url)
+
+
+def of_the_version_before(database_url):
+    """Return the engine of an empty database, with the tables of an earlier version and one job."""
+    engine = engines.create(database_url)
+    Base.metadata.drop_all(engine)
+    with engines.for_writing(engine).begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+        config = Config()
+        config.set_main_option("script_location", str(schema.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, OLD)
+    insert_job(engine)
+    return engine
+
+
+def insert_job(engine, number: int = 1) -> None:
+    """Record a series and its job, as every version does."""
+    moment = "2026-01-01 00:00:00.000000"
+    with engines.for_writing(engine).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        series = f"('1.2.{number}', '1.1', 'CT1', 'CT', '', '', '', '', '{moment}')"
+        columns = "series_uid, study_uid, calling_ae, modality, body_part, series_description, study_description, kernel"
+        connection.execute(text(f"INSERT INTO series ({columns}, last_received_at) VALUES {series}"))
+        columns = "job_id, series_uid, study_uid, revision, state, attempts, enqueues, created_at, content_at"
+        job = f"('{number}', '1.2.{number}', '1.1', 1, 'RECEIVING', 0, 0, '{moment}', '{moment}')"
+        connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES {job}"))
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_images_are_recorded_while_indexes_of_large_tables_are_built(database_url) -> None:
+    engine, numbers = of_the_version_before(database_url), count(2)
+    beside = engines.create(database_url)
+
+    def record(_connection, _cursor, statement, *_) -> None:
+        if statement.startswith("CREATE INDEX") and " ON jobs " in statement:
+            insert_job(beside, next(numbers))
+
+    event.listen(Engine, "before_cursor_execute", record)
+    try:
+        schema.migrate(database_url)
+    finally:
+        event.remove(Engine, "before_cursor_execute", record)
+    assert next(numbers) == 5, "three indexes of the table of jobs were built"
+    with engine.connect() as connection:
+        assert schema.missing(connection) == []
+        assert sum(row_counts.counts(connection, row_counts.JOB).values()) == 4
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_several_processes_migrate_at_the_same_time_and_finish_an_interrupted_build(database_url) -> None:
+    engine = of_the_version_before(database_url)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(schema.migrate, [database_url] * 4))
+    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_jobs_finished_at'::regclass")
+    with engines.for_writing(engine).begin() as connection:
+        assert schema.missing(connection) == []
+        connection.execute(text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_jobs_finished_at'::regclass"))
+    schema.migrate(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(valid).scalar_one()
 
 
 def test_an_unknown_label_is_refused(database_url) -> None:

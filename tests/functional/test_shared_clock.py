@@ -17,6 +17,7 @@ from alnnode.db import clock
 from alnnode.db import engine as engines
 from alnnode.db.tables import Series
 from alnnode.receive.recorder import Pending, Recorder, Release
+from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.spool.spool import Spool
 
 # SQLite is the file of one host.
@@ -32,6 +33,15 @@ from alnnode.analyse.claims import ClaimTerms
 from alnnode.analyse.jobs import Jobs
 from alnnode.db import engine
 assert Jobs(engine.create(sys.argv[1])).claim(sys.argv[2], ClaimTerms(timedelta(minutes=1), 3, "b", "s"))
+"""
+REJECT = """
+import sys
+from alnnode.db import engine
+from alnnode.receive.rejected_associations import RejectedAssociations
+from alnnode.receive.rejections import Rejection, RejectionKind
+table = RejectedAssociations(engine.create(sys.argv[1]), interval=0.01)
+table.note(Rejection(RejectionKind.CALLED, "ALNODE", "CT1", "192.0.2.7"))
+table.close()
 """
 
 
@@ -80,6 +90,13 @@ def test_a_listener_with_a_wrong_clock_records_the_time_of_the_database(database
     with engine.connect() as connection:
         row = connection.execute(select(Series.last_received_at, Series.released_at)).one()
     assert all(abs(time - clock.now(engine)) < MINUTES / 2 for time in row)
+
+
+def test_a_rejection_by_a_listener_with_a_wrong_clock_has_the_time_of_the_database(database_url, other_host) -> None:
+    other_host(420, REJECT, database_url)
+    engine = engines.create(database_url)
+    (row,) = RejectedAssociations(engine).recent()
+    assert all(abs(time - clock.now(engine)) < MINUTES / 2 for time in (row.first_at, row.last_at))
 
 
 def test_times_of_this_host_are_not_stored(database_url, monkeypatch) -> None:

@@ -45,7 +45,8 @@ def test_every_package_is_pinned_to_the_tested_version_by_digest(name) -> None:
 
 def test_the_locks_hold_all_that_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for name, wanted in ((LOCKS[0], []), (LOCKS[1], project["optional-dependencies"]["worker"])):
+    extras = project["optional-dependencies"]
+    for name, wanted in ((LOCKS[0], extras["s3"]), (LOCKS[1], [*extras["worker"], *extras["s3"]])):
         packages = locked(name)
         for text in [*project["dependencies"], *wanted]:
             requirement = Requirement(text)

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from dicom_objects import ct, data_set
+from dicom_objects import ct, data_set, file_of
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -16,10 +16,6 @@ from alnnode.receive import file_meta
 from alnnode.receive.received_series import ReceivedSeries
 from alnnode.receive.recorder import digest, replay
 from alnnode.spool.spool import Spool
-
-
-def file_of(content: bytes, uid: str, calling_ae: str = "SENDER") -> list[bytes]:
-    return [file_meta.head(CTImageStorage, uid, ExplicitVRLittleEndian, calling_ae, digest(content)), content]
 
 
 @pytest.mark.parametrize("calling_ae", ["", "ODD", "SENDER"])

@@ -1,10 +1,12 @@
 """Routes select series: each condition can exclude one, and a reason contains no patient data."""
 
 import pytest
+from pydantic import ValidationError
 
 from alnnode import RESULTS
 from alnnode.db.rows import SeriesFacts
-from alnnode.receive.routes import unwanted
+from alnnode.receive.routes import priority, unwanted
+from alnnode.records.priority import Priority
 from alnnode.settings import Route
 
 SERIES = SeriesFacts(
@@ -46,3 +48,24 @@ def test_one_route_that_selects_the_series_is_enough() -> None:
 
 def test_results_of_this_software_are_never_selected() -> None:
     assert unwanted([Route(name="r")], SeriesFacts(modality="CT", series_description=f"{RESULTS[0]} 4")) is not None
+
+
+@pytest.mark.parametrize("pattern", ["(a|a)*$", "(ch|c|h)+$"])
+def test_an_expression_that_takes_exponential_time_is_refused_with_advice(pattern) -> None:
+    with pytest.raises(ValidationError, match="takes too long"):
+        Route(name="r", description=pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "chest|thorax", "^(?!.*lung).*chest", ".*.*.*chest", "(soft|lung)+ 1\\.0", ""])
+def test_an_expression_that_ends_in_time_is_accepted(pattern) -> None:
+    assert Route(name="r", description=pattern).description == pattern
+
+
+@pytest.mark.parametrize("key", ["description", "exclude_description", "kernel"])
+def test_a_series_for_which_an_expression_takes_too_long_is_skipped_with_a_reason(key) -> None:
+    """The check of the settings cannot know every text that a sender writes."""
+    slow = Route(name="slow").model_copy(update={key: "(q|q)*$"})
+    facts = SeriesFacts(modality="CT", series_description="q" * 60 + "!", kernel="q" * 60 + "!")
+    assert "slow: an expression takes too long" in unwanted([slow], facts)
+    assert unwanted([slow, Route(name="fast")], facts) is None
+    assert priority([slow, Route(name="fast", priority="high")], facts) is Priority.HIGH

@@ -60,12 +60,41 @@ def test_a_retried_job_has_the_process_for_itself(bench) -> None:
     assert jobs[0] not in companions.choose(jobs[1], bench.runtime)
 
 
+def test_no_message_claims_a_job_before_its_retry_time(bench) -> None:
+    """The messages of jobs that companions claimed for each other are still on the queue while such a job waits."""
+    jobs = [bench.ready_job(f"1.2.3.{number}") for number in range(2)]
+    bench.analyst.error = MemoryError()
+    analysing.analyse(jobs[1], bench.runtime)
+    (postponed,) = (job for job in jobs if bench.jobs.get(job).attempts)
+    bench.analyst.error = None
+    for _ in range(2):
+        analysing.analyse(postponed, bench.runtime)
+    assert (bench.jobs.get(postponed).state, bench.jobs.get(postponed).attempts) == (JobState.READY, 1)
+    assert {bench.jobs.get(job).state for job in jobs} == {JobState.READY, JobState.ANALYSED}
+
+
+def test_a_process_that_is_shared_claims_no_retried_job(bench) -> None:
+    retried, other = (bench.ready_job(f"1.2.3.{number}") for number in range(2))
+    bench.analyst.error = MemoryError()
+    analysing.analyse(retried, bench.runtime)
+    bench.operator.retry(retried)
+    bench.analyst.error, bench.runtime.shared = None, True
+    analysing.analyse(other, bench.runtime)
+    analysing.analyse(other, bench.runtime)
+    assert [bench.jobs.get(job).state for job in (retried, other)] == [JobState.READY, JobState.ANALYSED]
+    bench.runtime.shared = False
+    analysing.analyse(retried, bench.runtime)
+    assert bench.jobs.get(retried).state is JobState.ANALYSED
+
+
 def test_a_time_limit_that_was_shared_is_no_reason_to_fail(bench) -> None:
     job = bench.ready_job()
     bench.analyst.error = SoftTimeLimitExceeded()
     bench.runtime.shared = True
     analysing.analyse(job, bench.runtime)
     assert bench.jobs.get(job).state is JobState.READY
+    bench.operator.retry(job)
+    bench.runtime.shared = False
     analysing.analyse(job, bench.runtime)
     assert bench.jobs.get(job).state is JobState.FAILED
 

@@ -177,6 +177,7 @@ def test_what_may_pass_is_tried_again_elsewhere_before_it_fails_free_of_patient_
         task.tasks[ANALYSE_TASK](job)
     assert bench.jobs.get(job).attempts == 1, "the same process tried again"
     bench.runtime.suspect = False
+    bench.operator.retry(job)
     task.tasks[ANALYSE_TASK](job)
     status = bench.jobs.get(job)
     assert status.state is JobState.FAILED
@@ -224,6 +225,7 @@ def test_trouble_with_the_spool_is_tried_again_before_it_fails(bench) -> None:
     job = bench.ready_job()
     analysing.analyse(job, bench.runtime)
     assert bench.jobs.get(job).state is JobState.READY
+    bench.operator.retry(job)
     analysing.analyse(job, bench.runtime)
     assert bench.jobs.get(job).state is JobState.FAILED
     assert "check the disk" in bench.jobs.get(job).reason
@@ -244,6 +246,21 @@ def test_what_cannot_be_analysed_is_reported_and_then_not_analysed(bench) -> Non
     delivering.deliver(delivery, bench.runtime)
     assert len(bench.pacs.stored) == 2
     assert (bench.jobs.get(job).state, bench.jobs.get(job).reason) == (JobState.NOT_ANALYSED, "slices are 8 mm apart")
+
+
+def test_a_study_whose_last_open_series_fails_is_reported_as_not_analysed(bench) -> None:
+    first, last = bench.ready_job("1.2.3.4"), bench.ready_job("1.2.3.5")
+    bench.analyst.not_analysed = "slices are 8 mm apart"
+    analysing.analyse(first, bench.runtime)
+    held = bench.jobs.get(first)
+    assert (held.state, held.deliveries) == (JobState.NOT_ANALYSED, ())
+    bench.analyst.error = ReportError("the report could not be built")
+    analysing.analyse(last, bench.runtime)
+    assert bench.jobs.get(last).state is JobState.FAILED
+    (delivery,) = bench.jobs.get(first).deliveries
+    delivering.deliver(delivery.delivery_id, bench.runtime)
+    assert len(bench.pacs.stored) == 2
+    assert (bench.jobs.get(first).state, bench.jobs.get(first).reason) == (JobState.NOT_ANALYSED, "slices are 8 mm apart")
 
 
 def test_it_is_not_reported_when_the_site_does_not_want_it(tmp_path) -> None:
