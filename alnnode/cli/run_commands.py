@@ -63,14 +63,16 @@ def migrate(
     label: Annotated[
         str | None,
         typer.Option(
-            help="Label the database with an earlier schema, so that processes of that version start beside those of this one."
+            help="Label the database with an earlier schema, so that processes of that version start beside those of this one; "
+            '"none" removes the label.'
         ),
     ] = None,
 ) -> None:
     """Upgrade the database to the schema of this version.
 
-    Running it again changes nothing.
+    Running it again changes nothing. A label stays.
     """
+    from alnnode.db.schema import head, schema_state  # noqa: PLC0415
     from alnnode.db.schema import migrate as upgrade  # noqa: PLC0415
     from alnnode.node.data_dir import make_data_dir  # noqa: PLC0415
 
@@ -78,7 +80,8 @@ def migrate(
     if not settings.database.url:
         make_data_dir(settings.node.data_dir)
     upgrade(settings.database_url, label)
-    labelled = "" if label is None else f" It is labelled {label} for the processes of that version."
+    present = schema_state(settings.database_url).removeprefix("schema ")
+    labelled = f" It is labelled {present}; `alnnode migrate --label none` removes the label." if present != head() else ""
     typer.echo(f"The database has the schema of this version.{labelled}")
 
 

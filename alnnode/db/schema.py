@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect, make_url, text
+from sqlalchemy import delete, inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
@@ -19,7 +19,9 @@ from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
     row_counts,
     worklist_tables,
 )
+from alnnode.db.progress_tables import TallyRow
 from alnnode.db.tables import Base
+from alnnode.db.tallies import Tally, add_to_tally
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # An arbitrary number that every alnnode process uses.
 _POSTGRES_LOCK = 0x616C6E6E
 _VERSION_TABLE = "alembic_version"
+NO_LABEL = "none"
+_LABELLED = "schema"  # kind of the row of `TallyRow` that names the schema of the tables while the database has another label
 
 
 def head() -> str:
@@ -62,7 +66,7 @@ def migrate(url: str, label: str | None = None) -> None:
     Args:
         url: of the database.
         label: an earlier schema that the database is then labelled with, so that processes of the version which needs that schema start
-            beside those of this version. Migrations only add, so nothing has to be removed. None: the schema of this version.
+            beside those of this version. Migrations only add, so nothing has to be removed. The label stays until `NO_LABEL` is given.
 
     Raises:
         ServiceError: this version knows no schema of that name.
@@ -82,19 +86,38 @@ def migrate(url: str, label: str | None = None) -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
             config.attributes["connection"] = connection
             known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-            if label is not None and label not in known:
+            if label not in {None, NO_LABEL, *known}:
                 raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
             present = _present(connection)
+            tables = None if present is None else _schema_of_tables(connection)
+            if tables is not None and present in known and tables in known:
+                command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time
+                label = label or present
             if present is None or missing(connection):
                 command.upgrade(config, "head")
-            elif present in known:  # it may be labelled for an earlier version
+            elif present in known:  # it may have been labelled by a version that did not record it
                 command.stamp(config, "head")
             if label is not None:
-                command.stamp(config, label)
+                record_label(connection, None if label == NO_LABEL else head())
+                command.stamp(config, "head" if label == NO_LABEL else label)
         if engine.dialect.name == "postgresql" and (present is None or present in known):
             large_indexes.build_missing(engine)
     finally:
         engine.dispose()
+
+
+def _schema_of_tables(connection: Connection) -> str | None:
+    """Return the schema that the tables of a labelled database have; None when it is not labelled."""
+    if not inspect(connection).has_table(TallyRow.__tablename__):
+        return None
+    return connection.execute(select(TallyRow.label).where(TallyRow.kind == _LABELLED)).scalar_one_or_none()
+
+
+def record_label(connection: Connection, tables: str | None) -> None:
+    """Record the schema that the tables of a labelled database have, inside a transaction; None when it is not labelled any more."""
+    connection.execute(delete(TallyRow).where(TallyRow.kind == _LABELLED))
+    if tables is not None:
+        add_to_tally(connection, _LABELLED, Tally(tables, 0, 1, 0.0))
 
 
 def has_no_database(url: str) -> bool:

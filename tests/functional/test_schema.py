@@ -32,7 +32,23 @@ def test_a_database_that_is_labelled_for_the_version_before_serves_both(database
     assert label_of(database_url) == OLD  # what the version before looks at
     assert schema.schema_state(database_url) == f"schema {OLD}"
     schema.migrate(database_url)
+    assert label_of(database_url) == OLD, "a start of the new version must not end the update for the old one"
+    schema.migrate(database_url, schema.NO_LABEL)
     assert schema.schema_state(database_url) == head
+
+
+def test_a_labelled_database_goes_on_to_the_next_schema_and_keeps_its_label(database_url) -> None:
+    before = "0010_leases"  # the newest schema of the version that set the label
+    engine = of_the_version_before(database_url, before)
+    with engines.for_writing(engine).begin() as connection:
+        schema.record_label(connection, before)
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{OLD}'"))
+    schema.migrate(database_url)
+    with engine.connect() as connection:
+        assert schema.missing(connection) == []
+    assert label_of(database_url) == OLD
+    schema.migrate(database_url, schema.NO_LABEL)
+    assert schema.schema_state(database_url) == f"schema {schema.head()}"
 
 
 def test_a_later_schema_serves_this_version_and_is_left_alone(database_url) -> None:
@@ -55,7 +71,7 @@ def test_a_schema_that_lacks_something_is_refused_whatever_its_label(database_ur
         schema.schema_state(database_url)
 
 
-def of_the_version_before(database_url):
+def of_the_version_before(database_url, version: str = OLD):
     """Return the engine of an empty database, with the tables of an earlier version and one job."""
     engine = engines.create(database_url)
     Base.metadata.drop_all(engine)
@@ -64,7 +80,7 @@ def of_the_version_before(database_url):
         config = Config()
         config.set_main_option("script_location", str(schema.MIGRATIONS))
         config.attributes["connection"] = connection
-        command.upgrade(config, OLD)
+        command.upgrade(config, version)
     insert_job(engine)
     return engine
 

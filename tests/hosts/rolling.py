@@ -101,7 +101,7 @@ def update(site: Site, old: Release, say: list[str]) -> None:
     for host in hosts:
         if host != "work1":
             site.replace(host, REPOSITORY)
-    site.migrate(REPOSITORY)
+    site.migrate(REPOSITORY, "--label", "none")
     say.append(f"{len(hosts)} hosts run this release; the schema is {label_of(site)}")
     time.sleep(5)
     site.migrate(REPOSITORY, "--label", old.label)
