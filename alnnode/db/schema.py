@@ -69,28 +69,33 @@ def migrate(url: str, label: str | None = None) -> None:
     database = make_url(url).database
     if make_url(url).get_backend_name() == "sqlite" and database:
         Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    from alembic import command  # noqa: PLC0415 - as in `_config`
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
     engine = engines.create(url)
-    config = _config()
     try:
         with engines.for_writing(engine).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
-            config.attributes["connection"] = connection
-            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-            if label is not None and label not in known:
-                raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
-            present = _present(connection)
-            if present is None or missing(connection):
-                command.upgrade(config, "head")
-            elif present in known:  # it may be labelled for an earlier version
-                command.stamp(config, "head")
-            if label is not None:
-                command.stamp(config, label)
+            if label is not None or _present(connection) != head() or missing(connection):
+                _upgrade(connection, label)
     finally:
         engine.dispose()
+
+
+def _upgrade(connection: Connection, label: str | None) -> None:
+    from alembic import command  # noqa: PLC0415 - as in `_config`
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = _config()
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if label is not None and label not in known:
+        raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
+    present = _present(connection)
+    if present is None or missing(connection):
+        command.upgrade(config, "head")
+    elif present in known:  # it may be labelled for an earlier version
+        command.stamp(config, "head")
+    if label is not None:
+        command.stamp(config, label)
 
 
 def has_no_database(url: str) -> bool:
