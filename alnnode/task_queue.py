@@ -2,6 +2,9 @@
 
 Tasks are sent by name; the node never imports the workers. A message holds one job or delivery id and nothing else: no patient data, and
 nothing that is not in the database too.
+
+Celery and Redis are imported at the first use: supervisor and HTTP service need the names of the queues at their start, and the libraries,
+whose import takes a fifth of a second, only later.
 """
 
 from __future__ import annotations
@@ -10,19 +13,15 @@ import base64
 import json
 import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
-
-from celery import Celery
-from kombu.connection import Connection
-from kombu.entity import Exchange, Queue
-from kombu.exceptions import KombuError, OperationalError
-from redis.exceptions import RedisError
 
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from kombu.entity import Queue
 
     from alnnode.settings import Settings
 
@@ -37,7 +36,6 @@ LOST_BROKER = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEP
 QUEUE_CACHE_SECONDS = 5.0  # that the ids on a queue are cached: five thousand messages are megabytes
 # A producer fails at once when the broker does not answer; the waits of kombu would delay the sweep.
 SINGLE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-BROKER_ERRORS = (OperationalError, KombuError, OSError)
 
 
 def celery_options(settings: Settings) -> dict[str, object]:
@@ -82,6 +80,8 @@ def celery_options(settings: Settings) -> dict[str, object]:
 
 def _queue(name: str) -> Queue:
     """Return a queue on the default exchange, whose routing needs no key in Redis that could be lost."""
+    from kombu.entity import Exchange, Queue  # noqa: PLC0415 - see the module
+
     return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
 
 
@@ -101,6 +101,8 @@ class Producer:
     """
 
     def __init__(self, settings: Settings) -> None:
+        from celery import Celery  # noqa: PLC0415 - see the module
+
         self._app = Celery("alnnode", set_as_current=False)
         options = celery_options(settings)
         self._queued: dict[str, tuple[float, frozenset[str]]] = {}  # by queue: monotonic time of the query, ids
@@ -135,11 +137,8 @@ class Producer:
         return ids
 
     def _messages(self, queue: str) -> list[bytes]:
-        try:
-            with self._app.connection_for_write() as connection:
-                found: list[bytes] = connection.default_channel.client.lrange(queue, 0, -1)
-        except (*BROKER_ERRORS, RedisError) as error:
-            raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+        with _broker_answers(), self._app.connection_for_write() as connection:
+            found: list[bytes] = connection.default_channel.client.lrange(queue, 0, -1)
         return found
 
     def close(self) -> None:
@@ -147,10 +146,8 @@ class Producer:
         self._app.close()
 
     def _send(self, task: str, queue: str, identifier: str) -> None:
-        try:
+        with _broker_answers():
             self._app.send_task(task, args=[identifier], queue=queue, retry=False)
-        except BROKER_ERRORS as error:
-            raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
 
 
 def _identifiers(messages: Iterable[bytes]) -> Iterator[str]:
@@ -166,10 +163,21 @@ def ping(broker_url: str) -> str:
     Raises:
         ServiceError: the broker does not answer.
     """
-    try:
-        with Connection(broker_url, connect_timeout=CONNECT_TIMEOUT) as connection:  # type: ignore[no-untyped-call]
-            connection.ensure_connection(**SINGLE_TRY, timeout=CONNECT_TIMEOUT)
-            kind: str = connection.transport.driver_type
-    except BROKER_ERRORS as error:
-        raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+    from kombu.connection import Connection  # noqa: PLC0415 - see the module
+
+    with _broker_answers(), Connection(broker_url, connect_timeout=CONNECT_TIMEOUT) as connection:  # type: ignore[no-untyped-call]
+        connection.ensure_connection(**SINGLE_TRY, timeout=CONNECT_TIMEOUT)
+        kind: str = connection.transport.driver_type
     return f"{kind} answers"
+
+
+@contextmanager
+def _broker_answers() -> Iterator[None]:
+    """Raise a `ServiceError` for each way in which the broker does not answer inside the ``with`` block."""
+    from kombu.exceptions import KombuError, OperationalError  # noqa: PLC0415 - see the module
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    try:
+        yield
+    except (OperationalError, KombuError, OSError, RedisError) as error:
+        raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error

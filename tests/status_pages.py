@@ -23,6 +23,7 @@ from alnnode.process.job_logs import JobLogs
 from alnnode.receive.rejected_associations import RejectedAssociations
 from alnnode.receive.rejections import Rejection, RejectionKind
 from alnnode.records import JobState, ObjectRole
+from alnnode.records.priority import Priority
 from alnnode.settings import DestinationCStore, DestinationStow, Web, WebToken
 
 TOKENS = tuple(
@@ -76,7 +77,7 @@ def history(opened, series_uid):
             claimed = begun + timedelta(seconds=random.uniform(12, 90))
             row = Job(
                 job_id=f"{number:032x}", series_uid=series_uid, study_uid="1.2.3", revision=100 + number, state=JobState.DELIVERED,
-                attempts=1, enqueues=0, created_at=begun, content_at=begun, claimed_at=claimed,
+                attempts=1, enqueues=0, priority=Priority.MEDIUM, created_at=begun, content_at=begun, claimed_at=claimed,
                 finished_at=claimed + timedelta(seconds=random.uniform(8, 40)),
             )  # fmt: skip
             values = {c.name: getattr(row, c.name) for c in Job.__table__.columns}

@@ -11,6 +11,7 @@ from sqlalchemy import and_, select, update
 from alnnode.analyse.queue_order import is_free, most_urgent, next_turn
 from alnnode.analyse.report_identity import Digests, report_identity
 from alnnode.analyse.study_reports import deliver_held_report, lock_study
+from alnnode.db.pauses import ANALYSIS, forbids
 from alnnode.db.rows import Claim
 from alnnode.db.tables import Instance, Job, MarkOf
 from alnnode.db.transitions import change_state
@@ -53,6 +54,8 @@ def digest_of(digests: Iterable[str]) -> str:
 
 def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime) -> Claim | None:
     """Claim the most urgent job inside a transaction; see `alnnode.analyse.jobs.Jobs.claim`."""
+    if forbids(connection, ANALYSIS):  # here, because the analysis may have been paused since the worker looked
+        return None
     while (job := most_urgent(connection, job_id, now, first_attempts=terms.first_attempts)) is not None:
         if job["attempts"] < terms.max_attempts:
             next_turn(connection, job["series_uid"])

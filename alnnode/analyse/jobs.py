@@ -48,7 +48,7 @@ class Jobs:
     # -- a worker's job ----------------------------------------------------------------------------------------------
 
     def claim(self, job_id: str, terms: ClaimTerms, now: datetime | None = None) -> Claim | None:
-        """Claim the most urgent job that is READY, or RUNNING with a lease that has ended; None when there is no such job.
+        """Claim the most urgent job that is READY, or RUNNING with a lease that has ended; None when there is no such job, or the analysis is paused.
 
         ``job_id`` is that of the message; `alnnode.analyse.queue_order` says which job is claimed. A job that ended its worker ``terms.max_attempts`` times becomes FAILED instead. With the same input, bundle and settings as an
         earlier job of the series, the claim has that job's time and revision, so that the result objects are byte-identical.
@@ -237,6 +237,13 @@ class Jobs:
         """Return the result objects of a job in the order of the report."""
         with self._engine.connect() as connection:
             return delivery_rows.result_rows(connection, job_id)
+
+    def running(self, now: datetime | None = None) -> int:
+        """Return how many jobs a worker runs: a job whose lease has ended is RUNNING only until another worker claims it."""
+        moment = now or clock.now(self._engine)
+        running = select(func.count()).where(Job.state == JobState.RUNNING, Job.lease_until > moment)
+        with self._engine.connect() as connection:
+            return connection.execute(running).scalar_one()
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""

@@ -94,12 +94,11 @@ def _target(settings: Settings, what: What, name: str, *, known: bool = True) ->
 
 
 def _drain(database: Engine) -> None:
-    """Wait until no job is RUNNING."""
+    """Wait until no worker runs a job. The job of a worker that was killed counts until its lease ends."""
     from alnnode.analyse.jobs import Jobs  # noqa: PLC0415
-    from alnnode.records import JobState  # noqa: PLC0415
 
     jobs, told = Jobs(database), -1
-    while running := jobs.counts().get(JobState.RUNNING, 0):
+    while running := jobs.running():
         if running != told:
             typer.echo(f"{running} running", err=True)
             told = running

@@ -16,7 +16,10 @@ def serve(config: Config = None) -> None:
 
     Listeners, sweep, workers, HTTP service and, by default, a private Redis.
     """
-    from alnnode.node import supervisor  # noqa: PLC0415
+    from alnnode.process.quick_imports import uncollected  # noqa: PLC0415
+
+    with uncollected():
+        from alnnode.node import supervisor  # noqa: PLC0415
 
     raise typer.Exit(supervisor.serve(load_settings(config), config_path(config)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alnnode.db import clock
@@ -19,9 +19,10 @@ from alnnode.db.operation_tables import PauseRow
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
 ANALYSIS = "analysis"
+_POSTGRES_LOCK = 0x616C6E70  # an arbitrary number that every alnnode process uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,17 @@ def destination_target(name: str) -> str:
     return f"destination {name}"
 
 
+def forbids(connection: Connection, target: str) -> bool:
+    """Return whether ``target`` is paused, inside the transaction that begins its work.
+
+    A pause that is made meanwhile waits for the end of the transaction, and finds the work that it began. On SQLite, the write lock of the
+    transaction does that; on PostgreSQL, a lock that the beginnings share.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock_shared(_POSTGRES_LOCK)))
+    return connection.execute(select(PauseRow.target).where(PauseRow.target == target)).first() is not None
+
+
 class Pauses:
     """Safe to share between threads and processes."""
 
@@ -44,8 +56,13 @@ class Pauses:
         self._writer, self._reader = for_writing(engine), for_single_reads(engine)
 
     def pause(self, target: str, who: str, now: datetime | None = None) -> None:
-        """Pause ``target``: `ANALYSIS`, or what `destination_target` returns. A pause that exists stays as it is."""
+        """Pause ``target``: `ANALYSIS`, or what `destination_target` returns. A pause that exists stays as it is.
+
+        After the call, no job is claimed that was not RUNNING before, if the target is `ANALYSIS`.
+        """
         with self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_POSTGRES_LOCK)))
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             values = {"target": target, "paused_at": now or clock.now(connection), "paused_by": who[:64]}
             connection.execute(dialect.insert(PauseRow).values(values).on_conflict_do_nothing(index_elements=["target"]))

@@ -7,6 +7,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from alnnode.db.tables import Base
 
+BINS = 10  # of probability, each 0.1 wide
+PROBABILITY_DAY = "probability_day"  # kind of the counters of one day; the label is the beginning of the bundle's digest, a space, and the date
+
 
 class JobStepRow(Base):
     """The present step of the analysis of a running job."""

@@ -75,35 +75,43 @@ def migrate(url: str, label: str | None = None) -> None:
     database = make_url(url).database
     if make_url(url).get_backend_name() == "sqlite" and database:
         Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    from alembic import command  # noqa: PLC0415 - as in `_config`
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-
     engine = engines.create(url)
-    config = _config()
     try:
         with engines.for_writing(engine).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
-            config.attributes["connection"] = connection
-            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-            if label not in {None, NO_LABEL, *known}:
-                raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
-            present = _present(connection)
-            tables = None if present is None else _schema_of_tables(connection)
-            if tables is not None and present in known and tables in known:
-                command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time
-                label = label or present
-            if present is None or missing(connection):
-                command.upgrade(config, "head")
-            elif present in known:  # it may have been labelled by a version that did not record it
-                command.stamp(config, "head")
-            if label is not None:
-                record_label(connection, None if label == NO_LABEL else head())
-                command.stamp(config, "head" if label == NO_LABEL else label)
-        if engine.dialect.name == "postgresql" and (present is None or present in known):
+            known = True
+            if label is not None or _present(connection) != head() or missing(connection):
+                known = _upgrade(connection, label)
+        if engine.dialect.name == "postgresql" and known:
             large_indexes.build_missing(engine)
     finally:
         engine.dispose()
+
+
+def _upgrade(connection: Connection, label: str | None) -> bool:
+    """Upgrade inside a transaction. Return whether the schema was known: only a later version may build indexes of a later schema."""
+    from alembic import command  # noqa: PLC0415 - as in `_config`
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = _config()
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if label not in {None, NO_LABEL, *known}:
+        raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
+    present = _present(connection)
+    tables = None if present is None else _schema_of_tables(connection)
+    if tables is not None and present in known and tables in known:
+        command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time
+        label = label or present
+    if present is None or missing(connection):
+        command.upgrade(config, "head")
+    elif present in known:  # it may have been labelled by a version that did not record it
+        command.stamp(config, "head")
+    if label is not None:
+        record_label(connection, None if label == NO_LABEL else head())
+        command.stamp(config, "head" if label == NO_LABEL else label)
+    return present is None or present in known
 
 
 def _schema_of_tables(connection: Connection) -> str | None:

@@ -14,13 +14,13 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
 from alnnode.errors import SettingsError
-from alnnode.http.oidc import OidcVerifier
 from alnnode.http.rate_limits import RequestRateLimit, WrongTokenLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from alnnode.settings import Web, WebToken
+    from alnnode.http.oidc import OidcVerifier
+    from alnnode.settings import Oidc, Web, WebToken
 
 SESSION_COOKIE = "alnnode_session"
 UNKNOWN_USER = "unknown"  # the name of an unknown client in the audit trail
@@ -59,7 +59,7 @@ class AccessControl:
         self._ended: dict[str, float] = {}  # sessions that were logged out, each with the latest time at which it could expire
         self.wrong_tokens = WrongTokenLimit()
         self.open = not settings.tokens and settings.oidc is None
-        self.oidc = None if settings.oidc is None else OidcVerifier(settings.oidc)
+        self.oidc = None if settings.oidc is None else _verifier(settings.oidc)
         self.request_rate = RequestRateLimit(request_rate)
         self.secure = settings.tls is not None or settings.public_url.startswith("https:")
 
@@ -141,6 +141,12 @@ def _digest(token: WebToken) -> str:
             'create one with "alnnode token"'
         )
     return hashlib.sha256(secret.strip().encode()).hexdigest()
+
+
+def _verifier(settings: Oidc) -> OidcVerifier:
+    from alnnode.http.oidc import OidcVerifier  # noqa: PLC0415 - a service without [web.oidc] starts without its libraries
+
+    return OidcVerifier(settings)
 
 
 def _password(value: str) -> str:

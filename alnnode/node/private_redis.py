@@ -12,18 +12,19 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from alnnode.errors import ServiceError
 from alnnode.process import child
-from alnnode.task_queue import ping
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SOCKET_PATH = 107  # bytes; sun_path of unix(7) has 108 with its NUL
+ANSWER_LIMIT = 1.0  # seconds
 APPEND_ONLY_FILE, APPEND_ONLY_FOLDER = "appendonly.aof", "appendonlydir"  # before version 7, and since
 _VERSION = re.compile(r"^(Redis|Valkey) server v=(\d+(?:\.\d+)*)")
 
@@ -70,27 +71,27 @@ def _identify(path: str) -> RedisProgram | None:
     return RedisProgram(version, path, f"{match[1]} {match[2]} ({path})")
 
 
-def prepare(socket: Path) -> list[str]:
+def prepare(path: Path) -> list[str]:
     """Make the folder of the socket (mode 0700), and return the command line of a Redis that ends with this process.
 
     Args:
-        socket: the socket on which Redis listens. Its folder also holds the append-only file.
+        path: of the socket on which Redis listens. Its folder also holds the append-only file.
 
     Raises:
         ServiceError: the path is too long for a Unix socket, or no Redis is installed.
     """
-    if len(bytes(socket)) > MAX_SOCKET_PATH:
+    if len(bytes(path)) > MAX_SOCKET_PATH:
         raise ServiceError(
-            f"the private Redis needs a Unix socket at {socket}, which is longer than {MAX_SOCKET_PATH} bytes; "
+            f"the private Redis needs a Unix socket at {path}, which is longer than {MAX_SOCKET_PATH} bytes; "
             "choose a shorter [node] data_dir, or set [broker] url to a Redis of your own"
         )
     program = newest_program()
-    folder = socket.parent
+    folder = path.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)  # left by a Redis that was killed: this one starts only while no other runs
+    path.unlink(missing_ok=True)  # left by a Redis that was killed: this one starts only while no other runs
     options = {
         "--port": "0",
-        "--unixsocket": str(socket),
+        "--unixsocket": str(path),
         "--unixsocketperm": "700",
         "--dir": str(folder),
         "--logfile": str(folder / "redis.log"),
@@ -105,22 +106,23 @@ def prepare(socket: Path) -> list[str]:
     return child.command(signal.SIGTERM, program.path, *(word for pair in options.items() for word in pair))
 
 
-def answers(socket: Path) -> bool:
-    """Return whether a Redis answers on the socket."""
-    if not socket.exists():
-        return False
+def answers(path: Path) -> bool:
+    """Return whether a Redis answers on the socket at a path, by one command of its protocol: the import of a client delays the start."""
     try:
-        ping(f"redis+socket://{socket}")
-    except ServiceError:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_LIMIT)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")  # while it reads its file, it answers with an error
+    except OSError:
         return False
-    return True
 
 
-def set_aside_file(socket: Path) -> Path | None:
+def set_aside_file(path: Path) -> Path | None:
     """Rename an append-only file that Redis cannot read; return the new path, None when there is no such file."""
     aside = None
     for name in (APPEND_ONLY_FILE, APPEND_ONLY_FOLDER):
-        file = socket.parent / name
+        file = path.parent / name
         if file.exists():
             aside = file.with_name(f"{name}.{int(time.time())}.unreadable")
             file.rename(aside)

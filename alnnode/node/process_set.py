@@ -1,5 +1,8 @@
 """The processes of a running node, and their replacement by processes with another configuration.
 
+A node is ready when its listening processes serve. Its workers start then: their imports would take the processors from the listeners, and a
+received series waits in the database until a worker claims it.
+
 A listener or an HTTP service is replaced without a gap: its successor accepts connections on the same socket, then it stops accepting and ends when
 its last association or request has ended. A worker ends its task first, and its successor starts then: two would use the memory of
 one GPU, or two associations with one destination.
@@ -17,7 +20,7 @@ from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from alnnode.process.supervised import SupervisedProcess
 
@@ -40,22 +43,45 @@ class _Retiring:
 
 
 class ProcessSet:
-    """Starts, supervises, replaces and stops processes; for one thread."""
+    """Starts, supervises, replaces and stops processes; for one thread.
 
-    def __init__(self, processes: Sequence[SupervisedProcess]) -> None:
+    Args:
+        processes: of the node; they are not started yet.
+        starting: called with the names of the workers that `start_workers` has started and that are not ready yet, whenever they change.
+    """
+
+    def __init__(
+        self, processes: Sequence[SupervisedProcess], starting: Callable[[Collection[str]], None] = lambda _: None
+    ) -> None:
         self._processes = list(processes)
         self._retiring: list[_Retiring] = []
+        self._workers: list[SupervisedProcess] = []  # that start while the node serves
+        self._tell_starting = starting
 
-    def start(self, stop: threading.Event) -> None:
-        """Start all processes, and wait until they are ready or ``stop`` is set.
+    def start(self, stop: threading.Event) -> list[str]:
+        """Start the listening processes, and wait until they are ready or ``stop`` is set; without them, the same for all processes.
+
+        Returns:
+            The names of the processes that are ready.
 
         Raises:
             ServiceError: a process does not start.
         """
-        start(self._processes, stop)
+        first = [process for process in self._processes if process.beside] or self._processes
+        self._workers = [process for process in self._processes if process not in first]
+        start(first, stop)
+        return [process.name for process in first]
+
+    def start_workers(self) -> None:
+        """Start the processes that `start` left; `supervise` logs when they are ready."""
+        for process in self._workers:
+            process.start_or_retry()
+        if self._workers:
+            self._tell_starting([process.name for process in self._workers])
 
     def supervise(self) -> None:
         """Restart the processes that died; end those that retire for too long."""
+        self._look_at_workers()
         for process in self._processes:
             process.restart_if_died()
         for one in list(self._retiring):
@@ -85,7 +111,20 @@ class ProcessSet:
 
     def stop(self, limit: float) -> None:
         """Stop all processes at the same time; kill those that still run after ``limit`` seconds."""
+        self._tell_starting([])
         stop_all([*self._processes, *(one.process for one in self._retiring)], limit)
+
+    def _look_at_workers(self) -> None:
+        """Log the first start of each worker: that it is ready, or that it ended."""
+        for process in list(self._workers):
+            if process.is_ready():
+                log.info("part_ready", part=process.name)
+            elif process.exit_code() is not None:
+                log.error("part_not_started", part=process.name)
+            elif process in self._processes:
+                continue
+            self._workers.remove(process)
+            self._tell_starting([one.name for one in self._workers])
 
     def _advance(self, one: _Retiring) -> None:
         over = time.monotonic() - one.deadline

@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,8 +27,7 @@ from alnnode.node.data_dir import cannot_write, make_data_dir
 from alnnode.node.listening_sockets import listening_sockets
 from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start
 from alnnode.node.reload import SupervisorFile, announced, changed_settings
-from alnnode.node.sweep_loop import run_sweep
-from alnnode.process import child
+from alnnode.process import child, heartbeat
 from alnnode.process.inherited_socket import LISTENER_FD, WEB_FD
 from alnnode.process.job_logs import JobLogs
 from alnnode.process.supervised import ListeningProcess, SupervisedProcess
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from alnnode.audit.trail import Trail
     from alnnode.node.listening_sockets import Sockets
     from alnnode.settings import Settings
 
@@ -201,16 +202,17 @@ def _run(settings: Settings, redis: SupervisedProcess | None, command: Command, 
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hangup.set())
     logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
-    first = command.make(settings)
-    node = _Node(command, settings, ProcessSet(first), Background(settings, run_sweep if sweeps else None))
+    processes = ProcessSet(command.make(settings), partial(heartbeat.write_starting, settings.node.data_dir))
+    node = _Node(command, settings, processes, Background(settings, _sweep_in_thread if sweeps else None))
     brokers = ProcessSet([redis] if redis else [])
     try:
         if redis is not None:
             _start_redis(redis, settings.redis_socket, stop)
-        node.processes.start(stop)
+        ready = node.processes.start(stop)
         if not stop.is_set():
+            log.info("node_ready", parts=[*(["redis"] if redis else []), *ready])
             node.background.start()
-            log.info("node_ready", parts=[process.name for process in (*([redis] if redis else []), *first)])
+            node.processes.start_workers()
             node.background.trail.put(node.background.trail.events.application(started=True))
             with announced(settings.node.data_dir, command.name) as file:
                 _supervise(node, brokers, stop, lambda: _reload_if_asked(node, hangup, file, stop))
@@ -232,6 +234,12 @@ def _supervise(node: _Node, brokers: ProcessSet, stop: threading.Event, also: Ca
         brokers.supervise()
         node.processes.supervise()
         also()
+
+
+def _sweep_in_thread(settings: Settings, trail: Trail, stop: threading.Event) -> None:
+    from alnnode.node.sweep_loop import run_sweep  # noqa: PLC0415 - it is imported while the node already receives
+
+    run_sweep(settings, trail, stop)
 
 
 def _reload_if_asked(node: _Node, hangup: threading.Event, file: SupervisorFile, stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Observe the faults that last: a destination that accepts nothing, a disk that is nearly full, a worker that is missing."""
+"""Observe the faults that last: a destination that accepts nothing, a disk that is nearly full, a worker that is missing, other probabilities."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from alnnode.db.tables import Delivery, DeliveryState
+from alnnode.notify.drift import BEGINS, ENDS, DriftMonitor
 from alnnode.process import heartbeat
 from alnnode.spool.spool import Spool
 from alnnode.task_queue import ANALYSE, DELIVER
@@ -55,10 +56,11 @@ class Faults:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._free_mb = Spool(settings.node.data_dir / "spool").free_mb
+        self._drift = DriftMonitor()
 
     def present(self, connection: Connection) -> tuple[Fault, ...]:
         """Return the faults that are present now."""
-        return (*self._destinations(connection), *self._disk(), *self._workers())
+        return (*self._destinations(connection), *self._disk(), *self._workers(), *self._drifts(connection))
 
     def end(self, connection: Connection, name: str, since: datetime) -> End | None:
         """Return how a fault ended that began at ``since``; None while it has not ended."""
@@ -71,6 +73,8 @@ class Faults:
             return End("disk_free", f"The disk has space again: {self._free_mb()} MiB are free in data_dir.")
         if sort == "worker" and self._is_heard(subject):
             return End("worker_back", f"A worker {TASKS.get(subject, 'works')} again.")
+        if sort == "drift":
+            return self._end_of_drift(connection, subject)
         return None
 
     def is_gone(self, name: str) -> bool:
@@ -108,6 +112,24 @@ class Faults:
             "Free space, or enlarge the disk."
         )
         return [Fault("disk", "disk_full", text, at_once=True)]
+
+    def _drifts(self, connection: Connection) -> list[Fault]:
+        drift = self._drift.read(connection)
+        if drift is None or drift.index < BEGINS:
+            return []
+        text = (
+            f"The probabilities of the nodes have another distribution than before ({drift.text}). The images or the patients have changed: "
+            "check scanners, protocols and routes, and a sample of the reports."
+        )
+        return [Fault(f"drift {drift.bundle[:12]}", "drift", text, at_once=True)]
+
+    def _end_of_drift(self, connection: Connection, bundle: str) -> End | None:
+        drift = self._drift.read(connection)
+        if drift is None or drift.bundle[:12] != bundle:
+            return End("drift_ended", "Another model is in use: the drift of the earlier one has ended.")
+        if drift.index < ENDS:
+            return End("drift_ended", f"The probabilities of the nodes have their first distribution again ({drift.text}).")
+        return None
 
     def _silence(self, queue: str) -> float | None:
         """Return the seconds since the last heartbeat of the workers of a queue; None when none was heard for a day."""

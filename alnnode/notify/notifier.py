@@ -15,10 +15,8 @@ from alnnode.db import clock
 from alnnode.db import engine as engines
 from alnnode.db.leader import Leader
 from alnnode.errors import ServiceError
-from alnnode.notify.mail import MailChannel
 from alnnode.notify.notices import Notices
 from alnnode.notify.outbox import NoticeOutbox
-from alnnode.notify.webhook import WebhookChannel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +47,14 @@ def channels(settings: Settings) -> Mapping[str, Channel]:
     """Return the channels of the settings by name."""
     notify, node = settings.notify, settings.node.ae_title
     found: dict[str, Channel] = {}
+    # A supervisor starts without the libraries of channels that the settings do not have.
     if notify.webhook is not None:
+        from alnnode.notify.webhook import WebhookChannel  # noqa: PLC0415
+
         found["webhook"] = WebhookChannel(notify.webhook, node)
     if notify.mail is not None:
+        from alnnode.notify.mail import MailChannel  # noqa: PLC0415
+
         found["mail"] = MailChannel(notify.mail, node)
     return found
 

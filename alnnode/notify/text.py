@@ -19,6 +19,8 @@ WORDS = {
     "disk_free": "disk has space again",
     "worker_missing": "worker is missing",
     "worker_back": "worker is back",
+    "drift": "probabilities have changed",
+    "drift_ended": "probabilities are as before",
     "job_failed": "job failed",
     "test": "test message",
 }

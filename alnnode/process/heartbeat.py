@@ -1,4 +1,4 @@
-"""Heartbeats: each worker touches a file of its own in the data directory, which all hosts of a node share.
+"""Heartbeats: each worker touches a file of its own in the data directory, which all hosts of a node share. A supervisor writes which workers start.
 
 Files, not messages of the broker: an administrator looks at heartbeats when the broker does not answer. The file of a worker that was told to
 stop moves to another folder: it counts only if no other worker of its queue runs, so that nobody is told of a worker that is not needed.
@@ -15,12 +15,14 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 INTERVAL = 5.0  # seconds between two heartbeats
 LATE = 30.0  # seconds after which a worker counts as stopped
 FORGOTTEN = 86400.0  # seconds after which a worker is no longer listed
 FOLDER, ENDED = "heartbeats", "heartbeats-ended"
+STARTING = 60.0  # seconds after which a worker without a heartbeat no longer counts as starting
 
 
 def beat(data_dir: Path, worker: str) -> int:
@@ -61,23 +63,50 @@ def ages(data_dir: Path) -> dict[str, float]:
 
     So are workers that were told to stop, while another worker of their queue runs.
     """
-    found = _ages(data_dir / FOLDER)
+    found, told_to_stop = (
+        {path.name: age for path, age in _ages(data_dir / folder).items() if age < FORGOTTEN} for folder in (FOLDER, ENDED)
+    )
     running = {name.partition("@")[0] for name, age in found.items() if age < LATE}
-    ended = {name: age for name, age in _ages(data_dir / ENDED).items() if name.partition("@")[0] not in running}
-    return {**ended, **found}
+    return {**{name: age for name, age in told_to_stop.items() if name.partition("@")[0] not in running}, **found}
 
 
-def _ages(folder: Path) -> dict[str, float]:
+def write_starting(data_dir: Path, processes: Collection[str]) -> None:
+    """Write which processes of this supervisor start, for `starting`; none ends the entry. A disk that fails is ignored: the pages report it."""
+    folder = data_dir / "starting"
+    path = folder / f"{os.getpid()}@{socket.gethostname()}"
+    with suppress(OSError):
+        for old, age in _ages(folder).items():
+            if age > STARTING or old == path:
+                old.unlink(missing_ok=True)
+        if processes:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text("\n".join(processes), encoding="ascii")
+
+
+def starting(data_dir: Path) -> set[str]:
+    """Return the names of the processes that started less than `STARTING` seconds ago and are not ready yet.
+
+    Raises:
+        OSError: the data directory cannot be read.
+    """
+    found = set[str]()
+    for path, age in _ages(data_dir / "starting").items():
+        with suppress(FileNotFoundError):
+            if age < STARTING:
+                found.update(path.read_text(encoding="ascii").split())
+    return found
+
+
+def _ages(folder: Path) -> dict[Path, float]:
+    """Return the age of each file of a folder, in seconds; nothing if there is no such folder."""
     found = {}
     with suppress(FileNotFoundError):
-        beats = sorted(folder.iterdir())
-        now = _file_time(folder) if beats else 0.0
-        for path in beats:
+        files = sorted(folder.iterdir())
+        now = _file_time(folder) if files else 0.0
+        for path in files:
             with suppress(FileNotFoundError):
-                # A heartbeat in the future was written before the clock was set back. A running worker writes the next within seconds.
-                age = abs(now - path.stat().st_mtime)
-                if age < FORGOTTEN:
-                    found[path.name] = age
+                # A file in the future was written before the clock was set back. A running worker writes the next heartbeat within seconds.
+                found[path] = abs(now - path.stat().st_mtime)
     return found
 
 

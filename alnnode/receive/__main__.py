@@ -6,12 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-from alnnode import logs
-from alnnode.errors import AlnnodeError
-from alnnode.process.job_logs import JobLogs
-from alnnode.process.supervised import report_ready
-from alnnode.receive.scp import run_listener
-from alnnode.settings import load
+from alnnode.process.quick_imports import uncollected
+
+with uncollected():
+    from alnnode import logs
+    from alnnode.errors import AlnnodeError
+    from alnnode.process.job_logs import JobLogs
+    from alnnode.process.supervised import report_ready
+    from alnnode.receive.scp import run_listener
+    from alnnode.settings import load
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Section ``[notify]``: who is told of a failing destination, failed jobs, a full disk or a missing worker."""
+"""Section ``[notify]``: who is told of a failing destination, failed jobs, a full disk, a missing worker or a drift."""
 
 from __future__ import annotations
 

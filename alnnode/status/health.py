@@ -1,6 +1,7 @@
 """Answer health checks: ``/health/live`` (the process responds) and ``/health/ready`` (the node can receive and analyse images).
 
-No token is needed, so the responses contain only true or false for each check; ``alnnode check`` and the status page give the reasons.
+A worker that starts counts as present: the node receives, and a series waits until the worker claims it. The response names such workers.
+No token is needed, so the responses contain only names, and true or false for each check; ``alnnode check`` and the status page give the reasons.
 """
 
 from __future__ import annotations
@@ -39,14 +40,20 @@ async def ready(request: Request) -> Response:
     """Answer ``GET /health/ready``: 200 if all checks pass, otherwise 503."""
     readiness: Readiness = request.app.state.status.readiness
     checks = await run_in_threadpool(readiness.checks)
-    return JSONResponse({"ready": all(checks.values()), "checks": checks}, 200 if all(checks.values()) else 503)
+    good = all(checks.values())
+    return JSONResponse({"ready": good, "checks": checks, "starting": list(readiness.starting)}, 200 if good else 503)
 
 
 class Readiness:
-    """Checks what the node needs, at most once in `CACHE_SECONDS` seconds."""
+    """Checks what the node needs, at most once in `CACHE_SECONDS` seconds.
+
+    Attributes:
+        starting: the workers that start, at the time of the last check; their checks are true.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.starting: tuple[str, ...] = ()
         self._checked_at, self._checks = 0.0, dict[str, bool]()
         self._bundle = False  # the bundle is immutable and takes a second to read, so it is not read again after a success
 
@@ -54,12 +61,13 @@ class Readiness:
         """Return the result of each check, by name."""
         settings = self._settings
         if time.monotonic() - self._checked_at > CACHE_SECONDS or not self._checks:
+            workers, self.starting = _workers(settings)
             self._checks = {
                 "database": _succeeds(lambda: schema_state(settings.database_url)),
                 "broker": _succeeds(lambda: ping(settings.broker_url)),
                 "disk": _disk(settings),
                 "bundle": self._is_bundle_readable(),
-                **_workers(settings),
+                **workers,
             }
             self._checked_at = time.monotonic()
         return self._checks
@@ -86,13 +94,14 @@ def _disk(settings: Settings) -> bool:
     return free >= settings.retention.min_free_mb
 
 
-def _workers(settings: Settings) -> dict[str, bool]:
-    """Return for each queue whether a worker on any host is alive; nothing when the hosts share no folder of heartbeats."""
+def _workers(settings: Settings) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """Return for each queue whether a worker on any host is alive or starts, and which start; nothing when the hosts share no folder of heartbeats."""
     if settings.spool.bucket:
-        return {}
+        return {}, ()
     try:
-        ages = heartbeat.ages(settings.node.data_dir)
+        ages, starting = heartbeat.ages(settings.node.data_dir), heartbeat.starting(settings.node.data_dir)
     except OSError:
-        ages = {}
-    alive = {name.partition("@")[0] for name, age in ages.items() if age < heartbeat.LATE}
-    return {f"worker-{queue}": queue in alive for queue in (ANALYSE, DELIVER)}
+        ages, starting = {}, set()
+    alive = {f"worker-{name.partition('@')[0]}" for name, age in ages.items() if age < heartbeat.LATE}
+    names = [f"worker-{queue}" for queue in (ANALYSE, DELIVER)]
+    return {name: name in alive | starting for name in names}, tuple(name for name in names if name in starting - alive)

@@ -16,11 +16,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from alnnode.audit.outbox import AuditOutbox
 from alnnode.db.pauses import ANALYSIS, destination_target
+from alnnode.db.progress_tables import BINS
 from alnnode.db.tables import DeliveryState, RequestState
 from alnnode.db.tallies import SET_ASIDE
 from alnnode.process import heartbeat
 from alnnode.records import JobState
-from alnnode.status.progress import BINS, PROBABILITY, STEP
+from alnnode.status.progress import PROBABILITY, STEP
 from alnnode.worklist.ups import UpsState
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class _Collector:
         return steps
 
     def _probabilities(self) -> Metric:
-        """Return the distribution of probabilities by bundle; to detect drift, compare it with an earlier one or that of a reference set."""
+        """Return the distribution of probabilities by bundle; `alnnode.notify.drift` compares the recent ones with the first ones."""
         family = HistogramMetricFamily("alnnode_node_probability", "Probability of metastasis per node", labels=["bundle"])
         tallies = self._progress.tallies(PROBABILITY)
         for bundle in sorted({tally.label for tally in tallies}):

@@ -58,6 +58,7 @@ def _overview(services: StatusServices, state: JobState | None) -> dict[str, Any
         "recently": now - RECENT,
         "retryable": state in RETRYABLE,
         "checks": services.readiness.checks(),
+        "starting": services.readiness.starting,
         "workers": heartbeat.ages(data_dir),
         "late": heartbeat.LATE,
         "model": services.model.read(),

@@ -9,17 +9,19 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
-from alnnode.db.progress_tables import JobStepRow, TallyRow
+from alnnode.db.progress_tables import BINS, PROBABILITY_DAY, JobStepRow, TallyRow
 from alnnode.db.tallies import Tally, add_to_tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Engine
 
 STEP, PROBABILITY = "step", "probability"
-BINS = 10  # of probability, each 0.1 wide
+DIGEST = 40  # characters of a bundle's digest in the counters of one day
 
 log = structlog.get_logger()
 
@@ -45,14 +47,16 @@ class WorkProgress:
         except SQLAlchemyError as error:
             log.warning("step_not_noted", job=job_id, error=type(error).__name__)
 
-    def count_probabilities(self, bundle_digest: str, values: Sequence[float]) -> None:
-        """Count the probabilities of the nodes of one analysis, which the bundle of this digest computed."""
+    def count_probabilities(self, bundle_digest: str, values: Sequence[float], now: datetime | None = None) -> None:
+        """Count the probabilities of the nodes of one analysis, which the bundle of this digest computed: in all, and of this day (UTC)."""
         bins = [min(BINS - 1, int(value * BINS)) for value in values]
         try:
             with self._writer.begin() as connection:
+                day = f"{bundle_digest[:DIGEST]} {now or clock.now(connection):%Y-%m-%d}"
                 for number in sorted(set(bins)):
                     inside = [value for value, own in zip(values, bins, strict=True) if own == number]
-                    add_to_tally(connection, PROBABILITY, Tally(bundle_digest, number, len(inside), sum(inside)))
+                    for kind, label in ((PROBABILITY, bundle_digest), (PROBABILITY_DAY, day)):
+                        add_to_tally(connection, kind, Tally(label, number, len(inside), sum(inside)))
         except SQLAlchemyError as error:
             log.warning("probabilities_not_noted", error=type(error).__name__)
 

@@ -7,12 +7,15 @@ import os
 import sys
 from pathlib import Path
 
-from alnnode import logs
-from alnnode.errors import AlnnodeError
-from alnnode.process.job_logs import JobLogs
-from alnnode.process.supervised import report_ready
-from alnnode.settings import load
-from alnnode.web.server import run
+from alnnode.process.quick_imports import uncollected
+
+with uncollected():
+    from alnnode import logs
+    from alnnode.errors import AlnnodeError
+    from alnnode.process.job_logs import JobLogs
+    from alnnode.process.supervised import report_ready
+    from alnnode.settings import load
+    from alnnode.web.server import run
 
 # A search allocates and frees thousands of small objects. With Python's default of 700, the garbage collector would run about a dozen times in each
 # search, sometimes over all cached attributes, and take about a tenth of its time (benchmarks/qido.py).

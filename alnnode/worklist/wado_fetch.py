@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alnnode.clients.dicomweb import DicomwebClient
 from alnnode.dicomweb.part_storage import PartStorage
 from alnnode.dicomweb.stow_request import StowRequest
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
@@ -24,6 +23,8 @@ async def fetch(services: WorklistServices, archive: ArchiveDicomweb, study: str
         IncompleteSeries: the response ended early, or an object of it could not be stored.
         ServiceError: the archive does not respond as the standard requires, and no object was stored.
     """
+    from alnnode.clients.dicomweb import DicomwebClient  # noqa: PLC0415 - the HTTP service starts without an HTTP client
+
     folder, max_object = services.spool.root / "incoming", services.settings.listener.max_object_mb << 20
     request = StowRequest(services.acceptor, archive.name, study)
     outcome = request.outcome

@@ -207,7 +207,7 @@ def test_an_altered_bundle_stops_the_analysis_and_not_the_receiving(tmp_path, st
         files = study[:3]
         assert node.send(files) == files
         wait_for(lambda: sum(job.instances for job in node.jobs.list()) == len(files))
-        assert b"part_not_started" in node.log.read_bytes()
+        wait_for(lambda: b"part_not_started" in node.log.read_bytes())
         assert node.find("deliver")
 
 
@@ -230,8 +230,7 @@ def test_it_stops_within_seconds_and_leaves_nothing_behind(tmp_path, bundle) -> 
 def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
     with serving(tmp_path, bundle) as node:
         for word in ("redis-server", "alnnode.receive", "workers analyse", "workers deliver"):
-            old = set(node.find(word))
-            assert old, word
+            old = set(wait_for(lambda word=word: node.find(word)))
             for pid in old:
                 try:
                     os.kill(pid, signal.SIGKILL)

@@ -7,62 +7,29 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from certificates import Authority
 from listening import free_port, wait_for
+from notifying import SECRET, configure, fail_job
 from receivers import mail_server, webhook
 from sqlalchemy import select
-from stages import TERMS, Stages
+from stages import Stages
 from typer.testing import CliRunner
 
 from alnnode.cli.app import app
 from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.db.notify_tables import MessageRow, MessageState, NoticeRow
-from alnnode.db.rows import NotAnalysed
 from alnnode.errors import ServiceError, SettingsError
 from alnnode.node import supervisor
-from alnnode.notify import notices
-from alnnode.notify.notifier import Notifier
 from alnnode.notify.webhook import WebhookChannel, signature
-from alnnode.process import heartbeat
-from alnnode.settings import Mail, Notify, Settings, Webhook, load
+from alnnode.settings import Mail, Webhook, load
 
-SECRET = "0123456789abcdef0123456789abcdef"
 VERIFY = Path(__file__).parents[2] / "docs" / "examples" / "verify_webhook.py"
-
-
-def fail_job(stages, series) -> str:
-    """A job that fails now, with a reason."""
-    return stages.fail(stages.ready_job(series))
-
-
-def configure(folder, hook, mail) -> Path:
-    (folder / "secret").write_text(SECRET)
-    config = folder / "config.toml"
-    config.write_text(
-        f"""[node]
-data_dir = "{folder}"
-[retention]
-min_free_mb = 0
-[notify]
-gather = 0.05
-webhook = {{ url = "http://127.0.0.1:{hook.port}/alerts?token=hunter2", secret_file = "{folder / "secret"}", timeout = 30 }}
-[notify.mail]
-host = "127.0.0.1"
-port = {mail.port}
-security = "none"
-sender = "alnnode@hospital.example"
-recipients = ["pacs@hospital.example", "it@hospital.example"]
-timeout = 30
-"""
-    )
-    return config
 
 
 @contextmanager
@@ -121,11 +88,6 @@ def test_each_event_arrives_once_on_each_channel_whenever_the_sender_is_killed(t
         )
     # Only a message whose answer the killed sender did not see is sent again.
     assert (len(hook.received) - len(bodies), len(mail.received) - len(mails)) == (1, 1)
-
-
-def settings(tmp_path, **changes) -> Settings:
-    (tmp_path / "secret").write_text(SECRET)
-    return Settings(node={"data_dir": tmp_path}, notify=Notify(**changes), retention={"min_free_mb": 0})
 
 
 def message(channel="webhook"):
@@ -220,177 +182,6 @@ def test_mail_over_starttls_with_a_login(tmp_path) -> None:
         send()
     with pytest.raises(ServiceError, match=r"cannot resolve host nowhere\.invalid: check \[notify\] mail host"):
         send(host="nowhere.invalid")
-
-
-@pytest.fixture
-def told(tmp_path, engine, monkeypatch):
-    """What a notifier with a webhook sends, on both databases; the time goes on by `Clock.ahead`."""
-    with webhook() as hook:
-        found = settings(
-            tmp_path,
-            webhook={"url": f"http://127.0.0.1:{hook.port}/", "secret_file": tmp_path / "secret"},
-            after=300,
-            gather=1,
-        ).model_copy(update={"destinations": load_destinations()})
-
-        class Clock:
-            ahead = timedelta()
-
-            @classmethod
-            def now(cls, _database):
-                return datetime.now(UTC) + cls.ahead
-
-            @staticmethod
-            def events():
-                return [(one["kind"], one["subject"]) for _, body in hook.received for one in json.loads(body)["events"]]
-
-        monkeypatch.setattr("alnnode.notify.notifier.clock", Clock)
-        Clock.hook, Clock.notifier = hook, Notifier(found, engine)
-        yield Clock
-
-
-def load_destinations():
-    from alnnode.settings import DestinationCStore
-
-    return (DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),)
-
-
-def after(told, seconds) -> list:
-    told.ahead += timedelta(seconds=seconds)
-    told.notifier.once()
-    return told.events()
-
-
-def deliveries(stages, *series) -> list[str]:
-    return [stages.delivery(stages.ready_job(uid)) for uid in series]
-
-
-def test_a_destination_that_fails_is_told_once_and_so_is_its_recovery(told, engine) -> None:
-    stages = Stages(engine)
-    first, second = deliveries(stages, "1.2.3.1", "1.2.3.2")
-    stages.deliveries.deferred(first, "pacs: no association with 127.0.0.1:104", datetime.now(UTC))
-    assert after(told, 0) == []
-    assert after(told, 299) == [], "a restart of the PACS is no fault"
-    after(told, 2)
-    assert after(told, 2) == [("destination_fails", "destination pacs")]
-    text = json.loads(told.hook.received[0][1])["events"][0]["text"]
-    assert text.startswith(
-        "Destination pacs accepts no results; 1 deliveries wait and are retried. Last error: pacs: no association with 127.0.0.1:104"
-    )
-    assert after(told, 9000) == [("destination_fails", "destination pacs")]
-    stages.deliveries.delivered(second, told.now(UTC))
-    assert len(after(told, 10)) == 1, "a delivery still waits after an error"
-    stages.deliveries.delivered(first, told.now(UTC))
-    after(told, 2)
-    assert after(told, 2) == [("destination_fails", "destination pacs"), ("destination_works", "destination pacs")]
-
-
-def test_a_short_failure_and_one_delivery_among_others_are_not_told(told, engine) -> None:
-    stages = Stages(engine)
-    first, second, third = deliveries(stages, "1.2.3.1", "1.2.3.2", "1.2.3.3")
-    stages.deliveries.deferred(first, "pacs: refused", datetime.now(UTC))
-    after(told, 0)
-    for delivery in (second, third):
-        after(told, 200)
-        stages.deliveries.delivered(delivery, told.now(UTC))
-        after(told, 1)
-    stages.deliveries.delivered(first, told.now(UTC))
-    after(told, 10)
-    assert after(told, 1000) == []
-
-
-def test_only_jobs_that_failed_by_a_fault_are_told(told, engine) -> None:
-    stages = Stages(engine)
-    failed = fail_job(stages, "1.2.3.1")
-    cancelled = stages.ready_job("1.2.3.2")
-    stages.operator.cancel(cancelled, "an operator")
-    strange = stages.ready_job("1.2.3.3")
-    assert stages.jobs.analysed(
-        stages.jobs.claim(strange, TERMS), [], {}, NotAnalysed("this is a scout image. Please send axial CT")
-    )
-    after(told, 0)
-    assert after(told, 2) == [("job_failed", failed)]
-    assert after(told, 100) == [("job_failed", failed)]
-    stages.operator.retry(failed)
-    stages.fail(failed)
-    after(told, 1)
-    assert after(told, 2) == [("job_failed", failed)] * 2, "it failed once more"
-
-
-def test_a_full_disk_is_told_at_once_and_ends_when_there_is_room(told, monkeypatch) -> None:
-    free = [100]
-    told.notifier._settings = told.notifier._settings.model_copy()
-    faults = told.notifier._notices._faults
-    faults._settings = faults._settings.model_copy(update={"retention": load().retention})
-    monkeypatch.setattr(faults, "_free_mb", lambda: free[0])
-    after(told, 0)
-    after(told, 1)
-    assert after(told, 2) == [("disk_full", "disk")]
-    free[0] = 1500  # above min_free_mb, below clean_below_mb
-    assert after(told, 60) == [("disk_full", "disk")]
-    free[0] = 4000
-    after(told, 1)
-    assert after(told, 2) == [("disk_full", "disk"), ("disk_free", "disk")]
-
-
-def test_a_worker_that_is_missing_for_days_is_not_called_back(told, tmp_path) -> None:
-    def heard(ago) -> None:
-        heartbeat.beat(tmp_path, "analyse")
-        (file,) = (tmp_path / "heartbeats").iterdir()
-        os.utime(file, (time.time() - ago,) * 2)
-
-    heard(60)
-    after(told, 0)
-    after(told, 301)
-    assert after(told, 2) == [("worker_missing", "worker analyse")]
-    heard(100_000)  # longer than heartbeats are listed
-    after(told, 10)
-    assert after(told, 2) == [("worker_missing", "worker analyse")]
-    heard(0)
-    after(told, 10)
-    assert after(told, 2) == [("worker_missing", "worker analyse"), ("worker_back", "worker analyse")]
-
-
-def test_a_receiver_that_is_away_gets_the_same_message_later_and_the_wait_grows(told, engine) -> None:
-    told.hook.status = 503
-    fail_job(Stages(engine), "1.2.3.1")
-    after(told, 0)
-    after(told, 2)
-    assert len(told.hook.received) == 1
-    after(told, 9)
-    assert len(told.hook.received) == 1
-    after(told, 2)
-    after(told, 11)
-    assert len(told.hook.received) == 2
-    told.hook.status = 204
-    after(told, 10)
-    assert len({headers["webhook-id"] for headers, _ in told.hook.received}) == 1
-    assert len(told.hook.received) == 3
-    after(told, 10000)
-    assert len(told.hook.received) == 3
-
-
-def test_two_observers_write_an_event_once(tmp_path, engine) -> None:
-    found = settings(tmp_path)
-    fail_job(Stages(engine), "1.2.3.1")
-    now = datetime.now(UTC)
-    with engine.connect() as connection:
-        (event,) = notices._failed_jobs(connection, now)
-    assert notices.Notices(found, engine).observe(now) == 1
-    with engines.for_writing(engine).begin() as connection:  # the other saw the job before the first had written
-        assert not notices._write(connection, event, now)
-
-
-def test_a_clock_that_is_set_back_delays_no_message(told, engine) -> None:
-    told.ahead = timedelta(hours=5)
-    told.hook.status = 503
-    fail_job(Stages(engine), "1.2.3.1")
-    after(told, 0)
-    after(told, 2)
-    assert len(told.hook.received) == 1
-    told.ahead, told.hook.status = timedelta(), 204
-    after(told, 0)
-    assert len(told.hook.received) == 2
 
 
 def test_the_command_sends_a_test_message_and_says_what_failed(tmp_path) -> None:

@@ -155,6 +155,13 @@ PICTURES = {
 AXE = os.environ.get("ALNNODE_AXE")  # axe.min.js of the npm package axe-core
 
 
+# The pills of the states that are wider than the room in their tiles.
+WIDE = """() => [...document.querySelectorAll('.tiles a')].filter(tile => {
+  const room = tile.getBoundingClientRect().right - parseFloat(getComputedStyle(tile).paddingRight)
+  return tile.querySelector('.chip').getBoundingClientRect().right > room
+}).map(tile => tile.innerText)"""
+
+
 @contextmanager
 def browsing(folder):
     """Yield a browser, the URL of a node with all that its pages can show, and the services and job ids of the node."""
@@ -196,6 +203,9 @@ def test_in_chromium_by_keyboard_in_light_and_dark(tmp_path) -> None:
             page.get_by_role("link", name="Refresh every 30 s").wait_for()
             check(page, f"overview {scheme}")
             viewers.picture(page, f"status-{scheme}.png")
+            for width in (1280, 390, 1360):
+                page.set_viewport_size({"width": width, "height": 1000})
+                assert page.evaluate(WIDE) == [], f"at a width of {width}"
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.textContent") == "Skip to content"
             page.get_by_role("link", name=job[:8]).press("Enter")

@@ -8,22 +8,29 @@ import sys
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
+import ct_series
 import pytest
 from certificates import Authority
 from job_rows import add_job, create_database
 from listening import free_port
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from typer.testing import CliRunner
 
+from alnnode.cli import check as checks
 from alnnode.cli.app import app
 from alnnode.clients.faults import network_words
-from alnnode.errors import AlnnodeError
+from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
+from alnnode.imaging.series import read_volume
+from alnnode.node import supervisor
+from alnnode.receive.rejected_associations import RejectedAssociations
+from alnnode.receive.scp import run_listener
 from alnnode.settings import ClientTls, load
 
+LOOK_AT_DATABASE = checks._database  # the fixture replaces it
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 SECTION = PAGE.read_text(encoding="utf-8").split("\n## The first hour\n")[1].split("\n## ")[0]
 MESSAGES = dict(re.findall(r"^\| ([^|]+) \| `(.+?)` \|", SECTION, re.MULTILINE))
@@ -200,9 +207,56 @@ def no_extra() -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120).stderr
 
 
+def second_node() -> str:
+    with (
+        supervisor._lock(Path("data").resolve()),
+        pytest.raises(ServiceError) as refused,
+        supervisor._lock(Path("data").resolve()),
+    ):
+        pass
+    return str(refused.value)
+
+
+def not_started() -> str:
+    init()
+    return LOOK_AT_DATABASE(load(Path("config.toml")))
+
+
+def rejected(sender: str = "CT", called: str = "ALNNODE", sop_class: str = CTImageStorage) -> str:
+    """Return what the page of the rejected associations says of a sender, whose AE title is CT unless it is a stranger."""
+    init()
+    found = load(Path("config.toml"))
+    found = found.model_copy(update={"listener": found.listener.model_copy(update={"calling_ae_titles": ("CT",)})})
+    engine, ready, stop = create_database(found), Event(), Event()
+    listener = Thread(target=run_listener, args=(found, lambda _: ready.set(), stop))
+    listener.start()
+    try:
+        assert ready.wait(60)
+        entity = AE(sender)
+        entity.add_requested_context(sop_class)
+        association = entity.associate("127.0.0.1", found.listener.port, ae_title=called)
+        if association.is_established:
+            association.release()
+    finally:
+        stop.set()
+        listener.join()
+    (rejection,) = RejectedAssociations(engine).recent()
+    engine.dispose()
+    return rejection.remedy
+
+
+def missing_slices() -> str:
+    there = [ct_series.ct_slice(k) for k in range(20) if not 8 <= k < 12]
+    with pytest.raises(NotAnalysable) as refused:
+        read_volume(ct_series.write(there, Path("series")))
+    return str(refused.value)
+
+
 TURNS = (
     lambda: used_port("--port"), lambda: used_port("--web-port"), unknown_host, nothing_listens, firewall, not_dicom, another_title,
     unknown_node, images_only, no_token, other_authority, no_folder, no_database, no_node, two_jobs, settings_exist, no_extra,
+    second_node, not_started, lambda: rejected(called="OTHER"), lambda: rejected(sender="STRANGER"),
+    lambda: rejected(sop_class=EncapsulatedPDFStorage), missing_slices,
 )  # fmt: skip  # in the order of the table
 
 

@@ -187,9 +187,25 @@ def test_folder_without_ct_is_exit_code_4(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_supervisor_starts_without_the_libraries_that_only_its_children_need(tmp_path: Path) -> None:
-    slow = {"pydicom", "pynetdicom", "numpy", "scipy", "alembic"}
-    code = f"import sys, alnnode.node.supervisor; print('LOADED', *({slow!r} & set(sys.modules)))"
+BROKER = {"celery", "kombu", "redis"}
+CLIENTS = {"httpx", "joserfc", "smtplib", "psycopg"}
+
+
+@pytest.mark.parametrize(
+    ("module", "later"),
+    [
+        (
+            "alnnode.node.supervisor",
+            BROKER | CLIENTS | {"pydicom", "pynetdicom", "numpy", "scipy", "alembic", "alnnode.node.sweep"},
+        ),
+        ("alnnode.receive.scp", BROKER | CLIENTS | {"alembic", "starlette", "jinja2", "scipy"}),
+        ("alnnode.web.server", BROKER | CLIENTS | {"alembic", "scipy", "torch", "highdicom"}),
+    ],
+)
+def test_the_processes_that_a_node_waits_for_import_no_library_that_they_need_later(
+    tmp_path: Path, module: str, later: set[str]
+) -> None:
+    code = f"import sys, {module}; print('LOADED', *({later!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["LOADED"]
 
