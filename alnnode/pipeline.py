@@ -127,6 +127,7 @@ def analyse(
     progress("locate")
     located = _locate(anatomy, models.detector, settings, series.marks)
     analysis = _classify(anatomy.volume, model, models, located, progress)
+    analysis = replace(analysis, min_short_axis_mm=settings.min_short_axis_mm)
     if series.prior is not None:
         progress("compare")
         analysis = compare_with_prior(analysis, anatomy, series.prior)

@@ -200,9 +200,9 @@ def test_tid1500reader_reads_every_group(written, tmp_path: Path) -> None:
 def rejection_note(tmp_path: Path) -> Path:
     old = tuple(
         ResultReference(i.role, i.sop_class_uid, i.sop_instance_uid, i.series_instance_uid, i.study_instance_uid)
-        for i in report.build(variants()["one"], EVERYTHING)
+        for i in report.build(variants()["ordered"], EVERYTHING)
     )
-    note = report.build(variants()["one"], replace(EVERYTHING, revision=2, superseded=old))[-1]
+    note = report.build(variants()["ordered"], replace(EVERYTHING, revision=2, superseded=old))[-1]
     assert note.role is ObjectRole.REJECTION
     path = tmp_path / "reject.dcm"
     path.write_bytes(note.data)
