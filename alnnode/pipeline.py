@@ -127,6 +127,7 @@ def analyse(
     progress("locate")
     located = _locate(anatomy, models.detector, settings, series.marks)
     analysis = _classify(anatomy, model, models, located, progress)
+    analysis = replace(analysis, min_short_axis_mm=settings.min_short_axis_mm)
     if series.prior is not None:
         progress("compare")
         analysis = compare_with_prior(analysis, anatomy, series.prior)
@@ -157,13 +158,13 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
             if marked
             else "; ".join(["the nodes of this series are taken from a reader's marks, and there are none", *remarks])
         )
-        nodes = tuple(number_nodes(marked[: settings.max_nodes]))
+        nodes = tuple(number_nodes(marked[: settings.max_nodes], anatomy.volume.affine))
         return _Located(nodes, (), reason, remarks, len(marked) > len(nodes))
     # One node more than the settings allow shows that nodes are left out.
     limits = SearchLimits(settings.min_short_axis_mm, settings.max_nodes + 1, settings.detector_threshold)
     merged = merge_nodes(marked, locate_nodes(anatomy, detector, limits))
     certain = sorted(merged, key=lambda node: (node.source is not NodeSource.READER, -node.score))
-    nodes = tuple(number_nodes(certain[: settings.max_nodes]))
+    nodes = tuple(number_nodes(certain[: settings.max_nodes], anatomy.volume.affine))
     coverage = anatomy.coverage
     reason = None
     if not nodes and not any(side.shown for side in coverage):

@@ -166,7 +166,7 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: float) -
     )
     # Points of a chest, as a report keeps them; where they lie matters to comparisons only.
     surface = tuple((float(10 * n), -5.5, 12.3) for n in range(40))
-    return Analysis(of.header, MODEL, of, findings, COVERED, surface=surface)
+    return Analysis(of.header, MODEL, of, findings, COVERED, surface=surface, min_short_axis_mm=4.0)
 
 
 def prior_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.1, probability: float = 0.42) -> PriorNode:

@@ -48,9 +48,9 @@ def compare_with_prior(analysis: Analysis, anatomy: ChestAnatomy, prior: PriorLo
     try:
         motion = register_chest(report.record.surface, surface)
     except RegistrationError as error:
-        return replace(analysis, comparison=Comparison(report, days, same, {}, trouble=str(error)))
+        return replace(analysis, comparison=Comparison(report, days, same, {}, trouble=str(error), incomplete=prior.trouble))
     changes, no_longer_found, not_compared = _compare(analysis, anatomy.volume, report, motion)
-    comparison = Comparison(report, days, same, changes, no_longer_found, not_compared)
+    comparison = Comparison(report, days, same, changes, no_longer_found, not_compared, incomplete=prior.trouble)
     return replace(analysis, comparison=comparison, findings=_with_tracking_uids(analysis.findings, changes))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.sequence import Sequence
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, part10
@@ -58,11 +59,19 @@ def same(first: Path, second: Path) -> bool:
 
 
 def _without_padding(dataset: Dataset, keyword: str) -> object:
-    """Return a value without padding, which depends on the encoding; None when it is absent or empty."""
+    """Return a value without what depends on the encoding: padding, and private elements of items. None when it is absent or empty."""
     value = dataset.get(keyword)
+    if isinstance(value, Sequence):
+        return [_public(item) for item in value]
     if isinstance(value, str) or type(value).__name__ == "PersonName":
         return str(value).rstrip(" \0^=") or None
     return None if value in (None, "") else value
+
+
+def _public(item: Dataset) -> Dataset:
+    """Return an item without private elements: in Implicit VR they have lost their VR, so their values differ from those in Explicit VR."""
+    item.remove_private_tags()
+    return item
 
 
 def _document(dataset: FileDataset) -> Dataset:

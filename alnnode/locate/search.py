@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from alnnode.imaging.orientation import in_plane
 from alnnode.locate import ranking
 from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.measure import measure_node
@@ -17,6 +18,8 @@ from alnnode.records import Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from alnnode.locate.candidates import Candidate
     from alnnode.locate.chest_anatomy import ChestAnatomy
@@ -78,7 +81,7 @@ def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLi
             nodes.append(replace(node, side=side, score=score, level=level))
         if len(nodes) == limits.max_nodes:
             break
-    return number_nodes(nodes)
+    return number_nodes(nodes, anatomy.volume.affine)
 
 
 def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector) -> tuple[list[Candidate], FloatArray]:
@@ -111,7 +114,23 @@ def suppress_overlaps(candidates: Sequence[Candidate], scores: FloatArray, thres
     return kept
 
 
-def number_nodes(nodes: Sequence[Node]) -> list[Node]:
-    """Return the nodes numbered from 1: right side first, from the head down; row and column decide ties."""
-    ordered = sorted(nodes, key=lambda n: (n.side is Side.LEFT, -n.slice_index, n.box.j0, n.box.i0))
-    return [replace(node, number=number) for number, node in enumerate(ordered, start=1)]
+def number_nodes(nodes: Sequence[Node], affine: npt.NDArray[np.float64]) -> list[Node]:
+    """Return the nodes numbered from 1: right side first, from the head down; on one slice from the front back, then from the right.
+
+    Args:
+        nodes: of one series.
+        affine: of its volume. Directions of the patient decide, not rows and columns: a prone or decubitus series has the same numbers.
+    """
+    turned = in_plane(affine)
+
+    def place(node: Node) -> tuple[bool, int, int, int]:
+        rows, columns = (node.box.j0, node.box.j1), (node.box.i0, node.box.i1)
+        along_x, along_y = (rows, columns) if turned.transposed else (columns, rows)
+        return (
+            node.side is Side.LEFT,
+            -node.slice_index,
+            -along_y[1] if turned.flip_y else along_y[0],
+            -along_x[1] if turned.flip_x else along_x[0],
+        )
+
+    return [replace(node, number=number) for number, node in enumerate(sorted(nodes, key=place), start=1)]

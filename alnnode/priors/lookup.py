@@ -93,7 +93,7 @@ def find_prior(
             known += found
             trouble = problem or trouble
     prior = choose_prior(known, str(header.get("StudyInstanceUID", "")), today, slice_thickness_mm(header))
-    return PriorLookup(prior, None if prior is not None else trouble)
+    return PriorLookup(prior, trouble)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class PriorLookup:
 
     Attributes:
         report: the report to compare with; None when none was found.
-        trouble: why a report may be missing; None when all sources answered, or when a report was found.
+        trouble: why a report, or a more recent one, may be missing; None when all sources answered.
     """
 
     report: PriorReport | None = None
@@ -104,7 +104,8 @@ class PriorLookup:
         """Return the digest (sha256, hex) of the input together with the prior report: another prior report gives another result."""
         if self.report is None and self.trouble is None:
             return input_digest
-        compared_with = self.trouble if self.report is None else self.report.digest
+        parts = (None if self.report is None else self.report.digest, self.trouble)
+        compared_with = "\n".join(part for part in parts if part is not None)
         return hashlib.sha256(f"{input_digest}\n{compared_with}".encode()).hexdigest()
 
 
@@ -145,6 +146,7 @@ class Comparison:
         not_compared: nodes of the prior report whose place the series does not show, that match several nodes, or that may be among
             the nodes that are not reported.
         trouble: why nothing was compared; None when nodes were compared.
+        incomplete: why a more recent report than ``prior`` may be missing; None when all sources answered.
     """
 
     prior: PriorReport | None
@@ -154,3 +156,4 @@ class Comparison:
     no_longer_found: tuple[PriorNode, ...] = ()
     not_compared: tuple[PriorNode, ...] = ()
     trouble: str | None = None
+    incomplete: str | None = None

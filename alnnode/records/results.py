@@ -61,6 +61,7 @@ class Analysis:
         more_found: more nodes were found than the settings allow, and the least certain are not among the findings.
         surface: points on the surface of the chest cavity (mm, LPS) for later comparisons; empty without follow-up.
         comparison: how the nodes changed since the prior report; None when nothing was compared.
+        min_short_axis_mm: the algorithm does not report nodes with a smaller short axis.
     """
 
     header: Dataset
@@ -73,6 +74,7 @@ class Analysis:
     more_found: bool = False
     surface: tuple[tuple[float, float, float], ...] = ()
     comparison: Comparison | None = None
+    min_short_axis_mm: float = 0.0
 
 
 class Locate(StrEnum):

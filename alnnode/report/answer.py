@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 MOST_RELEVANT = 3  # nodes with a statement of their own
 UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
-OUTSIDE = "Not covered: lymph nodes outside the axillae, and nodes below the size limit of the settings"
 
 
 class StatementKind(StrEnum):
@@ -47,7 +46,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     if analysis.volume is not None:
         found = [*wording.sides(analysis), *_most_relevant(analysis), *comparison_text.sentences(analysis)]
         said += [Statement(StatementKind.FINDING, text) for text in found]
-    comments = [] if analysis.not_analysed is not None else [OUTSIDE if analysis.coverage else UNMARKED]
+    comments = [] if analysis.not_analysed is not None else [_not_covered(analysis)]
     comments.append(model_line(analysis.model))
     if analysis.findings:
         comments.append(wording.operating_point(analysis.model.operating_point))
@@ -71,11 +70,23 @@ def model_line(identity: ModelIdentity) -> str:
     )
 
 
+def _not_covered(analysis: Analysis) -> str:
+    """Return what the algorithm did not search; the sentences on the sides say what the series does not show."""
+    if not analysis.coverage:
+        return UNMARKED
+    whole = "Both axillae are fully shown. " if all(coverage.covered for coverage in analysis.coverage) else ""
+    return (
+        f"{whole}Not covered: lymph nodes outside the axillae, "
+        f"and nodes with a short axis below {analysis.min_short_axis_mm:g} mm"
+    )
+
+
 def _most_relevant(analysis: Analysis) -> list[str]:
     ranked = wording.by_probability(analysis.findings)
     said = [f"{place}. {node_line(finding, analysis)}" for place, finding in enumerate(ranked[:MOST_RELEVANT], start=1)]
     rest = len(ranked) - len(said)
-    return [*said, f"and {rest} less probable node{'s' if rest > 1 else ''}: see the measurements"] if rest else said
+    more = f"{rest} less probable node{'s' if rest > 1 else ''}: see the measurements of the structured report"
+    return [*said, more] if rest else said
 
 
 def node_line(finding: Finding, analysis: Analysis) -> str:

@@ -98,12 +98,14 @@ def sentences(analysis: Analysis) -> list[str]:
     if comparison.prior is None:
         return [f"Not compared with earlier reports: {comparison.trouble}"]
     named = f"the report of {_date(comparison)}, {comparison.days} days earlier"
+    missing = [] if comparison.incomplete is None else [f"A more recent report may be missing: {comparison.incomplete}"]
     if comparison.trouble is not None:
-        return [f"Not compared with {named}: {comparison.trouble}"]
+        return [f"Not compared with {named}: {comparison.trouble}", *missing]
     kinds = [change.change for change in comparison.nodes.values()]
     counts = [f"{kinds.count(kind)} {kind.value}" for kind in Change if kind is not Change.UNCERTAIN or kind in kinds]
     said = [
-        f"Compared with {named}: {', '.join(counts)}, {len(comparison.no_longer_found)} no longer found{_most_grown(analysis, comparison)}"
+        f"Compared with {named}: {', '.join(counts)}, {len(comparison.no_longer_found)} no longer found{_most_grown(analysis, comparison)}",
+        *missing,
     ]
     if comparison.no_longer_found:
         said.append(f"No longer found: {_listed(comparison.no_longer_found)}")

@@ -49,6 +49,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "days": comparison.days,
         "short_axis_change_error_mm": SHORT_AXIS_CHANGE_ERROR_MM,
         "trouble": comparison.trouble,
+        "incomplete": comparison.incomplete,
         "no_longer_found": [node.tracking_uid for node in comparison.no_longer_found],
         "not_compared": [node.tracking_uid for node in comparison.not_compared],
     }

@@ -83,7 +83,7 @@ def is_numbered(volume: Volume) -> bool:
 
 def operating_point(point: OperatingPoint) -> str:
     """Return the sentence on the operating point: threshold, sensitivity, specificity, data set."""
-    text = f"operating point {100 * point.threshold:g} %"
+    text = f"Operating point {100 * point.threshold:g} %"
     if point.sensitivity and point.specificity:
         figures = ", ".join(
             f"{name} {value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
@@ -151,7 +151,7 @@ def conclusion(analysis: Analysis) -> str:
     if analysis.not_analysed is not None:
         return f"Not analysed: {analysis.not_analysed}"
     if not analysis.findings:
-        return f"Analysed: no axillary lymph node found above the size limit{_limits(analysis)}"
+        return f"Analysed: no axillary lymph node found with a short axis of {analysis.min_short_axis_mm:g} mm or more{_limits(analysis)}"
     point = analysis.model.operating_point
     count = sum(finding.suspicious(point) for finding in analysis.findings)
     more = "; there are more, less certain, that are not reported" if analysis.more_found else ""

@@ -135,7 +135,10 @@ def test_an_archive_that_is_away_costs_the_comparison_only(tmp_path: Path) -> No
     )
     assert lookup.find_prior(settings, tmp_path, TODAY) == PriorLookup(trouble="archive vna could not be asked")
     lookup.store_comparison_record(OWN, tmp_path, header(), made())
-    assert lookup.find_prior(settings, tmp_path, TODAY).report is not None
+    found = lookup.find_prior(settings, tmp_path, TODAY)
+    assert found.report is not None
+    assert found.trouble == "archive vna could not be asked", "the archive may hold a more recent report"
+    assert found.digest_with("ab") not in {replace(found, trouble=None).digest_with("ab"), "ab"}
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def _table(pen: ImageDraw.ImageDraw, analysis: Analysis, volume: Volume, y: int)
         for x, cell in zip(places, _cells(finding, analysis, volume), strict=True):
             canvas.text(pen, (x, y + ROW + number * ROW), cell, 22, drawing.ink(finding, analysis))
     if len(shown) < len(ranked):
-        rest = f"and {len(ranked) - len(shown)} less probable: see the structured report"
+        rest = f"{len(ranked) - len(shown)} less probable: see the structured report"
         canvas.text(pen, (GAP, y + ROW + len(shown) * ROW), rest, 20, QUIET)
 
 

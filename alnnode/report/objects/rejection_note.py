@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from alnnode.records import Analysis, ReportContext, ResultObject, ResultReference
 
-KIND = ObjectKind(ObjectRole.REJECTION, "replaced", 11, ObjectNature.OTHER)
+KIND = ObjectKind(ObjectRole.REJECTION, "replaced", 11, ObjectNature.DOCUMENT)
 
 
 def build(analysis: Analysis, context: ReportContext, images: Collection[ObjectRole]) -> list[ResultObject]:

@@ -62,6 +62,26 @@ def test_a_lossless_encoding_is_the_same_image(tmp_path: Path, syntax: str) -> N
     assert same(second, first)
 
 
+def enhanced(spacing: float = 0.7) -> Dataset:
+    """Return an Enhanced CT with private elements in its functional groups, as scanners write them."""
+    inner, shared, frame = Dataset(), Dataset(), Dataset()
+    inner.private_block(0x0021, "MAKER", create=True).add_new(1, "DS", "1.5")
+    measures = Dataset()
+    measures.PixelSpacing = [spacing, spacing]
+    shared.PixelMeasuresSequence = [measures]
+    shared.private_block(0x0021, "MAKER", create=True).add_new(2, "SQ", [inner])
+    frame.private_block(0x0021, "MAKER", create=True).add_new(3, "FD", 2.5)
+    return image(NumberOfFrames=1, SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=[frame])
+
+
+def test_private_elements_in_functional_groups_lose_their_vr_in_implicit_vr(tmp_path: Path) -> None:
+    first = written(tmp_path, "first", enhanced())
+    second = written(tmp_path, "second", enhanced(), ImplicitVRLittleEndian)
+    assert same(first, second)
+    assert same(second, first)
+    assert not same(first, written(tmp_path, "third", enhanced(spacing=0.8), ImplicitVRLittleEndian))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

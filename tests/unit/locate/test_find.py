@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from analyses import analysis
 from pydicom import Dataset
 from scipy import ndimage
 
@@ -15,10 +17,10 @@ from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import DetectorMaps, DetectorSettings
 from alnnode.locate.grid import coarsen
-from alnnode.locate.search import SearchLimits, locate_nodes, suppress_overlaps
+from alnnode.locate.search import SearchLimits, locate_nodes, number_nodes, suppress_overlaps
 from alnnode.locate.search_grid import search_grids
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position
-from alnnode.records import Side, SliceRef, Volume
+from alnnode.records import Box, Side, SliceRef, Volume
 from training.detection import samples
 from training.detection.crops import truth_on
 
@@ -98,6 +100,29 @@ def test_nodes_are_numbered_right_first_and_from_the_head_down(found):
     keys = [(n.side is Side.LEFT, -n.slice_index) for n in nodes]
     assert keys == sorted(keys)
     assert [c.side for c in coverage] == [Side.RIGHT, Side.LEFT]
+
+
+TURNS = [
+    (rows, columns)
+    for x, y in itertools.product((1, -1), repeat=2)
+    for rows, columns in (((0, y, 0), (x, 0, 0)), ((x, 0, 0), (0, y, 0)))
+]
+
+
+@pytest.mark.parametrize(("rows", "columns"), TURNS, ids=str)
+def test_nodes_of_one_slice_have_the_same_numbers_in_every_patient_position(rows, columns) -> None:
+    """Rows and columns of a prone or decubitus series run in other directions of the patient."""
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = (0, 0, 1), rows, columns
+    affine[:3, 3] = -100 * (affine[:3, 1] + affine[:3, 2])
+    some, places = analysis(1).findings[0].node, [(x, y) for y in (-30, 5) for x in (-60, -40)]  # front to back, from the right
+    nodes = []
+    for x, y in places:
+        _, j, i = (round(float(v)) for v in np.linalg.solve(affine, [x, y, 0, 1])[:3])
+        nodes.append(replace(some, side=Side.RIGHT, slice_index=3, box=Box(2, j - 3, i - 3, 5, j + 4, i + 4)))
+    numbered = number_nodes(nodes[::-1], affine)
+    assert [node.box for node in numbered] == [node.box for node in nodes]
+    assert [node.number for node in numbered] == [1, 2, 3, 4]
 
 
 def transformed(made, how):

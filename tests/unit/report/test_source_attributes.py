@@ -8,7 +8,7 @@ from analyses import CONTEXT, EVERYTHING, Analysis, analysis, as_sent, deidentif
 from pydicom import Dataset, dcmread
 
 from alnnode import report
-from alnnode.records import MapFrames, ObjectRole, ReportOptions
+from alnnode.records import MapFrames, ObjectRole, ReportOptions, ResultReference
 from alnnode.settings import Report
 
 PICTURES = {ObjectRole.CAPTURE, ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP}
@@ -59,6 +59,17 @@ def test_a_ris_can_match_every_result_with_its_orders() -> None:
                     assert f"{name}OrderNumberImagingServiceRequest" in order
                 assert "RequestedProcedureCodeSequence" in order
                 assert "ReferencedStudySequence" in order
+
+
+def test_a_ris_can_match_a_rejection_note_with_its_orders() -> None:
+    """A Key Object Selection has no Request Attributes Sequence; its orders are in its Referenced Request Sequence (PS3.3 C.17.6.2)."""
+    old = (ResultReference(ObjectRole.SR, "1.2.840.10008.5.1.4.1.1.88.33", "2.25.5", "2.25.6", "2.25.11"),)
+    withdrawing = replace(CONTEXT, superseded=old, options=ReportOptions(kinds=frozenset({ObjectRole.REJECTION})))
+    of = replace(variants()["ordered"], volume=None, findings=(), not_analysed="no reason")
+    role, note = made(of, withdrawing)[-1]
+    assert role is ObjectRole.REJECTION
+    assert "RequestAttributesSequence" not in note
+    assert [order.AccessionNumber for order in note.ReferencedRequestSequence] == ["A1", "A2"]
 
 
 @pytest.mark.parametrize(
