@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom import dcmread
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from alnnode import multipart
@@ -18,6 +15,7 @@ from alnnode.errors import RejectedObject
 from alnnode.receive import file_meta
 from alnnode.receive.acceptor import StoreRequest
 from alnnode.receive.dimse_status import Status
+from alnnode.receive.file_meta import SOP_CLASS_UID, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID
 from alnnode.receive.header import valid_uid
 
 if TYPE_CHECKING:
@@ -56,10 +54,12 @@ class PartStorage:
                 outcome.fault = "the connection ended before the body was complete"
 
     async def _store(self, part: multipart.BodyPart) -> None:
+        storing = self._request.acceptor.threads.submit(store_part, self._request, part)
+        # Not here, because the thread uses the part until it has finished, even if this task is cancelled.
+        storing.add_done_callback(lambda _: part.close())
         try:
-            found = await run_in_threadpool(store_part, self._request, part)
+            found = await asyncio.wrap_future(storing)
         finally:
-            part.close()
             self._free.release()
         if isinstance(found, StoreFailure):
             self._request.outcome.failed.append(found)
@@ -105,13 +105,10 @@ def _head(data: memoryview) -> tuple[int, str, str, str]:
         offset = file_meta.data_set_offset(data)
         if not 0 < offset <= min(len(data), META_LIMIT):
             raise ValueError("File Meta Information is truncated")  # noqa: TRY301 - the handler below handles every fault alike
-        meta = dcmread(io.BytesIO(data[:offset])).file_meta
-        values = [
-            str(meta.get(name, "")) for name in ("TransferSyntaxUID", "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID")
-        ]
-    # pydicom does not document which exceptions it raises for bytes that are not DICOM.
-    except Exception as error:
+        meta = file_meta.values(data[:offset])
+    except ValueError as error:
         raise RejectedObject(Status.CANNOT_DECODE, "a part is not a DICOM Part 10 file") from error
+    values = [meta.get(number, "") for number in (TRANSFER_SYNTAX_UID, SOP_CLASS_UID, SOP_INSTANCE_UID)]
     if not all(map(valid_uid, values)):
         raise RejectedObject(Status.INVALID_UID, "a UID in the File Meta Information is missing or invalid")
     return offset, values[0], values[1], values[2]

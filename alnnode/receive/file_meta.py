@@ -1,7 +1,7 @@
-"""Write the head of a Part 10 file (PS3.10 section 7.1), and find where the data set of one begins.
+"""Write and read the head of a Part 10 file (PS3.10 section 7.1).
 
-The node does this for every image, and pydicom's general writer would take longer than all other work on that image.
-`tests/unit/receive/test_file_meta.py` compares the result with pydicom.
+The node does this for every image, and pydicom's general reader and writer would take longer than all other work on that image.
+`tests/unit/receive/test_file_meta.py` compares the results with pydicom.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 from alnnode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _PREFIX = b"\0" * 128 + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # tag, VR, length: explicit VR little endian, PS3.5 7.1.2
 _LONG = struct.Struct("<HH2sHI")  # the same for a VR with 32-bit length; it fits UL too, whose value follows its 16-bit length
-_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})  # PS3.5 Table 7.1-1; those of File Meta Information
+_LONG_VRS = frozenset(  # PS3.5 section 7.1.2
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
+SOP_CLASS_UID, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID, SOURCE_AE_TITLE = 0x02, 0x03, 0x10, 0x16  # (0002,xxxx)
+_LENGTH = struct.Struct("<I")
 _DIGEST_SIZE = 32
 _VERSION = struct.pack("<HH2sHI2s", 2, 1, b"OB", 0, 2, b"\0\1")
 
@@ -62,19 +67,44 @@ def data_set_offset(data: memoryview) -> int:
     if bytes(data[128:132]) != b"DICM" or group != 2:
         raise ValueError("no File Meta Information")
     if (element, vr) != (0, b"UL"):
-        return _end_of_meta(data)
+        # The group has no length, which is required (PS3.10 section 7.1), but which pydicom omits by default.
+        return max((end for _, _, end in _elements(data)), default=len(_PREFIX))
     return len(_PREFIX) + _LONG.size + int(length)
 
 
-def _end_of_meta(data: memoryview) -> int:
-    """Return the end of a group without its length, which is required (PS3.10 section 7.1), but which pydicom omits by default."""
+def values(data: memoryview) -> dict[int, str]:
+    """Return the values of File Meta Information without their padding, by element number.
+
+    Args:
+        data: the bytes of a Part 10 file before its data set.
+
+    Raises:
+        ValueError: an element is cut off.
+    """
+    found = {}
+    for number, start, end in _elements(data):
+        if end > len(data):
+            raise ValueError("File Meta Information is cut off")
+        found[number] = bytes(data[start:end]).decode("ascii", "replace").rstrip("\0 ")
+    return found
+
+
+def _elements(data: memoryview) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of the value of each element of group 2."""
     at = len(_PREFIX)
     try:
-        while (head := struct.unpack_from("<HH2sH", data, at))[0] == 2:
-            at += 12 + struct.unpack_from("<L", data, at + 8)[0] if head[2] in _LONG_VRS else 8 + head[3]
+        while at < len(data):
+            group, number, vr, length = _SHORT.unpack_from(data, at)
+            if group != 2:
+                return
+            at += _SHORT.size
+            if vr in _LONG_VRS:
+                (length,) = _LENGTH.unpack_from(data, at)
+                at += _LENGTH.size
+            yield number, at, at + length
+            at += length
     except struct.error as error:
         raise ValueError("File Meta Information is cut off") from error
-    return at
 
 
 def digest_of(path: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -50,6 +51,7 @@ _TAGS = {
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
 _REFERENCES: list[BaseTag | int] = sorted(Tag(keyword) for keyword in ("Manufacturer", *REFERENCES))
 _UNDEFINED = 0xFFFFFFFF
+_HEAD = 32 << 10  # bytes; the pixel data of an image from one slice begin earlier
 _COPIED = 8 << 20  # bytes; a smaller data set is read fastest from a copy
 
 
@@ -123,23 +125,46 @@ def _uid(dataset: Dataset, keyword: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The beginning of a data set: its elements, where it ends, and the length of the pixel data that follow; None without any."""
+
+    dataset: Dataset
+    end: int
+    pixels: int | None
+
+
 def _plain(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
-    stopped: list[tuple[BaseTag, int]] = []
+    start = _start(data, transfer_syntax)
+    if start.pixels is not None:
+        _check_pixels(data, start.end, start.pixels, implicit=transfer_syntax == ImplicitVRLittleEndian)
+    elif start.end != len(data):
+        raise RejectedObject(Status.CANNOT_DECODE, "the data set is cut off or not decodable")
+    return start.dataset
+
+
+def _start(data: bytes | memoryview, transfer_syntax: str) -> _Start:
+    if len(data) > _HEAD:
+        with suppress(RejectedObject):  # the pixel data begin later, or this is no data set, as the complete bytes will show
+            # Reading a copy is fastest, and copying only the beginning of an image is faster than copying all of it.
+            start = _read_to_pixels(io.BytesIO(data[:_HEAD]), transfer_syntax)
+            if start.pixels is not None:
+                return start
+    # A large data set may be a mapped file, which must not be copied into memory.
+    stream: BinaryIO = io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
+    return _read_to_pixels(stream, transfer_syntax)
+
+
+def _read_to_pixels(stream: BinaryIO, transfer_syntax: str) -> _Start:
+    stopped: list[int] = []
 
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
         if tag in _PIXEL_DATA:
-            stopped.append((tag, length))
+            stopped.append(length)
         return tag in _PIXEL_DATA
 
-    # A large data set may be a mapped file, which must not be copied into memory.
-    stream: BinaryIO = io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
     dataset = _read(stream, transfer_syntax, at_pixels)
-    if not stopped:
-        if stream.tell() != len(data):
-            raise RejectedObject(Status.CANNOT_DECODE, "the data set is cut off or not decodable")
-        return dataset
-    _check_pixels(data, stream.tell(), stopped[-1][1], implicit=transfer_syntax == ImplicitVRLittleEndian)
-    return dataset
+    return _Start(dataset, stream.tell(), stopped[-1] if stopped else None)
 
 
 def _check_pixels(data: bytes | memoryview, start: int, length: int, *, implicit: bool) -> None:

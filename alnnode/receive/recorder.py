@@ -7,7 +7,6 @@ A commit for each image would take longer than all other work together. So the s
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import queue
 import threading
@@ -16,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
-from pydicom import dcmread
 from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.db.rows import NewInstance, Recorded
@@ -171,8 +169,8 @@ def _read(received: ReceivedSeries, spool: Spool, path: Path, ahead: timedelta) 
         content = data[offset:]
         if digest(content) != file_meta.digest_in(data):
             raise ValueError("the bytes are not those that were received")  # noqa: TRY301 - handled like every other damage
-        meta = dcmread(io.BytesIO(data[:offset])).file_meta
-        syntax, calling_ae = str(meta.TransferSyntaxUID), str(meta.get("SourceApplicationEntityTitle", ""))
+        meta = file_meta.values(data[:offset])
+        syntax, calling_ae = meta.get(file_meta.TRANSFER_SYNTAX_UID, ""), meta.get(file_meta.SOURCE_AE_TITLE, "")
         head = header.read(content, syntax, calling_ae)
     except (ValueError, RejectedObject):
         # Most likely the machine stopped before the bytes were on the disk, and the sender was not answered. If the disk has

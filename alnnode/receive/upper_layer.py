@@ -15,6 +15,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 
+from alnnode.receive.data_pdu import P_DATA_TF, DataPdu
 from alnnode.receive.pdu_socket import PduSocket
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ class UpperLayer(DULServiceProvider):
         self._run_loop_delay = 0
         self.to_provider_queue = _WakingQueue(self)
         self.to_user_queue = _AssociationEvents(assoc)
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        """Decode a PDU; return it with its event. Nothing handles the events of pynetdicom for P-DATA-TF PDUs."""
+        if bytestream[0] == P_DATA_TF:
+            return DataPdu(bytestream), "Evt10"
+        return super()._decode_pdu(bytestream)
 
     def wake(self) -> None:
         """Let the thread look at its queues."""

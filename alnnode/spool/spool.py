@@ -96,7 +96,7 @@ class Spool:
             except FileExistsError:
                 first = False
             else:
-                os.fsync(handle)
+                self._sync_or_remove(handle, final)
         if not first:
             # The bytes of the other sender are written, but perhaps not yet on the disk.
             with suppress(FileNotFoundError), final.open("rb") as other:
@@ -104,6 +104,15 @@ class Spool:
         if self._sync_names:
             sync_folder(self._pending)
         return final if first else None
+
+    @staticmethod
+    def _sync_or_remove(handle: int, final: Path) -> None:
+        try:
+            os.fsync(handle)
+        except OSError:
+            # The next sync of this file could succeed although the bytes are lost: a retry must write a new file.
+            final.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def scratch(self, parts: Sequence[bytes | memoryview]) -> Iterator[Path]:

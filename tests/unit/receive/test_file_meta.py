@@ -48,6 +48,29 @@ def test_a_file_of_another_writer_has_no_digest(tmp_path) -> None:
     assert file_meta.digest_of(tmp_path / "none.dcm") is None
 
 
+@pytest.mark.parametrize("with_length", [True, False])
+def test_the_values_of_another_writer_are_those_that_pydicom_reads(with_length: bool) -> None:
+    image = ct(1)
+    image.file_meta.SourceApplicationEntityTitle = "ODD"
+    image.file_meta.SourcePresentationAddress = "http://sender.example/odd"  # UR has a length of 32 bits
+    image.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    image.file_meta.PrivateInformation = b"private!"
+    buffer = io.BytesIO()
+    image.save_as(buffer, enforce_file_format=True)
+    raw = buffer.getvalue()
+    if not with_length:
+        raw = raw[:132] + raw[144:]
+    offset = file_meta.data_set_offset(memoryview(raw))
+    assert raw[offset:] == data_set(image)
+    values = file_meta.values(memoryview(raw)[:offset])
+    assert values[file_meta.SOP_CLASS_UID] == image.file_meta.MediaStorageSOPClassUID
+    assert values[file_meta.SOP_INSTANCE_UID] == image.file_meta.MediaStorageSOPInstanceUID
+    assert values[file_meta.TRANSFER_SYNTAX_UID] == ExplicitVRLittleEndian
+    assert values[file_meta.SOURCE_AE_TITLE] == "ODD"
+    with pytest.raises(ValueError, match="cut off"):
+        file_meta.values(memoryview(raw)[: offset - 1])
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros"])
 def test_a_power_cut_loses_only_an_object_that_was_not_acknowledged(tmp_path, damage: str) -> None:
     url = f"sqlite:///{tmp_path / 'node.db'}"

@@ -27,6 +27,7 @@ from alnnode.receive.spill import SpillFolder
         (RequestHandler, "_create_association", ["self"]),
         (StateMachine, "transition", ["self", "state"]),
         (StateMachine, "do_action", ["self", "event"]),
+        (DULServiceProvider, "_decode_pdu", ["self", "bytestream"]),
         (DULServiceProvider, "kill_dul", ["self"]),
         (DULServiceProvider, "send_pdu", ["self", "primitive"]),
         (DIMSEServiceProvider, "get_msg", ["self", "block"]),
