@@ -95,9 +95,9 @@ follow-up: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python benchmarks/follow_up.py
 
 # About ten minutes: 210 faults over more than 110 studies; docs/security.md has the table of one run. REMOTE=1 (as root): PostgreSQL
-# runs in another network namespace.
+# runs in another network namespace. ADMINISTRATION=1: no faults, but reload, drain, pause and backfill under load, for about three minutes.
 chaos: $(VENV)/.dev
-	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED) $(if $(REMOTE),--remote-database)
+	PYTHONPATH=.:tests $(BIN)/python -m chaos --seed $(SEED) $(if $(REMOTE),--remote-database) $(if $(ADMINISTRATION),--administration)
 
 # Many hosts in network namespaces: 60 faults over 100 studies, about twelve minutes. It needs root rights, iproute2 and HAProxy.
 hosts: $(VENV)/.dev

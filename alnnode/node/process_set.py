@@ -148,9 +148,18 @@ def start(processes: Sequence[SupervisedProcess], stop: threading.Event) -> None
     Raises:
         ServiceError: a process does not start.
     """
-    deadline = time.monotonic() + START_LIMIT
     for process in processes:
         process.start()
+    wait(processes, stop)
+
+
+def wait(processes: Sequence[SupervisedProcess], stop: threading.Event) -> None:
+    """Wait until processes that were started are ready or ``stop`` is set.
+
+    Raises:
+        ServiceError: a process does not start.
+    """
+    deadline = time.monotonic() + START_LIMIT
     waiting = list(processes)
     while waiting and not stop.wait(START_POLL):
         waiting = [process for process in waiting if not process.is_ready()]

@@ -25,7 +25,7 @@ from alnnode.node import ports, private_redis
 from alnnode.node.background import Background
 from alnnode.node.data_dir import cannot_write, make_data_dir
 from alnnode.node.listening_sockets import listening_sockets
-from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start
+from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start, wait
 from alnnode.node.reload import SupervisorFile, announced, changed_settings
 from alnnode.process import child, heartbeat
 from alnnode.process.inherited_socket import LISTENER_FD, WEB_FD
@@ -207,8 +207,11 @@ def _run(settings: Settings, redis: SupervisedProcess | None, command: Command, 
     brokers = ProcessSet([redis] if redis else [])
     try:
         if redis is not None:
-            _start_redis(redis, settings.redis_socket, stop)
-        ready = node.processes.start(stop)
+            log.info("private_redis", server=private_redis.newest_program().description)
+            redis.start()
+        ready = node.processes.start(stop)  # they need no broker: Redis reads its file meanwhile
+        if redis is not None:
+            _wait_for_redis(redis, settings.redis_socket, stop)
         if not stop.is_set():
             log.info("node_ready", parts=[*(["redis"] if redis else []), *ready])
             node.background.start()
@@ -267,11 +270,10 @@ def _reload(node: _Node, file: SupervisorFile, stop: threading.Event) -> None:
     log.info("configuration_reloaded", routes=len(settings.routes), destinations=len(settings.destinations))
 
 
-def _start_redis(redis: SupervisedProcess, path: Path, stop: threading.Event) -> None:
-    """Start Redis. If it cannot read its append-only file, start it without: the sweep enqueues the lost messages once more."""
-    log.info("private_redis", server=private_redis.newest_program().description)
+def _wait_for_redis(redis: SupervisedProcess, path: Path, stop: threading.Event) -> None:
+    """Wait for Redis. If it cannot read its append-only file, start it without: the sweep enqueues the lost messages once more."""
     try:
-        start([redis], stop)
+        wait([redis], stop)
     except ServiceError:
         aside = private_redis.set_aside_file(path)
         if aside is None:

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from listening import wait_for
 from processes import children
-from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.db.pauses import ANALYSIS, destination_target
+from alnnode.db.pauses import destination_target
 from chaos.clock import HOUR
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from chaos.administration import Administration
     from chaos.peers import Network, Pacs, Senders
     from chaos.rig import Rig
 
@@ -37,6 +36,7 @@ class World:
     network: Network
     senders: Senders
     random: random.Random
+    administration: Administration
 
     def kill(self, word: str) -> None:
         """Kill one process of the node whose command line contains a word."""
@@ -80,12 +80,6 @@ class World:
                 time.sleep(seconds)
                 resource.prlimit(pid, resource.RLIMIT_AS, before)
 
-    def administrative_pause(self, target: str, seconds: float) -> None:
-        """Pause the analysis or a destination for some seconds, as `alnnode pause` does."""
-        _until_done(lambda: self.rig.pauses.pause(target, "chaos"))
-        time.sleep(seconds)
-        _until_done(lambda: self.rig.pauses.resume(target))
-
     def cut_database(self, seconds: float) -> None:
         """Cut the link to a PostgreSQL on another host for some seconds."""
         assert self.rig.postgres.namespace is not None
@@ -112,18 +106,6 @@ class Fault:
     make: Callable[[World], object]
     over: str
     weight: int = 1
-
-
-def _until_done(act: Callable[[], object]) -> None:
-    """Repeat an action while the database restarts."""
-
-    def done() -> bool:
-        with suppress(SQLAlchemyError):
-            act()
-            return True
-        return False
-
-    wait_for(done, 60)
 
 
 def _cut_sender(world: World) -> None:
@@ -161,8 +143,9 @@ CLOCK = (
 )
 ADMINISTRATION = (
     Fault("`alnnode reload`", lambda w: w.rig.reload(), STORED),
-    Fault("the analysis is paused and resumed", lambda w: w.administrative_pause(ANALYSIS, 2), REPORTED),
-    Fault("a destination is paused and resumed", lambda w: w.administrative_pause(destination_target("pacs"), 2), DELIVERED),
+    Fault("the analysis is drained and resumed", lambda w: w.administration.drain(2), REPORTED),
+    Fault("a destination is paused and resumed", lambda w: w.administration.pause(destination_target("pacs"), 2), DELIVERED),
+    Fault("`alnnode backfill` of two studies", lambda w: w.administration.backfill(), STORED),
 )
 REMOTE = Fault("the network to PostgreSQL is cut", lambda w: w.cut_database(3), STORED, 3)
 EVERY = (*FAULTS, DISK, *CLOCK, *ADMINISTRATION, REMOTE)
@@ -179,3 +162,8 @@ def schedule(count: int, random: random.Random, *, disk: bool, clock: bool, remo
             round_.insert(4 + 5 * number, fault)
         chosen += round_
     return chosen[:count]
+
+
+def administration(count: int) -> list[Fault]:
+    """Return ``count`` actions of an administrator, and no faults."""
+    return [ADMINISTRATION[number % len(ADMINISTRATION)] for number in range(count)]

@@ -119,6 +119,14 @@ class Rig:
             f"{destinations}"
         )
 
+    def backfill_config(self, port: int) -> Path:
+        """Write the settings of `alnnode backfill`: those of the node, and an archive, which the node itself does not ask for earlier reports."""
+        path = self.folder / "backfill.toml"
+        text = self.config.read_text(encoding="utf-8").replace("min_free_mb = 32\n", "min_free_mb = 32\nclean_below_mb = 40\n")
+        source = f'[[archives]]\nname = "source"\nkind = "dicom"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
+        path.write_text(text + source, encoding="utf-8")
+        return path
+
     # -- starting and ending -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:

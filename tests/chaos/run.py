@@ -27,12 +27,13 @@ from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
 from alnnode.records import JobState
 from chaos import faults, studies
+from chaos.administration import Administration
 from chaos.invariants import ENDS, violations
 from chaos.peers import Network, Pacs, Senders, echoes
 from chaos.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from chaos.studies import Study
@@ -47,7 +48,9 @@ class ChaosResult:
     """The result of a run.
 
     Attributes:
+        backfilled: number of studies that an archive sent.
         images: number of acknowledged images.
+        refused: number of times that a sender had to send a study again.
         calm: seconds from release to report of each study without faults.
         drained: seconds from the last fault to the end of all jobs.
         retried: number of jobs that were retried with `alnnode retry`.
@@ -57,7 +60,9 @@ class ChaosResult:
     """
 
     studies: int = 0
+    backfilled: int = 0
     images: int = 0
+    refused: int = 0
     faults: int = 0
     seconds: float = 0.0
     calm: list[float] = field(default_factory=list)
@@ -123,13 +128,14 @@ class Run:
         self.rig = Rig(folder, bundle, ports, plant=plant, disk_mb=disk_mb, remote_database=remote_database)
         self.pacs.node = ("127.0.0.1", self.rig.port)
         self.senders = Senders(self.rig.port, self.rig.web_port, lambda _: self.recovery_times.event_seen(faults.STORED))
-        self.world = faults.World(self.rig, self.pacs, self.network, self.senders, self.random)
+        self.administration = Administration(self.rig, self.without_axillae)
+        self.world = faults.World(self.rig, self.pacs, self.network, self.senders, self.random, self.administration)
         self.studies: list[Study] = []
 
     def close(self) -> None:
         """Stop the peers; the rig stops itself."""
         self.senders.close()
-        for peer in (self.network, self.pacs, self.archive):
+        for peer in (self.network, self.pacs, self.archive, self.administration):
             peer.close()
 
     def send(self, *, axillae: bool = False, poison: bool = False) -> Study:
@@ -169,14 +175,17 @@ class Run:
             elif entry.get("event") == "job_not_claimed" and entry["job"] not in claimed:
                 yield f"EARLY: the task of job {entry['job']} was received before the job could be claimed"
 
-    def inject_faults(self, count: int, studies_count: int, pause: tuple[float, float]) -> None:
-        """Inject faults while studies are sent at an even rate; some studies are sent again later."""
+    def scheduled(self, count: int) -> list[faults.Fault]:
+        """Return faults that this machine can make, in an order that depends on the seed."""
         disk, clock = self.rig.disk.small, self.rig.clock.settable
         self.outcome.left_out = [*([] if disk else [faults.DISK.name]), *([] if clock else [one.name for one in faults.CLOCK])]
         remote = self.rig.postgres.namespace is not None
-        plan = faults.schedule(count, self.random, disk=disk, clock=clock, remote=remote)
+        return faults.schedule(count, self.random, disk=disk, clock=clock, remote=remote)
+
+    def inject(self, plan: Sequence[faults.Fault], studies_count: int, pause: tuple[float, float]) -> None:
+        """Inject faults while studies are sent at an even rate; some studies are sent again later."""
         for number, fault in enumerate(plan):
-            while len(self.studies) < studies_count * (number + 1) / count:
+            while len(self.studies) < studies_count * (number + 1) / len(plan):
                 self.send(axillae=len(self.studies) % AXILLAE_EVERY == 0)
             repeated = self.random.choice(self.studies)
             if self.random.random() < 0.2 and repeated.complete_at is not None and not repeated.poison:
@@ -237,17 +246,18 @@ class Run:
 
     def _all_ended(self) -> bool:
         jobs = self.rig.jobs.list(limit=10000)
-        return {study.uid for study in self.studies} <= {job.study_uid for job in jobs} and all(
-            job.state in ENDS for job in jobs
-        )
+        sent = {study.uid for study in (*self.studies, *self.administration.backfilled)}
+        return sent <= {job.study_uid for job in jobs} and all(job.state in ENDS for job in jobs)
 
     def conclude(self) -> ChaosResult:
         """Check the invariants and return the result."""
         out = self.outcome
         if not echoes(self.rig.port):
             out.violations.append("DEAF: the node does not answer C-ECHO at the end")
-        out.violations += violations(self.rig, self.studies, (self.pacs, self.archive))
-        out.studies, out.images = len(self.studies), sum(len(study.acknowledged) for study in self.studies)
+        every = [*self.studies, *self.administration.backfilled]
+        out.violations += [*self.administration.violations, *violations(self.rig, every, (self.pacs, self.archive))]
+        out.studies, out.backfilled = len(self.studies), len(self.administration.backfilled)
+        out.images, out.refused = sum(len(study.acknowledged) for study in every), self.senders.refused
         out.recoveries = self.recovery_times.recoveries
         out.unusual = self.rig.unusual() if out.violations else []
         return out
@@ -270,12 +280,29 @@ def chaos(
         with run.rig:
             run.calm()
             stop_killing = run.poison() if poison else None
-            run.inject_faults(faults_count, studies_count, pause)
+            run.inject(run.scheduled(faults_count), studies_count, pause)
             run.end()
             if stop_killing:
                 stop_killing()
             outcome = run.conclude()
     finally:
         run.close()
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def administer(folder: Path, seed: int, *, actions: int, studies_count: int, pause: tuple[float, float]) -> ChaosResult:
+    """Reload, drain, pause and backfill under load, without faults: no sender may be refused, besides the invariants of `chaos`."""
+    start = time.monotonic()
+    run = Run(folder, seed)
+    try:
+        with run.rig:
+            run.inject(faults.administration(actions), studies_count, pause)
+            run.end()
+            outcome = run.conclude()
+    finally:
+        run.close()
+    if outcome.refused:
+        outcome.violations.append(f"REFUSED: {outcome.refused} studies had to be sent again")
     outcome.seconds = time.monotonic() - start
     return outcome

@@ -47,6 +47,10 @@ class Study:
     acknowledged: set[str] = field(default_factory=set)
     complete_at: float | None = None
 
+    def encode(self) -> None:
+        """Compute the digests again, after a change of the images."""
+        self.digests = {str(one.SOPInstanceUID): hashlib.sha256(data_set(one)).hexdigest() for one in self.datasets}
+
 
 def originals(folder: Path) -> tuple[list[FileDataset], list[FileDataset]]:
     """Return the images of a phantom with nodes, and those of a block of soft tissue."""
@@ -60,7 +64,7 @@ def originals(folder: Path) -> tuple[list[FileDataset], list[FileDataset]]:
 def make(number: int, original: list[FileDataset], *, axillae: bool, poison: bool = False) -> Study:
     """Return a study with its own UIDs and patient, and the pixels of the original."""
     study = f"{ROOT}.{number}"
-    datasets, digests = [], {}
+    datasets = []
     for k, source in enumerate(original):
         dataset = copy.deepcopy(source)
         dataset.set_original_encoding(False, True)  # explicit VR, little endian
@@ -68,6 +72,7 @@ def make(number: int, original: list[FileDataset], *, axillae: bool, poison: boo
         dataset.FrameOfReferenceUID = f"{study}.2"
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{study}.1.{k + 1}"
         dataset.PatientName, dataset.PatientID = f"{NAME}^N{number}", f"{NAME}-{number}"
-        digests[dataset.SOPInstanceUID] = hashlib.sha256(data_set(dataset)).hexdigest()
         datasets.append(dataset)
-    return Study(study, datasets, digests, axillae, number % HTTP == 1, poison)
+    made = Study(study, datasets, {}, axillae, number % HTTP == 1, poison)
+    made.encode()
+    return made

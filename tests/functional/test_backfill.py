@@ -4,20 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from archives import archive
 from dicom_objects import STUDY, ct
 from listening import Listener, wait_for
 from programs import system
-from pydicom import Dataset
-from pynetdicom import AE, build_context, evt
-from pynetdicom.sop_class import (
-    CTImageStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 from sqlalchemy import select
 from stages import TERMS
 from viewers import orthanc, post
@@ -54,63 +47,6 @@ def images():
     ]
 
 
-class Archive:
-    """An archive that answers C-FIND and C-MOVE, and records the requests."""
-
-    def __init__(self, node_port: int) -> None:
-        self.images = images()
-        self.node_port, self.searched, self.moved = node_port, [], []
-        self.go_on, self.refuses = threading.Event(), False
-        self.go_on.set()
-
-    def find(self, event):
-        asked = event.identifier
-        self.searched.append((asked.QueryRetrieveLevel, asked.get("StudyDate") or asked.StudyInstanceUID))
-        seen = set()
-        for one in self.images:
-            study = asked.QueryRetrieveLevel == "STUDY"
-            key = one.StudyInstanceUID if study else one.SeriesInstanceUID
-            matches = one.StudyDate == asked.StudyDate if study else one.StudyInstanceUID == asked.StudyInstanceUID
-            if matches and key not in seen:
-                seen.add(key)
-                found = Dataset()
-                for element in asked:
-                    value = getattr(one, element.keyword, "") if element.keyword != "NumberOfSeriesRelatedInstances" else 3
-                    setattr(found, element.keyword, value)
-                yield 0xFF00, found
-        yield 0x0000, None
-
-    def move(self, event):
-        self.moved.append(event.identifier.SeriesInstanceUID)
-        yield "127.0.0.1", self.node_port
-        of_series = [one for one in self.images if one.SeriesInstanceUID == event.identifier.SeriesInstanceUID]
-        yield len(of_series)
-        if self.refuses:
-            yield 0xC001, None
-            return
-        for number, one in enumerate(of_series):
-            if number == 1:
-                self.go_on.wait(60)
-            yield 0xFF00, one
-
-
-@contextmanager
-def archive(node_port):
-    found = Archive(node_port)
-    entity = AE("PACS")
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
-    entity.requested_contexts = [build_context(CTImageStorage)]
-    handlers = [(evt.EVT_C_FIND, found.find), (evt.EVT_C_MOVE, found.move)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    found.port = server.socket.getsockname()[1]
-    try:
-        yield found
-    finally:
-        found.go_on.set()
-        server.shutdown()
-
-
 ROUTES = '[[routes]]\nname = "urgent"\ncalling_ae_titles = ["CT1"]\n[[routes]]\nname = "all"\nexclude_description = "scout"\n'
 
 
@@ -119,7 +55,7 @@ def node(tmp_path):
     """The node's listener, and the archive that it knows."""
     url = f"sqlite:///{tmp_path / 'alnnode.db'}"
     schema.migrate(url)
-    with archive(0) as known:
+    with archive(0, images()) as known:
         of_archive = (
             f'[[archives]]\nname = "pacs"\nkind = "dicom"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {known.port}\n'
         )
