@@ -32,16 +32,17 @@ class Server:
 
 
 @contextmanager
-def running(name: str, folder: Path, *, synced: bool = True) -> Iterator[Server]:
+def running(name: str, folder: Path, *, synced: bool = True, root: Path = ROOT) -> Iterator[Server]:
     """Start "alnnode" or "Orthanc" on the data in a folder, and stop it at the end.
 
     Args:
         name: "alnnode" or "Orthanc".
         folder: of the data.
         synced: whether Orthanc syncs its storage; the node always does.
+        root: the source code of the node.
     """
     port = free_port()
-    command, environment = _alnnode(folder, port) if name == "alnnode" else _orthanc(folder, port, synced=synced)
+    command, environment = _alnnode(folder, port, root) if name == "alnnode" else _orthanc(folder, port, synced=synced)
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/dicom-web"
@@ -65,7 +66,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+def _alnnode(folder: Path, port: int, root: Path) -> tuple[list[str], dict[str, str]]:
     """Return the command and environment of the HTTP process of the node, with default settings."""
     from alnnode.db.schema import migrate
 
@@ -77,7 +78,7 @@ def _alnnode(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     migrate(f"sqlite:///{folder / 'alnnode.db'}")
     return [sys.executable, "-m", "alnnode.web"], {
         "ALNNODE_CONFIG": str(config),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "OMP_NUM_THREADS": "1",
     }
 

@@ -1,7 +1,8 @@
-"""What the benchmarks of receiving share: CT images, a free port, the peak memory of a process."""
+"""What the benchmarks of receiving share: CT images, a free port, the peak memory and the processor time of a process."""
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,16 @@ def make_images(folder: Path, count: int) -> None:
         image.save_as(folder / f"{number:05}.dcm", enforce_file_format=True)
 
 
+def split(images: Path, associations: int, scratch: Path) -> list[Path]:
+    """Distribute the images by hard links to one folder for each association."""
+    folders = [scratch / f"send-{associations}-{number}" for number in range(associations)]
+    for folder in folders:
+        folder.mkdir()
+    for number, path in enumerate(sorted(images.iterdir())):
+        (folders[number % associations] / path.name).hardlink_to(path)
+    return folders
+
+
 def free_port() -> int:
     """Return a free TCP port."""
     with closing(socket.socket()) as probe:
@@ -50,3 +61,9 @@ def peak_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process, user and system, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

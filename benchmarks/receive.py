@@ -1,12 +1,12 @@
 """Measure how fast CT images are received by C-STORE, and compare it with other receivers in the same run.
 
-    python benchmarks/receive.py [--images 300] [--repetitions 5] [--markdown FILE]
+    python benchmarks/receive.py [--images 300] [--repetitions 5] [--previous FOLDER] [--markdown FILE]
 
 Sender: DCMTK storescu with 128 KiB PDUs. Receivers: the listener of alnnode (two processes, SQLite), Orthanc (SQLite, synced
 storage), DCMTK storescp, and pynetdicom as in its documentation, with an fsync. All run with TCP_NODELAY=1, because without it
 DCMTK and Orthanc wait for delayed acknowledgements and are ten times slower. Every run starts an empty receiver, the
-receivers take turns within each repetition, and a run counts only if every image is stored afterwards. The table names
-receivers that are not installed.
+receivers take turns within each repetition in alternating order, and a run counts only if every image is stored afterwards. The table
+names receivers that are not installed. ``--previous`` also measures the node with the source code in another folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measuring import free_port, make_images, peak_mb
+from measuring import cpu_seconds, free_port, make_images, peak_mb, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +65,7 @@ class Receiver:
         promise: what is stored when it answers.
         needs: the program that must be installed; None: nothing.
         rates: images per second of each run, by number of associations.
+        cpu: processor time in ms for each image, by number of associations; only of processes that run all the time.
         starts: seconds from its start to its first answer to C-ECHO.
         memory: MB, the largest peak of its processes.
     """
@@ -75,6 +76,7 @@ class Receiver:
     count: Callable[[Path], int]
     needs: str | None = None
     rates: dict[int, list[float]] = field(default_factory=dict)
+    cpu: dict[int, list[float]] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
     memory: float = 0.0
     problem: str = ""
@@ -98,6 +100,11 @@ def alnnode(folder: Path, port: int) -> list[list[str]]:
     start = "import sys; from pathlib import Path; from alnnode.settings import load; from alnnode.receive.scp import run_listener; "
     start += "run_listener(load(Path(sys.argv[1])), lambda port: None)"
     return [[sys.executable, "-c", start, str(config)]] * 2
+
+
+def with_code(root: Path) -> Callable[[Path, int], list[list[str]]]:
+    """Return the commands of `alnnode` with the source code in another folder."""
+    return lambda folder, port: [["env", f"PYTHONPATH={root}", *command] for command in alnnode(folder, port)]
 
 
 def orthanc(folder: Path, port: int) -> list[list[str]]:
@@ -206,11 +213,14 @@ def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path)
     port = free_port()
     try:
         with running(receiver, folder, port) as processes:
+            before = sum(cpu_seconds(process.pid) for process in processes)
             elapsed = send(folders, port)
+            cpu = sum(cpu_seconds(process.pid) for process in processes) - before
             receiver.memory = max(receiver.memory, *(peak_mb(process.pid) for process in processes))
         held = receiver.count(folder)
         if held == images:
             receiver.rates.setdefault(len(folders), []).append(images / elapsed)
+            receiver.cpu.setdefault(len(folders), []).append(1000 * cpu / images)
         else:
             receiver.problem = f"{held} of {images} images are stored"
     except RuntimeError as error:
@@ -219,21 +229,11 @@ def measure(receiver: Receiver, folders: list[Path], images: int, scratch: Path)
         shutil.rmtree(folder)
 
 
-def split(images: Path, associations: int, scratch: Path) -> list[Path]:
-    """Distribute the images by hard links to one folder for each association."""
-    folders = [scratch / f"send-{associations}-{number}" for number in range(associations)]
-    for folder in folders:
-        folder.mkdir()
-    for number, path in enumerate(sorted(images.iterdir())):
-        (folders[number % associations] / path.name).hardlink_to(path)
-    return folders
-
-
 def table(receivers: list[Receiver], associations: list[int]) -> str:
     """Return the results as a Markdown table; ratios are between medians."""
     head = ["receiver", "what an answer promises"]
     for number in associations:
-        head += [f"{number} assoc.: images/s min / median / max", "ratio of medians"]
+        head += [f"{number} assoc.: images/s min / median / max", "ratio of medians", "CPU ms an image"]
     lines = ["| " + " | ".join([*head, "s to first answer", "peak MB per process"]) + " |", "|" + "---|" * (len(head) + 2)]
     own = next(receiver for receiver in receivers if receiver.name == "alnnode")
     for receiver in receivers:
@@ -241,11 +241,12 @@ def table(receivers: list[Receiver], associations: list[int]) -> str:
         for number in associations:
             rates, mine = receiver.rates.get(number), own.rates.get(number)
             if not rates:
-                cells += ["not installed" if receiver.missing else f"failed: {receiver.problem}", ""]
+                cells += ["not installed" if receiver.missing else f"failed: {receiver.problem}", "", ""]
                 continue
             median = statistics.median(rates)
             cells.append(f"{min(rates):.0f} / **{median:.0f}** / {max(rates):.0f}")
             cells.append(f"alnnode {statistics.median(mine) / median:.2f} x" if mine else "")
+            cells.append("" if receiver.needs == "storescp" else f"{statistics.median(receiver.cpu[number]):.2f}")
         cells.append(f"{statistics.median(receiver.starts):.2f}" if receiver.starts else "")
         cells.append(f"{receiver.memory:.0f}" if receiver.memory else "")
         lines.append("| " + " | ".join(cells) + " |")
@@ -259,6 +260,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--only", nargs="+", choices=[receiver.name for receiver in RECEIVERS])
+    parser.add_argument("--previous", type=Path, help="folder of other source code of the node, to compare with")
     parser.add_argument("--scratch", type=Path, help="folder on the disk to measure; default: the temporary folder")
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
@@ -268,6 +270,8 @@ def main() -> int:
     receivers = [
         receiver for receiver in RECEIVERS if not options.only or receiver.name in options.only or receiver.name == "alnnode"
     ]
+    if options.previous:
+        receivers.insert(1, Receiver("alnnode, previous", receivers[0].promise, with_code(options.previous), recorded))
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         scratch = Path(name)
         (scratch / "images").mkdir()
@@ -275,7 +279,7 @@ def main() -> int:
         folders = {number: split(scratch / "images", number, scratch) for number in options.associations}
         for repetition in range(options.repetitions):
             for number in options.associations:
-                for receiver in receivers:
+                for receiver in receivers if repetition % 2 == 0 else reversed(receivers):
                     if not receiver.missing:
                         measure(receiver, folders[number], options.images, scratch)
                         last = receiver.rates.get(number, [0.0])[-1]
