@@ -225,6 +225,7 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
         "days": 183,
         "short_axis_change_error_mm": 1.4,
         "trouble": None,
+        "incomplete": None,
         "no_longer_found": [],
         "not_compared": [],
     }
