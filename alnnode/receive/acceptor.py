@@ -120,8 +120,7 @@ class Acceptor:
             self._recorder.put(Release(uids, datetime.now(UTC)))
 
     def close(self) -> None:
-        """Store the objects that threads have begun to store, record all objects, and stop."""
-        self.threads.shutdown()
+        """Record the stored objects, and stop. What threads store later is durable, and is recorded at the next start."""
         self._recorder.close()
 
     def _store(self, row: NewInstance, content: bytes | memoryview) -> None:
