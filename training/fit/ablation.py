@@ -132,7 +132,7 @@ def run_ablation(
     nodes = terms.reproduction_cohort(plan, lambda: None)
     rows = terms.split_by_patient(nodes, 0, plan.seed)
     validation = cohorts.select_nodes(nodes.cohort, rows.validation)
-    scores = {
+    scores: dict[str, list[Scores]] = {
         variant.name: [task.scores(work / variant.folder)["validation"] for task in _tasks(plan, variant, family, epochs)]
         for variant in wanted
     }
@@ -178,5 +178,6 @@ def _flipped_logits(plan: ReproductionPlan, task: TrainingTask, work: Path, vali
     family = next(a for a in network.ARCHITECTURES if a == task.family)
     model = network.restore(plan.crops.channels, task.settings.output_stride, weights, family).to(plan.device)
     mirrored = np.ascontiguousarray(crops_of_kind(validation, task.crop)[..., ::-1])
-    other = replace(validation, **{task.crop.value: mirrored})
-    return np.mean([predict_logits(model, part, task.crop, plan.device) for part in (validation, other)], axis=0)
+    other = replace(validation, fsc=mirrored, asc=mirrored)
+    seen = [predict_logits(model, part, task.crop, plan.device) for part in (validation, other)]
+    return np.asarray(np.mean(seen, axis=0))
