@@ -62,7 +62,8 @@ layers: $(VENV)/.dev
 # Two processes, because most tests wait for processes to start. A file runs in one process; the longest files come first.
 # Tests that failed run once more, alone, because a slow shared machine can break a test of several processes. A fault fails twice.
 PROCESSES ?= 2
-unit: export OMP_NUM_THREADS = 1  # each process computes with one thread, because two processes share the cores
+# Each process computes with one thread, because two processes share the cores.
+unit: export OMP_NUM_THREADS = 1
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder || { \
 	  test $$? -eq 1 && echo "FAILED IN PARALLEL: these tests run once more, alone. A test that passes now is not reliable: report it" && \
