@@ -53,7 +53,7 @@ def lidc(
 def reproduce(
     profile: Annotated[
         str, typer.Option(help="full, two-cores, reduced, small or tiny, as defined in training/fit/reproduction.toml.")
-    ] = "reduced",
+    ] = "two-cores",
     work: Cache = Path("runs/reproduction"),
     out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/reproduction.md"),
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle to write.")] = Path("runs/reproduction/bundle"),
