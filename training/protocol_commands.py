@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.records import Crop
 from training.fit import ablation as ablations
@@ -78,7 +79,7 @@ def reproduce(
     scorings = ledger.append_scoring(
         out.with_name("reproduction-ledger.jsonl"),
         plan,
-        digest,
+        ledger.networks_digest(bundles.load(bundle).manifest),
         reproduce_report.paper_auroc(outcome),
         datetime.now(UTC).date(),
     )

@@ -1,4 +1,4 @@
-"""The ledger of test sets: one line for each time that a bundle is scored on a frozen test set, appended by the command that scores it.
+"""The ledger of test sets: one line for each pair of networks that is scored on a frozen test set, appended by the command that scores it.
 
 A test set that is looked at again and again becomes a validation set. The page of the reproduction says "scored once" only if the ledger
 has one line for the cohort.
@@ -6,6 +6,7 @@ has one line for the cohort.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from alnnode.model.manifest import Manifest
     from training.fit.reproduction_terms import ReproductionPlan
 
 
@@ -29,7 +31,7 @@ class LedgerEntry:
         profile: of the reproduction.
         day: ISO 8601.
         code: digest of the training code, shortened.
-        bundle: digest of the bundle.
+        networks: digest of the weights of the bundle's networks (`networks_digest`), shortened.
         auroc: of the paper's pair on the test nodes, with its interval.
     """
 
@@ -37,7 +39,7 @@ class LedgerEntry:
     profile: str
     day: str
     code: str
-    bundle: str
+    networks: str
     auroc: str
 
 
@@ -47,16 +49,22 @@ def cohort_identity(plan: ReproductionPlan) -> str:
     return f"seed {plan.seed}, phantom code {cohorts.phantom_code()[:12]}, {profile.nodes} nodes of {profile.patients} phantoms"
 
 
-def append_scoring(path: Path, plan: ReproductionPlan, bundle: str, auroc: str, today: date) -> list[LedgerEntry]:
+def networks_digest(manifest: Manifest) -> str:
+    """Return the digest (hex) of the networks of a bundle: of their weights, and not of the model card."""
+    return hashlib.sha256("".join(member.sha256 for member in manifest.members).encode()).hexdigest()
+
+
+def append_scoring(path: Path, plan: ReproductionPlan, networks: str, auroc: str, today: date) -> list[LedgerEntry]:
     """Append one scoring and return all scorings of this cohort, the oldest first.
 
-    A bundle and figure that the ledger already holds for this cohort are not appended again: a resumed run gives the same scores.
+    Networks and figure that the ledger already holds for this cohort are not appended again: a resumed run, or one that changes only the
+    model card, gives the same scores.
     """
     entry = LedgerEntry(
-        cohort_identity(plan), plan.profile.name, today.isoformat(), training_code_digest()[:12], bundle[:12], auroc
+        cohort_identity(plan), plan.profile.name, today.isoformat(), training_code_digest()[:12], networks[:12], auroc
     )
     known = read_ledger(path)
-    if (entry.cohort, entry.bundle, entry.auroc) not in {(old.cohort, old.bundle, old.auroc) for old in known}:
+    if (entry.cohort, entry.networks, entry.auroc) not in {(old.cohort, old.networks, old.auroc) for old in known}:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(asdict(entry)) + "\n")

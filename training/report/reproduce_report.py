@@ -101,9 +101,9 @@ def _scorings(scorings: list[LedgerEntry]) -> str:
     lines = [
         f"{said}, by [the ledger](reproduction-ledger.jsonl), to which the command appends:",
         "",
-        "| day | profile | training code | bundle | AUROC of the paper's pair |",
+        "| day | profile | training code | networks | AUROC of the paper's pair |",
         "|---|---|---|---|---|",
-        *(f"| {entry.day} | {entry.profile} | `{entry.code}` | `{entry.bundle}` | {entry.auroc} |" for entry in scorings),
+        *(f"| {entry.day} | {entry.profile} | `{entry.code}` | `{entry.networks}` | {entry.auroc} |" for entry in scorings),
     ]
     return "\n".join(lines)
 

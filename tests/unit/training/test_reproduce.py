@@ -47,12 +47,13 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     assert loaded.identity.operating_point.specificity.value == outcome.fresh["all"].specificity.value
     assert loaded.crop_settings == plan.crops
     assert (loaded.crop_settings.slices, loaded.crop_settings.blood_pool) == (3, True)
+    networks = ledger.networks_digest(loaded.manifest)
     scored = ledger.append_scoring(
-        tmp_path / "ledger.jsonl", plan, digest, reproduce_report.paper_auroc(outcome), date(2026, 1, 2)
+        tmp_path / "ledger.jsonl", plan, networks, reproduce_report.paper_auroc(outcome), date(2026, 1, 2)
     )
     text = reproduce_report.markdown(plan, outcome, digest, "a test", scored)
     assert "The test set was scored once" in text
-    assert f"| 2026-01-02 | tiny | `{scored[0].code}` | `{digest[:12]}` |" in text
+    assert f"| 2026-01-02 | tiny | `{scored[0].code}` | `{networks[:12]}` |" in text
     assert digest in text
     assert re.search(
         r"AUROC on validation is [01]\.\d+ with \d+ million multiply-adds a node\. The best pair, .* p = [01]\.\d+", text
@@ -294,12 +295,12 @@ def test_no_node_takes_part_in_fitting_its_own_scale() -> None:
     )
 
 
-def test_the_ledger_counts_every_other_bundle_and_not_a_resumed_run(tmp_path) -> None:
+def test_the_ledger_counts_every_other_pair_of_networks_and_not_a_resumed_run(tmp_path) -> None:
     path = tmp_path / "docs" / "ledger.jsonl"
     plan = reproduction_terms.read_plan("tiny", tmp_path)
     scored = [
-        ledger.append_scoring(path, plan, bundle, "0.9", date(2026, 1, day))
-        for day, bundle in ((1, "a" * 64), (2, "a" * 64), (3, "b" * 64))
+        ledger.append_scoring(path, plan, networks, "0.9", date(2026, 1, day))
+        for day, networks in ((1, "a" * 64), (2, "a" * 64), (3, "b" * 64))
     ]
     assert [len(entries) for entries in scored] == [1, 1, 2]
     other = reproduction_terms.read_plan("small", tmp_path)
