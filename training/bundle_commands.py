@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alnnode.model import bundle as bundles
-from alnnode.phantom import PhantomSettings
+from alnnode.phantom import PhantomSettings, Surroundings
 from alnnode.records import Crop
 from training.data import cohort as cohorts
 from training.data import node_features
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Seed = Annotated[int, typer.Option(help="Seed of the training phantoms; validation uses seed + 1 and test seed + 2.")]
 Cache = Annotated[Path, typer.Option(help="Cache folder of crops and checkpoints; a second run resumes from it.")]
+Axilla = Annotated[
+    bool, typer.Option("--axilla", help="Phantoms with strands, clusters, contact and metal, as of `alnnode phantom --axilla`.")
+]
 
 
 def demo(
@@ -76,6 +79,7 @@ def evaluate(
     bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; it must not have been used for training.")] = 9001,
     patients: Annotated[int, typer.Option(help="Number of phantoms.")] = 60,
+    axilla: Axilla = False,
     work: Cache = Path("runs/evaluate"),
     out: Annotated[Path | None, typer.Option(help="JSON file to write with the metrics.")] = None,
 ) -> None:
@@ -85,7 +89,7 @@ def evaluate(
     crops = loaded.crop_settings
     with progress_bars() as report:
         part = cohorts.collect_cohort(
-            cohorts.PhantomSource(seed, PhantomSettings(), crops),
+            cohorts.PhantomSource(seed, _phantoms(axilla=axilla), crops),
             patients,
             work / "crops",
             report("evaluation phantoms", patients),
@@ -94,7 +98,8 @@ def evaluate(
     point = loaded.identity.operating_point
     figures = evaluate_ensemble(part, models, loaded.manifest.temperature, point.threshold)
     console.print(
-        f"bundle {loaded.digest[:12]}, phantom seed {seed}: {figures.nodes} nodes of {figures.patients} phantoms", markup=False
+        f"bundle {loaded.digest[:12]}, phantom seed {seed}{', axilla' * axilla}: {figures.nodes} nodes of {figures.patients} phantoms",
+        markup=False,
     )
     console.print(metrics_table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
@@ -106,13 +111,14 @@ def report(
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; it must not have been used for training.")] = 9001,
     patients: Annotated[int, typer.Option(help="Number of phantoms.")] = 60,
     cam_phantoms: Annotated[int, typer.Option("--gazed", help="Number of phantoms on which Grad-CAM energy is measured.")] = 10,
+    axilla: Axilla = False,
     work: Cache = Path("runs/evaluate"),
     out: Annotated[Path, typer.Option(help="HTML page to write; it needs no other file.")] = Path("report.html"),
 ) -> None:
     """Write an HTML page about a bundle on phantoms: metrics, curves, subgroups, Grad-CAM energy, largest errors."""
     loaded = bundles.load(bundles.resolve(bundle))
     _refuse_used_seed(loaded, seed)
-    source = cohorts.PhantomSource(seed, PhantomSettings(), loaded.crop_settings)
+    source = cohorts.PhantomSource(seed, _phantoms(axilla=axilla), loaded.crop_settings)
     models = build.networks_of_bundle(loaded)
     with progress_bars() as progress:
         nodes = node_features.collect_features(source, patients, work / "crops", progress("evaluation phantoms", patients))
@@ -140,6 +146,10 @@ def onnx(
 ) -> None:
     """Export both networks of a bundle as ONNX and check them against PyTorch."""
     console.print(onnx_export.export_onnx(bundles.load(bundles.resolve(bundle)), out), markup=False)
+
+
+def _phantoms(*, axilla: bool) -> PhantomSettings:
+    return PhantomSettings(surroundings=Surroundings.AXILLA) if axilla else PhantomSettings()
 
 
 def _refuse_used_seed(loaded: bundles.Bundle, seed: int) -> None:
