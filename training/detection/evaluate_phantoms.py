@@ -72,7 +72,10 @@ def evaluate_detector(
     console.print(f"bundle {loaded.digest[:12]}, seed {seed}: {figures['nodes']} nodes in {count} volumes", markup=False)
     console.print(detection_report.detection_table(figures), markup=False, highlight=False, soft_wrap=True)
     if out:
-        out.write_text(json.dumps({"seed": seed, **figures}, indent=2) + "\n", encoding="utf-8")
+        out.write_text(
+            json.dumps({"seed": seed, "surroundings": str(phantoms.surroundings.value), **figures}, indent=2) + "\n",
+            encoding="utf-8",
+        )
     if pictures and not volumes:
         missed = detection_report.draw_misses(result, least, seed, plan.phantoms, pictures)
         console.print(f"{missed} missed node(s) in {pictures}", markup=False)

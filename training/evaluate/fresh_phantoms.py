@@ -37,7 +37,7 @@ class FreshMetrics:
 
 
 def fresh_metrics(
-    fresh: FeatureCohort, models: Mapping[Crop, torch.nn.Module], point: tuple[float, float], target: float
+    fresh: FeatureCohort, models: Mapping[Crop, torch.nn.Module], point: tuple[float, float], target: float, device: str = "cpu"
 ) -> dict[str, FreshMetrics]:
     """Return the metrics of a pair of networks on fresh phantoms: of all nodes ("all"), and of each contrast phase.
 
@@ -46,10 +46,11 @@ def fresh_metrics(
         models: the networks of the pair.
         point: temperature and threshold of the pair.
         target: sensitivity at which ``at_target`` gives the specificity.
+        device: of the networks.
     """
     temperature, threshold = point
     cohort = fresh.cohort
-    logits = stack_logits({crop: predict_logits(model, cohort, crop) for crop, model in models.items()})
+    logits = stack_logits({crop: predict_logits(model, cohort, crop, device) for crop, model in models.items()})
     scores = np.round(mean_probability(logits, temperature), 4)
     phases = fresh.groups()["phase"]
     found = {}

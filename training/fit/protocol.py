@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.bool_]
     Indices = npt.NDArray[np.intp]
 
-PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's)")
+PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's networks, our rule)")
 CHOSEN: Final = "chosen on validation"
-PERMUTED_LABELS: Final = "permuted labels (control: about 0.5; between permutations it varies by more than this interval)"
 SHORT_AXIS: Final = "short axis alone"
 AVERAGING: Final = 0.98  # an average over about 50 steps, two epochs of the reproduction
 SENSITIVITY: Final = 0.98  # of the bundle's operating point, on validation
@@ -96,6 +95,7 @@ class TrainingOptions:
     output_stride: int
     seed: int
     device: str
+    averaging: float = AVERAGING
 
     def for_family(self, family: str) -> TrainSettings:
         """Return the settings with which a family is trained."""
@@ -103,13 +103,22 @@ class TrainingOptions:
             architecture=family,
             epochs=self.epochs,
             batch=self.batch,
-            averaging=AVERAGING,
+            averaging=self.averaging,
             output_stride=self.output_stride,
             seed=self.seed,
             device=self.device,
             # On CPUs, bfloat16 makes depthwise convolutions slower and everything else faster.
             bf16=self.device != "cpu" or not family.startswith("efficientnet"),
         )
+
+
+def averaging_for(steps: int) -> float:
+    """Return the decay of the averaged weights for a training of this many steps.
+
+    With a fixed decay, the average of a short training would be mostly the untrained network: 0.98 gives the first step of 30 a weight
+    of more than a half. So the average never spans more than a tenth of the steps.
+    """
+    return min(AVERAGING, max(0.0, 1 - 10 / steps))
 
 
 def fold_data(cohort: Cohort, rows: FoldRows) -> FoldData:
@@ -221,13 +230,6 @@ def short_axis_row(cohort: Cohort, rows: FoldRows) -> ModelRow:
     return tables.row_at_youden(SHORT_AXIS, cohort.malignant[rows.validation], size[rows.validation], size[rows.test])
 
 
-def permuted_labels_row(family: str, permuted: Cohort, rows: FoldRows, scores: Mapping[str, Scores]) -> ModelRow:
-    """Return the row of a network that was trained on permuted labels; the table judges it on the right labels."""
-    return tables.row_at_youden(
-        f"{family} FSC, {PERMUTED_LABELS}", permuted.malignant[rows.validation], scores["validation"], scores["test"]
-    )
-
-
 def restore_calibrated(task: TrainingTask, work: Path, channels: int, scale: PlattScale) -> torch.nn.Module:
     """Return a trained network as the node runs it: in half precision, with its Platt scale merged into the last layer."""
     weights = load_file(task.folder(work) / f"{task.crop.value}-weights.safetensors")
@@ -248,8 +250,8 @@ class CalibratedPair:
     Attributes:
         temperature: of the logits.
         threshold: the highest one with the target sensitivity on validation.
-        specificity: 95 % range of the specificity that such a threshold gives when other patients of the same number are drawn for
-            validation (bootstrap by patient). It is wide when few nodes are malignant.
+        specificity: 95 % range of the specificity on all validation nodes, when the threshold is chosen on bootstrap samples of the validation
+            patients. It is wide when few nodes are malignant. It does not contain the sampling of the benign nodes.
     """
 
     temperature: float
@@ -260,8 +262,9 @@ class CalibratedPair:
         """Return a sentence for the model card on how sure the operating point is."""
         low, high = self.specificity
         return (
-            f"The threshold aims at a sensitivity of {sensitivity:.2f} on validation. With other patients for validation (bootstrap), "
-            f"such a threshold would have a specificity of {low:.2f} to {high:.2f}."
+            f"The threshold aims at a sensitivity of {sensitivity:.2f} on validation. Over bootstrap samples of the validation patients the "
+            f"threshold varies; its specificity on the validation nodes themselves is then {low:.2f} to {high:.2f}. On other nodes it can lie outside: "
+            "the table above has the measured one."
         )
 
 

@@ -215,7 +215,7 @@ def _evaluate(
     calibrated = protocol.calibrate_pair(selected, SENSITIVITY_TARGET)
     served = ServedPair({crop: models[family, crop] for family, crop in pair.members}, calibrated)
     point = (calibrated.temperature, calibrated.threshold)
-    measured = fresh_metrics(further.fresh, served.models, point, SENSITIVITY_TARGET)
+    measured = fresh_metrics(further.fresh, served.models, point, SENSITIVITY_TARGET, plan.device)
     return ReproductionResult(
         test=test.cohort,
         rows=rows,
@@ -243,6 +243,8 @@ def _choice(selected: SelectedModels, patients: npt.NDArray[np.str_], costs: Map
     by_crop = [[member for member in selected.validation if member[1] is crop] for crop in Crop]
     found = [selection.fit_combination(selected.labels, selected.validation, members, "mean") for members in product(*by_crop)]
     best = max(found, key=lambda pair: pair.validation_auroc)
+    if best.members == selected.pair.members:
+        return f"Its AUROC on validation is {best.validation_auroc:.3f}; no other pair was better"
     scores = [pair.apply(selected.validation) for pair in (selected.pair, best)]
     p = roc.compare_aurocs(selected.labels, scores[0], scores[1], patients).p
     described = [

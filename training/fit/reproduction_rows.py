@@ -46,14 +46,16 @@ def repeated_rows(plan: ReproductionPlan, cohort: Cohort, rows: FoldRows) -> lis
     tasks, work = terms.repeated_tasks(plan), plan.work / plan.profile.name
     for fsc, asc in zip(tasks[::2], tasks[1::2], strict=True):
         scores = [task.scores(work) for task in (fsc, asc)]
-        name = f"seed {fsc.settings.seed}"
+        name = f"second training, seed {fsc.settings.seed}"
         for task, its in zip((fsc, asc), scores, strict=True):
             member = protocol.member_name((task.family, task.crop))
             found.append(tables.row_at_youden(f"{member}, {name}", labels, its["validation"], its["test"]))
         scales = [selection.fit_platt_scale(labels, its["validation"]) for its in scores]
-        both = [
-            mean_probability(np.stack([scale.apply(its[part]) for scale, its in zip(scales, scores, strict=True)]), 1.0)
-            for part in ("validation", "test")
+        patients = cohort.patient[rows.validation]
+        fitted = [
+            [selection.cross_fit(labels, its["validation"], patients) for its in scores],
+            [scale.apply(its["test"]) for scale, its in zip(scales, scores, strict=True)],
         ]
+        both = [mean_probability(np.stack(part), 1.0) for part in fitted]
         found.append(tables.row_at_youden(f"{fsc.family} FSC + ASC, mean, {name}", labels, both[0], both[1]))
     return found

@@ -19,7 +19,8 @@ was not used. All nodes are drawings: the figures say what helps on drawings, an
 Command: `{command}`. Networks: {family}, {epochs} epochs. {nodes} nodes validate. Device: {device}.
 
 An AUROC has its 95 % interval, clustered by patient. The last column compares the mean of both networks with that of the complete ones
-(paired, clustered DeLong). The complete networks are an input of the bundle; their family and epochs here are smaller than the bundle's.
+(paired, clustered DeLong). The complete networks have the inputs of the bundle's networks, but another family
+and fewer epochs. Five comparisons; p is not corrected for them.
 
 | networks | FSC | ASC | FSC + ASC | less the complete ones |
 |---|---|---|---|---|

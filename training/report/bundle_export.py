@@ -140,14 +140,22 @@ def card_with_detection(text: str, figures: dict[str, Any]) -> str:
     else:
         rest = rest.partition(LIMITS)[2]
     section = f"""{LOCATED}
-{figures["volumes"]} phantoms of seed {figures["seed"]}, which was used for nothing else; {figures["nodes"]} nodes with a short axis of 5 mm or more. A node counts
+{figures["volumes"]} phantoms of seed {figures["seed"]} with {figures["surroundings"]} surroundings, on which nothing was trained; {figures["nodes"]} nodes with a short axis of 5 mm or more. A node counts
 as found when a mark shares a quarter of the union of both; any other mark, a second one on a node too, is a false positive. Intervals
-come from a bootstrap over phantoms, of AUROCs from DeLong with clusters of phantoms, of parts from Wilson. Real axillae hold more that looks like a node than phantoms do.
+come from a bootstrap over phantoms, of AUROCs from DeLong with clusters of phantoms, of parts from Wilson. {_beyond(figures["surroundings"])}
 
 {detection_table(figures)}
 
 """
     return f"{before}{section}{LIMITS}{rest}"
+
+
+def _beyond(surroundings: str) -> str:
+    """Return what the figures of located nodes do not show."""
+    said = "Real axillae hold more that looks like a node than phantoms do."
+    if surroundings == "plain":
+        said += " On phantoms with the surroundings of patients the detector finds far fewer nodes (docs/detection.md)."
+    return said
 
 
 def _write(manifest: manifests.Manifest, files: dict[str, bytes], folder: Path) -> str:

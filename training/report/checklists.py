@@ -40,6 +40,7 @@ class StudyFacts:
         settings: how each network was trained.
         chosen: the best combination on validation.
         exported: the pair of networks in the bundle.
+        reserved: whether the table reserves the test patients; otherwise they are drawn.
     """
 
     digest: str
@@ -51,6 +52,7 @@ class StudyFacts:
     settings: TrainSettings
     chosen: str
     exported: str
+    reserved: bool
 
 
 def checklists(contents: BundleContents, facts: StudyFacts) -> str:
@@ -81,6 +83,13 @@ def _answers(contents: BundleContents, facts: StudyFacts) -> dict[str, Any]:
     further = [f"{crops.slices} slices"] * (crops.slices > 1) + ["the attenuation of the blood"] * crops.blood_pool
     return {
         "alnnode": alnnode.__version__,
+        "assignment": (
+            "The table reserves the test patients; of the others,"
+            if facts.reserved
+            else f"By patient, with both classes spread evenly, seed {facts.seed}: a fifth tests; of the others,"
+        )
+        + f" each quarter validates in turn ({facts.folds} of four folds were run).",
+        "augmentation": "Crops are mirrored, rotated, shifted and made brighter, darker or noisier; only ASC crops are scaled.",
         "auroc": format_interval(figures.auroc["ensemble"]),
         "chosen": facts.chosen,
         "command": f"`{contents.command}`",

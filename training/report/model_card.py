@@ -38,11 +38,11 @@ PHANTOMS: Final = Words(
     notice="**Demonstration model, synthetic training data, not for clinical use.** Every figure below was measured on drawings made by "
     "`alnnode phantom`. They say nothing about patients and must not be set beside figures that do.",
     locating=LOCATING,
-    made_with=", then `python -m training evaluate --seed SEED` on any seed that is not one of the above",
+    made_with=", then `python -m training evaluate --axilla --seed SEED` on any seed that is not one of the above",
     intended_use="showing that the node works, and as a starting point for training on one's own nodes",
     held_out="phantoms",
     malignant="drawn as metastatic",
-    others="phantoms whose seed was used for nothing else",
+    others="phantoms that were used for nothing else",
     located="nodes located by truth",
     limits="""- A phantom is a drawing: what separates its classes was put there by whoever drew it, from published distributions.
 - Nodes found by the detector have other boxes than the truth; the end-to-end figures are worse than these.

@@ -99,7 +99,7 @@ def _scorings(scorings: list[LedgerEntry]) -> str:
     """Return how often the test set was scored, from the ledger."""
     said = "The test set was scored once" if len(scorings) == 1 else f"**The test set was scored {len(scorings)} times**"
     lines = [
-        f"{said}, by [the ledger](reproduction-ledger.jsonl), to which the command appends:",
+        f"{said}, according to [the ledger](reproduction-ledger.jsonl), to which the command appends:",
         "",
         "| day | profile | training code | networks | AUROC of the paper's pair |",
         "|---|---|---|---|---|",
@@ -115,9 +115,9 @@ def _fresh(name: str, found: FreshMetrics) -> str:
 
 def _whole(plan: ReproductionPlan) -> str:
     if plan.profile.name == "full":
-        return "This is the whole protocol."
+        return "This is the whole profile `full`."
     return (
-        f"**This is the reduced profile `{plan.profile.name}`, not the whole protocol**: "
+        f"**This is the reduced profile `{plan.profile.name}`, not the profile `full`**: "
         "[training/fit/reproduction.toml](../training/fit/reproduction.toml) lists the differences. Its figures do not stand for those of `full`."
     )
 
@@ -165,7 +165,7 @@ def _group(group: subgroups.Subgroup) -> str:
 
 _TEXT = """# The reproduction
 
-This page has the figures of Park et al.'s protocol (Curr Oncol 2024;31(4):2278), run on phantoms instead of patients. **It shows that the
+This page has the figures of a protocol after the abstract of Park et al. (Curr Oncol 2024;31(4):2278), run on phantoms instead of patients. **It shows that the
 protocol runs, and its figures on these phantoms; it shows nothing about patients.** {whole}
 
 Written by `python -m training reproduce --profile {profile}`, seed {seed}, on {hardware}, in {minutes} minutes, summed over all runs that led to
@@ -176,7 +176,7 @@ not public. This run has {nodes} nodes ({malignant} malignant, {benign} benign) 
 distributions fix the difficulty of the phantom ([phantom.md](phantom.md)). `training/fit/reproduction.toml` froze it, with the digest of the phantom's code, before any network was trained on this cohort.
 It was not tuned to any model or to any figure below. The baselines show how much of it is easy.
 
-The split is by patient: a fifth tests and is evaluated once, a fifth validates, the rest trains. {folds} of four folds were run, with {epochs} epochs,
+The split is by patient: a fifth tests and is evaluated once, a fifth validates, the rest trains. The networks were trained on {folds} of the four folds, with {epochs} epochs,
 {pixels} x {pixels} pixels and output stride {stride}. The networks see {slices} slices {step} mm apart and the attenuation of the blood. The weights are averaged, so no epoch is
 chosen. Members, rule and operating point (Youden's index) are chosen on validation, on logits whose scale was fitted on other validation patients.
 Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the others Wilson's with the patients' design effect.
@@ -188,20 +188,23 @@ Intervals: AUROC by DeLong with clusters of patients (Obuchowski 1997), the othe
 {tests}
 
 Permuted labels check for leaks. The labels of the whole cohort are permuted before the split, and the networks are trained and judged on
-these labels. Without a leak, the AUROC is 0.5: {chance}.
+these labels. Without a leak, the AUROC is about 0.5. Found: {chance}.
 Before training, the command also compares all crops of different patients by their fine structure, and stops when two show nearly the same image.
 
 {scorings}
 
 Expected calibration error of the chosen combination {ece}, Brier score {brier}.
 
-## Comparison with the paper
+## The paper's figures
+
+The two columns are not comparable: the paper's figures are of patients, these of drawings. The table shows only which figure of the paper was
+reached here. It is no evidence about patients.
 
 {paper}
 
-Upper bound of these drawings: a logistic regression on the parameters with which the nodes were drawn has an AUROC of {ceiling}, one on the
-measurable properties {measured}. A figure above the first would be chance. Below the second, the networks have not learned
-all that so few nodes in so few epochs could teach.
+For orientation: a logistic regression on the parameters with which the nodes were drawn has an AUROC of {ceiling}, one on measured
+morphology {measured}. These are linear models, not bounds. The paired tests above state whether the networks differ from regressions on
+features of the image.
 
 ## Subgroups of the chosen combination
 
@@ -220,7 +223,8 @@ last column is the specificity where the ROC curve of these nodes has a sensitiv
 
 {operating}
 
-Where far fewer nodes are malignant than here, sensitivity and specificity stay, but most positive results are false, and the probabilities are too high.
+If only the share of malignant nodes is lower than here, sensitivity and specificity do not change, but most positive results are false, and the probabilities are too
+high.
 
 ## A harder cohort: thicker slices, more noise, no contrast ({harder} nodes of {harder_patients} phantoms)
 

@@ -185,7 +185,7 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     for said in (
         "All trained models",
         "resnet18, ASC",
-        "permuted labels",
+        "Permuted labels: ",
         "short axis alone",
         "held-out patients",
         "patients validate, so",

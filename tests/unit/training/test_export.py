@@ -93,7 +93,7 @@ def test_attaching_a_detector_makes_another_bundle(tmp_path: Path) -> None:
 
 def test_the_metrics_of_a_detector_are_in_the_card_once(exported: Path, tmp_path: Path) -> None:
     figures = {
-        "volumes": 3, "seed": 42, "nodes": 20, "threshold": 0.4, "false_positives_per_volume": 0.33, "sensitivity": [0.9, 0.8, 1.0],
+        "volumes": 3, "seed": 42, "surroundings": "plain", "nodes": 20, "threshold": 0.4, "false_positives_per_volume": 0.33, "sensitivity": [0.9, 0.8, 1.0],
         "sensitivity_at_rate": {"1": [0.95, 0.9, 1.0]}, "bands": {}, "told_apart": [8, 10], "median_dice": 0.8, "median_distance_mm": 0.5,
         "median_short_axis_error_mm": 0.4, "side_right": [18, 18], "level_right": [17, 18],
     }  # fmt: skip
