@@ -159,7 +159,7 @@ class Jobs:
 
     def postpone(self, claim: Claim, until: datetime) -> bool:
         """Make a running job READY again, because the model, the spool or memory is not available now; the sweep enqueues it then."""
-        return self._leave_running(claim, JobState.READY, lease_until=None, due_at=until)
+        return self._leave_running(claim, JobState.READY, lease_until=None, due_at=until, enqueues=0)
 
     def _leave_running(self, claim: Claim, state: JobState, **values: object) -> bool:
         with self._writer.begin() as connection:

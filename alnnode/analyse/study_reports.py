@@ -42,8 +42,13 @@ def held_destinations(settings: Settings) -> dict[str, Collection[str]]:
 
 
 def lock_study(connection: Connection, study_uid: str) -> None:
-    """Lock the jobs of a study: of two series that end at the same time, the second must see the first as ended."""
-    connection.execute(select(Job.job_id).where(Job.study_uid == study_uid).order_by(Job.job_id).with_for_update()).all()
+    """Lock the jobs of a study: of two series that end at the same time, the second must see the first as ended.
+
+    The order is that in which the recorder locks the jobs of the series of a batch, so that the two never wait for each other.
+    """
+    series = Job.series_uid.collate("C") if connection.dialect.name == "postgresql" else Job.series_uid
+    jobs = select(Job.job_id).where(Job.study_uid == study_uid).order_by(series, Job.revision)
+    connection.execute(jobs.with_for_update()).all()
 
 
 def is_study_reported(connection: Connection, claim: Claim) -> bool:

@@ -84,7 +84,7 @@ def migrate(
         make_data_dir(settings.node.data_dir)
     upgrade(settings.database_url, label)
     present = schema_state(settings.database_url).removeprefix("schema ")
-    labelled = f" It is labelled {present}; `alnnode migrate --label none` removes the label." if present != head() else ""
+    labelled = f" It is labelled {present}; `alnnode migrate --label none` removes the label." if present < head() else ""
     typer.echo(f"The database has the schema of this version.{labelled}")
 
 

@@ -100,8 +100,10 @@ def _upgrade(connection: Connection, label: str | None) -> bool:
     if label not in {None, NO_LABEL, *known}:
         raise ServiceError(f"this version knows no schema {label}; it knows {', '.join(sorted(known))}")
     present = _present(connection)
+    if label == NO_LABEL and present is not None and present not in known:
+        raise ServiceError(f"a later version made schema {present}; run `alnnode migrate` of that version")
     tables = None if present is None else _schema_of_tables(connection)
-    if tables is not None and present in known and tables in known:
+    if tables not in {None, present} and present in known and tables in known:
         command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time
         label = label or present
     if present is None or missing(connection):
@@ -109,7 +111,7 @@ def _upgrade(connection: Connection, label: str | None) -> bool:
     elif present in known:  # it may have been labelled by a version that did not record it
         command.stamp(config, "head")
     if label is not None:
-        record_label(connection, None if label == NO_LABEL else head())
+        record_label(connection, None if label in {NO_LABEL, head()} else head())
         command.stamp(config, "head" if label == NO_LABEL else label)
     return present is None or present in known
 

@@ -102,7 +102,8 @@ def _read_head(part: multipart.BodyPart, data: memoryview, head: _FileHead) -> N
 def _head(data: memoryview) -> tuple[int, str, str, str]:
     """Return the offset of the data set, the Transfer Syntax UID and the Media Storage SOP Class and Instance UIDs (PS3.10 section 7.1)."""
     try:
-        offset = file_meta.data_set_offset(data)
+        with data[: META_LIMIT + 1] as start:  # File Meta Information without a length may be as long as the part
+            offset = file_meta.data_set_offset(start)
         if not 0 < offset <= min(len(data), META_LIMIT):
             raise ValueError("File Meta Information is truncated")  # noqa: TRY301 - the handler below handles every fault alike
         meta = file_meta.values(data[:offset])

@@ -192,7 +192,7 @@ class HttpConnection(HttpToolsProtocol):
         """Count the bytes of a part of the body."""
         self._unframed = 0
         self._got += len(body)
-        if not self.cycle.body:
+        if self.cycle is not None and not self.cycle.body:
             # uvicorn appends to a `bytearray` and copies it to `bytes` again: with `bytes`, it passes on the chunk that was received.
             self.cycle.body = b""  # type: ignore[assignment]
         super().on_body(body)

@@ -91,8 +91,10 @@ class Sweep:
             OSError, SQLAlchemyError, ServiceError: the disk, the database or the broker fails; the next call continues.
         """
         if time.monotonic() >= self._next_cleaning:
+            self._next_cleaning = (
+                time.monotonic() + CLEANING_INTERVAL
+            )  # first: a cleaning that fails does not stop the rounds until then
             self.clean()
-            self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
         self._free_space()
         self._reset_future_times()
         ready = self._received.complete_due(

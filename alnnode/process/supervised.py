@@ -113,15 +113,15 @@ class SupervisedProcess:
         return self._is_ready
 
     def restart_if_died(self) -> None:
-        """Restart the process if it has died; after a longer delay each time that it dies soon after a start."""
-        if self._process is None or self.pid is not None:
+        """Restart the process if it has died or could not be started; after a longer delay each time that it dies soon after a start."""
+        if self.pid is not None or (self._process is None and self._restart_at is None):
             return
-        if self._restart_at is None:
+        if self._restart_at is None and self._process is not None:
             if time.monotonic() - self._started_at > HEALTHY:
                 self._deaths = 0
             delay = self._schedule_restart()
             log.warning("part_died", part=self.name, code=self._process.returncode, restart_in=delay)
-        elif time.monotonic() >= self._restart_at:
+        elif self._restart_at is not None and time.monotonic() >= self._restart_at:
             self.start_or_retry()
 
     def _schedule_restart(self) -> float:

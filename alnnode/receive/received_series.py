@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode.db import clock, requeue
 from alnnode.db.engine import for_single_reads, for_writing
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from alnnode.settings import Completion
 
 _DIGEST = select(Instance.sha256).where(Instance.sop_instance_uid == bindparam("uid"))  # executed for every image
+
+log = structlog.get_logger()
 
 
 class ReceivedSeries:
@@ -66,9 +70,12 @@ class ReceivedSeries:
             connection.execute(update(Series).where(Series.series_uid.in_(sorted(set(series_uids)))).values(released_at=at))
 
     def count_set_aside(self, reason: str, count: int) -> None:
-        """Count objects that the spool set aside, because a person must check them."""
-        with self._writer.begin() as connection:
-            add_to_tally(connection, SET_ASIDE, Tally(reason, 0, count, 0.0))
+        """Count objects that the spool set aside, because a person must check them. A counter that fails stops no reception."""
+        try:
+            with self._writer.begin() as connection:
+                add_to_tally(connection, SET_ASIDE, Tally(reason, 0, count, 0.0))
+        except SQLAlchemyError as error:
+            log.warning("set_aside_not_counted", reason=reason, objects=count, error=type(error).__name__)
 
     def complete_due(
         self,

@@ -124,8 +124,9 @@ def record(received: ReceivedSeries, spool: Spool, batch: Sequence[Pending]) -> 
         # The same SOP Instance UID in two series: the acceptor cannot see it, because it does not query the database for every image.
         log.error("uid_conflict", objects=len(conflicts), kept_in="conflicts")
         spool.set_aside((item.path, item.instance.path) for item in conflicts)
-        received.count_set_aside("uid conflict", len(conflicts))
     spool.remove_pending(item.path for item in batch)
+    if conflicts:
+        received.count_set_aside("uid conflict", len(conflicts))
 
 
 def replay(received: ReceivedSeries, spool: Spool, older_than: float = 0.0) -> int:

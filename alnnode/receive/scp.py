@@ -63,7 +63,11 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     signals = _Signals() if stop is None else None
     engine = engines.create(settings.database_url)
     received, spool = ReceivedSeries(engine), open_spool(settings)
-    replayed = recorder.replay(received, spool)
+    replayed = 0
+    try:
+        replayed = recorder.replay(received, spool)
+    except OSError as error:  # a storage that does not give an object now: the sweep tries again, and new objects are received
+        log.warning("journal_not_replayed", error=type(error).__name__, errno=error.errno)
     if replayed:
         log.info("journal_replayed", objects=replayed)
     acceptor, trail = Acceptor(settings, received, spool), Trail(settings)

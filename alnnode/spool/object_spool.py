@@ -99,14 +99,15 @@ class ObjectSpool(Spool):
                 copy = self._fetch(one.key, damaged=True)
             except OSError:
                 failed += 1
-                if failed >= MOST_UNREADABLE and not read:
-                    raise
-                if failed >= MOST_UNREADABLE:
-                    return
-                if one.key not in self._unreadable:
+                known = one.key in self._unreadable
+                if not known:
                     log.warning("pending_object_unreadable", file=one.key)
                     self._unreadable.add(one.key)
-                continue
+                if failed < MOST_UNREADABLE:
+                    continue
+                if read or known:  # the storage works, or was asked before: these objects wait
+                    return
+                raise
             failed = 0
             self._unreadable.discard(one.key)
             if copy is not None:  # another process recorded it meanwhile

@@ -306,6 +306,17 @@ def test_a_postponed_job_comes_back_at_its_time(stages) -> None:
     assert stages.jobs.lost(at(90)) == (job_id,)
 
 
+def test_a_job_that_was_queued_again_and_is_postponed_waits_like_any_other(stages) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    taken = claim(stages, job_id)
+    assert stages.jobs.lost(at(10_000)) == (job_id,)  # its lease ended, so its message was sent again
+    assert stages.jobs.postpone(taken, at(20_000))
+    assert claim(stages, job_id, 10_001) is None
+    assert stages.jobs.lost(at(19_999)) == ()
+    assert stages.jobs.lost(at(20_000)) == (job_id,)
+
+
 def test_a_deferred_delivery_waits_and_a_refused_one_fails_the_job_but_not_the_others(stages) -> None:
     receive(stages)
     job_id = ready(stages)

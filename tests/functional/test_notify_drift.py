@@ -53,6 +53,15 @@ def test_the_last_days_are_compared_with_the_first_days_of_the_same_bundle(engin
     assert measured(engine).index > drift.BEGINS
 
 
+def test_on_the_day_of_a_change_the_new_bundle_is_measured(engine, days) -> None:
+    days.go_by(40, LOW)
+    days.day -= timedelta(days=1)
+    days.go_by(1, LOW, OTHER)
+    assert measured(engine) is None, "the new bundle has no windows yet, and the old one is not in use"
+    days.progress.count_probabilities(DIGEST, LOW, days.day - timedelta(days=1))  # the last analysis of the old bundle ends
+    assert measured(engine) is None
+
+
 def test_the_index_is_that_of_the_definition_and_chance_alone_stays_below_the_limit() -> None:
     import numpy as np
 

@@ -51,6 +51,26 @@ def test_a_labelled_database_goes_on_to_the_next_schema_and_keeps_its_label(data
     assert schema.schema_state(database_url) == f"schema {schema.head()}"
 
 
+def test_a_label_that_the_version_before_removed_is_not_set_again(database_url) -> None:
+    before = "0010_leases"
+    engine = of_the_version_before(database_url, before)
+    with engines.for_writing(engine).begin() as connection:
+        schema.record_label(connection, before)  # it left the record, which it does not know
+    schema.migrate(database_url)
+    assert label_of(database_url) == schema.head()
+    schema.migrate(database_url, schema.head())
+    schema.migrate(database_url)
+    with engine.connect() as connection:
+        assert schema._schema_of_tables(connection) is None
+
+
+def test_the_label_of_a_later_version_is_not_removed_by_this_one(database_url) -> None:
+    with engines.for_writing(engines.create(database_url)).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
+    with pytest.raises(ServiceError, match="a later version made schema 9999_later"):
+        schema.migrate(database_url, schema.NO_LABEL)
+
+
 def test_a_later_schema_serves_this_version_and_is_left_alone(database_url) -> None:
     with engines.for_writing(engines.create(database_url)).begin() as connection:
         connection.execute(text("ALTER TABLE jobs ADD COLUMN of_a_later_version INTEGER"))

@@ -76,6 +76,22 @@ def test_it_is_restarted_later_each_time(monkeypatch) -> None:
     assert len(set(pids)) == 3
 
 
+def test_one_that_could_not_be_started_at_first_is_started_later(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("alnnode.process.supervised.FIRST_DELAY", 0.05)
+    program = tmp_path / "program"
+    subject = SupervisedProcess("test", [str(program)], os.environ)
+    monkeypatch.setattr("alnnode.process.supervised.child.command", lambda _signal, *command: list(command))
+    subject.start_or_retry()
+    assert subject.pid is None
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    try:
+        assert wait_for(lambda: subject.restart_if_died() or subject.pid is not None)
+    finally:
+        subject.terminate()
+        subject.wait_or_kill(10)
+
+
 def test_a_stubborn_one_is_killed_with_what_it_started(tmp_path) -> None:
     note = tmp_path / "pid"
     code = (
