@@ -96,7 +96,7 @@ def ablation(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     processes: Annotated[int, typer.Option(help="Number of networks trained in parallel; on a CPU with one thread each.")] = 2,
 ) -> None:
-    """Train the two networks with inputs left out, and compare them on validation patients; an interrupted run resumes."""
+    """Train the two networks of the reproduction with inputs left out, and compare them on its validation patients."""
     chosen = choose_device(device)
     plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
     with progress_bars() as report:

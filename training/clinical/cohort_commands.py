@@ -64,9 +64,7 @@ def train(
     data: Data,
     out: Annotated[
         Path,
-        typer.Option(
-            help="Folder to write: bundle/, split.csv, report.html and checklists.md, and work/, from which a later run resumes."
-        ),
+        typer.Option(help="Folder to write: bundle/, split.csv, report.html, checklists.md, and work/, for a later run."),
     ],
     name: Annotated[str, typer.Option(help="Name of the model, as reports show it.")] = "own-nodes",
     family: Annotated[

@@ -18,7 +18,7 @@ from alnnode.model import network
 from alnnode.records import Crop
 from training.data import cohort as cohorts
 from training.data import near_duplicates, node_features
-from training.evaluate import bundle_metrics, calibration, operating_points, roc, subgroups, tables
+from training.evaluate import bundle_metrics, calibration, roc, subgroups, tables
 from training.evaluate.fresh_phantoms import fresh_metrics
 from training.fit import grid, protocol, reproduction_rows, selection
 from training.fit import reproduction_terms as terms
@@ -201,16 +201,10 @@ def _evaluate(
     }
     logits = {member: predict_logits(models[member], harder, member[1], plan.device) for member in used}
     shifted = [
-        tables.ModelRow(
-            PAPER[1],
-            mean.apply(logits),
-            mean.apply(logits) >= operating_points.youden_threshold(labels, mean.apply(validation)),
-        ),
-        tables.ModelRow(
-            CHOSEN, best.apply(logits), best.apply(logits) >= operating_points.youden_threshold(labels, best.apply(validation))
-        ),
-        tables.ModelRow(SHORT_AXIS, harder.short_axis, harder.short_axis >= 10),
+        tables.row_at_youden(name, labels, one.apply(validation), one.apply(logits))
+        for name, one in ((PAPER[1], mean), (CHOSEN, best))
     ]
+    shifted.append(tables.ModelRow(SHORT_AXIS, harder.short_axis, harder.short_axis >= 10))
     probability = best.apply(selected.tested)
     calibrated = protocol.calibrate_pair(selected, SENSITIVITY_TARGET)
     served = ServedPair({crop: models[family, crop] for family, crop in pair.members}, calibrated)
