@@ -50,6 +50,6 @@ def build_missing(engine: Engine) -> None:
 
 def _missing(connection: Connection) -> list[tuple[Index, bool]]:
     """Return the indexes that are missing, and those whose build was interrupted (True)."""
-    found: dict[str, bool] = dict(connection.execute(_VALID).tuples().all())
+    found: dict[str, bool] = {name: valid for name, valid in connection.execute(_VALID)}  # noqa: C416 - `dict` of rows has no types
     wanted = [index for table in Base.metadata.sorted_tables for index in sorted(table.indexes, key=lambda one: str(one.name))]
     return [(index, str(index.name) in found) for index in wanted if not found.get(str(index.name))]

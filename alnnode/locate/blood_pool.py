@@ -1,4 +1,4 @@
-"""The attenuation of the blood in heart and great vessels, which tells whether and when contrast medium was given."""
+"""The attenuation of the blood in heart and great vessels, which shows whether and when contrast medium was given."""
 
 from __future__ import annotations
 

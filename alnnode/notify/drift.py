@@ -85,9 +85,8 @@ def measure(connection: Connection) -> Drift | None:
         bundles.setdefault(bundle, {}).setdefault(day, [0] * BINS)[number] += count
     if not bundles:
         return None
-    bundle = max(
-        bundles, key=lambda one: (max(bundles[one]), min(bundles[one]))
-    )  # of two on the last day, the one that came last
+    # Of two bundles on the last day, the one that came into use last.
+    bundle = max(bundles, key=lambda one: (max(bundles[one]), min(bundles[one])))
     days = bundles[bundle]
     reference, recent = _window(days, sorted(days)), _window(days, sorted(days, reverse=True))
     if reference is None or recent is None or recent.first <= reference.last:

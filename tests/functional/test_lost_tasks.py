@@ -93,6 +93,17 @@ def test_what_the_broker_loses_again_and_again_is_there_again_as_soon_each_time(
         wait_for(lambda: bench.length(ANALYSE) == 1 and bench.length(DELIVER) == 1, SOON)
 
 
+def test_a_cleaning_that_fails_does_not_end_every_round(bench, monkeypatch) -> None:
+    def fail():
+        raise OSError(5, "the storage does not give an object")
+
+    monkeypatch.setattr(bench.sweep, "clean", fail)
+    bench.receive(1)
+    with pytest.raises(OSError, match="does not give"):
+        bench.sweep.once()
+    wait_for(lambda: bench.length(ANALYSE) == 1, SOON)
+
+
 def test_a_long_queue_is_not_doubled_and_what_is_lost_of_it_comes_back(bench) -> None:
     bench.receive(400)
     wait_for(lambda: bench.length(ANALYSE) >= 400, 60)

@@ -94,14 +94,11 @@ def specificity_range(
 ) -> tuple[float, float]:
     """Return the 95 % range of the specificity at a threshold that aims at a sensitivity, over bootstrap samples of the patients.
 
-    Each sample chooses its threshold anew; the specificity is that of the threshold on all nodes.
+    A threshold is chosen on each sample; the specificity is that of the threshold on all nodes, so the range does not contain the sampling
+    of the benign nodes.
     """
-    _, cluster = np.unique(patients, return_inverse=True)
-    count = int(cluster.max()) + 1
-    rng = np.random.default_rng(seed)
     found = []
-    for _ in range(RESAMPLES):
-        weights = rng.multinomial(count, np.full(count, 1 / count))[cluster]
+    for weights in roc.resample_patients(patients, RESAMPLES, seed):
         rows = np.repeat(np.arange(len(labels)), weights)
         if labels[rows].any():
             threshold = threshold_for_sensitivity(labels[rows], scores[rows], sensitivity)

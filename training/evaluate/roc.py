@@ -16,6 +16,8 @@ from sklearn.metrics import average_precision_score
 from alnnode.records import Interval
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     Scores = npt.NDArray[np.floating[Any]]
@@ -116,16 +118,22 @@ def bootstrap_aurocs(labels: Labels, scores: Scores, patients: Patients, seed: i
     return np.asarray(won / total[both], np.float64)
 
 
-def average_precision(labels: Labels, scores: Scores, patients: Patients, seed: int = 0) -> Interval:
-    """Return the area under the precision-recall curve with the percentile interval of a bootstrap over patients."""
+def resample_patients(patients: Patients, resamples: int, seed: int = 0) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield for each resample of the patients how often it holds each node, (N,)."""
     _, cluster = np.unique(patients, return_inverse=True)
     count = int(cluster.max()) + 1
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(PRECISION_RESAMPLES):
-        weights = rng.multinomial(count, np.full(count, 1 / count))[cluster]
-        if weights[labels].any():
-            found.append(average_precision_score(labels, scores, sample_weight=weights))
+    for _ in range(resamples):
+        yield rng.multinomial(count, np.full(count, 1 / count))[cluster]
+
+
+def average_precision(labels: Labels, scores: Scores, patients: Patients, seed: int = 0) -> Interval:
+    """Return the area under the precision-recall curve with the percentile interval of a bootstrap over patients."""
+    found = [
+        average_precision_score(labels, scores, sample_weight=weights)
+        for weights in resample_patients(patients, PRECISION_RESAMPLES, seed)
+        if weights[labels].any()
+    ]
     low, high = np.quantile(found, [0.025, 0.975])
     return Interval(float(average_precision_score(labels, scores)), float(low), float(high))
 

@@ -5,6 +5,9 @@ from dicom_objects import STUDY, ct
 from pydicom.uid import CTImageStorage, MRImageStorage
 from web_service import BOUNDARY, body, content_type, part10, service, stow
 
+from alnnode.dicomweb import part_storage
+from alnnode.errors import RejectedObject
+from alnnode.receive import file_meta
 from alnnode.settings import Internal, Listener, Retention, Web
 
 FAILED, STORED = "00081198", "00081199"
@@ -58,6 +61,16 @@ def test_some_stored_and_some_refused_is_202_with_both_lists(node):
     assert sorted(reasons(answer)) == [0x0122, 0xC000, 0xC000]
     named = [item for item in answer.json()[FAILED]["Value"] if "00081155" in item]
     assert len(named) == 2  # a part that is not DICOM has no UID
+
+
+def test_file_meta_information_without_a_length_is_not_read_to_its_end(monkeypatch):
+    seen = []
+    data_set_offset = file_meta.data_set_offset
+    monkeypatch.setattr(part_storage.file_meta, "data_set_offset", lambda data: seen.append(len(data)) or data_set_offset(data))
+    endless = bytes(128) + b"DICM" + b"\x02\x00\x02\x00UI\x00\x00" * 50_000
+    with pytest.raises(RejectedObject, match="not a DICOM Part 10 file"):
+        part_storage._head(memoryview(endless))
+    assert seen == [part_storage.META_LIMIT + 1]
 
 
 def test_an_instance_of_another_study_than_the_url_is_refused(node):

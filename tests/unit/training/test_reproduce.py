@@ -94,6 +94,13 @@ def test_the_ablation_leaves_out_inputs_and_never_looks_at_the_test_nodes(work) 
     )
 
 
+@pytest.mark.parametrize("steps", [1, 9, 30, 128, 840])
+def test_averaged_weights_are_not_those_of_the_first_steps(steps) -> None:
+    decay = protocol.averaging_for(steps)
+    assert decay ** max(steps - 1, 1) < 0.05 or decay == 0
+    assert protocol.averaging_for(840) == protocol.AVERAGING  # as the reproduction
+
+
 def test_a_variant_that_knows_less_has_a_negative_difference() -> None:
     labels = np.tile([False, True], 100)
     rng = np.random.default_rng(0)
