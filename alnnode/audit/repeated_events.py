@@ -30,3 +30,20 @@ class RepeatedEvents:
                 self._seen.clear()
             self._seen[event] = now
             return True
+
+
+class LineBudget:
+    """Limits how many lines a flood of different events writes: ``lines`` in ``seconds``. Threads may share an instance."""
+
+    def __init__(self, lines: int, seconds: float) -> None:
+        self._window = RepeatedEvents(seconds)
+        self._lines = self._left = lines
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Return whether a line may be written now."""
+        with self._lock:
+            if self._window.is_first("window"):
+                self._left = self._lines
+            self._left -= 1
+            return self._left >= 0

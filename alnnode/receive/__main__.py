@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ with uncollected():
 
 def main() -> int:
     """Listen until SIGTERM."""
+    # A collection of garbage need not visit what the imports made: it takes some 10 ms instead of 100, in which the process receives nothing.
+    gc.freeze()
     config = os.environ.get("ALNNODE_CONFIG")
     try:
         settings = load(Path(config) if config else None)

@@ -6,9 +6,11 @@ pynetdicom; `tests/unit/receive/test_transport.py` fails when a new version chan
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import threading
+import time
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,14 @@ import structlog
 from pynetdicom import AE, evt
 from pynetdicom.transport import AddressInformation, RequestHandler, ThreadedAssociationServer
 
+from alnnode.audit.repeated_events import LineBudget
 from alnnode.errors import TlsRefused
 from alnnode.process.inherited_socket import BACKLOG, LISTENER_FD, inherited
 from alnnode.receive.accepted_association import AcceptedAssociation
 from alnnode.receive.connection_limits import ignore_refusal
-from alnnode.receive.pdu_socket import SILENCE, PduSocket
+from alnnode.receive.pdu_socket import PDU_HEAD, SILENCE, PduSocket
+from alnnode.receive.rejected_associations import MAX_LINES, QUIET
+from alnnode.receive.rejections import Rejection, RejectionKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,9 +40,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+COLLECTION_INTERVAL = 10.0  # seconds
+_DISCARDED = 65536  # bytes
 _HOLDS_A_PLACE = frozenset({"Sta3", "Sta6"})  # requested and not yet accepted; established (PS3.8 9.2)
 # A PDU above the negotiated maximum by more than this is not DICOM, and is not read into memory.
 PDU_MARGIN = 1 << 20
+_REQUEST, _TLS_HANDSHAKE = 0x01, 0x16  # first byte of an A-ASSOCIATE-RQ PDU (PS3.8 9.3.2), and of TLS (RFC 8446 5.1)
+_ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT PDU of the service user, which PS3.8 9.2 (action AA-1) requires
 
 
 class _ConnectionHandler(RequestHandler):
@@ -46,7 +55,7 @@ class _ConnectionHandler(RequestHandler):
     server: AssociationServer
 
     def handle(self) -> None:
-        """Start the association with the peer's first byte; until then, a connection costs only one thread."""
+        """Start the association when the peer's first bytes can be a request; until then, a connection costs only one thread."""
         started = False
         try:
             if self._peer_speaks():
@@ -57,25 +66,40 @@ class _ConnectionHandler(RequestHandler):
                 self.server.options.limiter.release(self.client_address[0])
 
     def _peer_speaks(self) -> bool:
-        """Wait for the peer's first byte, or make the TLS handshake; return False when neither comes in time."""
+        """Wait for the peer's first bytes, or make the TLS handshake; return False when neither comes in time, or no request."""
         seconds = self.ae.acse_timeout or SILENCE
         options = self.server.options
         if options.tls is None:
             self.request.settimeout(seconds)
             try:
-                speaks = bool(self.request.recv(1, socket.MSG_PEEK))
+                speaks = self._requests(self.request.recv(PDU_HEAD, socket.MSG_PEEK))
             except OSError:
                 return False
         else:
             try:
                 self.request = options.tls.accept(self.request, seconds)
             except TlsRefused as error:
-                log.warning("tls_refused", address=self.client_address[0], reason=str(error))
+                if self.server.tls_lines.take():
+                    log.warning("tls_refused", address=self.client_address[0], reason=str(error))
                 options.refused(self.client_address[0], f"TLS: {error}")
                 return False
             speaks = True
         self.request.settimeout(self.ae.network_timeout)
         return speaks
+
+    def _requests(self, head: bytes) -> bool:
+        """Return whether a connection that begins with these bytes can be an association request; if not, answer and note it."""
+        if not head:
+            return False
+        fault = first_fault(head, self.ae.maximum_pdu_size + PDU_MARGIN)
+        if not fault:
+            return True
+        self.server.options.rejected(Rejection(RejectionKind.PROTOCOL, address=self.client_address[0], detail=fault))
+        self.request.recv(
+            _DISCARDED
+        )  # what is unread at the end of a connection makes it a reset, which can overtake the answer
+        self.request.send(_ABORT)
+        return False
 
     def _create_association(self) -> Association:
         address, options = self.client_address[0], self.server.options
@@ -98,6 +122,17 @@ class _ConnectionHandler(RequestHandler):
         return association
 
 
+def first_fault(head: bytes, limit: int) -> str:
+    """Return why a connection that begins with ``head`` (1 to 6 bytes) is no association request of at most ``limit`` bytes; or ""."""
+    if head[0] == _TLS_HANDSHAKE:
+        return "TLS on a port without TLS"
+    if head[0] != _REQUEST:
+        return "the first PDU is no association request"
+    if len(head) == PDU_HEAD and int.from_bytes(head[2:]) > limit:
+        return "the association request is too long"
+    return ""
+
+
 class ListenerEntity(AE):
     """An application entity that counts an association against `maximum_associations` from its request until the peer ends it.
 
@@ -117,6 +152,10 @@ class ListenerEntity(AE):
         ]
 
 
+def ignore_rejection(_rejection: Rejection) -> None:
+    """Do nothing about a rejected association."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """What every association of a server shares.
@@ -127,6 +166,7 @@ class ServerOptions:
         spill: takes large objects while they arrive.
         tls: makes the handshakes; None for connections without TLS.
         refused: called with address and reason when a TLS handshake fails.
+        rejected: called when a connection begins with anything else than an association request.
     """
 
     handlers: Sequence[tuple[Any, Any]]
@@ -134,6 +174,7 @@ class ServerOptions:
     spill: SpillFolder
     tls: ReloadingServerContext | None = None
     refused: Callable[[str, str], None] = ignore_refusal
+    rejected: Callable[[Rejection], None] = ignore_rejection
 
 
 class AssociationServer(ThreadedAssociationServer):
@@ -145,7 +186,8 @@ class AssociationServer(ThreadedAssociationServer):
     def __init__(
         self, ae: AE, address: tuple[str, int], contexts: Sequence[PresentationContext], options: ServerOptions
     ) -> None:
-        self.options = options
+        self.options, self.tls_lines = options, LineBudget(MAX_LINES, QUIET)
+        self._collected_at = time.monotonic()
         super().__init__(ae, address, ae.ae_title, list(contexts), request_handler=_ConnectionHandler)
         ae._servers.append(self)  # noqa: SLF001 - AE.shutdown and AssociationServer.shutdown expect it there
 
@@ -160,6 +202,15 @@ class AssociationServer(ThreadedAssociationServer):
             return
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
+
+    def service_actions(self) -> None:
+        """Collect the garbage of associations that ended, which refer to themselves.
+
+        pynetdicom does so after every 60 connections: a flood of connections then takes most of the time of the process.
+        """
+        if time.monotonic() - self._collected_at >= COLLECTION_INTERVAL:
+            gc.collect()
+            self._collected_at = time.monotonic()
 
     def server_close(self) -> None:
         """Close the socket without ``shutdown``, which would end it for every process that shares it."""

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.audit.repeated_events import RepeatedEvents
+from alnnode.audit.repeated_events import LineBudget, RepeatedEvents
 from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
 from alnnode.db.operation_tables import RejectionRow
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 REJECTED = "rejected"  # kind of the counters in `TallyRow`
 MAX_ROWS = 200  # of the table; the rows with the oldest last rejection are deleted
 MAX_WAITING = 100  # different rejections in the memory of a process; further ones are only counted
-MAX_LINES = 30  # log lines of a process in `QUIET` seconds
+MAX_LINES = 30  # log lines of a process in `QUIET` seconds, with invented AE titles
 QUIET = 60.0  # seconds between two log lines about equal rejections
 WRITING_INTERVAL = 2.0  # seconds between two transactions of a process
 
@@ -59,7 +59,7 @@ class RejectedAssociations:
         self._lock = threading.Lock()
         self._waiting: dict[_Key, _Waiting] = {}
         self._counts: dict[RejectionKind, int] = {}
-        self._repeated, self._lines = RepeatedEvents(QUIET), _LineBudget()
+        self._repeated, self._lines = RepeatedEvents(QUIET), LineBudget(MAX_LINES, QUIET)
         self._noted, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -155,22 +155,6 @@ class RejectedAssociations:
 
 def _key(clean: Rejection) -> _Key:
     return clean.kind, clean.called_ae, clean.calling_ae, clean.address
-
-
-class _LineBudget:
-    """Limits the log lines about different rejections, as a flood with invented AE titles causes them."""
-
-    def __init__(self) -> None:
-        self._window = RepeatedEvents(QUIET)
-        self._left = MAX_LINES
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        with self._lock:
-            if self._window.is_first("window"):
-                self._left = MAX_LINES
-            self._left -= 1
-            return self._left >= 0
 
 
 def _upsert(connection: Connection, key: _Key, noted: _Waiting) -> None:

@@ -30,6 +30,7 @@ class RejectionKind(StrEnum):
     LIMIT = "limit"
     ADDRESS = "address"
     TLS = "TLS"
+    PROTOCOL = "no DICOM"
 
 
 REMEDIES: Mapping[RejectionKind, str] = {
@@ -41,6 +42,7 @@ REMEDIES: Mapping[RejectionKind, str] = {
     RejectionKind.LIMIT: "If this repeats, raise [listener] max_associations or processes.",
     RejectionKind.ADDRESS: "If this sender may send, add its address to [listener] addresses.",
     RejectionKind.TLS: "Renew or correct the certificate of the sender, or [listener] tls.",
+    RejectionKind.PROTOCOL: "What connects here is no DICOM sender, or uses TLS although [listener] tls is not set: correct its port or TLS.",
 }
 
 

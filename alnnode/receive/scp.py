@@ -117,6 +117,7 @@ def _listen(settings: Settings, services: Services, spool: Spool) -> Association
             SpillFolder(spool.root / "incoming", listener.max_object_mb << 20, services.acceptor.check_room),
             ReloadingServerContext(listener.tls) if listener.tls else None,
             refused,
+            services.rejections.note,
         )
         return AssociationServer(_entity(settings), (listener.host, listener.port), supported_contexts(), options)
     except OSError as error:

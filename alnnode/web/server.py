@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
+from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.errors import ServiceError
 from alnnode.http.http_connection import HttpConnection
 from alnnode.http.http_connection_limits import HttpConnectionLimiter, HttpConnectionLimits
@@ -67,6 +68,18 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
+class OnceAMinute(logging.Filter):
+    """Drops equal warnings for a minute: each client can cause one with each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeated = RepeatedEvents(60.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written."""
+        return record.levelno > logging.WARNING or self._repeated.is_first(record.msg)
+
+
 def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
     """Return the configuration of uvicorn.
 
@@ -88,6 +101,7 @@ def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
         ssl_keyfile=web.tls.private_key if web.tls else None,
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
     try:
         config.load()
     except OSError as error:

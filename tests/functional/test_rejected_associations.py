@@ -1,6 +1,8 @@
 """Associations that the listener does not serve are logged, counted and listed, and a flood of them fills nothing."""
 
 import re
+import socket
+import struct
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -74,6 +76,29 @@ def test_what_a_peer_sends_is_cleaned() -> None:
     clean = Rejection(RejectionKind.CALLED, "A\x1b[31mB\n\\", "Ä" * 40, "::1%<script>", "x" * 1000).cleaned()
     assert (clean.called_ae, clean.calling_ae) == ("A?[31mB?\\", "?" * 16)
     assert (clean.address, len(clean.detail)) == ("::1%<script>", 255), "the page escapes it"
+
+
+NO_REQUESTS = {
+    bytes((0x16, 3, 1, 2, 0, 1)): "TLS on a port without TLS",
+    b"GET / HTTP/1.1\r\n\r\n": "the first PDU is no association request",
+    struct.pack(">BBI", 1, 0, 1 << 30): "the association request is too long",
+}
+
+
+def test_what_is_no_association_request_is_aborted_and_listed(tmp_path) -> None:
+    with listening(tmp_path, "") as (listener, table):
+        for source, first in enumerate(NO_REQUESTS, 1):
+            with socket.create_connection(("127.0.0.1", listener.port), source_address=(f"127.0.0.{source}", 0)) as peer:
+                peer.settimeout(20)
+                peer.sendall(first)
+                assert peer.recv(10) == bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0)), "A-ABORT (PS3.8 9.3.8)"
+                assert peer.recv(1) == b""
+        wait_for(lambda: len(table.recent()) == len(NO_REQUESTS))
+        assert {(row.kind, row.detail) for row in table.recent()} == {
+            (RejectionKind.PROTOCOL, detail) for detail in NO_REQUESTS.values()
+        }
+        assert all("TLS" in row.remedy for row in table.recent())
+        listener.associate().release()
 
 
 def test_a_flood_fills_neither_memory_nor_log_nor_database(engine, capsys) -> None:

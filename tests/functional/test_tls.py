@@ -18,6 +18,7 @@ from alnnode.db import schema
 from alnnode.deliver.cstore import CStoreDestination
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError
+from alnnode.receive.rejected_associations import MAX_LINES
 from alnnode.settings import ClientTls, DestinationCStore
 
 pytestmark = [pytest.mark.dcmtk, pytest.mark.skipif(system("storescu") is None, reason="NO DCMTK: apt install dcmtk")]
@@ -119,6 +120,20 @@ def test_the_profiles_of_dcmtk(listen, dcmtk, authorities, profile) -> None:
         assert "tls_refused" not in listener.log.read_text()
     else:
         wait_for(lambda: "tls_refused" in listener.log.read_text())  # DCMTK can end before the listener logs it
+
+
+def test_a_flood_of_failed_handshakes_does_not_fill_the_log(listen, authorities) -> None:
+    listener = listen()
+    for _ in range(MAX_LINES + 10):
+        with socket.create_connection(("127.0.0.1", listener.port)) as peer, suppress(OSError):
+            peer.settimeout(20)
+            peer.sendall(b"no TLS")
+            peer.recv(1024)
+    ours, _ = authorities
+    good = listener.associate(tls_args=(client(ours, own=ours.issue("ct1.example")), "node.example"))
+    assert good.is_established
+    good.release()
+    assert listener.log.read_text().count("tls_refused") == MAX_LINES
 
 
 def test_a_port_with_tls_takes_nothing_else(listen, dcmtk) -> None:

@@ -13,9 +13,12 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
-from alnnode.receive import dimse_messages, pdu_socket
+from alnnode.receive import association_server, dimse_messages, pdu_socket
 from alnnode.receive.accepted_association import AcceptedAssociation
+from alnnode.receive.association_server import ListenerEntity, ServerOptions
+from alnnode.receive.connection_limits import ConnectionLimiter, ConnectionLimits
 from alnnode.receive.pdu_socket import PduSocket
+from alnnode.receive.presentation_contexts import supported_contexts
 from alnnode.receive.spill import SpillFolder
 
 
@@ -36,6 +39,7 @@ from alnnode.receive.spill import SpillFolder
         (Association, "_serve_request", ["self", "msg", "context_id"]),
         (Association, "_handle_no_response", ["self"]),
         (AssociationServer, "server_bind", ["self"]),
+        (AssociationServer, "service_actions", ["self"]),
     ],
 )
 def test_pynetdicom_still_has_what_is_overridden(owner, name, parameters) -> None:
@@ -118,3 +122,23 @@ def test_the_short_answer_is_what_pynetdicom_would_encode() -> None:
     message.primitive_to_message(answer)
     encoded = b"".join(data[1:] for part in message.encode_msg(1, 16382) for _, data in part.presentation_data_value_list)
     assert dimse_messages._store_response(answer) == encoded
+
+
+def test_a_flood_of_connections_does_not_collect_garbage_for_each_of_them(tmp_path, monkeypatch) -> None:
+    limiter = ConnectionLimiter([], ConnectionLimits(1, 1, 1.0))
+    entity = ListenerEntity("NODE")
+    options = ServerOptions([], limiter, SpillFolder(tmp_path, 1 << 20, lambda _: None))
+    server = association_server.AssociationServer(entity, ("127.0.0.1", 0), supported_contexts(), options)
+    collected, now = [], server._collected_at
+    monkeypatch.setattr(association_server.gc, "collect", lambda: collected.append(None))
+    monkeypatch.setattr(association_server.time, "monotonic", lambda: now)
+    try:
+        for _ in range(1000):
+            server.service_actions()
+        assert collected == []
+        now += association_server.COLLECTION_INTERVAL
+        server.service_actions()
+        server.service_actions()
+        assert len(collected) == 1
+    finally:
+        server.server_close()
