@@ -211,9 +211,12 @@ class Site:
         if port is not None:
             self.balancer.tell(f"set server p{port}/{host} state drain")
             wait_for(lambda: self.balancer.sessions(port, host) == 0, START)
+        served = self.services[host].logged("node_ready")
         self.services[host].end()
         self.start(host, code)
         if port is not None:
+            # The load balancer may not have noticed the stop, and would send sessions to a process that still starts.
+            wait_for(lambda: self.services[host].logged("node_ready") > served, START)
             self.balancer.tell(f"set server p{port}/{host} state ready")
             self.wait_ready(host)
 
