@@ -1,6 +1,8 @@
 """Regular expressions of an administrator: a search ends after a limited time, whatever the expression and the text are.
 
-`re` has no limit: an expression such as ``(a|a)*$`` needs 2^n steps for n characters, and the texts come from senders.
+`re` has no limit: an expression such as ``(a|a)*$`` needs 2^n steps for n characters, and the texts come from senders. `regex` has one. What
+both accept they read alike, with two exceptions: a POSIX class such as ``[[:alpha:]]`` has its usual meaning, and not that of `re`; a fuzzy
+match such as ``chest{e<=1}``, which is literal text for `re`, is refused.
 """
 
 from __future__ import annotations
@@ -8,6 +10,10 @@ from __future__ import annotations
 import re
 
 SEARCH_LIMIT, CHECK_LIMIT = 0.5, 0.2  # seconds of CPU time of this process
+# Escaped characters and sets, which are passed over; then a fuzzy match: a letter for insertions, deletions, substitutions or errors.
+_FUZZY = re.compile(
+    r"\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|(?P<fuzzy>\{[\d\s+,<=]*[dies][\d\s+,<=dies]*(?::[^{}]*)?\})", re.DOTALL
+)
 LENGTH = 64  # characters of a Series Description (PS3.5 6.2, VR LO)
 
 
@@ -30,6 +36,9 @@ def checked(pattern: str) -> str:
     """
     if not pattern:
         return pattern
+    fuzzy = next((found["fuzzy"] for found in _FUZZY.finditer(pattern) if found["fuzzy"]), None)
+    if fuzzy:
+        raise ValueError(f"{fuzzy} is not a number of repetitions; to find this text, write \\{fuzzy}")
     import regex  # noqa: PLC0415
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # On these file systems, syncing a file also makes its new names durable: ext4 and XFS commit metadata in the order of the calls, and btrfs
 # logs every name of a file with the file. On others the folder needs a sync of its own, and an image waits twice for the disk.
 _ORDERED = frozenset({"ext4", "xfs", "btrfs"})
+
+# Modes of a file: the bytes of NOT_DURABLE may not be on the disk yet. Other processes see the mode, but not the result of the sync.
+NOT_DURABLE, PRIVATE = 0o400, 0o600
 
 
 def names_follow_bytes(folder: Path) -> bool:
@@ -39,6 +43,18 @@ def sync_folder(folder: Path | str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_marked_durable(found: os.stat_result) -> bool:
+    """Return whether the process that wrote a file has synced it; also true for all files where the file system has no modes."""
+    return stat.S_IMODE(found.st_mode) != NOT_DURABLE
+
+
+def remove_same(path: Path, handle: int) -> None:
+    """Remove a name if it belongs to this open file, and not to another one that replaced it."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_ino == os.fstat(handle).st_ino:
+            path.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -68,10 +84,10 @@ class TemporaryFiles:
         self._prefix, self._number = uuid4().hex, count()  # a random part once, then a counter
 
     @contextmanager
-    def written(self, parts: Sequence[bytes | memoryview]) -> Iterator[tuple[str, int]]:
+    def written(self, parts: Sequence[bytes | memoryview], mode: int = PRIVATE) -> Iterator[tuple[str, int]]:
         """Write a file and yield its path and its open descriptor; delete the path at the end unless it was renamed."""
         temporary = f"{self.folder}/{self._prefix}-{next(self._number)}.tmp"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             rest = [memoryview(part) for part in parts]
             while rest:
@@ -86,7 +102,7 @@ class TemporaryFiles:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)  # noqa: PTH108 - executed for every image
 
-    def replace(self, final: Path, data: bytes) -> None:
+    def replace(self, final: Path, data: bytes | memoryview) -> None:
         """Write a file durably under its final name, over an earlier file of this name; create its folder if it is missing."""
         if not final.parent.is_dir():
             make_folder(final.parent)

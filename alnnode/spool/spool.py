@@ -16,19 +16,31 @@ the name exists, so that of two senders of one UID, in whatever processes, exact
 
 In ``pending`` the name is given before the one ``fsync`` that makes both durable (`alnnode.spool.durable_files.names_follow_bytes`). After a
 power cut a name may therefore belong to bytes that never reached the disk. Such an object was never acknowledged, and the digest in the
-head of the file detects it.
+head of the file detects it. Until that ``fsync`` has succeeded, the file has the mode 0400: another sender of the same UID waits.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from alnnode.spool.durable_files import TemporaryFiles, entries, make_folder, names_follow_bytes, sync_folder
+from alnnode.spool.durable_files import (
+    NOT_DURABLE,
+    PRIVATE,
+    TemporaryFiles,
+    entries,
+    is_marked_durable,
+    make_folder,
+    names_follow_bytes,
+    remove_same,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +48,8 @@ if TYPE_CHECKING:
 NOTES = ("series", "instances")
 # Seconds. No write of one object takes longer, whatever the network does: the object is in memory or in an unnamed file by then.
 ORPHAN_AGE = 3600.0
+SYNC_LIMIT = 20.0  # seconds to wait for another sender of the same object; peers wait 30 s for a response
+SYNC_POLL = 0.01  # seconds
 
 
 def name_of(uid: str) -> str:
@@ -87,32 +101,48 @@ class Spool:
     # -- received objects --------------------------------------------------------------------------------------------
 
     def put_pending(self, sop_instance_uid: str, parts: Sequence[bytes | memoryview]) -> Path | None:
-        """Write an object durably into the journal; None when an object of this UID is pending already, and durable too."""
-        final = self.pending_path(sop_instance_uid)
-        first = True
-        with self._temporary.written(parts) as (temporary, handle):
+        """Write an object durably into the journal; None when an object of this UID is pending already, and durable too.
+
+        Raises:
+            TimeoutError: another process, which may have been killed, has not finished an object of this UID.
+        """
+        final, until = self.pending_path(sop_instance_uid), time.monotonic() + SYNC_LIMIT
+        with self._temporary.written(parts, NOT_DURABLE) as (temporary, handle):
+            while True:
+                with suppress(FileExistsError):
+                    os.link(temporary, final)
+                    break
+                if self._is_durable(final):
+                    return None
+                # A sync of this file here could succeed although that of its writer fails. If it fails, the name is free.
+                if time.monotonic() > until:
+                    raise TimeoutError(errno.ETIMEDOUT, "the sync of another sender does not end")
+                time.sleep(SYNC_POLL)
             try:
-                os.link(temporary, final)
-            except FileExistsError:
-                first = False
-            else:
-                self._sync_or_remove(handle, final)
-        if not first:
-            # The bytes of the other sender are written, but perhaps not yet on the disk.
-            with suppress(FileNotFoundError), final.open("rb") as other:
-                os.fsync(other.fileno())
+                self._sync(handle)
+                os.fchmod(handle, PRIVATE)
+            except OSError:
+                # The next sync of this file could succeed although the bytes are lost: a retry must write a new file.
+                remove_same(final, handle)
+                raise
+        return final
+
+    def _sync(self, handle: int) -> None:
+        os.fsync(handle)
         if self._sync_names:
             sync_folder(self._pending)
-        return final if first else None
 
-    @staticmethod
-    def _sync_or_remove(handle: int, final: Path) -> None:
-        try:
-            os.fsync(handle)
-        except OSError:
-            # The next sync of this file could succeed although the bytes are lost: a retry must write a new file.
-            final.unlink(missing_ok=True)
-            raise
+    def _is_durable(self, pending: Path) -> bool:
+        with suppress(FileNotFoundError), pending.open("rb") as other:
+            if is_marked_durable(os.fstat(other.fileno())):
+                self._sync(other.fileno())  # a file system without modes marks every file
+                return True
+        return False
+
+    def ensure_durable(self, pending: Path, found: os.stat_result, data: bytes | memoryview) -> None:
+        """Write a file of the journal again if the process that wrote it ended before its sync."""
+        if not is_marked_durable(found):
+            self._temporary.replace(pending, data)
 
     @contextmanager
     def scratch(self, parts: Sequence[bytes | memoryview]) -> Iterator[Path]:

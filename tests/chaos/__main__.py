@@ -8,7 +8,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from chaos.run import ChaosResult, administer, chaos
+from chaos.results import ChaosResult
+from chaos.run import administer, chaos
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import marked
@@ -73,6 +74,9 @@ class MarkSeeds:
 class HeaderReader:
     """Replaces the acceptor: reads the header of each object, and stores nothing."""
 
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.threads = threads
+
     def store(self, data: Any, request: StoreRequest) -> Any:
         return header.read(bytes(data), request.transfer_syntax, request.calling_ae)
 
@@ -129,20 +133,20 @@ class BodyTries:
         return b"".join(b"--%s\r\n%s\r\n" % (edge, part) for part in parts) + b"--%s--\r\n" % edge
 
     def _store(self, content: bytes, *, as_json: bool) -> None:
-        request = StowRequest(HeaderReader(), "FUZZ", None)
-        outcome = request.outcome
-
         async def stream() -> AsyncIterator[bytes]:
             for start in range(0, len(content), 4096):
                 yield content[start : start + 4096]
 
-        async def store() -> None:
+        async def store(request: StowRequest) -> None:
             parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
                 await stow_json.store(request, parts, self._folder)
             else:
                 await PartStorage(request).store_all(parts)
 
-        asyncio.run(store())
+        with ThreadPoolExecutor(2) as threads:
+            request = StowRequest(HeaderReader(threads), "FUZZ", None)
+            asyncio.run(store(request))
+        outcome = request.outcome
         if outcome.fault is not None or outcome.failed:
             raise RejectedObject(0, "")

@@ -1,4 +1,4 @@
-"""``python -m chaos.guided``: fuzz the readers of external data with coverage-guided damage (atheris), from the seeds of `chaos.fuzz`.
+"""``python -m chaos.guided``: fuzz the readers of external data with coverage-guided damage (atheris), from `chaos.seeds`.
 
 Each target runs in its own process, because libFuzzer ends its process. An unexpected exception, a crash, a hang or too much memory is a
 finding, whose input is stored.
@@ -41,7 +41,8 @@ def run(target: str, seconds: float, seed: int) -> None:
     import structlog
 
     with atheris.instrument_imports(include=GUIDING):
-        from chaos.fuzz import REFUSALS, Seeds
+        from chaos.readers import REFUSALS
+        from chaos.seeds import Seeds
 
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
@@ -75,7 +76,7 @@ def reader(target: str, seeds: Any) -> tuple[list[bytes], Callable[[bytes], obje
     from alnnode.locate.marks.reading import read_marks as read_mark_file
     from alnnode.receive import header
     from alnnode.receive.file_meta import data_set_offset
-    from chaos.fuzz import Tries
+    from chaos.readers import Tries
 
     tries, file, image = Tries(seeds, random.Random(1)), seeds.folder / "guided.dcm", seeds.images[0]
 

@@ -1,5 +1,7 @@
 """Routes select series: each condition can exclude one, and a reason contains no patient data."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -59,6 +61,63 @@ def test_an_expression_that_takes_exponential_time_is_refused_with_advice(patter
 @pytest.mark.parametrize("pattern", ["(a+)+$", "chest|thorax", "^(?!.*lung).*chest", ".*.*.*chest", "(soft|lung)+ 1\\.0", ""])
 def test_an_expression_that_ends_in_time_is_accepted(pattern) -> None:
     assert Route(name="r", description=pattern).description == pattern
+
+
+@pytest.mark.parametrize("pattern", ["chest{e<=1}", "(chest|lung){e}", "[a-z]{1i+1d<=2}", "\\d{s<=1:[0-9]}", "{e}", "[]{]{e}"])
+def test_an_approximate_match_is_refused_with_advice(pattern) -> None:
+    """The package regex searches for similar texts here, and re for the text as it stands."""
+    with pytest.raises(ValidationError, match=r"is not a number of repetitions; to find this text, write \\\{"):
+        Route(name="r", description=pattern)
+
+
+ALIKE = [
+    "a{2}",
+    "a{,2}b",
+    "a{2,}",
+    "\\{e<=1}",
+    "[{e<=1}]",
+    "[]{e}]",
+    "{LUNG}",
+    "a{ 2}",
+    "^(?!.*lung).*chest",
+    "(?i:lung)",
+    "[[a]b]",
+    "x*+y",
+    "(?s:a.b)",
+]
+TEXTS = [
+    "a",
+    "aa",
+    "aab",
+    "ab]",
+    "lung",
+    "{lung}",
+    "a{ 2}",
+    "{e<=1}",
+    "{",
+    "e",
+    "1",
+    "hires chest",
+    "lung chest",
+    "xxy",
+    "a\nb",
+    "a]",
+    "",
+]
+
+
+@pytest.mark.parametrize("pattern", ALIKE)
+def test_an_accepted_expression_finds_what_re_finds(pattern) -> None:
+    route = Route(name="r", description=pattern)
+    for text in TEXTS:
+        selected = unwanted([route], SeriesFacts(modality="CT", series_description=text)) is None
+        assert selected == bool(re.search(pattern, text, re.IGNORECASE) or re.search(pattern, "", re.IGNORECASE)), text
+
+
+def test_a_posix_class_has_its_usual_meaning() -> None:
+    route = Route(name="r", description="^[[:alpha:]]+ [[:digit:]]$")
+    assert unwanted([route], SeriesFacts(modality="CT", series_description="Thörax 1")) is None
+    assert unwanted([route], SeriesFacts(modality="CT", series_description="Thorax a")) is not None
 
 
 @pytest.mark.parametrize("key", ["description", "exclude_description", "kernel"])
