@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from alnnode.analyse.claims import ClaimTerms
 from alnnode.analyse.jobs import Jobs
 from alnnode.analyse.operator_actions import OperatorActions
+from alnnode.analyse.study_reports import HeldReports
 from alnnode.audit.trail import Trail
 from alnnode.db.rows import NewInstance, ResultRow, SeriesFacts
 from alnnode.deliver.deliveries import Deliveries
@@ -16,10 +18,11 @@ from alnnode.receive.received_series import ReceivedSeries
 from alnnode.records import ObjectRole
 from alnnode.retention.file_retention import FileExpiry, FileRetention
 from alnnode.retention.row_retention import RowRetention
-from alnnode.settings import Completion, Settings
+from alnnode.settings import Completion, DestinationCStore, Settings
 
 LEASE = timedelta(minutes=1)
 TERMS = ClaimTerms(LEASE, 3, "b", "s")
+WITH_PACS = Settings(destinations=(DestinationCStore(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),))
 
 
 @dataclass
@@ -50,6 +53,18 @@ class Stages:
 
     def reset_future_times(self, longest_waits, now) -> int:
         return self.jobs.reset_future_times(now) + self.deliveries.reset_future_times(longest_waits, now)
+
+    def decide(self, now: datetime | None = None, settings: Settings = WITH_PACS) -> tuple[str, ...]:
+        """Decide on the reports that are held back; return the jobs whose reports are sent."""
+        return HeldReports(self.engine, settings).decide(now)
+
+    def somebody_waits(self) -> bool:
+        """Return whether a transaction waits for a lock of another one. SQLite has one writer at a time, and nothing to wait for."""
+        if self.engine.dialect.name == "sqlite":
+            return True
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with self.engine.connect() as connection:
+            return bool(connection.execute(text(query)).scalar_one())
 
     def receive_series(self, series: str, sender: str = "CT1", at: datetime | None = None, number: int = 1) -> None:
         """Record one image of a series, received now or ``at``."""

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
 from alnnode.analyse.claims import ClaimTerms
-from alnnode.analyse.study_reports import held_destinations
 from alnnode.db.pauses import ANALYSIS
 from alnnode.db.rows import NotAnalysed, ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
@@ -47,7 +46,6 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         settings.result_digest,
         marked=marked,
         first_attempts=runtime.shared,
-        destinations=held_destinations(settings),
     )
     claim = runtime.tables.jobs.claim(job_id, terms)
     if claim is None:
@@ -69,7 +67,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         _retry(claim, runtime, error, reason)
     except NotAnalysable as error:
         log.info("job_not_analysed", job=job_id, reason=str(error))
-        runtime.tables.jobs.not_analysable(claim, str(error), destinations=held_destinations(settings))
+        runtime.tables.jobs.not_analysable(claim, str(error))
     except AlnnodeError as error:
         _fail(claim, runtime, error, str(error))
     except Exception as error:  # noqa: BLE001 - every failed job needs a reason
@@ -174,7 +172,7 @@ def _retry(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> Non
 
 def _fail(claim: Claim, runtime: Runtime, error: Exception, reason: str) -> None:
     log.warning("job_failed", job=claim.job_id, error=type(error).__name__, where=logs.where(error))
-    runtime.tables.jobs.fail(claim, reason, destinations=held_destinations(runtime.settings))
+    runtime.tables.jobs.fail(claim, reason)
 
 
 def _reason(error: Exception, time_limit: float) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
 
 from alnnode.analyse.queue_order import is_free, most_urgent, next_turn
 from alnnode.analyse.report_identity import Digests, report_identity
-from alnnode.analyse.study_reports import deliver_held_report, lock_study
 from alnnode.db.pauses import ANALYSIS, forbids
 from alnnode.db.rows import Claim
 from alnnode.db.tables import Instance, Job, MarkOf
@@ -18,7 +17,7 @@ from alnnode.db.transitions import change_state
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
     from sqlalchemy.engine import Connection, RowMapping
@@ -35,7 +34,6 @@ class ClaimTerms:
         settings_digest: sha256 (hex) of the settings that change a result.
         marked: whether the input includes a reader's marks.
         first_attempts: claim no job that a worker has claimed before, because other analyses run in the process.
-        destinations: the object roles that each destination wants of a report that was held back (`study_reports`).
     """
 
     lease: timedelta
@@ -44,7 +42,6 @@ class ClaimTerms:
     settings_digest: str
     marked: bool = True
     first_attempts: bool = False
-    destinations: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def digest_of(digests: Iterable[str]) -> str:
@@ -56,15 +53,15 @@ def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime)
     """Claim the most urgent job inside a transaction; see `alnnode.analyse.jobs.Jobs.claim`."""
     if forbids(connection, ANALYSIS):  # here, because the analysis may have been paused since the worker looked
         return None
-    while (job := most_urgent(connection, job_id, now, first_attempts=terms.first_attempts)) is not None:
+    message: str | None = job_id
+    while (job := most_urgent(connection, message, now, first_attempts=terms.first_attempts)) is not None:
         if job["attempts"] < terms.max_attempts:
             next_turn(connection, job["series_uid"])
             return _take(connection, job, terms, now)
         reason = f"the analysis ended its worker {job['attempts']} times"
         ended = {"reason": reason, "finished_at": now, "lease_until": None, "due_at": None}
         change_state(connection, job["job_id"], JobState(job["state"]), JobState.FAILED, is_free(now), **ended)
-        lock_study(connection, job["study_uid"])
-        deliver_held_report(connection, job["study_uid"], terms.destinations, now)
+        message = None  # that job is locked until the end of the transaction, which therefore waits for no other one
     return None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
 from alnnode.analyse import claims
-from alnnode.analyse.study_reports import deliver_held_report, is_study_reported, lock_study
+from alnnode.analyse.study_reports import is_study_reported
 from alnnode.db import clock, requeue
 from alnnode.db.clock import LONGEST_LEASE, MAX_SKEW
 from alnnode.db.engine import for_writing
@@ -95,8 +94,7 @@ class Jobs:
         moment = now or clock.now(self._engine)
         reason = None if not_analysed is None else not_analysed.reason[:MAX_TEXT]
         with self._writer.begin() as connection:
-            if not_analysed is not None and not_analysed.once_per_study and is_study_reported(connection, claim):
-                destinations = {}
+            held = not_analysed is not None and not_analysed.once_per_study and is_study_reported(connection, claim)
             changed = change_state(
                 connection,
                 claim.job_id,
@@ -107,55 +105,23 @@ class Jobs:
                 lease_until=None,
                 due_at=None,
             )
-            if changed and not delivery_rows.open_deliveries(connection, claim.job_id, results, destinations, moment):
-                end_delivered_job(connection, claim.job_id, moment)
+            wanted = {} if held else destinations
+            if changed and not delivery_rows.open_deliveries(connection, claim.job_id, results, wanted, moment):
+                end_delivered_job(connection, claim.job_id, moment, held=held)
             return changed
 
-    def fail(
-        self,
-        claim: Claim,
-        reason: str,
-        now: datetime | None = None,
-        destinations: Mapping[str, Collection[str]] = MappingProxyType({}),
-    ) -> bool:
-        """End a running job with a reason that a person can act on.
+    def fail(self, claim: Claim, reason: str, now: datetime | None = None) -> bool:
+        """End a running job with a reason that a person can act on."""
+        return self._end(claim, JobState.FAILED, now, reason=reason[:MAX_TEXT])
 
-        Args:
-            claim: of the job.
-            reason: for the job list.
-            now: see the class.
-            destinations: the object roles that each destination wants of the report on the study that was held back for this job.
-        """
-        return self._end_without_report(claim, JobState.FAILED, destinations, now, reason=reason[:MAX_TEXT])
-
-    def not_analysable(
-        self,
-        claim: Claim,
-        reason: str,
-        now: datetime | None = None,
-        destinations: Mapping[str, Collection[str]] = MappingProxyType({}),
-    ) -> bool:
-        """End a running job whose series cannot be analysed, without results; see `fail`."""
+    def not_analysable(self, claim: Claim, reason: str, now: datetime | None = None) -> bool:
+        """End a running job whose series cannot be analysed, without results."""
         text = reason[:MAX_TEXT]
-        return self._end_without_report(claim, JobState.NOT_ANALYSED, destinations, now, reason=text, not_analysed=text)
+        return self._end(claim, JobState.NOT_ANALYSED, now, reason=text, not_analysed=text)
 
-    def _end_without_report(
-        self,
-        claim: Claim,
-        state: JobState,
-        destinations: Mapping[str, Collection[str]],
-        now: datetime | None,
-        **values: object,
-    ) -> bool:
+    def _end(self, claim: Claim, state: JobState, now: datetime | None, **values: object) -> bool:
         moment = now or clock.now(self._engine)
-        ended = {"finished_at": moment, "lease_until": None, "due_at": None}
-        with self._writer.begin() as connection:
-            lock_study(connection, claim.study_uid)
-            attempt = Job.attempts == claim.attempt
-            changed = change_state(connection, claim.job_id, JobState.RUNNING, state, attempt, **values, **ended)
-            if changed:
-                deliver_held_report(connection, claim.study_uid, destinations, moment)
-            return changed
+        return self._leave_running(claim, state, finished_at=moment, lease_until=None, due_at=None, **values)
 
     def postpone(self, claim: Claim, until: datetime) -> bool:
         """Make a running job READY again, because the model, the spool or memory is not available now; the sweep enqueues it then."""

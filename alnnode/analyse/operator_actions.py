@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
 
-from alnnode.analyse.study_reports import deliver_held_report, lock_study
 from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.series_jobs import NewJob, lock_series, open_job
@@ -18,12 +16,23 @@ from alnnode.errors import JobConflict, JobNotFound
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
 
 CANCELLABLE = (JobState.READY, JobState.RUNNING, JobState.ANALYSED)
+_TO_ANALYSE = (JobState.RECEIVING, JobState.READY, JobState.RUNNING)
+
+
+class _Newest(NamedTuple):
+    """The job of the last revision of a series."""
+
+    job_id: str
+    series_uid: str
+    study_uid: str
+    revision: int
+    state: str
+    purged_at: datetime | None
 
 
 class OperatorActions:
@@ -40,20 +49,19 @@ class OperatorActions:
 
         Failed deliveries are made again, and a DELIVERED job sends the same bytes again. Every other job is analysed again: in a new
         revision when it has results, because results that were sent cannot be changed. A job that has not ended becomes due at once.
+        If a later revision of the series is still to be analysed, nothing is repeated, and its state is returned.
 
         Raises:
             JobNotFound: no job has that id.
-            JobConflict: the files of its images were deleted.
+            JobConflict: the files of its images were deleted, or a later revision of the series has ended.
         """
         with self._writer.begin() as connection:
-            job = connection.execute(
-                select(Job.state, Job.purged_at).where(Job.job_id == job_id).with_for_update()
-            ).one_or_none()
-            if job is None:
-                raise JobNotFound(f"no job {job_id}")
+            newest = _lock_newest(connection, job_id)  # before the job, as the recorder does
+            query = select(Job.state, Job.purged_at).where(Job.job_id == job_id).with_for_update()
+            job = connection.execute(query).one()
             if job.purged_at is not None:
                 raise _files_deleted()
-            return _retry(connection, job_id, JobState(job.state), now or clock.now(connection))
+            return _retry(connection, job_id, JobState(job.state), newest, now or clock.now(connection))
 
     def reanalyse(self, job_id: str, now: datetime | None = None) -> str:
         """Open a new revision of the series of an ended job, whatever was delivered; return the id of the newest job of the series.
@@ -65,31 +73,24 @@ class OperatorActions:
             JobConflict: the files of its images were deleted.
         """
         with self._writer.begin() as connection:
-            newest, _ = _open_revision(connection, job_id, now or clock.now(connection))
-            return newest
+            newest = _lock_newest(connection, job_id)
+            if newest.job_id != job_id:
+                return newest.job_id
+            return _open_revision(connection, newest, now or clock.now(connection))
 
-    def cancel(
-        self,
-        job_id: str,
-        who: str,
-        now: datetime | None = None,
-        destinations: Mapping[str, Collection[str]] = MappingProxyType({}),
-    ) -> None:
+    def cancel(self, job_id: str, who: str, now: datetime | None = None) -> None:
         """End a job that is READY, RUNNING or ANALYSED, and its open deliveries; it can be retried.
 
-        Results of an analysis that is running now are not recorded. A report on the study that was held back for this job is sent to
-        ``destinations``, which gives the object roles that each wants.
+        Results of an analysis that is running now are not recorded.
 
         Raises:
             JobNotFound: no job has that id.
             JobConflict: it has ended already, or its series is still being received.
         """
         with self._writer.begin() as connection:
-            study = connection.execute(select(Job.study_uid).where(Job.job_id == job_id)).scalar_one_or_none()
-            if study is None:
+            found = connection.execute(select(Job.state).where(Job.job_id == job_id).with_for_update()).scalar_one_or_none()
+            if found is None:
                 raise JobNotFound(f"no job {job_id}")
-            lock_study(connection, study)
-            found = connection.execute(select(Job.state).where(Job.job_id == job_id)).scalar_one()
             state, reason = JobState(found), f"cancelled by {who}"
             if state not in CANCELLABLE:
                 raise JobConflict(f"a job that is {state.value} cannot be cancelled")
@@ -97,14 +98,13 @@ class OperatorActions:
             moment = now or clock.now(connection)
             ended = {"finished_at": moment, "lease_until": None, "due_at": None}
             change_state(connection, job_id, state, JobState.FAILED, reason=reason, **ended)
-            deliver_held_report(connection, study, destinations, moment)
 
 
 def _files_deleted() -> JobConflict:
     return JobConflict("the files of this job were deleted; send the series again")
 
 
-def _retry(connection: Connection, job_id: str, state: JobState, now: datetime) -> JobState:
+def _retry(connection: Connection, job_id: str, state: JobState, newest: _Newest, now: datetime) -> JobState:
     if state in {JobState.RECEIVING, JobState.RUNNING}:
         return state
     if state is JobState.READY:
@@ -116,27 +116,29 @@ def _retry(connection: Connection, job_id: str, state: JobState, now: datetime) 
     if delivery_rows.reopen_deliveries(connection, job_id, states, now):
         change_state(connection, job_id, state, JobState.ANALYSED, reason=None, finished_at=None)
         return JobState.ANALYSED
+    if newest.job_id != job_id:  # the report would be delivered after the one that replaces it
+        if newest.state in _TO_ANALYSE:
+            return JobState(newest.state)
+        raise JobConflict(f"a later revision of this series has ended; retry that one: job {newest.job_id}")
     if connection.execute(select(Result.job_id).where(Result.job_id == job_id).limit(1)).first() is not None:
-        newest, opened = _open_revision(connection, job_id, now)
-        if (
-            opened
-        ):  # An operator asks: the completion rule and the routes do not apply. Another revision goes on being received.
-            change_state(connection, newest, JobState.RECEIVING, JobState.READY, due_at=now, enqueues=0)
-        return JobState.READY
+        # An operator asks: the completion rule and the routes do not apply.
+        job_id, state = _open_revision(connection, newest, now), JobState.RECEIVING
     change_state(connection, job_id, state, JobState.READY, reason=None, finished_at=None, attempts=0, enqueues=0, due_at=now)
     return JobState.READY
 
 
-def _open_revision(connection: Connection, job_id: str, now: datetime) -> tuple[str, bool]:
-    """Open a revision after a job that is the newest of its series; return the id of the newest job, and whether it was opened now."""
-    job = connection.execute(select(Job.series_uid, Job.study_uid).where(Job.job_id == job_id)).one_or_none()
-    if job is None:
+def _lock_newest(connection: Connection, job_id: str) -> _Newest:
+    """Lock the series of a job, and return the newest job of the series, which need not be this one."""
+    series_uid = connection.execute(select(Job.series_uid).where(Job.job_id == job_id)).scalar_one_or_none()
+    if series_uid is None:
         raise JobNotFound(f"no job {job_id}")
-    lock_series(connection, job.series_uid)
-    query = select(Job.job_id, Job.revision, Job.purged_at).where(Job.series_uid == job.series_uid)
-    latest = connection.execute(query.order_by(Job.revision.desc()).limit(1)).one()
-    if latest.job_id != job_id:
-        return str(latest.job_id), False
-    if latest.purged_at is not None:
+    lock_series(connection, series_uid)
+    columns = (Job.job_id, Job.series_uid, Job.study_uid, Job.revision, Job.state, Job.purged_at)
+    query = select(*columns).where(Job.series_uid == series_uid).order_by(Job.revision.desc()).limit(1)
+    return _Newest(*connection.execute(query).one())
+
+
+def _open_revision(connection: Connection, newest: _Newest, now: datetime) -> str:
+    if newest.purged_at is not None:
         raise _files_deleted()
-    return open_job(connection, NewJob(job.series_uid, job.study_uid, latest.revision + 1, job_id), now), True
+    return open_job(connection, NewJob(newest.series_uid, newest.study_uid, newest.revision + 1, newest.job_id), now)

@@ -27,7 +27,9 @@ def is_free(now: datetime) -> ColumnElement[bool]:
     return or_(Job.state == JobState.READY, and_(Job.state == JobState.RUNNING, Job.lease_until <= now))
 
 
-def most_urgent(connection: Connection, job_id: str, now: datetime, *, first_attempts: bool = False) -> RowMapping | None:
+def most_urgent(
+    connection: Connection, job_id: str | None, now: datetime, *, first_attempts: bool = False
+) -> RowMapping | None:
     """Lock and return the job to claim now; None when there is none.
 
     A postponed job (READY, not enqueued and not due) is not claimed, not even by a message of its own: a job that the message of another
@@ -35,7 +37,7 @@ def most_urgent(connection: Connection, job_id: str, now: datetime, *, first_att
 
     Args:
         connection: inside a transaction.
-        job_id: of the message.
+        job_id: of the message, for which the caller waits if another transaction has locked it; None to wait for no job.
         now: the time.
         first_attempts: return no job that a worker has claimed before.
     """
@@ -52,10 +54,12 @@ def most_urgent(connection: Connection, job_id: str, now: datetime, *, first_att
         .limit(1)
         .with_for_update(of=Job, skip_locked=True)
     )
-    # Without a free job, the job of the message is perhaps locked for a moment, by the sweep or by an image that is being recorded.
-    own = select(Job.__table__).where(Job.job_id == job_id, waits).with_for_update()
     found = connection.execute(order).mappings().first()
-    return found or connection.execute(own).mappings().first()
+    if found is not None or job_id is None:
+        return found
+    # Perhaps the job is locked for a moment, by the sweep or by an image that is being recorded.
+    own = select(Job.__table__).where(Job.job_id == job_id, waits).with_for_update()
+    return connection.execute(own).mappings().first()
 
 
 def next_turn(connection: Connection, series_uid: str) -> None:

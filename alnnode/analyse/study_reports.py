@@ -1,87 +1,114 @@
-"""Whether the radiologist learns of a study by another of its series, so that "not analysed" need not be reported for this one.
+"""The one report on a study of which no series was analysed.
 
-A CT study has a localizer, thick slices and several kernels. A report for each of them would hide the one report that matters; no report
-at all could be read as "nothing found". So one report says that a study was not analysed, if none of its series was.
+A CT study has a localizer, thick slices and several kernels. A "not analysed" report for each of them would hide the one report that matters; no
+report at all could be read as "nothing found". So one report says that a study was not analysed, if none of its series was.
 
-A job that ends NOT_ANALYSED while another job of the study is open holds its report back. If the other job then ends without a report
-(FAILED, or NOT_ANALYSED without results), the report that was held back is delivered.
+A job that ends NOT_ANALYSED while another series of the study is open holds its report back: ``due_at`` of the job is set until that is
+decided. The sweep decides when no series of the study is open any more, regardless of what ended the last one: a worker, an operator, a workitem, the
+routes or a destination. It opens the deliveries of one report, or of none if the study was analysed or reported.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.orm import aliased
 
-from alnnode.db.tables import Delivery, Job, Result
+from alnnode.db import clock
+from alnnode.db.engine import for_single_reads, for_writing
+from alnnode.db.series_jobs import by_uid
+from alnnode.db.tables import Delivery, Job
 from alnnode.db.transitions import change_state
 from alnnode.deliver import delivery_rows
 from alnnode.records import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
     from alnnode.db.rows import Claim
     from alnnode.settings import Settings
 
-# The last of the open jobs decides once more: it reports the study if it cannot be analysed either. A series that is still being received does
-# not count: perhaps no route selects it, and nobody would decide then.
-_ANALYSED_OR_OPEN = (JobState.READY, JobState.RUNNING, JobState.ANALYSED, JobState.DELIVERED)
+# A series that is still received is open: no route may select it, but then it ends SKIPPED, and the sweep decides.
+_OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.ANALYSED)
 _HAS_DELIVERY = select(Delivery.job_id).where(Delivery.job_id == Job.job_id).exists()
+# A job that was cancelled, or that a destination refused, has deliveries of which none was sent: nobody has its report.
+_REPORTED = or_(
+    Job.state == JobState.DELIVERED,
+    select(Delivery.job_id).where(Delivery.job_id == Job.job_id, Delivery.sent_at.is_not(None)).exists(),
+)
+# As a range, because SQLite uses no index for IS NOT NULL.
+_HELD = and_(Job.state == JobState.NOT_ANALYSED, Job.due_at > datetime.fromtimestamp(0, UTC))
 
 
-def held_destinations(settings: Settings) -> dict[str, Collection[str]]:
-    """Return the object roles that each destination wants of a report that was held back; empty if the site holds none back."""
-    if settings.analysis.report_not_analysed != "study":
-        return {}
-    return {destination.name: destination.objects for destination in settings.destinations}
+class HeldReports:
+    """The reports that are held back, for the sweep. Safe to share between threads and processes."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine, self._writer, self._reader = engine, for_writing(engine), for_single_reads(engine)
+        wanted = settings.destinations if settings.analysis.report_not_analysed == "study" else ()
+        self._destinations = {destination.name: destination.objects for destination in wanted}
+
+    def decide(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Decide for each study that has no open series now; return the ids of the jobs whose reports are to be delivered.
+
+        No report is sent that is outdated, because its series has a later revision, or after the settings changed to send none for a study.
+        """
+        other = aliased(Job)
+        is_open = select(other.job_id).where(other.study_uid == Job.study_uid, other.state.in_(_OPEN)).exists()
+        with self._reader.connect() as connection:
+            studies = connection.execute(select(Job.study_uid).where(_HELD, ~is_open).distinct()).scalars().all()
+        moment = now or (clock.now(self._engine) if studies else datetime.now(UTC))
+        decided = []
+        for study_uid in studies:
+            with self._writer.begin() as connection:
+                decided.append(_decide(connection, study_uid, self._destinations, moment))
+        return tuple(job_id for job_id in decided if job_id is not None)
 
 
-def lock_study(connection: Connection, study_uid: str) -> None:
-    """Lock the jobs of a study: of two series that end at the same time, the second must see the first as ended.
-
-    The order is that in which the recorder locks the jobs of the series of a batch, so that the two never wait for each other.
-    """
-    series = Job.series_uid.collate("C") if connection.dialect.name == "postgresql" else Job.series_uid
-    jobs = select(Job.job_id).where(Job.study_uid == study_uid).order_by(series, Job.revision)
-    connection.execute(jobs.with_for_update()).all()
+def _decide(connection: Connection, study_uid: str, destinations: Mapping[str, Collection[str]], now: datetime) -> str | None:
+    _lock_study(connection, study_uid)
+    if _has_job(connection, study_uid, Job.state.in_(_OPEN)):  # since the query
+        return None
+    later = aliased(Job)
+    outdated = select(later.job_id).where(later.series_uid == Job.series_uid, later.revision > Job.revision).exists()
+    held = and_(Job.study_uid == study_uid, _HELD)
+    newest = select(Job.job_id).where(held, ~outdated, Job.purged_at.is_(None)).order_by(Job.finished_at.desc(), Job.job_id)
+    job_id = connection.execute(newest.limit(1)).scalar_one_or_none()
+    connection.execute(update(Job).where(held).values(due_at=None))
+    if job_id is None or _has_job(connection, study_uid, _REPORTED):
+        return None
+    if not delivery_rows.open_for_results(connection, job_id, destinations, now):
+        return None
+    change_state(connection, job_id, JobState.NOT_ANALYSED, JobState.ANALYSED, finished_at=None)
+    return job_id
 
 
 def is_study_reported(connection: Connection, claim: Claim) -> bool:
-    """Return whether another series of the study is analysed, is still to be analysed, or is reported, inside a transaction that writes.
+    """Return whether another series of the study is open, analysed or reported, inside a transaction that writes.
 
     False if an earlier revision of this series was delivered, because this report must replace that one. The jobs of the study are
     locked.
     """
-    lock_study(connection, claim.study_uid)
+    _lock_study(connection, claim.study_uid)
     earlier = and_(Job.series_uid == claim.series_uid, Job.job_id != claim.job_id, _HAS_DELIVERY)
     if connection.execute(select(Job.job_id).where(earlier).limit(1)).first() is not None:
         return False
-    return _is_reported(connection, claim.study_uid, Job.series_uid != claim.series_uid)
+    return _has_job(connection, claim.study_uid, Job.series_uid != claim.series_uid, or_(Job.state.in_(_OPEN), _REPORTED))
 
 
-def deliver_held_report(
-    connection: Connection, study_uid: str, destinations: Mapping[str, Collection[str]], now: datetime
-) -> None:
-    """Open the deliveries of the newest report that was held back, if no series of the study is analysed, open or reported now.
+def _lock_study(connection: Connection, study_uid: str) -> None:
+    """Lock the jobs of a study: of two that decide by them at the same time, the second must see what the first decided.
 
-    Call this inside the transaction in which a job of the study ends without a report, after `lock_study`.
+    The order is that of everybody who locks jobs of several series, and the caller must not have locked a job before.
     """
-    if not destinations or _is_reported(connection, study_uid):
-        return
-    has_results = select(Result.job_id).where(Result.job_id == Job.job_id).exists()
-    held = (Job.study_uid == study_uid, Job.state == JobState.NOT_ANALYSED, Job.purged_at.is_(None), has_results)
-    newest = select(Job.job_id).where(*held).order_by(Job.finished_at.desc(), Job.job_id).limit(1)
-    job_id = connection.execute(newest).scalar_one_or_none()
-    if job_id is not None and delivery_rows.open_for_results(connection, job_id, destinations, now):
-        change_state(connection, job_id, JobState.NOT_ANALYSED, JobState.ANALYSED, finished_at=None)
+    jobs = select(Job.job_id).where(Job.study_uid == study_uid).order_by(by_uid(connection, Job.series_uid), Job.revision)
+    connection.execute(jobs.with_for_update()).all()
 
 
-def _is_reported(connection: Connection, study_uid: str, *which: ColumnElement[bool]) -> bool:
-    reported = or_(Job.state.in_(_ANALYSED_OR_OPEN), _HAS_DELIVERY)
-    query = select(Job.job_id).where(Job.study_uid == study_uid, reported, *which)
-    return connection.execute(query.limit(1)).first() is not None
+def _has_job(connection: Connection, study_uid: str, *which: ColumnElement[bool]) -> bool:
+    return connection.execute(select(Job.job_id).where(Job.study_uid == study_uid, *which).limit(1)).first() is not None

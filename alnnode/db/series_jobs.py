@@ -1,6 +1,10 @@
 """The series lock and the insertion of a job: what receiving, analysing and retention share.
 
 Whoever decides by the instances or jobs of a series locks the row of the series first. SQLite has one writer at a time anyway.
+
+No transaction of PostgreSQL may wait for another one in a circle. So all lock rows in this order: a series before its jobs; of several
+series, and of the jobs of several series, by UID (`by_uid`) and revision; a job before its deliveries. A worker may lock a job without its
+series, and then locks no other row of these tables except the deliveries of the job.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from alnnode.records import JobState
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.orm import InstrumentedAttribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,11 @@ class NewJob:
     study_uid: str
     revision: int
     predecessor_id: str | None
+
+
+def by_uid(connection: Connection, column: InstrumentedAttribute[str]) -> ColumnElement[str]:
+    """Return what to sort UIDs by in the database, so that the order is Python's: the collation of the database may have another one."""
+    return column.collate("C") if connection.dialect.name == "postgresql" else column.expression
 
 
 def lock_series(connection: Connection, series_uid: str) -> RowMapping:

@@ -124,7 +124,7 @@ class Job(Base):
     content_at: Mapped[datetime]  # the time inside the result objects: created_at, or that of an identical earlier job
     claimed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]  # when the sweep enqueues it
+    due_at: Mapped[datetime | None]  # when the sweep enqueues it; of a NOT_ANALYSED job: its report is held back since then
     finished_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]  # when its files were deleted
 

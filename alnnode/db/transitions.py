@@ -33,8 +33,11 @@ def change_state(
     return bool(changed.rowcount)
 
 
-def end_delivered_job(connection: Connection, job_id: str, now: datetime) -> None:
-    """End an ANALYSED job whose deliveries are all SENT: DELIVERED, or NOT_ANALYSED when its results say so."""
+def end_delivered_job(connection: Connection, job_id: str, now: datetime, *, held: bool = False) -> None:
+    """End an ANALYSED job whose deliveries are all SENT: DELIVERED, or NOT_ANALYSED when its results say so.
+
+    With ``held``, its results are held back until the sweep decides (`alnnode.analyse.study_reports`).
+    """
     reason = connection.execute(select(Job.not_analysed).where(Job.job_id == job_id)).scalar_one()
     end = JobState.DELIVERED if reason is None else JobState.NOT_ANALYSED
-    change_state(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now)
+    change_state(connection, job_id, JobState.ANALYSED, end, reason=reason, finished_at=now, due_at=now if held else None)

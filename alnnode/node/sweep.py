@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from alnnode.analyse.jobs import Jobs
+from alnnode.analyse.study_reports import HeldReports
 from alnnode.db import clock, row_counts
 from alnnode.db.pauses import ANALYSIS, Pauses, destination_target
 from alnnode.deliver.commitment_answers import RESEND
@@ -48,6 +49,7 @@ CLEANING_INTERVAL = 300.0  # seconds
 FREE_SPACE_INTERVAL = 10.0  # seconds between two checks of the free space, while the disk is nearly full
 LOG_MARGIN = timedelta(days=1)  # for which the log of a job outlasts its files
 CLOCK_INTERVAL = 10.0  # seconds between two searches for times from before the clock was set back
+HELD_INTERVAL = 5.0  # seconds between two decisions on reports that are held back: a long queue means many studies to look at
 
 
 class Producer(Protocol):
@@ -78,11 +80,12 @@ class Sweep:
         self._settings, self._engine, self._spool, self._producer = settings, engine, spool, producer
         self._received, self._jobs, self._deliveries = ReceivedSeries(engine), Jobs(engine), Deliveries(engine)
         self._files, self._rows = FileRetention(engine, spool, trail), RowRetention(engine)
+        self._held = HeldReports(engine, settings)
         self._requests, self._priors, self._pauses = CommitmentRequests(engine), PriorStore(spool.root), Pauses(engine)
         longest = max(settings.internal.retry_longest, settings.internal.commitment_timeout, RESEND.total_seconds())
         self._longest_waits = {one.name: timedelta(seconds=longest) for one in settings.destinations}
         self._job_logs = JobLogs(settings.node.data_dir)
-        self._next_cleaning = self._next_free_space = self._next_clock = 0.0
+        self._next_cleaning = self._next_free_space = self._next_clock = self._next_held = 0.0
 
     def once(self) -> None:
         """Do all work that is due.
@@ -105,6 +108,7 @@ class Sweep:
         )
         for job_id in ready:
             log.info("job_ready", job=job_id)
+        self._decide_on_held_reports()
         analyse, deliver = self._producer.enqueue_analysis, self._producer.enqueue_delivery
         paused = self._pauses.all()
         if ANALYSIS not in paused:
@@ -147,6 +151,12 @@ class Sweep:
         changed += reset_future_leases(self._engine, now)
         if changed:
             log.warning("clock_set_back", rows=changed)
+
+    def _decide_on_held_reports(self) -> None:
+        if time.monotonic() >= self._next_held:
+            self._next_held = time.monotonic() + HELD_INTERVAL
+            for job_id in self._held.decide():
+                log.info("held_report_sent", job=job_id)
 
     def _free_space(self) -> None:
         """Delete files before their time when the disk fills."""

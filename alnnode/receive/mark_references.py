@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from alnnode.db.series_jobs import NewJob, open_job
+from alnnode.db.series_jobs import NewJob, by_uid, open_job
 from alnnode.db.tables import Instance, Job, MarkOf, Result, Series
 from alnnode.records import JobState
 
@@ -47,7 +47,7 @@ def record(connection: Connection, fresh: Sequence[NewInstance]) -> None:
 
 
 def lock_with_images(connection: Connection, series_uid: str) -> tuple[str, ...]:
-    """Lock a series and all series that its marks refer to, in the same order in every process.
+    """Lock a series, all series that its marks refer to, and the jobs of all of them, in the order of `alnnode.db.series_jobs`.
 
     Returns:
         Series Instance UIDs of the latter, sorted; empty when the series holds no marks.
@@ -55,8 +55,12 @@ def lock_with_images(connection: Connection, series_uid: str) -> tuple[str, ...]
     named = select(MarkOf.series_uid).join(Instance, Instance.sop_instance_uid == MarkOf.sop_instance_uid)
     images = tuple(sorted(set(connection.execute(named.where(Instance.series_uid == series_uid)).scalars())))
     if images:
-        query = select(Series.series_uid).where(Series.series_uid.in_((series_uid, *images))).order_by(Series.series_uid)
-        connection.execute(query.with_for_update()).all()
+        uids = (series_uid, *images)
+        series = select(Series.series_uid).where(Series.series_uid.in_(uids)).order_by(by_uid(connection, Series.series_uid))
+        connection.execute(series.with_for_update()).all()
+        # No worker may claim a job of the images between `revise` and the end of the transaction, and so without the marks.
+        jobs = select(Job.job_id).where(Job.series_uid.in_(uids)).order_by(by_uid(connection, Job.series_uid), Job.revision)
+        connection.execute(jobs.with_for_update()).all()
     return images
 
 
@@ -75,13 +79,11 @@ def revise(connection: Connection, series_uid: str, images: Sequence[str], at: d
     """
     received = False
     for uid in images:
-        # The row is locked, so that no worker claims the job between this query and the changes below, and so without the marks.
         latest = connection.execute(
             select(Job.job_id, Job.study_uid, Job.revision, Job.state, Job.purged_at)
             .where(Job.series_uid == uid)
             .order_by(Job.revision.desc())
             .limit(1)
-            .with_for_update()
         ).one_or_none()
         revision = 0 if latest is None else int(latest.revision)
         received = received or (latest is not None and latest.purged_at is None)

@@ -87,7 +87,9 @@ def _needed(expiry: FileExpiry) -> ColumnElement[bool]:
     for ever.
     """
     expired = or_(
-        and_(Job.state.in_((JobState.DELIVERED, JobState.NOT_ANALYSED)), Job.finished_at < expiry.delivered_before),
+        and_(Job.state == JobState.DELIVERED, Job.finished_at < expiry.delivered_before),
+        # A report that is held back may still be sent (`alnnode.analyse.study_reports`).
+        and_(Job.state == JobState.NOT_ANALYSED, Job.due_at.is_(None), Job.finished_at < expiry.delivered_before),
         and_(Job.state == JobState.FAILED, Job.finished_at < expiry.failed_before),
         and_(Job.state == JobState.SKIPPED, Job.finished_at < expiry.skipped_before),
     )
@@ -118,6 +120,9 @@ def _delete_instances(
         Study UID, and the paths of all its files (relative to the spool); no paths when the series is needed again.
     """
     study_uid = lock_series(connection, series_uid)["study_uid"]
+    # The jobs too: a worker or the sweep may be about to open a delivery of a job that has ended.
+    jobs = select(Job.job_id).where(Job.series_uid == series_uid).order_by(Job.revision)
+    connection.execute(jobs.with_for_update()).all()
     needed = select(Job.job_id).where(Job.series_uid == series_uid, _needed(expiry))
     if connection.execute(needed.limit(1)).first() is not None:
         return study_uid, ()

@@ -8,7 +8,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from alnnode.analyse.operator_actions import CANCELLABLE
-from alnnode.analyse.study_reports import held_destinations
 from alnnode.errors import JobConflict, JobNotFound
 from alnnode.http.request_context import http_services, principal
 from alnnode.imaging.rendering import Picture, render
@@ -98,7 +97,7 @@ async def act(request: Request) -> Response:
             await run_in_threadpool(services.operator.retry, job_id)
         elif action == "cancel":
             who = "a person" if http_services(request).access.open else principal(request).name
-            await run_in_threadpool(services.operator.cancel, job_id, who, destinations=held_destinations(services.settings))
+            await run_in_threadpool(services.operator.cancel, job_id, who)
         else:
             return PlainTextResponse("the action must be retry or cancel", 404)
         study = (await run_in_threadpool(services.jobs.get, job_id)).study_uid

@@ -16,7 +16,6 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from alnnode.analyse.study_reports import held_destinations
 from alnnode.errors import JobConflict, JobNotFound, WorkitemRefused
 from alnnode.model import bundle
 from alnnode.records import JobState
@@ -136,8 +135,7 @@ class Performer:
         """Cancel a workitem, and its job unless another workitem or a route needs the job."""
         if item.job_id is not None and self._rows.is_only_for(item.job_id, item.workitem_uid):
             with suppress(JobConflict, JobNotFound):  # the job has ended, or its images are still being received
-                held = held_destinations(self._services.settings)
-                self._services.operator.cancel(item.job_id, "the requester of its workitem", destinations=held)
+                self._services.operator.cancel(item.job_id, "the requester of its workitem")
         self._end(item, UpsState.CANCELED, canceled(None, ("110513", "Discontinued for unspecified reason")))
 
     def _obtain_input(self, item: Workitem) -> None:

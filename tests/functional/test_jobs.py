@@ -424,6 +424,32 @@ def test_a_retry_does_not_end_the_reception_of_a_later_revision(stages) -> None:
     assert (newest.revision, newest.state) == (2, JobState.RECEIVING)
 
 
+def test_a_retry_does_not_analyse_a_revision_after_the_one_that_replaces_it(stages) -> None:
+    receive(stages)
+    first = ready(stages)
+    stages.jobs.fail(claim(stages, first), "no memory", at(62))
+    receive(stages, [3], second=70)
+    assert stages.operator.retry(first, at(71)) is JobState.RECEIVING, "the later revision has all images"
+    second = ready(stages, 130)
+    assert stages.operator.retry(first, at(131)) is JobState.READY
+    finish(stages, second, 132)
+    with pytest.raises(JobConflict, match=f"a later revision of this series has ended; retry that one: job {second}"):
+        stages.operator.retry(first, at(133))
+    assert stages.jobs.get(first).state is JobState.FAILED
+
+
+def test_a_retry_says_that_a_later_revision_failed(stages) -> None:
+    receive(stages)
+    first = ready(stages)
+    finish(stages, first)
+    assert stages.operator.retry(first, at(70)) is JobState.READY
+    (second,) = (job.job_id for job in stages.jobs.list() if job.revision == 2)
+    stages.jobs.fail(claim(stages, second, 71), "no memory", at(72))
+    with pytest.raises(JobConflict, match=second):
+        stages.operator.retry(first, at(73))
+    assert stages.operator.retry(second, at(74)) is JobState.READY
+
+
 def test_what_is_known_after_the_claim_belongs_to_the_identity_of_the_report(stages) -> None:
     receive(stages)
     first = ready(stages)

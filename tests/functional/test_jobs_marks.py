@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from listening import wait_for
-from sqlalchemy import text
 from stages import TERMS, Stages
 
 from alnnode.analyse import claims
@@ -157,18 +156,11 @@ def test_what_comes_while_a_worker_takes_the_job_makes_a_new_revision(stages, en
         else:
             stages.received.record_instances([instance(CT, 2, second=61)])
 
-    def waits() -> bool:
-        if engine.dialect.name == "sqlite":  # one writer at a time: there is no lock to wait for
-            return True
-        with engine.connect() as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            return connection.execute(text(query)).scalar_one() > 0
-
     comer = threading.Thread(target=come)
     with for_writing(engine).begin() as connection:
         taken = claims.claim(connection, job_id, TERMS, at(62))
         comer.start()
-        wait_for(lambda: waits() or not comer.is_alive())
+        wait_for(lambda: stages.somebody_waits() or not comer.is_alive())
     comer.join(30)
     assert (taken.paths, taken.marks) == ((f"objects/{CT}.1",), ())
     assert sorted(job.revision for job in of_series(stages, CT)) == [1, 2], "what came is in no revision"

@@ -11,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
 from alnnode.analyse.operator_actions import OperatorActions
+from alnnode.analyse.study_reports import HeldReports
 from alnnode.audit.sender import AuditSender
 from alnnode.db import engine, schema
 from alnnode.db.pauses import ANALYSIS, destination_target
@@ -72,6 +73,7 @@ class Bench:
         self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
         database = engine.create(settings.database_url)
         self.received, self.operator = ReceivedSeries(database), OperatorActions(database)
+        self.held = HeldReports(database, settings)
 
     def ready_job(self, series: str = "1.2.3.4") -> str:
         instance = NewInstance(
@@ -257,6 +259,7 @@ def test_a_study_whose_last_open_series_fails_is_reported_as_not_analysed(bench)
     bench.analyst.error = ReportError("the report could not be built")
     analysing.analyse(last, bench.runtime)
     assert bench.jobs.get(last).state is JobState.FAILED
+    assert bench.held.decide() == (first,)
     (delivery,) = bench.jobs.get(first).deliveries
     delivering.deliver(delivery.delivery_id, bench.runtime)
     assert len(bench.pacs.stored) == 2
