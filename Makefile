@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hostile hosts hosts-store rolling play-hosts fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
+.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hostile hosts hosts-store rolling play-hosts play-image fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -123,6 +123,11 @@ rolling: $(VENV)/.dev
 play-hosts: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python -W ignore -m hosts.play
 
+# Make an image by hand, start it and ask its health check, where no container engine is. It needs root rights and debootstrap; IMAGE=worker takes 16 GB.
+IMAGE ?= listener
+play-image: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python -m images.play $(IMAGE) --folder .images
+
 # Fuzz the parsers, the bundle, the HTTP service and the listener for MINUTES; print the number of attempts and the findings.
 MINUTES ?= 10
 fuzz: $(VENV)/.dev
@@ -197,4 +202,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEPLOY_TOOLS) $(SBOM_HOME) $(ATHERIS_HOME) $(S3_HOME) $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEPLOY_TOOLS) $(SBOM_HOME) $(ATHERIS_HOME) $(S3_HOME) .images $(DEMO_OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -6,16 +6,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
+from images.containerfile import allowed, stages
 from listening import wait_for
 
 from alnnode.process import heartbeat
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+RULES = (DEPLOY.parent / ".dockerignore").read_text(encoding="utf-8")
 
 
 def test_the_health_check_of_the_worker_calls_functions_that_exist(tmp_path: Path) -> None:
@@ -60,20 +61,6 @@ def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
             process.terminate()
 
 
-def allowed(path: str) -> bool:
-    """Whether .dockerignore lets a file pass to the builder (the last line that matches decides)."""
-    passes = True
-    for line in (DEPLOY.parent / ".dockerignore").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            pattern = line.removeprefix("!")
-            parts = Path(path).parts
-            starts = ["/".join(parts[: end + 1]) for end in range(len(parts))]
-            inside = pattern.startswith("**/") and pattern[3:] in parts
-            if inside or any(fnmatch(start, pattern) for start in starts if "/" not in start or "/" in pattern):
-                passes = line.startswith("!")
-    return passes
-
-
 def test_secrets_data_and_history_do_not_reach_the_builder() -> None:
     kept_back = [
         "deploy/secrets.env",
@@ -84,8 +71,8 @@ def test_secrets_data_and_history_do_not_reach_the_builder() -> None:
         "tests/conftest.py",
         "alnnode/__pycache__/x.pyc",
     ]
-    assert [path for path in kept_back if allowed(path)] == []
-    assert allowed("alnnode/cli/app.py")
+    assert [path for path in kept_back if allowed(path, RULES)] == []
+    assert allowed("alnnode/cli/app.py", RULES)
 
 
 @pytest.mark.parametrize("name", ["listener", "worker"])
@@ -98,7 +85,7 @@ def test_what_an_image_is_built_from_is_enough_for_the_package(name: str, tmp_pa
         files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
         for file in files:
             relative = file.relative_to(DEPLOY.parent)
-            if allowed(str(relative)):
+            if allowed(str(relative), RULES):
                 (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, tmp_path / relative)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
@@ -106,3 +93,14 @@ def test_what_an_image_is_built_from_is_enough_for_the_package(name: str, tmp_pa
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as found:
         assert {"alnnode/cli/app.py", "workers/app.py"} <= set(found.namelist())
+
+
+@pytest.mark.parametrize("name", ["listener", "worker"])
+def test_the_player_reads_a_containerfile(name: str) -> None:
+    build, image = stages((DEPLOY / f"Containerfile.{name}").read_text(encoding="utf-8"))
+    assert (build.name, build.base, image.base) == ("build", "docker.io/library/python:3.12-slim", build.base)
+    assert image.last("USER").rest == "10001:10001"
+    assert image.last("HEALTHCHECK").command[:2] == ["python", "-c"]
+    assert image.last("ENTRYPOINT").command == ["alnnode"]
+    with pytest.raises(ValueError, match="ADD is not played"):
+        stages("FROM x\nADD a /a\n")
