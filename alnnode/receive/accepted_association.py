@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
     from alnnode.receive.dimse_status import Status
     from alnnode.receive.spill import SpillFolder
+
+log = structlog.get_logger()
+
+ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # an A-ABORT PDU of the service user (PS3.8 9.3.8)
 
 
 class AcceptedAssociation(Association):
@@ -47,13 +53,25 @@ class AcceptedAssociation(Association):
             super()._handle_no_response()
 
     def run(self) -> None:
-        """Serve the association until its end."""
+        """Serve the association until its end. An error ends this association, and affects no other."""
         try:
             super().run()
+        except Exception as error:  # noqa: BLE001 - the connection would stay open, with a thread, and be counted no more
+            log.warning("association_failed", error=type(error).__name__)
+            self._cut()
         finally:
             if isinstance(self.dimse, MessageProvider):
                 self.dimse.close()
             self._ended()
+
+    def _cut(self) -> None:
+        """Tell the peer of the end, and close the connection."""
+        connection = self.dul.socket
+        self.dul.kill_dul()
+        if connection is not None and connection.socket is not None:
+            with suppress(OSError):
+                connection.socket.sendall(ABORT)
+            connection.close()
 
 
 def after_response(association: Association, call: Callable[[], None]) -> None:

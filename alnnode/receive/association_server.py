@@ -22,7 +22,7 @@ from pynetdicom.transport import AddressInformation, RequestHandler, ThreadedAss
 from alnnode.audit.repeated_events import LineBudget
 from alnnode.errors import TlsRefused
 from alnnode.process.inherited_socket import BACKLOG, LISTENER_FD, inherited
-from alnnode.receive.accepted_association import AcceptedAssociation
+from alnnode.receive.accepted_association import ABORT, AcceptedAssociation
 from alnnode.receive.connection_limits import ignore_refusal
 from alnnode.receive.pdu_socket import PDU_HEAD, SILENCE, PduSocket
 from alnnode.receive.rejected_associations import MAX_LINES, QUIET
@@ -46,7 +46,6 @@ _HOLDS_A_PLACE = frozenset({"Sta3", "Sta6"})  # requested and not yet accepted; 
 # A PDU above the negotiated maximum by more than this is not DICOM, and is not read into memory.
 PDU_MARGIN = 1 << 20
 _REQUEST, _TLS_HANDSHAKE = 0x01, 0x16  # first byte of an A-ASSOCIATE-RQ PDU (PS3.8 9.3.2), and of TLS (RFC 8446 5.1)
-_ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT PDU of the service user, which PS3.8 9.2 (action AA-1) requires
 
 
 class _ConnectionHandler(RequestHandler):
@@ -98,7 +97,7 @@ class _ConnectionHandler(RequestHandler):
         self.request.recv(
             _DISCARDED
         )  # what is unread at the end of a connection makes it a reset, which can overtake the answer
-        self.request.send(_ABORT)
+        self.request.send(ABORT)  # action AA-1 of PS3.8 9.2
         return False
 
     def _create_association(self) -> Association:

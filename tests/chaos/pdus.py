@@ -11,7 +11,7 @@ from pathlib import Path
 import dicom_objects
 from hostile import damage, draw
 from hostile_pdus import pdu, request, store_request, talk
-from listening import Listener
+from listening import Listener, wait_for
 
 from alnnode.db import schema
 
@@ -27,7 +27,11 @@ def listener(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], list[
         node = Listener(Path(folder), url, "timeout = 2\nmax_associations = 1000\n", internal="connection_rate = 10000")
         process = node.start()
         threads = Path(f"/proc/{process.pid}/task")
-        before, until = len(list(threads.iterdir())), time.monotonic() + seconds
+        # The thread that writes rejections starts with the first one, and stays.
+        before = len(list(threads.iterdir())) + 1
+        node.associate(called="WRONG")
+        wait_for(lambda: len(list(threads.iterdir())) == before)
+        until = time.monotonic() + seconds
         while time.monotonic() < until and process.poll() is None:
             kind = chance.choice(["request", "message", "object", "both"])
             first, then = request(), message + release

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dicom_objects
 import pytest
+from hostile_pdus import item, pdu
 from listening import Listener, wait_for
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
@@ -137,6 +138,25 @@ def test_a_message_of_endless_small_pdus_is_aborted(make) -> None:
                 break
         assert answer[:1] == b"\x07", "A-ABORT"
     wait_for(lambda: listener.associate().is_established)
+
+
+def test_a_request_that_breaks_the_negotiation_is_aborted_and_leaves_no_thread(make) -> None:
+    listener = make()
+    before = threads(listener)
+    unknown = item(0x20, bytes([1, 0, 0, 0]) + item(0x30, b"1.2.3.4"))  # a presentation context without a transfer syntax
+    head = struct.pack(">HH", 1, 0) + b"ALNNODE".ljust(16) + b"CT1".ljust(16) + bytes(32)
+    user = item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4"))
+    with ExitStack() as stack:
+        for _ in range(5):
+            peer = stack.enter_context(closing(connect(listener)))
+            peer.settimeout(20)
+            peer.sendall(pdu(1, head + item(0x10, b"1.2.840.10008.3.1.1.1") + unknown + user))
+            assert peer.recv(10)[:1] == b"\x07", "A-ABORT"
+            assert peer.recv(1) == b""
+        wait_for(lambda: threads(listener) <= before)  # although the peer keeps its connections
+    log = listener.log.read_text()
+    assert "uncaught" not in log
+    assert log.count("association_failed") == 5
 
 
 def test_one_address_cannot_take_all_places(make) -> None:

@@ -117,7 +117,7 @@ class Builder:
 
 def image_environment(steps: list[Step]) -> dict[str, str]:
     """Return the environment variables of an image."""
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     for step in steps:
         if step.instruction == "ENV":
             for word in step.words:
