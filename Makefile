@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_OUT ?= demo-out
 SEED ?= 1
 
-.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hostile hosts hosts-store rolling play-hosts play-image fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
+.PHONY: demo newcomer reference reproduce gpu test validate viewer follow-up chaos hostile unfinished hosts hosts-store rolling play-hosts play-image fuzz fuzz-guided sbom audit lock lint types layers unit tools deploy-tools format clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -136,6 +136,10 @@ fuzz: $(VENV)/.dev
 # For MINUTES, hold 500 hostile connections to a node while senders (DCMTK) and readers work; print durations, refusals and memory.
 hostile: $(VENV)/.dev tools
 	PYTHONPATH=.:tests $(BIN)/python -m chaos.hostile --minutes $(MINUTES)
+
+# Four objects of 1 GB by C-STORE that never end; print the memory of the listener. It needs 5 GB of disk space for temporary files.
+unfinished: $(VENV)/.dev
+	ALNNODE_UNFINISHED_MB=1024 $(BIN)/python -m pytest -q -rP tests/functional/test_receive_memory.py -k never_end
 
 # The same as fuzz, guided by coverage. atheris is installed in a separate folder, if there is a wheel for this Python.
 ATHERIS_HOME ?= .atheris

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RELATED = "multipart/related"
-IN_MEMORY = 8 << 20  # bytes of one part; a larger part goes into a file
+IN_MEMORY = 2 << 20  # bytes of one part; a larger part goes into a file
 MAX_HEADERS = 16 << 10  # bytes of the headers of one part
 
 

@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.tag import Tag
 
 from alnnode.dicomweb.dicom_json import UNREADABLE, as_json, dumps
+from alnnode.imaging.stored_image import DEFERRED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from alnnode.spool.spool import Spool
 
 CACHED = 20_000  # series in memory, and as many instances, of 1 to 4 kB each
-MAX_ELEMENTS = 10_000  # elements of one object in the response to a search
+MAX_ELEMENTS = 10_000  # elements of one attribute in the response to a search
+MAX_TEXT = 64 << 10  # bytes of all texts of one attribute there; without a sequence, Explicit VR allows no more
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5: the attributes in a search response at each level, as far as the objects contain them.
 STUDY = (
@@ -82,8 +84,10 @@ class AttributeIndex:
         """Read attributes that are not in the index from the object; return none if it cannot be read."""
         wanted: list[BaseTag] = [Tag("SpecificCharacterSet"), *(Tag(int(tag, 16)) for tag in tags)]
         try:
-            dataset = dcmread(self._spool.path(path), specific_tags=wanted, stop_before_pixels=True, force=True)
-            found = as_json(dataset, tags=tags, max_elements=MAX_ELEMENTS)
+            dataset = dcmread(
+                self._spool.path(path), defer_size=DEFERRED, specific_tags=wanted, stop_before_pixels=True, force=True
+            )
+            found = as_json(dataset, tags=tags, max_elements=MAX_ELEMENTS, max_text=MAX_TEXT)
             dumps(found)  # raises if the attributes cannot be written as JSON, so that they do not break the whole response
         except UNREADABLE:
             return {}
@@ -164,9 +168,13 @@ class _LevelIndex:
         for path, time in modified.items():
             try:
                 dataset = dcmread(
-                    self._spool.path(path), specific_tags=list(self._keywords), stop_before_pixels=True, force=True
+                    self._spool.path(path),
+                    defer_size=DEFERRED,
+                    specific_tags=list(self._keywords),
+                    stop_before_pixels=True,
+                    force=True,
                 )
-                found = as_json(dataset, tags=self._tags, max_elements=MAX_ELEMENTS)
+                found = as_json(dataset, tags=self._tags, max_elements=MAX_ELEMENTS, max_text=MAX_TEXT)
                 line = dumps([path.rpartition("/")[2], time, found])
             except UNREADABLE:
                 continue

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 
 from alnnode.imaging.attribute_values import BAD_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
     from pydicom.tag import BaseTag
 
 Json = dict[str, dict[str, Any]]
@@ -26,37 +27,51 @@ Json = dict[str, dict[str, Any]]
 UNREADABLE = (*BAD_VALUE, RecursionError, MemoryError)
 MAX_DEPTH = 32  # nested sequences; content trees of reports (PS3.16) need about ten, JSON serialisers fail at about 80
 MAX_INTEGER = 1 << 64  # UV has 64 bits; JSON readers cannot represent an IS of a thousand digits
+MAX_TEXT = 16 << 20  # bytes of all texts of one attribute, a sequence included
+_UNDEFINED = 0xFFFFFFFF
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _NUMERIC = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 
 
-class TooManyElementsError(ValueError):
-    """The data set has more elements than the caller allows."""
+class TooLargeError(ValueError):
+    """The attribute has more elements, or longer texts, than the caller allows."""
 
 
-class _ElementBudget:
-    """The number of elements that may still be converted."""
+class _Budget:
+    """The number of elements that may still be converted, and the bytes of their texts."""
 
-    def __init__(self, elements: float) -> None:
-        self._elements = elements
+    def __init__(self, elements: float, text: float) -> None:
+        self._elements, self._text = elements, text
 
-    def spend(self) -> None:
+    def spend(self, raw: RawDataElement | DataElement, vr: str) -> None:
+        """Count an element before its value is converted, or even read."""
         self._elements -= 1
-        if self._elements < 0:
-            raise TooManyElementsError("the data set has too many elements")
+        length = raw.length if isinstance(raw, RawDataElement) and raw.length != _UNDEFINED else 0
+        # Bytes of a sequence are those of its elements, which are counted in turn; binary values are not written.
+        if self._elements < 0 or (vr not in _BINARY and length > self._text):
+            raise TooLargeError("the attribute has too many elements, or too long a text")
+        if vr not in _BINARY and vr != "SQ":
+            self._text -= length
 
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where the conversion is: the URL for the bulk data of this data set (empty for none), the depth, and the elements left."""
+    """Where the conversion is: the URL for the bulk data of this data set (empty for none), the depth, and what is left."""
 
     bulk: str
     depth: int
-    budget: _ElementBudget
+    budget: _Budget
 
 
-def as_json(dataset: Dataset, bulk: str = "", *, tags: Iterable[str] | None = None, max_elements: float = math.inf) -> Json:
+def as_json(
+    dataset: Dataset,
+    bulk: str = "",
+    *,
+    tags: Iterable[str] | None = None,
+    max_elements: float = math.inf,
+    max_text: int = MAX_TEXT,
+) -> Json:
     """Return a data set in the DICOM JSON model.
 
     Values that the standard or JSON does not allow are omitted: bytes that are not a value of the VR, numbers that are not finite, and sequences
@@ -67,12 +82,13 @@ def as_json(dataset: Dataset, bulk: str = "", *, tags: Iterable[str] | None = No
         bulk: the URL below which binary values are referenced; if it is empty, binary values are omitted.
         tags: the attributes to convert, as eight hexadecimal digits each; None converts all.
         max_elements: the number of elements to convert for one attribute. An attribute with more elements has no value in the result.
+        max_text: the same for the bytes of all its texts.
     """
     chosen = None if tags is None else {int(tag, 16) for tag in tags}
     found: Json = {}
     for tag in sorted(dataset.keys()):
         if chosen is None or tag in chosen:
-            _add(found, dataset, tag, _Position(bulk, 0, _ElementBudget(max_elements)))
+            _add(found, dataset, tag, _Position(bulk, 0, _Budget(max_elements, max_text)))
     return found
 
 
@@ -101,25 +117,33 @@ def _item(dataset: Dataset, position: _Position) -> Json:
 def _add(found: Json, dataset: Dataset, tag: BaseTag, position: _Position) -> None:
     if tag in _PIXELS or tag.group == 2:
         return
-    position.budget.spend()
+    raw = dataset.get_item(tag, keep_deferred=True)
+    vr = _vr(raw, tag)
     try:
-        found[f"{tag:08X}"] = _element(dataset[tag], position)
-    except TooManyElementsError:
+        position.budget.spend(raw, vr)
+        found[f"{tag:08X}"] = _deferred(raw, vr, position) or _element(dataset[tag], position)
+    except TooLargeError:
         if position.depth:
             raise
-        found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
+        found[f"{tag:08X}"] = {"vr": vr}
     # The value is not allowed for its VR, or cannot be decoded: the rest of the object is still useful.
     except UNREADABLE:
-        found[f"{tag:08X}"] = {"vr": _vr(dataset, tag)}
+        found[f"{tag:08X}"] = {"vr": vr}
 
 
-def _vr(dataset: Dataset, tag: BaseTag) -> str:
+def _vr(raw: RawDataElement | DataElement, tag: BaseTag) -> str:
     """Return the VR of the object, or else of PS3.6, without decoding the value."""
-    explicit = dataset.get_item(tag, keep_deferred=True).VR
     try:
-        return explicit or dictionary_VR(tag)
+        return (raw.VR or dictionary_VR(tag)).rpartition(" ")[2]  # of "OB or OW" the last
     except KeyError:
         return "UN"
+
+
+def _deferred(raw: RawDataElement | DataElement, vr: str, position: _Position) -> dict[str, Any] | None:
+    """Return a binary value that was not read from the file; None if the value was read, or is not binary."""
+    if vr not in _BINARY or not isinstance(raw, RawDataElement) or raw.value is not None or not raw.length:
+        return None
+    return {"vr": vr, "BulkDataURI": f"{position.bulk}/{raw.tag:08X}"} if position.bulk else {"vr": vr}
 
 
 def _element(element: Any, position: _Position) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, cast
 
+from anyio import CapacityLimiter
 from prometheus_client import Counter
 
 from alnnode.dicomweb.attribute_index import AttributeIndex
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
 
+RENDERINGS = 4  # at the same time
+
 
 @dataclass(frozen=True)
 class DicomwebServices:
@@ -30,6 +34,8 @@ class DicomwebServices:
         catalogue: the objects that the node holds, from the database.
         attributes: the attributes of these objects, from the spool.
         stow_objects: counts the objects of STOW-RS requests by outcome ("stored", "refused"); `alnnode.status.metrics` publishes it.
+        renderings: limits how many images are rendered at the same time; each may need some 100 MB.
+        converting: is held while a large object is converted to another transfer syntax.
     """
 
     settings: Settings
@@ -38,6 +44,8 @@ class DicomwebServices:
     catalogue: Catalogue
     attributes: AttributeIndex
     stow_objects: Counter
+    renderings: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RENDERINGS))
+    converting: Lock = field(default_factory=Lock)
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, spool: Spool, acceptor: Acceptor) -> DicomwebServices:

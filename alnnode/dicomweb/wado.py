@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -36,8 +37,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CHUNK = 1 << 20  # bytes
+MAX_CONVERTED = (
+    256 << 20
+)  # bytes of an object, stored or decoded: it is converted in memory, and needs up to three times as much
+LARGE = 16 << 20  # bytes; larger objects are converted one at a time
 # pydicom does not document which exceptions it raises for bytes that are not DICOM.
 UNREADABLE = (Exception,)
+
+
+class TooLargeToConvertError(Exception):
+    """The conversion of an object to another transfer syntax would need too much memory."""
 
 
 async def retrieve(request: Request) -> Response:
@@ -106,10 +115,15 @@ async def _objects(request: Request, instances: Sequence[StoredInstance], syntax
 
 def _parts(request: Request, instances: Sequence[StoredInstance], syntax: str | None) -> Iterator[Part]:
     """Open one object after the other. A deleted or damaged object is omitted, so that the client receives the others."""
+    services = dicomweb_services(request)
     for item in instances:
-        path = dicomweb_services(request).spool.path(item.path)
+        path = services.spool.path(item.path)
         try:
-            chunks = _chunks(path.open("rb")) if _as_stored(item, syntax) else iter([_explicit(path)])
+            if _as_stored(item, syntax):
+                chunks = _chunks(path.open("rb"))
+            else:
+                with services.converting if path.stat().st_size > LARGE else nullcontext():
+                    chunks = iter([_explicit(path)])
         except UNREADABLE as error:
             log.warning("object_left_out", error=type(error).__name__)
             continue
@@ -123,10 +137,20 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _explicit(path: Path) -> bytes:
-    """Return the object in Explicit VR Little Endian."""
+    """Return the object in Explicit VR Little Endian.
+
+    Raises:
+        TooLargeToConvertError: it is available only as stored.
+        Exception: it is damaged.
+    """
+    if path.stat().st_size > MAX_CONVERTED:
+        raise TooLargeToConvertError
     dataset = dcmread(path)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        open_image(path).check()
+        image = open_image(path)
+        if image.frames * image.frame_bytes > MAX_CONVERTED:
+            raise TooLargeToConvertError
+        image.check()
         with decoder_panics.caught():
             decompress(dataset, generate_instance_uid=False)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

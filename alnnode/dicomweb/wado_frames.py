@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pydicom.uid import (
@@ -29,10 +30,11 @@ from alnnode.http.openapi_operation import OCTETS
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, StoredImage, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from starlette.requests import Request
 
+AHEAD = 16 << 20  # bytes of frames that are decoded before the response begins
 # PS3.18 Table 8.7.3-5: the media types of compressed frames.
 MEDIA: dict[str, str] = {
     **dict.fromkeys([JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1], "image/jpeg"),
@@ -113,7 +115,16 @@ def _frames_as(image: StoredImage, numbers: Sequence[int], media: AcceptedMediaT
         )
     else:
         return None
-    first = next(parts)  # decoded before the response begins, so that a damaged frame can still set the status
+    first = next(parts)
     if not media.multipart and media.kind != "*/*":
         return Response(first, media_type=kind) if len(numbers) == 1 else None
-    return multipart_response(kind.partition(";")[0], ((kind, [value]) for value in (first, *parts)))
+    return multipart_response(kind.partition(";")[0], ((kind, [value]) for value in _begun(first, parts)))
+
+
+def _begun(first: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Decode frames before the response begins, so that a damaged one can still set the status; the others when they are sent."""
+    ahead, size = [first], len(first)
+    while size < AHEAD and (value := next(parts, None)) is not None:
+        ahead.append(value)
+        size += len(value)
+    return chain(ahead, parts)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from alnnode.dicomweb.dicom_json import as_json, dumps
 from alnnode.dicomweb.services import dicomweb_services
-from alnnode.dicomweb.wado import UNREADABLE, find_instances, multipart_response, not_found
+from alnnode.dicomweb.wado import CHUNK, UNREADABLE, find_instances, multipart_response, not_found
 from alnnode.http.content_negotiation import accepted_media_types, accepts_dicom_json
 from alnnode.http.openapi_operation import DICOM_JSON, OCTETS
 from alnnode.http.request_context import service_url
-from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
+from alnnode.imaging.stored_image import DEFERRED, DamagedImageError, NoSuchFrameError, StoredImage, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from starlette.requests import Request
@@ -46,16 +48,17 @@ async def bulkdata(request: Request) -> Response:
         return not_found()
     path = dicomweb_services(request).spool.path(instances[0].path)
     try:
-        values = await run_in_threadpool(_value, path, request.path_params["path"].split("/"))
+        steps = request.path_params["path"].split("/")
+        count, values = await run_in_threadpool(_values, path, steps, instances[0].transfer_syntax_uid)
     except UNREADABLE:
         return not_found()
     for media in accepted_media_types(request):
         if media.multipart and media.includes(OCTETS):
-            return multipart_response(OCTETS, ((OCTETS, [value]) for value in values))
-        if not media.multipart and media.includes(OCTETS) and len(values) == 1:
-            return Response(values[0], media_type=OCTETS)
+            return multipart_response(OCTETS, ((OCTETS, value) for value in values))
+        if not media.multipart and media.includes(OCTETS) and count == 1:
+            return StreamingResponse(next(values), media_type=OCTETS)
         if not media.multipart and media.kind == "*/*":
-            return multipart_response(OCTETS, ((OCTETS, [value]) for value in values))
+            return multipart_response(OCTETS, ((OCTETS, value) for value in values))
     return PlainTextResponse(f"bulk data are available as {OCTETS}, alone or in multipart/related", 406)
 
 
@@ -74,7 +77,9 @@ def _documents(request: Request, instances: Sequence[StoredInstance]) -> Iterato
 
 
 def _document(path: Path, url: str) -> Json:
-    dataset = dcmread(path, stop_before_pixels=True)
+    dataset = dcmread(path, defer_size=DEFERRED, stop_before_pixels=True)
+    if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        dataset = dcmread(path, stop_before_pixels=True)
     document = as_json(dataset, f"{url}/bulkdata")
     document["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is UTF-8 (PS3.18 section F.2)
     document["00083002"] = {"vr": "UI", "Value": [str(dataset.file_meta.TransferSyntaxUID)]}  # Available Transfer Syntax UID
@@ -89,21 +94,47 @@ def _document(path: Path, url: str) -> Json:
     return document
 
 
-def _value(path: Path, steps: Sequence[str]) -> list[bytes]:
-    """Return a binary value; of compressed pixel data, its frames.
+def _values(path: Path, steps: Sequence[str], syntax: str) -> tuple[int, Iterator[Iterable[bytes]]]:
+    """Return the number of binary values, and each in pieces: one value, or the frames of compressed pixel data.
+
+    Pixel data are read from the file when they are sent.
 
     Args:
         path: of the object.
         steps: tags and item numbers in turn, from the outermost sequence to the attribute.
+        syntax: the Transfer Syntax UID.
     """
-    dataset = dcmread(path)
-    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    if steps == [PIXEL_DATA] and syntax != DeflatedExplicitVRLittleEndian:
+        image = open_image(path)
+        if image.keyword == "PixelData":
+            return _frames(image) if image.encapsulated else (1, iter([_pieces(image)]))
+    # The value of a deflated data set has no place in the file from which it could be read later.
+    dataset = dcmread(path, defer_size=None if syntax == DeflatedExplicitVRLittleEndian else DEFERRED)
     for tag, number in zip(steps[:-1:2], steps[1::2], strict=True):
         dataset = dataset[int(tag, 16)].value[int(number)]
     value = dataset[int(steps[-1], 16)].value
     if not isinstance(value, bytes):
         raise TypeError("the value is not binary")
-    if compressed and steps == [PIXEL_DATA]:
-        return list(generate_frames(value, number_of_frames=frames))
-    return [value]
+    return 1, iter([[value]])
+
+
+def _frames(image: StoredImage) -> tuple[int, Iterator[Iterable[bytes]]]:
+    """Return the number of frames, and each frame; the first one is read at once, so that a damaged image is not found."""
+
+    def read() -> Iterator[Iterable[bytes]]:
+        with image.path.open("rb") as file:
+            file.seek(image.offset)
+            for frame in generate_frames(file, number_of_frames=image.frames):
+                yield [frame]
+
+    frames = read()
+    return image.frames, chain([next(frames)], frames)
+
+
+def _pieces(image: StoredImage) -> Iterator[bytes]:
+    left = image.length
+    with image.path.open("rb") as file:
+        file.seek(image.offset)
+        while left and (piece := file.read(min(left, CHUNK))):
+            left -= len(piece)
+            yield piece

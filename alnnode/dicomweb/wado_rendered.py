@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
+from alnnode.dicomweb.services import dicomweb_services
 from alnnode.dicomweb.wado import not_found
 from alnnode.dicomweb.wado_frames import InvalidParameterError, frame_numbers, open_requested_image
 from alnnode.http.content_negotiation import accepted_media_types
@@ -43,7 +46,8 @@ async def _rendered(request: Request, viewport: tuple[int, int] | None) -> Respo
         number = frame_numbers(request)[0] if "frames" in request.path_params else 0
         image = await run_in_threadpool(open_requested_image, request)
         # The middle frame shows the most of a multi-frame image.
-        data = await run_in_threadpool(render, image, number or (image.frames + 1) // 2, kind, picture)
+        draw = partial(render, image, number or (image.frames + 1) // 2, kind, picture)
+        data = await to_thread.run_sync(draw, limiter=dicomweb_services(request).renderings)
     except InvalidParameterError as error:
         return PlainTextResponse(str(error), 400)
     except (NoSuchFrameError, OSError):
@@ -70,8 +74,8 @@ def requested_picture(request: Request, viewport: tuple[int, int] | None = None)
         if not all(1 <= side <= MAX_SIDE for side in viewport):
             raise InvalidParameterError(f"the width and height of viewport must be 1 to {MAX_SIDE}")
         region = (sides[2], sides[3], sides[4], sides[5]) if len(sides) == 6 else None
-        if region and not all(1 <= side <= 1 << 16 for side in region[2:]):
-            raise InvalidParameterError("the width and height of the region in viewport must be at least 1")
+        if region and not all(1 <= side <= MAX_SIDE for side in region[2:]):
+            raise InvalidParameterError(f"the width and height of the region in viewport must be 1 to {MAX_SIDE}")
     return Picture(_window(given.get("window")), viewport, region, int(quality))
 
 

@@ -210,9 +210,14 @@ class HttpConnection(HttpToolsProtocol):
             self._limiter.wait(self, self.loop)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to a WebSocket, or close it if there are too many WebSockets."""
-        sockets = sum(not isinstance(connection, HttpConnection) for connection in self.connections)
-        if sockets >= self._limiter.limits.requests:
+        """Hand the connection over to a WebSocket, or close it if there are too many WebSockets, in total or of the address."""
+        limits = self._limiter.limits
+        # uvicorn's WebSocket protocols have the address and port of their client, and no common class.
+        clients = [getattr(one, "client", None) for one in self.connections if not isinstance(one, HttpConnection)]
+        of_address = (
+            0 if self._limiter.is_proxy(self.address) else sum(client == self.address for client, _ in filter(None, clients))
+        )
+        if len(clients) >= limits.requests or of_address >= limits.peer_requests:
             self.transport.close()
             return
         self._limiter.forget(self)

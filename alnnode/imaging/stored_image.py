@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[Any]
 
 PIXEL_TAGS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
+DEFERRED = 1 << 20  # bytes; a larger value is not read from the file before it is needed
 MAX_FRAME = 1 << 28  # bytes of a decoded frame
 MAX_IMAGE = 1 << 31  # bytes of all frames that are decoded together
 PACKBITS = 64  # largest expansion of RLE (PS3.5 Annex G)
@@ -128,7 +129,7 @@ class StoredImage:
             if self.syntax in codecs.PLUGINS:
                 return codecs.decode_frame(value, self.header, self.syntax, raw=not colour)
             one = Dataset()
-            one.update({element.tag: element for element in self.header if element.tag.group == 0x0028})
+            one.update(self.header.group_dataset(0x0028))
             one.NumberOfFrames = 1
             setattr(one, self.keyword, encapsulate([value]) if self.encapsulated else value + b"\0" * (len(value) % 2))
             one[self.keyword].VR = {"FloatPixelData": "OF", "DoubleFloatPixelData": "OD"}.get(self.keyword, "OW")
@@ -177,9 +178,11 @@ def open_image(path: Path) -> StoredImage:
     """
     with path.open("rb") as file:
         try:
-            header = dcmread(file, stop_before_pixels=True)
+            header = dcmread(file, defer_size=DEFERRED, stop_before_pixels=True)
+            header.filename = str(path)
             syntax = str(header.file_meta.TransferSyntaxUID)
-            if syntax == DeflatedExplicitVRLittleEndian:
+            if syntax == DeflatedExplicitVRLittleEndian:  # inflated values have no place in the file
+                header = dcmread(path, stop_before_pixels=True)
                 tag, offset, length = next((t for t, name in PIXEL_TAGS.items() if name in dcmread(path)), 0), 0, 0
             else:
                 tag, offset, length = _element(file, syntax)

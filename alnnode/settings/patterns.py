@@ -8,6 +8,7 @@ match such as ``chest{e<=1}``, which is literal text for `re`, is refused.
 from __future__ import annotations
 
 import re
+import warnings
 
 SEARCH_LIMIT, CHECK_LIMIT = 0.5, 0.2  # seconds of CPU time of this process
 # Escaped characters and sets, which are passed over; then a fuzzy match: a letter for insertions, deletions, substitutions or errors.
@@ -42,7 +43,9 @@ def checked(pattern: str) -> str:
     import regex  # noqa: PLC0415
 
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of `re`, about sets within sets: POSIX classes look like them
+            re.compile(pattern)
         regex.compile(pattern)
     except (re.error, regex.error) as error:
         raise ValueError(f"not a regular expression ({error}); escape special characters with a backslash") from error

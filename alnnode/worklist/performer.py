@@ -79,7 +79,7 @@ class Performer:
         if time.monotonic() >= self._next_cleaning:
             self._clean()
             self._next_cleaning = time.monotonic() + CLEANING_INTERVAL
-        for item in reversed(self._services.worklist.list(UpsState.SCHEDULED, UpsState.IN_PROGRESS)):
+        for item in self._services.worklist.each(UpsState.SCHEDULED, UpsState.IN_PROGRESS, oldest_first=True):
             try:
                 if item.state is UpsState.SCHEDULED:
                     self._claim(item)

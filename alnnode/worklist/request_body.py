@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alnnode.worklist.ups import Json
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
 
 
 class InvalidBodyError(Exception):

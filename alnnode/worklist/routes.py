@@ -43,7 +43,7 @@ def _route(method: str, path: str, endpoint: Endpoint, role: Role, operation: Op
 _CREATE = _change(
     "Create a workitem",
     201,
-    (400, 409),
+    (400, 409, 503),
     _BODY,
     query_parameter("workitem", "string", "UID of the workitem; by default that of the data set, or a generated one"),
 )

@@ -45,6 +45,7 @@ class UpsStatus(IntEnum):
     NOT_IN_PROGRESS = 0xC310
     IS_COMPLETED = 0xC311
     PERFORMER_NOT_REACHABLE = 0xC312
+    RESOURCES = 0x0213
     DELETED = 0xC3FF  # not of the standard: PS3.18 requires 410 for a deleted workitem and 404 for an unknown one
 
 

@@ -27,6 +27,7 @@ _HTTP_STATUS = {
     UpsStatus.WRONG_TRANSACTION: 400,
     UpsStatus.NO_SUCH_WORKITEM: 404,
     UpsStatus.DELETED: 410,
+    UpsStatus.RESOURCES: 503,
 }
 
 

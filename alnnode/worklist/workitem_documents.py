@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from alnnode.worklist.ups import Json
 
 CACHED = 1000  # documents in memory
+CACHED_BYTES = 32 << 10  # of one document; workitems have some kB
 
 
 class WorkitemDocuments:
@@ -33,14 +34,16 @@ class WorkitemDocuments:
             if path in self._cache:
                 self._cache.move_to_end(path)
                 return self._cache[path]
-        document: Json = from_json(self._spool.path(path).read_bytes())
-        self._add_to_cache(path, document)
+        content = self._spool.path(path).read_bytes()
+        document: Json = from_json(content)
+        self._add_to_cache(path, document, len(content))
         return document
 
     def write(self, document: Json) -> str:
         """Write a data set durably to a new file; return its path, relative to the spool."""
-        path = self._spool.put_document(to_json(document))
-        self._add_to_cache(path, document)
+        content = to_json(document)
+        path = self._spool.put_document(content)
+        self._add_to_cache(path, document, len(content))
         return path
 
     def delete(self, path: str) -> None:
@@ -49,7 +52,9 @@ class WorkitemDocuments:
             self._cache.pop(path, None)
         self._spool.delete([path])
 
-    def _add_to_cache(self, path: str, document: Json) -> None:
+    def _add_to_cache(self, path: str, document: Json, size: int) -> None:
+        if size > CACHED_BYTES:
+            return
         with self._lock:
             self._cache[path] = document
             if len(self._cache) > CACHED:

@@ -25,8 +25,8 @@ from alnnode.worklist.ups_responses import answers_refusals, refusal, warning
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from alnnode.worklist.ups import Json
 
+MAX_ANSWER = 16 << 20  # bytes after which the response to a search contains no further workitem
 # What a cancellation request may contain (PS3.4 Table CC.2.2-1); it becomes part of the progress information.
 _REASONS = frozenset(map(ups.tag, ("ReasonForCancellation", "ProcedureStepDiscontinuationReasonCodeSequence")))
 
@@ -63,19 +63,31 @@ async def search(request: Request) -> Response:
         query = matching.parse(pair for pair in request.query_params.multi_items() if pair[0] != "requester")
     except matching.InvalidQueryError as error:
         return PlainTextResponse(str(error), 400)
-    found = await run_in_threadpool(_matching, request, query)
-    answer = Response(to_json(found[query.offset : query.offset + query.limit]), media_type=DICOM_JSON)
+    found, more = await run_in_threadpool(_matching, request, query)
+    answer = Response(b"[" + b",".join(found) + b"]", media_type=DICOM_JSON)
     if query.fuzzy:
         text = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
         answer.headers.append("warning", f"299 alnnode: {text}")
-    if len(found) > query.offset + query.limit:
+    if more:
         answer.headers.append("warning", warning("There are additional results that can be requested"))
     return answer
 
 
-def _matching(request: Request, query: matching.Query) -> list[Json]:
-    items = worklist_services(request).worklist.list()
-    return [item.document for item in items if matching.matches(item.document, query.filters)]
+def _matching(request: Request, query: matching.Query) -> tuple[list[bytes], bool]:
+    """Return the requested page of the workitems that match, as JSON, and whether there are more."""
+    found: list[bytes] = []
+    is_match, skip, size = matching.matcher(query.filters), query.offset, 0
+    for item in worklist_services(request).worklist.each():
+        if not is_match(item.document):
+            continue
+        if skip:
+            skip -= 1
+            continue
+        if len(found) >= query.limit or size > MAX_ANSWER:
+            return found, True
+        found.append(to_json(item.document))
+        size += len(found[-1])
+    return found, False
 
 
 @answers_refusals

@@ -7,7 +7,7 @@ the commit.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select, update
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from alnnode.worklist.ups import Json
 
 
+MAX_UNFINISHED = 5000  # workitems that are SCHEDULED or IN PROGRESS; a hospital schedules some hundreds a day
+
+
 class Worklist:
     """Safe to share between threads. Times have a time zone; the default is the present time."""
 
@@ -47,9 +50,11 @@ class Worklist:
         """Create a SCHEDULED workitem; return whether attributes were added to its data set.
 
         Raises:
-            WorkitemRefused: the data set is not valid for a new workitem, or the UID is already in use.
+            WorkitemRefused: the data set is not valid for a new workitem, the UID is already in use, or too many workitems are unfinished.
         """
         time = now or clock.now(self._engine)
+        if sum(count for state, count in self.counts().items() if state not in FINAL_STATES) >= MAX_UNFINISHED:
+            raise WorkitemRefused(UpsStatus.RESOURCES, "Too many workitems are neither completed nor canceled")
         complete, modified = created(document, uid, time)
         path = self.documents.write(complete)
         try:
@@ -84,20 +89,16 @@ class Worklist:
             row = connection.execute(query).mappings().one_or_none()
         return Workitem.from_row(row, self.documents.read)
 
-    def list(self, *states: UpsState) -> tuple[Workitem, ...]:
-        """Return the workitems in these states, or all workitems; the most recent first."""
+    def each(self, *states: UpsState, oldest_first: bool = False) -> Iterator[Workitem]:
+        """Yield the workitems in these states, or all workitems; the most recent first. Each data set is read when its turn comes."""
         query = select(WorkitemRow.__table__).where(WorkitemRow.document.is_not(None))
         if states:
             query = query.where(WorkitemRow.state.in_(states))
         with self._reader.connect() as connection:
             rows = connection.execute(query.order_by(WorkitemRow.created_at.desc(), WorkitemRow.workitem_uid)).mappings().all()
-        found = []
-        for row in rows:
-            try:
-                found.append(Workitem.from_row(row, self.documents.read))
-            except FileNotFoundError:  # changed or deleted after the rows were read: the next call returns its new data
-                continue
-        return tuple(found)
+        for row in reversed(rows) if oldest_first else rows:
+            with suppress(FileNotFoundError):  # changed or deleted after the rows were read: the next call returns its new data
+                yield Workitem.from_row(row, self.documents.read)
 
     def counts(self) -> dict[UpsState, int]:
         """Return the number of workitems in each state."""

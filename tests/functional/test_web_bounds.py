@@ -16,6 +16,8 @@ from certificates import Authority
 from dicom_objects import STUDY, ct
 from listening import free_port, wait_for
 from web_service import body, part10, server
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect as websocket
 
 from alnnode.db import schema
 from alnnode.settings import Internal, ServerTls, Web, load
@@ -183,6 +185,16 @@ def test_one_address_cannot_take_all_places_of_requests_and_health_is_always_ans
         refused.close()
         for _ in range(10):
             assert httpx.get(f"http://127.0.0.1:{port}/dicom-web/studies").status_code == 200
+
+
+def test_one_address_cannot_take_all_places_of_subscribers(tmp_path) -> None:
+    with server(tmp_path, web=Web(max_connections=4)) as (url, _), ExitStack() as stack:
+        channel = f"ws://127.0.0.1:{port_of(url)}/dicom-web/subscribers/A"
+        for _ in range(2):
+            stack.enter_context(websocket(channel, source_address=("127.0.0.2", 0), open_timeout=60))
+        with pytest.raises((WebSocketException, OSError, EOFError)):
+            websocket(channel, source_address=("127.0.0.2", 0), open_timeout=60)
+        stack.enter_context(websocket(channel, open_timeout=60))
 
 
 def is_closed_after(connection, data) -> bool:

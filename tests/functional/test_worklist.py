@@ -339,7 +339,7 @@ def test_the_state_transitions_on_both_databases(engine, tmp_path) -> None:
     reports = EventReports(engine)
     found = reports.after("WATCHER", reports.before_first_unsent("WATCHER"))
     assert [event.state for event in found] == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
-    assert [item.state for item in worklist.list(UpsState.COMPLETED)] == [UpsState.COMPLETED]
+    assert [item.state for item in worklist.each(UpsState.COMPLETED)] == [UpsState.COMPLETED]
     later = datetime.now(UTC) + timedelta(days=2)
     assert worklist.delete_ended(later) == 0, "WATCHER holds a deletion lock"
     assert subscriptions.unsubscribe(FILTERED, "WATCHER") == (only.path,)
