@@ -34,6 +34,9 @@ class RecordingSpool:
     def path(self, relative: str) -> Path:
         return Path(relative)
 
+    def results(self, job_id: str) -> tuple[str, ...]:
+        return ()
+
     def delete(self, relatives) -> None:
         self.deleted.extend(relatives)
 

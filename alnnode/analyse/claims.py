@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, RowMapping
 
 
@@ -96,6 +97,7 @@ def _take(connection: Connection, job: RowMapping, terms: ClaimTerms, now: datet
         study_uid=job["study_uid"],
         series_uid=job["series_uid"],
         attempt=job["attempts"] + 1,
+        claimed_at=now,
         paths=tuple(path for path, _ in inputs),
         input_digest=input_digest,
         marks=tuple(path for path, _ in marks),
@@ -114,9 +116,14 @@ def _marks(connection: Connection, job: RowMapping) -> list[tuple[str, str]]:
     return [(path, digest) for path, digest in connection.execute(query)]
 
 
+def is_claimed_by(claim: Claim) -> ColumnElement[bool]:
+    """Return the condition for a running job that nobody has claimed since. The attempts begin anew when an operator retries a job."""
+    return and_(Job.attempts == claim.attempt, Job.claimed_at == claim.claimed_at)
+
+
 def identify(connection: Connection, claim: Claim, input_digest: str) -> Claim | None:
     """Write the final input digest of a claim inside a transaction; see `alnnode.analyse.jobs.Jobs.identify`."""
-    claimed = and_(Job.job_id == claim.job_id, Job.state == JobState.RUNNING, Job.attempts == claim.attempt)
+    claimed = and_(Job.job_id == claim.job_id, Job.state == JobState.RUNNING, is_claimed_by(claim))
     job = connection.execute(select(Job.__table__).where(claimed).with_for_update()).mappings().one_or_none()
     if job is None:
         return None

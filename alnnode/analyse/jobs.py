@@ -100,7 +100,7 @@ class Jobs:
                 claim.job_id,
                 JobState.RUNNING,
                 JobState.ANALYSED,
-                Job.attempts == claim.attempt,
+                claims.is_claimed_by(claim),
                 not_analysed=reason,
                 lease_until=None,
                 due_at=None,
@@ -129,8 +129,7 @@ class Jobs:
 
     def _leave_running(self, claim: Claim, state: JobState, **values: object) -> bool:
         with self._writer.begin() as connection:
-            attempt = Job.attempts == claim.attempt
-            return change_state(connection, claim.job_id, JobState.RUNNING, state, attempt, **values)
+            return change_state(connection, claim.job_id, JobState.RUNNING, state, claims.is_claimed_by(claim), **values)
 
     # -- the sweep ---------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 
 from alnnode.db import clock
 from alnnode.db.engine import for_single_reads, for_writing
-from alnnode.db.series_jobs import by_uid
+from alnnode.db.series_jobs import lock_jobs
 from alnnode.db.tables import Delivery, Job
 from alnnode.db.transitions import change_state
 from alnnode.deliver import delivery_rows
@@ -71,7 +71,7 @@ class HeldReports:
 
 
 def _decide(connection: Connection, study_uid: str, destinations: Mapping[str, Collection[str]], now: datetime) -> str | None:
-    _lock_study(connection, study_uid)
+    lock_jobs(connection, Job.study_uid == study_uid)
     if _has_job(connection, study_uid, Job.state.in_(_OPEN)):  # since the query
         return None
     later = aliased(Job)
@@ -94,20 +94,12 @@ def is_study_reported(connection: Connection, claim: Claim) -> bool:
     False if an earlier revision of this series was delivered, because this report must replace that one. The jobs of the study are
     locked.
     """
-    _lock_study(connection, claim.study_uid)
+    # Of two jobs of a study that end at the same time, the second sees what the first decided.
+    lock_jobs(connection, Job.study_uid == claim.study_uid)
     earlier = and_(Job.series_uid == claim.series_uid, Job.job_id != claim.job_id, _HAS_DELIVERY)
     if connection.execute(select(Job.job_id).where(earlier).limit(1)).first() is not None:
         return False
     return _has_job(connection, claim.study_uid, Job.series_uid != claim.series_uid, or_(Job.state.in_(_OPEN), _REPORTED))
-
-
-def _lock_study(connection: Connection, study_uid: str) -> None:
-    """Lock the jobs of a study: of two that decide by them at the same time, the second must see what the first decided.
-
-    The order is that of everybody who locks jobs of several series, and the caller must not have locked a job before.
-    """
-    jobs = select(Job.job_id).where(Job.study_uid == study_uid).order_by(by_uid(connection, Job.series_uid), Job.revision)
-    connection.execute(jobs.with_for_update()).all()
 
 
 def _has_job(connection: Connection, study_uid: str, *which: ColumnElement[bool]) -> bool:

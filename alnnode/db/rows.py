@@ -74,8 +74,9 @@ class Claim:
     """A job that the caller may run until its lease ends.
 
     Attributes:
-        attempt: 1 for the first run. `Jobs` checks it at every later change, so that a worker whose job was claimed by another worker
-            cannot overwrite the other worker's state.
+        attempt: 1 for the first run, and after an operator retried the job.
+        claimed_at: when the claim was made. `Jobs` checks attempt and time at every later change, so that a worker whose job was claimed by
+            another worker cannot overwrite the other worker's state.
         paths: of the input instances, relative to the spool, in the order of their SOP Instance UIDs.
         marks: paths of the objects with a reader's marks on these images, likewise.
         input_digest: sha256 (hex) over the sorted hex digests of the input instances and marks; after `Jobs.identify` the digest given to it.
@@ -89,6 +90,7 @@ class Claim:
     study_uid: str
     series_uid: str
     attempt: int
+    claimed_at: datetime
     paths: tuple[str, ...]
     input_digest: str
     created: datetime

@@ -48,6 +48,12 @@ def lock_series(connection: Connection, series_uid: str) -> RowMapping:
     )
 
 
+def lock_jobs(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Lock jobs; the caller has locked no job before, or only these."""
+    jobs = select(Job.job_id).where(which).order_by(by_uid(connection, Job.series_uid), Job.revision)
+    connection.execute(jobs.with_for_update()).all()
+
+
 def open_job(connection: Connection, job: NewJob, at: datetime) -> str:
     """Insert a RECEIVING job and return its id."""
     job_id = uuid4().hex

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from alnnode.db.series_jobs import NewJob, by_uid, open_job
+from alnnode.db.series_jobs import NewJob, by_uid, lock_jobs, open_job
 from alnnode.db.tables import Instance, Job, MarkOf, Result, Series
 from alnnode.records import JobState
 
@@ -59,8 +59,7 @@ def lock_with_images(connection: Connection, series_uid: str) -> tuple[str, ...]
         series = select(Series.series_uid).where(Series.series_uid.in_(uids)).order_by(by_uid(connection, Series.series_uid))
         connection.execute(series.with_for_update()).all()
         # No worker may claim a job of the images between `revise` and the end of the transaction, and so without the marks.
-        jobs = select(Job.job_id).where(Job.series_uid.in_(uids)).order_by(by_uid(connection, Job.series_uid), Job.revision)
-        connection.execute(jobs.with_for_update()).all()
+        lock_jobs(connection, Job.series_uid.in_(uids))
     return images
 
 

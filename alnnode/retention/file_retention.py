@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from alnnode.db import clock
 from alnnode.db.engine import for_writing
-from alnnode.db.series_jobs import lock_series
+from alnnode.db.series_jobs import lock_jobs, lock_series
 from alnnode.db.tables import Instance, Job, MarkOf, Result
 from alnnode.records import JobState
 from alnnode.retention.auditing import RetentionAuditor
@@ -34,6 +34,14 @@ class FileExpiry:
     delivered_before: datetime = NEVER
     failed_before: datetime = NEVER
     skipped_before: datetime = NEVER
+
+
+class _SeriesFiles(NamedTuple):
+    """The files of a series (relative to the spool) and its jobs; none when the series is needed."""
+
+    study_uid: str
+    paths: tuple[str, ...] = ()
+    job_ids: tuple[str, ...] = ()
 
 
 class FileRetention:
@@ -71,13 +79,19 @@ class FileRetention:
                     break
                 # The files are deleted while the series is locked: an image that is received now waits, and is then recorded as new.
                 with self._writer.begin() as connection:
-                    study_uid, paths = _delete_instances(connection, series_uid, expiry, now)
+                    found = _delete_instances(connection, series_uid, expiry, now)
+                    paths = [*found.paths, *self._unrecorded(found)]
                     auditor.begin_series(map(self._spool.path, paths))
                     self._spool.delete(paths)
                 if paths:
                     deleted += 1
-                    auditor.series_deleted(study_uid, len(paths))
+                    auditor.series_deleted(found.study_uid, len(paths))
         return deleted
+
+    def _unrecorded(self, found: _SeriesFiles) -> list[str]:
+        """Return the results that a worker wrote and did not record, because it was killed or the disk was full."""
+        recorded = set(found.paths)
+        return [path for job_id in found.job_ids for path in self._spool.results(job_id) if path not in recorded]
 
 
 def _needed(expiry: FileExpiry) -> ColumnElement[bool]:
@@ -111,21 +125,14 @@ def _expired(connection: Connection, expiry: FileExpiry, *, keep_marks: bool) ->
     return tuple(connection.execute(query.order_by(func.max(Job.finished_at), Job.series_uid)).scalars())
 
 
-def _delete_instances(
-    connection: Connection, series_uid: str, expiry: FileExpiry, now: datetime
-) -> tuple[str, tuple[str, ...]]:
-    """Lock a series, delete its instance rows and mark its jobs as purged, if it is still expired.
-
-    Returns:
-        Study UID, and the paths of all its files (relative to the spool); no paths when the series is needed again.
-    """
+def _delete_instances(connection: Connection, series_uid: str, expiry: FileExpiry, now: datetime) -> _SeriesFiles:
+    """Lock a series, delete its instance rows and mark its jobs as purged, if it is still expired; return its recorded files."""
     study_uid = lock_series(connection, series_uid)["study_uid"]
     # The jobs too: a worker or the sweep may be about to open a delivery of a job that has ended.
-    jobs = select(Job.job_id).where(Job.series_uid == series_uid).order_by(Job.revision)
-    connection.execute(jobs.with_for_update()).all()
+    lock_jobs(connection, Job.series_uid == series_uid)
     needed = select(Job.job_id).where(Job.series_uid == series_uid, _needed(expiry))
     if connection.execute(needed.limit(1)).first() is not None:
-        return study_uid, ()
+        return _SeriesFiles(study_uid)
     with_files = (Job.series_uid == series_uid, Job.purged_at.is_(None))
     instances = Instance.series_uid == series_uid
     results = Result.job_id.in_(select(Job.job_id).where(*with_files))
@@ -136,5 +143,5 @@ def _delete_instances(
     marks = MarkOf.sop_instance_uid.in_(select(Instance.sop_instance_uid).where(instances))
     connection.execute(delete(MarkOf).where(marks))
     connection.execute(delete(Instance).where(instances))
-    connection.execute(update(Job).where(*with_files).values(purged_at=now))
-    return study_uid, tuple(paths)
+    purged = connection.execute(update(Job).where(*with_files).values(purged_at=now).returning(Job.job_id)).scalars()
+    return _SeriesFiles(study_uid, tuple(paths), tuple(purged))

@@ -21,6 +21,7 @@ from sqlalchemy import delete, exists, func, or_, select, update
 
 from alnnode.db.engine import for_writing
 from alnnode.db.progress_tables import JobStepRow
+from alnnode.db.series_jobs import lock_jobs
 from alnnode.db.tables import Delivery, Instance, Job, MarkOf, Result, Series, Transaction
 from alnnode.db.worklist_tables import WorkitemRow
 from alnnode.deliver.delivery_rows import OPEN
@@ -55,6 +56,7 @@ class RowRetention:
                 locked = select(Series.series_uid).where(Series.series_uid == series_uid).with_for_update()
                 if connection.execute(locked).first() is None:
                     continue
+                lock_jobs(connection, Job.series_uid == series_uid)
                 if connection.execute(select(Series.series_uid).where(Series.series_uid == series_uid, *expired)).first():
                     _delete_series(connection, series_uid)
                     deleted += 1

@@ -162,6 +162,10 @@ class ObjectSpool(Spool):
 
     # -- results and documents ---------------------------------------------------------------------------------------
 
+    def results(self, job_id: str) -> tuple[str, ...]:
+        """See `Spool.results`."""
+        return tuple(one.key for one in self._store.list(self._results_of(job_id)))
+
     def _write(self, relative: str, data: bytes) -> None:
         self._store.put(relative, data)
 

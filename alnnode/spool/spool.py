@@ -222,10 +222,19 @@ class Spool:
 
     def put_result(self, job_id: str, sop_instance_uid: str, data: bytes) -> str:
         """Write a result durably into the outbox, over an earlier result of the same job; return its relative path."""
-        job = name_of(job_id)
-        relative = f"outbox/{job[:2]}/{job}/{name_of(sop_instance_uid)}.dcm"
+        relative = f"{self._results_of(job_id)}/{name_of(sop_instance_uid)}.dcm"
         self._write(relative, data)
         return relative
+
+    def results(self, job_id: str) -> tuple[str, ...]:
+        """Return the relative paths of all results of a job in the outbox, also of those that were not recorded."""
+        folder = self._results_of(job_id)
+        return tuple(f"{folder}/{path.name}" for path in self.path(folder).glob("*.dcm"))
+
+    @staticmethod
+    def _results_of(job_id: str) -> str:
+        job = name_of(job_id)
+        return f"outbox/{job[:2]}/{job}"
 
     def put_document(self, data: bytes) -> str:
         """Write a document of the worklist durably under a new name; return its relative path."""

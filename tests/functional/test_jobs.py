@@ -254,6 +254,23 @@ def test_a_worker_whose_job_was_taken_over_changes_nothing(stages) -> None:
     assert stages.jobs.analysed(second, REPORT, {})
 
 
+def test_a_worker_whose_job_was_cancelled_and_retried_changes_nothing(stages) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    first = claim(stages, job_id, 100)
+    stages.operator.cancel(job_id, "a person", at(101))
+    stages.operator.retry(job_id, at(102))
+    receive(stages, [3], second=103)
+    assert ready(stages, 163) == job_id
+    second = claim(stages, job_id, 164)
+    assert (len(first.paths), len(second.paths), first.attempt, second.attempt) == (3, 4, 1, 1)
+    assert not stages.jobs.renew(first, LEASE, at(165))
+    assert stages.jobs.identify(first, "of three images") is None
+    assert not stages.jobs.analysed(first, REPORT, {})
+    assert not stages.jobs.fail(first, "out of memory")
+    assert stages.jobs.analysed(second, REPORT, {})
+
+
 def test_a_ready_job_is_given_out_again_whenever_its_task_is_not_on_the_queue(stages) -> None:
     receive(stages)
     job_id = ready(stages)

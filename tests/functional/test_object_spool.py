@@ -111,6 +111,7 @@ def test_a_copy_that_was_deleted_meanwhile_is_fetched_before_the_journal_is_empt
 def test_no_copy_of_a_deleted_object_is_taken_for_the_next_one(two) -> None:
     here, there = two
     relative = here.put_result("job", "1.2.3", b"first")
+    assert (here.results("job"), here.results("another job")) == ((relative,), ())
     assert there.path(relative).read_bytes() == b"first"
     here.delete([relative])
     assert not there.path(relative).exists()

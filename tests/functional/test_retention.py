@@ -20,6 +20,7 @@ from alnnode.errors import JobNotFound
 from alnnode.node.sweep import Sweep
 from alnnode.receive.commitment_requests import CommitmentRequests
 from alnnode.records import JobState
+from alnnode.retention.file_retention import FileExpiry, FileRetention
 from alnnode.settings import Node, Settings
 from alnnode.spool.spool import Spool
 
@@ -234,6 +235,24 @@ def test_one_call_deletes_the_rows_of_a_limited_number_of_series_the_oldest_firs
 def skipped(stages, series: str, second: float, **more) -> None:
     stages.received.record_instances([replace(instance(1, series=series, second=second), **more)])
     assert stages.received.complete_due(RULES, lambda _: "no route", at(second + 60)) == ()
+
+
+def test_results_that_were_written_and_not_recorded_are_deleted_with_the_series(stages, tmp_path) -> None:
+    """A worker writes the results of a series, and the disk is full before the last one; or it is killed."""
+    spool = Spool(tmp_path)
+    receive(stages)
+    job = ready(stages)
+    taken = claim(stages, job)
+    recorded = [replace(REPORT[0], path=spool.put_result(job, "2.25.1", b"recorded"))]
+    left = spool.path(spool.put_result(job, "2.25.2", b"of an earlier attempt"))
+    other = spool.path(spool.put_result("another job", "2.25.2", b"of another job"))
+    assert stages.jobs.analysed(taken, recorded, {}, now=at(62))
+    spool.put_result(job, "2.25.3", b"of a worker that lost the job")
+    assert (
+        FileRetention(stages.engine, spool, Trail(Settings())).delete_expired(FileExpiry(delivered_before=at(63)), at(63)) == 1
+    )
+    assert not left.parent.exists()
+    assert other.exists()
 
 
 def test_when_the_disk_fills_skipped_series_are_deleted_before_delivered_ones(stages) -> None:

@@ -10,7 +10,8 @@ from alnnode.db.rows import Claim
 from workers.lease import Lease, LeaseLostError
 
 LENGTH = timedelta(milliseconds=40)
-CLAIM = Claim("job", "1.2", "1.2.3", 2, (), "0" * 64, datetime(2026, 1, 1, tzinfo=UTC), 1, None)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CLAIM = Claim("job", "1.2", "1.2.3", 2, START, (), "0" * 64, START, 1, None)
 
 
 class ScriptedJobs:
