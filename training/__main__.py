@@ -53,6 +53,11 @@ COMMANDS = {
         "evaluate_real",
         "Locate nodes on marked series and print sensitivity and false boxes with intervals (bootstrap over patients).",
     ),
+    "evaluate-coverage": Command(
+        "training.detection.evaluate_coverage",
+        "evaluate_coverage",
+        "Cut marked series at every side and count axillae wrongly called covered, and axillary levels that change.",
+    ),
     "report": Command(
         "training.bundle_commands",
         "report",

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
+from alnnode.locate.axilla_extent import LOWER_END_DM
 from alnnode.locate.chest import Axilla, Chest
 from alnnode.locate.coverage import coverage_of, cut_at_side, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
@@ -27,9 +28,10 @@ AIR_HU = -300.0  # slightly below the middle between skin and air, to include th
 LUNG_HU = -400.0
 SOFT_HU = -20.0  # half way between fat (-100) and muscle (55)
 MIN_LUNG_ML = 60.0
+LOWEST_AXILLA_MM = 100 * max(LOWER_END_DM)
 AXILLA_BELOW_APEX_MM = 175.0  # the lowest nodes of level I lie beside the fifth rib
 BREAST_BELOW_APEX_MM = 125.0  # below this the tissue in front is breast
-AXILLA_ABOVE_APEX_MM = 5.0
+AXILLA_ABOVE_APEX_MM = 5.0  # two readers agreed on an upper end at most 7 mm above the highest lung slice of nine patients
 SHOULDER_MM = 35.0  # below the apex the rib cage has its full width; medial of it, higher up, is the neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
 REACH_MM = (
@@ -38,7 +40,7 @@ REACH_MM = (
 )  # largest distance of nodes from the chest wall, by mm below the apex: further down arms may lie there
 OUTSIDE_HU = -960.0  # the median of air outside the patient is below, that of lung (as low as -940) above
 MIN_INSIDE = 0.9  # least share of an open lung within the hull of the patient
-OPEN_LUNG_MM2 = (1000.0, 20000.0)  # cross-section of a lung that is open to the edge of the image
+OPEN_LUNG_MM2 = (1000.0, 80000.0)  # cross-section of lungs that are open to the edge of the image; bronchi may join both
 
 
 def body_mask(hu: FloatVolume, spacing: tuple[float, float, float]) -> Mask:
@@ -77,7 +79,8 @@ def find_chest(coarse: Coarse) -> Chest | None:
     for z in present:
         thorax[z] = _hull(lungs[z], midline, coarse.spacing) & body[z]
     apex = int(present[-1])
-    return Chest(body, thorax, midline, apex, Sight.of(thorax, view, coarse.spacing, apex, AXILLA_BELOW_APEX_MM))
+    searched = (AXILLA_ABOVE_APEX_MM, AXILLA_BELOW_APEX_MM)
+    return Chest(body, thorax, midline, apex, Sight.of(thorax, view, coarse.spacing, apex, searched))
 
 
 def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:
@@ -153,8 +156,12 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
             wall = gaps(thorax)
             trunk = _trunk(chest.body[z], thorax, plane)
             space = trunk & _band(depth, height, thorax.shape[0]) & _lateral(cage)
-            region[z] = space & visible & _compartment(coarse.hu[z], chest.body[z], thorax, wall, plane)
-            zone[z] = space & near(wall, round_brush(np.interp((chest.apex - z) * dz, *REACH_MM), plane))
+            found = space & _compartment(coarse.hu[z], chest.body[z], thorax, wall, plane)
+            region[z] = found & visible
+            below_apex = (chest.apex - z) * dz
+            zone[z] = space & near(wall, round_brush(np.interp(below_apex, *REACH_MM), plane))
+            if below_apex <= LOWEST_AXILLA_MM:
+                zone[z] |= found
     xs = np.arange(coarse.hu.shape[2])
     axillae = []
     for side, half in ((Side.RIGHT, xs < chest.midline), (Side.LEFT, xs >= chest.midline)):

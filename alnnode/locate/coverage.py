@@ -59,6 +59,7 @@ def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: t
         (_long(touches(zone, sight.edge.back) | back, spacing[0]), "cut off at the back of the image"),
         (sight.open_top, "upper part above the top slice"),
         (sight.open_bottom, "lower part below the bottom slice"),
+        (sight.gap, "the chest wall cannot be found in every slice"),
     ]
     remarks = [remark for true, remark in said if true]
     if not remarks and (sight.narrow or not searched.any()):

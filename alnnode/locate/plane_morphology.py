@@ -70,22 +70,32 @@ def near(gap: Gaps, brush: Brush) -> Mask:
 
 def opened(mask: Mask, brush: Brush) -> Mask:
     """Return the opening of the mask; pixels outside the image do not belong to the mask."""
+    box = _box(mask)
+    if box is None:
+        return mask
     pad = max(len(brush), brush[0])
-    inner = ~near(gaps(np.pad(~mask, pad, constant_values=True)), brush)[pad:-pad, pad:-pad]
-    return near(gaps(inner), brush)
+    inner = ~near(gaps(np.pad(~mask[box], pad, constant_values=True)), brush)[pad:-pad, pad:-pad]
+    found = np.zeros_like(mask)
+    found[box] = near(gaps(inner), brush)
+    return found
 
 
 def closed(mask: Mask, brush: Brush) -> Mask:
     """Return the closing of the mask; pixels outside the image do not belong to the mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
+    box = _box(mask)
+    if box is None:
         return mask
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     pad = len(brush) + 1, max(brush) + 1
     wide = near(gaps(np.pad(mask[box], ((pad[0], pad[0]), (pad[1], pad[1])))), brush)
     filled = np.zeros_like(mask)
     filled[box] = ~near(gaps(~wide), brush)[pad[0] : -pad[0], pad[1] : -pad[1]]
     return filled
+
+
+def _box(mask: Mask) -> tuple[slice, slice] | None:
+    """Return the rows and columns that the mask occupies; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return None if rows.size == 0 else (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
 
 
 def without_holes(mask: Mask) -> Mask:

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from alnnode.locate.grid import Mask
 
-OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the axilla extends above it
+OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the lungs extend well above it
 LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
-LANDMARKS_MM = 140.0  # below the apex the rib cage has its full breadth, which the levels need
 MIN_BREADTH_MM = 150.0  # of a chest: a single lung is narrower
 
 
@@ -57,24 +56,26 @@ class Sight:
         edge: of the field of view.
         cut: slices in which the chest reaches the edge, shape (4, z): right, left, front, back; of the searched height.
         height: number of slices of the searched height that show lung.
-        shallow: the series shows less than `LANDMARKS_MM` below the lung apex.
+        gap: slices without lungs lie between slices with lungs: the lungs are open to the edge there, and their border was not found.
         narrow: the chest is deeper than broad, or as narrow as one lung: a part of the lungs may be mistaken for both.
-        open_top: the uppermost slice shows so much lung that lung apex and axilla extend above it.
-        open_bottom: the lowest slice lies within the search region.
+        open_top: the uppermost slice lies within the searched height.
+        open_bottom: the lowest slice lies within the searched height.
         base: the uppermost slice is so near to the lower end of the lungs that the series shows no axilla.
     """
 
     edge: Edge
     cut: npt.NDArray[np.bool_]
     height: int
-    shallow: bool
+    gap: bool
     narrow: bool
     open_top: bool
     open_bottom: bool
     base: bool
 
     @classmethod
-    def of(cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: float) -> Sight:
+    def of(
+        cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: tuple[float, float]
+    ) -> Sight:
         """Return where the chest reaches the edge of the images.
 
         Args:
@@ -82,34 +83,38 @@ class Sight:
             view: the field of view (y, x).
             spacing: of these grids, mm.
             apex: z index of the highest lung slice.
-            searched_mm: height below the apex that is searched for nodes.
+            searched_mm: height above and below the apex that is searched for nodes.
         """
         edge = Edge.of(view)
         dz, dy, dx = spacing
-        lowest = apex - round(searched_mm / dz)
+        lowest = apex - round(searched_mm[1] / dz)
         part = thorax[max(0, lowest) : apex + 1]
         cut = np.zeros((4, len(thorax)), dtype=bool)
         cut[:, max(0, lowest) : apex + 1] = [touches(part, mask) for mask in (edge.right, edge.left, edge.front, edge.back)]
         breadth, depth = (np.ptp(np.flatnonzero(part.any(axis=axes))) + 1 for axes in ((0, 1), (0, 2)))
         area = thorax[apex].sum() * dy * dx / 2
-        open_top = apex >= thorax.shape[0] - 1 and area > OPEN_TOP_MM2
+        above = len(thorax) - 1 - apex
         seen = np.flatnonzero(thorax.any(axis=(1, 2)))
-        base = open_top and seen[0] > 0 and (apex - seen[0]) * dz < LUNG_BASE_MM
+        base = above == 0 and area > OPEN_TOP_MM2 and seen[0] > 0 and (apex - seen[0]) * dz < LUNG_BASE_MM
+        searched = seen[seen >= lowest]
         return cls(
             edge,
             cut,
-            int(part.any(axis=(1, 2)).sum()),
-            apex * dz < LANDMARKS_MM,
+            len(searched),
+            len(searched) < apex + 1 - max(searched[0], lowest),
             bool(breadth * dx < max(depth * dy, MIN_BREADTH_MM)),
-            bool(open_top),
+            round(above * dz, 3) < searched_mm[0],
             lowest < 0,
             bool(base),
         )
 
     @property
     def landmarks(self) -> bool:
-        """Whether apex, midline, breadth and depth of the chest are within the images."""
-        return not (self.open_top or self.shallow or self.narrow or bool(self.cut.any()))
+        """Whether apex, midline, breadth and depth of the chest are within the images.
+
+        Breadth and depth are those of the searched height: in a series that shows less of it, they and the levels would change.
+        """
+        return not (self.open_top or self.open_bottom or self.narrow or self.gap or bool(self.cut.any()))
 
     def wall_cut(self, side: Side) -> npt.NDArray[np.bool_]:
         """Return the slices (z,) in which the chest wall of one side lies outside the images."""

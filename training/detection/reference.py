@@ -8,12 +8,13 @@ describes their reliability).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alnnode.errors import AlnnodeError
+from alnnode.records import Side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,12 +55,14 @@ class Reference:
         nodes: nodes that both marked, at least one as sure.
         uncertain: all other marks of nodes.
         structures: places that are certainly something else (vessel, muscle, gland).
+        slices: first and last slice that both readers count to the axilla of a side; empty if they gave none.
     """
 
     spacing: Point
     nodes: tuple[MarkedPlace, ...]
     uncertain: tuple[MarkedPlace, ...]
     structures: tuple[MarkedPlace, ...]
+    slices: Mapping[Side, tuple[float, float]] = field(default_factory=dict)
 
 
 def read_reference(folder: Path, case: str) -> Reference:
@@ -98,7 +101,16 @@ def pair_readers(first: Mapping[str, Any], second: Mapping[str, Any]) -> Referen
         (nodes if sure else uncertain).append(_place([mark, other]))
     uncertain += [_place([second["nodes"][n]]) for n in free]
     structures = [_place([mark]) for marks in (first, second) for mark in marks.get("not", [])]
-    return Reference(spacing, tuple(nodes), tuple(uncertain), tuple(structures))
+    return Reference(spacing, tuple(nodes), tuple(uncertain), tuple(structures), _shared_slices(first, second))
+
+
+def _shared_slices(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[Side, tuple[float, float]]:
+    ranges = [marks.get("axilla_range", {}) for marks in (first, second)]
+    return {
+        side: (max(float(r[letter][0]) for r in ranges), min(float(r[letter][1]) for r in ranges))
+        for side, letter in ((Side.RIGHT, "R"), (Side.LEFT, "L"))
+        if all(letter in r for r in ranges)
+    }
 
 
 def _distance_mm(one: Mapping[str, Any], other: Mapping[str, Any], spacing: Point) -> float:

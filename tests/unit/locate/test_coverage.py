@@ -96,7 +96,7 @@ def cuts(step: tuple[int, int, int]):
     ("of", "step"),
     [
         (patient(0, Position.HFS, Arms.UP), (6, 21, 7)),
-        (patient(1, Position.FFS, Arms.UP, padding=True), (9, 33, 17)),
+        (patient(4, Position.FFS, Arms.UP, padding=True), (9, 33, 17)),
         (patient(2, Position.HFP, Arms.DOWN), (9, 33, 17)),
         (patient(3, Position.HFS, Arms.DOWN, padding=True, on_the_side=True), (9, 17, 33)),
     ],
@@ -168,6 +168,37 @@ def test_the_padding_of_a_couch_between_cut_arms_is_no_lung() -> None:
     assert chest.chest.sight.landmarks
 
 
+def lungs_of(of: Patient) -> np.ndarray:
+    chest = of.cut(*WHOLE)
+    return anatomy.lung_mask(chest.coarse.hu, chest.chest.body, chest.coarse.spacing)
+
+
+def test_lungs_that_are_joined_and_open_to_the_edge_are_lungs(supine: Patient) -> None:
+    """Bronchi join both lungs: a cut through the right one made both disappear, and the levels changed."""
+    whole, hu = supine.cut(*WHOLE).chest.thorax, supine.volume.voxels.copy()
+    hu[whole] = -850
+    joined = Patient(supine.made, volume_of(hu, supine.volume.affine, supine.volume.spacing), supine.nodes)
+    first = int(np.flatnonzero(whole.any(axis=(0, 1)))[0])
+    chest = joined.cut(*WHOLE[:2], (first + 6, SIZE))
+    assert np.array_equal(chest.chest.thorax.any(axis=(1, 2)), whole.any(axis=(1, 2)))
+    assert chest.chest.sight.wall_cut(Side.RIGHT).sum() > 10
+    assert not chest.chest.sight.landmarks
+
+
+def test_without_lungs_in_some_of_its_slices_no_axilla_is_covered(supine: Patient) -> None:
+    lungs, hu = lungs_of(supine), supine.volume.voxels.copy()
+    hu[22:25][lungs[22:25]] = 30
+    chest = ChestAnatomy(volume_of(hu, supine.volume.affine, supine.volume.spacing))
+    assert [axilla.remark for axilla in chest.coverage] == ["the chest wall cannot be found in every slice"] * 2
+    assert not chest.chest.sight.landmarks
+
+
+def test_a_series_whose_uppermost_slice_shows_the_tips_of_the_lungs_does_not_cover_the_axillae() -> None:
+    chest = patient(1, Position.FFS, Arms.UP, padding=True).cut(*WHOLE)
+    assert chest.chest.thorax[-1].any()
+    assert {axilla.remark for axilla in chest.coverage} == {"upper part above the top slice"}
+
+
 def test_a_side_that_is_not_in_the_image_is_not_searched(supine: Patient) -> None:
     chest = supine.cut(*WHOLE[:2], (0, 64))
     right, left = shown(chest)
@@ -200,11 +231,12 @@ def test_an_axilla_without_fat_has_no_candidates_and_is_no_error(supine: Patient
     [
         (WHOLE, True),
         (((14, SLICES), *WHOLE[1:]), False),
+        (((6, SLICES), *WHOLE[1:]), False),
         (((0, 28), *WHOLE[1:]), False),
         ((*WHOLE[:2], (0, 88)), False),
         ((WHOLE[0], (50, SIZE), WHOLE[2]), False),
     ],
-    ids=["whole", "begins in the axilla", "ends in it", "one chest wall cut off", "front cut off"],
+    ids=["whole", "begins in the axilla", "begins below it", "ends in it", "one chest wall cut off", "front cut off"],
 )
 def test_a_level_is_told_only_where_the_images_hold_the_landmarks(supine: Patient, box, told: bool) -> None:
     landmarks = supine.cut(*box).landmarks
