@@ -12,7 +12,7 @@ from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device
 from alnnode.model.network import ARCHITECTURES
-from training.clinical import bundle_patients, dicom_folder, node_crops, node_table, phantom_truth, table_check
+from training.clinical import bundle_patients, copied_nodes, dicom_folder, node_crops, node_table, phantom_truth, table_check
 from training.clinical.cohort_page import evaluation_page
 from training.clinical.cohort_split import FOLDS
 from training.clinical.cohort_training import CohortPlan, train_on_cohort
@@ -111,6 +111,7 @@ def train(
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
+        table_check.refuse_problems(copied_nodes.copy_problems(node_crops.numbers_of(rows), nodes.cohort), table_.name)
         if not family:
             plan = _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
