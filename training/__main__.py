@@ -53,6 +53,11 @@ COMMANDS = {
         "evaluate_real",
         "Locate nodes on marked series and print sensitivity and false boxes with intervals (bootstrap over patients).",
     ),
+    "evaluate-implants": Command(
+        "training.detection.evaluate_implants",
+        "evaluate_implants",
+        "Evaluate a bundle on phantom nodes that are implanted into real CT, beside the same nodes in phantoms: the drop between them.",
+    ),
     "report": Command(
         "training.bundle_commands",
         "report",
