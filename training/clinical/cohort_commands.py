@@ -111,7 +111,7 @@ def train(
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
-        table_check.refuse_problems(copied_nodes.copy_problems(node_crops.numbers_of(rows), nodes.cohort), table_.name)
+        _refuse_copies(rows, nodes, table_.name)
         if not family:
             plan = _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
@@ -120,6 +120,11 @@ def train(
     console.print(f"wrote bundle {outcome.digest[:12]} to {out / 'bundle'}, and {out / 'report.html'}", markup=False)
     if onnx:
         console.print(onnx_export.export_onnx(bundles.load(out / "bundle"), out / "onnx"), markup=False)
+
+
+def _refuse_copies(rows: Rows, nodes: node_crops.NodeCrops, what: str) -> None:
+    problems = copied_nodes.copy_problems(node_crops.numbers_of(rows), nodes.cohort)
+    table_check.refuse_problems(problems, what)
 
 
 def _fewer_families(plan: CohortPlan, patients: int) -> CohortPlan:
