@@ -88,8 +88,7 @@ def train(
     by_patient_id: ByPatientId = True,
 ) -> None:
     """Run the protocol of the paper on your own nodes: split, train, select, calibrate, test once, export, report."""
-    families = tuple(family or ARCHITECTURES)
-    if unknown := set(families) - set(ARCHITECTURES):
+    if unknown := set(family or ()) - set(ARCHITECTURES):
         raise typer.BadParameter(
             f"unknown family {', '.join(sorted(unknown))}: choose from {', '.join(ARCHITECTURES)}", param_hint="--family"
         )
@@ -97,7 +96,7 @@ def train(
     plan = CohortPlan(
         name=name,
         work=out / "work",
-        families=families,
+        families=tuple(family or ARCHITECTURES),
         folds=folds,
         epochs=epochs,
         batch=batch,
@@ -112,8 +111,7 @@ def train(
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
         _refuse_copies(rows, nodes, table_.name)
-        if not family:
-            plan = _fewer_families(plan, len(nodes.cohort.patients))
+        plan = plan if family else _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
     (out / "report.html").write_text(outcome.page, encoding="utf-8")
     console.print(metrics_table(outcome.figures), markup=False, highlight=False, soft_wrap=True)
