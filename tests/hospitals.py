@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from scipy import ndimage
 from skimage.measure import find_contours
 from sources import ct_files
 
@@ -62,7 +63,10 @@ def patient(number: int, **geometry: float) -> Patient:
         SliceRef(at.sop_class_uid, f"2.25.7{number:03d}{k:03d}", at.frame_number, at.position, at.rescale)
         for k, at in enumerate(plain.slices)
     )
-    voxels = np.ascontiguousarray(plain.voxels + rng.normal(0, 8, plain.voxels.shape).astype(np.int16))
+    # Strands and vessels differ between patients; without them, all patients would have the same body.
+    texture = ndimage.gaussian_filter(np.random.default_rng([number, 1]).normal(0, 1, plain.voxels.shape), [1, 1.5, 1.5])
+    structure = np.where(plain.voxels > -500, texture * (50 / texture.std()), 0)
+    voxels = np.ascontiguousarray(plain.voxels + (rng.normal(0, 8, plain.voxels.shape) + structure).astype(np.int16))
     masks = np.zeros(voxels.shape, np.uint8)
     malignant = [bool((n + number) % 2) for n in range(len(PLACES))]
     k, j, i = np.mgrid[tuple(slice(n) for n in voxels.shape)]

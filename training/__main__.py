@@ -58,6 +58,11 @@ COMMANDS = {
         "evaluate_coverage",
         "Cut marked series at every side and count axillae wrongly called covered, and axillary levels that change.",
     ),
+    "evaluate-implants": Command(
+        "training.detection.evaluate_implants",
+        "evaluate_implants",
+        "Evaluate a bundle on phantom nodes that are implanted into real CT, beside the same nodes in phantoms: the drop between them.",
+    ),
     "report": Command(
         "training.bundle_commands",
         "report",

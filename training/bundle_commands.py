@@ -15,6 +15,7 @@ from training.data import cohort as cohorts
 from training.data import node_features
 from training.evaluate.bundle_metrics import evaluate_ensemble, metrics_table
 from training.evaluate.cam_energy import cam_energy_of_phantoms
+from training.evaluate.fresh_phantoms import refuse_used_seed
 from training.fit import demo_bundle
 from training.fit.member import TrainSettings
 from training.networks import build, onnx_export
@@ -85,7 +86,7 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle on phantoms of a new seed with the true positions of the nodes."""
     loaded = bundles.load(bundles.resolve(bundle))
-    _refuse_used_seed(loaded, seed)
+    refuse_used_seed(loaded, seed)
     crops = loaded.crop_settings
     with progress_bars() as report:
         part = cohorts.collect_cohort(
@@ -117,7 +118,7 @@ def report(
 ) -> None:
     """Write an HTML page about a bundle on phantoms: metrics, curves, subgroups, Grad-CAM energy, largest errors."""
     loaded = bundles.load(bundles.resolve(bundle))
-    _refuse_used_seed(loaded, seed)
+    refuse_used_seed(loaded, seed)
     source = cohorts.PhantomSource(seed, _phantoms(axilla=axilla), loaded.crop_settings)
     models = build.networks_of_bundle(loaded)
     with progress_bars() as progress:
@@ -150,14 +151,6 @@ def onnx(
 
 def _phantoms(*, axilla: bool) -> PhantomSettings:
     return PhantomSettings(surroundings=Surroundings.AXILLA) if axilla else PhantomSettings()
-
-
-def _refuse_used_seed(loaded: bundles.Bundle, seed: int) -> None:
-    used = loaded.manifest.provenance.get("seed")
-    if isinstance(used, int) and used <= seed <= used + 2:
-        raise typer.BadParameter(
-            f"seed {seed} was used to make this bundle ({used} to {used + 2}); choose another seed", param_hint="--seed"
-        )
 
 
 def _read_detector(folder: Path) -> DetectorFiles:

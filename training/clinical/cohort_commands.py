@@ -12,7 +12,7 @@ from alnnode.imaging.crop import CropSettings
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device
 from alnnode.model.network import ARCHITECTURES
-from training.clinical import bundle_patients, dicom_folder, node_crops, node_table, phantom_truth, table_check
+from training.clinical import bundle_patients, copied_nodes, dicom_folder, node_crops, node_table, phantom_truth, table_check
 from training.clinical.cohort_page import evaluation_page
 from training.clinical.cohort_split import FOLDS
 from training.clinical.cohort_training import CohortPlan, train_on_cohort
@@ -88,8 +88,7 @@ def train(
     by_patient_id: ByPatientId = True,
 ) -> None:
     """Run the protocol of the paper on your own nodes: split, train, select, calibrate, test once, export, report."""
-    families = tuple(family or ARCHITECTURES)
-    if unknown := set(families) - set(ARCHITECTURES):
+    if unknown := set(family or ()) - set(ARCHITECTURES):
         raise typer.BadParameter(
             f"unknown family {', '.join(sorted(unknown))}: choose from {', '.join(ARCHITECTURES)}", param_hint="--family"
         )
@@ -97,7 +96,7 @@ def train(
     plan = CohortPlan(
         name=name,
         work=out / "work",
-        families=families,
+        families=tuple(family or ARCHITECTURES),
         folds=folds,
         epochs=epochs,
         batch=batch,
@@ -111,14 +110,19 @@ def train(
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
-        if not family:
-            plan = _fewer_families(plan, len(nodes.cohort.patients))
+        _refuse_copies(rows, nodes, table_.name)
+        plan = plan if family else _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
     (out / "report.html").write_text(outcome.page, encoding="utf-8")
     console.print(metrics_table(outcome.figures), markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote bundle {outcome.digest[:12]} to {out / 'bundle'}, and {out / 'report.html'}", markup=False)
     if onnx:
         console.print(onnx_export.export_onnx(bundles.load(out / "bundle"), out / "onnx"), markup=False)
+
+
+def _refuse_copies(rows: Rows, nodes: node_crops.NodeCrops, what: str) -> None:
+    problems = copied_nodes.copy_problems(node_crops.numbers_of(rows), nodes.cohort)
+    table_check.refuse_problems(problems, what)
 
 
 def _fewer_families(plan: CohortPlan, patients: int) -> CohortPlan:

@@ -106,6 +106,11 @@ def series_of(rows: Rows) -> dict[str, dict[int, NodeRow]]:
     return found
 
 
+def numbers_of(rows: Rows) -> list[int]:
+    """Return the number of the row of each node, in the order in which `collect_nodes` returns the nodes."""
+    return [number for mine in series_of(rows).values() for number in mine]
+
+
 @dataclass(frozen=True, slots=True)
 class CropOptions:
     """How nodes are cropped, and where the crops are cached.

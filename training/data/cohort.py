@@ -134,11 +134,18 @@ def cohort_of_phantom(source: PhantomSource, made: phantom.Phantom) -> Cohort:
 def crop_nodes(
     volume: Volume, nodes: Sequence[tuple[Box, int]], crops: CropSettings, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes]:
+    """Return the FSC and ASC crops of boxes on their slices as `crop_boxes` does, with the attenuation of the blood in the volume."""
+    blood_hu = ChestAnatomy(volume).blood_hu if crops.blood_pool and nodes else None
+    return crop_boxes(volume, nodes, crops, blood_hu, rng)
+
+
+def crop_boxes(
+    volume: Volume, nodes: Sequence[tuple[Box, int]], crops: CropSettings, blood_hu: float | None, rng: np.random.Generator
+) -> tuple[Bytes, Bytes]:
     """Return the FSC and ASC crops (N, VARIANTS, channels, S, S) of boxes on their slices, cropped by the code of the node.
 
     The last variant of each node has no attenuation of the blood, so that networks learn series in which it is unknown.
     """
-    blood_hu = ChestAnatomy(volume).blood_hu if crops.blood_pool and nodes else None
     known = [blood_hu] * (VARIANTS - 1) + [None]
     pairs = [
         [crop_box(volume, *place, crops, blood) for place, blood in zip(_places(box, k, rng), known, strict=True)]

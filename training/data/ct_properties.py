@@ -35,11 +35,13 @@ class CtProperties:
         edge_width_mm: width of soft edges (``soft`` of `alnnode.phantom.node_drawing.draw_node`).
         missing_noise_hu: standard deviation of the noise that a node drawn over the smoothed CT lacks.
         phase: contrast phase.
+        noise_hu: standard deviation of all noise, as it is in fat; None when the CT shows too little homogeneous fat.
     """
 
     edge_width_mm: float
     missing_noise_hu: float
     phase: Phase
+    noise_hu: float | None = None
 
 
 UNKNOWN_CT: Final = CtProperties(1.3, 0.0, Phase.NONE)  # assumed when nothing can be measured
@@ -57,7 +59,9 @@ def measure_ct(
         coarse: the same CT on the coarse grid.
         chest: its chest.
     """
-    return CtProperties(edge_width(hu, spacing), missing_noise(hu, smooth, spacing), contrast_phase(coarse, chest))
+    everything, removed = fat_noise(hu, smooth, spacing) or (None, 0.0)
+    missing = 0.0 if everything is None else _rest(everything, removed)
+    return CtProperties(edge_width(hu, spacing), missing, contrast_phase(coarse, chest), everything)
 
 
 def edge_width(hu: HounsfieldArray, spacing: tuple[float, float, float]) -> float:
@@ -103,15 +107,26 @@ def missing_noise(hu: HounsfieldArray, smooth: FloatArray, spacing: tuple[float,
 
     Return 0 when the CT shows too little homogeneous fat.
     """
+    found = fat_noise(hu, smooth, spacing)
+    return _rest(*found) if found else 0.0
+
+
+def fat_noise(hu: HounsfieldArray, smooth: FloatArray, spacing: tuple[float, float, float]) -> tuple[float, float] | None:
+    """Return the standard deviation (HU) of all noise in fat, and of the noise that smoothing removes.
+
+    Return None when the CT shows too little homogeneous fat.
+    """
     planes = slice(None, None, max(1, len(hu) // 40))
     whole, kept = hu[planes].astype(np.float32), smooth[planes]
     size = [1, *(max(3, round(9.0 / d)) for d in spacing[1:])]
     fat = (kept > _FAT_HU[0]) & (kept < _FAT_HU[1])
     plain = ndimage.minimum_filter(fat, size)
     if np.count_nonzero(plain) < 500:
-        return 0.0
-    everything = _spread((whole - ndimage.uniform_filter(whole, size))[plain])
-    removed = _spread((whole - kept)[plain])
+        return None
+    return _spread((whole - ndimage.uniform_filter(whole, size))[plain]), _spread((whole - kept)[plain])
+
+
+def _rest(everything: float, removed: float) -> float:
     return float(np.sqrt(max(0.0, everything**2 - removed**2)))
 
 

@@ -17,7 +17,8 @@ from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import Ensemble
 from training.data.cohort import as_volume
-from training.data.ct_implants import PreparedCt, implant_nodes
+from training.data.ct_implants import implant_nodes
+from training.data.prepared_ct import PreparedCt
 from training.evaluate.detection_matching import Truth, match_marks
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def detect_on_phantom(plan: DetectionPlan, index: int) -> DetectionResult:
     """Locate and classify the nodes of one phantom."""
     torch.set_num_threads(1)
     made = phantom.make_patient(plan.seed, index, plan.phantoms)
-    return _detect(plan, index, as_volume(made), Truth.of_phantom(made))
+    return detect_in_volume(plan, index, as_volume(made), Truth.of_phantom(made))
 
 
 def detect_on_implants(
@@ -71,10 +72,11 @@ def detect_on_implants(
     for index in range(repetitions * len(sources)):
         made = implant_nodes(prepared[index % len(sources)], plan.seed + index, per_side, groups)
         truth = Truth(made.labels, made.volume.affine, made.nodes, made.volume.spacing[0], "real CT")
-        yield _detect(plan, index, made.volume, truth)
+        yield detect_in_volume(plan, index, made.volume, truth)
 
 
-def _detect(plan: DetectionPlan, index: int, volume: Volume, truth: Truth) -> DetectionResult:
+def detect_in_volume(plan: DetectionPlan, index: int, volume: Volume, truth: Truth) -> DetectionResult:
+    """Locate and classify the nodes of one volume; ``index`` identifies it in the result."""
     anatomy = ChestAnatomy(volume)
     nodes = locate_nodes(anatomy, plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
     return match_marks(truth, index, nodes, _probabilities(plan.bundle, anatomy, nodes))

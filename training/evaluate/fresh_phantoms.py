@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import typer
 
 from training.evaluate import operating_points, roc
 from training.networks.inference import mean_probability, predict_logits, stack_logits
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from alnnode.model.bundle import Bundle
     from alnnode.records import Crop, Interval
     from training.data.node_features import FeatureCohort
 
@@ -68,3 +70,16 @@ def fresh_metrics(
                 operating_points.specificity_at_sensitivity(labels, scores[rows], target),
             )
     return found
+
+
+def refuse_used_seed(loaded: Bundle, seed: int) -> None:
+    """Refuse a seed whose phantoms made the bundle.
+
+    Raises:
+        typer.BadParameter: the seed is one of those in the manifest.
+    """
+    used = loaded.manifest.provenance.get("seed")
+    if isinstance(used, int) and used <= seed <= used + 2:
+        raise typer.BadParameter(
+            f"seed {seed} was used to make this bundle ({used} to {used + 2}); choose another seed", param_hint="--seed"
+        )

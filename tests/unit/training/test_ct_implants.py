@@ -14,7 +14,8 @@ from alnnode.phantom import Arms, PhantomSettings, Phase, Position, make_patient
 from alnnode.records import Side, Volume
 from training.data import ct_properties
 from training.data.cohort import as_volume
-from training.data.ct_implants import GroupSettings, ImplantedCt, PreparedCt, implant_nodes
+from training.data.ct_implants import GroupSettings, ImplantedCt, implant_nodes
+from training.data.prepared_ct import PreparedCt
 
 SETTINGS = PhantomSettings(
     size=256,
@@ -83,6 +84,14 @@ def test_contact_is_allowed_only_when_asked_for(prepared: PreparedCt) -> None:
         soft[touching] = max(parts)
     assert soft[0.0] < 0.08
     assert 0.08 < soft[1.0] < 0.45
+
+
+def test_no_group_reaches_the_skin_or_the_lung(prepared: PreparedCt) -> None:
+    for seed in range(6):
+        made = implant_nodes(prepared, seed, 4, GroupSettings(touching=1.0))
+        assert made.nodes
+        near = ndimage.distance_transform_edt(made.labels == 0, sampling=prepared.frame.spacing) < 2.0
+        assert prepared.smooth[near].min() > -300
 
 
 def test_a_node_has_the_noise_of_its_surroundings(prepared: PreparedCt) -> None:
