@@ -56,7 +56,7 @@ COMMANDS = {
     "evaluate-coverage": Command(
         "training.detection.evaluate_coverage",
         "evaluate_coverage",
-        "Cut marked series at every side and count axillae wrongly called covered, and axillary levels that change.",
+        "Cut marked series at every side, and count axillae wrongly called covered and levels that change.",
     ),
     "evaluate-implants": Command(
         "training.detection.evaluate_implants",

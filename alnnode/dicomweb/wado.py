@@ -103,7 +103,7 @@ def _media_type(item: StoredInstance, syntax: str | None) -> str:
 
 
 async def _objects(request: Request, instances: Sequence[StoredInstance], syntax: str | None, *, alone: bool) -> Response:
-    """Return the objects that are available in the transfer syntax; the first one is services before the status is sent."""
+    """Return the objects that are available in the transfer syntax; the first one is made before the status is sent."""
     parts = _parts(request, instances, syntax)
     first = await run_in_threadpool(next, parts, None)
     if first is None:

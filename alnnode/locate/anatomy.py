@@ -11,7 +11,6 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from alnnode.locate.axilla_extent import LOWER_END_DM
 from alnnode.locate.chest import Axilla, Chest
 from alnnode.locate.coverage import coverage_of, cut_at_side, outside
 from alnnode.locate.plane_morphology import below, closed, disk_brush, gaps, near, opened, round_brush, without_holes
@@ -28,7 +27,6 @@ AIR_HU = -300.0  # slightly below the middle between skin and air, to include th
 LUNG_HU = -400.0
 SOFT_HU = -20.0  # half way between fat (-100) and muscle (55)
 MIN_LUNG_ML = 60.0
-LOWEST_AXILLA_MM = 100 * max(LOWER_END_DM)
 AXILLA_BELOW_APEX_MM = 175.0  # the lowest nodes of level I lie beside the fifth rib
 BREAST_BELOW_APEX_MM = 125.0  # below this the tissue in front is breast
 AXILLA_ABOVE_APEX_MM = 5.0  # two readers agreed on an upper end at most 7 mm above the highest lung slice of nine patients
@@ -156,12 +154,8 @@ def find_axillae(coarse: Coarse, chest: Chest) -> tuple[Axilla, Axilla]:
             wall = gaps(thorax)
             trunk = _trunk(chest.body[z], thorax, plane)
             space = trunk & _band(depth, height, thorax.shape[0]) & _lateral(cage)
-            found = space & _compartment(coarse.hu[z], chest.body[z], thorax, wall, plane)
-            region[z] = found & visible
-            below_apex = (chest.apex - z) * dz
-            zone[z] = space & near(wall, round_brush(np.interp(below_apex, *REACH_MM), plane))
-            if below_apex <= LOWEST_AXILLA_MM:
-                zone[z] |= found
+            region[z] = space & visible & _compartment(coarse.hu[z], chest.body[z], thorax, wall, plane)
+            zone[z] = space & near(wall, round_brush(np.interp((chest.apex - z) * dz, *REACH_MM), plane))
     xs = np.arange(coarse.hu.shape[2])
     axillae = []
     for side, half in ((Side.RIGHT, xs < chest.midline), (Side.LEFT, xs >= chest.midline)):

@@ -43,7 +43,10 @@ def evaluate_coverage(
     slices: Annotated[int, typer.Option(min=1, help="Slices from one cut to the next, at the bottom and at the top.")] = 1,
     rows: Annotated[int, typer.Option(min=1, help="Rows from one cut to the next, at the front and at the back.")] = 16,
 ) -> None:
-    """Cut marked series at every side, and count axillae wrongly called covered and levels that change; exit code 1 if there are any."""
+    """Cut marked series at every side, and count axillae wrongly called covered and levels that change.
+
+    The exit code is 1 if there are any.
+    """
     levels = _levels(bundle)
     steps = (slices, rows, columns)
     cases = find_cases(marks, data, given_cases(case or []))
@@ -102,7 +105,7 @@ def _print_faults(name: str, count: CutCount) -> None:
 def coverage_table(counts: Mapping[str, CutCount]) -> str:
     """Return the counts of each series, and of all, as a Markdown table."""
     rows = [HEADER]
-    figures = {
+    figures: dict[str, tuple[int, ...]] = {
         name: (c.cuts, c.lost, len(c.wrong), c.kept, sum(map(len, c.refused.values())), c.told, len(c.changed))
         for name, c in counts.items()
     }
