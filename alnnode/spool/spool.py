@@ -294,8 +294,7 @@ class Spool:
 
     def delete_orphans(self, older_than: float = ORPHAN_AGE) -> int:
         """Delete the temporary files of killed processes; return how many."""
-        deleted = 0
-        for path in entries(self._temporary.folder, older_than, self._file_time()):
+        found = list(entries(self._temporary.folder, older_than, self._file_time()))
+        for path in found:
             path.unlink(missing_ok=True)
-            deleted += 1
-        return deleted
+        return len(found)
