@@ -31,6 +31,7 @@ GROWTH = 30.0  # MB of memory that one try may cost
 MEGABYTES = 10  # of one connection
 TOGETHER = 4  # connections of one flood
 LIMIT = 20  # seconds without an answer
+SETTLING = 10.0  # seconds in which the service reads what was sent
 HEAD = b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/related; type=application/dicom; boundary=b\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -104,6 +105,10 @@ def flood(port: int, pid: int, kind: str) -> str:
             highest = max(highest, memory(pid))
             if not going:
                 break
+        until = time.monotonic() + SETTLING
+        while going and highest - before <= GROWTH and time.monotonic() < until:
+            time.sleep(0.1)  # what was sent can still be in the buffers of the kernel, on a busy machine
+            highest = max(highest, memory(pid))
     return f"{highest - before:.0f} MB more memory" if highest - before > GROWTH else ""
 
 

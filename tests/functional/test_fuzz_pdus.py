@@ -23,7 +23,11 @@ def listener(tmp_path_factory):
     url = f"sqlite:///{folder / 'alnnode.db'}"
     schema.migrate(url)
     listener = Listener(folder, url, "timeout = 2\nmax_associations = 1000\n", internal="connection_rate = 10000")
-    listener.start()
+    threads = Path(f"/proc/{listener.start().pid}/task")
+    first = len(list(threads.iterdir()))
+    listener.associate(called="WRONG")
+    # The thread that writes rejections starts with the first one, and stays.
+    wait_for(lambda: len(list(threads.iterdir())) == first + 1)
     yield listener
     listener.stop()
 
