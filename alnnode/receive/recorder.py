@@ -180,7 +180,7 @@ def _read(received: ReceivedSeries, spool: Spool, path: Path, ahead: timedelta) 
             log.warning("damaged_object_set_aside", file=path.name)
             received.count_set_aside("damaged", 1)
         return None
-    spool.ensure_durable(path, found, data)
+    spool.ensure_durable(path, data)
     return Pending(path, instance(head, syntax, content, datetime.fromtimestamp(found.st_mtime, UTC) + ahead))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import stat
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 # On these file systems, syncing a file also makes its new names durable: ext4 and XFS commit metadata in the order of the calls, and btrfs
 # logs every name of a file with the file. On others the folder needs a sync of its own, and an image waits twice for the disk.
 _ORDERED = frozenset({"ext4", "xfs", "btrfs"})
-
-# Modes of a file: the bytes of NOT_DURABLE may not be on the disk yet. Other processes see the mode, but not the result of the sync.
-NOT_DURABLE, PRIVATE = 0o400, 0o600
 
 
 def names_follow_bytes(folder: Path) -> bool:
@@ -45,9 +42,24 @@ def sync_folder(folder: Path | str) -> None:
         os.close(handle)
 
 
-def is_marked_durable(found: os.stat_result) -> bool:
-    """Return whether the process that wrote a file has synced it; also true for all files where the file system has no modes."""
-    return stat.S_IMODE(found.st_mode) != NOT_DURABLE
+def lock(handle: int) -> None:
+    """Lock an open file until it is closed, also at the end of its process; without effect where the file system has no locks."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_settled(path: Path, handle: int) -> bool:
+    """Return whether nobody has locked this open file, and the name still belongs to it.
+
+    A sync by another process could succeed although that of the writer fails. If that fails, the writer removes the name, and then the lock.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks on this file system
+        pass
+    return path.stat().st_ino == os.fstat(handle).st_ino
 
 
 def remove_same(path: Path, handle: int) -> None:
@@ -84,10 +96,10 @@ class TemporaryFiles:
         self._prefix, self._number = uuid4().hex, count()  # a random part once, then a counter
 
     @contextmanager
-    def written(self, parts: Sequence[bytes | memoryview], mode: int = PRIVATE) -> Iterator[tuple[str, int]]:
+    def written(self, parts: Sequence[bytes | memoryview]) -> Iterator[tuple[str, int]]:
         """Write a file and yield its path and its open descriptor; delete the path at the end unless it was renamed."""
         temporary = f"{self.folder}/{self._prefix}-{next(self._number)}.tmp"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             rest = [memoryview(part) for part in parts]
             while rest:

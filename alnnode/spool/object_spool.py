@@ -72,7 +72,7 @@ class ObjectSpool(Spool):
         tag = self._store.put_new(key, data)
         return None if tag is None else self._keep_copy(key, tag, data, time.time())
 
-    def ensure_durable(self, pending: Path, found: os.stat_result, data: bytes | memoryview) -> None:
+    def ensure_durable(self, pending: Path, data: bytes | memoryview) -> None:
         """Do nothing: what the storage has is durable."""
 
     def pending_path(self, sop_instance_uid: str) -> Path:

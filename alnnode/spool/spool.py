@@ -16,7 +16,7 @@ the name exists, so that of two senders of one UID, in whatever processes, exact
 
 In ``pending`` the name is given before the one ``fsync`` that makes both durable (`alnnode.spool.durable_files.names_follow_bytes`). After a
 power cut a name may therefore belong to bytes that never reached the disk. Such an object was never acknowledged, and the digest in the
-head of the file detects it. Until that ``fsync`` has succeeded, the file has the mode 0400: another sender of the same UID waits.
+head of the file detects it. The writer holds a lock (flock) on the file until that ``fsync`` has ended: another sender of the same UID waits.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from alnnode.spool.durable_files import (
-    NOT_DURABLE,
-    PRIVATE,
     TemporaryFiles,
     entries,
-    is_marked_durable,
+    is_settled,
+    lock,
     make_folder,
     names_follow_bytes,
     remove_same,
@@ -48,8 +47,7 @@ if TYPE_CHECKING:
 NOTES = ("series", "instances")
 # Seconds. No write of one object takes longer, whatever the network does: the object is in memory or in an unnamed file by then.
 ORPHAN_AGE = 3600.0
-SYNC_LIMIT = 20.0  # seconds to wait for another sender of the same object; peers wait 30 s for a response
-SYNC_POLL = 0.01  # seconds
+SYNC_LIMIT, SYNC_POLL = 20.0, 0.01  # seconds: to wait for another sender of an object (peers wait 30 s), and between two looks
 
 
 def name_of(uid: str) -> str:
@@ -104,26 +102,24 @@ class Spool:
         """Write an object durably into the journal; None when an object of this UID is pending already, and durable too.
 
         Raises:
-            TimeoutError: another process, which may have been killed, has not finished an object of this UID.
+            TimeoutError: another process has not finished an object of this UID.
         """
         final, until = self.pending_path(sop_instance_uid), time.monotonic() + SYNC_LIMIT
-        with self._temporary.written(parts, NOT_DURABLE) as (temporary, handle):
+        with self._temporary.written(parts) as (temporary, handle):
+            lock(handle)
             while True:
                 with suppress(FileExistsError):
                     os.link(temporary, final)
                     break
                 if self._is_durable(final):
                     return None
-                # A sync of this file here could succeed although that of its writer fails. If it fails, the name is free.
                 if time.monotonic() > until:
                     raise TimeoutError(errno.ETIMEDOUT, "the sync of another sender does not end")
                 time.sleep(SYNC_POLL)
             try:
                 self._sync(handle)
-                os.fchmod(handle, PRIVATE)
             except OSError:
-                # The next sync of this file could succeed although the bytes are lost: a retry must write a new file.
-                remove_same(final, handle)
+                remove_same(final, handle)  # its next sync could succeed although the bytes are lost: a retry writes a new file
                 raise
         return final
 
@@ -133,15 +129,19 @@ class Spool:
             sync_folder(self._pending)
 
     def _is_durable(self, pending: Path) -> bool:
+        """Return whether the object is durable; False while its writer syncs it, or when it left the journal."""
         with suppress(FileNotFoundError), pending.open("rb") as other:
-            if is_marked_durable(os.fstat(other.fileno())):
-                self._sync(other.fileno())  # a file system without modes marks every file
+            if is_settled(pending, other.fileno()):
+                self._sync(other.fileno())  # its writer may have been killed before
                 return True
         return False
 
-    def ensure_durable(self, pending: Path, found: os.stat_result, data: bytes | memoryview) -> None:
-        """Write a file of the journal again if the process that wrote it ended before its sync."""
-        if not is_marked_durable(found):
+    def ensure_durable(self, pending: Path, data: bytes | memoryview) -> None:
+        """Sync a file of the journal, whose writer may have been killed before its sync; write it again if that fails."""
+        try:
+            with pending.open("rb") as file:
+                self._sync(file.fileno())
+        except OSError:
             self._temporary.replace(pending, data)
 
     @contextmanager
