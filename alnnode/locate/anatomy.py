@@ -32,10 +32,8 @@ BREAST_BELOW_APEX_MM = 125.0  # below this the tissue in front is breast
 AXILLA_ABOVE_APEX_MM = 5.0  # two readers agreed on an upper end at most 7 mm above the highest lung slice of nine patients
 SHOULDER_MM = 35.0  # below the apex the rib cage has its full width; medial of it, higher up, is the neck
 LATERAL_MM = 85.0  # reach of the axilla from the chest wall
-REACH_MM = (
-    (60.0, 110.0),
-    (LATERAL_MM, 62.0),
-)  # largest distance of nodes from the chest wall, by mm below the apex: further down arms may lie there
+# Largest distance of nodes from the chest wall by mm below the apex: further down arms may lie there. 4 mm more than of their centres.
+REACH_MM = ((60.0, 110.0), (LATERAL_MM + 4.0, 66.0))
 OUTSIDE_HU = -960.0  # the median of air outside the patient is below, that of lung (as low as -940) above
 MIN_INSIDE = 0.9  # least share of an open lung within the hull of the patient
 OPEN_LUNG_MM2 = (1000.0, 80000.0)  # cross-section of lungs that are open to the edge of the image; bronchi may join both
