@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CHUNK = 1 << 20  # bytes
-MAX_CONVERTED = (
-    256 << 20
-)  # bytes of an object, stored or decoded: it is converted in memory, and needs up to three times as much
+# Bytes of an object, stored or decoded: it is converted in memory, and needs up to three times as much.
+MAX_CONVERTED = 256 << 20
 LARGE = 16 << 20  # bytes; larger objects are converted one at a time
 # pydicom does not document which exceptions it raises for bytes that are not DICOM.
 UNREADABLE = (Exception,)

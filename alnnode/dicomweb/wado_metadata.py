@@ -119,7 +119,7 @@ def _values(path: Path, steps: Sequence[str], syntax: str) -> tuple[int, Iterato
 
 
 def _frames(image: StoredImage) -> tuple[int, Iterator[Iterable[bytes]]]:
-    """Return the number of frames, and each frame; the first one is read at once, so that a damaged image is not found."""
+    """Return the number of frames, and each frame; the first one is read at once, so that a damaged image can still set the status."""
 
     def read() -> Iterator[Iterable[bytes]]:
         with image.path.open("rb") as file:

@@ -94,9 +94,8 @@ class _ConnectionHandler(RequestHandler):
         if not fault:
             return True
         self.server.options.rejected(Rejection(RejectionKind.PROTOCOL, address=self.client_address[0], detail=fault))
-        self.request.recv(
-            _DISCARDED
-        )  # what is unread at the end of a connection makes it a reset, which can overtake the answer
+        # What is unread at the end of a connection makes it a reset, which can overtake the answer.
+        self.request.recv(_DISCARDED)
         self.request.send(ABORT)  # action AA-1 of PS3.8 9.2
         return False
 
