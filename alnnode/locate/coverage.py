@@ -32,11 +32,12 @@ def nothing_shown() -> tuple[AxillaCoverage, AxillaCoverage]:
 def outside(side: Side, chest: Chest, zone: Mask) -> bool:
     """Return whether the images end medial to an axilla, or below it; then it is not searched.
 
-    Without the chest wall of one side the midline is unreliable, and positions beyond it may belong to the other side.
+    Without the chest wall of one side, or with a front or back third of the chest alone, the midline is unreliable, and positions beyond it
+    may belong to the other side.
     """
     sight = chest.sight
     beyond = sight.wall_cut(side).sum() > MAX_CUT_SHARE * sight.height
-    return sight.base or bool(beyond or (sight.narrow and touches(zone, sight.edge.lateral(side)).any()))
+    return sight.base or sight.shallow or bool(beyond or (sight.narrow and touches(zone, sight.edge.lateral(side)).any()))
 
 
 def coverage_of(side: Side, chest: Chest, zone: Mask, searched: Mask, spacing: tuple[float, float, float]) -> AxillaCoverage:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the lungs extend well above it
 LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
-MIN_BREADTH_MM = 150.0  # of a chest: a single lung is narrower
+MIN_BREADTH_MM = 190.0  # of a chest, which is 225 to 259 mm broad in nine patients; one lung and a part of the other are narrower
+MIN_DEPTH_SHARE = 0.45  # of the breadth of a chest: 0.63 to 0.88 in nine patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Sight:
         cut: slices in which the chest reaches the edge, shape (4, z): right, left, front, back; of the searched height.
         height: number of slices of the searched height that show lung.
         gap: slices without lungs lie between slices with lungs: the lungs are open to the edge there, and their border was not found.
-        narrow: the chest is deeper than broad, or as narrow as one lung: a part of the lungs may be mistaken for both.
+        narrow: the chest is deeper than broad, or not much broader than one lung: a part of the lungs may be mistaken for both.
+        shallow: the images end at the front or back so that less than two thirds of the depth of the chest is left.
         open_top: the uppermost slice lies within the searched height.
         open_bottom: the lowest slice lies within the searched height.
         base: the uppermost slice is so near to the lower end of the lungs that the series shows no axilla.
@@ -68,6 +70,7 @@ class Sight:
     height: int
     gap: bool
     narrow: bool
+    shallow: bool
     open_top: bool
     open_bottom: bool
     base: bool
@@ -103,6 +106,7 @@ class Sight:
             len(searched),
             len(searched) < apex + 1 - max(searched[0], lowest),
             bool(breadth * dx < max(depth * dy, MIN_BREADTH_MM)),
+            bool(cut[2:].any() and depth * dy < MIN_DEPTH_SHARE * breadth * dx),
             round(above * dz, 3) < searched_mm[0],
             lowest < 0,
             bool(base),

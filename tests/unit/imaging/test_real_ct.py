@@ -133,3 +133,22 @@ def test_the_levels_of_a_series_that_begins_in_the_axilla_are_not_determined():
     place = chest.landmarks.place(0, 246.5, 77.5)
     assert sure.level(place) is ORDER[0]
     assert chest.landmarks.level(sure, place) is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "kept"),
+    [
+        ("ct_acrin_flt_breast_001_F", np.s_[:, :, 256:]),
+        ("ct_lidc_0001_F", np.s_[:, :-336]),
+    ],
+)
+def test_of_a_part_of_the_chest_no_axilla_beyond_its_midline_is_searched(folder, kept):
+    """Where half of the chest is outside the images, the middle of the visible lungs is not the midline."""
+    volume = read_volume(only_series(folder))
+    middle = ChestAnatomy(volume).chest.midline
+    chest = ChestAnatomy(replace(volume, voxels=np.ascontiguousarray(volume.voxels[kept])))
+    removed = (volume.voxels.shape[2] - chest.volume.voxels.shape[2]) / chest.coarse.step[2]
+    right, left = (np.flatnonzero(axilla.mask.any(axis=(0, 1))) + removed for axilla in chest.axillae)
+    assert (right < middle).all(), right
+    assert (left > middle).all(), left
+    assert not all(axilla.coverage.covered for axilla in chest.axillae)
