@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer evaluates annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from safetensors.torch import load_file
 
-from alnnode.errors import AlnnodeError
 from alnnode.locate.chest_anatomy import ChestAnatomy
-from alnnode.locate.detector import Detector, DetectorSettings
+from alnnode.locate.detector import Detector
 from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
 from training.detection import result_pictures, score
 from training.detection.case_series import find_cases, given_cases, volume_of
+from training.detection.fold_detectors import FoldDetectors
 from training.detection.score import LocatedBox, ScoredSeries
 from training.report.progress import console, progress_bars
 
@@ -30,35 +29,6 @@ BANDS = ((0.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 99.0))  # short axis, mm
 LEAST_SCORE = 0.05
 MAX_BOXES = 80  # of one series
 LEAST_MM = 4.0  # the default of the node
-
-
-@dataclass(frozen=True, slots=True)
-class FoldDetectors:
-    """The detector for each case: that of the bundle, or the network that was trained without the patient.
-
-    Attributes:
-        shipped: the detector of the bundle; None with ``folds``.
-        folds: folder of the networks that were each trained without one patient.
-        settings: of the detector.
-    """
-
-    shipped: Detector | None
-    folds: Path | None
-    settings: DetectorSettings
-
-    def for_case(self, case: str) -> Detector:
-        """Return the detector for a case.
-
-        Raises:
-            AlnnodeError: the network that was trained without this patient is missing.
-        """
-        if self.folds is None:
-            assert self.shipped is not None
-            return self.shipped
-        path = self.folds / f"without-{case}.safetensors"
-        if not path.exists():
-            raise AlnnodeError(f"{path} is missing: train it with `python -m training.detection train --leave-one-out`")
-        return Detector(load_file(path), self.settings)
 
 
 def evaluate_real(
