@@ -58,6 +58,11 @@ COMMANDS = {
         "evaluate_coverage",
         "Cut marked series at every side, and count axillae wrongly called covered and levels that change.",
     ),
+    "evaluate-detector-implants": Command(
+        "training.detection.evaluate_detector_implants",
+        "evaluate_detector_implants",
+        "Locate phantom nodes that are implanted into marked series, with networks that were trained without the patient.",
+    ),
     "evaluate-implants": Command(
         "training.detection.evaluate_implants",
         "evaluate_implants",

@@ -1,4 +1,4 @@
-"""``python -m training evaluate-detector``: evaluate a detector on phantoms, or on real CT or marked series with implanted nodes."""
+"""``python -m training evaluate-detector``: evaluate a detector on phantoms, or on real CT with implanted nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from alnnode.locate.detector import Detector
 from alnnode.model import bundle as bundles
 from alnnode.phantom import PhantomSettings, Surroundings
 from training.data.ct_implants import GroupSettings
-from training.detection.case_series import find_cases
-from training.detection.fold_detectors import FoldDetectors
-from training.detection.implanted_patients import ImplantPlan, detect_on_patients
 from training.evaluate import detection_run, froc
 from training.report import detection_report
 from training.report.progress import console, progress_bars
@@ -30,37 +27,18 @@ def evaluate_detector(
     bundle: Annotated[str, typer.Option(help='"demo" or the folder of a bundle.')] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; it must not have been used for training.")] = 9001,
     patients: Annotated[
-        int,
-        typer.Option(help="Number of phantoms; with --ct or --data, number of times that nodes are implanted into each CT."),
+        int, typer.Option(help="Number of phantoms; with --ct, number of times that nodes are implanted into each CT.")
     ] = 60,
     ct: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of a real CT series, into which phantom nodes are implanted; may be repeated."),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with one folder of DICOM files for each marked series, into which nodes are implanted."),
-    ] = None,
-    marks: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --data: folder of the readers' marks, A/CASE.json and B/CASE.json. The marked nodes do not count."
-        ),
-    ] = None,
-    folds: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --data: folder of without-CASE.safetensors, the networks that were trained without each patient."
-        ),
-    ] = None,
-    per_side: Annotated[
-        int, typer.Option(help="With --ct or --data: number of nodes, or of groups, implanted into each axilla.")
-    ] = 4,
+    per_side: Annotated[int, typer.Option(help="With --ct: number of nodes, or of groups, implanted into each axilla.")] = 4,
     hard: Annotated[
         bool,
         typer.Option(
             "--hard",
-            help="Phantoms with realistic surroundings; with --ct or --data: groups of nodes of all kinds that may touch other structures.",
+            help="Phantoms with realistic surroundings; with --ct: groups of nodes of all kinds that may touch other structures.",
         ),
     ] = False,
     threshold: Annotated[
@@ -75,23 +53,13 @@ def evaluate_detector(
     detector = Detector.from_bundle(loaded)
     phantoms = PhantomSettings(surroundings=Surroundings.AXILLA if hard else Surroundings.PLAIN)
     plan = detection_run.DetectionPlan(detector, seed, phantoms, bundle)
-    groups = GroupSettings() if hard else None
-    if (data is None) != (marks is None) or (folds and data is None) or (data and ct):
-        raise typer.BadParameter("give --data and --marks together, with --folds or without, and not with --ct")
     volumes = [_read(folder) for folder in ct or []]
-    cases = find_cases(marks, data, {}) if data and marks else {}
-    count = patients * max(1, len(volumes) + len(cases))
+    count = patients * max(1, len(volumes))
     with progress_bars() as report:
         step = report("volumes", count)
         parts = []
         made = (
-            detect_on_patients(
-                cases,
-                FoldDetectors(None if folds else detector, folds, detector.settings),
-                ImplantPlan(seed, patients, per_side, groups),
-            )
-            if cases
-            else detection_run.detect_on_implants(plan, volumes, patients, per_side, groups)
+            detection_run.detect_on_implants(plan, volumes, patients, per_side, GroupSettings() if hard else None)
             if volumes
             else detection_run.detect_on_phantoms(plan, patients, processes)
         )
@@ -108,7 +76,7 @@ def evaluate_detector(
             json.dumps({"seed": seed, "surroundings": str(phantoms.surroundings.value), **figures}, indent=2) + "\n",
             encoding="utf-8",
         )
-    if pictures and not volumes and not cases:
+    if pictures and not volumes:
         missed = detection_report.draw_misses(result, least, seed, plan.phantoms, pictures)
         console.print(f"{missed} missed node(s) in {pictures}", markup=False)
 

@@ -16,7 +16,7 @@ from training.detection.case_series import volume_of
 from training.detection.implanted_series import excluded_voxels
 from training.detection.score import LocatedBox
 from training.evaluate.detection_matching import Truth, match_marks
-from training.evaluate.detection_run import LEAST_SCORE, MAX_MARKS
+from training.evaluate.detection_run import LEAST_SCORE, MAX_MARKS, probabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,12 +39,14 @@ class ImplantPlan:
         repetitions: number of times that nodes are implanted into each series.
         per_side: number of nodes, or of groups, implanted into each axilla.
         groups: how groups are implanted; None implants single nodes in fat.
+        bundle: "demo" or the folder of the bundle whose networks classify the located nodes; None: nodes are not classified.
     """
 
     seed: int
     repetitions: int
     per_side: int
     groups: GroupSettings | None
+    bundle: str | None = None
 
 
 def detect_on_patients(
@@ -65,10 +67,12 @@ def detect_on_patients(
         for repetition in range(plan.repetitions):
             seed = plan.seed + number + len(cases) * repetition
             made = implant_nodes(prepared, seed, plan.per_side, plan.groups, excluded)
-            located = locate_nodes(ChestAnatomy(made.volume), detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
+            anatomy = ChestAnatomy(made.volume)
+            located = locate_nodes(anatomy, detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
             nodes = [node for node in located if not _on_own_node(node, made, places)]
             truth = Truth(made.labels, made.volume.affine, made.nodes, made.volume.spacing[0], "real CT")
-            yield match_marks(truth, number + len(cases) * repetition, nodes, [0.0] * len(nodes))
+            probabilities = probabilities_of(plan.bundle, anatomy, nodes)
+            yield match_marks(truth, number + len(cases) * repetition, nodes, probabilities)
 
 
 def _canonical_places(reference: Reference, frame: Frame, volume: Volume) -> list[MarkedPlace]:

@@ -79,10 +79,11 @@ def detect_in_volume(plan: DetectionPlan, index: int, volume: Volume, truth: Tru
     """Locate and classify the nodes of one volume; ``index`` identifies it in the result."""
     anatomy = ChestAnatomy(volume)
     nodes = locate_nodes(anatomy, plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
-    return match_marks(truth, index, nodes, _probabilities(plan.bundle, anatomy, nodes))
+    return match_marks(truth, index, nodes, probabilities_of(plan.bundle, anatomy, nodes))
 
 
-def _probabilities(bundle: str | None, anatomy: ChestAnatomy, nodes: list[Node]) -> list[float]:
+def probabilities_of(bundle: str | None, anatomy: ChestAnatomy, nodes: list[Node]) -> list[float]:
+    """Return the probability of "metastatic" of each node by the networks of a bundle; 0 without a bundle."""
     if bundle is None:
         return [0.0] * len(nodes)
     loaded = bundles.load(bundles.resolve(bundle))

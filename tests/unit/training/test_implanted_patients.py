@@ -1,15 +1,14 @@
 """A detector on nodes that are implanted into marked series: the patient's own nodes do not count, and the network is that of the case."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from pydicom import Dataset
 from safetensors.torch import load, save_file
 from scipy import ndimage
-from typer.testing import CliRunner
 
 from alnnode import phantom
 from alnnode.errors import AlnnodeError
@@ -20,8 +19,7 @@ from alnnode.locate.measure import measure_node
 from alnnode.model import bundle as bundles
 from alnnode.phantom import PhantomSettings
 from alnnode.records import Node, SliceRef, Volume
-from training.detection import implanted_patients
-from training.detection.evaluate_phantoms import evaluate_detector
+from training.detection import evaluate_detector_implants, implanted_patients
 from training.detection.fold_detectors import FoldDetectors
 from training.detection.implanted_patients import ImplantPlan, detect_on_patients
 from training.detection.reference import MarkedPlace, Reference
@@ -105,12 +103,20 @@ def test_each_case_is_searched_by_its_own_network(detector: Detector, search: Pe
         next(detect_on_patients({"c": (Path("c"), reference)}, FoldDetectors(None, tmp_path, detector.settings), PLAN))
 
 
-@pytest.mark.parametrize(
-    "given", [["--data", "."], ["--marks", "."], ["--folds", "."], ["--data", ".", "--marks", ".", "--ct", "."]]
-)
-def test_options_that_do_not_belong_together_are_named(given: list[str]) -> None:
-    app = typer.Typer()
-    app.command()(evaluate_detector)
-    result = CliRunner().invoke(app, given)
-    assert result.exit_code == 2
-    assert "--marks" in result.output
+def test_the_command_prints_and_writes_the_figures(
+    search: PerfectSearch,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, reference = turned_patient()
+    save_file(load(bundles.load(bundles.resolve("demo")).weights("detector")), tmp_path / "without-p.safetensors")
+    monkeypatch.setattr(evaluate_detector_implants, "find_cases", lambda *_: {"p": (Path("p"), reference)})
+    run = evaluate_detector_implants.evaluate_detector_implants
+    run(tmp_path, tmp_path, tmp_path, per_side=2, single=True, seed=5, out=tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert len(search.asked) == 2
+    assert figures["volumes"] == 2
+    assert f"{figures['nodes']} nodes in 2 volumes of 1 patients, seed 5" in capsys.readouterr().out
+    assert figures["sensitivity"][0] > 0.5
