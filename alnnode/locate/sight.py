@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the lungs extend well above it
 LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
-MIN_BREADTH_MM = 190.0  # of a chest, which is 225 to 259 mm broad in nine patients; one lung and a part of the other are narrower
+MIN_BREADTH_MM = (
+    190.0  # of a chest, which is 225 to 259 mm broad in nine patients; one lung and a part of the other are narrower
+)
 MIN_DEPTH_SHARE = 0.45  # of the breadth of a chest: 0.63 to 0.88 in nine patients
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, Node, OperatingPoint, Volume
 
 LEAST_PERCENT = 1  # OHIF shows a value of 0 as blank
+LEAST_SHOWN = 0.005  # a probability never reads as certain
 
 
 def percent(probability: float, threshold: float | None = None) -> int:
@@ -26,9 +27,16 @@ def percent(probability: float, threshold: float | None = None) -> int:
 
 def probability(value: float, threshold: float | None = None) -> str:
     """Return "79 %", "below 1 %" or "above 99 %": the form of a probability in all sentences."""
-    if value < 0.005:
+    if value < LEAST_SHOWN:
         return "below 1 %"
-    return "above 99 %" if value >= 0.995 else f"{percent(value, threshold)} %"
+    return "above 99 %" if value >= 1 - LEAST_SHOWN else f"{percent(value, threshold)} %"
+
+
+def table_percent(value: float) -> str:
+    """Return "79", "<1" or ">99": the form of a probability in the cell of a table."""
+    if value < LEAST_SHOWN:
+        return "<1"
+    return ">99" if value >= 1 - LEAST_SHOWN else str(percent(value))
 
 
 def ensemble_probability(finding: Finding, analysis: Analysis) -> str:

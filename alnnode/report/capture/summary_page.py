@@ -128,7 +128,7 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
     return [
         wording.title(finding),
         wording.ensemble_probability(finding, analysis),
-        f"{wording.percent(members[Crop.FSC])} / {wording.percent(members[Crop.ASC])} %",
+        f"{wording.table_percent(members[Crop.FSC])} / {wording.table_percent(members[Crop.ASC])} %",
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if comparison_text.heading(analysis) is None else [comparison_text.cell(finding, analysis)]),
         f"{node.attenuation.mean:.0f}",

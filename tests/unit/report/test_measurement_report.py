@@ -218,6 +218,7 @@ def test_probabilities_have_no_decimals_and_stay_on_their_side_of_the_threshold(
         "96 %",
         "above 99 %",
     ]
+    assert [wording.table_percent(p) for p in (0.0, 0.004, 0.794, 0.955, 0.996, 1.0)] == ["<1", "<1", "79", "96", ">99", ">99"]
     assert [wording.percent(p, 0.18) for p in (0.176, 0.18, 0.184)] == [17, 18, 18]
     assert [wording.percent(p, 0.175) for p in (0.1749, 0.175)] == [17, 18]
     assert wording.percent(0.29, 0.29) == 29
