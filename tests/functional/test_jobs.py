@@ -372,6 +372,46 @@ def test_a_delivery_whose_worker_died_is_given_out_again(stages) -> None:
     assert stages.deliveries.claim(delivery, LEASE, at(122)).attempt == 2
 
 
+def test_a_delivery_that_takes_long_stays_with_its_worker(stages) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    finish(stages, job_id, destinations={"pacs": BOTH})
+    (delivery,) = stages.deliveries.due(at(61))
+    slow = stages.deliveries.claim(delivery, LEASE, at(62))
+    assert stages.deliveries.renew(slow, LEASE, at(110))
+    assert stages.deliveries.due(at(169)) == ()
+    assert stages.deliveries.claim(delivery, LEASE, at(169)) is None
+    # The worker is cut off from the database until another one has claimed the delivery. Its failure then says nothing about that one.
+    assert stages.deliveries.claim(delivery, LEASE, at(170)).attempt == 2
+    assert not stages.deliveries.renew(slow, LEASE, at(171))
+    assert not stages.deliveries.deferred(delivery, "aborted", at(171), attempt=slow.attempt)
+    assert not stages.deliveries.refused(delivery, "no", at(171), attempt=slow.attempt)
+    assert stages.deliveries.claim(delivery, LEASE, at(172)) is None
+    assert stages.deliveries.delivered(delivery, at(173))
+    assert stages.jobs.get(job_id).state is JobState.DELIVERED
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_retry_does_not_send_what_is_being_sent(stages, cancelled) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    finish(stages, job_id, destinations={"pacs": BOTH, "archive": BOTH})
+    ids = {d.destination: d.delivery_id for d in stages.jobs.get(job_id).deliveries}
+    sending = stages.deliveries.claim(ids["pacs"], LEASE, at(62))
+    if cancelled:
+        stages.operator.cancel(job_id, "ward", at(63))
+    assert stages.deliveries.renew(sending, LEASE, at(64))
+    assert stages.operator.retry(job_id, at(65)) is JobState.ANALYSED
+    assert stages.deliveries.claim(ids["pacs"], LEASE, at(66)) is None
+    assert stages.deliveries.claim(ids["archive"], LEASE, at(66)).attempt == 1, "nobody sends to the archive"
+    assert stages.deliveries.renew(sending, LEASE, at(67))
+    if cancelled:  # the worker was killed: its lease ends
+        assert stages.deliveries.due(at(126)) == (ids["archive"],)
+        assert stages.deliveries.claim(ids["pacs"], LEASE, at(127)).attempt == 2
+    assert all(stages.deliveries.delivered(one, at(128)) for one in ids.values())
+    assert stages.jobs.get(job_id).state is JobState.DELIVERED
+
+
 def test_not_analysed_is_reported_and_ends_not_analysed(stages) -> None:
     receive(stages)
     job_id = ready(stages)
