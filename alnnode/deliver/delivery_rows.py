@@ -120,6 +120,7 @@ def complete(connection: Connection, delivery_id: str, values: Mapping[str, obje
 def refuse(connection: Connection, delivery_id: str, error: str, now: datetime, attempt: int | None = None) -> bool:
     """Make a delivery, and with it its job, FAILED until an operator retries it; return False when the delivery had ended already.
 
+    A job that FAILED because of another delivery fails again: the time to look at it and to retry it begins now (`[retention] failed_days`).
     ``attempt`` is that of `settle`.
     """
     job_id = settle(connection, delivery_id, {"state": DeliveryState.FAILED, "last_error": error}, attempt=attempt)
@@ -127,7 +128,10 @@ def refuse(connection: Connection, delivery_id: str, error: str, now: datetime, 
         return False
     name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
     reason = f"destination {name} refused: {error}"[:MAX_TEXT]
-    change_state(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now)
+    if not change_state(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now):
+        earlier = connection.execute(select(Job.reason).where(Job.job_id == job_id)).scalar_one()
+        both = f"{earlier}; {reason}"[:MAX_TEXT]
+        change_state(connection, job_id, JobState.FAILED, JobState.FAILED, reason=both, finished_at=now)
     return True
 
 
