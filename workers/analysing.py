@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -54,7 +55,7 @@ def analyse(job_id: str, runtime: Runtime) -> None:
     job_id = claim.job_id  # the most urgent job, which need not be that of the message
     log.info("job_claimed", job=job_id, attempt=claim.attempt, images=len(claim.paths), marks=len(claim.marks))
     try:
-        with Lease(runtime.tables.jobs, claim, runtime.lease) as lease:
+        with Lease(partial(runtime.tables.jobs.renew, claim, runtime.lease), runtime.lease, "job", job_id) as lease:
             _run(claim, runtime, lease)
     except LeaseLostError:
         log.warning("job_taken_over", job=job_id, attempt=claim.attempt)

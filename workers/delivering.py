@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,7 @@ from alnnode.db.pauses import destination_target
 from alnnode.deliver.auditing import DeliveryAuditor
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
+from workers.lease import Lease
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,11 +63,14 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
     auditor = DeliveryAuditor(claim, runtime.destination_settings(name), runtime.trail, runtime.spool)
     auditor.begun()
     try:
-        if claim.sent:
-            _request_commitment(claim, runtime)
-        else:
-            _send(claim, runtime)
-            auditor.delivered()
+        # A slow destination may need longer than one lease: nobody else may begin to send the same objects meanwhile.
+        renew = partial(deliveries.renew, claim, runtime.delivery_lease)
+        with Lease(renew, runtime.delivery_lease, "delivery", claim.delivery_id):
+            if claim.sent:
+                _request_commitment(claim, runtime)
+            else:
+                _send(claim, runtime)
+                auditor.delivered()
     except DestinationAway as error:
         auditor.deferred(str(error))
         runtime.away[name] = _defer(claim, runtime, error, away if early else None)
@@ -73,7 +78,7 @@ def _deliver_oldest(delivery_id: str, runtime: Runtime) -> bool:
         return False
     except DeliveryRefused as error:
         log.warning("delivery_refused", delivery=claim.delivery_id, job=claim.job_id, destination=name, error=str(error))
-        deliveries.refused(claim.delivery_id, str(error))
+        deliveries.refused(claim.delivery_id, str(error), attempt=claim.attempt)
         auditor.refused(str(error))
     except (DeliveryError, OSError) as error:
         auditor.deferred(str(error) if isinstance(error, DeliveryError) else file_words(error))
@@ -139,7 +144,8 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
     wait = backoff(runtime.settings.internal, claim.attempt)
     until = planned or runtime.tables.now() + timedelta(seconds=wait)
     if planned is None and claim.attempt >= settings.retry_attempts:
-        runtime.tables.deliveries.refused(claim.delivery_id, f"given up after {claim.attempt} attempts: {words}")
+        reason = f"given up after {claim.attempt} attempts: {words}"
+        runtime.tables.deliveries.refused(claim.delivery_id, reason, attempt=claim.attempt)
         return until
     log.info(
         "delivery_deferred",
@@ -150,7 +156,7 @@ def _defer(claim: DeliveryClaim, runtime: Runtime, error: DeliveryError | OSErro
         wait=round((until - runtime.tables.now()).total_seconds(), 1),
         error=words,
     )
-    runtime.tables.deliveries.deferred(claim.delivery_id, words, until, counts=planned is None)
+    runtime.tables.deliveries.deferred(claim.delivery_id, words, until, counts=planned is None, attempt=claim.attempt)
     return until
 
 

@@ -1,4 +1,4 @@
-"""The lease of a running job: a thread renews it during the analysis; it is lost when another worker claims the job."""
+"""The lease of a job or of a delivery: a thread renews it during the work; it is lost when another worker claims the job or the delivery."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from alnnode.errors import AlnnodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
-
-    from alnnode.analyse.jobs import Jobs
-    from alnnode.db.rows import Claim
 
 RENEWALS = 4  # during one lease: three may fail before it ends
 
@@ -23,26 +21,33 @@ log = structlog.get_logger()
 
 
 class LeaseLostError(AlnnodeError):
-    """Another worker has claimed the job; the results of this worker are not recorded."""
+    """Another worker has claimed the job or the delivery; the results of this worker are not recorded."""
 
 
 class Lease:
-    """Renews a claim during a ``with`` block."""
+    """Renews a claim during a ``with`` block.
 
-    def __init__(self, jobs: Jobs, claim: Claim, length: timedelta) -> None:
-        self._jobs, self._claim, self._length = jobs, claim, length
+    Args:
+        renew: prolongs the lease; returns False when another worker has claimed the job or the delivery.
+        length: the time from a renewal to the end of the lease.
+        kind: of what is claimed: ``job`` or ``delivery``.
+        name: its id.
+    """
+
+    def __init__(self, renew: Callable[[], bool], length: timedelta, kind: str, name: str) -> None:
+        self._prolong, self._length, self._kind, self._name = renew, length, kind, name
         self._ended = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def check(self) -> None:
-        """Check that the job is still claimed by this worker.
+        """Check that the claim is still that of this worker.
 
         Raises:
             LeaseLostError: another worker has claimed it.
         """
         if self._lost.is_set():
-            raise LeaseLostError(f"job {self._claim.job_id} was taken over")
+            raise LeaseLostError(f"{self._kind} {self._name} was taken over")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,8 +60,8 @@ class Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self._length.total_seconds() / RENEWALS):
             try:
-                if not self._jobs.renew(self._claim, self._length):
+                if not self._prolong():
                     self._lost.set()
                     return
             except SQLAlchemyError as error:
-                log.warning("lease_not_renewed", job=self._claim.job_id, error=type(error).__name__)
+                log.warning("lease_not_renewed", error=type(error).__name__, **{self._kind: self._name})

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from alnnode.spool.spool import Spool
     from workers.analyst import Analyst
 
-# The lease of a killed worker ends after this time; a running worker renews its lease four times in between.
+# The lease of a killed worker ends after this time; a running worker renews its lease four times in between (`workers.lease`).
 ANALYSIS_LEASE = timedelta(seconds=20)
-# When this lease ends, another worker may send the same bytes, which does no harm; it is short, so that a killed worker delays little.
+# When this lease ends because its worker cannot reach the database, another worker may send the same bytes, which does no harm.
 DELIVERY_LEASE = timedelta(seconds=60)
 
 

@@ -124,7 +124,8 @@ class Job(Base):
     content_at: Mapped[datetime]  # the time inside the result objects: created_at, or that of an identical earlier job
     claimed_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]  # when the sweep enqueues it; of a NOT_ANALYSED job: its report is held back since then
+    # When the sweep enqueues it. Of a NOT_ANALYSED job: its report is held back since then. Of a RECEIVING job: it was READY until then.
+    due_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]  # when its files were deleted
 

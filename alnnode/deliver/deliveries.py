@@ -119,6 +119,21 @@ class Deliveries:
         with self._writer.begin() as connection:
             return _claim(connection, delivery_id, lease, now or clock.now(connection), early=early)
 
+    def renew(self, claim: DeliveryClaim, lease: timedelta, now: datetime | None = None) -> bool:
+        """Prolong the lease of a delivery that is being made; return False when another worker has claimed the delivery since.
+
+        The delivery may have been cancelled meanwhile: a retry must not make it a second time while its objects are still being sent.
+        """
+        until = (now or clock.now(self._engine)) + lease
+        claimed = (
+            Delivery.delivery_id == claim.delivery_id,
+            Delivery.attempts == claim.attempt,
+            Delivery.lease_until.is_not(None),
+        )
+        with self._writer.begin() as connection:
+            changed = connection.execute(update(Delivery).where(*claimed).values(lease_until=until, due_at=until))
+            return bool(changed.rowcount)
+
     def reschedule(self, destination: str, at: datetime) -> None:
         """Make every waiting delivery to a destination due at the same time; they are then made in the order of their age."""
         waiting = (Delivery.destination == destination, Delivery.state == DeliveryState.PENDING, Delivery.lease_until.is_(None))
@@ -131,8 +146,13 @@ class Deliveries:
         with self._writer.begin() as connection:
             return delivery_rows.complete(connection, delivery_id, {"sent_at": moment}, moment)
 
-    def deferred(self, delivery_id: str, error: str, next_attempt_at: datetime, *, counts: bool = True) -> bool:
-        """Record that the delivery failed for now; the sweep enqueues it at ``next_attempt_at``. ``counts`` counts the attempt."""
+    def deferred(
+        self, delivery_id: str, error: str, next_attempt_at: datetime, *, counts: bool = True, attempt: int | None = None
+    ) -> bool:
+        """Record that the delivery failed for now; the sweep enqueues it at ``next_attempt_at``. ``counts`` counts the attempt.
+
+        With ``attempt``, nothing changes when another worker has claimed the delivery since: that worker is sending the objects now.
+        """
         values: dict[str, object] = {
             "last_error": error[:MAX_TEXT],
             "next_attempt_at": next_attempt_at,
@@ -140,12 +160,15 @@ class Deliveries:
             "attempts": Delivery.attempts - int(not counts),
         }
         with self._writer.begin() as connection:
-            return delivery_rows.settle(connection, delivery_id, values) is not None
+            return delivery_rows.settle(connection, delivery_id, values, attempt=attempt) is not None
 
-    def refused(self, delivery_id: str, error: str, now: datetime | None = None) -> bool:
-        """Record that the delivery needs an operator: it and its job are FAILED; deliveries to other destinations go on."""
+    def refused(self, delivery_id: str, error: str, now: datetime | None = None, *, attempt: int | None = None) -> bool:
+        """Record that the delivery needs an operator: it and its job are FAILED; deliveries to other destinations go on.
+
+        ``attempt`` is that of `deferred`.
+        """
         with self._writer.begin() as connection:
-            return delivery_rows.refuse(connection, delivery_id, error[:MAX_TEXT], now or clock.now(connection))
+            return delivery_rows.refuse(connection, delivery_id, error[:MAX_TEXT], now or clock.now(connection), attempt)
 
 
 def _claim(connection: Connection, delivery_id: str, lease: timedelta, now: datetime, *, early: bool) -> DeliveryClaim | None:

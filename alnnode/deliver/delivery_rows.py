@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 
 from alnnode.db.rows import DeliveryStatus, ResultRow
 from alnnode.db.tables import Delivery, DeliveryState, Job, Result, Transaction
@@ -86,9 +86,15 @@ def result_rows(connection: Connection, job_id: str, roles: Collection[str] | No
 
 
 def settle(
-    connection: Connection, delivery_id: str, values: Mapping[str, object], states: Collection[DeliveryState] = OPEN
+    connection: Connection,
+    delivery_id: str,
+    values: Mapping[str, object],
+    states: Collection[DeliveryState] = OPEN,
+    attempt: int | None = None,
 ) -> str | None:
     """Write the outcome of an attempt, if the delivery is in one of these states; return the job's id, or None if it is in another state.
+
+    With ``attempt``, also None if another worker has claimed the delivery since that attempt.
 
     The row of the job is locked first: when two deliveries of a job end at the same time, the second must see the first as ended.
     """
@@ -96,11 +102,10 @@ def settle(
     if job_id is None:
         return None
     connection.execute(select(Job.job_id).where(Job.job_id == job_id).with_for_update())
-    changed = connection.execute(
-        update(Delivery)
-        .where(Delivery.delivery_id == delivery_id, Delivery.state.in_(states))
-        .values(lease_until=None, enqueues=0, **values)
-    )
+    outcome = update(Delivery).where(Delivery.delivery_id == delivery_id, Delivery.state.in_(states))
+    if attempt is not None:
+        outcome = outcome.where(Delivery.attempts == attempt)
+    changed = connection.execute(outcome.values(lease_until=None, enqueues=0, **values))
     return job_id if changed.rowcount else None
 
 
@@ -112,14 +117,21 @@ def complete(connection: Connection, delivery_id: str, values: Mapping[str, obje
     return job_id is not None
 
 
-def refuse(connection: Connection, delivery_id: str, error: str, now: datetime) -> bool:
-    """Make a delivery, and with it its job, FAILED until an operator retries it; return False when the delivery had ended already."""
-    job_id = settle(connection, delivery_id, {"state": DeliveryState.FAILED, "last_error": error})
+def refuse(connection: Connection, delivery_id: str, error: str, now: datetime, attempt: int | None = None) -> bool:
+    """Make a delivery, and with it its job, FAILED until an operator retries it; return False when the delivery had ended already.
+
+    A job that FAILED because of another delivery fails again: the time to look at it and to retry it begins now (`[retention] failed_days`).
+    ``attempt`` is that of `settle`.
+    """
+    job_id = settle(connection, delivery_id, {"state": DeliveryState.FAILED, "last_error": error}, attempt=attempt)
     if job_id is None:
         return False
     name = connection.execute(select(Delivery.destination).where(Delivery.delivery_id == delivery_id)).scalar_one()
     reason = f"destination {name} refused: {error}"[:MAX_TEXT]
-    change_state(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now)
+    if not change_state(connection, job_id, JobState.ANALYSED, JobState.FAILED, reason=reason, finished_at=now):
+        earlier = connection.execute(select(Job.reason).where(Job.job_id == job_id)).scalar_one()
+        both = f"{earlier}; {reason}"[:MAX_TEXT]
+        change_state(connection, job_id, JobState.FAILED, JobState.FAILED, reason=both, finished_at=now)
     return True
 
 
@@ -131,17 +143,22 @@ def _unsent(connection: Connection, job_id: str) -> int:
 
 
 def reopen_deliveries(connection: Connection, job_id: str, states: Collection[DeliveryState], now: datetime) -> int:
-    """Make the deliveries in these states PENDING and due now; return how many there were."""
+    """Make the deliveries in these states PENDING and due now; return how many there were.
+
+    A delivery whose objects are being sent, also after its job was cancelled, stays with its worker, so that no other worker sends them
+    at the same time. It is due when its lease ends, unless its worker records an outcome before.
+    """
+    leased = Delivery.lease_until > now
     changed = connection.execute(
         update(Delivery)
         .where(Delivery.job_id == job_id, Delivery.state.in_(states))
         .values(
             state=DeliveryState.PENDING,
-            attempts=0,
+            attempts=case((leased, Delivery.attempts), else_=0),
             enqueues=0,
             next_attempt_at=now,
-            due_at=now,
-            lease_until=None,
+            due_at=case((leased, Delivery.lease_until), else_=now),
+            lease_until=case((leased, Delivery.lease_until), else_=None),
             sent_at=None,
             uncommitted=None,
             resends=0,
@@ -153,11 +170,11 @@ def reopen_deliveries(connection: Connection, job_id: str, states: Collection[De
 
 
 def fail_open_deliveries(connection: Connection, job_id: str, reason: str) -> None:
-    """Make the open deliveries of a job FAILED."""
+    """Make the open deliveries of a job FAILED. The lease of a delivery whose objects are being sent stays; see `reopen_deliveries`."""
     connection.execute(
         update(Delivery)
         .where(Delivery.job_id == job_id, Delivery.state.in_(OPEN))
-        .values(state=DeliveryState.FAILED, last_error=reason, lease_until=None)
+        .values(state=DeliveryState.FAILED, last_error=reason)
     )
 
 

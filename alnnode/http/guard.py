@@ -23,7 +23,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Guard:
-    """Puts the `Principal` into the state of each request, or answers 401, 421 or 429.
+    """Puts the `Principal` into the state of each request, or answers 400, 401, 421 or 429.
 
     Args:
         app: the application behind the guard.
@@ -48,7 +48,7 @@ class Guard:
             principal = await run_in_threadpool(identify, headers) if self._access.oidc else identify(headers)
             refusal = self._refuse_rate(principal, address)
             scope.setdefault("state", {}).update(principal=principal, too_fast=refusal is not None)
-            refusal = refusal or self._refuse_unknown(scope, headers, address, principal)
+            refusal = refusal or self._refuse_unknown(scope, headers, address, principal) or _refuse_nul(scope)
         if refusal is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -82,6 +82,13 @@ class Guard:
         elif scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             return RedirectResponse(f"/login?next={quote(scope['path'], safe='/')}", 303)
         return PlainTextResponse("a token is needed", 401, {"WWW-Authenticate": 'Bearer realm="alnnode"'})
+
+
+def _refuse_nul(scope: Scope) -> ASGIApp | None:
+    """Refuse a NUL character in the path or the query. No UID, name or text contains one, and PostgreSQL accepts none in a value."""
+    if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+        return PlainTextResponse("the URL contains a NUL character (%00)", 400)
+    return None
 
 
 def _host_name(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -39,22 +40,14 @@ def record(connection: Connection, batch: Sequence[NewInstance]) -> tuple[Record
 
 
 def _ensure_series(connection: Connection, first: NewInstance) -> None:
-    facts = first.facts
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(
         dialect.insert(Series)
         .values(
             series_uid=first.series_uid,
             study_uid=first.study_uid,
-            calling_ae=facts.calling_ae,
-            modality=facts.modality,
-            body_part=facts.body_part,
-            series_description=facts.series_description,
-            study_description=facts.study_description,
-            kernel=facts.kernel,
-            slice_thickness=facts.slice_thickness,
-            announced=facts.announced,
             last_received_at=first.received_at,
+            **asdict(first.facts),
         )
         # Unlike "do nothing", this locks an existing row: the retention cannot delete it before the next statement.
         .on_conflict_do_update(index_elements=["series_uid"], set_={"calling_ae": Series.calling_ae})
@@ -124,9 +117,14 @@ def _receiving_revision(connection: Connection, instance: NewInstance) -> int:
     if latest is not None and latest.state == JobState.RECEIVING:
         return int(latest.revision)
     if latest is not None and latest.state in _REOPENED and latest.purged_at is None:
-        waiting = {"reason": None, "due_at": None, "finished_at": None, "enqueues": 0}
+        # A route, or a person, has selected a READY job: see `alnnode.receive.series_completion.is_selected`.
+        selected_at = instance.received_at if latest.state == JobState.READY else None
+        waiting = {"reason": None, "due_at": selected_at, "finished_at": None, "enqueues": 0}
         change_state(connection, latest.job_id, JobState(latest.state), JobState.RECEIVING, **waiting)
         return int(latest.revision)
+    if latest is not None and latest.purged_at is not None:  # the series is received anew, and its sender may have corrected it
+        facts = asdict(instance.facts)
+        connection.execute(update(Series).where(Series.series_uid == instance.series_uid).values(facts))
     revision, predecessor = (1, None) if latest is None else (int(latest.revision) + 1, latest.job_id)
     open_job(connection, NewJob(instance.series_uid, instance.study_uid, revision, predecessor), instance.received_at)
     return revision

@@ -88,6 +88,9 @@ class ReceivedSeries:
     ) -> tuple[str, ...]:
         """Make the jobs of complete series READY, or SKIPPED when ``unwanted`` returns a reason; return the ids of those now READY.
 
+        Late images, new marks or a repetition of the analysis do not end a series as SKIPPED that was selected before
+        (`alnnode.receive.series_completion.is_selected`).
+
         A job that is READY has the priority of its series, or a higher one that a workitem gave it before. The first job of a series
         that a backfill retrieves has the lowest priority.
 
@@ -107,7 +110,7 @@ class ReceivedSeries:
                 if images:
                     reason: str | None = mark_references.revise(connection, series_uid, images, moment, used=marked)
                 else:
-                    reason = unwanted(facts)
+                    reason = None if series_completion.is_selected(connection, job_id, series_uid) else unwanted(facts)
                 if _end_reception(connection, job_id, reason, moment):
                     series_completion.set_priority(connection, job_id, priority(facts))
                     ready.append(job_id)
@@ -117,7 +120,8 @@ class ReceivedSeries:
 def _end_reception(connection: Connection, job_id: str, reason: str | None, now: datetime) -> bool:
     """Make a RECEIVING job SKIPPED when there is a reason, else READY; return whether it is READY now."""
     if reason is not None:
-        change_state(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, reason=reason[:MAX_TEXT], finished_at=now)
+        ended = {"reason": reason[:MAX_TEXT], "finished_at": now, "due_at": None}
+        change_state(connection, job_id, JobState.RECEIVING, JobState.SKIPPED, **ended)
         return False
     due_at = now + requeue.REQUEUE_AFTER
     return change_state(connection, job_id, JobState.RECEIVING, JobState.READY, due_at=due_at, enqueues=1)

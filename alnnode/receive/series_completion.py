@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from alnnode.settings import Completion
 
 
+_ANALYSED = (JobState.ANALYSED, JobState.DELIVERED, JobState.NOT_ANALYSED)
+
+
 def receiving_jobs(connection: Connection) -> tuple[tuple[str, str], ...]:
     """Return job id and series UID of every RECEIVING job whose predecessor is not READY or RUNNING.
 
@@ -37,6 +40,17 @@ def receiving_jobs(connection: Connection) -> tuple[tuple[str, str], ...]:
         .order_by(case((Job.series_uid.in_(marked), 0), else_=1), Job.created_at)
     )
     return tuple((job_id, series_uid) for job_id, series_uid in rows)
+
+
+def is_selected(connection: Connection, job_id: str, series_uid: str) -> bool:
+    """Return whether the routes have nothing to decide about a RECEIVING job.
+
+    That is so if the job was READY before a late image was received (its ``due_at`` is set), or if an earlier revision of the series was
+    analysed and its files exist. A route selected the series then; or a person asked for it, whom the routes would contradict.
+    """
+    was_ready = and_(Job.job_id == job_id, Job.due_at.is_not(None))
+    analysed = and_(Job.series_uid == series_uid, Job.state.in_(_ANALYSED), Job.purged_at.is_(None))
+    return connection.execute(select(Job.job_id).where(was_ready | analysed).limit(1)).first() is not None
 
 
 def set_priority(connection: Connection, job_id: str, priority: Priority) -> None:

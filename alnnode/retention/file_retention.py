@@ -11,7 +11,8 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.series_jobs import lock_jobs, lock_series
-from alnnode.db.tables import Instance, Job, MarkOf, Result
+from alnnode.db.tables import Delivery, Instance, Job, MarkOf, Result
+from alnnode.deliver.delivery_rows import OPEN
 from alnnode.records import JobState
 from alnnode.retention.auditing import RetentionAuditor
 
@@ -97,6 +98,8 @@ class FileRetention:
 def _needed(expiry: FileExpiry) -> ColumnElement[bool]:
     """Jobs whose files are needed: they have not expired, or their series holds marks on a series of images that has files.
 
+    A job with an open delivery has not expired, also if it FAILED: another destination refused the results, and this one still gets them.
+
     Marks on marks are not used. Without that exception, a report that names its own series, or two that name each other, would be kept
     for ever.
     """
@@ -107,9 +110,10 @@ def _needed(expiry: FileExpiry) -> ColumnElement[bool]:
         and_(Job.state == JobState.FAILED, Job.finished_at < expiry.failed_before),
         and_(Job.state == JobState.SKIPPED, Job.finished_at < expiry.skipped_before),
     )
+    to_send = Job.job_id.in_(select(Delivery.job_id).where(Delivery.state.in_(OPEN)))
     marks = _series_of_marks()
     images = select(Job.series_uid).where(Job.purged_at.is_(None), Job.series_uid.not_in(marks))
-    return and_(Job.purged_at.is_(None), ~expired) | Job.series_uid.in_(marks.where(MarkOf.series_uid.in_(images)))
+    return and_(Job.purged_at.is_(None), ~expired | to_send) | Job.series_uid.in_(marks.where(MarkOf.series_uid.in_(images)))
 
 
 def _series_of_marks() -> Select[str]:

@@ -6,6 +6,7 @@ import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from alnnode.http.request_context import http_services, principal
@@ -50,9 +51,13 @@ async def _read_pairs(request: Request) -> list[tuple[str, str]]:
         if len(content) > MAX_FORM:
             return []
     try:
-        return parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        fields = parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         return []
+    # As in URLs (`alnnode.http.guard`): PostgreSQL accepts no NUL in a value.
+    if any("\0" in text for pair in fields for text in pair):
+        raise HTTPException(400, "the form contains a NUL character (%00)")
+    return fields
 
 
 def refuse_form() -> Response:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from alnnode.dicomweb.indexer import Indexer
+from alnnode.http.address_share import AddressShare
 from alnnode.http.forwarded_address import ForwardedAddress
 from alnnode.http.guard import Guard
 from alnnode.http.route_table import public_paths
@@ -63,6 +64,7 @@ def _middleware(services: WebServices) -> list[Middleware]:
         Middleware(ResponseMiddleware, seconds=services.status.metrics.request_seconds),
         Middleware(ForwardedAddress, proxies=settings.trusted_proxies),
         *_cors(settings),
+        Middleware(AddressShare, proxies=settings.trusted_proxies),
         Middleware(HttpAuditor, trail=services.trail, catalogue=services.dicomweb.catalogue, spool=services.dicomweb.spool),
         Middleware(Guard, access=services.http.access, public_paths=public_paths(ROUTES)),
     ]

@@ -25,7 +25,7 @@ from workers.app import create, run
 from workers.runtime import Runtime
 
 LEASE = timedelta(seconds=2)
-DELIVERY_LEASE = timedelta(seconds=8)  # nothing renews it, and on a busy machine a delivery may pause for seconds
+DELIVERY_LEASE = timedelta(seconds=8)  # longer: after it ends, another worker would send the objects again
 
 
 class FakeAnalyst:

@@ -186,6 +186,75 @@ def test_a_series_that_no_route_wants_is_skipped_until_a_person_asks(stages) -> 
     assert stages.jobs.lost(at(61)) == (job.job_id,)
 
 
+def nothing(_facts) -> str:
+    return "no route"
+
+
+def skipped(stages) -> str:
+    """Return the job of a series that no route selects."""
+    receive(stages)
+    assert stages.received.complete_due(RULES, nothing, at(60)) == ()
+    (job,) = stages.jobs.list()
+    assert job.state is JobState.SKIPPED
+    return job.job_id
+
+
+def test_a_late_slice_of_a_series_that_a_person_asked_for_is_analysed_with_it(stages) -> None:
+    job_id = skipped(stages)
+    stages.operator.retry(job_id, at(61))
+    receive(stages, [3], second=65)  # before a worker claims the job
+    assert stages.received.complete_due(RULES, nothing, at(100)) == (), "the series is not complete"
+    assert stages.received.complete_due(RULES, nothing, at(125)) == (job_id,)
+    assert len(claim(stages, job_id, 126).paths) == 4
+
+
+@pytest.mark.parametrize("again", ["late slice", "reanalysis", "marks"])
+def test_a_later_revision_of_a_series_that_a_person_asked_for_is_analysed(stages, again) -> None:
+    job_id = skipped(stages)
+    stages.operator.retry(job_id, at(61))
+    taken = claim(stages, job_id)
+    if again == "late slice":
+        receive(stages, [3], second=65)  # while a worker analyses the series
+    stages.jobs.analysed(taken, REPORT, {}, now=at(70))
+    if again == "reanalysis":
+        stages.operator.reanalyse(job_id, at(71))
+    elif again == "marks":
+        stages.received.record_instances([replace(instance(1, series="1.2.5", second=71), refers=("1.2.3",))])
+        assert stages.received.complete_due(RULES, nothing, at(140)) == ()
+    (second,) = stages.received.complete_due(RULES, nothing, at(200))
+    assert stages.jobs.get(second).revision == 2
+    assert len(claim(stages, second, 201).paths) == (4 if again == "late slice" else 3)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_routes_apply_again_when_the_series_was_not_analysed_or_has_no_files(stages, failed) -> None:
+    job_id = skipped(stages)
+    stages.operator.retry(job_id, at(61))
+    taken = claim(stages, job_id)
+    if failed:
+        stages.jobs.fail(taken, "out of memory", at(70))
+    else:
+        stages.jobs.analysed(taken, REPORT, {}, now=at(70))
+        assert stages.delete_files(at(80), at(80), at(80)) == 1
+    receive(stages, [3], second=90)
+    assert stages.received.complete_due(RULES, nothing, at(200)) == ()
+    assert stages.jobs.list()[0].state is JobState.SKIPPED
+
+
+def test_a_series_that_is_received_anew_is_selected_by_what_its_images_say_now(stages) -> None:
+    def breast(facts) -> str | None:
+        return None if facts.body_part == "BREAST" else f"body part is {facts.body_part}"
+
+    receive(stages, body_part="ABDOMEN", announced=9)
+    assert stages.received.complete_due(RULES, breast, at(60)) == ()
+    receive(stages, [5], second=61, body_part="BREAST")
+    assert stages.received.complete_due(RULES, breast, at(130)) == (), "the first image says what the series is"
+    assert stages.delete_files(at(200), at(200), at(200)) == 1
+    receive(stages, range(3), second=300, body_part="BREAST")  # the sender has corrected the images
+    (job_id,) = stages.received.complete_due(RULES, breast, at(360))
+    assert len(claim(stages, job_id, 361).paths) == 3
+
+
 @pytest.mark.parametrize("skipped", [False, True])
 def test_a_late_slice_rejoins_a_job_that_nobody_took(stages, skipped) -> None:
     receive(stages)
@@ -370,6 +439,46 @@ def test_a_delivery_whose_worker_died_is_given_out_again(stages) -> None:
     assert stages.deliveries.due(at(121)) == ()
     assert stages.deliveries.due(at(122)) == (delivery,)
     assert stages.deliveries.claim(delivery, LEASE, at(122)).attempt == 2
+
+
+def test_a_delivery_that_takes_long_stays_with_its_worker(stages) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    finish(stages, job_id, destinations={"pacs": BOTH})
+    (delivery,) = stages.deliveries.due(at(61))
+    slow = stages.deliveries.claim(delivery, LEASE, at(62))
+    assert stages.deliveries.renew(slow, LEASE, at(110))
+    assert stages.deliveries.due(at(169)) == ()
+    assert stages.deliveries.claim(delivery, LEASE, at(169)) is None
+    # The worker is cut off from the database until another one has claimed the delivery. Its failure then says nothing about that one.
+    assert stages.deliveries.claim(delivery, LEASE, at(170)).attempt == 2
+    assert not stages.deliveries.renew(slow, LEASE, at(171))
+    assert not stages.deliveries.deferred(delivery, "aborted", at(171), attempt=slow.attempt)
+    assert not stages.deliveries.refused(delivery, "no", at(171), attempt=slow.attempt)
+    assert stages.deliveries.claim(delivery, LEASE, at(172)) is None
+    assert stages.deliveries.delivered(delivery, at(173))
+    assert stages.jobs.get(job_id).state is JobState.DELIVERED
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_retry_does_not_send_what_is_being_sent(stages, cancelled) -> None:
+    receive(stages)
+    job_id = ready(stages)
+    finish(stages, job_id, destinations={"pacs": BOTH, "archive": BOTH})
+    ids = {d.destination: d.delivery_id for d in stages.jobs.get(job_id).deliveries}
+    sending = stages.deliveries.claim(ids["pacs"], LEASE, at(62))
+    if cancelled:
+        stages.operator.cancel(job_id, "ward", at(63))
+    assert stages.deliveries.renew(sending, LEASE, at(64))
+    assert stages.operator.retry(job_id, at(65)) is JobState.ANALYSED
+    assert stages.deliveries.claim(ids["pacs"], LEASE, at(66)) is None
+    assert stages.deliveries.claim(ids["archive"], LEASE, at(66)).attempt == 1, "nobody sends to the archive"
+    assert stages.deliveries.renew(sending, LEASE, at(67))
+    if cancelled:  # the worker was killed: its lease ends
+        assert stages.deliveries.due(at(126)) == (ids["archive"],)
+        assert stages.deliveries.claim(ids["pacs"], LEASE, at(127)).attempt == 2
+    assert all(stages.deliveries.delivered(one, at(128)) for one in ids.values())
+    assert stages.jobs.get(job_id).state is JobState.DELIVERED
 
 
 def test_not_analysed_is_reported_and_ends_not_analysed(stages) -> None:

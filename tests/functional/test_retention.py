@@ -92,16 +92,38 @@ def test_no_revision_is_deleted_while_another_one_of_its_series_has_files(stages
     assert rows(stages) == {}
 
 
-def test_a_series_with_an_open_delivery_keeps_its_rows(stages) -> None:
+def _refused_and_open(stages) -> tuple[str, str]:
+    """Return a job that FAILED because one destination refused its results, and the delivery to another one, which goes on."""
     receive(stages)
     job = ready(stages)
     finish(stages, job, destinations={"away": BOTH, "picky": BOTH})
     away, picky = (delivery.delivery_id for delivery in stages.jobs.get(job).deliveries)
-    stages.deliveries.refused(picky, "no", at(62))  # the job is FAILED; the other delivery goes on
-    stages.delete_files(at(DAY), at(DAY), at(DAY))
+    stages.deliveries.refused(picky, "no", at(62))
+    return job, away
+
+
+def test_a_series_with_an_open_delivery_keeps_its_files_and_rows(stages) -> None:
+    _, away = _refused_and_open(stages)
+    assert stages.delete_files(at(DAY), at(DAY), at(DAY)) == 0, "a destination still gets these results"
+    assert stages.files.free_space(lambda: False, at(DAY)) == 0
+    assert stages.deliveries.claim(away, LEASE, at(DAY)).files == tuple(REPORT)
     assert stages.rows.delete_expired(at(1000 * DAY)) == 0
-    stages.deliveries.refused(away, "given up", at(DAY))
+    assert stages.deliveries.delivered(away, at(DAY))
+    assert stages.delete_files(at(DAY), at(DAY), at(DAY)) == 1, "the job failed long ago"
     assert stages.rows.delete_expired(at(1000 * DAY)) == 1
+
+
+def test_files_are_kept_for_a_retry_after_the_last_delivery_failed(stages) -> None:
+    job, away = _refused_and_open(stages)
+    assert stages.deliveries.refused(away, "given up", at(2 * DAY))
+    failed = stages.jobs.get(job)
+    assert (failed.state, failed.finished_at) == (JobState.FAILED, at(2 * DAY))
+    assert failed.reason == "destination picky refused: no; destination away refused: given up"
+    assert stages.delete_files(at(2 * DAY), at(2 * DAY), at(3 * DAY)) == 0
+    assert stages.operator.retry(job, at(3 * DAY)) is JobState.ANALYSED
+    for delivery in stages.jobs.get(job).deliveries:
+        assert stages.deliveries.delivered(delivery.delivery_id, at(3 * DAY))
+    assert stages.jobs.get(job).state is JobState.DELIVERED
 
 
 def test_a_pending_commitment_request_finds_the_same_instances_after_rows_were_deleted(stages) -> None:

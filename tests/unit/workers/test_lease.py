@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -34,7 +35,7 @@ class ScriptedJobs:
 
 def test_it_is_renewed_through_a_database_that_stumbles() -> None:
     jobs = ScriptedJobs(OperationalError("", {}, Exception()), True)
-    with Lease(jobs, CLAIM, LENGTH) as lease:
+    with Lease(partial(jobs.renew, CLAIM, LENGTH), LENGTH, "job", CLAIM.job_id) as lease:
         assert jobs.several.wait(10)
         lease.check()
     asked = len(jobs.asked)
@@ -45,7 +46,7 @@ def test_it_is_renewed_through_a_database_that_stumbles() -> None:
 
 def test_a_job_that_was_taken_over_is_noticed() -> None:
     jobs = ScriptedJobs(False)
-    with Lease(jobs, CLAIM, LENGTH) as lease:
+    with Lease(partial(jobs.renew, CLAIM, LENGTH), LENGTH, "job", CLAIM.job_id) as lease:
         lease._thread.join(10)
         with pytest.raises(LeaseLostError, match="job"):
             lease.check()

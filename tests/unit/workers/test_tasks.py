@@ -2,12 +2,14 @@
 
 import hashlib
 import random
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from audits import Read
 from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from alnnode.analyse.operator_actions import OperatorActions
@@ -16,6 +18,7 @@ from alnnode.audit.sender import AuditSender
 from alnnode.db import engine, schema
 from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.rows import NewInstance, SeriesFacts
+from alnnode.db.tables import Delivery
 from alnnode.deliver.in_memory_destination import InMemoryDestination
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway, NotAnalysable, ReportError, ServiceError
 from alnnode.receive.received_series import ReceivedSeries
@@ -71,7 +74,7 @@ class Bench:
         self.runtime._producer = DeafProducer()
         self.runtime.destination = lambda _: self.pacs
         self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
-        database = engine.create(settings.database_url)
+        self.database = database = engine.create(settings.database_url)
         self.received, self.operator = ReceivedSeries(database), OperatorActions(database)
         self.held = HeldReports(database, settings)
 
@@ -310,6 +313,31 @@ def test_one_message_delivers_all_that_is_due_there_until_the_worker_is_told_to_
     bench.pacs.send = send
     delivering.deliver(made[1][1], bench.runtime)
     assert {bench.jobs.get(job).state for job, _ in made} == {JobState.DELIVERED}
+
+
+def test_a_slow_destination_keeps_its_delivery(bench) -> None:
+    job, delivery = bench.analysed_job()
+    bench.runtime.delivery_lease = timedelta(seconds=1)
+    send, renewed = bench.pacs.send, []
+
+    def slowly(files):
+        first = _lease_until(bench, delivery)
+        deadline = time.monotonic() + 20
+        while not renewed and time.monotonic() < deadline:
+            renewed.extend({_lease_until(bench, delivery)} - {first})
+            time.sleep(0.01)
+        send(files)
+
+    bench.pacs.send = slowly
+    delivering.deliver(delivery, bench.runtime)
+    assert renewed, "another worker could send the same objects"
+    assert bench.jobs.get(job).state is JobState.DELIVERED
+    assert _lease_until(bench, delivery) is None
+
+
+def _lease_until(bench, delivery: str) -> datetime | None:
+    with bench.database.connect() as connection:
+        return connection.execute(select(Delivery.lease_until).where(Delivery.delivery_id == delivery)).scalar_one()
 
 
 def test_one_message_lets_all_go_that_is_due_at_its_destination_until_that_is_away(bench) -> None:
