@@ -25,6 +25,7 @@ from analyses import (
     VALIDATED,
     analysis,
     as_sent,
+    built,
     finding,
     header,
     variants,
@@ -33,7 +34,7 @@ from analyses import (
 
 from alnnode import report
 from alnnode.errors import ReportError
-from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, ResultObject, Side
+from alnnode.records import Analysis, AxillaCoverage, Crop, NodeSource, ObjectRole, Prediction, Side
 from alnnode.report import answer, comparison_text, wording
 from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas, drawing
@@ -43,19 +44,13 @@ from alnnode.report.uids import tracking_identifier, tracking_uid, uid
 
 
 def objects(of: Analysis, context=CONTEXT) -> list[Dataset]:
-    return [dcmread(io.BytesIO(item.data)) for item in report.build(of, context)]
-
-
-@cache
-def variant_results(name: str) -> list[ResultObject]:
-    """The result objects of a variant. Tests share them and do not change them."""
-    return report.build(variants()[name], CONTEXT)
+    return [dcmread(io.BytesIO(item.data)) for item in built(of, context)]
 
 
 @cache
 def variant_objects(name: str) -> list[Dataset]:
-    """The objects of a variant as read. Tests share them and do not change them."""
-    return [dcmread(io.BytesIO(item.data)) for item in variant_results(name)]
+    """The objects of a variant. Tests share them and do not change them."""
+    return objects(variants()[name])
 
 
 def walk(item: Dataset):
@@ -99,7 +94,8 @@ def texts(sr: Dataset) -> str:
 
 @pytest.mark.parametrize("name", variants())
 def test_every_variant_gives_one_report_and_its_captures(name: str) -> None:
-    of, made = variants()[name], variant_results(name)
+    of = variants()[name]
+    made = built(of)
     assert [item.role for item in made].count(ObjectRole.SR) == 1
     assert made[0].role is ObjectRole.SR
     assert len(made) == (1 if of.volume is None else 2 + len(of.findings))
@@ -110,8 +106,7 @@ def test_every_variant_gives_one_report_and_its_captures(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(variants()) - {"forty"}))
 @pytest.mark.parametrize("context", [CONTEXT, EVERYTHING], ids=["default", "everything"])
 def test_the_same_input_gives_the_same_bytes(name: str, context) -> None:
-    first = variant_results(name) if context is CONTEXT else report.build(variants()[name], context)
-    second = report.build(variants()[name], context)
+    first, second = built(variants()[name], context), report.build(variants()[name], context)
     assert [item.data for item in first] == [item.data for item in second]
 
 
