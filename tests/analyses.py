@@ -6,12 +6,14 @@ import io
 from dataclasses import replace
 from datetime import date, datetime
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from alnnode import report
 from alnnode.imaging.crop import CropSettings, crop_box
 from alnnode.records import (
     Analysis,
@@ -39,6 +41,11 @@ from alnnode.records import (
     Volume,
 )
 from alnnode.records.comparison import Change, Comparison, ComparisonRecord, NodeChange, PriorLookup, PriorNode, PriorReport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alnnode.records import ResultObject
 
 POINT = OperatingPoint(
     0.5, Interval(0.95, 0.91, 0.98), Interval(0.88, 0.83, 0.92), "held-out synthetic phantoms, n = 480 nodes"
@@ -204,11 +211,11 @@ def followed(of: Analysis) -> Analysis:
         uid = None if before is None else before.tracking_uid
         findings.append(replace(finding, node=replace(finding.node, tracking_uid=uid)))
     no_longer_found, not_compared = (prior_node(41, Side.LEFT, 7.9, 0.12),), (prior_node(42, Side.RIGHT, 5.2, 0.2),)
-    report = prior_report(
+    prior = prior_report(
         *(change.prior_node for change in changes.values() if change.prior_node), *no_longer_found, *not_compared
     )
     return replace(
-        of, findings=tuple(findings), comparison=Comparison(report, 183, True, changes, no_longer_found, not_compared)
+        of, findings=tuple(findings), comparison=Comparison(prior, 183, True, changes, no_longer_found, not_compared)
     )
 
 
@@ -340,3 +347,14 @@ def variants() -> dict[str, Analysis]:
             analysis(2), model=replace(MODEL, operating_point=OperatingPoint(0.7, None, None, "threshold set by the site"))
         ),
     }
+
+
+def built(of: Analysis, context: ReportContext = CONTEXT) -> Sequence[ResultObject]:
+    """Return the result objects of an analysis. Those of a variant are built once; tests share them and do not change them."""
+    name = next((name for name, variant in variants().items() if variant is of), None)
+    return report.build(of, context) if name is None else _built(name, context)
+
+
+@cache
+def _built(name: str, context: ReportContext) -> Sequence[ResultObject]:
+    return tuple(report.build(variants()[name], context))

@@ -4,7 +4,9 @@ import io
 import json
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import marked
 import numpy as np
@@ -12,21 +14,21 @@ import pytest
 from pydicom import dcmread
 
 from alnnode import phantom, pipeline, report
-from alnnode.cli.offline import OfflineAnalysis, offline_context
+from alnnode.cli.offline import OfflineAnalysis, SeriesOutcome, offline_context
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_volume
 from alnnode.locate import anatomy
 from alnnode.locate.marks.reading import read_marks
 from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
-from alnnode.records import NodeSource, Side
+from alnnode.records import Box, NodeSource, Side
 from alnnode.records.comparison import PriorLookup
 from alnnode.settings import Settings
 
 DATA = Path(os.environ.get("ALNNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 REAL = ("ct_acrin_flt_breast_001_F", "ct_lidc_0314_F", "ct_nlst_101287_F", "ct_lidc_partial", "ct_lungdx_A0002_F")
 SETTINGS = Settings()
-SHORT = phantom.PhantomSettings(slices=(80, 80), thickness_mm=(2.5, 2.5), min_nodes_per_side=3, max_nodes_per_side=6)
+SHORT = phantom.PhantomSettings(slices=(60, 60), thickness_mm=(2.5, 2.5), min_nodes_per_side=3, max_nodes_per_side=6)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,39 @@ def analysed(paths, models, settings=SETTINGS.analysis, **given):
 
 def analyse_folder(folder: Path, out: Path, models, prior_reports=()):
     return list(OfflineAnalysis(SETTINGS, models, lambda _: None, prior_reports).analyse_folder(folder, out))
+
+
+class First(NamedTuple):
+    """A study of 2 November 2025, its files, and the folder with its results; tests share them and do not change them."""
+
+    made: phantom.Phantom
+    files: list[Path]
+    outcome: SeriesOutcome
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def first(models, tmp_path_factory) -> First:
+    folder = tmp_path_factory.mktemp("first")
+    made = phantom.make_patient(60606, 0, replace(SHORT, max_nodes_per_side=3))
+    files = phantom.write_series(made, folder / "study")
+    for path in files:
+        image = dcmread(path)
+        image.StudyDate = "20251102"
+        image.save_as(path)
+    (outcome,) = analyse_folder(folder / "study", folder / "out", models)
+    return First(made, files, outcome, folder / "out")
+
+
+@pytest.fixture(scope="module")
+def outcomes_of(models, tmp_path_factory):
+    """Analyse the series of a real CT, each once."""
+
+    @cache
+    def analyse(name: str) -> list[SeriesOutcome]:
+        return analyse_folder(real(name), tmp_path_factory.mktemp(name), models)
+
+    return analyse
 
 
 def found_in(folder: Path, models):
@@ -80,34 +115,28 @@ def test_a_mirrored_patient_has_the_other_side(models, tmp_path: Path) -> None:
         assert true.count(expected) > len(true) / 2, name
 
 
-def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(models, tmp_path: Path) -> None:
-    made = phantom.make_patient(60603, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
-    files = phantom.write_series(made, tmp_path / "study")
-    runs = []
-    for paths in (files, files[::-1]):
-        analysis = analysed(paths, models)
-        runs.append([item.data for item in report.build(analysis, offline_context(paths, SETTINGS))])
-    assert runs[0] == runs[1]
-    assert len(runs[0]) >= 2
+def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(models, first: First) -> None:
+    (paths,) = candidate_series(first.files[0].parent).values()
+    context = offline_context(paths[::-1], SETTINGS)
+    analysis = analysed(paths[::-1], models, prior=context.prior)
+    again = [item.data for item in report.build(analysis, context)]
+    assert sorted(again) == sorted(path.read_bytes() for path in first.out.glob("*.dcm"))
+    assert len(again) >= 2
 
 
-def test_a_folder_gives_report_captures_and_plain_data(models, tmp_path: Path) -> None:
-    made = phantom.make_patient(60604, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
-    phantom.write_series(made, tmp_path / "study")
-    (outcome,) = analyse_folder(tmp_path / "study", tmp_path / "out", models)
-    assert outcome.reason is None
-    said = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
-    sr = dcmread(tmp_path / "out" / "sr.dcm")
-    captures = sorted((tmp_path / "out").glob("capture-*.dcm"))
-    assert said["series_instance_uid"] == phantom.series_uid(made)
-    assert len(said["nodes"]) == outcome.nodes == len(captures) - 1
+def test_a_folder_gives_report_captures_and_plain_data(first: First) -> None:
+    assert first.outcome.reason is None
+    said = json.loads((first.out / "result.json").read_text(encoding="utf-8"))
+    sr = dcmread(first.out / "sr.dcm")
+    captures = sorted(first.out.glob("capture-*.dcm"))
+    assert said["series_instance_uid"] == phantom.series_uid(first.made)
+    assert len(said["nodes"]) == first.outcome.nodes == len(captures) - 1
     assert sr.StudyInstanceUID == said["study_instance_uid"]
-    assert len(list((tmp_path / "out").glob("capture-*.png"))) == len(captures)
+    assert len(list(first.out.glob("capture-*.png"))) == len(captures)
 
 
-def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, tmp_path: Path, monkeypatch) -> None:
-    made = phantom.make_patient(60603, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
-    paths = phantom.write_series(made, tmp_path / "study")
+def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, first: First, tmp_path: Path, monkeypatch) -> None:
+    made, paths = first.made, first.files
     volume, truth = read_volume(paths), made.nodes[0]
     node = node_from_mask(volume, made.labels == truth.number, (0, 0, 0), truth.side, 1)
     mark = read_marks(marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.7")]), tmp_path))
@@ -146,8 +175,8 @@ def real(name: str) -> Path:
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", REAL)
-def test_real_ct_gives_a_result_or_a_reason(name: str, models, tmp_path: Path) -> None:
-    outcomes = analyse_folder(real(name), tmp_path, models)
+def test_real_ct_gives_a_result_or_a_reason(name: str, outcomes_of) -> None:
+    outcomes = outcomes_of(name)
     assert outcomes
     for outcome in outcomes:
         if outcome.folder is None:
@@ -162,7 +191,7 @@ def test_real_ct_gives_a_result_or_a_reason(name: str, models, tmp_path: Path) -
 
 
 @pytest.mark.data
-def test_sides_of_the_feet_first_chest(models, tmp_path: Path) -> None:
+def test_sides_of_the_feet_first_chest(outcomes_of) -> None:
     """The liver lies in the right half of the lowest slices; nodes named right lie in that half, too."""
     folder = real("ct_lidc_0314_F")
     ((_, paths),) = candidate_series(folder).items()
@@ -175,11 +204,12 @@ def test_sides_of_the_feet_first_chest(models, tmp_path: Path) -> None:
     middle = (x[body[0]] + x[body[-1]]) / 2
     liver = ((lowest > 40) & (lowest < 160)).sum(axis=(0, 1))
     assert liver[x < middle].sum() > liver[x > middle].sum()
-    analysis = analysed(paths, models)
-    assert {finding.node.side for finding in analysis.findings} == set(Side)
-    for finding in analysis.findings:
-        at = volume.patient_point(*finding.node.box.centre)[0]
-        assert (at < middle) == (finding.node.side is Side.RIGHT)
+    (outcome,) = outcomes_of("ct_lidc_0314_F")
+    nodes = json.loads((outcome.folder / "result.json").read_text(encoding="utf-8"))["nodes"]
+    assert {node["side"] for node in nodes} == {side.value for side in Side}
+    for node in nodes:
+        at = volume.patient_point(*Box(*(at for corner in node["box_voxels"] for at in corner)).centre)[0]
+        assert (at < middle) == (node["side"] == Side.RIGHT.value)
 
 
 def test_an_empty_folder_says_what_to_do(models, tmp_path: Path) -> None:
@@ -187,24 +217,20 @@ def test_an_empty_folder_says_what_to_do(models, tmp_path: Path) -> None:
         analyse_folder(tmp_path, tmp_path / "out", models)
 
 
-def test_written_captures_are_the_pictures_beside_them(models, tmp_path: Path) -> None:
+def test_written_captures_are_the_pictures_beside_them(first: First) -> None:
     from PIL import Image
 
-    made = phantom.make_patient(60605, 0, replace(SHORT, slices=(40, 40), max_nodes_per_side=3))
-    phantom.write_series(made, tmp_path / "study")
-    analyse_folder(tmp_path / "study", tmp_path / "out", models)
-    for path in (tmp_path / "out").glob("capture-*.dcm"):
+    captures = list(first.out.glob("capture-*.dcm"))
+    assert captures
+    for path in captures:
         picture = np.asarray(Image.open(io.BytesIO(path.with_suffix(".png").read_bytes())))
         np.testing.assert_array_equal(picture, dcmread(path).pixel_array)
 
 
-def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp_path: Path) -> None:
+def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, first: First, tmp_path: Path) -> None:
     """The same phantom on another day at another table position: every node keeps its tracking UID, and none has grown."""
-    made = phantom.make_patient(60606, 0, replace(SHORT, slices=(60, 60), max_nodes_per_side=3))
-    for path in phantom.write_series(made, tmp_path / "first"):
+    for path in first.files:
         image = dcmread(path)
-        image.StudyDate = "20251102"
-        image.save_as(path)
         image.StudyDate = "20260504"
         image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.606", "2.25.607"
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = (
@@ -214,14 +240,12 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
         later = tmp_path / "second" / path.name
         later.parent.mkdir(exist_ok=True)
         image.save_as(later)
-    reports = []
-    for name, earlier in (("first", ()), ("second", (tmp_path / "first-out" / "sr.dcm",))):
-        out = tmp_path / f"{name}-out"
-        analyse_folder(tmp_path / name, out, models, earlier)
-        reports.append(json.loads((out / "result.json").read_text(encoding="utf-8")))
+    outs = (first.out, tmp_path / "out")
+    analyse_folder(tmp_path / "second", outs[1], models, (first.out / "sr.dcm",))
+    reports = [json.loads((out / "result.json").read_text(encoding="utf-8")) for out in outs]
     before, now = (report["nodes"] for report in reports)
     assert reports[1]["comparison"] == {
-        "prior_report": str(dcmread(tmp_path / "first-out" / "sr.dcm").SOPInstanceUID),
+        "prior_report": str(dcmread(first.out / "sr.dcm").SOPInstanceUID),
         "days": 183,
         "short_axis_change_error_mm": 1.4,
         "trouble": None,
@@ -234,10 +258,7 @@ def test_a_later_study_is_compared_with_the_report_of_an_earlier_one(models, tmp
         assert (new["change"]["kind"], new["change"]["prior_number"]) == ("seen before", old["number"])
         assert new["change"]["prior_short_axis_mm"] == pytest.approx(new["short_axis"]["mm"], abs=0.06)
         assert (new["change"]["short_axis_change_mm"], new["change"]["short_axis"]) == (0, "within measurement error")
-    uids = [
-        {str(item.value) for item in dcmread(tmp_path / f"{name}-out" / "sr.dcm").iterall() if item.keyword == "UID"}
-        for name in ("first", "second")
-    ]
+    uids = [{str(item.value) for item in dcmread(out / "sr.dcm").iterall() if item.keyword == "UID"} for out in outs]
     assert uids[0] == uids[1]
     tracked = [{node["tracking_uid"] for node in nodes} for nodes in (before, now)]
     assert tracked[0] == tracked[1] <= uids[0]

@@ -14,16 +14,17 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from sqlalchemy import update
 from stages import TERMS
 from typer.testing import CliRunner
 from viewers import orthanc
 
 from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.cli.app import app
-from alnnode.clients.commitment_scu import read_request, read_result
+from alnnode.clients.commitment_scu import LINGER, CommitmentUser, read_request, read_result
 from alnnode.db import engine, schema
 from alnnode.db.rows import ResultRow
-from alnnode.db.tables import DeliveryState, RequestState
+from alnnode.db.tables import Delivery, DeliveryState, RequestState
 from alnnode.deliver.commitments import MAX_RESENDS, Commitments
 from alnnode.receive.acceptor import Acceptor, StoreRequest
 from alnnode.receive.commitment_requests import CommitmentRequests
@@ -37,6 +38,7 @@ from workers.runtime import Runtime
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMAGE = dicom_objects.ct(1)
+LINGERS = {"same": 30, "other": 0.05}  # seconds; an answer on the same association ends the wait
 
 
 class Peer:
@@ -259,7 +261,13 @@ def test_an_answer_outlives_its_association_a_deaf_requester_and_a_killed_listen
 
 
 class Bench:
-    """One job with three results that a PACS is to commit, and a listener for the answers of the PACS."""
+    """One job with three results that a PACS is to commit, and a listener for the answers of the PACS.
+
+    Attributes:
+        linger: seconds that the association of a request stays open for an answer.
+    """
+
+    linger = LINGER
 
     def __init__(self, folder, port, title="PACS") -> None:
         url = f"sqlite:///{folder / 'alnnode.db'}"
@@ -267,9 +275,9 @@ class Bench:
         self.listener = Listener(folder, url)
         settings = self.listener.settings
         pacs = DestinationCStore(name="pacs", ae_title=title, host="127.0.0.1", port=port, commitment="wait", timeout=5)
-        internal = settings.internal.model_copy(update={"commitment_timeout": 1})
-        self.settings = settings.model_copy(update={"destinations": (pacs,), "internal": internal})
+        self.settings = settings.model_copy(update={"destinations": (pacs,)})
         self.runtime = Runtime(self.settings)
+        self.runtime.commitment_user = self._commitment_user
         self.jobs, self.deliveries = self.runtime.tables.jobs, self.runtime.tables.deliveries
         self.database = engine.create(url)
         self.operator, received = OperatorActions(self.database), ReceivedSeries(self.database)
@@ -292,6 +300,11 @@ class Bench:
         assert self.jobs.analysed(claim, rows, {"pacs": ("capture",)})
         self.uids = [row.sop_instance_uid for row in rows]
 
+    def _commitment_user(self, name) -> CommitmentUser | None:
+        user = Runtime.commitment_user(self.runtime, name)
+        user._linger = self.linger
+        return user
+
     def ask_at_most(self, attempts: int) -> None:
         internal = self.settings.internal.model_copy(update={"commitment_attempts": attempts})
         self.runtime.settings = self.settings.model_copy(update={"internal": internal})
@@ -301,12 +314,22 @@ class Bench:
         for delivery in self.deliveries.due():
             delivering.deliver(delivery, self.runtime)
 
-    def until(self, condition, seconds=30):
+    def until(self, condition, seconds=30, *, unanswered=False):
+        """Take turns until a condition is true. With ``unanswered``, the wait for the answer of the PACS ends before each turn."""
+
         def once():
+            if unanswered:
+                self.end_wait()
             self.turn()
             return condition()
 
         return wait_for(once, seconds)
+
+    def end_wait(self) -> None:
+        """Make the delivery due, as if the wait for the answer of the PACS had ended."""
+        now = datetime.now(UTC)
+        with self.database.begin() as connection:
+            connection.execute(update(Delivery).values(next_attempt_at=now, due_at=now, enqueues=0))
 
     @property
     def delivery(self):
@@ -341,6 +364,7 @@ def bench(tmp_path):
     peer = Peer(0)
     peer.start()
     made = Bench(tmp_path, peer.port)
+    made.linger = LINGERS["other"]
     peer.node_port = made.listener.port
     yield made, peer
     peer.close()
@@ -358,7 +382,8 @@ def test_a_job_is_delivered_when_the_pacs_has_committed_its_results(bench, where
     assert Overview(engine.create(made.settings.database_url)).destinations()[0].committing == 1
     shown = CliRunner().invoke(app, ["jobs", "--config", str(made.listener._config), "--json"]).output
     assert json.loads(shown)[0]["deliveries"][0]["state"] == "COMMITTING"
-    peer.answer = where
+    peer.answer, made.linger = where, LINGERS[where]
+    made.end_wait()
     made.until(lambda: made.state is JobState.DELIVERED)
     assert made.delivery.committed_at is not None
     assert (len(peer.asked), len(peer.stored), made.purged()) == (2, 3, 1)
@@ -367,7 +392,7 @@ def test_a_job_is_delivered_when_the_pacs_has_committed_its_results(bench, where
 @pytest.mark.parametrize("where", ["same", "other"])
 def test_a_pacs_that_commits_is_asked_once(bench, where) -> None:
     made, peer = bench
-    peer.answer = where
+    peer.answer, made.linger = where, LINGERS[where]
     made.listener.start()
     made.until(lambda: made.state is JobState.DELIVERED)
     assert (len(peer.asked), len(peer.stored), made.purged()) == (1, 3, 1)
@@ -412,7 +437,7 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_counts(bench) -> None:
     made, peer = bench
     peer.answer = "never"
     made.turn()
-    made.until(lambda: len(peer.asked) == 2)
+    made.until(lambda: len(peer.asked) == 2, unanswered=True)
     made.listener.start()  # a restart: the requests are in the database, not in a process
     with peer.associated(role=True) as association:
         objects = [(SecondaryCaptureImageStorage, uid) for uid in made.uids]
@@ -428,7 +453,7 @@ def test_a_pacs_that_never_answers_fails_the_delivery_and_a_person_can_retry_it(
     made, peer = bench
     made.ask_at_most(3)
     peer.answer = "never"
-    made.until(lambda: made.state is JobState.FAILED)
+    made.until(lambda: made.state is JobState.FAILED, unanswered=True)
     assert "accepted 3 storage commitment requests and answered none" in made.jobs.get(made.job).reason
     assert len(peer.asked) == 3
     made.ask_at_most(100)
@@ -443,11 +468,11 @@ def test_an_answer_of_which_something_is_left_open_begins_the_count_again(bench)
     made, peer = bench
     made.ask_at_most(3)
     peer.answer = "never"
-    made.until(lambda: len(peer.asked) == 2)
+    made.until(lambda: len(peer.asked) == 2, unanswered=True)
     assert made.runtime.tables.commitments.answered(peer.asked[0], {made.uids[0]}, {}, timedelta())
-    made.until(lambda: len(peer.asked) == 4)
+    made.until(lambda: len(peer.asked) == 4, unanswered=True)
     assert made.state is JobState.ANALYSED
-    made.until(lambda: made.state is JobState.FAILED)
+    made.until(lambda: made.state is JobState.FAILED, unanswered=True)
     assert len(peer.asked) == 5
 
 

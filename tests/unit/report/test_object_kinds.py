@@ -8,7 +8,7 @@ from typing import get_args
 import highdicom
 import numpy as np
 import pytest
-from analyses import CONTEXT, EVERYTHING, analysis, variants
+from analyses import CONTEXT, EVERYTHING, analysis, built, variants
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 from pydicom.uid import (
@@ -37,7 +37,7 @@ PLACED = ["one", "prone", "feet-first", "tilted", "enhanced", "bare", "reader"]
 
 def made(of: Analysis, context=EVERYTHING) -> dict[ObjectRole, list[Dataset]]:
     found: dict[ObjectRole, list[Dataset]] = {}
-    for item in report.build(of, context):
+    for item in built(of, context):
         found.setdefault(item.role, []).append(dcmread(io.BytesIO(item.data)))
     return found
 
@@ -210,7 +210,7 @@ def test_slices_with_another_rescale_get_a_state_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", ["none", "one", "enhanced", "not-analysed", "twelve"])
 def test_the_tree_names_every_other_object_once_and_holds_it_as_evidence(name: str) -> None:
-    found = report.build(variants()[name], EVERYTHING)
+    found = built(variants()[name], EVERYTHING)
     root = dcmread(io.BytesIO(found[-1].data))
     assert found[-1].role is ObjectRole.RESULTS_TREE
     others = sorted(item.sop_instance_uid for item in found[:-1])
@@ -382,7 +382,7 @@ def test_a_new_kind_is_one_module_and_one_line_in_the_table(monkeypatch) -> None
     of = variants()["ordered"]
     others = tuple(module for module in kinds.REQUESTED if module.KIND.role is not ObjectRole.TEXT)
     monkeypatch.setattr(kinds, "REQUESTED", (*others, PlainText()))
-    found = made(of)
+    found = made(replace(of))  # a copy, of which no other test has built objects
     (plain,) = found[ObjectRole.TEXT]
     assert plain.PatientID == of.header.PatientID
     assert plain.SeriesDescription.startswith("AI nodes of series 4: plain text - DEMO")

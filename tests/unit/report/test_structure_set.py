@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analyses import CONTEXT, EVERYTHING, UNVALIDATED, analysis, variants
+from analyses import CONTEXT, EVERYTHING, UNVALIDATED, analysis, built, variants
 from pydicom import Dataset, dcmread
 from pydicom.uid import RTStructureSetStorage
 from skimage.measure import points_in_poly
@@ -23,7 +23,7 @@ ONLY = replace(CONTEXT, options=ReportOptions(kinds=frozenset({ObjectRole.STRUCT
 
 
 def written(of: Analysis, context=ONLY) -> ResultObject:
-    (item,) = [item for item in report.build(of, context) if item.role is ObjectRole.STRUCTURE_SET]
+    (item,) = [item for item in built(of, context) if item.role is ObjectRole.STRUCTURE_SET]
     return item
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def test_permuted_labels_give_no_skill(tmp_path) -> None:
         train, validation, test = parts
         trainer = Trainer(Crop.FSC, TrainingData(train, validation), PERMUTED, tmp_path / name)
         trainer.model.load_state_dict(trainer.fit(lambda: None))
+        shutil.rmtree(tmp_path / name)  # 220 MB
         found[name] = roc.auroc(test.malignant, predict_logits(trainer.model, test, Crop.FSC), patients)
     assert found["right"].low > 0.9
     assert found["permuted"].low < 0.5

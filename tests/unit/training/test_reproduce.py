@@ -1,6 +1,7 @@
 """The reproduction in its tiny profile: frozen terms, the size of the cohort, selection on validation."""
 
 import re
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from training.report import ablation_report, bundle_export, lidc_report, reprodu
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory) -> Path:
-    """Return the cache folder of the tiny profile, so that its phantoms are drawn once."""
-    return tmp_path_factory.mktemp("tiny")
+def work(tmp_path_factory):
+    """The cache folder of the tiny profile, so that its phantoms are drawn once. It grows to 850 MB."""
+    folder = tmp_path_factory.mktemp("tiny")
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_nothing(work, tmp_path) -> None:
