@@ -1,0 +1,136 @@
+"""Read attributes of a data set of unknown origin in bounded memory: sequences that are not wanted, or are too large, are left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydicom.filereader import read_dataset
+
+from alnnode.imaging.element_walk import UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import BinaryIO
+
+    from pydicom import Dataset
+    from pydicom.tag import BaseTag
+
+    Stop = Callable[[BaseTag, str | None, int], bool]
+
+MAX_ELEMENTS = 2_000_000  # elements and items that are passed over, of one data set; each takes about a microsecond
+MAX_BUILT = 100_000  # elements and items of the sequences that are built, of one data set; each needs up to 1 kB
+RESTART = 20  # elements that take as long to read as pydicom takes to begin again behind a sequence
+_NESTING = frozenset({None, "SQ", "UN"})  # VRs of what pydicom can read as a sequence
+
+
+class Encoding(NamedTuple):
+    """Whether a data set has implicit VRs, and its byte order."""
+
+    implicit: bool
+    little: bool
+
+
+class Selection(NamedTuple):
+    """What to read.
+
+    Attributes:
+        tags: the attributes; None selects all.
+        defer_size: values of more bytes are not read; None reads all.
+        max_built: the number of elements and items of all sequences that are built.
+    """
+
+    tags: Collection[BaseTag | int] | None = None
+    defer_size: int | None = None
+    max_built: int = MAX_BUILT
+
+
+def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection: Selection) -> Dataset:
+    """Read attributes from the present position of a stream.
+
+    Args:
+        stream: of a data set without File Meta Information.
+        encoding: of the data set.
+        stop: is asked before each element; reading ends before the element for which it returns True.
+        selection: the attributes to read.
+
+    Returns:
+        The attributes; without the sequences beyond the first ``max_built`` elements and items.
+
+    Raises:
+        StructureError: the data set has more than `MAX_ELEMENTS` elements, is nested too deeply, or ends within a sequence.
+        Exception: as pydicom raises it for damaged bytes.
+    """
+    tags = None if selection.tags is None else list(selection.tags)
+    chosen = None if tags is None else frozenset(map(int, tags))
+    passed, built = ElementBudget(MAX_ELEMENTS), ElementBudget(selection.max_built)
+    found: Dataset | None = None
+    accepted: int | None = None
+    while True:
+        halt = _Halt(stop, chosen, passed.left, accepted)
+        part = read_dataset(
+            stream,
+            encoding.implicit,
+            encoding.little,
+            stop_when=halt.before,
+            defer_size=selection.defer_size,
+            specific_tags=tags,
+        )
+        if found is None:
+            found = part
+        else:
+            found.update(part)
+        if halt.at is None:
+            return found
+        passed.spend(halt.count + RESTART)
+        accepted = _pass_over(stream, halt.at, little=encoding.little, passed=passed, built=built)
+
+
+def _pass_over(stream: BinaryIO, at: _Sequence, *, little: bool, passed: ElementBudget, built: ElementBudget) -> int | None:
+    """Return the tag of a sequence that may be built, and stay before it; or move to its end, and return None."""
+    start = stream.tell()
+    if at.wanted:
+        try:
+            skip_value(stream, vr=at.vr, little=little, budget=built, inside=True)
+        except StructureError:
+            stream.seek(start)
+        else:
+            stream.seek(start)
+            return at.tag
+    skip_value(stream, vr=at.vr, little=little, budget=passed)
+    return None
+
+
+class _Sequence(NamedTuple):
+    """A sequence, or another value without a length."""
+
+    tag: int
+    vr: str | None
+    wanted: bool
+
+
+class _Halt:
+    """Stops reading before each sequence but one; ``at`` is the sequence, and ``count`` the number of elements before it."""
+
+    def __init__(self, stop: Stop, chosen: frozenset[int] | None, left: int, accepted: int | None) -> None:
+        self._stop, self._chosen, self._left, self._accepted = stop, chosen, left, accepted
+        self.at: _Sequence | None = None
+        self.count = 0
+
+    def before(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Return whether to stop before an element."""
+        self.at = None  # pydicom also asks when it guesses the encoding, and then asks again
+        self.count += 1
+        if self.count > self._left:
+            raise StructureError("the data set has too many elements")
+        if self._stop(tag, vr, length):
+            return True
+        if length != UNDEFINED and vr not in _NESTING:
+            return False
+        wanted = self._chosen is None or tag in self._chosen
+        if length != UNDEFINED and not (length and wanted and is_sequence(tag, vr)):
+            return False
+        if tag == self._accepted:
+            self._accepted = None
+            return False
+        self.at = _Sequence(int(tag), vr, wanted)
+        return True
