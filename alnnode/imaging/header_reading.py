@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ELEMENTS = 2_000_000  # elements and items that are passed over, of one data set; each takes about a microsecond
 MAX_BUILT = 100_000  # elements and items of the sequences that are built, of one data set; each needs up to 1 kB
+MAX_BYTES = 64 << 20  # of one sequence that is built
 RESTART = 20  # elements that take as long to read as pydicom takes to begin again behind a sequence
 _NESTING = frozenset({None, "SQ", "UN"})  # VRs of what pydicom can read as a sequence
 
@@ -37,11 +38,15 @@ class Selection(NamedTuple):
         tags: the attributes; None selects all.
         defer_size: values of more bytes are not read; None reads all.
         max_built: the number of elements and items of all sequences that are built.
+        max_bytes: the size of one sequence that is built.
+        complete: raise `StructureError` where a sequence would be left out.
     """
 
     tags: Collection[BaseTag | int] | None = None
     defer_size: int | None = None
     max_built: int = MAX_BUILT
+    max_bytes: int = MAX_BYTES
+    complete: bool = False
 
 
 def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection: Selection) -> Dataset:
@@ -82,21 +87,33 @@ def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection:
         if halt.at is None:
             return found
         passed.spend(halt.count + RESTART)
-        accepted = _pass_over(stream, halt.at, little=encoding.little, passed=passed, built=built)
+        allowed = _Allowed(passed, built, selection.max_bytes)
+        accepted = _pass_over(stream, halt.at, allowed, little=encoding.little)
+        if accepted is None and halt.at.wanted and selection.complete:
+            raise StructureError("the sequences of the data set have too many elements")
 
 
-def _pass_over(stream: BinaryIO, at: _Sequence, *, little: bool, passed: ElementBudget, built: ElementBudget) -> int | None:
+class _Allowed(NamedTuple):
+    """What may still be passed over, and built."""
+
+    passed: ElementBudget
+    built: ElementBudget
+    max_bytes: int
+
+
+def _pass_over(stream: BinaryIO, at: _Sequence, allowed: _Allowed, *, little: bool) -> int | None:
     """Return the tag of a sequence that may be built, and stay before it; or move to its end, and return None."""
     start = stream.tell()
     if at.wanted:
         try:
-            skip_value(stream, vr=at.vr, little=little, budget=built, inside=True)
+            skip_value(stream, vr=at.vr, little=little, budget=allowed.built, inside=True)
+            fits = stream.tell() - start <= allowed.max_bytes
         except StructureError:
-            stream.seek(start)
-        else:
-            stream.seek(start)
+            fits = False
+        stream.seek(start)
+        if fits:
             return at.tag
-    skip_value(stream, vr=at.vr, little=little, budget=passed)
+    skip_value(stream, vr=at.vr, little=little, budget=allowed.passed)
     return None
 
 
