@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom import FileDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -48,17 +49,25 @@ def open_data_set(path: Path) -> StoredDataSet:
 
     Raises:
         OSError: the file is missing.
-        Exception: it is no Part 10 file, as pydicom raises it.
+        ValueError: it is no Part 10 file.
+        Exception: its File Meta Information is damaged, as pydicom raises it.
     """
     file = path.open("rb")
     try:
-        meta = read_file_meta_info(path)
+        meta = _file_meta(path)
         file.seek(data_set_offset(meta))
         syntax = str(meta.TransferSyntaxUID)
         return StoredDataSet(path, inflated(file, syntax), meta, syntax)
     except BaseException:
         file.close()
         raise
+
+
+def _file_meta(path: Path) -> FileMetaDataset:
+    try:
+        return read_file_meta_info(path)
+    except InvalidDicomError as error:
+        raise ValueError("the file is no Part 10 file") from error
 
 
 def data_set_offset(meta: FileMetaDataset) -> int:
