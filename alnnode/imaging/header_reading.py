@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydicom import Dataset
 from pydicom.filereader import read_dataset
 
 from alnnode.imaging.element_walk import UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import BinaryIO
 
-    from pydicom import Dataset
     from pydicom.tag import BaseTag
 
     Stop = Callable[[BaseTag, str | None, int], bool]
@@ -68,7 +69,7 @@ def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection:
     tags = None if selection.tags is None else list(selection.tags)
     chosen = None if tags is None else frozenset(map(int, tags))
     passed, built = ElementBudget(MAX_ELEMENTS), ElementBudget(selection.max_built)
-    found: Dataset | None = None
+    parts: list[Dataset] = []
     accepted: int | None = None
     while True:
         halt = _Halt(stop, chosen, passed.left, accepted)
@@ -80,17 +81,24 @@ def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection:
             defer_size=selection.defer_size,
             specific_tags=tags,
         )
-        if found is None:
-            found = part
-        else:
-            found.update(part)
+        parts.append(part)
         if halt.at is None:
-            return found
+            return _joined(parts)
         passed.spend(halt.count + RESTART)
         allowed = _Allowed(passed, built, selection.max_bytes)
         accepted = _pass_over(stream, halt.at, allowed, little=encoding.little)
         if accepted is None and halt.at.wanted and selection.complete:
             raise StructureError("the sequences of the data set have too many elements")
+
+
+def _joined(parts: list[Dataset]) -> Dataset:
+    """Return one data set, without converting an element: `Dataset.update` would convert private ones, which may not have been read."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    joined = Dataset(dict(chain.from_iterable(part.items() for part in parts)))
+    joined.set_original_encoding(*first.original_encoding, first.original_character_set)
+    return joined
 
 
 class _Allowed(NamedTuple):

@@ -14,6 +14,7 @@ from web_service import part10, service, stow
 from alnnode.http.openapi_operation import OCTETS
 from alnnode.imaging import inflating, stored_data_set, stored_image
 from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.pixel_identity import same
 from alnnode.receive import file_meta
 
 SERIES = f"{STUDY}.1"
@@ -105,6 +106,23 @@ def test_a_long_value_in_a_sequence_without_a_length_is_not_read(tmp_path) -> No
         with at_most(12 * MIB):
             (found,) = client.get(f"/dicom-web/studies/{STUDY}/metadata").json()
         assert "52009230" not in found
+
+
+def test_an_object_with_too_many_items_is_compared_with_no_other(tmp_path) -> None:
+    files = [tmp_path / "one.dcm", tmp_path / "two.dcm"]
+    for file in files:
+        file.write_bytes(file_of(with_elements(MANY_ITEMS), ExplicitVRLittleEndian))
+    assert not same(*files)
+
+
+def test_a_large_private_value_behind_a_sequence_is_referenced(tmp_path) -> None:
+    sequence = b"\x00\x52\x30\x92SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    with service(tmp_path) as (client, opened):
+        assert stow(client, file_of(with_elements(sequence + private(2 * MIB)), ExplicitVRLittleEndian)).status_code == 200
+        opened.acceptor.close()
+        (found,) = client.get(f"/dicom-web/studies/{STUDY}/metadata").json()
+        value = client.get(found["7FDF1001"]["BulkDataURI"], headers={"Accept": OCTETS})
+        assert value.content == bytes(2 * MIB)
 
 
 def test_an_object_with_too_many_items_is_not_converted(tmp_path, monkeypatch) -> None:
