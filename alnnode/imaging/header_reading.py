@@ -97,7 +97,8 @@ def _joined(parts: list[Dataset]) -> Dataset:
     if len(parts) == 1:
         return first
     joined = Dataset(dict(chain.from_iterable(part.items() for part in parts)))
-    joined.set_original_encoding(*first.original_encoding, first.original_character_set)
+    implicit, little = first.original_encoding
+    joined.set_original_encoding(implicit, little, first.original_character_set)
     return joined
 
 
