@@ -11,16 +11,19 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import from_json
-from pydicom import dcmread
 from pydicom.tag import Tag
 
 from alnnode.dicomweb.dicom_json import UNREADABLE, as_json, dumps
+from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.stored_data_set import open_data_set, read_header
 from alnnode.imaging.stored_image import DEFERRED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+    from pathlib import Path
 
+    from pydicom import FileDataset
     from pydicom.tag import BaseTag
 
     from alnnode.dicomweb.dicom_json import Json
@@ -84,14 +87,18 @@ class AttributeIndex:
         """Read attributes that are not in the index from the object; return none if it cannot be read."""
         wanted: list[BaseTag] = [Tag("SpecificCharacterSet"), *(Tag(int(tag, 16)) for tag in tags)]
         try:
-            dataset = dcmread(
-                self._spool.path(path), defer_size=DEFERRED, specific_tags=wanted, stop_before_pixels=True, force=True
-            )
+            dataset = _read(self._spool.path(path), wanted)
             found = as_json(dataset, tags=tags, max_elements=MAX_ELEMENTS, max_text=MAX_TEXT)
             dumps(found)  # raises if the attributes cannot be written as JSON, so that they do not break the whole response
         except UNREADABLE:
             return {}
         return found
+
+
+def _read(path: Path, wanted: Sequence[BaseTag]) -> FileDataset:
+    data_set = open_data_set(path)
+    with data_set.stream:
+        return read_header(data_set, Selection(wanted, DEFERRED))
 
 
 class _LevelIndex:
@@ -103,7 +110,8 @@ class _LevelIndex:
     """
 
     def __init__(self, spool: Spool, level: str, keywords: Sequence[str]) -> None:
-        self._spool, self._level, self._keywords = spool, level, ["SpecificCharacterSet", *keywords]
+        self._spool, self._level = spool, level
+        self._wanted: list[BaseTag] = [Tag(keyword) for keyword in ("SpecificCharacterSet", *keywords)]
         self._tags = {f"{Tag(keyword):08X}" for keyword in keywords}
         self._cache: OrderedDict[str, tuple[datetime, Json]] = OrderedDict()
         self._lock = threading.Lock()
@@ -167,13 +175,7 @@ class _LevelIndex:
         lines = []
         for path, time in modified.items():
             try:
-                dataset = dcmread(
-                    self._spool.path(path),
-                    defer_size=DEFERRED,
-                    specific_tags=list(self._keywords),
-                    stop_before_pixels=True,
-                    force=True,
-                )
+                dataset = _read(self._spool.path(path), self._wanted)
                 found = as_json(dataset, tags=self._tags, max_elements=MAX_ELEMENTS, max_text=MAX_TEXT)
                 line = dumps([path.rpartition("/")[2], time, found])
             except UNREADABLE:

@@ -35,6 +35,7 @@ class DicomwebServices:
         attributes: the attributes of these objects, from the spool.
         stow_objects: counts the objects of STOW-RS requests by outcome ("stored", "refused"); `alnnode.status.metrics` publishes it.
         renderings: limits how many images are rendered at the same time; each may need some 100 MB.
+        encoding: lets one request at a time encode objects from the DICOM JSON model; each may need some 200 MB.
         converting: is held while a large object is converted to another transfer syntax.
     """
 
@@ -45,6 +46,7 @@ class DicomwebServices:
     attributes: AttributeIndex
     stow_objects: Counter
     renderings: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RENDERINGS))
+    encoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     converting: Lock = field(default_factory=Lock)
 
     @classmethod

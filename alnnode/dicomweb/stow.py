@@ -49,7 +49,7 @@ async def store(request: Request) -> Response:
     outcome = stow_request.outcome
     try:
         if parameters.get("type", DICOM).lower() == DICOM_JSON:
-            await stow_json.store(stow_request, parts, folder)
+            await stow_json.store(stow_request, parts, folder, services.encoding)
         else:
             await PartStorage(stow_request).store_all(parts)
     except ClientDisconnect:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from anyio import CapacityLimiter
+
     from alnnode.dicomweb.stow_request import StowRequest
 
 METADATA = "application/dicom+json"
@@ -58,11 +60,12 @@ SYNTAXES = {
 log = structlog.get_logger()
 
 
-class _BulkData:
-    """The bulk data of one request in one temporary file, each value with its transfer syntax."""
+class _Parts:
+    """The parts of one request in one temporary file: the metadata, then the bulk data, each value with its transfer syntax."""
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
+        self._metadata: int | None = None  # bytes
         self._places: dict[str, tuple[int, int, str]] = {}
 
     def __enter__(self) -> Self:
@@ -72,13 +75,21 @@ class _BulkData:
         self._file.close()
 
     def add(self, part: multipart.BodyPart) -> None:
-        """Write the value of a part to the file; its Content-Location identifies it."""
+        """Write a part to the file; its Content-Location identifies bulk data."""
         kind, parameters = multipart.media_type(part.headers.get("content-type", OCTETS))
         syntax = parameters.get("transfer-syntax") or str(SYNTAXES.get(kind, ""))
         start = self._file.seek(0, io.SEEK_END)
         with part.view() as data:
             self._file.write(data)
+        if self._metadata is None:
+            self._metadata = part.size
+            return
         self._places[part.headers.get("content-location", "")] = start, part.size, syntax
+
+    def metadata(self) -> bytes:
+        """Return the first part."""
+        self._file.seek(0)
+        return self._file.read(self._metadata or 0)
 
     def read(self, uri: str, limit: int) -> tuple[bytes, str]:
         """Return a value and its transfer syntax.
@@ -95,47 +106,51 @@ class _BulkData:
         return self._file.read(size), syntax
 
 
-async def store(request: StowRequest, parts: AsyncIterator[multipart.BodyPart], folder: Path) -> None:
+async def store(
+    request: StowRequest, parts: AsyncIterator[multipart.BodyPart], folder: Path, encoding: CapacityLimiter
+) -> None:
     """Store every object of a request; its outcome is updated for each.
 
     Args:
         request: the acceptor, the sender and the outcome.
         parts: of the body: the metadata first, then the bulk data.
-        folder: for the temporary file of the bulk data.
+        folder: for the temporary file of the parts.
+        encoding: limits how many requests have their objects in memory; a request takes part only when its body is complete.
 
     Raises:
         ClientDisconnect: the connection ended before the body was complete: no object is stored.
     """
-    documents: list[Any] | None = None
-    outcome = request.outcome
-    with _BulkData(folder) as bulk:
+    outcome, found = request.outcome, 0
+    with _Parts(folder) as received:
         try:
             async for part in parts:
                 try:
-                    if documents is None:
-                        documents = await run_in_threadpool(_documents, part)
-                    else:
-                        await run_in_threadpool(bulk.add, part)
+                    if not found:
+                        _check_metadata(part)
+                    await run_in_threadpool(received.add, part)
                 finally:
                     part.close()
+                found += 1
+            if found:
+                async with encoding:
+                    for document in await run_in_threadpool(_documents, received):
+                        await run_in_threadpool(_store_object, request, document, received)
         except multipart.MalformedBodyError as error:
             outcome.fault = str(error)
         except multipart.PartTooLargeError:
             outcome.fault, outcome.too_large = "the body or a part of it is too large for this node", True
-        if outcome.fault is not None:  # objects may lack bulk data of the part that could not be read
-            return
-        for document in documents or []:
-            await run_in_threadpool(_store_object, request, document, bulk)
 
 
-def _documents(part: multipart.BodyPart) -> list[Any]:
+def _check_metadata(part: multipart.BodyPart) -> None:
     if multipart.media_type(part.headers.get("content-type", METADATA))[0] != METADATA:
         raise multipart.MalformedBodyError(f"the first part must be {METADATA}")
     if part.size > MAX_METADATA:
         raise multipart.PartTooLargeError
+
+
+def _documents(received: _Parts) -> list[Any]:
     try:
-        with part.view() as data:
-            found = from_json(bytes(data))
+        found = from_json(received.metadata())
     except ValueError as error:
         raise multipart.MalformedBodyError("the metadata are not JSON") from error
     if not isinstance(found, list):
@@ -145,7 +160,7 @@ def _documents(part: multipart.BodyPart) -> list[Any]:
     return found
 
 
-def _store_object(request: StowRequest, document: Any, bulk: _BulkData) -> None:
+def _store_object(request: StowRequest, document: Any, bulk: _Parts) -> None:
     sop_class = sop_instance = ""
     try:
         dataset, syntax = _data_set(document, bulk)
@@ -160,7 +175,7 @@ def _store_object(request: StowRequest, document: Any, bulk: _BulkData) -> None:
         request.outcome.failed.append(StoreFailure(sop_class, sop_instance, error.status))
 
 
-def _data_set(document: Any, bulk: _BulkData) -> tuple[Dataset, str]:
+def _data_set(document: Any, bulk: _Parts) -> tuple[Dataset, str]:
     """Return the data set with its bulk data, and the transfer syntax of its pixel data."""
     found: list[str] = []
     sizes = [0]

@@ -19,7 +19,9 @@ from alnnode.dicomweb.services import dicomweb_services
 from alnnode.http.content_negotiation import EXPLICIT_VR_LITTLE_ENDIAN, accepted_media_types
 from alnnode.http.openapi_operation import DICOM
 from alnnode.imaging import decoder_panics
-from alnnode.imaging.stored_image import open_image
+from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.stored_data_set import inflated_size, open_data_set, read_header
+from alnnode.imaging.stored_image import DEFERRED, open_image
 from alnnode.multipart import OutgoingPart, related, write_parts
 from alnnode.receive.header import valid_uid
 
@@ -39,6 +41,7 @@ log = structlog.get_logger()
 CHUNK = 1 << 20  # bytes
 # Bytes of an object, stored or decoded: it is converted in memory, and needs up to three times as much.
 MAX_CONVERTED = 256 << 20
+MAX_ITEMS = 300_000  # elements and items of the sequences of an object that is converted; each needs up to 1 kB
 LARGE = 16 << 20  # bytes; larger objects are converted one at a time
 # pydicom does not document which exceptions it raises for bytes that are not DICOM.
 UNREADABLE = (Exception,)
@@ -121,7 +124,7 @@ def _parts(request: Request, instances: Sequence[StoredInstance], syntax: str | 
             if _as_stored(item, syntax):
                 chunks = _chunks(path.open("rb"))
             else:
-                with services.converting if path.stat().st_size > LARGE else nullcontext():
+                with services.converting if inflated_size(path) > LARGE else nullcontext():
                     chunks = iter([_explicit(path)])
         except UNREADABLE as error:
             log.warning("object_left_out", error=type(error).__name__)
@@ -142,8 +145,13 @@ def _explicit(path: Path) -> bytes:
         TooLargeToConvertError: it is available only as stored.
         Exception: it is damaged.
     """
-    if path.stat().st_size > MAX_CONVERTED:
+    if inflated_size(path) > MAX_CONVERTED:
         raise TooLargeToConvertError
+    data_set = open_data_set(path)
+    with data_set.stream:
+        read_header(
+            data_set, Selection(defer_size=DEFERRED, complete=True)
+        )  # raises if its sequences are too large to be built
     dataset = dcmread(path)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         image = open_image(path)

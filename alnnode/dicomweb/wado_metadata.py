@@ -5,9 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pydicom import dcmread
 from pydicom.encaps import generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
@@ -17,18 +15,22 @@ from alnnode.dicomweb.wado import CHUNK, UNREADABLE, find_instances, multipart_r
 from alnnode.http.content_negotiation import accepted_media_types, accepts_dicom_json
 from alnnode.http.openapi_operation import DICOM_JSON, OCTETS
 from alnnode.http.request_context import service_url
+from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.stored_data_set import open_data_set, read_header
 from alnnode.imaging.stored_image import DEFERRED, DamagedImageError, NoSuchFrameError, StoredImage, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from pydicom import Dataset
     from starlette.requests import Request
 
     from alnnode.dicomweb.catalogue import StoredInstance
     from alnnode.dicomweb.dicom_json import Json
 
 PIXEL_DATA = "7FE00010"
+MAX_INFLATED_VALUE = 64 << 20  # bytes of a value in a deflated data set
 
 
 async def metadata(request: Request) -> Response:
@@ -49,7 +51,7 @@ async def bulkdata(request: Request) -> Response:
     path = dicomweb_services(request).spool.path(instances[0].path)
     try:
         steps = request.path_params["path"].split("/")
-        count, values = await run_in_threadpool(_values, path, steps, instances[0].transfer_syntax_uid)
+        count, values = await run_in_threadpool(_values, path, steps)
     except UNREADABLE:
         return not_found()
     for media in accepted_media_types(request):
@@ -77,9 +79,9 @@ def _documents(request: Request, instances: Sequence[StoredInstance]) -> Iterato
 
 
 def _document(path: Path, url: str) -> Json:
-    dataset = dcmread(path, defer_size=DEFERRED, stop_before_pixels=True)
-    if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-        dataset = dcmread(path, stop_before_pixels=True)
+    data_set = open_data_set(path)
+    with data_set.stream:
+        dataset = read_header(data_set, Selection(defer_size=DEFERRED))
     document = as_json(dataset, f"{url}/bulkdata")
     document["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is UTF-8 (PS3.18 section F.2)
     document["00083002"] = {"vr": "UI", "Value": [str(dataset.file_meta.TransferSyntaxUID)]}  # Available Transfer Syntax UID
@@ -94,7 +96,7 @@ def _document(path: Path, url: str) -> Json:
     return document
 
 
-def _values(path: Path, steps: Sequence[str], syntax: str) -> tuple[int, Iterator[Iterable[bytes]]]:
+def _values(path: Path, steps: Sequence[str]) -> tuple[int, Iterator[Iterable[bytes]]]:
     """Return the number of binary values, and each in pieces: one value, or the frames of compressed pixel data.
 
     Pixel data are read from the file when they are sent.
@@ -102,14 +104,16 @@ def _values(path: Path, steps: Sequence[str], syntax: str) -> tuple[int, Iterato
     Args:
         path: of the object.
         steps: tags and item numbers in turn, from the outermost sequence to the attribute.
-        syntax: the Transfer Syntax UID.
     """
-    if steps == [PIXEL_DATA] and syntax != DeflatedExplicitVRLittleEndian:
+    if steps == [PIXEL_DATA]:
         image = open_image(path)
         if image.keyword == "PixelData":
             return _frames(image) if image.encapsulated else (1, iter([_pieces(image)]))
-    # The value of a deflated data set has no place in the file from which it could be read later.
-    dataset = dcmread(path, defer_size=None if syntax == DeflatedExplicitVRLittleEndian else DEFERRED)
+    data_set = open_data_set(path)
+    # A value of a deflated data set has no place in the file from which it could be read later.
+    selection = Selection([int(steps[0], 16)], MAX_INFLATED_VALUE if data_set.deflated else DEFERRED)
+    with data_set.stream:
+        dataset: Dataset = read_header(data_set, selection)
     for tag, number in zip(steps[:-1:2], steps[1::2], strict=True):
         dataset = dataset[int(tag, 16)].value[int(number)]
     value = dataset[int(steps[-1], 16)].value
@@ -122,8 +126,7 @@ def _frames(image: StoredImage) -> tuple[int, Iterator[Iterable[bytes]]]:
     """Return the number of frames, and each frame; the first one is read at once, so that a damaged image can still set the status."""
 
     def read() -> Iterator[Iterable[bytes]]:
-        with image.path.open("rb") as file:
-            file.seek(image.offset)
+        with image.open() as file:
             for frame in generate_frames(file, number_of_frames=image.frames):
                 yield [frame]
 
@@ -133,8 +136,7 @@ def _frames(image: StoredImage) -> tuple[int, Iterator[Iterable[bytes]]]:
 
 def _pieces(image: StoredImage) -> Iterator[bytes]:
     left = image.length
-    with image.path.open("rb") as file:
-        file.seek(image.offset)
+    with image.open() as file:
         while left and (piece := file.read(min(left, CHUNK))):
             left -= len(piece)
             yield piece

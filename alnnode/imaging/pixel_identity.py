@@ -15,6 +15,8 @@ from pydicom.sequence import Sequence
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, part10
 from alnnode.imaging.attribute_values import BAD_VALUE
+from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.stored_data_set import inflated_size, open_data_set, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +45,9 @@ def same(first: Path, second: Path) -> bool:
     Raises:
         OSError: a file is missing, or the disk fails.
     """
-    if max(first.stat().st_size, second.stat().st_size) > MAX_BYTES:
-        return False
     try:
+        if not all(map(_is_comparable, (first, second))):
+            return False
         one, other = (part10.read(path, pixels=True) for path in (first, second))
         if "PixelData" not in one and "PixelData" not in other:
             return _document(one) == _document(other)
@@ -56,6 +58,15 @@ def same(first: Path, second: Path) -> bool:
         if isinstance(error, OSError):
             raise
         return False
+
+
+def _is_comparable(path: Path) -> bool:
+    """Return whether an object can be held in memory: by its size, and by the items of its sequences."""
+    if path.stat().st_size > MAX_BYTES or inflated_size(path) > MAX_BYTES:
+        return False
+    with (data_set := open_data_set(path)).stream:
+        read_header(data_set, Selection(defer_size=0, complete=True))  # raises a ValueError
+    return True
 
 
 def _without_padding(dataset: Dataset, keyword: str) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
@@ -25,6 +26,8 @@ from alnnode.errors import NotAnalysable, ServiceError
 from alnnode.imaging import codecs, decoder_panics
 from alnnode.imaging.attribute_values import BAD_VALUE
 from alnnode.imaging.decode import codestream_size
+from alnnode.imaging.header_reading import Selection
+from alnnode.imaging.stored_data_set import PIXEL_TAGS, data_set_offset, inflated, open_data_set, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[Any]
 
-PIXEL_TAGS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 DEFERRED = 1 << 20  # bytes; a larger value is not read from the file before it is needed
 MAX_FRAME = 1 << 28  # bytes of a decoded frame
 MAX_IMAGE = 1 << 31  # bytes of all frames that are decoded together
@@ -58,7 +60,7 @@ class StoredImage:
     path: Path
     header: Dataset
     keyword: str
-    offset: int  # of the value
+    offset: int  # of the value in `open`
     length: int  # bytes; undefined for encapsulated pixel data
     syntax: str
     frames: int
@@ -78,15 +80,23 @@ class StoredImage:
     def _allocated(self) -> int:
         return {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(self.keyword) or int(self.header.BitsAllocated)
 
+    def open(self) -> BinaryIO:
+        """Open the pixel data; the caller closes the stream."""
+        with ExitStack() as stack:
+            file: BinaryIO = stack.enter_context(self.path.open("rb"))
+            if self.syntax == DeflatedExplicitVRLittleEndian:
+                file.seek(data_set_offset(self.header.file_meta))
+                file = inflated(file, self.syntax)
+            file.seek(self.offset)
+            stack.pop_all()
+            return file
+
     def stored(self, number: int) -> bytes:
         """Return frame ``number`` (from 1) as stored in the file: a codestream, or uncompressed pixels."""
         try:
             if not 1 <= number <= self.frames:
                 raise NoSuchFrameError
-            if self.syntax == DeflatedExplicitVRLittleEndian:
-                return self._frame_in(bytes(dcmread(self.path)[self.keyword].value), number)
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
+            with self.open() as file:
                 if self.encapsulated:
                     return get_frame(file, number - 1, number_of_frames=self.frames)
                 return self._native(file, number)
@@ -176,22 +186,18 @@ def open_image(path: Path) -> StoredImage:
         DamagedImageError: it cannot be read.
         OSError: the file is missing.
     """
-    with path.open("rb") as file:
+    with path.open("rb"), ExitStack() as stack:  # a missing file is no damaged image
         try:
-            header = dcmread(file, defer_size=DEFERRED, stop_before_pixels=True)
-            header.filename = str(path)
-            syntax = str(header.file_meta.TransferSyntaxUID)
-            if syntax == DeflatedExplicitVRLittleEndian:  # inflated values have no place in the file
-                header = dcmread(path, stop_before_pixels=True)
-                tag, offset, length = next((t for t, name in PIXEL_TAGS.items() if name in dcmread(path)), 0), 0, 0
-            else:
-                tag, offset, length = _element(file, syntax)
+            data_set = open_data_set(path)
+            stack.enter_context(data_set.stream)
+            header = read_header(data_set, Selection(defer_size=DEFERRED))
+            tag, offset, length = _element(data_set.stream, data_set.syntax)
             frames = int(header.get("NumberOfFrames") or 1)
         except _UNDECODABLE:
             raise DamagedImageError from None
     if tag not in PIXEL_TAGS:
         raise NoSuchFrameError
-    return StoredImage(path, header, PIXEL_TAGS[tag], offset, length, syntax, frames)
+    return StoredImage(path, header, PIXEL_TAGS[tag], offset, length, data_set.syntax, frames)
 
 
 def _element(file: BinaryIO, syntax: str) -> tuple[int, int, int]:

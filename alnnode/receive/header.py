@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from alnnode import MANUFACTURER
 from alnnode.errors import RejectedObject
+from alnnode.imaging.element_walk import StructureError
+from alnnode.imaging.header_reading import Encoding, Selection, read_attributes
 from alnnode.imaging.references import REFERENCES, referenced_series
 from alnnode.receive.deflated import check_inflated_size, inflated_head
 from alnnode.receive.dimse_status import Status
@@ -50,6 +51,7 @@ _TAGS = {
 }
 _WANTED: list[BaseTag | int] = list(_TAGS.values())
 _REFERENCES: list[BaseTag | int] = sorted(Tag(keyword) for keyword in ("Manufacturer", *REFERENCES))
+_REFERENCES_BUILT = 40_000  # elements and items of references; more than 16 series have, and they need about 30 MB
 _UNDEFINED = 0xFFFFFFFF
 _HEAD = 32 << 10  # bytes; the pixel data of an image from one slice begin earlier
 _COPIED = 8 << 20  # bytes; a smaller data set is read fastest from a copy
@@ -111,7 +113,7 @@ def _refers(data: bytes | memoryview, transfer_syntax: str) -> tuple[str, ...]:
     """Return the series that an object of marks refers to; none for an object of this software, which a PACS may send back."""
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         data, transfer_syntax = inflated_head(data), ExplicitVRLittleEndian
-    dataset = _read(io.BytesIO(data), transfer_syntax, lambda tag, _vr, _length: tag > _REFERENCES[-1], _REFERENCES)
+    dataset = _read(_stream(data), transfer_syntax, lambda tag, _vr, _length: tag > _REFERENCES[-1], _REFERENCES)
     if printable_text(dataset, "Manufacturer", 64) == MANUFACTURER:
         return ()
     return tuple(uid for uid in referenced_series(dataset) if valid_uid(uid))
@@ -150,9 +152,12 @@ def _start(data: bytes | memoryview, transfer_syntax: str) -> _Start:
             start = _read_to_pixels(io.BytesIO(data[:_HEAD]), transfer_syntax)
             if start.pixels is not None:
                 return start
-    # A large data set may be a mapped file, which must not be copied into memory.
-    stream: BinaryIO = io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
-    return _read_to_pixels(stream, transfer_syntax)
+    return _read_to_pixels(_stream(data), transfer_syntax)
+
+
+def _stream(data: bytes | memoryview) -> BinaryIO:
+    """Return a stream; a large data set may be a mapped file, which must not be copied into memory."""
+    return io.BytesIO(data) if len(data) < _COPIED else io.BufferedReader(_View(data))
 
 
 def _read_to_pixels(stream: BinaryIO, transfer_syntax: str) -> _Start:
@@ -212,10 +217,11 @@ class _View(io.RawIOBase):
 
 
 def _read(stream: BinaryIO, transfer_syntax: str, stop: Any, wanted: list[BaseTag | int] = _WANTED) -> Dataset:
-    implicit = transfer_syntax == ImplicitVRLittleEndian
-    little = transfer_syntax != ExplicitVRBigEndian
+    encoding = Encoding(transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian)
     try:
-        return read_dataset(stream, implicit, little, stop_when=stop, specific_tags=wanted)
+        return read_attributes(stream, encoding, stop, Selection(wanted, max_built=_REFERENCES_BUILT))
+    except StructureError as error:
+        raise RejectedObject(Status.CANNOT_DECODE, str(error)) from error
     # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.
     except Exception as error:
         raise RejectedObject(Status.CANNOT_DECODE, "the data set is not decodable") from error

@@ -72,6 +72,8 @@ def load_routes(text: str) -> tuple[Route, ...]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"not valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:  # values within thousands of values; integers of thousands of digits
+        raise SettingsError("not valid TOML: a value is nested too deeply, or too long") from error
     if set(content) != {"routes"}:
         raise SettingsError("give one or more [[routes]] tables, and nothing else")
     try:

@@ -22,7 +22,7 @@ async def login(request: Request) -> Response:
     destination = request.query_params.get("next", "/")
     if not destination.startswith("/") or destination.startswith(("//", "/\\")):
         destination = "/"  # otherwise a link could lead the user to another site after the login
-    if request.method == "GET":
+    if request.method != "POST":  # HEAD too, which a monitoring system sends
         return render_template("login.html", {"wrong": False, "client": None}, 200)
     address = request.client.host if request.client else ""
     client = access.by_secret((await read_fields(request)).get("token", "").strip())

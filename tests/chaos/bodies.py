@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import marked
 import numpy as np
+from anyio import CapacityLimiter
 from web_service import BOUNDARY, body
 
 from alnnode import multipart, phantom
@@ -140,7 +141,7 @@ class BodyTries:
         async def store(request: StowRequest) -> None:
             parts = multipart.read_parts(stream(), BOUNDARY, self._folder, PART)
             if as_json:
-                await stow_json.store(request, parts, self._folder)
+                await stow_json.store(request, parts, self._folder, CapacityLimiter(1))
             else:
                 await PartStorage(request).store_all(parts)
 

@@ -1,8 +1,13 @@
 """STOW-RS of DICOM JSON with bulk data: the stored object equals the original one."""
 
+import asyncio
 import json
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from anyio import CapacityLimiter
 from dicom_objects import STUDY, ct, data_set
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
@@ -10,6 +15,8 @@ from pydicom.uid import JPEG2000Lossless, MRImageStorage
 from web_service import BOUNDARY, content_type, service
 
 from alnnode.dicomweb import stow_json
+from alnnode.dicomweb.stow_request import StowRequest
+from alnnode.multipart import BodyPart
 
 KIND = "application/dicom+json"
 
@@ -107,3 +114,55 @@ def test_malformed_bodies(node, monkeypatch) -> None:
     large = post(client, [split(ct(1), "b")], ("b", "application/octet-stream", ct(1).PixelData))
     assert large.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xA700]
     assert held(opened) == {}
+
+
+def test_a_request_whose_body_is_not_complete_holds_no_parsed_metadata(tmp_path) -> None:
+    """Parsed metadata need 20 times the memory of their text, and a slow client can hold them for long."""
+    documents = json.dumps([{"00100020": {"vr": "LO", "Value": ["a"]}}] * 300).encode()
+    seen = []
+
+    async def parts():
+        for kind, content in ((KIND, documents), ("application/octet-stream", b"a" * 100)):
+            part = BodyPart({"content-type": kind})
+            part.write(memoryview(content), None)
+            yield part
+            seen.append(tracemalloc.get_traced_memory()[0] - before)
+
+    request = StowRequest(None, "A", None)
+    before = 0
+
+    async def run() -> None:
+        nonlocal before
+        before = tracemalloc.get_traced_memory()[0]
+        await stow_json.store(request, parts(), tmp_path, CapacityLimiter(1))
+
+    tracemalloc.start()
+    try:
+        asyncio.run(run())
+    finally:
+        tracemalloc.stop()
+    assert max(seen) < 3 * len(documents)
+    assert {failure.reason for failure in request.outcome.failed} == {0x0122}
+
+
+def test_one_request_at_a_time_encodes_its_objects(node, monkeypatch) -> None:
+    client, opened = node
+    running, most = [], []
+    store = stow_json._store_object
+
+    def noted(*arguments):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.02)
+        try:
+            store(*arguments)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(stow_json, "_store_object", noted)
+    with ThreadPoolExecutor(4) as threads:
+        bulk = [("b", "application/octet-stream", ct(1).PixelData)]
+        answers = list(threads.map(lambda number: post(client, [split(ct(number), "b")] * 3, *bulk), range(1, 5)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert max(most) == 1
+    assert len(held(opened)) == 4

@@ -88,6 +88,12 @@ def test_wrong_tokens_are_throttled(tmp_path):
         assert answers[-1] == 429
 
 
+def test_a_head_request_to_the_login_page_is_no_wrong_token(tmp_path):
+    with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):
+        assert {client.head("/login").status_code for _ in range(25)} == {200}
+        assert client.post("/login", data={"token": "no"}).status_code == 403
+
+
 def test_a_right_token_passes_however_many_wrong_ones_came_from_its_address(tmp_path):
     right = "s" * 20
     with service(tmp_path, web=Web(tokens=(token(),))) as (client, _):

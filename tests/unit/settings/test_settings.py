@@ -8,6 +8,7 @@ from alnnode.errors import SettingsError
 from alnnode.records import CaptureForm
 from alnnode.settings import (
     load,
+    load_routes,
 )
 
 
@@ -231,3 +232,9 @@ def test_the_digest_of_results_survives_a_rename_of_keys(monkeypatch, tmp_path):
         '[analysis]\nwindow = [45.5, 350]\nmax_nodes = 7\ndetector_threshold = 0.25\n[report]\nkinds = ["seg", "ko"]\n'
     )
     assert load(path).result_digest == "79581581680594303b2d35aed89eb4baea72b78311c4524ac0ec74d2e2555dc2"
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "{a=" * 3000, "9" * 5000])
+def test_routes_that_no_parser_can_take_are_a_settings_error(value) -> None:
+    with pytest.raises(SettingsError, match="not valid TOML: a value is nested too deeply, or too long"):
+        load_routes(f"routes = {value}")
