@@ -38,10 +38,10 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
     yield disk(settings)
     yield from ports(settings)
-    yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
+    yield _reached("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
     if settings.spool.bucket:
         yield _guarded("object storage", lambda: _storage(settings), "check [spool], the bucket and the credentials")
-    yield _guarded("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
+    yield _reached("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
     yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle, or export the bundle once more")
     yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
     for certificate, load in _certificates(settings):
@@ -92,9 +92,9 @@ def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
         return Result(what, False, str(error).splitlines()[0], advice)
 
 
-def _reached(what: str, look: Callable[[], str]) -> Result:
-    """Check a peer; the text of its error is "fault: advice" (`alnnode.clients.faults`)."""
-    result = _guarded(what, look, ADVICE)
+def _reached(what: str, look: Callable[[], str], other_advice: str = ADVICE) -> Result:
+    """Check a peer or service; the text of its error is "fault: advice" (`alnnode.clients.faults`, `alnnode.db.faults`)."""
+    result = _guarded(what, look, other_advice)
     fault, _, advice = result.found.partition(": ")
     return Result(what, False, fault, advice) if advice and not result.passed else result
 
