@@ -130,8 +130,11 @@ def record_label(connection: Connection, tables: str | None) -> None:
 
 
 def has_no_database(url: str) -> bool:
-    """Return whether the file of an SQLite database does not exist; `migrate` creates it."""
-    return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
+    """Return whether the file of an SQLite database does not exist; `migrate` creates it. A place that this user may not see may have one."""
+    try:
+        return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
+    except PermissionError:
+        return False
 
 
 def missing(connection: Connection) -> list[str]:

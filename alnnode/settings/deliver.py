@@ -51,7 +51,10 @@ class DestinationStow(_Destination):
     """A DICOMweb origin server that takes STOW-RS."""
 
     kind: Literal["stow"] = "stow"
-    url: Annotated[str, Field(pattern=r"^https?://", description="the root of the DICOMweb service, http(s)://…")]
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^/?#\s]\S*$", description="the root of the DICOMweb service, http(s)://…, without spaces"),
+    ]
     token_file: Path | None = None  # holds a bearer token
     oauth2: OAuth2 | None = None  # where bearer tokens come from
 
