@@ -98,7 +98,7 @@ def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except OSError as error:
-        raise ServiceError(f"cannot use {ca} as certificate authority: {_describe(error)}") from error
+        raise ServiceError(f"cannot use {ca} as certificate authority ({_describe(error)}): correct tls ca") from error
 
 
 def _describe(error: OSError) -> str:

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _URL: Final = "[database] url"
+# The tables of a node without the row that names their schema, or those of another program.
+_TABLES: Final = (
+    r"already exists",
+    "the database {name} has tables, but no schema of a node",
+    "use an empty database, or restore a backup",
+)
 # Patterns in the message of libpq or of the server; then fault and advice.
 _POSTGRES: Final = (
+    _TABLES,
     (r"password authentication failed|role .* does not exist|no password supplied",
      "{server} does not accept the user {user} with this password", f"correct user and password in {_URL}"),
     (r"database .* does not exist", "{server} has no database {name}", f"create it, or correct {_URL}"),
@@ -40,6 +47,7 @@ _POSTGRES: Final = (
     (r"timeout", "no answer of a PostgreSQL server from {where}", f"check host and port in {_URL}, and the firewalls"),
 )  # fmt: skip
 _SQLITE: Final = (
+    _TABLES,
     (r"not a database|malformed", "{name} is no SQLite database, or is damaged", "correct [node] data_dir, or restore a backup"),
     (r"unable to open|readonly|permission", "this user cannot open and write {name}",
      "run the command as the user of the node, or correct the owner of the file and its folder"),

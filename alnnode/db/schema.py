@@ -101,6 +101,9 @@ def _upgrade(connection: Connection, label: str | None) -> bool:
     present = _present(connection)
     if label == NO_LABEL and present is not None and present not in known:
         raise ServiceError(f"a later version made schema {present}; run `alnnode migrate` of that version")
+    lacking = missing(connection) if present not in {None, *known} else []
+    if lacking:  # migrations only add, so a later version has all of this one
+        raise ServiceError(f"the schema {present} of a later version lacks {', '.join(lacking[:3])}; restore a backup")
     tables = None if present is None else _schema_of_tables(connection)
     if tables not in {None, present} and present in known and tables in known:
         command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time

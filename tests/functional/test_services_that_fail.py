@@ -16,6 +16,7 @@ from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
 from alnnode.cli.app import app
+from alnnode.db import engine as engines
 from alnnode.db import schema
 from alnnode.errors import ServiceError
 from alnnode.settings import load
@@ -89,6 +90,22 @@ def test_what_is_no_file_of_sqlite(tmp_path, content) -> None:
     assert str(file) in both(f"sqlite:///{file}")
     quoted("alnnode.db is damaged", both(f"sqlite:///{file}"))
     assert file.read_bytes() == content
+
+
+def test_tables_without_a_schema_and_a_later_schema_that_is_damaged(database_url) -> None:
+    engine = engines.create(database_url)
+    with engines.for_writing(engine).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099_future'")
+        connection.exec_driver_sql("DROP TABLE notice_messages")
+    with pytest.raises(
+        ServiceError, match="the schema 0099_future of a later version lacks .*notice_messages.*; restore a backup"
+    ):
+        schema.migrate(database_url)
+    with engines.for_writing(engine).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM alembic_version")
+    engine.dispose()
+    with pytest.raises(ServiceError, match="has tables, but no schema of a node: use an empty database, or restore a backup"):
+        schema.migrate(database_url)
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "jobs", "check", "backup"])

@@ -1,9 +1,12 @@
 """Folders and files that a command cannot write are named in one line, before the work begins."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from listening import free_port
 from typer.testing import CliRunner
 
 from alnnode.cli.app import app
@@ -67,6 +70,22 @@ def test_answers_that_cannot_be_used_name_no_file_that_there_is_not(folder) -> N
 def test_the_next_commands_can_be_copied(folder) -> None:
     _, said = run("init", "--no-test", "--out", "my node.toml")
     assert "alnnode check --config 'my node.toml'" in said
+
+
+def test_no_advisory_is_no_success(folder) -> None:
+    assert run("advisories", "study") == (
+        1,
+        "There is no advisory in study: give JSON files, folders of them, or all.zip of osv.dev.\n",
+    )
+
+
+def test_a_terminal_without_the_check_mark_shows_the_checks(folder) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "iso8859-1"}
+    command = [sys.executable, "-m", "alnnode", "init", "--port", str(free_port()), "--web-port", str(free_port())]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    assert b"Traceback" not in done.stderr
+    assert b"uncaught" not in done.stderr
+    assert b"?  disk" in done.stdout
 
 
 @pytest.mark.parametrize(("pacs", "told"), [("", True), ("127.0.0.1", False)])
