@@ -10,8 +10,10 @@ whose import takes a fifth of a second, only later.
 from __future__ import annotations
 
 import base64
+import builtins
 import json
 import socket
+import ssl
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -30,6 +32,8 @@ ANALYSE_TASK, DELIVER_TASK = "alnnode.analyse", "alnnode.deliver"
 SOFT_SHARE = 0.9  # of the hard time limit
 VISIBILITY_MARGIN = 300.0  # seconds; Redis must not give a task to a second worker while the first may still run it
 CONNECT_TIMEOUT = 5.0  # seconds
+# A producer waits so many seconds for an answer. A server that is no Redis, or has no TLS, may answer nothing, and TCP notices nothing.
+ANSWER_TIMEOUT = 20.0
 # A silent broker is given up after about 25 s. A worker waits for tasks without sending: if the broker is replaced while the worker is cut
 # off, it would otherwise wait for the old one for two hours.
 LOST_BROKER = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 20_000}
@@ -106,7 +110,8 @@ class Producer:
         self._app = Celery("alnnode", set_as_current=False)
         options = celery_options(settings)
         self._queued: dict[str, tuple[float, frozenset[str]]] = {}  # by queue: monotonic time of the query, ids
-        self._app.conf.update({**options, "broker_transport_options": {**_transport(settings), **SINGLE_TRY}})
+        transport = {**_transport(settings), **SINGLE_TRY, "socket_timeout": ANSWER_TIMEOUT}
+        self._app.conf.update({**options, "broker_transport_options": transport})
 
     def enqueue_analysis(self, job_id: str) -> None:
         """Ask a worker to run a job.
@@ -165,7 +170,8 @@ def ping(broker_url: str) -> str:
     """
     from kombu.connection import Connection  # noqa: PLC0415 - see the module
 
-    with _broker_answers(), Connection(broker_url, connect_timeout=CONNECT_TIMEOUT) as connection:  # type: ignore[no-untyped-call]
+    limits = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
+    with _broker_answers(), Connection(broker_url, transport_options=limits) as connection:  # type: ignore[no-untyped-call]
         connection.ensure_connection(**SINGLE_TRY, timeout=CONNECT_TIMEOUT)
         kind: str = connection.transport.driver_type
     return f"{kind} answers"
@@ -180,4 +186,33 @@ def _broker_answers() -> Iterator[None]:
     try:
         yield
     except (OperationalError, KombuError, OSError, RedisError) as error:
-        raise ServiceError(f"the broker does not answer ({type(error).__name__})") from error
+        raise ServiceError(_broker_words(error)) from error
+
+
+def _broker_words(error: BaseException) -> str:
+    """Return what an error of the broker means, as "fault: advice". It quotes no library, whose texts may hold the URL with its password."""
+    from redis.exceptions import AuthenticationError, ResponseError, TimeoutError  # noqa: A004, PLC0415 - see the module
+
+    key, fault = "[broker] url", f"the broker does not answer ({type(error).__name__})"
+    for one in _with_causes(error):
+        match one:
+            case AuthenticationError():
+                return f"the broker does not accept the user and the password: correct {key}"
+            case ResponseError() if "DB index" in str(one):
+                return f"the broker has no database of this number: correct the number at the end of {key}"
+            case ssl.SSLError():
+                return f"no TLS connection with the broker: check rediss:// and the certificates in {key}"
+            case socket.gaierror():
+                return f"cannot resolve the host of the broker: check the host in {key}, and the DNS server"
+            case ConnectionRefusedError() | FileNotFoundError():
+                return f"nothing listens at the address of the broker: check that Redis runs, and host and port in {key}"
+            case builtins.TimeoutError() | TimeoutError():
+                fault = "the broker does not answer in time"
+    return f"{fault}: check that {key} names a Redis, with rediss:// if it uses TLS, and the firewalls"
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and its causes, the first cause first."""
+    if error is not None:
+        yield from _with_causes(error.__cause__ or error.__context__)
+        yield error

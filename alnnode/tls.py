@@ -71,6 +71,15 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
+def check_pair(certificate: Path, private_key: Path) -> None:
+    """Check that a certificate and a key belong together, and that the key has no password.
+
+    Raises:
+        ServiceError: they cannot be used.
+    """
+    _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, private_key)
+
+
 def _load_own(context: ssl.SSLContext, certificate: Path, private_key: Path) -> None:
     def no_password() -> str:
         raise ServiceError(f"{private_key} is encrypted; store the key without a password in a file with mode 0600")
@@ -78,6 +87,10 @@ def _load_own(context: ssl.SSLContext, certificate: Path, private_key: Path) -> 
     try:
         context.load_cert_chain(certificate, private_key, no_password)
     except OSError as error:  # ssl.SSLError is one
+        if "PEM lib" in str(error):  # OpenSSL gives no reason
+            raise ServiceError(
+                f"{certificate} is no certificate, or {private_key} is no private key: are they exchanged?"
+            ) from error
         raise ServiceError(f"cannot use {certificate} and {private_key} as certificate and key: {_describe(error)}") from error
 
 
@@ -85,7 +98,7 @@ def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except OSError as error:
-        raise ServiceError(f"cannot use {ca} as certificate authority: {_describe(error)}") from error
+        raise ServiceError(f"cannot use {ca} as certificate authority ({_describe(error)}): correct tls ca") from error
 
 
 def _describe(error: OSError) -> str:

@@ -61,8 +61,9 @@ def make(settings: Settings, folder: Path, config: Path | None) -> Manifest:
     folder = folder.resolve()
     if folder.is_relative_to(data_dir):
         raise ServiceError(f"{folder} is inside data_dir: choose a folder on another disk")
-    if folder.exists() and any(folder.iterdir()):
-        raise ServiceError(f"{folder} is not empty: choose a new folder for each backup")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        state = "not empty" if folder.is_dir() else "no folder"
+        raise ServiceError(f"{folder} is {state}: choose a new folder for each backup")
     if settings.spool.bucket:
         raise ServiceError(
             "the received objects are in the bucket [spool] bucket, which this command does not copy: back up the bucket with the tools of its "

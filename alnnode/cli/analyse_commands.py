@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from alnnode.cli.shared import EXIT_NOT_ANALYSABLE, Config, load_settings
+from alnnode.cli.shared import EXIT_NOT_ANALYSABLE, Config, load_settings, results_folder
 from alnnode.records import Side
 
 
@@ -52,7 +52,7 @@ def analyse(
 
     settings = load_settings(config)
     console = Console(stderr=True)
-    with console.status("load the model") as status:
+    with results_folder(out, "--out"), console.status("load the model") as status:
         bundle = bundles.load(bundles.resolve(settings.analysis.bundle))
         models = Models.load(bundle, settings.analysis.device)
         outcomes = []
@@ -89,7 +89,7 @@ def phantom(
     from alnnode import phantom as phantoms  # noqa: PLC0415
 
     console = Console(stderr=True)
-    with _progress(console) as progress:
+    with results_folder(out, "OUT"), _progress(console) as progress:
         task = progress.add_task("phantoms", total=patients)
         phantoms.make_cohort(
             out,

@@ -5,6 +5,8 @@ Each subcommand imports what it needs when it runs: a listener must start in a s
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -62,6 +64,9 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command; turn an error of the node into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal in ISO 8859 has no check mark
     try:
         app()
     except SettingsError as error:

@@ -82,13 +82,12 @@ def restore(
 @contextmanager
 def _no_node(settings: Settings) -> Iterator[None]:
     """Hold the lock of the data directory; stop when a process of the node runs."""
-    from alnnode.node.supervisor import LOCK  # noqa: PLC0415
+    from alnnode.node.data_dir import open_lock  # noqa: PLC0415
     from alnnode.process import heartbeat  # noqa: PLC0415
 
     data_dir = settings.node.data_dir.resolve()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    alive = [name for name, age in heartbeat.ages(data_dir).items() if age < heartbeat.LATE]
-    with (data_dir / LOCK).open("w") as file:
+    with open_lock(data_dir) as file:
+        alive = [name for name, age in heartbeat.ages(data_dir).items() if age < heartbeat.LATE]
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

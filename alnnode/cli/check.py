@@ -38,18 +38,17 @@ def run(settings: Settings, config: Path | None) -> Iterator[Result]:
     yield Result("settings", True, f"{config}" if config else "defaults (no config.toml here)")
     yield disk(settings)
     yield from ports(settings)
-    yield _guarded("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
+    yield _reached("database", lambda: _database(settings), "run `alnnode migrate`, and check [database] url")
     if settings.spool.bucket:
         yield _guarded("object storage", lambda: _storage(settings), "check [spool], the bucket and the credentials")
-    yield _guarded("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
+    yield _reached("broker", lambda: _broker(settings), "start the broker, and check [broker] url")
     yield _guarded("model bundle", lambda: _bundle(settings), "check [analysis] bundle, or export the bundle once more")
     yield _guarded("device", lambda: _device(settings), 'install the [worker] extra, or set [analysis] device = "cpu"')
-    for certificate, load in _certificates(settings):
-        yield _guarded(
-            f"certificate {certificate.name}",
-            partial(_certificate, certificate, load),
-            "renew the certificate; the node reads it without a restart",
-        )
+    for certificate, load, then in _certificates(settings):
+        look = partial(_certificate, certificate, load)
+        yield _guarded(f"certificate {certificate.name}", look, f"renew or correct the files; {then}")
+    for what, file in _secret_files(settings):
+        yield _guarded(f"secret of {what}", partial(_secret, file), f"correct the path, or let user {os.geteuid()} read it")
     if settings.audit.kind != "off":
         yield _guarded(
             "audit repository",
@@ -92,9 +91,9 @@ def _guarded(what: str, look: Callable[[], str], advice: str) -> Result:
         return Result(what, False, str(error).splitlines()[0], advice)
 
 
-def _reached(what: str, look: Callable[[], str]) -> Result:
-    """Check a peer; the text of its error is "fault: advice" (`alnnode.clients.faults`)."""
-    result = _guarded(what, look, ADVICE)
+def _reached(what: str, look: Callable[[], str], other_advice: str = ADVICE) -> Result:
+    """Check a peer or service; the text of its error is "fault: advice" (`alnnode.clients.faults`, `alnnode.db.faults`)."""
+    result = _guarded(what, look, other_advice)
     fault, _, advice = result.found.partition(": ")
     return Result(what, False, fault, advice) if advice and not result.passed else result
 
@@ -102,7 +101,7 @@ def _reached(what: str, look: Callable[[], str]) -> Result:
 def disk(settings: Settings) -> Result:
     """Check that the data directory can be written, and has enough space."""
     folder = settings.node.data_dir.resolve()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 - it does not raise
     try:
         with tempfile.TemporaryDirectory(prefix=".alnnode-check-", dir=existing):
             free = shutil.disk_usage(existing).free // 2**20
@@ -179,15 +178,43 @@ def _device(settings: Settings) -> str:
     return describe_device(choose_device(settings.analysis.device))
 
 
-def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield the certificates of the node, each with a function that loads it with its key and authority."""
+def _certificates(settings: Settings) -> Iterator[tuple[Path, Callable[[], object], str]]:
+    """Yield the certificates of the node, each with a function that loads it with its key and authority, and with how the node reads it."""
     from alnnode import tls  # noqa: PLC0415
 
+    at_once = "the node reads them without a restart"
     if settings.listener.tls is not None:
-        yield settings.listener.tls.certificate, partial(tls.server_context, settings.listener.tls)
+        yield settings.listener.tls.certificate, partial(tls.server_context, settings.listener.tls), at_once
+    if settings.web.enabled and settings.web.tls is not None:
+        own = settings.web.tls
+        yield own.certificate, partial(tls.check_pair, own.certificate, own.private_key), "then run `alnnode reload`"
     for peer in (*(one.tls for one in settings.destinations), *(one.tls for one in settings.archives)):
         if peer is not None and peer.certificate is not None:
-            yield peer.certificate, partial(tls.client_context, peer)
+            yield peer.certificate, partial(tls.client_context, peer), at_once
+
+
+def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield the files of secrets that no other check reads, each with its owner in the settings."""
+    found: list[tuple[str, Path | None]] = [
+        (f"web token {one.name}", one.file) for one in settings.web.tokens if settings.web.enabled
+    ]
+    found += [(f"archive {one.name}", one.token_file) for one in settings.archives if one.kind == "dicomweb"]
+    if settings.notify.webhook is not None:
+        found.append(("webhook", settings.notify.webhook.secret_file))
+    if settings.notify.mail is not None:
+        found.append(("mail", settings.notify.mail.password_file))
+    return ((what, file) for what, file in found if file is not None)
+
+
+def _secret(file: Path) -> str:
+    """Check that a secret can be read; it is not shown."""
+    try:
+        if file.read_text(encoding="utf-8").strip():
+            return f"{file} can be read"
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        raise ServiceError(f"cannot read {file} ({reason})") from error
+    raise ServiceError(f"{file} is empty")
 
 
 def _certificate(certificate: Path, load: Callable[[], object]) -> str:

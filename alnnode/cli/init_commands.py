@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shlex
 import socket
 import sys
 from contextlib import suppress
@@ -16,6 +17,7 @@ import typer
 
 from alnnode.cli.inspect_commands import print_results
 from alnnode.cli.shared import DEFAULT_CONFIG, EXIT_FAILED, stop
+from alnnode.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,6 +152,9 @@ def _write(out: Path, text: str) -> Settings:
         new.write_text(text, encoding="utf-8")
         settings = load(new)
         new.replace(out)
+    except SettingsError as error:
+        reasons = str(error).removeprefix(f"{new} cannot be used:").strip("\n")
+        raise SettingsError(f"The answers cannot be used, and {out} was not written:\n{reasons}") from error
     except OSError as error:
         stop(f"Cannot write {out} ({error.strerror}): choose another file with --out.", EXIT_FAILED)
     finally:
@@ -171,7 +176,11 @@ def _test(settings: Settings) -> bool:
 
 
 def _print_next(settings: Settings, out: Path, token: str, pacs_host: str) -> None:
-    config = "" if out == DEFAULT_CONFIG else f" --config {out}"
+    config = "" if out == DEFAULT_CONFIG else f" --config {shlex.quote(str(out))}"
+    if _is_loopback(settings.listener.host) and not _is_loopback(_own_address(pacs_host)):
+        typer.echo(
+            "Only this machine can send to the node: name the network of your PACS with --addresses, or in the settings.\n"
+        )
     typer.echo(
         "Enter at the PACS, as a destination of its auto-routing for chest CT:\n"
         f"  AE title  {settings.node.ae_title}\n"

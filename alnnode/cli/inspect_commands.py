@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, print_table
+from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, print_table, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +59,9 @@ def advisories(
 
     packages = local.installed()
     count, found = local.check(local.read(files), packages)
+    if not count:
+        names = ", ".join(map(str, files))
+        stop(f"There is no advisory in {names}: give JSON files, folders of them, or all.zip of osv.dev.", EXIT_FAILED)
     for one in found:
         remedy = f"fixed in {one.fixed}" if one.fixed else "no fixed version is named"
         typer.echo(f"{one.package} {one.version}: {one.advisory}: {one.summary} ({remedy})")

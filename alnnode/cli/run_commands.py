@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Annotated
+import signal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alnnode.cli.shared import Config, config_path, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alnnode.settings import Settings
+
+
+def _settings(config: Path | None) -> Settings:
+    """Load the settings of a node that starts.
+
+    A reload that is asked for meanwhile (SIGHUP) waits until the supervisor can do it; without a handler, the signal would end the process.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    return load_settings(config)
 
 
 def serve(config: Config = None) -> None:
@@ -18,10 +33,11 @@ def serve(config: Config = None) -> None:
     """
     from alnnode.process.quick_imports import uncollected  # noqa: PLC0415
 
+    settings = _settings(config)
     with uncollected():
         from alnnode.node import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.serve(load_settings(config), config_path(config)))
+    raise typer.Exit(supervisor.serve(settings, config_path(config)))
 
 
 def listen(config: Config = None) -> None:
@@ -29,9 +45,10 @@ def listen(config: Config = None) -> None:
 
     The workers run elsewhere, with the same database, broker and data_dir.
     """
+    settings = _settings(config)
     from alnnode.node import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.listen(load_settings(config), config_path(config)))
+    raise typer.Exit(supervisor.listen(settings, config_path(config)))
 
 
 def sweep(config: Config = None) -> None:
@@ -39,16 +56,18 @@ def sweep(config: Config = None) -> None:
 
     It completes series, enqueues tasks, and deletes old files. Of all sweeps one leads; another takes over when the leader is lost.
     """
+    settings = _settings(config)
     from alnnode.node import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.sweep(load_settings(config), config_path(config)))
+    raise typer.Exit(supervisor.sweep(settings, config_path(config)))
 
 
 def work(config: Config = None) -> None:
     """Run the workers: analysis and delivery."""
+    settings = _settings(config)
     from alnnode.node import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.work(load_settings(config), config_path(config)))
+    raise typer.Exit(supervisor.work(settings, config_path(config)))
 
 
 def web(config: Config = None) -> None:
@@ -56,9 +75,10 @@ def web(config: Config = None) -> None:
 
     DICOMweb, status page, health and metrics.
     """
+    settings = _settings(config)
     from alnnode.node import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.web(load_settings(config), config_path(config)))
+    raise typer.Exit(supervisor.web(settings, config_path(config)))
 
 
 def migrate(

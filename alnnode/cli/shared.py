@@ -6,7 +6,9 @@ could not be analysed (its reason is printed, and its report is written).
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,7 +17,7 @@ import typer
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.text import Text
     from sqlalchemy.engine import Engine
@@ -57,6 +59,25 @@ def load_settings(config: Path | None) -> Settings:
     settings = load(config_path(config))
     logs.configure(settings.logging)
     return settings
+
+
+@contextmanager
+def results_folder(folder: Path, option: str) -> Iterator[None]:
+    """Create a folder for results, or stop: no result may be lost because it cannot be written. A new folder that stays empty is removed."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        stop(f"Cannot create the folder {folder} ({error.strerror}): choose another {option}.", EXIT_FAILED)
+    if not writable:
+        stop(f"This user may not write into {folder}: choose another {option}.", EXIT_FAILED)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def open_database(settings: Settings, config: Path | None) -> Engine:

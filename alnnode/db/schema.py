@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, inspect, make_url, select, text
-from sqlalchemy.exc import OperationalError
 
 from alnnode.db import engine as engines
 from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
@@ -19,6 +18,7 @@ from alnnode.db import (  # noqa: F401 - they add their tables to the metadata
     row_counts,
     worklist_tables,
 )
+from alnnode.db.faults import in_words
 from alnnode.db.progress_tables import TallyRow
 from alnnode.db.tables import Base
 from alnnode.db.tallies import Tally, add_to_tally
@@ -69,15 +69,14 @@ def migrate(url: str, label: str | None = None) -> None:
             beside those of this version. Migrations only add, so nothing has to be removed. The label stays until `NO_LABEL` is given.
 
     Raises:
-        ServiceError: this version knows no schema of that name.
-        sqlalchemy.exc.OperationalError: the database cannot be reached.
+        ServiceError: this version knows no schema of that name, or the database cannot be reached or changed.
     """
     database = make_url(url).database
     if make_url(url).get_backend_name() == "sqlite" and database:
         Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = engines.create(url)
     try:
-        with engines.for_writing(engine).begin() as connection:
+        with in_words(url), engines.for_writing(engine).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
             known = True
@@ -102,6 +101,9 @@ def _upgrade(connection: Connection, label: str | None) -> bool:
     present = _present(connection)
     if label == NO_LABEL and present is not None and present not in known:
         raise ServiceError(f"a later version made schema {present}; run `alnnode migrate` of that version")
+    lacking = missing(connection) if present not in {None, *known} else []
+    if lacking:  # migrations only add, so a later version has all of this one
+        raise ServiceError(f"the schema {present} of a later version lacks {', '.join(lacking[:3])}; restore a backup")
     tables = None if present is None else _schema_of_tables(connection)
     if tables not in {None, present} and present in known and tables in known:
         command.stamp(config, tables)  # otherwise the upgrade would make the tables since the label a second time
@@ -131,8 +133,11 @@ def record_label(connection: Connection, tables: str | None) -> None:
 
 
 def has_no_database(url: str) -> bool:
-    """Return whether the file of an SQLite database does not exist; `migrate` creates it."""
-    return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
+    """Return whether the file of an SQLite database does not exist; `migrate` creates it. A place that this user may not see may have one."""
+    try:
+        return make_url(url).get_backend_name() == "sqlite" and not Path(make_url(url).database or "").is_file()
+    except PermissionError:
+        return False
 
 
 def missing(connection: Connection) -> list[str]:
@@ -164,11 +169,9 @@ def schema_state(url: str) -> str:
         raise ServiceError(f"there is no database {make_url(url).database} yet; run `alnnode migrate`, or `alnnode serve`")
     engine = engines.create(url)
     try:
-        with engine.connect() as connection:
+        with in_words(url), engine.connect() as connection:
             present, wanted = _present(connection), head()
             suffices = present == wanted or (present is not None and not missing(connection))
-    except OperationalError as error:
-        raise ServiceError("the database cannot be reached; check [database] url and that the server runs") from error
     finally:
         engine.dispose()
     if not suffices:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from alnnode.errors import ServiceError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+LOCK = "serve.lock"
 
 
 def make_data_dir(folder: Path) -> None:
@@ -18,6 +20,19 @@ def make_data_dir(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def open_lock(folder: Path) -> IO[str]:
+    """Open the file by which one `alnnode serve` at a time uses a data directory; create what is missing.
+
+    Raises:
+        ServiceError: the folder cannot be created or written.
+    """
+    make_data_dir(folder)
+    try:
+        return (folder / LOCK).open("w")
     except OSError as error:
         raise cannot_write(folder, error) from error
 

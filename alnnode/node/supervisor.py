@@ -23,7 +23,7 @@ from alnnode.db import schema
 from alnnode.errors import ServiceError, SettingsError
 from alnnode.node import ports, private_redis
 from alnnode.node.background import Background
-from alnnode.node.data_dir import cannot_write, make_data_dir
+from alnnode.node.data_dir import open_lock
 from alnnode.node.listening_sockets import listening_sockets
 from alnnode.node.process_set import STOP_LIMIT, ProcessSet, start, wait
 from alnnode.node.reload import SupervisorFile, announced, changed_settings
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 BROKER_STOP_LIMIT = 2.0  # seconds
 POLL = 0.2  # seconds
 RETIREMENT = 600.0  # seconds that associations and requests have to end after a reload; an analysis has its own time limit
-LOCK = "serve.lock"
 
 log = structlog.get_logger()
 
@@ -201,6 +200,7 @@ def _run(settings: Settings, redis: SupervisedProcess | None, command: Command, 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hangup.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # `alnnode.cli.run_commands` holds it back until here
     logs.configure(settings.logging, JobLogs(settings.node.data_dir).write)
     processes = ProcessSet(command.make(settings), partial(heartbeat.write_starting, settings.node.data_dir))
     node = _Node(command, settings, processes, Background(settings, _sweep_in_thread if sweeps else None))
@@ -285,12 +285,7 @@ def _wait_for_redis(redis: SupervisedProcess, path: Path, stop: threading.Event)
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Lock the data directory: a second supervisor would delete the socket of the first one's Redis."""
-    make_data_dir(folder)
-    try:
-        opened = (folder / LOCK).open("w")
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    with opened as file:
+    with open_lock(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

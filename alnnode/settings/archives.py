@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Tag, model_validator
 
 from alnnode.settings.kinds import by_kind
-from alnnode.settings.section import AETitle, Host, Port, Seconds, Section, ServiceRoot
+from alnnode.settings.section import AETitle, Host, Port, Seconds, Section, SenderName, ServiceRoot
 from alnnode.settings.tls import ClientTls
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class _Archive(Section):
     """An archive that the node asks for the input of workitems and for earlier reports."""
 
     # Images that are fetched over DICOMweb are received under this name as under an AE title.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]
+    name: SenderName
     timeout: Seconds = 60
     tls: ClientTls | None = None  # None: DICOM without TLS; DICOMweb with the certificate authorities of the system
 

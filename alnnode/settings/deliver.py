@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 from pydantic import Field, Tag, model_validator
 
 from alnnode.settings.kinds import by_kind
-from alnnode.settings.section import AETitle, Host, Port, Seconds, Section
+from alnnode.settings.section import AETitle, Host, Name, Port, Seconds, Section
 from alnnode.settings.tls import ClientTls
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ ResultKind = Literal["sr", "capture", "seg", "pmap", "ko", "pr", "tree", "text",
 class OAuth2(Section):
     """OAuth 2 client credentials (RFC 6749 section 4.4) for a STOW-RS destination."""
 
-    token_url: Annotated[str, Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)[:/]")]
+    token_url: Annotated[str, Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)[:/]", description="an https:// URL")]
     client_id: Annotated[str, Field(min_length=1)]
     client_secret_file: Path
     scope: str = ""
@@ -29,7 +29,7 @@ class OAuth2(Section):
 class _Destination(Section):
     """A peer that results are delivered to."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    name: Name
     objects: tuple[ResultKind, ...] = get_args(ResultKind)
     timeout: Seconds = 30
     retry_attempts: Annotated[int, Field(ge=1, le=100000)] = 1000
@@ -51,7 +51,10 @@ class DestinationStow(_Destination):
     """A DICOMweb origin server that takes STOW-RS."""
 
     kind: Literal["stow"] = "stow"
-    url: Annotated[str, Field(pattern=r"^https?://", description="the root of the DICOMweb service, http(s)://…")]
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^/?#\s]\S*$", description="the root of the DICOMweb service, http(s)://…, without spaces"),
+    ]
     token_file: Path | None = None  # holds a bearer token
     oauth2: OAuth2 | None = None  # where bearer tokens come from
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 Location = tuple[int | str, ...]
+_CONTAINERS = {"tuple_type", "model_type", "model_attributes_type", "dict_type"}
 INTERNAL = "internal"  # the section that is not for administrators
 KINDS: Mapping[str, Mapping[str, type[BaseModel]]] = {"destinations": DESTINATIONS, "archives": ARCHIVES, "audit": AUDITS}
 
@@ -42,6 +43,9 @@ def load(path: Path | None = None) -> Settings:
         SettingsError: the file is missing or not TOML, a key is unknown, or a value is impossible.
     """
     content = {} if path is None else _read(path)
+    for name in content:  # pydantic-settings does not distinguish "Node" from "node", and would use one of them
+        if name not in Settings.model_fields and name.lower() in Settings.model_fields:
+            raise SettingsError(f'{path} cannot be used:\n  {name}: no such key; do you mean "{name.lower()}"?')
     unknown = [
         name
         for name in os.environ
@@ -54,7 +58,7 @@ def load(path: Path | None = None) -> Settings:
         return Settings(**content)
     except ValidationError as error:
         where = "the environment" if path is None else str(path)
-        lines = dict.fromkeys(f"  {_explain(detail)}" for detail in error.errors(include_url=False))
+        lines = dict.fromkeys(f"  {_explain(detail)}" for detail in _first_causes(error))
         raise SettingsError("\n".join([f"{where} cannot be used:", *lines])) from error
     except SourceError as error:
         raise SettingsError(
@@ -79,18 +83,31 @@ def load_routes(text: str) -> tuple[Route, ...]:
     try:
         return Settings(routes=content["routes"]).routes
     except ValidationError as error:
-        raise SettingsError("\n".join(dict.fromkeys(map(_explain, error.errors(include_url=False))))) from error
+        raise SettingsError("\n".join(dict.fromkeys(map(_explain, _first_causes(error))))) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such file; `alnnode init` writes one, or copy config.example.toml there") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); check its permissions and that it is UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: not valid TOML: too many nested lists or tables") from error
+
+
+def _first_causes(error: ValidationError) -> list[ErrorDetails]:
+    """Return the errors without those that only count what a wrong item left over."""
+    found = error.errors(include_url=False)
+    places = [one["loc"] for one in found]
+    return [
+        one
+        for one in found
+        if one["type"] != "too_short" or not any(place[: len(one["loc"])] == one["loc"] != place for place in places)
+    ]
 
 
 def _explain(error: ErrorDetails) -> str:
@@ -105,7 +122,11 @@ def _explain(error: ErrorDetails) -> str:
         direct = len(location) == 2 or isinstance(location[-2], int)  # a key of the table that has the kind
         reason = f'must be given for kind = "{kind}"' if kind and direct else "must be given"
         return f"{key}: {reason}; {_addition(location, kind)}"
+    if error["type"] in _CONTAINERS:  # the value may hold secrets: a whole table, or the URL of a webhook
+        return f"{key}: {_container(location, kind, error['type'])}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch" and (words := _description(location, kind)):
+        message = f"must be {words}"
     # These messages end in logs. A URL may hold a password, and an administrator may give a secret instead of its digest.
     secret = error["type"] == "value_error" or str(location[-1]).endswith(("url", "sha256", "jwks"))
     return f"{key}: {message}" if secret else f"{key}: {message}; the file or environment says {value!r}"
@@ -137,6 +158,23 @@ def _unknown_key(location: Location, kind: str) -> str:
     close = difflib.get_close_matches(names[-1], [name for name in _fields(location[:-1], kind) if name != INTERNAL], n=1)
     remedy = f'do you mean "{close[0]}"?' if close else "remove it or correct the spelling"
     return f"no such key; {remedy} (config.example.toml lists every key)"
+
+
+def _container(location: Location, kind: str, error: str) -> str:
+    """Say how to write a list or a table where the file has something else."""
+    names = ".".join(part for part in location if isinstance(part, str))
+    if error != "tuple_type":
+        return f"must be a table with keys, such as [{names}]" if isinstance(location[-1], str) else "must be a table with keys"
+    field = _fields(location[:-1], kind).get(str(location[-1]))
+    tables = field is not None and any(True for _ in _sections(field.annotation))
+    return f"must be a list of tables; begin each of them with [[{names}]]" if tables else 'must be a list, such as ["A", "B"]'
+
+
+def _description(location: Location, kind: str) -> str | None:
+    """Return what the value of a key must be; for an item of a list, of each item."""
+    place = location[:-1] if isinstance(location[-1], int) else location
+    field = _fields(place[:-1], kind).get(str(place[-1]))
+    return field and field.description
 
 
 def _addition(location: Location, kind: str) -> str:

@@ -18,6 +18,15 @@ class Node(Section):
     data_dir: Path = Path("alnnode-data")
     time_zone: str = ""  # IANA name; empty: the time zone of the machine, and no offset is written into the results
 
+    @field_validator("data_dir")
+    @classmethod
+    def _is_a_folder(cls, value: Path) -> Path:
+        if value == Path() or value.parts[0].startswith("~"):
+            raise ValueError(
+                'name a folder by its path: "~" is not replaced here, and the working directory itself is no place for data'
+            )
+        return value
+
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:

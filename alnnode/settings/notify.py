@@ -39,7 +39,7 @@ class Mail(Section):
     # "starttls": TLS after STARTTLS (RFC 3207); "tls": TLS from the first byte (RFC 8314); "none": no TLS.
     security: Literal["starttls", "tls", "none"] = "starttls"
     sender: MailAddress
-    recipients: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    recipients: Annotated[tuple[MailAddress, ...], Field(min_length=1, description="a mail address")]
     user: str = ""  # empty: no login
     password_file: Path | None = None
     timeout: Seconds = 20

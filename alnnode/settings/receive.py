@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alnnode.settings.section import AETitle, Host, Pattern, Port, Seconds, Section
+from alnnode.settings.section import AETitle, Host, Name, Network, Pattern, Port, Seconds, Section
 from alnnode.settings.tls import ClientTls, ListenerTls
 
 
@@ -15,7 +15,9 @@ class ListenerUser(Section):
     """A user name that senders give when they associate, and the digest of its passcode (PS3.7 D.3.3.7)."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[
+        str, Field(pattern=r"^[0-9a-f]{64}$", description="the sha256 of the passcode: 64 characters of 0-9 and a-f")
+    ]
 
 
 class Listener(Section):
@@ -23,7 +25,7 @@ class Listener(Section):
 
     host: str = "127.0.0.1"
     port: Port = 11112
-    addresses: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    addresses: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     called_ae_titles: tuple[AETitle, ...] = ()  # empty: the node's own; "*": any
     calling_ae_titles: tuple[AETitle, ...] = ("*",)
     users: tuple[ListenerUser, ...] = ()  # empty: senders need no user name
@@ -66,7 +68,7 @@ class Commitment(Section):
 class Route(Section):
     """Which series are analysed. All conditions must hold; an empty list or text is no condition."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    name: Name
     modalities: tuple[str, ...] = ("CT",)
     calling_ae_titles: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from alnnode.settings.section import Section
+from alnnode.settings.section import Days, Section
 
 ROOM = 2  # an early deletion ends when this many times clean_below_mb is free: enough that the next one is not due at once
 
@@ -14,10 +14,10 @@ ROOM = 2  # an early deletion ends when this many times clean_below_mb is free: 
 class Retention(Section):
     """How long received series and results are retained, and when receiving stops before the disk is full."""
 
-    delivered_days: Annotated[float, Field(ge=0)] = 7
-    failed_days: Annotated[float, Field(ge=0)] = 30
-    follow_up_days: Annotated[float, Field(ge=0)] = 1100
-    keep_rows_days: Annotated[float, Field(ge=0)] = 1100
+    delivered_days: Days = 7
+    failed_days: Days = 30
+    follow_up_days: Days = 1100
+    keep_rows_days: Days = 1100
     min_free_mb: Annotated[int, Field(ge=0)] = 1024
     clean_below_mb: Annotated[int, Field(ge=0)] = 2048
 

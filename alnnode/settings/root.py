@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.web.enabled and self.listener.port == self.web.port:
+            raise ValueError(f"listener.port and web.port are both {self.web.port}; change one")
+        return self
+
+    @model_validator(mode="after")
     def _archives_are_usable(self) -> Self:
         if self.report.follow_up == "archives" and not self.archives:
             raise ValueError('report.follow_up = "archives" needs [[archives]]; add one, or choose "own"')

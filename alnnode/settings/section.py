@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from alnnode.settings.patterns import checked
 
@@ -18,18 +19,50 @@ def _ae_title(value: str) -> str:
     return title
 
 
+def _host(value: str) -> str:
+    """Check that a text is a host name or address alone."""
+    if not re.fullmatch(r"[^\s/@:\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?", value):
+        raise ValueError("give a host name or address alone: no URL, no spaces, and the port in its own key")
+    return value
+
+
+def _network(value: object) -> object:
+    """Return the network that a text names in CIDR notation; an address is a network of one address."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        text = str(value) if isinstance(value, str) else ""
+        network = ip_network(text, strict=False)
+        ip_network(text)
+    except ValueError as error:
+        if "has host bits set" in str(error):
+            raise ValueError(f'{value!r} is an address and the length of a network; write "{network}"') from error
+        raise ValueError(
+            f'{value!r} is no address and no network in CIDR notation such as "10.20.0.0/16"; host names cannot stand here'
+        ) from error
+    return network
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title), Field(description="an Application Entity title")]
 Pattern = Annotated[str, AfterValidator(checked)]
-Host = Annotated[str, Field(min_length=1, description="a host name or address")]
+Host = Annotated[str, Field(min_length=1, description="a host name or address"), AfterValidator(_host)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description='1 to 32 letters, digits, "_" and "-"')]
+# Under it images are received as under an AE title.
+SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$", description='1 to 16 letters, digits, "_" and "-"')]
 Port = Annotated[int, Field(ge=1, le=65535, description="a TCP port")]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=604_800)]  # a week: longer waits are mistakes, and overflow the clocks of sockets
+Days = Annotated[float, Field(ge=0, le=36_500)]  # a hundred years
 # The root of a DICOMweb service (PS3.18 8.2), without a query.
 ServiceRoot = Annotated[
-    str, Field(pattern=r"^https?://[^?#]+[^/?#]$", description="the root of the DICOMweb service, http(s)://…")
+    str,
+    Field(
+        pattern=r"^https?://[^?#]+[^/?#]$", description="the root of the DICOMweb service, http(s)://…, without / at its end"
+    ),
 ]
 
 
 class Section(BaseModel):
     """One table of the file. It is frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

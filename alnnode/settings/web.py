@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alnnode.settings.section import Port, Section
+from alnnode.settings.section import Network, Port, Section, SenderName
 from alnnode.settings.tls import ServerTls
+
+DIGEST = "the sha256 that `alnnode token` prints: 64 characters of 0-9 and a-f"
+PUBLIC = "http(s)://…, without / at its end"
+JWKS = "an https:// URL, or the path of a file"
 
 
 def _loopback(host: str) -> bool:
@@ -24,10 +28,9 @@ def _loopback(host: str) -> bool:
 class WebToken(Section):
     """A user of the HTTP service: the secret, given by its digest or by the place that holds it, and the roles."""
 
-    # Images that the user sends are received under this name as under an AE title.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]
+    name: SenderName  # images that the user sends are received under it as under an AE title
     roles: Annotated[tuple[Literal["send", "read", "admin"], ...], Field(min_length=1)] = ("read",)
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$", description=DIGEST)] = ""
     file: Path | None = None
     env: str = ""
 
@@ -43,7 +46,7 @@ class Oidc(Section):
 
     issuer: Annotated[str, Field(min_length=1)]
     audience: Annotated[str, Field(min_length=1)]
-    jwks: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*|[^:]+)$")]  # a URL, or a file
+    jwks: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*|[^:]+)$", description=JWKS)]
     roles_claim: Annotated[str, Field(min_length=1)] = "roles"
     # The role for each value of the claim; empty: the values are the roles.
     roles: dict[str, Literal["send", "read", "admin"]] = Field(default_factory=dict)
@@ -58,8 +61,10 @@ class Web(Section):
     tls: ServerTls | None = None  # None: HTTP
     tokens: tuple[WebToken, ...] = ()
     oidc: Oidc | None = None
-    public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$")] = ""  # as clients see it, behind a proxy
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose X-Forwarded-For header names the client
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^?#]+[^/?#])?$", description=PUBLIC)] = (
+        ""  # as clients see it, behind a proxy
+    )
+    trusted_proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For header names the client
     cors_origins: tuple[str, ...] = ()
     max_connections: Annotated[int, Field(ge=2, le=10000)] = 100  # requests at the same time
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12

@@ -14,7 +14,10 @@ class Worklist(Section):
 
     perform: bool = True
     # Scheduled Workitem Codes, "scheme:value": two of PS3.16 CID 9231 and one of this software.
-    codes: tuple[Annotated[str, Field(pattern=r"^[^:\\]{1,16}:[^\\]{1,16}$")], ...] = (
+    codes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^:\\]{1,16}:[^\\]{1,16}$")], ...],
+        Field(description='"scheme:value", such as "DCM:110004"'),
+    ] = (
         "DCM:110004",  # Computer Aided Detection
         "DCM:110003",  # Computer Aided Diagnosis
         "99ALNNODE:ANALYSE",

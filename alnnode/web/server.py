@@ -18,6 +18,7 @@ from alnnode.http.http_connection_limits import HttpConnectionLimiter, HttpConne
 from alnnode.process.inherited_socket import WEB_FD, inherited, listen_on
 from alnnode.process.supervised import DRAIN
 from alnnode.receive.library_logging import silence_libraries
+from alnnode.tls import check_pair
 from alnnode.web.app import create
 from alnnode.web.services import WebServices
 
@@ -87,6 +88,8 @@ def configure(settings: Settings, services: WebServices) -> uvicorn.Config:
         ServiceError: the certificate or its key cannot be used.
     """
     web = settings.web
+    if web.tls is not None:
+        check_pair(web.tls.certificate, web.tls.private_key)  # uvicorn would ask a terminal for the password of a key
     config = uvicorn.Config(
         create(services),
         log_config=None,

@@ -51,7 +51,7 @@ WRONG = {
     "misspelt key of a table": (DESTINATION + "tiemout = 3", ["destinations[1].tiemout", 'do you mean "timeout"?']),
     "port": ("[listener]\nport = 70000", ["listener.port", "less than or equal to 65535", "70000"]),
     "kind of value": ('[listener]\nport = "many"', ["listener.port", "integer", "'many'"]),
-    "section as a value": ("node = 3", ["node", "3"]),
+    "section as a value": ("node = 3", ["node: must be a table with keys, such as [node]"]),
     "AE title": ('[node]\nae_title = "A_TITLE_THAT_IS_TOO_LONG"', ["node.ae_title", "1 to 16", "shorten"]),
     "AE title of a caller": ('[listener]\ncalling_ae_titles = ["OK", "back\\\\slash"]', ["calling_ae_titles[2]", "backslash"]),
     "network": ('[listener]\naddresses = ["10.0.0.0/99"]', ["listener.addresses[1]"]),
@@ -125,10 +125,13 @@ WRONG = {
     "same names": (DESTINATION * 2, ["two destinations share the name 'a'", "rename"]),
     "database": ('[database]\nurl = "mysql://u:hunter2@h/d"', ["database.url", "sqlite:///", "empty means SQLite"]),
     "database as a list": ('[database]\nurl = ["hunter2"]', ["database.url", "string"]),
-    "secret instead of its digest": ('[[web.tokens]]\nname = "a"\nsha256 = "hunter2"', ["web.tokens[1].sha256", "pattern"]),
+    "secret instead of its digest": (
+        '[[web.tokens]]\nname = "a"\nsha256 = "hunter2"',
+        ["web.tokens[1].sha256", "64 characters"],
+    ),
     "URL of another scheme": (
         '[[destinations]]\nname = "a"\nkind = "stow"\nurl = "http://h"\noauth2 = { token_url = "ftp://u:hunter2@h" }',
-        ["destinations[1].oauth2.token_url", "pattern"],
+        ["destinations[1].oauth2.token_url: must be an https:// URL"],
     ),
     "no TOML": ("[node\n", ["not valid TOML", "line 1"]),
 }
