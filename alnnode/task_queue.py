@@ -194,6 +194,7 @@ def _broker_words(error: BaseException) -> str:
     from redis.exceptions import AuthenticationError, ResponseError, TimeoutError  # noqa: A004, PLC0415 - see the module
 
     key, fault = "[broker] url", f"the broker does not answer ({type(error).__name__})"
+    advice = f"check that {key} names a Redis, with rediss:// if it uses TLS, and the firewalls"
     for one in _with_causes(error):
         match one:
             case AuthenticationError():
@@ -204,11 +205,13 @@ def _broker_words(error: BaseException) -> str:
                 return f"no TLS connection with the broker: check rediss:// and the certificates in {key}"
             case socket.gaierror():
                 return f"cannot resolve the host of the broker: check the host in {key}, and the DNS server"
-            case ConnectionRefusedError() | FileNotFoundError():
+            case ConnectionRefusedError():
                 return f"nothing listens at the address of the broker: check that Redis runs, and host and port in {key}"
+            case FileNotFoundError():  # a Unix socket: the node's own Redis
+                fault, advice = "the Redis of this node does not run", f"start `alnnode serve`, or give {key}"
             case builtins.TimeoutError() | TimeoutError():
                 fault = "the broker does not answer in time"
-    return f"{fault}: check that {key} names a Redis, with rediss:// if it uses TLS, and the firewalls"
+    return f"{fault}: {advice}"
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -32,7 +32,7 @@ def nothing_shown() -> tuple[AxillaCoverage, AxillaCoverage]:
 def outside(side: Side, chest: Chest, zone: Mask) -> bool:
     """Return whether the images end medial to an axilla, or below it; then it is not searched.
 
-    Without the chest wall of one side, or with a front or back third of the chest alone, the midline is unreliable, and positions beyond it
+    Without the chest wall of one side, or with a thin part of the front or back of the chest alone, the midline is unreliable, and positions beyond it
     may belong to the other side.
     """
     sight = chest.sight

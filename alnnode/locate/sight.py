@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the lungs extend well above it
 LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
-MIN_BREADTH_MM = (
-    190.0  # of a chest, which is 225 to 259 mm broad in nine patients; one lung and a part of the other are narrower
-)
-MIN_DEPTH_SHARE = 0.45  # of the breadth of a chest: 0.63 to 0.88 in nine patients
+MIN_BREADTH_MM = 170.0  # of a chest: 225 to 259 in nine patients; one lung and a part of the other are narrower
+MIN_DEPTH_MM = 50.0  # of a chest: 146 to 223 in nine patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Sight:
         height: number of slices of the searched height that show lung.
         gap: slices without lungs lie between slices with lungs: the lungs are open to the edge there, and their border was not found.
         narrow: the chest is deeper than broad, or not much broader than one lung: a part of the lungs may be mistaken for both.
-        shallow: the images end at the front or back so that less than two thirds of the depth of the chest is left.
+        shallow: the images end at the front or back so that less than 50 mm of the depth of the chest are left.
         open_top: the uppermost slice lies within the searched height.
         open_bottom: the lowest slice lies within the searched height.
         base: the uppermost slice is so near to the lower end of the lungs that the series shows no axilla.
@@ -108,7 +106,7 @@ class Sight:
             len(searched),
             len(searched) < apex + 1 - max(searched[0], lowest),
             bool(breadth * dx < max(depth * dy, MIN_BREADTH_MM)),
-            bool(cut[2:].any() and depth * dy < MIN_DEPTH_SHARE * breadth * dx),
+            bool(cut[2:].any() and depth * dy < MIN_DEPTH_MM),
             round(above * dz, 3) < searched_mm[0],
             lowest < 0,
             bool(base),

@@ -44,12 +44,13 @@ def test_a_lost_worker_gives_its_task_back_and_nothing_but_json_is_taken() -> No
 @pytest.mark.timeout(30)
 def test_an_absent_broker_is_said_soon_and_without_its_password(tmp_path) -> None:
     settings = Settings(node=Node(data_dir=tmp_path))
-    with pytest.raises(ServiceError, match="broker does not answer"):
+    with pytest.raises(ServiceError, match="the Redis of this node does not run: start `alnnode serve`"):
         ping(settings.broker_url)
-    with pytest.raises(ServiceError, match="broker does not answer"):
+    with pytest.raises(ServiceError, match="the Redis of this node does not run: start `alnnode serve`"):
         Producer(settings).enqueue_analysis("job-1")
-    with pytest.raises(ServiceError, match="broker does not answer"):
+    with pytest.raises(ServiceError, match="the Redis of this node does not run: start `alnnode serve`"):
         Producer(settings).queued(ANALYSE)
     with pytest.raises(ServiceError) as caught:
         ping("redis://:secret@127.0.0.1:1/0")
     assert "secret" not in str(caught.value)
+    assert str(caught.value).startswith("nothing listens at the address of the broker: check that Redis runs")
