@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 256  # nested sequences; deeper ones are damaged, or made to exhaust a reader
 _ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
-_NESTING = frozenset({None, "SQ", "UN"})  # VRs of what pydicom can read as a sequence
+NESTING = frozenset({None, "SQ", "UN"})  # VRs of what pydicom can read as a sequence
 _LONG = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)  # four bytes for the length (PS3.5 section 7.1.2)
 _HEADS = {
     little: tuple(Struct(order + form) for form in ("HHL", "HHxxH", "L")) for little, order in ((True, "<"), (False, ">"))
@@ -90,7 +90,7 @@ def skip_value(stream: BinaryIO, *, vr: str | None, little: bool, budget: Elemen
         seek(length, io.SEEK_CUR)
         return 0
     end = None if length == UNDEFINED else tell() + length
-    levels = [_Level(True, end, vr is None, inside and vr in _NESTING)]
+    levels = [_Level(True, end, vr is None, inside and vr in NESTING)]
     while levels:
         level = levels[-1]
         if level.end is not None and tell() >= level.end:
@@ -121,7 +121,7 @@ def skip_value(stream: BinaryIO, *, vr: str | None, little: bool, budget: Elemen
             implicit = not _names_vr(first)
         end = None if length == UNDEFINED else tell() + length
         # The items of other values than sequences are fragments, which hold no elements.
-        levels.append(_Level(not level.items, end, implicit, level.inside and (level.items or kind in _NESTING)))
+        levels.append(_Level(not level.items, end, implicit, level.inside and (level.items or kind in NESTING)))
     return before - budget.left
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pydicom import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from alnnode.imaging.element_walk import UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
+from alnnode.imaging.element_walk import NESTING, UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -22,7 +23,6 @@ MAX_ELEMENTS = 2_000_000  # elements and items that are passed over, of one data
 MAX_BUILT = 100_000  # elements and items of the sequences that are built, of one data set; each needs up to 1 kB
 MAX_BYTES = 64 << 20  # of one sequence that is built
 RESTART = 20  # elements that take as long to read as pydicom takes to begin again behind a sequence
-_NESTING = frozenset({None, "SQ", "UN"})  # VRs of what pydicom can read as a sequence
 
 
 class Encoding(NamedTuple):
@@ -30,6 +30,11 @@ class Encoding(NamedTuple):
 
     implicit: bool
     little: bool
+
+    @classmethod
+    def of(cls, transfer_syntax: str) -> Self:
+        """Return the encoding that a Transfer Syntax UID names; all but two have explicit VRs, little endian (PS3.5 section 10)."""
+        return cls(transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian)
 
 
 class Selection(NamedTuple):
@@ -150,7 +155,7 @@ class _Halt:
             raise StructureError("the data set has too many elements")
         if self._stop(tag, vr, length):
             return True
-        if length != UNDEFINED and vr not in _NESTING:
+        if length != UNDEFINED and vr not in NESTING:
             return False
         wanted = self._chosen is None or tag in self._chosen
         if length != UNDEFINED and not (length and wanted and is_sequence(tag, vr)):

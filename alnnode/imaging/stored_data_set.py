@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydicom import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from alnnode.imaging.header_reading import Encoding, Selection, read_attributes
 from alnnode.imaging.inflating import InflatingStream
@@ -41,7 +41,7 @@ class StoredDataSet(NamedTuple):
     @property
     def encoding(self) -> Encoding:
         """The encoding of the stream."""
-        return Encoding(self.syntax == ImplicitVRLittleEndian, self.syntax != ExplicitVRBigEndian)
+        return Encoding.of(self.syntax)
 
 
 def open_data_set(path: Path) -> StoredDataSet:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OPEN_TOP_MM2 = 1500.0  # lung area of one side in the uppermost slice: with more, the lungs extend well above it
 LUNG_BASE_MM = 120.0  # distance of the axilla from the lower end of the lungs
 MIN_BREADTH_MM = 170.0  # of a chest: 225 to 259 in nine patients; one lung and a part of the other are narrower
-MIN_DEPTH_MM = 50.0  # of a chest: 146 to 223 in nine patients
+MIN_DEPTH_MM = 50.0  # of a chest: 150 to 223 in nine patients
 
 
 @dataclass(frozen=True, slots=True)

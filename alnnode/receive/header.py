@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from alnnode import MANUFACTURER
 from alnnode.errors import RejectedObject
@@ -217,9 +217,8 @@ class _View(io.RawIOBase):
 
 
 def _read(stream: BinaryIO, transfer_syntax: str, stop: Any, wanted: list[BaseTag | int] = _WANTED) -> Dataset:
-    encoding = Encoding(transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian)
     try:
-        return read_attributes(stream, encoding, stop, Selection(wanted, max_built=_REFERENCES_BUILT))
+        return read_attributes(stream, Encoding.of(transfer_syntax), stop, Selection(wanted, max_built=_REFERENCES_BUILT))
     except StructureError as error:
         raise RejectedObject(Status.CANNOT_DECODE, str(error)) from error
     # pydicom promises no set of exceptions for bytes that are not DICOM; an object must never end its association.

@@ -6,17 +6,17 @@ No node is implanted near a mark of a reader, and a box on a marked place is lef
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from alnnode.locate.chest_anatomy import ChestAnatomy
-from alnnode.locate.search import SearchLimits, locate_nodes
+from alnnode.phantom import PhantomSettings
 from training.data.ct_implants import GroupSettings, implant_nodes
 from training.data.prepared_ct import PreparedCt
 from training.detection.case_series import volume_of
 from training.detection.implanted_series import excluded_voxels
 from training.detection.score import LocatedBox
-from training.evaluate.detection_matching import Truth, match_marks
-from training.evaluate.detection_run import LEAST_SCORE, MAX_MARKS, probabilities_of
+from training.evaluate.detection_matching import Truth
+from training.evaluate.detection_run import DetectionPlan, detect_in_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,16 +63,13 @@ def detect_on_patients(
         volume = volume_of(folder)
         prepared, excluded = PreparedCt.from_volume(volume), excluded_voxels(volume, reference)
         places = _canonical_places(reference, prepared.frame, volume)
-        detector = detectors.for_case(name)
+        run = DetectionPlan(detectors.for_case(name), plan.seed, PhantomSettings(), plan.bundle)
         for repetition in range(plan.repetitions):
             seed = plan.seed + number + len(cases) * repetition
             made = implant_nodes(prepared, seed, plan.per_side, plan.groups, excluded)
-            anatomy = ChestAnatomy(made.volume)
-            located = locate_nodes(anatomy, detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
-            nodes = [node for node in located if not _on_own_node(node, made, places)]
             truth = Truth(made.labels, made.volume.affine, made.nodes, made.volume.spacing[0], "real CT")
-            probabilities = probabilities_of(plan.bundle, anatomy, nodes)
-            yield match_marks(truth, number + len(cases) * repetition, nodes, probabilities)
+            counts = partial(_counts, made=made, places=places)
+            yield detect_in_volume(run, number + len(cases) * repetition, made.volume, truth, counts)
 
 
 def _canonical_places(reference: Reference, frame: Frame, volume: Volume) -> list[MarkedPlace]:
@@ -84,8 +81,8 @@ def _canonical_places(reference: Reference, frame: Frame, volume: Volume) -> lis
     ]
 
 
-def _on_own_node(node: Node, made: ImplantedCt, places: list[MarkedPlace]) -> bool:
-    """Return whether a box holds a marked place and no implanted node."""
+def _counts(node: Node, made: ImplantedCt, places: list[MarkedPlace]) -> bool:
+    """Return whether a box holds an implanted node, or no marked place."""
     box = LocatedBox.of_node(node)
     inside = tuple(slice(low, high) for low, high in zip(node.box.low, node.box.high, strict=True))
-    return not made.labels[inside].any() and any(box.contains(place, made.volume.spacing) for place in places)
+    return bool(made.labels[inside].any()) or not any(box.contains(place, made.volume.spacing) for place in places)

@@ -22,7 +22,7 @@ from training.data.prepared_ct import PreparedCt
 from training.evaluate.detection_matching import Truth, match_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from alnnode.locate.detector import Detector
     from alnnode.phantom import PhantomSettings
@@ -75,14 +75,25 @@ def detect_on_implants(
         yield detect_in_volume(plan, index, made.volume, truth)
 
 
-def detect_in_volume(plan: DetectionPlan, index: int, volume: Volume, truth: Truth) -> DetectionResult:
-    """Locate and classify the nodes of one volume; ``index`` identifies it in the result."""
+def detect_in_volume(
+    plan: DetectionPlan, index: int, volume: Volume, truth: Truth, counts: Callable[[Node], bool] = lambda _: True
+) -> DetectionResult:
+    """Locate and classify the nodes of one volume.
+
+    Args:
+        plan: the detector and the bundle.
+        index: identifies the volume in the result.
+        volume: the images.
+        truth: its nodes.
+        counts: whether a located node counts; by default, each does.
+    """
     anatomy = ChestAnatomy(volume)
-    nodes = locate_nodes(anatomy, plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
-    return match_marks(truth, index, nodes, probabilities_of(plan.bundle, anatomy, nodes))
+    located = locate_nodes(anatomy, plan.detector, SearchLimits(0.0, MAX_MARKS, LEAST_SCORE))
+    nodes = [node for node in located if counts(node)]
+    return match_marks(truth, index, nodes, _probabilities(plan.bundle, anatomy, nodes))
 
 
-def probabilities_of(bundle: str | None, anatomy: ChestAnatomy, nodes: list[Node]) -> list[float]:
+def _probabilities(bundle: str | None, anatomy: ChestAnatomy, nodes: list[Node]) -> list[float]:
     """Return the probability of "metastatic" of each node by the networks of a bundle; 0 without a bundle."""
     if bundle is None:
         return [0.0] * len(nodes)

@@ -4,10 +4,9 @@ import asyncio
 import io
 import json
 import struct
-import tracemalloc
-from contextlib import contextmanager
 
 import pytest
+from allocated import MIB, at_most
 from dicom_objects import STUDY, ct
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
@@ -22,7 +21,6 @@ from alnnode.imaging.stored_image import StoredImage, open_image
 from alnnode.worklist import workitem_resource, worklist
 
 SERIES = f"{STUDY}.1"
-MIB = 1 << 20
 
 
 def implicit(number=2, **changes) -> bytes:
@@ -47,18 +45,6 @@ def with_private(size: int) -> bytes:
     at = raw.rindex(b"\xe0\x7f\x10\x00")
     private = struct.pack("<HHL", 0x7FDF, 0x0010, 4) + b"TEST" + struct.pack("<HHL", 0x7FDF, 0x1001, size) + bytes(size)
     return raw[:at] + private + raw[at:]
-
-
-@contextmanager
-def at_most(size: int):
-    """Check the memory that Python allocates at most during a block."""
-    tracemalloc.start()
-    try:
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < size, f"{peak / MIB:.1f} MiB"
 
 
 @pytest.mark.parametrize("tag", [0x00100010, 0x0008103E])

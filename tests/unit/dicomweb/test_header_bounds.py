@@ -1,11 +1,10 @@
 """A deflated object, and an object with many items, cost the HTTP service little memory; their attributes and pixels stay available."""
 
 import struct
-import tracemalloc
 import zlib
-from contextlib import contextmanager
 
 import pytest
+from allocated import MIB, at_most
 from dicom_objects import STUDY, ct, data_set
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -19,7 +18,6 @@ from alnnode.receive import file_meta
 
 SERIES = f"{STUDY}.1"
 LARGE = f"/dicom-web/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.2"
-MIB = 1 << 20
 
 
 def with_elements(elements: bytes, **changes) -> bytes:
@@ -41,18 +39,6 @@ def deflated(plain: bytes) -> bytes:
 
 def file_of(encoded: bytes, syntax: str) -> bytes:
     return file_meta.head(str(ct(2).SOPClassUID), f"{SERIES}.2", str(syntax), "A", "0" * 64) + encoded
-
-
-@contextmanager
-def at_most(size: int):
-    """Check the memory that Python allocates at most during a block."""
-    tracemalloc.start()
-    try:
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < size, f"{peak / MIB:.1f} MiB"
 
 
 def test_a_deflated_object_is_searched_described_and_shown_in_little_memory(tmp_path) -> None:

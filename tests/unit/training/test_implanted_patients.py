@@ -23,6 +23,7 @@ from training.detection import evaluate_detector_implants, implanted_patients
 from training.detection.fold_detectors import FoldDetectors
 from training.detection.implanted_patients import ImplantPlan, detect_on_patients
 from training.detection.reference import MarkedPlace, Reference
+from training.evaluate import detection_run
 
 PLAN = ImplantPlan(5, 1, 2, None)
 CHANGED_HU, LEAST_VOXELS = 60, 9
@@ -68,7 +69,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> PerfectSearch:
     volume, reference = turned_patient()
     found = PerfectSearch(volume, reference)
     monkeypatch.setattr(implanted_patients, "volume_of", lambda _: volume)
-    monkeypatch.setattr(implanted_patients, "locate_nodes", found)
+    monkeypatch.setattr(detection_run, "locate_nodes", found)
     return found
 
 
