@@ -14,10 +14,11 @@ from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.measure import measure_node
 from alnnode.locate.refine import source_mask
 from alnnode.locate.search_grid import search_grids
+from alnnode.locate.touching import divided
 from alnnode.records import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -68,9 +69,9 @@ def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLi
         limits: which nodes are returned.
     """
     threshold = detector.settings.threshold if limits.threshold is None else limits.threshold
-    candidates, scores = _scored_candidates(anatomy, detector)
+    candidates, scores, maps = _scored_candidates(anatomy, detector)
     nodes: list[Node] = []
-    for candidate, score in suppress_overlaps(candidates, scores, threshold):
+    for candidate, score in _divided(suppress_overlaps(candidates, scores, threshold), maps):
         mask, offset = source_mask(anatomy.volume, candidate)
         if not mask.any():
             continue
@@ -84,8 +85,10 @@ def locate_nodes(anatomy: ChestAnatomy, detector: NodeDetector, limits: SearchLi
     return number_nodes(nodes, anatomy.volume.affine)
 
 
-def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector) -> tuple[list[Candidate], FloatArray]:
-    """Return the candidates of both sides at the places where the network's map is high, and their scores."""
+def _scored_candidates(
+    anatomy: ChestAnatomy, detector: NodeDetector
+) -> tuple[list[Candidate], FloatArray, dict[Side, DetectorMaps]]:
+    """Return the candidates of both sides at the places where the network's map is high, their scores, and the maps."""
     grids = search_grids(anatomy)
     maps = [detector.predict(grid) for grid in grids]
 
@@ -97,7 +100,15 @@ def _scored_candidates(anatomy: ChestAnatomy, detector: NodeDetector) -> tuple[l
     with ThreadPoolExecutor(2) as pool:
         sides = list(pool.map(propose, range(len(grids))))
     candidates = [candidate for proposed, _ in sides for candidate in proposed]
-    return candidates, np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in sides)])
+    scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in sides)])
+    return candidates, scores, {grid.side: found for grid, found in zip(grids, maps, strict=True)}
+
+
+def _divided(kept: Iterable[tuple[Candidate, float]], maps: Mapping[Side, DetectorMaps]) -> Iterator[tuple[Candidate, float]]:
+    """Yield the candidates with their scores; those that cover several touching nodes are divided, and each part has the score."""
+    for candidate, score in kept:
+        for part in divided(candidate, maps[candidate.grid.side]):
+            yield part, score
 
 
 def suppress_overlaps(candidates: Sequence[Candidate], scores: FloatArray, threshold: float) -> list[tuple[Candidate, float]]:
