@@ -23,6 +23,7 @@ from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.records.comparison import PriorLookup
 from alnnode.report.result_json import as_dict
 from alnnode.report.sr import prior_record
+from alnnode.report.times import date_and_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -203,10 +204,8 @@ def _moment(path: Path) -> datetime | None:
     if header is None:
         return None
     for date, time in DATES:
-        day, clock = str(header.get(date) or ""), str(header.get(time) or "").split(".")[0]
-        for text, form in ((day + clock, "%Y%m%d%H%M%S"), (day, "%Y%m%d")):
-            try:
-                return datetime.strptime(text, form)  # noqa: DTZ007 - DICOM DA/TM without offset
-            except ValueError:
-                continue
+        day = str(header.get(date) or "")
+        moment = date_and_time(day, str(header.get(time) or "")) or date_and_time(day, "")
+        if moment is not None:
+            return moment
     return None
