@@ -69,6 +69,13 @@ def test_the_moment_is_the_newest_acquisition(tmp_path: Path) -> None:
     assert offline_context([older, newer], Settings()) == offline_context([newer, older], Settings())
 
 
+def test_another_device_has_results_in_series_of_their_own(tmp_path: Path) -> None:
+    image = write(tmp_path / "a")
+    contexts = [offline_context([image], Settings(), arithmetic=device) for device in ("CPU, 1 thread(s)", "CPU, 2 thread(s)")]
+    series = [{item.series_instance_uid for item in report.build(analysis(1), context)} for context in contexts]
+    assert series[0].isdisjoint(series[1])
+
+
 @pytest.mark.parametrize(
     ("time", "moment"),
     [
