@@ -70,12 +70,13 @@ unit: $(VENV)/.dev
 	  test $$? -eq 1 && echo "FAILED IN PARALLEL: these tests run once more, alone. A test that passes now is not reliable: report it" && \
 	  $(BIN)/python -m pytest --verbose --last-failed --last-failed-no-failures none; }
 
-# Check every kind of result, in all variants, with every validator. PixelMed takes half an hour. A missing validator is a failure.
+# Check every kind of result, in all variants, with every validator, and compare one study on several processors. PixelMed takes half an
+# hour. A missing validator is a failure.
 validate: $(VENV)/.dev tools
 	@test -e /usr/share/java/pixelmed.jar || { \
 	  echo "installing PixelMed and Java with apt"; \
 	  apt-get -qq update >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libpixelmed-java default-jre-headless >/dev/null; }
-	ALNNODE_VALIDATE=1 $(BIN)/python -m pytest tests/functional/test_validators.py
+	ALNNODE_VALIDATE=1 $(BIN)/python -m pytest tests/functional/test_validators.py tests/functional/test_devices.py
 
 # The results in a real viewer: OHIF's own build from npm, served beside Orthanc, in headless Chromium; and the status
 # page there. Writes docs/img/ohif-*.png and status-*.png.

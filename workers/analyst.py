@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from alnnode.model import bundle as bundles
@@ -25,7 +26,7 @@ class Analyst(Protocol):
 
     @property
     def arithmetic(self) -> str:
-        """A text that names the device, which decides the last bits of a result beside input and weights.
+        """A text that stands for the device, which decides the last bits of a result beside input and weights.
 
         It changes when the device runs out of memory, because the batches are smaller from then on.
         """
@@ -46,6 +47,7 @@ class ModelAnalyst:
 
     def __init__(self, settings: AnalysisSettings, observe: Callable[[Analysis], None]) -> None:
         self._settings, self._observe = settings, observe
+        self._lock = threading.Lock()  # several series may be the first of this process
         self._bundle: Bundle | None = None  # None after its networks are loaded, because it holds all bytes of its files
         self._digest: str | None = None
         self._loaded: Models | None = None
@@ -53,17 +55,16 @@ class ModelAnalyst:
     @property
     def digest(self) -> str:
         """sha256 (hex) of the bundle, known before its networks are loaded: if the loading fails, only the job fails."""
-        if self._digest is None:
-            self._digest = self._opened().digest
-        return self._digest
+        with self._lock:
+            if self._digest is None:
+                self._digest = self._opened().digest
+            return self._digest
 
     @property
     def arithmetic(self) -> str:
         """See `Analyst.arithmetic`; loads the networks."""
-        from alnnode.model.ensemble import arithmetic  # noqa: PLC0415 - only the process that analyses loads torch
-
-        ensemble = self._load().ensemble
-        return arithmetic(ensemble.device, ensemble.batch)
+        with self._lock:  # the first answer runs the networks
+            return self._load().ensemble.arithmetic
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()
@@ -73,7 +74,9 @@ class ModelAnalyst:
         from alnnode.locate.marks.reading import read_marks  # noqa: PLC0415
 
         series = pipeline.SeriesInput(paths, [read_marks(path) for path in marks], context.prior)
-        analysis = pipeline.analyse(series, self._load(), self._settings, progress)
+        with self._lock:
+            models = self._load()
+        analysis = pipeline.analyse(series, models, self._settings, progress)
         self._observe(analysis)
         progress("report")
         return report.build(analysis, context), analysis.not_analysed

@@ -23,6 +23,7 @@ from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.records.comparison import PriorLookup
 from alnnode.report.result_json import as_dict
 from alnnode.report.sr import prior_record
+from alnnode.report.times import date_and_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ class OfflineAnalysis:
 
     def _analyse_series(self, uid: str, paths: Sequence[Path], marks: Sequence[MarkObject], target: Path) -> SeriesOutcome:
         try:
-            context = offline_context(paths, self.settings, self.prior_reports, marks)
+            context = offline_context(paths, self.settings, self.prior_reports, marks, self.models.ensemble.arithmetic)
             source = pipeline.SeriesInput(paths, marks, context.prior)
             analysis = pipeline.analyse(source, self.models, self.settings.analysis, self.progress)
         except NotAnalysable as error:
@@ -129,14 +130,21 @@ def _marks_of_series(series_uid: str, marked: Sequence[MarkObject]) -> list[Mark
 
 
 def offline_context(
-    paths: Sequence[Path], settings: Settings, prior_reports: Sequence[Path] = (), marked: Sequence[MarkObject] = ()
+    paths: Sequence[Path],
+    settings: Settings,
+    prior_reports: Sequence[Path] = (),
+    marked: Sequence[MarkObject] = (),
+    arithmetic: str = "",
 ) -> ReportContext:
-    """Return the context of an analysis without a job. Its date and time are those of the newest acquisition of the source."""
+    """Return the context of an analysis without a job. Its date and time are those of the newest acquisition of the source.
+
+    ``arithmetic`` is that of the device (`Ensemble.arithmetic`): another device writes series of its own, as at a node.
+    """
     digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     # The UID of an object identifies its content (PS3.5 section 9).
     digests += [item.sop_instance_uid for item in marked]
     prior = None if settings.report.follow_up == "off" else _find_prior(paths[0], prior_reports)
-    input_digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    input_digest = hashlib.sha256("".join([*digests, arithmetic]).encode()).hexdigest()
     return ReportContext(
         input_digest=input_digest if prior is None else prior.digest_with(input_digest),
         settings_digest=settings.result_digest,
@@ -203,10 +211,8 @@ def _moment(path: Path) -> datetime | None:
     if header is None:
         return None
     for date, time in DATES:
-        day, clock = str(header.get(date) or ""), str(header.get(time) or "").split(".")[0]
-        for text, form in ((day + clock, "%Y%m%d%H%M%S"), (day, "%Y%m%d")):
-            try:
-                return datetime.strptime(text, form)  # noqa: DTZ007 - DICOM DA/TM without offset
-            except ValueError:
-                continue
+        day = str(header.get(date) or "")
+        moment = date_and_time(day, str(header.get(time) or "")) or date_and_time(day, "")
+        if moment is not None:
+            return moment
     return None

@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.attribute_values import BAD_VALUE, text, value_of
+from alnnode.imaging.lossy import is_lossy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +140,7 @@ def _frame(dataset: Dataset, groups: tuple[Dataset, ...], path: Path, number: in
         intercept=intercept,
         thickness=_thickness(groups),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-        lossy=_text((dataset,), "LossyImageCompression") == "01",
+        lossy=is_lossy(dataset),
         acquisition=tuple((keyword, _text(groups, keyword)) for keyword in _ACQUISITION),
     )
 

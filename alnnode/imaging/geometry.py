@@ -58,7 +58,7 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
         NotAnalysable: they are not a regular axial stack with small enough distances.
     """
     axial = [frame for frame in frames if _oblique(frame) <= MAX_OBLIQUE]
-    notes = [f"{_count(len(frames) - len(axial), 'non-axial image')} left out"] if len(axial) < len(frames) else []
+    notes = [f"{counted(len(frames) - len(axial), 'non-axial image')} left out"] if len(axial) < len(frames) else []
     if not axial:
         raise NotAnalysable(
             "The images are not axial (coronal, sagittal or strongly oblique). Please send the axial reconstruction."
@@ -71,12 +71,12 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
     places = _places(axial, normal)
     if len(places) < MIN_SLICES <= len(axial):
         raise NotAnalysable(
-            f"The {len(axial)} images show only {_count(len(places), 'place')} (bolus tracking or perfusion?). "
+            f"The {len(axial)} images show only {counted(len(places), 'place')} (bolus tracking or perfusion?). "
             "Please send the axial series of the chest or breast."
         )
     if len(places) < MIN_SLICES:
         raise NotAnalysable(
-            f"The series has only {_count(len(places), 'axial slice')}; the analysis needs at least {MIN_SLICES}."
+            f"The series has only {counted(len(places), 'axial slice')}; the analysis needs at least {MIN_SLICES}."
         )
     positions = np.array([place[0].position for place in places])
     along = positions @ normal
@@ -91,7 +91,8 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
     return Stack(tuple(places), affine, (float(step @ normal), row_mm, column_mm), tuple(notes))
 
 
-def _count(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """Return "1 image" or "3 images"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 

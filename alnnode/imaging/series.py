@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.config import disable_value_validation
 
 from alnnode.errors import NotAnalysable
-from alnnode.imaging import decode, geometry, optional_attributes, part10
+from alnnode.imaging import decode, geometry, lossy, optional_attributes, part10
 from alnnode.imaging.attribute_values import text
 from alnnode.imaging.frames import CT_STORAGE, difference, read_frames
 from alnnode.records import SliceRef, Volume
@@ -57,12 +57,14 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         voxels = _decode(shown)
         dropped = _count_duplicates(stack, voxels)
         header, left_out = part10.header_of(part10.read(shown[0].path, pixels=False))
-        _add_lossy_compression(header, shown)
+        compressed = next((frame for frame in shown if frame.lossy), None)
+        if compressed is not None:
+            lossy.complete(header, part10.read(compressed.path, pixels=False), compressed.path)
     if left_out:
         notes.append(optional_attributes.remark(left_out))
     if dropped:
-        notes.append(f"{dropped} duplicate {'image' if dropped == 1 else 'images'} left out")
-    if any(frame.lossy for frame in shown):
+        notes.append(f"{geometry.counted(dropped, 'duplicate image')} left out")
+    if compressed is not None:
         notes.append("images were compressed with loss")
     return Volume(
         voxels=voxels,
@@ -73,17 +75,6 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         slice_thickness=geometry.thickness(shown),
         notes=(*notes, *stack.notes),
     )
-
-
-def _add_lossy_compression(header: Dataset, shown: Sequence[Frame]) -> None:
-    """Add the lossy compression of any image of the series to the header (PS3.3 C.7.6.1.1.5)."""
-    lossy = next((frame for frame in shown if frame.lossy), None)
-    if lossy is None or text(header, "LossyImageCompression") == "01":
-        return
-    told = part10.read(lossy.path, pixels=False)
-    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if keyword in told:
-            header.add(told[keyword])
 
 
 def read_header(paths: Sequence[Path]) -> Dataset:
@@ -162,8 +153,8 @@ def _read_headers(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     if not frames:
         what = "only localizer images" if localizers else "no CT images"
         raise NotAnalysable(f"The series holds {what}. Please send the axial reconstruction.")
-    counts = ((localizers, "localizer images left out"), (others, "objects that are not CT images left out"))
-    return frames, [f"{count} {what}" for count, what in counts if count]
+    counts = ((localizers, "localizer image"), (others, "non-CT object"))
+    return frames, [f"{geometry.counted(count, what)} left out" for count, what in counts if count]
 
 
 def _decode(shown: Sequence[Frame]) -> Hounsfield:

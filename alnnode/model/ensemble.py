@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import hashlib
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -52,14 +53,6 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
-def arithmetic(device: torch.device, batch: int = BATCH) -> str:
-    """Return what the last bits of a result depend on beside input and weights: device, instruction set, number format, size of a batch."""
-    if device.type == "cuda":
-        smaller = "" if batch == BATCH else f", batch {batch}"
-        return f"{torch.cuda.get_device_name(device)}, bfloat16, torch {torch.__version__}{smaller}"
-    return f"CPU {torch.backends.cpu.get_cpu_capability()}, float32, torch {torch.__version__}"
-
-
 def device_memory() -> dict[str, float]:
     """Return bytes of GPU memory: the total of the device, and the peak of this process; empty without CUDA."""
     if not torch.cuda.is_available():
@@ -87,6 +80,26 @@ class Ensemble:
             ).to(self.device)
             for member in bundle.manifest.members
         }
+
+    @property
+    def arithmetic(self) -> str:
+        """Return what the last bits of a result depend on beside input and weights.
+
+        Of a GPU: its name, the number format, and the size of a smaller batch. Of a CPU: the number of threads, and what the networks
+        answer to a fixed input, because processors with the same instruction set may still add in another order.
+        """
+        if self.device.type == "cuda":
+            smaller = "" if self.batch == BATCH else f", batch {self.batch}"
+            return f"{torch.cuda.get_device_name(self.device)}, bfloat16, torch {torch.__version__}{smaller}"
+        return f"CPU, {torch.get_num_threads()} thread(s), float32, torch {torch.__version__}, {self._answer}"
+
+    @cached_property
+    def _answer(self) -> str:
+        """The sha256 (hex) of both networks' logits, with all their bits, of one batch of fixed noise; computed once in a process."""
+        shape = (BATCH, self.crop_settings.channels, self.crop_settings.pixels, self.crop_settings.pixels)
+        noise = torch.from_numpy(np.random.default_rng(0).random(shape, np.float32)).to(self.device)
+        with torch.inference_mode():
+            return hashlib.sha256(b"".join(self.members[crop](noise).numpy().tobytes() for crop in Crop)).hexdigest()
 
     def predict(self, crops: Sequence[CropPair]) -> list[Prediction]:
         """Return one prediction per node, in order; it does not depend on the other nodes."""
@@ -130,7 +143,7 @@ class Ensemble:
     def _probabilities(self, crop: Crop, crops: Sequence[CropPair]) -> list[float]:
         found: list[float] = []
         for batch, count in self.batches(crop, crops):
-            # bfloat16 halves memory and time on tensor cores; on CPUs, float32 gives the same results on every machine.
+            # bfloat16 halves memory and time on tensor cores. CPUs compute in float32, in which they differ in the last bits only.
             with repeatable(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 logits = self.members[crop](batch).float().squeeze(1)
             found.extend(torch.sigmoid(logits / self.temperature).cpu().tolist()[:count])

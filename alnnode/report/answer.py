@@ -37,7 +37,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     """Return the answer, most important first.
 
     The order: notice, conclusion, each axilla, the most relevant nodes, the comparison with a prior report, what was not covered, the
-    model and its limits, remarks on geometry and marks. No statement holds patient data.
+    model and its limits, remarks on images and marks. No statement holds patient data.
     """
     said = [Statement(StatementKind.NOTICE, analysis.model.banner)]
     if analysis.findings:
@@ -51,7 +51,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     if analysis.findings:
         comments.append(wording.operating_point(analysis.model.operating_point))
     comments += comparison_text.error_sentences(analysis)
-    comments += [f"Geometry: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
+    comments += [f"Images: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]
     return said + [Statement(StatementKind.COMMENT, text) for text in comments]
 

@@ -26,13 +26,27 @@ class Moment(NamedTuple):
     offset: str | None
 
 
+def date_and_time(day: str, clock: str) -> datetime | None:
+    """Return the moment of a DA and a TM (PS3.5 section 6.2), without time zone; None when one is malformed, or the date is missing.
+
+    The minutes and seconds that a time lacks are 0. A fraction of a second is left out.
+    """
+    day, clock = day.strip(), clock.strip().partition(".")[0]
+    # A shorter text would be read as another date: strptime takes "1" and "01" for a month.
+    if len(day) != 8 or len(clock) not in {0, 2, 4, 6} or not (day + clock).isdecimal():
+        return None
+    try:
+        return datetime.strptime(day + clock.ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - a DA and a TM have no zone
+    except ValueError:
+        return None
+
+
 def content_moment(dataset: Dataset) -> str:
     """Return the content date and time of an object as "YYYYMMDDhhmmss", in UTC when it has an offset; empty when they are missing."""
-    clock = str(dataset.get("ContentTime") or "").partition(".")[0]
+    at = date_and_time(str(dataset.get("ContentDate") or ""), str(dataset.get("ContentTime") or ""))
     try:
-        at = datetime.strptime(str(dataset.get("ContentDate") or "") + clock.ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
-        return (at - (_offset_of(dataset) or timedelta())).strftime("%Y%m%d%H%M%S").zfill(14)
-    except (ValueError, OverflowError):
+        return "" if at is None else (at - (_offset_of(dataset) or timedelta())).strftime("%Y%m%d%H%M%S").zfill(14)
+    except OverflowError:
         return ""
 
 
@@ -65,13 +79,10 @@ def _offset_of(header: Dataset) -> timedelta | None:
 
 def _offset_at(header: Dataset, created: datetime, zone: tzinfo) -> timedelta:
     """Return the offset of a zone at the time of the study, in whole minutes; at the time of the job when the study has no date."""
-    day, clock = str(header.get("StudyDate") or ""), str(header.get("StudyTime") or "").partition(".")[0]
-    for text, form in ((day + clock, "%Y%m%d%H%M%S"), (f"{day}12", "%Y%m%d%H")):
-        try:
-            of_study = datetime.strptime(text, form).replace(tzinfo=zone)
-        except ValueError:
-            continue
-        break
+    day, clock = str(header.get("StudyDate") or ""), str(header.get("StudyTime") or "")
+    at = (date_and_time(day, clock) if clock else None) or date_and_time(day, "12")
+    if at is not None:
+        of_study = at.replace(tzinfo=zone)
     else:
         of_study = created.astimezone(zone) if created.tzinfo else created.replace(tzinfo=zone)
     offset = of_study.utcoffset() or timedelta()

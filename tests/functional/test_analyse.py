@@ -21,7 +21,7 @@ from alnnode.locate import anatomy
 from alnnode.locate.marks.reading import read_marks
 from alnnode.locate.measure import node_from_mask
 from alnnode.model import bundle as bundles
-from alnnode.records import Box, NodeSource, Side
+from alnnode.records import Axis, Box, Node, NodeSource, Side, Volume
 from alnnode.records.comparison import PriorLookup
 from alnnode.settings import Settings
 
@@ -117,7 +117,7 @@ def test_a_mirrored_patient_has_the_other_side(models, tmp_path: Path) -> None:
 
 def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(models, first: First) -> None:
     (paths,) = candidate_series(first.files[0].parent).values()
-    context = offline_context(paths[::-1], SETTINGS)
+    context = offline_context(paths[::-1], SETTINGS, arithmetic=models.ensemble.arithmetic)
     analysis = analysed(paths[::-1], models, prior=context.prior)
     again = [item.data for item in report.build(analysis, context)]
     assert sorted(again) == sorted(path.read_bytes() for path in first.out.glob("*.dcm"))
@@ -135,16 +135,30 @@ def test_a_folder_gives_report_captures_and_plain_data(first: First) -> None:
     assert len(list(first.out.glob("capture-*.png"))) == len(captures)
 
 
+def _moved_to_the_middle(node: Node, volume: Volume, step: int) -> Node:
+    """Return a node in the middle of the body, each step on another slice."""
+    axes = [(axis.start, axis.end) for axis in (node.long_axis, node.short_axis)]
+    by = np.array(volume.voxels.shape[:0:-1]) / 2 - np.reshape(axes, (4, 2)).mean(axis=0)
+    long_axis, short_axis = (Axis(tuple(start + by), tuple(end + by), 10.0) for start, end in axes)
+    return replace(node, slice_index=10 + 8 * step, long_axis=long_axis, short_axis=short_axis)
+
+
 def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, first: First, tmp_path: Path, monkeypatch) -> None:
     made, paths = first.made, first.files
     volume, truth = read_volume(paths), made.nodes[0]
     node = node_from_mask(volume, made.labels == truth.number, (0, 0, 0), truth.side, 1)
-    mark = read_marks(marked.write(marked.report(volume, [marked.bidirectional(volume, node, "2.25.7")]), tmp_path))
+    # What another program marked in the chest is not called a lymph node: all of it is left out with one remark.
+    others = [_moved_to_the_middle(node, volume, step) for step in range(3)]
+    groups = [marked.bidirectional(volume, one, f"2.25.{uid}") for uid, one in enumerate([node, *others], start=7)]
+    mark = read_marks(marked.write(marked.report(volume, groups), tmp_path))
     asked = []
     find_chest = anatomy.find_chest
     monkeypatch.setattr(anatomy, "find_chest", lambda coarse: asked.append(coarse) or find_chest(coarse))
     analysis = analysed(paths, models, marks=[mark], prior=PriorLookup())
     assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
+    assert analysis.remarks == (
+        "a reader's mark (2 to 4 of its object) left out: it lies outside both axillae, and is not called a lymph node",
+    )
     assert analysis.surface
     assert len(asked) == 1
     # Of more nodes than the settings allow the marked one stays, and the analysis says that there are others.

@@ -18,7 +18,7 @@ from alnnode.locate.detector import Detector
 from alnnode.locate.grid import Frame
 from alnnode.locate.search_grid import SearchGrid
 from alnnode.model import bundle, saliency
-from alnnode.model.ensemble import Ensemble, arithmetic
+from alnnode.model.ensemble import Ensemble
 from alnnode.records import Crop, CropGeometry, CropPair, Side
 
 pytestmark = [
@@ -75,7 +75,7 @@ def test_results_of_both_devices_share_no_uid_with_two_contents(folder: Path, cr
     loaded, contents, kinds = bundle.load(folder), defaultdict(set), set()
     for device in ("cuda", "cpu"):
         ensemble = Ensemble(loaded, device)
-        kinds.add(arithmetic(ensemble.device))
+        kinds.add(ensemble.arithmetic)
         analysed = analysis(2)
         found = zip(analysed.findings, ensemble.predict(crops[:2]), saliency.explain(ensemble, crops[:2]), strict=True)
         findings = tuple(replace(one, prediction=prediction, heatmaps=maps) for one, prediction, maps in found)
@@ -99,7 +99,7 @@ def test_a_node_has_the_same_result_in_every_place_of_a_batch(folder: Path, crop
 
 def test_less_memory_halves_the_batch_and_the_arithmetic_says_so(folder: Path, crops) -> None:
     ensemble = Ensemble(bundle.load(folder), "cuda")
-    before = ensemble.predict(crops)
+    before, arithmetic = ensemble.predict(crops), ensemble.arithmetic
 
     def refuse(_network, arguments) -> None:
         if len(arguments[0]) > 2:
@@ -110,4 +110,4 @@ def test_less_memory_halves_the_batch_and_the_arithmetic_says_so(folder: Path, c
     for ours, theirs in zip(ensemble.predict(crops), before, strict=True):
         assert ours.probability == pytest.approx(theirs.probability, abs=0.02)
     assert ensemble.batch == 2
-    assert arithmetic(ensemble.device, ensemble.batch) != arithmetic(ensemble.device)
+    assert ensemble.arithmetic == arithmetic + ", batch 2"

@@ -3,7 +3,9 @@
 Run by `make viewer`; needs Orthanc with its DICOMweb plugin, Chromium, and OHIF's build at ALNNODE_OHIF.
 """
 
+import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from sources import ct_files
 from viewers import VIEWPORTS, Study
 
 from alnnode import report
-from alnnode.records import Analysis, Crop, MapFrames, ObjectRole, ReportContext, ReportOptions
+from alnnode.records import Analysis, Crop, ObjectRole, ReportContext, ReportOptions
 from alnnode.report import wording
 from alnnode.report.objects.parametric_map import on_raster
 
@@ -25,7 +27,8 @@ pytestmark = [
     pytest.mark.skipif(not DIST, reason="needs a browser: `make viewer` runs it"),
 ]
 KINDS = frozenset({ObjectRole.SEGMENTATION, ObjectRole.PARAMETRIC_MAP, ObjectRole.RESULTS_TREE})
-SHOWN = replace(CONTEXT, options=ReportOptions(kinds=KINDS, map_frames=MapFrames.ALL))
+# Each kind in its default form: `[report] map_frames` stays as a site finds it.
+SHOWN = replace(CONTEXT, options=ReportOptions(kinds=KINDS))
 SERIES = {ObjectRole.SR: "S:9001", ObjectRole.CAPTURE: "S:9002", ObjectRole.SEGMENTATION: "S:9003", Crop.FSC: "S:9004"}
 # Which voxels of which source image carry which segment.
 LABELS = """() => {
@@ -154,6 +157,28 @@ def test_the_report_opens_and_every_measurement_is_restored_in_its_place(opened)
     assert not study.errors
 
 
+def test_every_node_is_restored_once_and_the_most_suspicious_first(browser, served) -> None:
+    """Six nodes in three groups each, whose numbers are not in the order of their probabilities."""
+    root, url = served
+    of = stored(root, analysis(6), 5)
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    study = Study(page, url, str(of.header.StudyInstanceUID))
+    before = study.colours()
+    study.open("S:9001")
+    study.accept()
+    study.until("() => window.services.measurementService.getMeasurements().length >= 6")
+    page.wait_for_timeout(3000)  # a seventh would come now
+    order = ["R node 1: probability 91 %", "R node 5: probability 91 %", "R node 3: probability 66 %",
+             "L node 2: probability 12 %", "L node 6: probability 12 %", "L node 4: probability below 1 %"]  # fmt: skip
+    labels = page.evaluate("() => window.services.measurementService.getMeasurements().map(m => m.label)")
+    assert labels == [f"{label} (demonstration model)" for label in order]
+    rows = study.panel()
+    assert [[label in row for label in order] for row in rows] == [[n == k for n in range(6)] for k in range(6)]
+    assert study.colours() == before
+    assert not study.errors
+    page.close()
+
+
 def test_the_ct_keeps_its_colours_after_every_result_but_the_map(browser, served) -> None:
     root, url = served
     of = stored(root, analysis(2), 7, replace(SHOWN, options=ReportOptions(kinds=KINDS - {ObjectRole.PARAMETRIC_MAP})))
@@ -199,10 +224,16 @@ def test_a_map_in_a_viewport_of_its_own_leaves_the_ct_as_it_is(browser, served) 
     study.until(f"() => {VIEWPORTS}.length === 2")
     (other,) = set(study.colours()) - {name}
     page.evaluate("([id]) => window.services.viewportGridService.setActiveViewportId(id)", [other])
-    study.open("S:9004")
-    study.until(f"() => {VIEWPORTS}.some(v => v.type === 'orthographic')")
-    page.wait_for_timeout(3000)
-    assert study.colours()[name] == before
+    for number, series in enumerate(("S:9004", "S:9005"), start=1):
+        study.open(series)
+        study.until(f"() => {VIEWPORTS}.some(v => v.type === 'orthographic')")
+        study.until(
+            "([n]) => [...window.cornerstone.cache._volumeCache.keys()].filter(id => id.startsWith('pmap.')).length === n",
+            number,
+        )
+        page.wait_for_timeout(3000)
+        assert study.colours()[name] == before, series
+    assert not study.errors
     page.close()
 
 
@@ -233,7 +264,10 @@ def test_pictures_of_a_phantom_for_the_documentation(browser, served, phantom) -
     study.open("S:19001")
     study.accept()
     study.until("([n]) => window.services.measurementService.getMeasurements().length === n", nodes)
-    assert len(study.panel()) >= nodes
+    found = json.loads((phantom[1] / "result.json").read_text(encoding="utf-8"))["nodes"]
+    found.sort(key=lambda node: -node["probability"])
+    shown = [re.findall(r"([RL]) node (\d+):", row) for row in study.panel()]
+    assert shown == [[(node["side"][0].upper(), str(node["number"]))] for node in found]
     page.locator("[data-cy=data-row]").first.click(timeout=10_000)
     study.picture("ohif-report.png")
     study.open("S:19002")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SIDE = 1024  # pixels: half of it, 512, must still be legible
 GAP = 13
 LABEL = 24  # font size of a node's number
+LETTER = 22  # font size of an orientation letter
 
 
 def ink(finding: Finding, analysis: Analysis) -> Ink:
@@ -36,14 +37,20 @@ def notice(pen: ImageDraw.ImageDraw, analysis: Analysis) -> None:
 
 def letters(pen: ImageDraw.ImageDraw, x: float, y: float, volume: Volume, view: View) -> None:
     """Draw the orientation letters at the edges of a view."""
-    left, right, top, bottom = canvas.orientation(volume, view)
-    for letter, at, anchor in (
-        (left, (x + 6, y + view.height / 2), "lm"),
-        (right, (x + view.width - 6, y + view.height / 2), "rm"),
-        (top, (x + view.width / 2, y + 4), "ma"),
-        (bottom, (x + view.width / 2, y + view.height - 4), "md"),
-    ):
-        canvas.text(pen, at, letter, 22, INK, anchor)
+    edge_letters(pen, canvas.orientation(volume, view), (x, y, x + view.width, y + view.height))
+
+
+def edge_letters(pen: ImageDraw.ImageDraw, words: Sequence[str], area: Rectangle) -> None:
+    """Draw letters at the left, right, upper and lower edge of an area."""
+    for letter, (at, anchor) in zip(words, _edges(area), strict=True):
+        canvas.text(pen, at, letter, LETTER, INK, anchor)
+
+
+def _edges(area: Rectangle) -> list[tuple[tuple[float, float], str]]:
+    """Return position and anchor of the letters at the edges of an area."""
+    left, top, right, bottom = area
+    across, down = (left + right) / 2, (top + bottom) / 2
+    return [((left + 6, down), "lm"), ((right - 6, down), "rm"), ((across, top + 4), "ma"), ((across, bottom - 4), "md")]
 
 
 def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], view: View, corner: tuple[float, float]) -> None:
@@ -54,10 +61,15 @@ def boxes(pen: ImageDraw.ImageDraw, findings: Sequence[tuple[Finding, Ink]], vie
 
 
 def numbers(
-    pen: ImageDraw.ImageDraw, named: Sequence[tuple[int, Ink]], boxes: Sequence[Rectangle], area: Rectangle, size: int
+    pen: ImageDraw.ImageDraw,
+    named: Sequence[tuple[int, Ink]],
+    boxes: Sequence[Rectangle],
+    area: Rectangle,
+    size: int,
 ) -> None:
-    """Draw each number beside its box at a free position; a number without room in the area is left out."""
-    taken = list(boxes)
+    """Draw each number beside its box at a free position; a number without room in the area, or beside its letters, is left out."""
+    letters = [pen.textbbox(at, "H", font=canvas.font(LETTER), anchor=anchor) for at, anchor in _edges(area)]
+    taken = [*boxes, *letters]
     for (number, colour), box in zip(named, boxes, strict=True):
         words = str(number)
         width = canvas.font(size).getlength(words)

@@ -96,7 +96,6 @@ def draw(
     for finding, ring in reversed(list(zip(findings, rings, strict=True))):  # the most probable nodes are drawn last, on top
         pen.ellipse(ring, outline=drawing.ink(finding, analysis), width=2)
     named = [(finding.node.number, drawing.ink(finding, analysis)) for finding in findings]
-    drawing.numbers(pen, named, rings, (x, y, x + width, y + height), NUMBER)
-    canvas.text(pen, (x + 6, y + height / 2), "R", 22, canvas.INK, "lm")
-    canvas.text(pen, (x + width - 6, y + height / 2), "L", 22, canvas.INK, "rm")
-    canvas.text(pen, (x + width / 2, y + 4), "H", 22, canvas.INK, "ma")
+    area = (x, y, x + width, y + height)
+    drawing.numbers(pen, named, rings, area, NUMBER)
+    drawing.edge_letters(pen, ("R", "L", "H", ""), area)

@@ -55,7 +55,7 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
     for number, heatmap in enumerate(finding.heatmaps):
         _crop(page, pen, finding, heatmap, volume, (GAP + number * (INSET + GAP), 516))
     _overview(page, pen, finding, volume, window, (GAP + 2 * (INSET + GAP), 516), ink)
-    _figures(pen, finding, analysis, 796)
+    _figures(pen, finding, analysis, 786)
     return np.asarray(page)
 
 
@@ -127,16 +127,17 @@ def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: 
         f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point{located}"
     )
     canvas.text(pen, (GAP, y), text, 24)
-    y += 34
+    # Two lines of each of the next texts end above the legend.
+    y += 30
     more = [
         said for said in (wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis)) if said is not None
     ]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 22)
-        y += 28
+        y += 25
     for line in canvas.wrap(wording.operating_point(analysis.model.operating_point), 20, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 20, QUIET)
-        y += 25
+        y += 23
     canvas.text(pen, (GAP, 910), LEGEND, 18, QUIET)
     _legend(pen, GAP, 938)
     drawing.footer(pen, analysis)

@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -66,6 +67,30 @@ def test_the_moment_is_the_newest_acquisition(tmp_path: Path) -> None:
     newer = write(tmp_path / "b", AcquisitionDate="20250101", AcquisitionTime="120001")
     assert offline_context([newer, older], Settings()).created == datetime(2025, 1, 1, 12, 0, 1)
     assert offline_context([older, newer], Settings()) == offline_context([newer, older], Settings())
+
+
+def test_another_device_has_results_in_series_of_their_own(tmp_path: Path) -> None:
+    image = write(tmp_path / "a")
+    contexts = [offline_context([image], Settings(), arithmetic=device) for device in ("CPU, 1 thread(s)", "CPU, 2 thread(s)")]
+    series = [{item.series_instance_uid for item in report.build(analysis(1), context)} for context in contexts]
+    assert series[0].isdisjoint(series[1])
+
+
+@pytest.mark.parametrize(
+    ("time", "moment"),
+    [
+        ("09", datetime(2026, 11, 1, 9)),  # was 10 January
+        ("0930", datetime(2026, 11, 1, 9, 30)),  # was 09:03
+        ("093015.5", datetime(2026, 11, 1, 9, 30, 15)),
+        ("", datetime(2026, 11, 1)),
+        ("9 h", datetime(2026, 11, 1)),
+    ],
+)
+def test_a_time_without_minutes_or_seconds_is_read_as_it_is(tmp_path: Path, time: str, moment: datetime) -> None:
+    """PS3.5 section 6.2: a TM may end after the hour or the minute."""
+    with pydicom.config.disable_value_validation():
+        image = write(tmp_path / "a", StudyDate="20261101", StudyTime=time)
+    assert offline_context([image], Settings()).created == moment
 
 
 def test_a_series_without_dates_has_a_moment_too(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """What a series is and where its voxels lie."""
 
+import io
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from analyses import CONTEXT, analysis
 from ct_series import ROOT, ct_slice, enhanced, pixels, position, write
-from pydicom import Dataset
-from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.uid import BasicTextSRStorage, JPEGLSNearLossless, SecondaryCaptureImageStorage
 
+from alnnode import report
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_header, read_volume
 
@@ -96,8 +100,8 @@ def test_localizers_and_other_planes_and_screenshots_are_left_out(tmp_path):
     volume = read_volume(write([*slices, shot], tmp_path))
     np.testing.assert_array_equal(volume.voxels, HU)
     assert volume.notes == (
-        "1 localizer images left out",
-        "1 objects that are not CT images left out",
+        "1 localizer image left out",
+        "1 non-CT object left out",
         "1 non-axial image left out",
     )
 
@@ -146,6 +150,27 @@ def test_every_slice_keeps_its_frame_of_reference_and_one_lossy_image_marks_the_
     header = volume.header
     assert (header.LossyImageCompression, header.LossyImageCompressionRatio) == ("01", 8)
     assert header.LossyImageCompressionMethod == "ISO_15444_1"
+
+
+@pytest.mark.parametrize(
+    ("compressed", "said", "ratio"),
+    [((2,), {}, None), (range(6), {"LossyImageCompression": "01", "LossyImageCompressionRatio": "4.5"}, 4.5)],
+    ids=["one image, no attribute", "no method"],
+)
+def test_an_encoding_with_loss_marks_the_series_whatever_its_header_says(tmp_path, compressed, said, ratio):
+    """Encoders forget the attributes; then the captures said that no image was ever compressed with loss."""
+    slices = [ct_slice(k, **said) for k in range(6)]
+    for k in compressed:
+        slices[k].compress(JPEGLSNearLossless, jls_error=3, generate_instance_uid=False)
+    paths = write(slices, tmp_path)
+    volume = read_volume(paths)
+    header = volume.header
+    assert (header.LossyImageCompression, header.LossyImageCompressionMethod) == ("01", "ISO_14495_1")
+    stored = slices[2].Rows * slices[2].Columns * 2 / paths[2].stat().st_size
+    assert header.LossyImageCompressionRatio == pytest.approx(ratio or stored, abs=0.05)
+    assert volume.notes == ("images were compressed with loss",)
+    items = report.build(replace(analysis(1), header=header), CONTEXT)
+    assert {dcmread(io.BytesIO(item.data)).get("LossyImageCompression") for item in items} == {None, "01"}
 
 
 def test_header_of_a_series_that_cannot_be_analysed(tmp_path):

@@ -8,8 +8,8 @@ import torch
 from bundles import write_bundle
 
 from alnnode import pipeline
-from alnnode.model import bundle, ensemble, saliency
-from alnnode.model.ensemble import BATCH, Ensemble
+from alnnode.model import bundle, saliency
+from alnnode.model.ensemble import Ensemble
 from alnnode.records import Crop, CropGeometry, CropPair
 
 GEOMETRY = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
@@ -59,12 +59,6 @@ def test_too_little_memory_for_one_crop_is_an_error(folder) -> None:
     limit_memory(limited, 0)
     with pytest.raises(torch.OutOfMemoryError):
         limited.predict(crops(1))
-
-
-def test_the_arithmetic_of_a_gpu_names_a_smaller_batch(monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
-    cuda = torch.device("cuda")
-    assert ensemble.arithmetic(cuda, 4) == ensemble.arithmetic(cuda, BATCH) + ", batch 4"
 
 
 def test_series_in_parallel_have_the_same_results_on_a_cpu_as_alone(folder) -> None:

@@ -2,15 +2,17 @@
 
 import io
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
-from analyses import CONTEXT, analysis, finding, volume
+from analyses import CONTEXT, analysis, finding, followed, volume
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from alnnode import report
-from alnnode.records import Analysis, CaptureForm, ObjectRole, ReportOptions, Side
+from alnnode.records import Analysis, CaptureForm, NodeSource, ObjectRole, ReportOptions, Side
 from alnnode.report import wording
 from alnnode.report.capture import canvas, node_map, node_page, summary_page
 from alnnode.report.capture.canvas import View
@@ -35,6 +37,43 @@ def written(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(canvas, "text", spy)
     return said
+
+
+@pytest.fixture
+def boxes(monkeypatch) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """What is written on the pages that are drawn, with the rectangle that it covers."""
+    found: list[tuple[str, tuple[float, float, float, float]]] = []
+    original = canvas.text
+
+    def spy(pen, at, text, size, ink=canvas.INK, anchor="la") -> None:
+        found.append((text, pen.textbbox(at, text, font=canvas.font(size), anchor=anchor)))
+        original(pen, at, text, size, ink, anchor)
+
+    monkeypatch.setattr(canvas, "text", spy)
+    return found
+
+
+def wordy() -> Analysis:
+    """Nodes of which a page has the most to say: a hilum, a change since an earlier report, a reader, a long name of the data set."""
+    of = followed(analysis(2))
+    point = replace(of.model.operating_point, data_set="fresh synthetic phantoms of seed 202612, n = 493 nodes of 60 phantoms")
+    by_reader = tuple(replace(one, node=replace(one.node, source=NodeSource.READER)) for one in of.findings)
+    return replace(of, model=replace(of.model, operating_point=point), findings=by_reader)
+
+
+@pytest.mark.parametrize("of", [wordy(), analysis(3), analysis(0)], ids=["wordy", "three", "none"])
+def test_no_text_of_a_page_lies_on_another_or_beside_the_page(boxes, of: Analysis) -> None:
+    pages = [partial(summary_page.summary_page, of, of.volume, WINDOW)]
+    pages += [partial(node_page.node_page, one, of.volume, of, WINDOW) for one in of.findings]
+    for draw in pages:
+        boxes.clear()
+        draw()
+        assert len(boxes) > 5
+        for text, (left, top, right, bottom) in boxes:
+            assert min(left, top) >= 0, text
+            assert max(right, bottom) <= 1024, text
+        for (one, a), (other, b) in combinations(boxes, 2):
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], f"{one!r} lies on {other!r}"
 
 
 def test_pages_come_most_probable_first_and_name_their_slice() -> None:

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from analyses import EVERYTHING, analysis, header
+from analyses import CONTEXT, EVERYTHING, analysis, header
 from pydicom import Dataset, dcmread
 
 from alnnode import report
 from alnnode.errors import SettingsError
+from alnnode.report.times import date_and_time, moment
 from alnnode.settings import load
 
 TOKYO, NEW_YORK = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")
@@ -69,6 +70,31 @@ def test_a_winter_study_that_is_analysed_in_summer_keeps_its_winter_offset() -> 
             "233000",
             "-0500",
         )
+
+
+@pytest.mark.parametrize(
+    ("day", "clock", "offset"),
+    [
+        ("20261101", "005959", "-0400"),  # the clock is turned back at 2:00
+        ("20261101", "03", "-0500"),  # a time without minutes
+        ("20261101", "0030", "-0400"),  # a time without seconds
+        ("20261101", "", "-0500"),  # most of that day
+        ("20261131", "0030", "-0400"),  # no date: the offset of the job's own time
+        ("", "", "-0400"),
+    ],
+)
+def test_the_offset_of_the_sites_zone_is_that_of_the_studys_hour(day: str, clock: str, offset: str) -> None:
+    source = Dataset()
+    source.StudyDate, source.StudyTime = day, clock
+    created = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    assert moment(source, replace(CONTEXT, created=created, zone=NEW_YORK)).offset == offset
+
+
+@pytest.mark.parametrize("clock", ["03", "1", "+1", "0060"])
+def test_a_time_is_never_read_as_part_of_a_date(clock: str) -> None:
+    """The digits of "20261001" and "03" are also those of 10 January 2026, 00:00:03 or so."""
+    found = date_and_time("20261001", clock)
+    assert found in {None, datetime(2026, 10, 1, 3)}
 
 
 def test_where_nobody_tells_the_offset_none_is_written() -> None:
