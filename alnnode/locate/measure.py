@@ -168,4 +168,5 @@ def _sorted(u: Points, v: Points, pick: np.ufunc) -> tuple[Points, Points]:
 
 def _axis(start: Points, end: Points, length: float) -> Axis:
     (first, second) = _image(np.vstack([start, end]))
-    return Axis(first, second, round(length, 2))
+    # Texts round to 0.1 mm: a value that is rounded to 0.01 mm before can end on the other side of the half.
+    return Axis(first, second, round(length, 4))

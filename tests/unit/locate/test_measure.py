@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from alnnode.locate.measure import MAX_CONTOUR_POINTS, node_from_mask, short_axis_mm
+from alnnode.locate.measure import MAX_CONTOUR_POINTS, _axis, node_from_mask, short_axis_mm
 from alnnode.records import NodeSource, Side, Volume
 
 
@@ -123,3 +123,10 @@ def test_empty_and_outlying_masks_are_refused():
         node_from_mask(v, np.zeros((2, 2, 2), bool), (0, 0, 0), Side.LEFT, 1)
     with pytest.raises(ValueError, match="beyond"):
         node_from_mask(v, np.ones((2, 2, 2), bool), (19, 0, 0), Side.LEFT, 1)
+
+
+@pytest.mark.parametrize(("exact", "shown"), [(11.046, "11.0"), (4.0531, "4.1"), (9.9496, "9.9")])
+def test_a_length_is_rounded_once(exact, shown):
+    """11.046 mm was stored as 11.05 mm: texts showed 11.1, and viewers that measure between the ends 11.0."""
+    axis = _axis(np.array([0.0, 0.0]), np.array([0.0, exact]), exact)
+    assert f"{axis.length_mm:.1f}" == shown
