@@ -143,7 +143,8 @@ class Detector:
         found = np.zeros((2, *hu.shape), dtype=np.float32)
         if region.any():
             self._predict_region(hu, ramps, region, found)
-        node, depth = (np.ascontiguousarray((part * region)[..., turn]) for part in found)
+        found *= region
+        node, depth = (np.ascontiguousarray(part[..., turn]) for part in found)
         return DetectorMaps(node, depth)
 
     def _predict_region(

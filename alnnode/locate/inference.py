@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from alnnode.locate.distances import mask_box
-from alnnode.locate.network import SUB, inputs, to_voxels
+from alnnode.locate.network import INPUTS, SUB, scaled_hu, scaled_place, to_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,21 +62,24 @@ def _first_half(network: AxillaNet, hu: Tensor, place: Sequence[Tensor]) -> Tens
     """Return the map of the finest grid that the coarser grids are made from."""
     conv, block = cast("nn.Conv3d", network.stem[0]), network.entry
     shape = (1, conv.out_channels, *(n // SUB for n in hu.shape))
-    x, y = (torch.empty(shape, device=hu.device, memory_format=torch.channels_last_3d) for _ in range(2))
+    x = torch.empty(shape, device=hu.device, memory_format=torch.channels_last_3d)
     slabs = list(_slabs(shape[2]))
     for slab in slabs:
         planes = slice(max(0, SUB * slab.start - 1), SUB * slab.stop + 1)
         seen = _inputs(hu[planes], [place[0][planes], *place[1:]])
         x[:, :, slab] = _across(conv, seen, slab, shape[2]).relu_()
+    # The block overwrites what it sees, except the slices that it sees again with the next slab.
+    before = x[:, :, :0]
     for slab in slabs:
-        y[:, :, slab] = _across(block.first, x[:, :, max(0, slab.start - 1) : slab.stop + 1], slab, shape[2]).relu_()
-    for slab in slabs:
-        x[:, :, slab].add_(_across(block.second, y[:, :, max(0, slab.start - 1) : slab.stop + 1], slab, shape[2])).relu_()
+        seen = torch.cat([before, x[:, :, slab.start : slab.stop + REACH]], dim=2)
+        before = x[:, :, max(0, slab.stop - REACH) : slab.stop].clone()
+        y = _across(block.first, seen, slab, shape[2]).relu_()
+        x[:, :, slab].add_(_across(block.second, y, slab, shape[2])).relu_()
     return x
 
 
 def _across(conv: nn.Conv3d, part: Tensor, slab: slice, slices: int) -> Tensor:
-    """Return the convolution of a slab; ``part`` has a slice more on both sides, except at the ends of the volume."""
+    """Return the convolution of a slab; beyond the ends of the volume, ``part`` has no slices."""
     ends = (int(slab.start == 0), int(slab.stop == slices))
     if any(ends):
         part = functional.pad(part, (0, 0, 0, 0, *ends))
@@ -84,9 +87,13 @@ def _across(conv: nn.Conv3d, part: Tensor, slab: slice, slices: int) -> Tensor:
 
 
 def _inputs(hu: Tensor, place: Sequence[Tensor]) -> Tensor:
-    """Return the input of the network for some slices."""
-    lines = [line.reshape([-1 if n == axis else 1 for n in range(3)]).expand(hu.shape) for axis, line in enumerate(place)]
-    return inputs(hu[None, None], torch.stack(lines)[None]).contiguous(memory_format=torch.channels_last_3d)
+    """Return the input of the network (`network.inputs`) for some slices."""
+    shape = (1, INPUTS, *hu.shape)
+    given = torch.empty(shape, device=hu.device, memory_format=torch.channels_last_3d)
+    given[0, 0] = scaled_hu(hu)
+    for axis, line in enumerate(place):
+        given[0, 1 + axis] = scaled_place(line).reshape([-1 if n == axis else 1 for n in range(3)])
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +112,12 @@ class _Part:
 def _entering(network: AxillaNet, level: int, skip: Tensor, below: _Part, box: Box) -> _Part:
     """Return what the block of the second half of a grid sees of a box: the skip connection plus the next coarser grid.
 
-    It is computed at once: PyTorch computes transposed convolutions of small parts slowly.
+    It is computed at once, because PyTorch computes transposed convolutions of small parts slowly. It overwrites the skip connection.
     """
-    seen = _wider(box)
-    part = _coarser(seen)
-    fine = _Part(network.up[level](below.cut(part)), tuple(SUB * s.start for s in part))
-    return _Part(fine.cut(seen).add_(_Part(skip, (0, 0, 0)).cut(seen)), tuple(s.start for s in seen))
+    part = _coarser(_wider(box))
+    z, rows, columns = (slice(SUB * s.start, SUB * s.stop) for s in part)
+    x = skip[..., z, rows, columns].add_(network.up[level](below.cut(part)))
+    return _Part(x, (z.start, rows.start, columns.start))
 
 
 def _block(block: Block, entering: _Part, box: Box) -> _Part:

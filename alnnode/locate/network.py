@@ -83,7 +83,17 @@ def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         hu: (n, 1, z, y, x).
         place: (n, 3, z, y, x) as `alnnode.locate.axillary_level.Landmarks.ramps`: dm below the apex, depth, distance from the midline.
     """
-    return torch.cat([(hu / 100).clamp(-2, 3), place.clamp(-1.5, 3)], dim=1)
+    return torch.cat([scaled_hu(hu), scaled_place(place)], dim=1)
+
+
+def scaled_hu(hu: torch.Tensor) -> torch.Tensor:
+    """Return HU as the network sees them."""
+    return (hu / 100).clamp(-2, 3)
+
+
+def scaled_place(place: torch.Tensor) -> torch.Tensor:
+    """Return positions relative to the landmarks as the network sees them."""
+    return place.clamp(-1.5, 3)
 
 
 def to_voxels(x: torch.Tensor) -> torch.Tensor:
