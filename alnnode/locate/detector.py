@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
 from alnnode.locate.axillary_level import LevelModel
+from alnnode.locate.distances import mask_box
 from alnnode.locate.inference import logits_in
 from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block
 
@@ -180,8 +181,7 @@ def boxes(region: npt.NDArray[np.bool_], multiple: int) -> tuple[tuple[slice, ..
 
     The larger box extends `HALO` points further on all sides. Its edges are multiples of ``multiple``. It may reach beyond the array.
     """
-    used = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    core = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    core = mask_box(region, 0)
     edges = [-(-(c.stop - c.start + 2 * HALO) // multiple) * multiple for c in core]
     return core, tuple(slice(c.start - HALO, c.start - HALO + n) for c, n in zip(core, edges, strict=True))
 
