@@ -1,20 +1,30 @@
-"""Measure the time of one analysis of a 300-slice series, from job start to results on disk, in a separate process.
+"""Measure the time of one analysis, from job start to results on disk: of a phantom of 300 slices, or of the files of a series.
 
-Run ``python benchmarks/analyse.py`` with the [worker] extra installed. Because machines differ, it also prints the ratio to decoding the same
-files with pydicom in the same run. Peak memory is that of the process.
+    python benchmarks/analyse.py [--against ../previous] [--series FOLDER] [--repeat 3]
+
+It needs the [worker] extra. Each run is a process of its own. With ``--against``, the runs of this checkout and of another one alternate, so
+that both have the same load of other programs. Times are medians. CPU time counts all threads, and depends less on other programs. Because
+machines differ, the ratio to decoding the same files with pydicom in the same run is given, too. Peak memory is that of the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 SLICES, THICKNESS_MM = 300, 1.0
+THIS = Path(__file__).resolve().parents[1]
+TOTAL = "**job start to results**"
 
 
 def make(folder: Path) -> None:
@@ -25,50 +35,112 @@ def make(folder: Path) -> None:
     write_series(make_patient(seed=77, index=0, settings=settings), folder)
 
 
+class Clock:
+    """Notes the times at which steps begin: name, elapsed time, CPU time."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[str, float, float]] = []
+
+    def __call__(self, step: str) -> None:
+        """Note the beginning of a step."""
+        self.marks.append((step, time.perf_counter(), time.process_time()))
+
+    def steps(self) -> dict[str, tuple[float, float]]:
+        """Return elapsed time and CPU time of each step; the last one only ends the one before."""
+        return {
+            step: (after[1] - wall, after[2] - cpu)
+            for (step, wall, cpu), after in zip(self.marks, self.marks[1:], strict=False)
+        }
+
+
 def measure(folder: Path) -> None:
-    """Load the model, measure the job, and print one Markdown row for each figure."""
+    """Load the model, measure the job, and print the figures as JSON."""
     from pydicom import dcmread
 
+    import alnnode
     from alnnode import pipeline, report
     from alnnode.cli.offline import offline_context
     from alnnode.model import bundle as bundles
     from alnnode.settings import Settings
 
     paths = sorted(folder.rglob("*.dcm"))
-    start = time.perf_counter()
-    bundle = bundles.load(bundles.resolve("demo"))
-    models = pipeline.Models.load(bundle, "auto")
-    loaded = time.perf_counter() - start
-    start = time.perf_counter()
+    clock, settings = Clock(), Settings()
+    clock("model load, once per worker process")
+    models = pipeline.Models.load(bundles.load(bundles.resolve("demo")), "auto")
+    clock("plain decoding of the files with pydicom")
     for path in paths:
         _ = dcmread(path).pixel_array
-    plain = time.perf_counter() - start
-    settings = Settings()
-    marks: list[tuple[str, float]] = []
-    start = time.perf_counter()
-    analysis = pipeline.analyse(
-        pipeline.SeriesInput(paths), models, settings.analysis, lambda step: marks.append((step, time.perf_counter()))
-    )
-    marks.append(("report", time.perf_counter()))
+    analysis = pipeline.analyse(pipeline.SeriesInput(paths), models, settings.analysis, clock)
+    clock("report")
     objects = report.build(analysis, offline_context(paths, settings))
-    for number, item in enumerate(objects):
-        (folder / f"result-{number}").write_bytes(item.data)
-    end = time.perf_counter()
-    print("| step | s |\n|---|---|")
-    for (step, began), (_, ended) in zip(marks, [*marks[1:], ("end", end)], strict=True):
-        print(f"| {step} | {ended - began:.2f} |")
-    print(
-        f"| **job start to results** ({len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects) | **{end - start:.2f}** |"
-    )
-    print(f"| ratio to plain pydicom decoding of the same files ({plain:.2f} s) | {(end - start) / plain:.1f} |")
-    print(f"| model load, once per worker process | {loaded:.2f} |")
-    print(f"| peak memory of the process, MiB | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} |")
+    with tempfile.TemporaryDirectory() as results:
+        for number, item in enumerate(objects):
+            (Path(results) / str(number)).write_bytes(item.data)
+    clock("end")
+    figures = {
+        "code": alnnode.__file__,
+        "steps": clock.steps(),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "what": f"{len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects",
+        "objects": hashlib.sha256(b"".join(item.data for item in objects)).hexdigest(),
+    }
+    print(json.dumps(figures))
+
+
+def run(checkout: Path, *options: str) -> str:
+    """Run this program with the code of a checkout, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    return subprocess.run(
+        [sys.executable, __file__, *options], check=True, env=environment, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def measured(checkout: Path, folder: Path) -> dict[str, Any]:
+    """Return the figures of one run.
+
+    Raises:
+        SystemExit: the code that ran is not that of the checkout.
+    """
+    figures: dict[str, Any] = json.loads(run(checkout, "--measure", str(folder)).splitlines()[-1])
+    if checkout not in Path(figures["code"]).resolve().parents:
+        raise SystemExit(f"the measured code is {figures['code']}, not that of {checkout}")
+    plain, _ = (steps := figures["steps"]).pop("plain decoding of the files with pydicom")
+    load = steps.pop("model load, once per worker process")
+    total = [sum(step[n] for step in steps.values()) for n in range(2)]
+    figures["rows"] = {
+        **{f"{name}, s": wall for name, (wall, _) in steps.items()},
+        f"{TOTAL}, s": total[0],
+        "ratio to plain pydicom decoding": total[0] / plain,
+        **{f"{name}, CPU s": cpu for name, (_, cpu) in steps.items()},
+        f"{TOTAL}, CPU s": total[1],
+        "model load, once per worker process, s": load[0],
+        "peak memory of the process, MiB": figures["peak"],
+    }
+    return figures
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return a Markdown table: the medians of each version, and the ratio of the first to the second."""
+    names = list(runs)
+    lines = [
+        "| " + " | ".join(["figure", *names, *(["ratio"] if len(names) > 1 else [])]) + " |",
+        "|---" * (len(names) + 1 + (len(names) > 1)) + "|",
+    ]
+    for row in runs[names[0]][0]["rows"]:
+        values = [median(figures["rows"][row] for figures in runs[name]) for name in names]
+        cells = [f"{value:.0f}" if row.endswith("MiB") else f"{value:.2f}" for value in values]
+        lines.append("| " + " | ".join([row, *cells, *([f"{values[0] / values[1]:.2f}"] if len(values) > 1 else [])]) + " |")
+    results = {figures["objects"] for of_version in runs.values() for figures in of_version}
+    equal = "byte-identical in all runs" if len(results) == 1 else "DIFFERENT between runs"
+    return [*lines, "", f"{runs[names[0]][0]['what']}; the result objects are {equal}."]
 
 
 def main() -> None:
     """Make the series once, then measure ``--repeat`` times, each time in a new process."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="another checkout, whose code is measured alternately")
+    parser.add_argument("--series", type=Path, help="folder with the files of a series, instead of the phantom")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -78,12 +150,18 @@ def main() -> None:
     if options.measure:
         measure(options.measure)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, __file__, "--make", folder], check=True)
-        for number in range(options.repeat):
-            print(f"\nRun {number + 1}\n")
-            sys.stdout.flush()
-            subprocess.run([sys.executable, __file__, "--measure", folder], check=True)
+    versions = {"this version": THIS}
+    if options.against:
+        versions["other version"] = options.against.resolve()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.series or Path(scratch)
+        if not options.series:
+            run(THIS, "--make", scratch)
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in versions}
+        for _ in range(options.repeat):
+            for name, checkout in versions.items():
+                runs[name].append(measured(checkout, folder))
+    print("\n".join(table(runs)))
 
 
 if __name__ == "__main__":

@@ -46,17 +46,30 @@ def candidate_shape(mask: Mask) -> CandidateShape:
     )
 
 
-def fat_contacts(labels: npt.NDArray[np.int32], soft: Mask, count: int) -> npt.NDArray[np.float64]:
-    """Return, for each label, the share of its surface (voxel faces) that does not border on soft tissue, shape (count,)."""
+def fat_contacts(
+    labels: npt.NDArray[np.int32], soft: Mask, points: npt.NDArray[np.intp], count: int
+) -> npt.NDArray[np.float64]:
+    """Return, for each label, the share of its surface (voxel faces) that does not border on soft tissue, shape (count,).
+
+    Args:
+        labels: parts of the soft tissue.
+        soft: all of it.
+        points: flat indices of all voxels of the labels in question; the other labels get 0.
+        count: of labels, with 0.
+    """
     faces, free = np.zeros(count), np.zeros(count)
-    for axis in range(3):
-        before = tuple(slice(0, -1 if a == axis else None) for a in range(3))
-        after = tuple(slice(1 if a == axis else 0, None) for a in range(3))
-        low, high, soft_low, soft_high = labels[before], labels[after], soft[before], soft[after]
-        edge = low != high
-        for own, other_soft in ((low[edge], soft_high[edge]), (high[edge], soft_low[edge])):
-            faces += np.bincount(own, minlength=count)
-            free += np.bincount(own, weights=~other_soft, minlength=count)
+    flat, tissue = labels.reshape(-1), soft.reshape(-1)
+    own = flat[points]
+    for axis, size in enumerate(labels.shape):
+        stride = int(np.prod(labels.shape[axis + 1 :]))
+        at = points // stride % size
+        for step, last in ((-stride, 0), (stride, size - 1)):
+            within = np.flatnonzero(at != last)
+            beside = points[within] + step
+            border = flat[beside] != own[within]
+            label = own[within[border]]
+            faces += np.bincount(label, minlength=count)
+            free += np.bincount(label[~tissue[beside[border]]], minlength=count)
     contact: npt.NDArray[np.float64] = free / np.maximum(faces, 1)
     return contact
 

@@ -13,17 +13,17 @@ import numpy as np
 from scipy import ndimage
 
 from alnnode.locate.candidate_shape import candidate_shape, fat_contacts, filled_notch
-from alnnode.locate.distances import dilate, padded_box
+from alnnode.locate.distances import dilate, grown, mask_box, padded_box
 from alnnode.locate.partitions import THRESHOLDS_HU, partitions
 from alnnode.locate.search_grid import GRID_MM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from alnnode.locate.grid import FloatVolume, Mask
-    from alnnode.locate.partitions import Partition
+    from alnnode.locate.partitions import Labels, Partition
     from alnnode.locate.search_grid import SearchGrid
 
 NEAR_STEPS = 8  # grid steps around the search region in which soft tissue is separated
@@ -91,17 +91,17 @@ def propose_candidates(grid: SearchGrid, where: Mask | None = None) -> list[Cand
     places = grid.region if where is None else where & grid.region
     if not places.any():
         return []
-    near = dilate(places, NEAR_STEPS)
+    part = mask_box(places, NEAR_STEPS)
     # Each connected region is separated on its own: most of the box around an axilla is not searched.
-    labels, _ = ndimage.label(near)
+    labels, _ = ndimage.label(dilate(places[part], NEAR_STEPS))
     found: list[Candidate] = []
     for number, inner in enumerate(ndimage.find_objects(labels), start=1):
-        box = tuple(slice(max(0, s.start - ROOM_STEPS), s.stop + ROOM_STEPS) for s in inner)
-        origin = (box[0].start, box[1].start, box[2].start)
+        first = [p.start + s.start for p, s in zip(part, inner, strict=True)]
+        box, near = padded_box(labels[inner] == number, first, ROOM_STEPS, places.shape)
         found += _distinct(
             candidate
-            for partition in partitions(grid.hu[box], grid.smooth[box], labels[box] == number)
-            for candidate in _candidates(grid, partition, origin)
+            for partition in partitions(grid.hu[box], grid.smooth[box], near)
+            for candidate in _candidates(grid, partition, [b.start + s.start for b, s in zip(box, partition.box, strict=True)])
         )
     return found
 
@@ -120,25 +120,25 @@ def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _candidates(grid: SearchGrid, partition: Partition, origin: tuple[int, int, int]) -> Iterator[Candidate]:
+def _candidates(grid: SearchGrid, partition: Partition, origin: Sequence[int]) -> Iterator[Candidate]:
     """Yield the parts of a partition that could be nodes. Size, place and surrounding fat are checked first, because that is fast.
 
     ``origin`` is the grid point at the partition's first voxel.
     """
-    labels, soft = partition.labels, partition.soft
+    labels = partition.labels
     part = tuple(slice(o, o + n) for o, n in zip(origin, labels.shape, strict=True))
-    sizes = np.bincount(labels.ravel())
-    inside = np.bincount(labels[grid.region[part]], minlength=len(sizes))
-    contacts = fat_contacts(labels, soft, len(sizes))
+    points = np.flatnonzero(labels != 0)
+    own = labels.reshape(-1)[points]
+    sizes = np.bincount(own)
+    inside = np.bincount(own[grid.region[part].reshape(-1)[points]], minlength=len(sizes))
     voxel = GRID_MM**3
     # Without its hilum, the shell of a node may be a third of its volume.
     fits = (sizes * voxel >= MIN_VOLUME_MM3 / 2) & (sizes * voxel <= MAX_VOLUME_MM3) & (inside >= 0.5 * sizes)
+    fits[own[grid.edge[part].reshape(-1)[points]]] = False
+    points = points[fits[own]]
+    contacts = fat_contacts(labels, partition.soft, points, len(sizes))
     fits &= contacts >= MIN_FAT_CONTACT
-    fits[labels[grid.edge[part]]] = False
-    fits[0] = False
-    boxes = ndimage.find_objects(labels)
-    for label in np.flatnonzero(fits):
-        box = boxes[label - 1]
+    for label, box in _boxes(labels, points, fits):
         offset = (box[0].start + origin[0], box[1].start + origin[1], box[2].start + origin[2])
         mask = labels[box] == label
         shape = candidate_shape(mask)
@@ -150,11 +150,27 @@ def _candidates(grid: SearchGrid, partition: Partition, origin: tuple[int, int, 
                 yield filled
 
 
+def _boxes(
+    labels: Labels, points: npt.NDArray[np.intp], chosen: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Yield each chosen label, in ascending order, with its box; ``points`` are flat indices of all its voxels."""
+    own = labels.reshape(-1)[points]
+    points, own = points[chosen[own]], own[chosen[own]]
+    order = np.argsort(own, kind="stable")
+    firsts = np.flatnonzero(np.diff(own[order], prepend=0))
+    places = np.unravel_index(points[order], labels.shape)
+    if firsts.size:
+        low = [np.minimum.reduceat(place, firsts) for place in places]
+        high = [np.maximum.reduceat(place, firsts) for place in places]
+        for n, label in enumerate(own[order[firsts]]):
+            yield int(label), tuple(slice(int(a[n]), int(b[n]) + 1) for a, b in zip(low, high, strict=True))
+
+
 def _surrounds_metal(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int]) -> bool:
     """Return whether a candidate surrounds a clip, a port or a marker: beside metal, blur and streaks look like soft tissue."""
     box, own = padded_box(mask, offset, 2, hu.shape)
     metal = hu[box] > METAL_HU
-    return bool(metal.any() and metal[ndimage.binary_dilation(own, iterations=2)].mean() > MAX_METAL)
+    return bool(metal.any() and metal[grown(grown(own))].mean() > MAX_METAL)
 
 
 def _with_hilum(candidate: Candidate) -> Candidate | None:

@@ -16,13 +16,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alnnode.errors import BundleError
 from alnnode.locate.axillary_level import LevelModel
-from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block, inputs
+from alnnode.locate.distances import mask_box
+from alnnode.locate.inference import logits_in
+from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
+    from alnnode.locate.grid import Mask
     from alnnode.locate.search_grid import SearchGrid
 
 HALO = 16  # grid points around the search region that are part of the network's input
@@ -140,31 +143,30 @@ class Detector:
             ramps = mirrored_ramps(ramps, hu.shape[2])
         found = np.zeros((2, *hu.shape), dtype=np.float32)
         if region.any():
-            core, box = boxes(region, self.network.multiple)
-            inner = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(core, box, strict=True))
-            found[(slice(None), *core)] = self._predict_box(hu, ramps, box)[(slice(None), *inner)]
-        node, depth = (np.ascontiguousarray((part * region)[..., turn]) for part in found)
+            self._predict_region(hu, ramps, region, found)
+        found *= region
+        node, depth = (np.ascontiguousarray(part[..., turn]) for part in found)
         return DetectorMaps(node, depth)
 
-    def _predict_box(
-        self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], box: tuple[slice, ...]
-    ) -> npt.NDArray[np.float32]:
-        """Return both maps (2, z, y, x) of a box, which may reach beyond the grid."""
+    def _predict_region(
+        self, hu: npt.NDArray[np.float32], ramps: npt.NDArray[np.float64], region: Mask, found: npt.NDArray[np.float32]
+    ) -> None:
+        """Write both maps (2, z, y, x) of a non-empty region."""
+        _, box = boxes(region, self.network.multiple)
         cut = tuple(slice(max(0, s.start), min(n, s.stop)) for s, n in zip(box, hu.shape, strict=True))
         beyond = [(c.start - s.start, s.stop - c.stop) for s, c in zip(box, cut, strict=True)]
-        part = np.pad(hu[cut], beyond, constant_values=FAT_HU)
+        part = torch.from_numpy(np.pad(hu[cut], beyond, constant_values=FAT_HU)).to(self.device)
         lines = [
-            np.broadcast_to(
-                (at + by * np.arange(s.start, s.stop)).reshape([-1 if n == axis else 1 for n in range(3)]), part.shape
-            )
-            for axis, ((at, by), s) in enumerate(zip(ramps, box, strict=True))
+            torch.from_numpy((at + by * np.arange(s.start, s.stop)).astype(np.float32)).to(self.device)
+            for (at, by), s in zip(ramps, box, strict=True)
         ]
-        seen = torch.from_numpy(np.stack([part, *lines]).astype(np.float32))[None].to(self.device)
         with torch.inference_mode():
-            given = inputs(seen[:, :1], seen[:, 1:]).contiguous(memory_format=torch.channels_last_3d)
-            logits = self.network(given)[0, [NODE, DEPTH]].float()
-            values: npt.NDArray[np.float32] = torch.sigmoid(logits).cpu().numpy()
-        return values
+            for inner, logits in logits_in(self.network, part, lines, np.pad(region[cut], beyond)):
+                values = torch.sigmoid(logits[[NODE, DEPTH]].float()).cpu().numpy()
+                # A box of the network may be one point larger than the region, which ends at the border of the grid.
+                place = tuple(slice(s.start + b.start, s.stop + b.start) for s, b in zip(inner, box, strict=True))
+                kept = tuple(slice(max(0, -p.start), n - p.start) for p, n in zip(place, hu.shape, strict=True))
+                found[(slice(None), *(slice(max(0, p.start), p.stop) for p in place))] = values[(slice(None), *kept)]
 
 
 def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:
@@ -179,8 +181,7 @@ def boxes(region: npt.NDArray[np.bool_], multiple: int) -> tuple[tuple[slice, ..
 
     The larger box extends `HALO` points further on all sides. Its edges are multiples of ``multiple``. It may reach beyond the array.
     """
-    used = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    core = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    core = mask_box(region, 0)
     edges = [-(-(c.stop - c.start + 2 * HALO) // multiple) * multiple for c in core]
     return core, tuple(slice(c.start - HALO, c.start - HALO + n) for c, n in zip(core, edges, strict=True))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from alnnode.locate.grid import FloatVolume, Mask
@@ -21,19 +22,55 @@ LARGEST_RADIUS = 15.0  # its square is less than `FAR`
 def depth_inside(mask: Mask) -> FloatVolume:
     """Return the distance of each voxel of the mask to the nearest voxel outside it, in grid steps; 0 outside.
 
-    The mask must not fill the volume. Squared distances are integers, so that the root is correctly rounded.
+    The mask must not fill the volume. Squared distances are integers, so that the root is correctly rounded. Only the voxels of the mask are
+    visited: soft tissue fills a small part of its box.
     """
-    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
-    squares = np.zeros(mask.shape, dtype=np.int32)
-    for axis in range(mask.ndim):
-        line = np.arange(mask.shape[axis], dtype=np.int32).reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
-        way = nearest[axis] - line
-        squares += way * way
-    depth: FloatVolume = np.sqrt(squares.astype(np.float32))
+    points = np.flatnonzero(mask)
+    depth = np.zeros(mask.shape, dtype=np.float32)
+    depth.reshape(-1)[points] = np.sqrt(squared_depths(mask, points).astype(np.float32))
     return depth
 
 
-def padded_box(mask: Mask, offset: tuple[int, int, int], steps: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Mask]:
+def squared_depths(mask: Mask, points: npt.NDArray[np.intp]) -> npt.NDArray[np.int32]:
+    """Return the squared distance of each voxel of the mask to the nearest voxel outside it; ``points`` are its flat indices."""
+    squares = np.zeros(mask.shape, dtype=np.int32)
+    flat = squares.reshape(-1)
+    flat[points] = sum(size * size for size in mask.shape)
+    for axis in reversed(range(mask.ndim)):
+        flat[points] = _lowered(squares, points, axis)
+    least: npt.NDArray[np.int32] = flat[points]
+    return least
+
+
+def _lowered(squares: npt.NDArray[np.int32], points: npt.NDArray[np.intp], axis: int) -> npt.NDArray[np.int32]:
+    """Return, for each point, the minimum along one axis of the squared distance plus the squared step to it; ``points`` are flat indices."""
+    size, stride = squares.shape[axis], int(np.prod(squares.shape[axis + 1 :]))
+    flat = squares.reshape(-1)
+    least = flat[points]
+    active = np.flatnonzero(least > 1)
+    here = points[active]
+    before = here // stride % size
+    after = size - 1 - before
+    for step in range(1, size):
+        # Beyond the border of the volume the last voxel is taken: it is nearer than the step says, so that it cannot lower the minimum.
+        back, ahead = flat[here - np.minimum(step, before) * stride], flat[here + np.minimum(step, after) * stride]
+        least[active] = now = np.minimum(least[active], np.minimum(back, ahead) + np.int32(step * step))
+        still = np.flatnonzero(now > (step + 1) ** 2)
+        if not still.size:
+            break
+        active, here, before, after = active[still], here[still], before[still], after[still]
+    return least
+
+
+def mask_box(mask: Mask, steps: int) -> tuple[slice, ...]:
+    """Return the box of a non-empty mask with ``steps`` grid points more on all sides, within the grid."""
+    used = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    return tuple(
+        slice(max(0, int(u[0]) - steps), min(size, int(u[-1]) + 1 + steps)) for u, size in zip(used, mask.shape, strict=True)
+    )
+
+
+def padded_box(mask: Mask, offset: Sequence[int], steps: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Mask]:
     """Return the box of a mask with ``steps`` grid points more on all sides, within ``shape``, and the mask in that box.
 
     Args:
@@ -73,13 +110,41 @@ def erode(mask: Mask, radius: float) -> Mask:
     return ~dilate(~mask, radius)
 
 
+def grown(mask: Mask) -> Mask:
+    """Return the dilation by one voxel across each face."""
+    found = mask.copy()
+    for low, high in halves(mask.ndim):
+        found[low] |= mask[high]
+        found[high] |= mask[low]
+    return found
+
+
+def shrunk(mask: Mask) -> Mask:
+    """Return the erosion by one voxel across each face; positions beyond the border of the volume are outside the mask."""
+    found = np.zeros_like(mask)
+    inner = (slice(1, -1),) * mask.ndim
+    found[inner] = mask[inner]
+    for low, high in halves(mask.ndim):
+        found[low] &= mask[high]
+        found[high] &= mask[low]
+    return found
+
+
+def halves(dimensions: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Return, for each axis, the index of all voxels but the last, and of all but the first."""
+    every = (slice(None),) * dimensions
+    cut = [(every[:axis], every[axis + 1 :]) for axis in range(dimensions)]
+    return [((*before, slice(None, -1), *after), (*before, slice(1, None), *after)) for before, after in cut]
+
+
 def _propagate(squares: Squares, axis: int, reach: int) -> Squares:
     """Return, along one axis, the minimum over all voxels within ``reach`` of their squared distance plus the squared step to them."""
-    least = squares.copy()
+    least, further = squares.copy(), np.empty_like(squares)
     size = squares.shape[axis]
     for step in range(1, min(reach, size - 1) + 1):
         # Saturating addition: a distance of FAR stays FAR.
-        further = np.minimum(squares, FAR - step * step) + np.uint8(step * step)
+        np.minimum(squares, FAR - step * step, out=further)
+        further += np.uint8(step * step)
         for to, source in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
             into = tuple(to if a == axis else slice(None) for a in range(squares.ndim))
             out = tuple(source if a == axis else slice(None) for a in range(squares.ndim))

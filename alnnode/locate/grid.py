@@ -124,6 +124,6 @@ def resample(array: npt.NDArray[Any], spacing: tuple[float, float, float], targe
     shape = [max(1, int((n - 1) * d / target_mm) + 1) for n, d in zip(array.shape, spacing, strict=True)]
     matrix = np.array([target_mm / d for d in spacing])
     result: FloatVolume = ndimage.affine_transform(
-        array.astype(np.float32), matrix, output_shape=tuple(shape), order=order, mode="nearest", prefilter=False
+        array.astype(np.float32, copy=False), matrix, output_shape=tuple(shape), order=order, mode="nearest", prefilter=False
     )
     return result

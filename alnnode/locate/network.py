@@ -33,8 +33,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return maps of the same shape."""
-        y = torch.relu(self.norm_first(self.first(x)))
-        out: torch.Tensor = torch.relu(x + self.norm_second(self.second(y)))
+        y = self.norm_first(self.first(x)).relu_()
+        out: torch.Tensor = self.norm_second(self.second(y)).add_(x).relu_()
         return out
 
 
@@ -49,10 +49,10 @@ class AxillaNet(nn.Module):
         super().__init__()
         first = channels[0]
         self.stem = nn.Sequential(
-            nn.Conv3d(INPUTS, first, 4, stride=2, padding=1, bias=False), nn.BatchNorm3d(first), nn.ReLU()
+            nn.Conv3d(INPUTS, first, 4, stride=2, padding=1, bias=False), nn.BatchNorm3d(first), nn.ReLU(inplace=True)
         )
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(a, b, 2, stride=2, bias=False), nn.BatchNorm3d(b), nn.ReLU(), Block(b))
+            nn.Sequential(nn.Conv3d(a, b, 2, stride=2, bias=False), nn.BatchNorm3d(b), nn.ReLU(inplace=True), Block(b))
             for a, b in pairwise(channels)
         )
         self.entry = Block(first)
@@ -73,7 +73,7 @@ class AxillaNet(nn.Module):
         x = maps.pop()
         for up, joined, skip in zip(reversed(self.up), reversed(self.joined), reversed(maps), strict=True):
             x = joined(skip + up(x))
-        return _to_voxels(self.out(x))
+        return to_voxels(self.out(x))
 
 
 def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -83,10 +83,20 @@ def inputs(hu: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         hu: (n, 1, z, y, x).
         place: (n, 3, z, y, x) as `alnnode.locate.axillary_level.Landmarks.ramps`: dm below the apex, depth, distance from the midline.
     """
-    return torch.cat([(hu / 100).clamp(-2, 3), place.clamp(-1.5, 3)], dim=1)
+    return torch.cat([scaled_hu(hu), scaled_place(place)], dim=1)
 
 
-def _to_voxels(x: torch.Tensor) -> torch.Tensor:
+def scaled_hu(hu: torch.Tensor) -> torch.Tensor:
+    """Return HU as the network sees them."""
+    return (hu / 100).clamp(-2, 3)
+
+
+def scaled_place(place: torch.Tensor) -> torch.Tensor:
+    """Return positions relative to the landmarks as the network sees them."""
+    return place.clamp(-1.5, 3)
+
+
+def to_voxels(x: torch.Tensor) -> torch.Tensor:
     """Return (n, c, 2 z, 2 y, 2 x) of (n, c * 8, z, y, x): the rearrangement of the sub-voxel convolution."""
     n, c, z, y, w = x.shape
     c //= SUB**3

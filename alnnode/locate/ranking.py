@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from alnnode.locate.axilla_extent import axillary
-from alnnode.locate.distances import dilate, padded_box
+from alnnode.locate.distances import dilate, padded_box, squared_depths
 from alnnode.locate.partitions import SOFT_HU
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from alnnode.records import FloatArray
 
 RING_STEPS = 2  # grid steps around a candidate in which depth on the map lowers its score
-BESIDE = ndimage.generate_binary_structure(3, 2)  # neighbours that share a face or an edge
+BESIDE_STEPS = 1.5  # the neighbours that share a face or an edge
 
 
 def candidate_scores(candidates: Sequence[Candidate], depth: npt.NDArray[np.float32]) -> FloatArray:
@@ -48,7 +47,10 @@ def agreement(mask: npt.NDArray[np.bool_], offset: tuple[int, int, int], depth: 
     at the valley that the map has between them.
     """
     box, own = padded_box(mask, offset, RING_STEPS, depth.shape)
-    inside = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1, 1:-1]
+    # The border of the grid is outside the mask.
+    padded = np.pad(own, 1)
+    inside = np.zeros(own.shape)
+    inside[own] = np.sqrt(squared_depths(padded, np.flatnonzero(padded)).astype(np.float64))
     near = dilate(own, RING_STEPS)
     mine, seen = (inside / inside.max())[near], depth[box][near]
     return float(np.minimum(mine, seen).sum() / np.maximum(mine, seen).sum())
@@ -62,5 +64,5 @@ def clearance(candidate: Candidate) -> float:
     """
     smooth = candidate.grid.smooth
     box, own = padded_box(candidate.mask, candidate.offset, 1, smooth.shape)
-    beside = ndimage.binary_dilation(own, BESIDE) & ~own
+    beside = dilate(own, BESIDE_STEPS) & ~own
     return float((smooth[box][beside] <= SOFT_HU).mean())

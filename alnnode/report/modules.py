@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING
 
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -17,8 +19,6 @@ from alnnode.report.times import moment
 from alnnode.report.uids import content_uid
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
-
     from alnnode.records import Analysis, Crop, ReportContext
     from alnnode.report.object_kind import ObjectKind
 
@@ -71,7 +71,10 @@ def finish(
     ):
         source_attributes.to_unicode(dataset)
     dataset.file_meta = meta = _file_meta(dataset, syntax)
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(content_uid(dataset.SOPInstanceUID, _encoded(dataset)))
+    provisional, head, element = _encoded(dataset), _encoded_head(meta), _instance_uid(dataset)
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = UID(content_uid(dataset.SOPInstanceUID, provisional))
+    # The final bytes differ in the UID only: encoding the content again would take as long as before.
+    before, _, after = provisional[len(head) :].partition(element)
     return ResultObject(
         role=kind.role,
         sop_class_uid=str(dataset.SOPClassUID),
@@ -79,7 +82,7 @@ def finish(
         series_instance_uid=str(dataset.SeriesInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
         transfer_syntax_uid=str(syntax),
-        data=_encoded(dataset),
+        data=b"".join((_encoded_head(meta), before, _instance_uid(dataset), after)),
     )
 
 
@@ -99,6 +102,20 @@ def _encoded(dataset: Dataset) -> bytes:
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
     return buffer.getvalue()
+
+
+def _encoded_head(meta: FileMetaDataset) -> bytes:
+    """Return the bytes of a Part 10 file before its data set."""
+    empty = Dataset()
+    empty.file_meta = meta
+    return _encoded(empty)
+
+
+def _instance_uid(dataset: Dataset) -> bytes:
+    """Return the encoded SOP Instance UID. It is among the first elements, before any sequence that could hold another one."""
+    value = str(dataset.SOPInstanceUID).encode("ascii")
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HH2sH", 0x0008, 0x0018, b"UI", len(value)) + value
 
 
 def delete_contributing_equipment(dataset: Dataset) -> None:

@@ -12,9 +12,9 @@ from alnnode.errors import BundleError
 from alnnode.locate import ranking
 from alnnode.locate.axilla_extent import axillary
 from alnnode.locate.candidates import Candidate
-from alnnode.locate.detector import HALO, Detector, DetectorSettings, boxes
+from alnnode.locate.detector import FAT_HU, HALO, Detector, DetectorSettings, boxes
 from alnnode.locate.grid import Frame
-from alnnode.locate.network import AxillaNet, inputs
+from alnnode.locate.network import DEPTH, NODE, AxillaNet, inputs
 from alnnode.locate.search_grid import SearchGrid
 from alnnode.records import Side
 
@@ -89,6 +89,30 @@ def test_folding_the_batch_norms_changes_nothing():
         ours, theirs = Detector(state, SETTINGS).network(seen), whole.eval()(seen)
     assert ours.shape == (1, 2, 16, 16, 16)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [(4, 6), (4, 6, 8), (4, 6, 8, 10)])
+@pytest.mark.parametrize("corner", [0, 1])
+def test_the_parts_have_the_values_of_the_whole_network(channels, corner):
+    torch.manual_seed(3)
+    detector = Detector(AxillaNet(channels).state_dict(), DetectorSettings(channels=channels))
+    region = np.zeros((130, 37, 44), bool)
+    region[corner:80, corner:20, 10:15] = region[100 : 130 - corner, 15:30, 20 : 44 - corner] = True
+    grid = grid_of(noise(region.shape), region=region)
+    core, box = boxes(region, detector.network.multiple)
+    hu = np.full([s.stop - s.start for s in box], FAT_HU, np.float32)
+    inside = [slice(max(0, s.start), s.stop) for s in box]
+    part = grid.hu[tuple(inside)]
+    hu[tuple(slice(i.start - s.start, i.start - s.start + n) for i, s, n in zip(inside, box, part.shape, strict=True))] = part
+    lines = [at + by * np.arange(s.start, s.stop) for (at, by), s in zip(grid.ramps, box, strict=True)]
+    place = torch.from_numpy(np.stack(np.meshgrid(*lines, indexing="ij")).astype(np.float32))
+    with torch.inference_mode():
+        logits = detector.network(inputs(torch.from_numpy(hu)[None, None], place[None]))[0]
+    expected = torch.sigmoid(logits).numpy()[(slice(None), *(slice(HALO, HALO + c.stop - c.start) for c in core))]
+    found = detector.predict(grid)
+    assert expected.std() > 0.001
+    np.testing.assert_allclose(found.node[core], expected[NODE] * region[core], atol=1e-6)
+    np.testing.assert_allclose(found.depth[core], expected[DEPTH] * region[core], atol=1e-6)
 
 
 def candidate(mask, offset, grid):

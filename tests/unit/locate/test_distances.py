@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from alnnode.locate.distances import LARGEST_RADIUS, depth_inside, dilate, erode
+from alnnode.locate.distances import LARGEST_RADIUS, depth_inside, dilate, erode, grown, mask_box, shrunk
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, max_side=12)).filter(lambda m: m.any() and not m.all())
 
@@ -24,6 +24,18 @@ def test_balls_are_those_of_the_general_transform(mask, radius):
 def test_depth_is_that_of_the_general_transform(mask):
     expected = ndimage.distance_transform_edt(mask).astype(np.float32)
     assert depth_inside(mask).tobytes() == expected.tobytes()
+
+
+@given(mask=MASKS)
+def test_growing_and_shrinking_by_a_face_are_the_general_ones(mask):
+    np.testing.assert_array_equal(grown(mask), ndimage.binary_dilation(mask))
+    np.testing.assert_array_equal(shrunk(mask), ndimage.binary_erosion(mask))
+
+
+@given(mask=MASKS, steps=st.integers(0, 3))
+def test_the_box_of_a_mask_with_a_margin_ends_at_the_border_of_the_grid(mask, steps):
+    wide = ndimage.maximum_filter(mask, 2 * steps + 1, mode="constant")
+    assert mask_box(mask, steps) == ndimage.find_objects(wide.astype(int))[0]
 
 
 def test_nothing_is_near_nothing_and_a_radius_too_large_is_refused():

@@ -75,6 +75,14 @@ def test_no_uid_has_two_contents(monkeypatch: pytest.MonkeyPatch, of: Analysis) 
     assert {uid: told for uid, told in series.items() if len(told) > 1} == {}
 
 
+def test_the_final_uid_is_written_as_pydicom_writes_it() -> None:
+    for item in report.build(analysis(1), EVERYTHING):
+        written, again = dcmread(io.BytesIO(item.data)), io.BytesIO()
+        assert written.SOPInstanceUID == written.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid
+        written.save_as(again, enforce_file_format=True)
+        assert again.getvalue() == item.data, item.role
+
+
 def test_two_number_formats_share_no_uid_with_two_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks in float32, then in bfloat16 as on CUDA, on one processor and with all else equal; tests/gpu has both devices."""
     loaded, rng = bundle.load(write_bundle(tmp_path / "bundle")), np.random.default_rng(5)
