@@ -217,7 +217,7 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
+        return "" if np.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".")
     return "" if value is None else str(value).strip()
 
 
