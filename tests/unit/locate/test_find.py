@@ -245,3 +245,31 @@ def test_the_threshold_decides_which_nodes_are_returned_not_what_they_are(made):
     )
     assert len(few) > 2
     assert few == many
+
+
+class Notched(Oracle):
+    """Sees a valley through the middle of each large node, as between two touching ones."""
+
+    def predict(self, grid):
+        maps = super().predict(grid)
+        for box in ndimage.find_objects(ndimage.label(maps.node)[0]):
+            part = maps.depth[box]
+            if np.count_nonzero(part) > 600:
+                axis = int(np.argmax(part.shape))
+                middle = part.shape[axis] // 2
+                part[tuple(slice(middle - 1, middle + 1) if a == axis else slice(None) for a in range(3))] *= 0.2
+        return maps
+
+
+def test_a_node_with_a_valley_in_the_networks_depth_becomes_two(made):
+    chest = ChestAnatomy(volume_of(made.hu, made.affine, made.spacing))
+    whole, parts = (locate_nodes(chest, detector(made.labels), SearchLimits(3.0, 40, 0.05)) for detector in (Oracle, Notched))
+    large = max(whole, key=lambda node: node.volume_mm3)
+    inside = [
+        node
+        for node in parts
+        if all(low - 1 <= c <= high for low, c, high in zip(large.box.low, node.box.centre, large.box.high, strict=True))
+    ]
+    assert large.volume_mm3 > 600
+    assert len(inside) == 2
+    assert len({node.score for node in inside}) == 1
