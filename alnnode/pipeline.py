@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 
 MAX_REMARKS = 20
-MARK_NUMBER = re.compile(r"(?<=\()(\d+)(?= of its object\))")  # in the remarks of `nodes_from_marks`
 
 
 class Progress(Protocol):
@@ -153,7 +151,6 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     remarks: tuple[str, ...] = ()
     if settings.locate is not Locate.AUTO:
         marked, remarks = nodes_from_marks(anatomy, marks, detector.settings.levels)
-        remarks = _merged(remarks)
         remarks = (*remarks[:MAX_REMARKS], *([f"and {len(remarks) - MAX_REMARKS} more"] if len(remarks) > MAX_REMARKS else []))
     if settings.locate is Locate.MARKS:
         reason = (
@@ -173,22 +170,6 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     if not nodes and not any(side.shown for side in coverage):
         reason = "neither axilla is within these images: " + "; ".join(f"{side.side}: {side.remark}" for side in coverage)
     return _Located(nodes, coverage, reason, remarks, len(certain) > len(nodes))
-
-
-def _merged(remarks: Sequence[str]) -> tuple[str, ...]:
-    """Merge remarks that differ in the number of the mark only: another program may have marked twenty lung nodules."""
-    numbers: dict[tuple[str, str], set[int]] = {}
-    for remark in remarks:
-        before, number, after = MARK_NUMBER.split(remark, maxsplit=1) if MARK_NUMBER.search(remark) else (remark, "", "")
-        numbers.setdefault((before, after), set()).update([int(number)] if number else [])
-    return tuple(before + _listed(sorted(found)) + after for (before, after), found in numbers.items())
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """Return "1", "1, 4" or "2 to 9"."""
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, numbers))
 
 
 def _classify(anatomy: ChestAnatomy, model: ModelIdentity, models: Models, located: _Located, progress: Progress) -> Analysis:

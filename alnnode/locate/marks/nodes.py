@@ -11,6 +11,7 @@ import numpy as np
 from alnnode.imaging.attribute_values import text
 from alnnode.locate.marks import growing, placing
 from alnnode.locate.marks.placing import MisplacedError
+from alnnode.locate.marks.remarks import Remarks
 from alnnode.locate.measure import measure_node
 from alnnode.records import MarkShape, NodeSource
 
@@ -78,21 +79,21 @@ def nodes_from_marks(
     """
     volume = anatomy.volume
     of_series = tuple(item for item in objects if refers_to(item, volume))
-    remarks = [remark for item in of_series if not item.own for remark in item.remarks]
+    remarks = Remarks(remark for item in of_series if not item.own for remark in item.remarks)
     found: list[Node] = []
     # The newest first: where two marks lie on one place, the older one describes the same node.
     for mark in reversed(gather_marks(of_series)):
         try:
             node = _node(anatomy, mark, levels, remarks)
         except MisplacedError as error:
-            remarks.append(f"{_name_of(mark)} left out: {error}")
+            remarks.add(mark, f"left out: {error}")
             continue
         if any(overlaps(node, other) for other in found):
-            remarks.append(f"{_name_of(mark)} left out: a newer mark is of the same node")
+            remarks.add(mark, "left out: a newer mark is of the same node")
             continue
         found.append(node)
     numbered = [replace(node, number=number) for number, node in enumerate(found, start=1)]
-    return numbered, tuple(dict.fromkeys(remarks))
+    return numbered, remarks.texts()
 
 
 def refers_to(item: MarkObject, volume: Volume) -> bool:
@@ -102,12 +103,7 @@ def refers_to(item: MarkObject, volume: Volume) -> bool:
     return not named or series in named or any(frame in mark.frames_of_reference for mark in item.marks)
 
 
-def _name_of(mark: Mark) -> str:
-    """Return a name of a mark without its label, which may hold a patient's name."""
-    return f"a reader's mark ({mark.number} of its object)"
-
-
-def _node(anatomy: ChestAnatomy, mark: Mark, levels: LevelModel | None, remarks: list[str]) -> Node:
+def _node(anatomy: ChestAnatomy, mark: Mark, levels: LevelModel | None, remarks: Remarks) -> Node:
     mask, offset, drawn = _mask(anatomy.volume, mark)
     try:
         node = measure_node(anatomy.volume, mask, offset, drawn)
@@ -118,7 +114,7 @@ def _node(anatomy: ChestAnatomy, mark: Mark, levels: LevelModel | None, remarks:
         raise MisplacedError("it lies outside both axillae, and is not called a lymph node")
     side = anatomy.side(position)
     if mark.side is not None and mark.side is not side:
-        remarks.append(f"{_name_of(mark)} is said to be {mark.side.value}, and lies on the {side.value}; its place counts")
+        remarks.add(mark, f"is said to be {mark.side.value}, and lies on the {side.value}; its place counts")
     level = None if levels is None else anatomy.level(levels, position)
     return replace(node, side=side, level=level, source=NodeSource.READER, tracking_uid=mark.tracking_uid)
 
