@@ -15,7 +15,7 @@ from alnnode.model import bundle as bundles
 from alnnode.model.ensemble import choose_device, describe_device
 from alnnode.records import Crop
 from training.fit import ablation as ablations
-from training.fit import grid, ledger, reproduction_terms
+from training.fit import duration, grid, ledger, reproduction_terms
 from training.fit import lidc as lidc_nodules
 from training.fit import reproduce as reproduction
 from training.report import ablation_report, bundle_export, lidc_report, reproduce_report
@@ -69,7 +69,7 @@ def reproduce(
     plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
     if figures:
         plan = replace(plan, detection=json.loads(figures.read_text(encoding="utf-8")))
-    minutes = reproduction.estimate_seconds(plan) / 60
+    minutes = duration.estimate_seconds(plan) / 60
     console.print(
         f"estimated duration without a cache: {minutes:.0f} minutes on {describe_device(chosen)}", markup=False, highlight=False
     )
@@ -91,6 +91,9 @@ def ablation(
     profile: Annotated[str, typer.Option(help="Profile of the cohort, as for reproduce.")] = "two-cores",
     family: Annotated[str, typer.Option(help="Network family of both networks.")] = "resnet18",
     epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 20,
+    pretraining: Annotated[
+        bool, typer.Option("--pretraining", help="Compare pretrained networks with those that start from random weights.")
+    ] = False,
     work: Cache = Path("runs/reproduction"),
     out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/ablation.md"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -100,11 +103,12 @@ def ablation(
     chosen = choose_device(device)
     plan = reproduction_terms.read_plan(profile, work, chosen.type, processes)
     with progress_bars() as report:
-        result = ablations.run_ablation(plan, family, epochs, report)
+        result = ablations.run_ablation(plan, family, epochs, report, pretraining=pretraining)
     text = ablation_report.markdown(
         result.rows,
         seed=plan.seed,
-        command=f"python -m training ablation --profile {profile} --family {family} --epochs {epochs}",
+        command=f"python -m training ablation --profile {profile} --family {family} --epochs {epochs}"
+        + (" --pretraining" if pretraining else ""),
         family=family,
         epochs=epochs,
         nodes=result.nodes,

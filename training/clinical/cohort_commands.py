@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,7 @@ from training.clinical.cohort_page import evaluation_page
 from training.clinical.cohort_split import FOLDS
 from training.clinical.cohort_training import CohortPlan, train_on_cohort
 from training.clinical.node_crops import CropOptions
+from training.clinical.starting_bundle import load_starting_bundle
 from training.evaluate.bundle_metrics import evaluate_ensemble, metrics_table
 from training.fit.protocol import PAPER
 from training.fit.selection import FEW_PATIENTS
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from training.clinical.dicom_folder import DicomFolder
+    from training.clinical.starting_bundle import StartingBundle
     from training.clinical.table_check import Rows
+
+SLICES: Final = (1, 3, 5)  # that a bundle may have
 
 app = typer.Typer(help="Train on a hospital's own nodes: one folder of DICOM files and one table.", no_args_is_help=True)
 
@@ -39,6 +43,13 @@ ByPatientId = Annotated[
     typer.Option("--patient-id/--ignore-patient-id", help="Whether the Patient ID in the images identifies patients."),
 ]
 Work = Annotated[Path, typer.Option("--work", help="Cache folder of the crops; a second run resumes from it.")]
+Blood = Annotated[
+    bool, typer.Option("--blood", help="The networks also see the attenuation of the blood, which tells the contrast phase.")
+]
+FromBundle = Annotated[
+    str | None,
+    typer.Option(help='"demo" or the folder of a bundle from whose networks the training starts; it fixes family and crops.'),
+]
 Processes = Annotated[int, typer.Option(help="Number of series that are read, and networks that are trained, in parallel.")]
 
 
@@ -80,6 +91,9 @@ def train(
     batch: Annotated[int, typer.Option(min=2, help="Nodes in a batch.")] = 32,
     output_stride: Annotated[int, typer.Option(help="8, 16 or 32: crop pixels per cell of the last feature map.")] = 8,
     pixels: Annotated[int, typer.Option(min=32, help="Side of both crops in pixels.")] = CropSettings().pixels,
+    slices: Annotated[int, typer.Option(help="1, 3 or 5: slices, 3 mm apart, that the networks see.")] = CropSettings().slices,
+    blood: Blood = False,
+    from_bundle: FromBundle = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the initial weights.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     processes: Processes = 2,
@@ -93,10 +107,12 @@ def train(
             f"unknown family {', '.join(sorted(unknown))}: choose from {', '.join(ARCHITECTURES)}", param_hint="--family"
         )
     rows, images = _checked(table_, data, by_patient_id)
+    start = load_starting_bundle(from_bundle, rows, table_.name) if from_bundle else None
+    crops = _crops(CropSettings(pixels=pixels, slices=slices, blood_pool=blood), start)
     plan = CohortPlan(
         name=name,
         work=out / "work",
-        families=tuple(family or ARCHITECTURES),
+        families=tuple(family or (start.families if start else ARCHITECTURES)),
         folds=folds,
         epochs=epochs,
         batch=batch,
@@ -106,18 +122,29 @@ def train(
         processes=processes,
         synthetic=phantom_truth.any_phantom(rows.values()),
         detector=detector,
-        crops=CropSettings(pixels=pixels),
+        crops=crops,
+        start=start,
     )
     with progress_bars() as report:
         nodes = _nodes(rows, images, CropOptions(plan.crops, plan.work / "crops", processes), report)
         _refuse_copies(rows, nodes, table_.name)
-        plan = plan if family else _fewer_families(plan, len(nodes.cohort.patients))
+        plan = plan if family or start else _fewer_families(plan, len(nodes.cohort.patients))
         outcome = train_on_cohort(plan, nodes, report, out / "bundle")
     (out / "report.html").write_text(outcome.page, encoding="utf-8")
     console.print(metrics_table(outcome.figures), markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote bundle {outcome.digest[:12]} to {out / 'bundle'}, and {out / 'report.html'}", markup=False)
     if onnx:
         console.print(onnx_export.export_onnx(bundles.load(out / "bundle"), out / "onnx"), markup=False)
+
+
+def _crops(given: CropSettings, start: StartingBundle | None) -> CropSettings:
+    """Return the crops of the bundle that the training starts from, or the given ones."""
+    if given.slices not in SLICES:
+        raise typer.BadParameter(f"{given.slices} slices: choose 1, 3 or 5", param_hint="--slices")
+    if start and given != CropSettings():
+        advice = "the bundle fixes the crops: leave out --pixels, --slices and --blood"
+        raise typer.BadParameter(advice, param_hint="--from-bundle")
+    return start.crops if start else given
 
 
 def _refuse_copies(rows: Rows, nodes: node_crops.NodeCrops, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from alnnode.records import Interval
     from training.clinical.node_crops import NodeCrops
+    from training.clinical.starting_bundle import StartingBundle
     from training.evaluate.bundle_metrics import BundleMetrics
     from training.fit.member import TrainSettings
     from training.fit.protocol import FoldRows, SelectedModels
@@ -49,6 +51,7 @@ class CohortPlan:
         folds: number of folds, of the four, on which each network is trained; their validation nodes decide the selection.
         synthetic: some nodes are of phantoms, so the bundle is marked as a demonstration.
         detector: "demo" or the folder of a bundle whose detector is copied into the new bundle.
+        start: the bundle from whose networks the training starts; None: random weights.
     """
 
     name: str
@@ -65,11 +68,12 @@ class CohortPlan:
     detector: str = "demo"
     averaging: float = protocol.AVERAGING
     crops: CropSettings = CropSettings()  # noqa: RUF009 - frozen
+    start: StartingBundle | None = None
 
     def tasks(self) -> list[TrainingTask]:
         """Return every network to train."""
         return [
-            TrainingTask(family, crop, fold, self.settings(family))
+            TrainingTask(family, crop, fold, self.settings(family, crop))
             for fold in range(self.folds)
             for family in self.families
             for crop in Crop
@@ -79,20 +83,28 @@ class CohortPlan:
     def command(self) -> str:
         """The command for the model card, without names and paths of the site."""
         families = " ".join(f"--family {family}" for family in self.families)
+        crops = f"--pixels {self.crops.pixels} --slices {self.crops.slices}" + " --blood" * self.crops.blood_pool
         return (
             f"python -m training cohort train --table TABLE --data FOLDER {families} --folds {self.folds} --epochs {self.epochs} "
-            f"--batch {self.batch} --output-stride {self.output_stride} --pixels {self.crops.pixels} --seed {self.seed}"
+            f"--batch {self.batch} --output-stride {self.output_stride} --seed {self.seed} {'--from-bundle BUNDLE' if self.start else crops}"
         )
 
-    def settings(self, family: str) -> TrainSettings:
-        """Return the settings with which a family is trained, as in the reproduction."""
+    def settings(self, family: str, crop: Crop) -> TrainSettings:
+        """Return the settings with which a family is trained under a crop, as in the reproduction."""
         options = protocol.TrainingOptions(self.epochs, self.batch, self.output_stride, self.seed, self.device, self.averaging)
-        return options.for_family(family)
+        settings = replace(options.for_family(family), numbers=int(self.crops.blood_pool))
+        weights = self.start.weights(family, crop) if self.start else None
+        return replace(settings, weights=str(weights), learning_rate=protocol.FINE_TUNING) if weights else settings
 
     def network_folder(self, nodes: NodeCrops) -> Path:
         """Return the folder of the networks; other nodes and other settings have another folder."""
         identity = repr(
-            (nodes.digest, nodes.held_out.tolist(), self.folds, [self.settings(family) for family in self.families])
+            (
+                nodes.digest,
+                nodes.held_out.tolist(),
+                self.folds,
+                [self.settings(*one).identity for one in product(self.families, Crop)],
+            )
         )
         return self.work / f"networks-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
@@ -149,7 +161,7 @@ def train_on_cohort(plan: CohortPlan, nodes: NodeCrops, report: Report, out: Pat
         patients=len(nodes.cohort.patients),
         seed=plan.seed,
         folds=plan.folds,
-        settings=plan.settings(plan.families[0]),
+        settings=plan.settings(plan.families[0], Crop.FSC),
         chosen=selected.best.name,
         exported=selected.pair.name,
         reserved=bool(nodes.held_out.any()),
@@ -181,7 +193,7 @@ def _train_and_select(plan: CohortPlan, nodes: NodeCrops, splits: list[FoldRows]
     """Train all networks and the control with permuted labels, and select."""
     tasks = plan.tasks()
     grid.train_networks(partial(fold_data, folder, plan.seed), tasks, folder, report("networks", len(tasks)), plan.processes)
-    control = TrainingTask(plan.families[0], Crop.FSC, 0, plan.settings(plan.families[0]))
+    control = TrainingTask(plan.families[0], Crop.FSC, 0, plan.settings(plan.families[0], Crop.FSC))
     permuted, progress = folder / "shuffled", report("networks, permuted labels", 1)
     grid.train_networks(partial(fold_data_permuted, folder, plan.seed), [control], permuted, progress, plan.processes)
     validated = cohorts.select_nodes(nodes.cohort, np.concatenate([rows.validation for rows in splits]))
@@ -212,7 +224,7 @@ def _contents(
         name=plan.name,
         version="1",
         demonstration=plan.synthetic,
-        training_data=f"{'synthetic phantoms: ' * plan.synthetic}{len(train)} nodes of {len(train.patients)} patients, cohort {digest[:12]}",
+        training_data=f"{'synthetic phantoms: ' * plan.synthetic}{len(train)} nodes of {len(train.patients)} patients, cohort {digest[:12]}{_start(plan)}",
         crops=plan.crops,
         output_stride=plan.output_stride,
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in selected.pair.members},
@@ -234,7 +246,13 @@ def _contents(
             },
             "selection": {"chosen": selected.best.name, "exported": selected.pair.name, "folds": plan.folds},
             "detector": f"{source.manifest.name} {source.manifest.version}",
+            "start": plan.start.name if plan.start else None,
             "training_seed": plan.seed,
             "device": plan.device,
         },
     )
+
+
+def _start(plan: CohortPlan) -> str:
+    """Return from which bundle the networks started, for the model card."""
+    return f"; the networks started from those of {plan.start.name}" if plan.start else ""

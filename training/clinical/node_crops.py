@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from alnnode.imaging import crop, orientation, window
+from alnnode.locate import blood_pool, chest_anatomy
 from alnnode.records import Crop
 from training.clinical import series_crops, table_check
 from training.clinical.node_table import LABELS, TEST, NodeRow, Problem, TableError
@@ -175,7 +176,9 @@ def _place(row: NodeRow) -> tuple[str, int, float, float, float, float]:
 
 def _key(paths: Sequence[Path], rows: Sequence[NodeRow], settings: CropSettings) -> str:
     """Return the name of the cache file, which depends on images, positions, settings and code."""
-    code = [inspect.getsource(module) for module in (crop, orientation, window, cohorts, series_crops)]
+    code = [
+        inspect.getsource(module) for module in (crop, orientation, window, blood_pool, chest_anatomy, cohorts, series_crops)
+    ]
     images = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     places = [(*_place(row), row.below, row.above, row.contour, row.short_axis_mm, row.side, row.level) for row in rows]
     return hashlib.sha256(repr((code, images, places, settings)).encode()).hexdigest()[:32]

@@ -15,13 +15,16 @@ NOISE = 0.03  # standard deviation, at most
 STILL = 0.25  # share of the crops that are only mirrored
 
 
-def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torch.Tensor:
+def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator, numbers: int = 0) -> torch.Tensor:
     """Return the batch (N, C, S, S) with random mirroring, rotation, shift, brightness, contrast and noise.
 
     Mirroring left to right turns a right axilla into a left one. Mirroring front to back gives no real anatomy, but without it heatmaps
     lean towards the front of the node. Each crop gets its own noise level, which may be 0: with one level for all crops, batch normalisation
     learns the noise as a property of every image and fails on crops without it. For the same reason some crops are neither rotated nor
     shifted: interpolation smooths a crop, and the node classifies crops that are not smoothed.
+
+    The last ``numbers`` channels are no images but one number each. They stay as they are: with the noise of a crop, the attenuation of
+    blood without contrast and the 0 of an unknown attenuation would be the same.
     """
     count = len(batch)
 
@@ -44,4 +47,5 @@ def augment(batch: torch.Tensor, crop: Crop, generator: torch.Generator) -> torc
     view = (count, 1, 1, 1)
     lit = (moved - 0.5) * (1 + uniform(CONTRAST)).view(view) + 0.5 + uniform(BRIGHTNESS).view(view)
     noise = torch.rand(count, generator=generator) * NOISE
-    return (lit + torch.randn(lit.shape, generator=generator) * noise.view(view)).clamp(0, 1)
+    noisy = (lit + torch.randn(lit.shape, generator=generator) * noise.view(view)).clamp(0, 1)
+    return torch.cat([noisy[:, : lit.shape[1] - numbers], batch[:, lit.shape[1] - numbers :]], 1) if numbers else noisy

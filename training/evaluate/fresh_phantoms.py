@@ -78,8 +78,10 @@ def refuse_used_seed(loaded: Bundle, seed: int) -> None:
     Raises:
         typer.BadParameter: the seed is one of those in the manifest.
     """
-    used = loaded.manifest.provenance.get("seed")
+    used, before = (loaded.manifest.provenance.get(name) for name in ("seed", "pretraining_seed"))
     if isinstance(used, int) and used <= seed <= used + 2:
         raise typer.BadParameter(
             f"seed {seed} was used to make this bundle ({used} to {used + 2}); choose another seed", param_hint="--seed"
         )
+    if seed == before:
+        raise typer.BadParameter(f"seed {seed} was used to pretrain this bundle; choose another seed", param_hint="--seed")

@@ -16,7 +16,7 @@ from alnnode.model import network
 from alnnode.records import Crop
 from training.data import cohort as cohorts
 from training.evaluate import roc
-from training.fit import grid, selection
+from training.fit import grid, reproduce, selection
 from training.fit import reproduction_terms as terms
 from training.fit.grid import FoldData, TrainingTask
 from training.networks.inference import crops_of_kind, mean_probability, predict_logits
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     Scores = npt.NDArray[np.floating[Any]]
 
-FLIPPED: Final = "complete, mean over left-right flips"
+FLIPPED: Final = "the first networks, mean over left-right flips"
+RANDOM_RATE: Final = 1e-3  # learning rate from random weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,19 @@ class Variant:
         slices: number of slices that the networks see, odd.
         blood_pool: whether they see the attenuation of the blood.
         averaging: whether the weights are averaged; otherwise the epoch with the lowest validation loss is taken.
+        pretrained: whether the networks start from the pretrained weights of the reproduction; otherwise from random ones.
     """
 
     name: str
     slices: int
     blood_pool: bool
     averaging: bool = True
+    pretrained: bool = False
 
     @property
     def folder(self) -> str:
         """The name of the folder of its networks."""
-        return f"slices-{self.slices}-blood-{int(self.blood_pool)}-averaging-{int(self.averaging)}"
+        return f"slices-{self.slices}-blood-{int(self.blood_pool)}-averaging-{int(self.averaging)}-pretrained-{int(self.pretrained)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,16 @@ class AblationResult:
     nodes: int
 
 
-def variants(crops: CropSettings) -> list[Variant]:
-    """Return the complete networks first, then what is left out."""
+def variants(crops: CropSettings, *, pretraining: bool = False) -> list[Variant]:
+    """Return the complete networks first, then those without a part: without pretraining, or each without one of the other parts.
+
+    The other parts are left out of networks that start from random weights, because pretrained weights fit only the complete inputs.
+    """
+    if pretraining:
+        return [
+            Variant("complete, pretrained", crops.slices, crops.blood_pool, pretrained=True),
+            Variant("complete, random initial weights", crops.slices, crops.blood_pool),
+        ]
     return [
         Variant("complete", crops.slices, crops.blood_pool),
         Variant("without the attenuation of the blood", crops.slices, blood_pool=False),
@@ -113,7 +124,12 @@ def _with_channels(cohort: Cohort, channels: Sequence[int]) -> Cohort:
 
 
 def run_ablation(
-    plan: ReproductionPlan, family: str, epochs: int, report: Callable[[str, int], Callable[[], None]]
+    plan: ReproductionPlan,
+    family: str,
+    epochs: int,
+    report: Callable[[str, int], Callable[[], None]],
+    *,
+    pretraining: bool = False,
 ) -> AblationResult:
     """Train every variant that is not trained yet and compare all on validation.
 
@@ -122,14 +138,17 @@ def run_ablation(
         family: of both networks.
         epochs: of each network.
         report: returns a function that is called after each network.
+        pretraining: compare pretrained networks with those that start from random weights.
     """
-    wanted = variants(plan.crops)
+    wanted = variants(plan.crops, pretraining=pretraining)
+    nodes = terms.reproduction_cohort(plan, lambda: None)
+    if pretraining:
+        reproduce.pretrain(plan, nodes.cohort, report)
     progress = report("networks", len(wanted) * len(Crop))
-    work = plan.work / plan.profile.name / "ablation"
+    work = plan.folder / "ablation"
     for variant in wanted:
         data = partial(variant_data, plan, variant)
         grid.train_networks(data, _tasks(plan, variant, family, epochs), work / variant.folder, progress, plan.processes)
-    nodes = terms.reproduction_cohort(plan, lambda: None)
     rows = terms.split_by_patient(nodes, 0, plan.seed)
     validation = cohorts.select_nodes(nodes.cohort, rows.validation)
     scores: dict[str, list[Scores]] = {
@@ -166,10 +185,15 @@ def compare_variants(validation: Cohort, scores: dict[str, list[Scores]]) -> lis
 
 
 def _tasks(plan: ReproductionPlan, variant: Variant, family: str, epochs: int) -> list[TrainingTask]:
-    settings = replace(terms.training_settings(plan, family), epochs=epochs)
-    if not variant.averaging:
-        settings = replace(settings, averaging=0.0)
-    return [TrainingTask(family, crop, 0, settings) for crop in Crop]
+    found = []
+    for crop in Crop:
+        settings = replace(terms.training_settings(plan, family, crop), epochs=epochs)
+        if not variant.pretrained:
+            settings = replace(settings, weights="", learning_rate=RANDOM_RATE)
+        if not variant.averaging:
+            settings = replace(settings, averaging=0.0)
+        found.append(TrainingTask(family, crop, 0, settings))
+    return found
 
 
 def _flipped_logits(plan: ReproductionPlan, task: TrainingTask, work: Path, validation: Cohort) -> Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class TrainingTask:
     @property
     def identity(self) -> str:
         """Its settings and the digest of the training code as JSON."""
-        return json.dumps(asdict(self.settings) | {"code": training_code_digest()}, sort_keys=True)
+        return json.dumps(self.settings.identity | {"code": training_code_digest()}, sort_keys=True)
 
     def scores(self, work: Path) -> dict[str, Scores]:
         """Return its logits on "validation" and "test" nodes."""

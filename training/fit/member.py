@@ -46,6 +46,7 @@ class TrainSettings:
     Attributes:
         architecture: one of `alnnode.model.network.ARCHITECTURES`, or `training.networks.build.LITE`.
         weights: safetensors file of initial weights; empty for random weights from the seed.
+        numbers: how many channels at the end hold one number each (the attenuation of the blood), which augmentation leaves as it is.
         averaging: decay per step of the exponential moving average of the weights. With it, the result is the average after the last epoch,
             so that no epoch is chosen on validation. 0: the result is the epoch with the lowest validation loss.
         patience: without averaging: epochs without a lower validation loss after which training stops. It is not applied before the learning rate has
@@ -56,6 +57,7 @@ class TrainSettings:
 
     architecture: str = "densenet121"
     weights: str = ""
+    numbers: int = 0
     epochs: int = 10
     batch: int = 32
     learning_rate: float = 1e-3
@@ -67,6 +69,14 @@ class TrainSettings:
     device: str = "cpu"
     bf16: bool = True
     threads: int = 1
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings, with the digest of the initial weights instead of their path, so that a moved folder is the same run."""
+        found = asdict(self)
+        if self.weights:
+            found["weights"] = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
+        return found
 
 
 def training_code_digest() -> str:
@@ -103,7 +113,8 @@ class Trainer:
         self.crop, self.train, self.validation, self.settings, self.folder = crop, train, validation, settings, folder
         self.targets = train.malignant.astype(np.float32) if data.targets is None else data.targets
         initial = Path(settings.weights) if settings.weights else None
-        self.model = build.build(settings.architecture, crops_of_kind(train, crop).shape[2], settings.output_stride, initial)
+        channels = crops_of_kind(train, crop).shape[2]
+        self.model = build.build(settings.architecture, channels, settings.output_stride, initial, self.outputs)
         self.model.to(settings.device).to(memory_format=torch.channels_last)
         # Batch statistics are averaged like the weights, so the average needs no further pass over the training crops.
         moving = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
@@ -117,15 +128,21 @@ class Trainer:
             steps_per_epoch=len(train) // self.batch,
             pct_start=WARM_UP,
         )
-        # Both classes have equal weight, as in training; otherwise the rarer class would hardly influence the choice of the epoch.
-        counts = np.bincount(validation.malignant, minlength=2)
-        self.balance = len(validation) / 2 / np.maximum(counts, 1)[validation.malignant.astype(int)]
         self.best, self.best_epoch, self.next_epoch = float("inf"), -1, 0
         # A checkpoint of other settings, data or code must not be resumed.
         arrays = (crops_of_kind(train, crop), self.targets, crops_of_kind(validation, crop), validation.malignant)
         digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        self.run = asdict(settings) | {"crop": crop.value, "data": digest, "code": training_code_digest()}
+        self.run = settings.identity | {"crop": crop.value, "data": digest, "code": self.code_digest()}
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of the network."""
+        return 1
+
+    def code_digest(self) -> str:
+        """Return the digest (hex) of the code of this training."""
+        return training_code_digest()
 
     def fit(self, progress: Callable[[], None]) -> dict[str, torch.Tensor]:
         """Return the averaged weights or those of the best epoch; resume an interrupted run of the same settings, data and code.
@@ -142,18 +159,15 @@ class Trainer:
         while self.next_epoch < self.settings.epochs and not self._stalled:
             loss = self._epoch(self.next_epoch)
             judged = self.average.module if self.settings.averaging else self.model
-            scores = predict_logits(judged, self.validation, self.crop, self.settings.device)
-            if not np.isfinite(loss) or not np.isfinite(scores).all():
+            measured = self._judge(judged)
+            if not np.isfinite([loss, *measured.values()]).all():
                 run = f"{self.settings.architecture} under {self.crop.value.upper()}: epoch {self.next_epoch + 1}"
                 raise DivergedError(f"{run} gave no finite loss; train with another --seed, or without this family")
-            probability = 1 / (1 + np.exp(-scores))
-            validation_loss = float(
-                log_loss(self.validation.malignant, probability, sample_weight=self.balance, labels=[False, True])
-            )
+            validation_loss = measured["validation_loss"]
             if self.settings.averaging or validation_loss < self.best:
                 self.best, self.best_epoch = validation_loss, self.next_epoch
                 save_file({name: t.contiguous() for name, t in judged.state_dict().items()}, self._weights)
-            self._log(loss, validation_loss, float(roc_auc_score(self.validation.malignant, scores)))
+            self._log({"training_loss": loss} | measured)
             self.next_epoch += 1
             self._save_checkpoint()
             progress()
@@ -191,7 +205,7 @@ class Trainer:
         rng = np.random.default_rng([self.settings.seed, epoch, 7])
         generator = torch.Generator().manual_seed(self.settings.seed * 1000 + epoch)
         torch.manual_seed(self.settings.seed * 1000 + epoch)  # dropout has no generator of its own
-        order = balanced_order(self.train.malignant, rng)
+        order = self._order(rng)
         self.model.train()
         size = self.batch
         losses = [
@@ -202,13 +216,13 @@ class Trainer:
     def _step(self, rows: npt.NDArray[np.intp], rng: np.random.Generator, generator: torch.Generator) -> float:
         source = crops_of_kind(self.train, self.crop)
         variants = rng.integers(0, source.shape[1], len(rows))
-        batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, self.crop, generator)
+        batch = augment(torch.from_numpy(source[rows, variants]).float() / 255, self.crop, generator, self.settings.numbers)
         batch = batch.to(self.settings.device, memory_format=torch.channels_last)
         target = torch.from_numpy(self.targets[rows]).to(self.settings.device)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            logit = self.model(batch).float().squeeze(1)
-        loss = functional.binary_cross_entropy_with_logits(logit, target)
+            output = self.model(batch).float()
+        loss = self._loss(output, target)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.schedule.step()
@@ -216,13 +230,33 @@ class Trainer:
             self.average.update_parameters(self.model)
         return loss.item()
 
-    def _log(self, training_loss: float, validation_loss: float, auroc: float) -> None:
+    def _order(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Return the training rows of one epoch."""
+        return balanced_order(self.train.malignant, rng)
+
+    def _loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch: output (B, outputs), target (B,) or (B, outputs)."""
+        return functional.binary_cross_entropy_with_logits(output.squeeze(1), target)
+
+    def _judge(self, model: torch.nn.Module) -> dict[str, float]:
+        """Return the figures of a network on the validation nodes, by the name of their column in the log."""
+        labels = self.validation.malignant
+        scores = predict_logits(model, self.validation, self.crop, self.settings.device)
+        if not np.isfinite(scores).all():
+            return {"validation_loss": float("nan")}
+        # Both classes have equal weight, as in training; otherwise the rarer class would hardly influence the choice of the epoch.
+        counts = np.bincount(labels, minlength=2)
+        balance = len(labels) / 2 / np.maximum(counts, 1)[labels.astype(int)]
+        loss = log_loss(labels, 1 / (1 + np.exp(-scores)), sample_weight=balance, labels=[False, True])
+        return {"validation_loss": float(loss), "validation_auroc": float(roc_auc_score(labels, scores))}
+
+    def _log(self, measured: dict[str, float]) -> None:
         path = self.folder / f"{self.crop.value}.csv"
         with path.open("a" if self.next_epoch else "w", newline="", encoding="utf-8") as sink:
             writer = csv.writer(sink)
             if not self.next_epoch:
-                writer.writerow(["epoch", "training_loss", "validation_loss", "validation_auroc"])
-            writer.writerow([self.next_epoch, f"{training_loss:.5f}", f"{validation_loss:.5f}", f"{auroc:.5f}"])
+                writer.writerow(["epoch", *measured])
+            writer.writerow([self.next_epoch, *(f"{value:.5f}" for value in measured.values())])
 
 
 def balanced_order(malignant: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.intp]:

@@ -42,6 +42,7 @@ PAPER: Final = ("densenet121", "DenseNet121 FSC + ASC, mean (the paper's network
 CHOSEN: Final = "chosen on validation"
 SHORT_AXIS: Final = "short axis alone"
 AVERAGING: Final = 0.98  # an average over about 50 steps, two epochs of the reproduction
+FINE_TUNING: Final = 3e-4  # learning rate of a network that starts from trained weights
 SENSITIVITY: Final = 0.98  # of the bundle's operating point, on validation
 
 

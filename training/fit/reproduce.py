@@ -9,10 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
-from torch.nn import functional
 
-from alnnode import phantom
 from alnnode.model import bundle as bundles
 from alnnode.model import network
 from alnnode.records import Crop
@@ -20,12 +17,11 @@ from training.data import cohort as cohorts
 from training.data import near_duplicates, node_features
 from training.evaluate import bundle_metrics, calibration, roc, subgroups, tables
 from training.evaluate.fresh_phantoms import fresh_metrics
-from training.fit import grid, protocol, reproduction_rows, selection
+from training.fit import grid, pretraining, protocol, reproduction_rows, selection
 from training.fit import reproduction_terms as terms
 from training.fit.bundle_contents import BundleContents, detector_of
 from training.fit.demo_bundle import SENSITIVITY_TARGET
 from training.fit.protocol import CHOSEN, PAPER, SHORT_AXIS
-from training.networks import build
 from training.networks.inference import predict_logits
 
 if TYPE_CHECKING:
@@ -33,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import torch
 
     from training.data.cohort import Cohort
     from training.data.node_features import FeatureCohort
@@ -65,6 +62,7 @@ class ReproductionResult:
         bundle: the contents of the bundle.
         exported: name of the pair of networks in the bundle.
         choice: the comparison of this pair with the best pair on validation, in words.
+        learned: what pretraining taught the network of the paper's family under each crop (`reproduction_rows.explained_variance`).
         seconds: duration of all runs that contributed to this result.
     """
 
@@ -82,6 +80,7 @@ class ReproductionResult:
     exported: str
     choice: str
     nodes: FeatureCohort
+    learned: dict[Crop, dict[str, float]]
     seconds: float
 
 
@@ -101,40 +100,17 @@ class ServedPair:
     calibrated: CalibratedPair
 
 
-def estimate_seconds(plan: ReproductionPlan) -> float:
-    """Estimate the duration of a complete run on this machine by timing one phantom and one step of each family."""
-    profile = plan.profile
-    begun = time.perf_counter()
-    phantom.make_patient(plan.seed, 0, plan.phantoms)
-    drawing = (
-        1.6 * (time.perf_counter() - begun) * (profile.patients + profile.fresh + profile.shifted) / max(plan.processes, 1)
-    )
-    batch = torch.rand(profile.batch, plan.crops.channels, profile.pixels, profile.pixels, device=plan.device)
-    steps = 0.6 * profile.nodes / profile.batch * profile.epochs * (profile.folds + profile.seeds - 1) * len(Crop)
-    learning = 0.0
-    torch.set_num_threads(1)
-    for family in profile.families:
-        model = build.build(family, batch.shape[1], profile.output_stride).to(plan.device)
-        for warm in (False, True):
-            begun = time.perf_counter()
-            with torch.autocast(plan.device, torch.bfloat16, enabled=terms.training_settings(plan, family).bf16):
-                loss = functional.softplus(model(batch).float()).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss.item()
-            learning += (time.perf_counter() - begun) * steps * warm
-    return drawing + 1.15 * learning / max(plan.processes, 1)
-
-
 def run_reproduction(plan: ReproductionPlan, report: Report) -> ReproductionResult:
     """Run every step whose result is not on disk yet."""
     begun, profile = time.perf_counter(), plan.profile
     nodes = terms.reproduction_cohort(plan, report("phantoms", profile.patients))
     near_duplicates.check_cohort(nodes.cohort)
+    pretrain(plan, nodes.cohort, report)
     tasks, repeated = terms.training_tasks(plan), terms.repeated_tasks(plan)
     grid.train_networks(
         partial(terms.fold_data, plan),
         [*tasks, *repeated],
-        plan.work / profile.name,
+        plan.folder,
         report("networks", len(tasks) + len(repeated)),
         plan.processes,
     )
@@ -142,7 +118,7 @@ def run_reproduction(plan: ReproductionPlan, report: Report) -> ReproductionResu
     # What leaks is learned in a few epochs.
     settings = replace(first.settings, epochs=max(profile.epochs // 4, 1))
     control = [replace(first, fold=permutation, settings=settings) for permutation in range(PERMUTATIONS)]
-    folder = plan.work / profile.name / "shuffled"
+    folder = plan.folder / "shuffled"
     grid.train_networks(
         partial(terms.fold_data_permuted, plan),
         control,
@@ -165,7 +141,23 @@ def run_reproduction(plan: ReproductionPlan, report: Report) -> ReproductionResu
         if labels.any() and not labels.all()  # in a tiny test set, a permutation can leave one class
     )
     result = _evaluate(plan, nodes, FurtherCohorts(fresh, harder.cohort), chance)
-    return replace(result, seconds=_elapsed(plan.work / profile.name / "seconds", time.perf_counter() - begun))
+    return replace(result, seconds=_elapsed(plan.folder / "seconds", time.perf_counter() - begun))
+
+
+def pretrain(plan: ReproductionPlan, cohort: Cohort, report: Report) -> None:
+    """Pretrain the networks on auxiliary phantoms, where the profile says so.
+
+    Raises:
+        LeakageError: a patient or a crop of the cohort is among them.
+    """
+    tasks, count, cache = terms.pretraining_tasks(plan), plan.profile.pretraining, plan.work / "crops"
+    if not tasks:
+        return
+    drawn = node_features.collect_features(
+        plan.pretraining_source, count, cache, report("auxiliary phantoms", count), plan.processes
+    )
+    cohorts.check_leakage(pretraining=drawn.cohort, cohort=cohort)
+    pretraining.pretrain_networks(tasks, cache, plan.folder, report("pretraining", len(tasks)), plan.processes)
 
 
 def _elapsed(path: Path, seconds: float) -> float:
@@ -178,7 +170,7 @@ def _elapsed(path: Path, seconds: float) -> float:
 def _evaluate(
     plan: ReproductionPlan, nodes: FeatureCohort, further: FurtherCohorts, chance: tuple[float, ...]
 ) -> ReproductionResult:
-    profile, work = plan.profile, plan.work / plan.profile.name
+    profile, work = plan.profile, plan.folder
     tasks, harder = terms.training_tasks(plan), further.harder
     splits = [terms.split_by_patient(nodes, fold, plan.seed) for fold in range(profile.folds)]
     test = node_features.select_nodes(nodes, splits[0].test)
@@ -228,6 +220,7 @@ def _evaluate(
         exported=pair.name,
         choice=_choice(selected, validated.patient, costs),
         nodes=nodes,
+        learned=reproduction_rows.explained_variance(plan),
         seconds=0.0,
     )
 
@@ -267,7 +260,7 @@ def _bundle(
         name=f"alnnode-reproduction-{profile.name}",
         version="0.1.0",
         demonstration=True,
-        training_data=f"synthetic phantoms only: reproduction seed {plan.seed}, profile {profile.name}",
+        training_data=f"synthetic phantoms only: reproduction seed {plan.seed}, profile {profile.name}{_before(plan)}",
         crops=plan.crops,
         output_stride=profile.output_stride,
         architectures={crop: next(a for a in network.ARCHITECTURES if a == family) for family, crop in selected.pair.members},
@@ -279,5 +272,16 @@ def _bundle(
         detector=detector_of(bundles.load(bundles.resolve("demo"))),
         command=f"python -m training reproduce --profile {profile.name}",
         notes=(pair.note(SENSITIVITY_TARGET), f"Specificity by contrast phase: {phases}."),
-        provenance={"seed": plan.seed, "phantom_code": cohorts.phantom_code(), "device": plan.device, "profile": profile.name},
+        provenance={
+            "seed": plan.seed,
+            "pretraining_seed": plan.pretraining_seed if profile.pretraining else None,
+            "phantom_code": cohorts.phantom_code(),
+            "device": plan.device,
+            "profile": profile.name,
+        },
     )
+
+
+def _before(plan: ReproductionPlan) -> str:
+    """Return what the networks learned before, for the model card."""
+    return f"; pretrained on phantoms of seed {plan.pretraining_seed}" if plan.profile.pretraining else ""

@@ -1,7 +1,8 @@
-"""Rows of the reproduction's table beside the selected models: further seeds, and baselines without a network."""
+"""Rows of the reproduction's tables beside the selected models: further seeds, baselines without a network, and what pretraining taught."""
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.data.node_features import GENERATOR_PARAMETERS
 from training.evaluate import tables
 from training.fit import protocol, selection
 from training.fit import reproduction_terms as terms
 from training.networks.inference import mean_probability
 
 if TYPE_CHECKING:
+    from alnnode.records import Crop
     from training.data.cohort import Cohort
     from training.data.node_features import FeatureCohort
     from training.evaluate.tables import ModelRow
@@ -40,10 +43,22 @@ def baseline_rows(nodes: FeatureCohort, rows: FoldRows) -> list[ModelRow]:
     return found
 
 
+def explained_variance(plan: ReproductionPlan) -> dict[Crop, dict[str, float]]:
+    """Return, for each crop of the paper's family and each parameter, what pretraining taught the network: R squared in held-out phantoms."""
+    found = {}
+    for task in terms.pretraining_tasks(plan):
+        if task.family == protocol.PAPER[0]:
+            with (task.folder(plan.folder) / f"{task.crop.value}.csv").open(encoding="utf-8", newline="") as source:
+                *_, last = csv.DictReader(source)
+            columns = {name: f"r2 {name}".replace(",", "") for name in GENERATOR_PARAMETERS}
+            found[task.crop] = {name: float(last[column]) for name, column in columns.items()}
+    return found
+
+
 def repeated_rows(plan: ReproductionPlan, cohort: Cohort, rows: FoldRows) -> list[ModelRow]:
     """Return the rows of the networks with further seeds, each alone and the mean of both crops."""
     labels, found = cohort.malignant[rows.validation], []
-    tasks, work = terms.repeated_tasks(plan), plan.work / plan.profile.name
+    tasks, work = terms.repeated_tasks(plan), plan.folder
     for fsc, asc in zip(tasks[::2], tasks[1::2], strict=True):
         scores = [task.scores(work) for task in (fsc, asc)]
         name = f"second training, seed {fsc.settings.seed}"

@@ -21,6 +21,7 @@ from training.data import cohort as cohorts
 from training.data import node_features
 from training.fit import protocol
 from training.fit.grid import TrainingTask
+from training.fit.pretraining import PretrainingTask
 from training.fit.protocol import FoldRows
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Profile:
         fresh: number of phantoms on which the bundle's operating point is measured.
         shifted: number of phantoms of the harder cohort.
         seeds: number of seeds with which the networks of the first fold are trained; the first makes the bundle.
+        pretraining: number of auxiliary phantoms on which the networks are pretrained (`training.fit.pretraining`); 0: none.
+        pretraining_epochs: epochs of the pretraining.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Profile:
     fresh: int = 0
     shifted: int = 0
     seeds: int = 1
+    pretraining: int = 0
+    pretraining_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class ReproductionPlan:
     seed: int
     fresh_seed: int
     shifted_seed: int
+    pretraining_seed: int
     phantoms: PhantomSettings
     harder: PhantomSettings
     work: Path
@@ -102,6 +108,16 @@ class ReproductionPlan:
     def shifted_source(self) -> cohorts.PhantomSource:
         """The source of the harder phantoms."""
         return cohorts.PhantomSource(self.shifted_seed, self.harder, self.crops)
+
+    @property
+    def pretraining_source(self) -> cohorts.PhantomSource:
+        """The source of the auxiliary phantoms on which the networks are pretrained."""
+        return cohorts.PhantomSource(self.pretraining_seed, self.phantoms, self.crops)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the networks of this profile."""
+        return self.work / self.profile.name
 
 
 def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2, terms: Path = TERMS) -> ReproductionPlan:
@@ -131,6 +147,7 @@ def read_plan(profile: str, work: Path, device: str = "cpu", processes: int = 2,
         seed=frozen["seed"],
         fresh_seed=frozen["fresh"]["seed"],
         shifted_seed=harder["seed"],
+        pretraining_seed=frozen["pretraining"]["seed"],
         phantoms=base,
         harder=replace(
             base,
@@ -184,7 +201,7 @@ def training_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
     """Return every network to train with the first seed."""
     profile = plan.profile
     return [
-        TrainingTask(family, crop, fold, training_settings(plan, family))
+        TrainingTask(family, crop, fold, training_settings(plan, family, crop))
         for fold in range(profile.folds)
         for family in profile.families
         for crop in Crop
@@ -194,15 +211,42 @@ def training_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
 def repeated_tasks(plan: ReproductionPlan) -> list[TrainingTask]:
     """Return the networks of the first fold with the further seeds, which show how much a result depends on the seed."""
     return [
-        TrainingTask(family, crop, 0, replace(training_settings(plan, family), seed=plan.seed + number))
+        TrainingTask(family, crop, 0, replace(training_settings(plan, family, crop), seed=plan.seed + number))
         for number in range(1, plan.profile.seeds)
         for family in plan.profile.families
         for crop in Crop
     ]
 
 
-def training_settings(plan: ReproductionPlan, family: str) -> TrainSettings:
-    """Return the settings with which a family is trained."""
+def pretraining_tasks(plan: ReproductionPlan) -> list[PretrainingTask]:
+    """Return every network to pretrain: one of each family and crop, from which the networks of all folds and seeds start."""
+    profile = plan.profile
+    if not profile.pretraining:
+        return []
+    options = protocol.TrainingOptions(
+        profile.pretraining_epochs, profile.batch, profile.output_stride, plan.pretraining_seed, plan.device
+    )
+    return [
+        PretrainingTask(
+            family,
+            crop,
+            plan.pretraining_source,
+            profile.pretraining,
+            replace(options.for_family(family), numbers=int(plan.crops.blood_pool)),
+        )
+        for family in profile.families
+        for crop in Crop
+    ]
+
+
+def training_settings(plan: ReproductionPlan, family: str, crop: Crop) -> TrainSettings:
+    """Return the settings with which a family is trained under a crop: from the pretrained weights, where the profile has them."""
     profile = plan.profile
     options = protocol.TrainingOptions(profile.epochs, profile.batch, profile.output_stride, plan.seed, plan.device)
-    return options.for_family(family)
+    settings = replace(options.for_family(family), numbers=int(plan.crops.blood_pool))
+    initial = [task for task in pretraining_tasks(plan) if (task.family, task.crop) == (family, crop)]
+    return (
+        replace(settings, weights=str(initial[0].weights(plan.folder)), learning_rate=protocol.FINE_TUNING)
+        if initial
+        else settings
+    )

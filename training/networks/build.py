@@ -30,7 +30,7 @@ class WeightsError(AlnnodeError):
     """Initial weights are missing or do not fit the network."""
 
 
-def build(name: str, channels: int, output_stride: int, weights: Path | None = None) -> torch.nn.Module:
+def build(name: str, channels: int, output_stride: int, weights: Path | None = None, outputs: int = 1) -> torch.nn.Module:
     """Return a network to train.
 
     Args:
@@ -39,6 +39,7 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
         output_stride: as in `alnnode.model.network.build`; `LITE` ignores it.
         weights: safetensors with tensors of the same names; a tensor whose shape differs (another number of windows or classes) is
             ignored, and the network keeps its random initial values.
+        outputs: number of outputs; a network for a bundle has one.
 
     Raises:
         WeightsError: fewer than half of the tensors fit, or the package with the weights of `LITE` is not installed.
@@ -47,7 +48,7 @@ def build(name: str, channels: int, output_stride: int, weights: Path | None = N
         return _with_fast_batch_norm(Lite0())
     if name not in ARCHITECTURES:
         raise WeightsError(f"unknown network {name}: choose one of {', '.join((*ARCHITECTURES, LITE))}")
-    built = _with_initial_weights(network.build(channels, output_stride, name))
+    built = _with_initial_weights(_with_outputs(network.build(channels, output_stride, name), outputs))
     if weights is not None:
         own = built.state_dict()
         fitting = {key: t for key, t in load_file(weights).items() if key in own and own[key].shape == t.shape}
@@ -76,6 +77,14 @@ def networks_of_bundle(loaded: Bundle) -> dict[Crop, torch.nn.Module]:
         )
         for member in loaded.manifest.members
     }
+
+
+def _with_outputs(built: torch.nn.Module, outputs: int) -> torch.nn.Module:
+    """Give the last layer this number of outputs."""
+    if outputs > 1:
+        name, last = [(name, module) for name, module in built.named_modules() if isinstance(module, torch.nn.Linear)][-1]
+        built.set_submodule(name, torch.nn.Linear(last.in_features, outputs))
+    return built
 
 
 def _with_initial_weights(built: torch.nn.Module) -> torch.nn.Module:

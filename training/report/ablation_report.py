@@ -11,24 +11,23 @@ if TYPE_CHECKING:
 
     from training.fit.ablation import AblationRow
 
-INTRODUCTION: Final = """# Ablation: what each input of the networks adds
+INTRODUCTION: Final = """# Ablation: what each part of the training adds
 
-The same two networks were trained with parts left out, and compared on the validation patients of the reproduction (seed {seed}). The test set
+The same two networks were trained with and without parts, and compared on the validation patients of the reproduction (seed {seed}). The test set
 was not used. All nodes are drawings: the figures say what helps on drawings, and nothing about patients.
 
 Command: `{command}`. Networks: {family}, {epochs} epochs. {nodes} nodes validate. Device: {device}.
 
-An AUROC has its 95 % interval, clustered by patient. The last column compares the mean of both networks with that of the complete ones
-(paired, clustered DeLong). The complete networks have the inputs of the bundle's networks, but another family
-and fewer epochs. Five comparisons; p is not corrected for them.
+An AUROC has its 95 % interval, clustered by patient. The last column compares the mean of both networks with that of the first row
+(paired, clustered DeLong). Comparisons: {comparisons}; p is not corrected for them. The complete networks have the inputs of the bundle's networks.
 
-| networks | FSC | ASC | FSC + ASC | less the complete ones |
+| networks | FSC | ASC | FSC + ASC | less the first row |
 |---|---|---|---|---|
 """
 
 NOT_MEASURED: Final = """
-The row without averaged weights chooses its epoch on the same validation nodes, so its figure is too high by an unknown amount. Not measured: crops of
-96 pixels, five slices, pretraining.
+A row without averaged weights chooses its epoch on the same validation nodes, so its figure is too high by an unknown amount. Not measured: crops of
+96 pixels, five slices.
 """
 
 
@@ -39,7 +38,7 @@ def markdown(rows: Sequence[AblationRow], **facts: str | int) -> str:
         rows: the complete networks first.
         facts: seed, command, family, epochs, nodes, device.
     """
-    return INTRODUCTION.format(**facts) + "\n".join(_line(row) for row in rows) + "\n" + NOT_MEASURED
+    return INTRODUCTION.format(**facts, comparisons=len(rows) - 1) + "\n".join(_line(row) for row in rows) + "\n" + NOT_MEASURED
 
 
 def _line(row: AblationRow) -> str:

@@ -14,6 +14,7 @@ from alnnode.cli import check as node_check
 from alnnode.imaging.crop import CropSettings, crops_for
 from alnnode.imaging.series import read_volume
 from alnnode.model import bundle
+from alnnode.model.weights import load_tensors
 from alnnode.settings import Settings
 from training.__main__ import app
 from training.clinical import bundle_patients, cohort_commands, cohort_split, dicom_folder, node_crops, node_table
@@ -217,6 +218,60 @@ def test_from_a_hospitals_segmentations_to_a_bundle_that_the_node_takes(hospital
     assert f"{len(tested)} patients" in done.output
     apart = node_crops.select_nodes(nodes, np.flatnonzero(np.isin(nodes.cohort.patient, list(tested))))
     assert f"cohort {apart.digest[:12]}" in (tmp_path / "page.html").read_text()
+
+
+def test_a_training_starts_from_the_networks_of_a_bundle_and_sees_what_they_see(hospital, tmp_path) -> None:
+    table = tmp_path / "table.csv"
+    node_table.write_table(list(rows_of(hospital).values()), table)
+    command = ["cohort", "train", "--table", str(table), "--data", str(hospital.folder), "--out", str(tmp_path / "run")]
+    small = ["--folds", "1", "--epochs", "1", "--batch", "8", "--output-stride", "32", "--device", "cpu", "--processes", "0"]
+    wrong = CliRunner().invoke(app, [*command, *small, "--from-bundle", "demo", "--slices", "5"])
+    assert wrong.exit_code == 2
+    assert "the bundle fixes the crops" in " ".join(wrong.output.replace("│", " ").split())
+    done = CliRunner().invoke(app, [*command, *small, "--from-bundle", "demo"])
+    assert done.exit_code == 0, done.output
+    demo, made = bundle.load(bundle.resolve("demo")), bundle.load(tmp_path / "run" / "bundle")
+    assert made.crop_settings == demo.crop_settings
+    assert {member.architecture for member in made.manifest.members} == {"densenet121"}
+    started = f"the networks started from those of {demo.manifest.name} {demo.manifest.version} ({demo.digest[:12]})"
+    assert started in made.contents["model-card.md"].decode()
+    assert not made.identity.demonstration
+    one, other = (load_tensors(which, "fsc") for which in (demo, made))
+    name = "features.denseblock1.denselayer1.layers.conv1.weight"
+    assert 0 < (one[name] - other[name]).float().abs().mean() < 0.1 * one[name].float().std()
+    again = CliRunner().invoke(app, [*command, *small, "--from-bundle", str(tmp_path / "run" / "bundle")])
+    assert isinstance(again.exception, TableError)
+    assert "the bundle was trained or selected on this patient" in str(again.exception)
+
+
+def test_slices_and_blood_are_those_of_the_bundle(hospital, tmp_path) -> None:
+    table = tmp_path / "table.csv"
+    node_table.write_table(list(rows_of(hospital).values()), table)
+    command = ["cohort", "train", "--table", str(table), "--data", str(hospital.folder), "--out", str(tmp_path / "run")]
+    small = [
+        "--family",
+        "resnet18",
+        "--folds",
+        "1",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--pixels",
+        "32",
+        "--output-stride",
+        "32",
+        "--device",
+        "cpu",
+        "--processes",
+        "0",
+    ]
+    assert CliRunner().invoke(app, [*command, *small, "--slices", "4"]).exit_code == 2
+    done = CliRunner().invoke(app, [*command, *small, "--slices", "3", "--blood"])
+    assert done.exit_code == 0, done.output
+    made = bundle.load(tmp_path / "run" / "bundle")
+    assert made.crop_settings == CropSettings(pixels=32, slices=3, blood_pool=True)
+    assert "--pixels 32 --slices 3 --blood" in made.contents["model-card.md"].decode()
 
 
 def test_few_patients_do_not_choose_between_families(hospital, tmp_path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from alnnode.imaging.crop import CropSettings
+from alnnode.model import bundle
 from alnnode.phantom import Arms, PhantomSettings, Phase, Position, make_patient, write_series
 from alnnode.records import Crop, Side
 from training.__main__ import app
@@ -233,9 +234,11 @@ def test_the_command_measures_the_series_and_says_what_the_figures_are(data: Pat
 
 
 def test_a_seed_of_the_training_is_refused_and_so_is_a_folder_without_a_chest(data: Path, tmp_path: Path) -> None:
-    used = CliRunner().invoke(app, ["evaluate-implants", "--data", str(data), "--seed", "202611"])
-    assert used.exit_code == 2
-    assert "was used to make this bundle" in " ".join(used.output.split())
+    provenance = bundle.load(bundle.resolve("demo")).manifest.provenance
+    for name, said in (("seed", "was used to make this bundle"), ("pretraining_seed", "was used to pretrain this bundle")):
+        used = CliRunner().invoke(app, ["evaluate-implants", "--data", str(data), "--seed", str(provenance[name])])
+        assert used.exit_code == 2
+        assert said in " ".join(used.output.split())
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "empty").symlink_to(data / "empty")
     none = CliRunner().invoke(app, ["evaluate-implants", "--data", str(tmp_path / "data"), "--work", str(tmp_path / "work")])

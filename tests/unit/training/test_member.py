@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from discs import discs
 
 from alnnode.records import Crop
 from training.data import augment as augmentation
@@ -25,18 +26,6 @@ from training.networks.inference import predict_logits
 
 SETTINGS = TrainSettings(epochs=2, batch=8, output_stride=16, bf16=False, patience=9)
 PERMUTED = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=4, output_stride=16)
-
-
-def discs(count: int, seed: int, patient: str) -> Cohort:
-    """Return discs, of which the large ones are malignant."""
-    rng = np.random.default_rng(seed)
-    malignant = np.arange(count) % 2 == 0
-    v, u = np.mgrid[:32, :32]
-    pictures = [
-        ((v - 16) ** 2 + (u - 16) ** 2 < (11 if bad else 5) ** 2) * 150 + rng.integers(0, 40, (1, 32, 32)) for bad in malignant
-    ]
-    crops = np.stack([np.stack([p, p]) for p in pictures]).astype(np.uint8)
-    return Cohort(crops, crops, malignant, np.array([patient] * count), np.where(malignant, 12, 6).astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +58,8 @@ def test_an_interrupted_run_resumes_with_the_same_result(tmp_path, parts, archit
 _RUN = """
 import sys; sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-from test_member import SETTINGS, discs
+from discs import discs
+from test_member import SETTINGS
 from alnnode.records import Crop
 from training.fit.member import Trainer, TrainingData
 if __name__ == "__main__":
@@ -79,7 +69,7 @@ if __name__ == "__main__":
 
 def test_killing_training_changes_no_byte_of_what_it_learns(tmp_path, parts) -> None:
     Trainer(Crop.FSC, TrainingData(*parts), SETTINGS, tmp_path / "whole").fit(lambda: None)
-    command = [sys.executable, "-c", _RUN, str(tmp_path / "killed"), str(Path(__file__).parent), str(Path(__file__).parents[3])]
+    command = [sys.executable, "-c", _RUN, str(tmp_path / "killed"), *(str(Path(__file__).parents[n]) for n in (0, 2, 3))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "epoch\n"
         process.kill()  # in the middle of the second epoch
@@ -204,6 +194,16 @@ def test_a_quarter_of_the_crops_are_not_smoothed_by_interpolation(crop, monkeypa
     mirrored = torch.cat([rough.flip(dims) for dims in ((), (2,), (3,), (2, 3))])
     nearest = (found[:, None] - mirrored[None]).abs().amax((2, 3, 4)).amin(1)
     assert (nearest < 1e-4).float().mean() == pytest.approx(0.25, abs=0.07)
+
+
+@pytest.mark.parametrize("crop", Crop)
+def test_the_attenuation_of_the_blood_is_not_augmented(crop) -> None:
+    batch = torch.full((40, 3, 16, 16), 0.5)
+    batch[:, 2] = torch.arange(40).view(-1, 1, 1) / 255  # 0: unknown
+    found = augment(batch, crop, torch.Generator().manual_seed(3), numbers=1)
+    assert torch.equal(found[:, 2], batch[:, 2])
+    assert (found[:, :2].flatten(1).std(1) > 0).all()
+    torch.testing.assert_close(found[:, :2], augment(batch, crop, torch.Generator().manual_seed(3))[:, :2])
 
 
 def test_parallel_networks_use_the_gpus_in_turn(monkeypatch) -> None:

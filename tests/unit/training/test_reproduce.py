@@ -42,6 +42,7 @@ def test_the_whole_protocol_runs_in_its_tiny_profile_and_a_second_run_changes_no
     nodes = outcome.nodes.cohort
     assert (len(nodes), int(nodes.malignant.sum())) == (plan.profile.nodes, plan.profile.malignant)
     assert said.count("networks") == len(plan.profile.families) * len(Crop) * (plan.profile.folds + plan.profile.seeds - 1)
+    assert said.count("pretraining") == len(plan.profile.families) * len(Crop)
     assert any(row.name == f"densenet121 FSC + ASC, mean, second training, seed {plan.seed + 1}" for row in outcome.rows)
     loaded = bundle.load(tmp_path / "bundle")
     assert loaded.digest == digest
