@@ -91,10 +91,12 @@ class ModelAnalyst:
             import torch  # noqa: PLC0415
 
             from alnnode.pipeline import Models  # noqa: PLC0415
+            from alnnode.report import standard_tables  # noqa: PLC0415
 
             if self._settings.threads:
                 torch.set_num_threads(self._settings.threads)
             bundle = self._opened()
             self._loaded = Models.load(bundle, self._settings.device)
+            standard_tables.load()
             self._bundle, self._digest = None, bundle.digest
         return self._loaded
