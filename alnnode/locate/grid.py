@@ -111,7 +111,9 @@ def coarsen(hu: HounsfieldArray, spacing: tuple[float, float, float], target_mm:
     rows, columns = hu.shape[1] // ny * ny, hu.shape[2] // nx * nx
     for z in range(0, hu.shape[0], nz):
         plane = np.clip(hu[z, :rows, :columns], -1000, 1000).astype(np.float32)
-        planes.append(plane.reshape(rows // ny, ny, columns // nx, nx).mean(axis=(1, 3)))
+        # Sums of integers are exact in any order, and NumPy adds whole rows several times faster than it averages blocks.
+        lines = sum((plane[n::ny] for n in range(1, ny)), plane[::ny])
+        planes.append(sum((lines[:, n::nx] for n in range(1, nx)), lines[:, ::nx]) / np.float32(ny * nx))
     step = (nz, ny, nx)
     return Coarse(np.stack(planes), step, (spacing[0] * nz, spacing[1] * ny, spacing[2] * nx))
 
