@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -140,7 +141,11 @@ def offline_context(
 
     ``arithmetic`` is that of the device (`Ensemble.arithmetic`): another device writes series of its own, as at a node.
     """
-    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    # hashlib releases the GIL: the files are hashed while this thread reads their dates.
+    with ThreadPoolExecutor(1) as thread:
+        hashed = thread.map(_sha256, paths)
+        created = max((moment for moment in map(_moment, paths) if moment), default=DATELESS)
+        digests = sorted(hashed)
     # The UID of an object identifies its content (PS3.5 section 9).
     digests += [item.sop_instance_uid for item in marked]
     prior = None if settings.report.follow_up == "off" else _find_prior(paths[0], prior_reports)
@@ -148,7 +153,7 @@ def offline_context(
     return ReportContext(
         input_digest=input_digest if prior is None else prior.digest_with(input_digest),
         settings_digest=settings.result_digest,
-        created=max((moment for moment in map(_moment, paths) if moment), default=DATELESS),
+        created=created,
         station=settings.node.ae_title,
         window=settings.analysis.window,
         options=settings.report.options,
@@ -199,6 +204,11 @@ def _header(path: Path, tags: Sequence[str] | None = None) -> Dataset | None:
         return dcmread(path, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
     except (InvalidDicomError, OSError, ValueError, NotImplementedError):
         return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _modality(path: Path) -> str:

@@ -18,7 +18,7 @@ SPELLINGS = str.maketrans(
 def to_ascii(dataset: Dataset) -> None:
     """Replace all text values of a data set by ASCII."""
     for element in dataset.iterall():
-        if element.VR in TEXT_VRS and isinstance(element.value, str):
+        if element.VR in TEXT_VRS and isinstance(element.value, str) and not element.value.isascii():
             element.value = ascii_words(element.value)
 
 

@@ -26,14 +26,22 @@ def outlines(node: Node) -> Iterator[tuple[int, Outline]]:
     An outline runs midway between the pixel centres of the node and their neighbours. Parts of one or two pixels on a slice have none,
     unless the node has no larger part. Only the outline on the measured slice is known of a node without a mask.
     """
-    box = node.box
     if node.mask is None:
         yield node.slice_index, np.array([(row - 0.5, column - 0.5) for column, row in node.contour])
         return
-    parts = [(k, part) for k, plane in enumerate(node.mask, start=box.k0) for part in _parts(plane)]
-    large = [(k, part) for k, part in parts if np.count_nonzero(part) >= LEAST_PIXELS]
-    for k, part in large or parts:
-        yield k, _outline(part) + np.array([box.j0, box.i0])
+    for k, part in _outlined(node.mask, node.box.k0):
+        yield k, _outline(part) + np.array([node.box.j0, node.box.i0])
+
+
+def outlined_slices(node: Node) -> set[int]:
+    """Return the slice indices k for which `outlines` yields an outline."""
+    return {node.slice_index} if node.mask is None else {k for k, _ in _outlined(node.mask, node.box.k0)}
+
+
+def _outlined(mask: npt.NDArray[np.bool_], first: int) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+    """Return the parts that have an outline, with their slice indices; ``first`` is that of the first plane."""
+    parts = [(k, part) for k, plane in enumerate(mask, start=first) for part in _parts(plane)]
+    return [(k, part) for k, part in parts if np.count_nonzero(part) >= LEAST_PIXELS] or parts
 
 
 def _parts(plane: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:

@@ -23,7 +23,7 @@ from highdicom.sr import (
 
 from alnnode.errors import ReportError
 from alnnode.report import codes, comparison_text, wording
-from alnnode.report.outlines import outlines
+from alnnode.report.outlines import outlined_slices, outlines
 from alnnode.report.sr import documents, measurements
 from alnnode.report.uids import tracking_identifier, tracking_uid
 
@@ -50,7 +50,7 @@ def node_groups(finding: Finding, analysis: Analysis) -> list[NodeGroup]:
 def referenced_slices(analysis: Analysis) -> list[SliceRef]:
     """Return the slices that the groups refer to, in the order of the volume."""
     nodes = [finding.node for finding in analysis.findings]
-    wanted = {node.slice_index for node in nodes} | {k for node in nodes for k, _ in outlines(node)}
+    wanted = {k for node in nodes for k in (node.slice_index, *outlined_slices(node))}
     return [_volume(analysis).slices[k] for k in sorted(wanted)]
 
 
