@@ -79,6 +79,21 @@ def filled_notch(mask: Mask) -> Mask:
     return np.stack([_hull(plane) if plane.any() else plane for plane in mask])
 
 
+def around(mask: Mask) -> Mask:
+    """Return the smallest octagon of each slice that holds its mask, and so its convex hull: many times faster to compute than the hull."""
+    z, y, x = np.nonzero(mask)
+    held = np.zeros_like(mask)
+    if not z.size:
+        return held
+    used, firsts = np.unique(z, return_index=True)
+    rows, columns = np.ogrid[: mask.shape[1], : mask.shape[2]]
+    held[used] = True
+    for points, grid in ((y, rows), (x, columns), (y + x, rows + columns), (y - x, rows - columns)):
+        low, high = np.minimum.reduceat(points, firsts), np.maximum.reduceat(points, firsts)
+        held[used] &= (grid >= low[:, None, None]) & (grid <= high[:, None, None])
+    return held
+
+
 def _hull(plane: Mask) -> Mask:
     """Return the convex hull of a slice; a mask with fewer than four points stays unchanged."""
     rows, columns = np.nonzero(plane)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from alnnode.locate.candidate_shape import candidate_shape, fat_contacts, filled_notch
+from alnnode.locate.candidate_shape import around, candidate_shape, fat_contacts, filled_notch
 from alnnode.locate.distances import dilate, grown, mask_box, padded_box
 from alnnode.locate.partitions import THRESHOLDS_HU, partitions
 from alnnode.locate.search_grid import GRID_MM
@@ -179,10 +179,14 @@ def _with_hilum(candidate: Candidate) -> Candidate | None:
     if candidate.threshold == max(THRESHOLDS_HU):
         return None
     box = tuple(slice(o, o + n) for o, n in zip(offset, candidate.mask.shape, strict=True))
-    soft = grid.smooth[box] > candidate.threshold
-    # A notch holds fat: other soft tissue must not be added.
-    filled = candidate.mask | (filled_notch(candidate.mask) & ~soft)
-    if filled.sum() < 1.1 * candidate.mask.sum():
+    mask, least = candidate.mask, 1.1 * candidate.mask.sum()
+    # A notch holds fat: other soft tissue must not be added. Most candidates have too little room for a notch, as have most slices.
+    room = around(mask) & ~mask & (grid.smooth[box] <= candidate.threshold)
+    if np.count_nonzero(room) + np.count_nonzero(mask) < least:
+        return None
+    filled, slices = mask.copy(), room.any(axis=(1, 2))
+    filled[slices] |= filled_notch(mask[slices]) & room[slices]
+    if filled.sum() < least:
         return None
     return Candidate(grid, filled, offset, candidate.threshold)
 
