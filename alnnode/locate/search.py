@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from alnnode.imaging.orientation import in_plane
 from alnnode.locate import ranking
+from alnnode.locate.both_sides import on_both_sides
 from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.measure import measure_node
 from alnnode.locate.refine import source_mask
@@ -96,9 +96,7 @@ def _scored_candidates(
         candidates = propose_candidates(grids[side], maps[side].node > PLACE_PROBABILITY)
         return candidates, ranking.candidate_scores(candidates, maps[side].depth)
 
-    # The filters of SciPy release the GIL: both sides in parallel take little longer than one.
-    with ThreadPoolExecutor(2) as pool:
-        sides = list(pool.map(propose, range(len(grids))))
+    sides = on_both_sides(propose, range(len(grids)))
     candidates = [candidate for proposed, _ in sides for candidate in proposed]
     scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in sides)])
     return candidates, scores, {grid.side: found for grid, found in zip(grids, maps, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from scipy import ndimage
 
 from alnnode.locate.anatomy import inner_field_of_view
 from alnnode.locate.axilla_extent import LEAST, axillary
+from alnnode.locate.both_sides import on_both_sides
 from alnnode.locate.grid import resample
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def search_grids(anatomy: ChestAnatomy) -> list[SearchGrid]:
     frame, coarse, landmarks = anatomy.frame, anatomy.coarse, anatomy.landmarks
     canonical = frame.canonical(anatomy.volume.voxels)
     shown = [axilla for axilla in anatomy.axillae if axilla.mask.any()]
-    # The filters of SciPy release the GIL: both sides in parallel take little longer than one.
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda axilla: _search_grid(canonical, frame, coarse, axilla, landmarks), shown))
+    return on_both_sides(lambda axilla: _search_grid(canonical, frame, coarse, axilla, landmarks), shown)
 
 
 def _search_grid(

@@ -1,0 +1,48 @@
+"""Both axillae are worked on at the same time, and candidates that have no room for a notch are found without a convex hull."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from alnnode.locate.both_sides import on_both_sides
+from alnnode.locate.candidate_shape import around, filled_notch
+
+
+def test_both_sides_run_at_the_same_time_and_the_results_are_in_order() -> None:
+    meeting = threading.Barrier(2)
+
+    def work(side: str) -> tuple[str, int]:
+        meeting.wait(timeout=60)  # one after the other, they would not meet
+        return side, threading.get_ident()
+
+    (right, first), (left, second) = on_both_sides(work, ["right", "left"])
+    assert (right, left) == ("right", "left")
+    assert first == threading.get_ident() != second
+
+
+def test_a_series_may_show_one_axilla_or_none() -> None:
+    assert on_both_sides(str.upper, []) == []
+    assert on_both_sides(str.upper, ["left"]) == ["LEFT"]
+
+
+@pytest.mark.parametrize("failing", ["right", "left"])
+def test_an_error_on_one_side_is_raised(failing) -> None:
+    def work(side: str) -> None:
+        if side == failing:
+            raise ValueError(side)
+
+    with pytest.raises(ValueError, match=failing):
+        on_both_sides(work, ["right", "left"])
+
+
+def test_the_octagon_holds_the_convex_hull() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(40):
+        mask = rng.random((4, *rng.integers(1, 14, 2))) < rng.uniform(0.05, 0.5)
+        held = around(mask)
+        assert not (filled_notch(mask) & ~held).any()
+        assert (held.any(axis=(1, 2)) == mask.any(axis=(1, 2))).all()
+    disc = np.hypot(*(np.mgrid[-9:10, -9:10])) <= 8
+    assert around(disc[None]).sum() < 1.2 * disc.sum()  # its box holds 1.47 times as many pixels
+    assert not around(np.zeros((2, 3, 3), bool)).any()
