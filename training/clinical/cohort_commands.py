@@ -43,6 +43,12 @@ ByPatientId = Annotated[
     typer.Option("--patient-id/--ignore-patient-id", help="Whether the Patient ID in the images identifies patients."),
 ]
 Work = Annotated[Path, typer.Option("--work", help="Cache folder of the crops; a second run resumes from it.")]
+Families = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Network family, one of {', '.join(ARCHITECTURES)}; may be repeated. Default: all; densenet121 with fewer than {FEW_PATIENTS} patients."
+    ),
+]
 Blood = Annotated[
     bool, typer.Option("--blood", help="The networks also see the attenuation of the blood, which tells the contrast phase.")
 ]
@@ -78,12 +84,7 @@ def train(
         typer.Option(help="Folder to write: bundle/, split.csv, report.html, checklists.md, and work/, for a later run."),
     ],
     name: Annotated[str, typer.Option(help="Name of the model, as reports show it.")] = "own-nodes",
-    family: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Network family, one of {', '.join(ARCHITECTURES)}; may be repeated. Default: all; densenet121 with fewer than {FEW_PATIENTS} patients."
-        ),
-    ] = None,
+    family: Families = None,
     folds: Annotated[
         int, typer.Option(min=1, max=FOLDS, help="Folds of the cross-validation on which the networks are selected.")
     ] = FOLDS,
