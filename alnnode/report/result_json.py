@@ -127,7 +127,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "long_axis": _axis(node.long_axis),
         "short_axis": _axis(node.short_axis),
         "attenuation_hu": {
-            "mean": round(node.attenuation.mean, 1),
+            "mean": round(node.attenuation.mean, 1) + 0.0,  # never -0.0
             "maximum": round(node.attenuation.maximum, 1),
             "deviation": round(node.attenuation.deviation, 1),
         },

@@ -64,7 +64,7 @@ def _what(finding: Finding) -> str:
     node = finding.node
     level = "level not determined" if node.level is None else f"level {node.level.value}"
     axes = f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f} mm"
-    return f"{node.side.value} axilla, {level}, {axes}, mean {node.attenuation.mean:.0f} HU"
+    return f"{node.side.value} axilla, {level}, {axes}, mean {node.attenuation.mean:z.0f} HU"
 
 
 def caption(heatmap: Heatmap) -> str:

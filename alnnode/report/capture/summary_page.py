@@ -131,7 +131,7 @@ def _cells(finding: Finding, analysis: Analysis, volume: Volume) -> list[str]:
         f"{wording.table_percent(members[Crop.FSC])} / {wording.table_percent(members[Crop.ASC])} %",
         f"{node.long_axis.length_mm:.1f} x {node.short_axis.length_mm:.1f}",
         *([] if comparison_text.heading(analysis) is None else [comparison_text.cell(finding, analysis)]),
-        f"{node.attenuation.mean:.0f}",
+        f"{node.attenuation.mean:z.0f}",
         str(wording.slice_number(volume, node.slice_index)),
     ]
 

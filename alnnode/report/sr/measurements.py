@@ -67,7 +67,7 @@ def planar_mask(node: Node, volume: Volume) -> npt.NDArray[np.bool_]:
 
 def _attenuation(found: Attenuation) -> list[Measurement]:
     values = ((found.mean, codes.MEAN), (found.maximum, codes.MAXIMUM), (found.deviation, codes.STANDARD_DEVIATION))
-    return [Measurement(codes.ATTENUATION, round(value, 1), codes.HOUNSFIELD, derivation=how) for value, how in values]
+    return [Measurement(codes.ATTENUATION, round(value, 1) + 0.0, codes.HOUNSFIELD, derivation=how) for value, how in values]
 
 
 def probability(finding: Finding, analysis: Analysis) -> Measurement:

@@ -17,6 +17,7 @@ from alnnode.report import wording
 from alnnode.report.capture import canvas, node_map, node_page, summary_page
 from alnnode.report.capture.canvas import View
 from alnnode.report.capture.drawing import GAP
+from alnnode.report.sr import measurements
 
 WINDOW = CONTEXT.window
 
@@ -119,6 +120,21 @@ def test_a_node_below_the_operating_point_has_no_mark_in_the_colour_of_one_above
     page = node_page.node_page(of.findings[1], of.volume, of, WINDOW)
     assert (page == canvas.NOT_SUSPICIOUS).all(axis=-1).any()
     assert not (page == canvas.SUSPICIOUS).all(axis=-1).any()
+
+
+def test_an_attenuation_just_below_zero_has_no_sign(written) -> None:
+    of = analysis(1)
+    node = of.findings[0].node
+    water = replace(of.findings[0], node=replace(node, attenuation=replace(node.attenuation, mean=-0.04)))
+    of = replace(of, findings=(water,))
+    node_page.node_page(water, of.volume, of, WINDOW)
+    summary_page.summary_page(of, of.volume, WINDOW)
+    assert any(text.endswith(", mean 0 HU") for text in written)
+    assert "0" in written
+    assert "-0" not in written
+    stored = [item.value for item in measurements.volume_measurements(water.node)]
+    assert "-0.0" not in map(str, stored)
+    assert 0.0 in stored
 
 
 def test_a_page_explains_itself(written) -> None:
