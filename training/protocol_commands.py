@@ -95,7 +95,9 @@ def ablation(
         bool, typer.Option("--pretraining", help="Compare pretrained networks with those that start from random weights.")
     ] = False,
     work: Cache = Path("runs/reproduction"),
-    out: Annotated[Path, typer.Option(help="Document to write.")] = Path("docs/ablation.md"),
+    out: Annotated[
+        Path | None, typer.Option(help="Document to write. Default: docs/ablation.md, or docs/ablation-pretraining.md.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     processes: Annotated[int, typer.Option(help="Number of networks trained in parallel; on a CPU with one thread each.")] = 2,
 ) -> None:
@@ -114,5 +116,6 @@ def ablation(
         nodes=result.nodes,
         device=describe_device(chosen),
     )
+    out = out or Path("docs/ablation-pretraining.md" if pretraining else "docs/ablation.md")
     out.write_text(text, encoding="utf-8")
     console.print(f"wrote {out}", markup=False)

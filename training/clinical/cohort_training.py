@@ -91,10 +91,10 @@ class CohortPlan:
 
     def settings(self, family: str, crop: Crop) -> TrainSettings:
         """Return the settings with which a family is trained under a crop, as in the reproduction."""
-        options = protocol.TrainingOptions(self.epochs, self.batch, self.output_stride, self.seed, self.device, self.averaging)
-        settings = replace(options.for_family(family), numbers=int(self.crops.blood_pool))
-        weights = self.start.weights(family, crop) if self.start else None
-        return replace(settings, weights=str(weights), learning_rate=protocol.FINE_TUNING) if weights else settings
+        options = protocol.TrainingOptions(
+            self.epochs, self.batch, self.output_stride, self.seed, self.device, self.averaging, int(self.crops.blood_pool)
+        )
+        return options.for_family(family, self.start.weights(family, crop) if self.start else None)
 
     def network_folder(self, nodes: NodeCrops) -> Path:
         """Return the folder of the networks; other nodes and other settings have another folder."""

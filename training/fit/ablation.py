@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.floating[Any]]
 
 FLIPPED: Final = "the first networks, mean over left-right flips"
-RANDOM_RATE: Final = 1e-3  # learning rate from random weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +186,7 @@ def compare_variants(validation: Cohort, scores: dict[str, list[Scores]]) -> lis
 def _tasks(plan: ReproductionPlan, variant: Variant, family: str, epochs: int) -> list[TrainingTask]:
     found = []
     for crop in Crop:
-        settings = replace(terms.training_settings(plan, family, crop), epochs=epochs)
-        if not variant.pretrained:
-            settings = replace(settings, weights="", learning_rate=RANDOM_RATE)
+        settings = replace(terms.training_settings(plan, family, crop, pretrained=variant.pretrained), epochs=epochs)
         if not variant.averaging:
             settings = replace(settings, averaging=0.0)
         found.append(TrainingTask(family, crop, 0, settings))

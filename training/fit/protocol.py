@@ -97,11 +97,15 @@ class TrainingOptions:
     seed: int
     device: str
     averaging: float = AVERAGING
+    numbers: int = 0
 
-    def for_family(self, family: str) -> TrainSettings:
-        """Return the settings with which a family is trained."""
+    def for_family(self, family: str, weights: Path | None = None) -> TrainSettings:
+        """Return the settings with which a family is trained, from these weights or from random ones."""
         return TrainSettings(
             architecture=family,
+            weights=str(weights) if weights else "",
+            learning_rate=FINE_TUNING if weights else TrainSettings().learning_rate,
+            numbers=self.numbers,
             epochs=self.epochs,
             batch=self.batch,
             averaging=self.averaging,

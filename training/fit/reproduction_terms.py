@@ -223,30 +223,28 @@ def pretraining_tasks(plan: ReproductionPlan) -> list[PretrainingTask]:
     profile = plan.profile
     if not profile.pretraining:
         return []
-    options = protocol.TrainingOptions(
-        profile.pretraining_epochs, profile.batch, profile.output_stride, plan.pretraining_seed, plan.device
-    )
+    options = replace(_options(plan), epochs=profile.pretraining_epochs, seed=plan.pretraining_seed)
     return [
         PretrainingTask(
             family,
             crop,
             plan.pretraining_source,
             profile.pretraining,
-            replace(options.for_family(family), numbers=int(plan.crops.blood_pool)),
+            options.for_family(family),
         )
         for family in profile.families
         for crop in Crop
     ]
 
 
-def training_settings(plan: ReproductionPlan, family: str, crop: Crop) -> TrainSettings:
+def training_settings(plan: ReproductionPlan, family: str, crop: Crop, *, pretrained: bool = True) -> TrainSettings:
     """Return the settings with which a family is trained under a crop: from the pretrained weights, where the profile has them."""
+    tasks = [task for task in pretraining_tasks(plan) if (task.family, task.crop) == (family, crop)]
+    return _options(plan).for_family(family, tasks[0].weights(plan.folder) if tasks and pretrained else None)
+
+
+def _options(plan: ReproductionPlan) -> protocol.TrainingOptions:
     profile = plan.profile
-    options = protocol.TrainingOptions(profile.epochs, profile.batch, profile.output_stride, plan.seed, plan.device)
-    settings = replace(options.for_family(family), numbers=int(plan.crops.blood_pool))
-    initial = [task for task in pretraining_tasks(plan) if (task.family, task.crop) == (family, crop)]
-    return (
-        replace(settings, weights=str(initial[0].weights(plan.folder)), learning_rate=protocol.FINE_TUNING)
-        if initial
-        else settings
+    return protocol.TrainingOptions(
+        profile.epochs, profile.batch, profile.output_stride, plan.seed, plan.device, numbers=int(plan.crops.blood_pool)
     )

@@ -7,6 +7,7 @@ import pytest
 
 from alnnode.locate.both_sides import on_both_sides
 from alnnode.locate.candidate_shape import around, filled_notch
+from alnnode.locate.grid import coarsen
 
 
 def test_both_sides_run_at_the_same_time_and_the_results_are_in_order() -> None:
@@ -46,3 +47,13 @@ def test_the_octagon_holds_the_convex_hull() -> None:
     disc = np.hypot(*(np.mgrid[-9:10, -9:10])) <= 8
     assert around(disc[None]).sum() < 1.2 * disc.sum()  # its box holds 1.47 times as many pixels
     assert not around(np.zeros((2, 3, 3), bool)).any()
+
+
+def test_the_coarse_grid_is_the_mean_of_its_blocks_to_the_bit() -> None:
+    hu = np.random.default_rng(3).integers(-1024, 3000, (5, 47, 52)).astype(np.int16)
+    found = coarsen(hu, (1.5, 0.7, 0.65)).hu
+    (nz, ny, nx), clipped = coarsen(hu, (1.5, 0.7, 0.65)).step, np.clip(hu, -1000, 1000).astype(np.float32)
+    rows, columns = hu.shape[1] // ny, hu.shape[2] // nx
+    blocks = clipped[::nz, : rows * ny, : columns * nx].reshape(-1, rows, ny, columns, nx)
+    assert ny > 1
+    np.testing.assert_array_equal(found, blocks.mean(axis=(2, 4)))
