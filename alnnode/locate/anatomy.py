@@ -76,7 +76,7 @@ def find_chest(coarse: Coarse) -> Chest | None:
         thorax[z] = _hull(lungs[z], midline, coarse.spacing) & body[z]
     apex = int(present[-1])
     searched = (AXILLA_ABOVE_APEX_MM, AXILLA_BELOW_APEX_MM)
-    return Chest(body, thorax, midline, apex, Sight.of(thorax, view, coarse.spacing, apex, searched))
+    return Chest(body, thorax, midline, apex, Sight.of(thorax, lungs, view, coarse.spacing, searched))
 
 
 def _with_open_lungs(body: Mask, coarse: Coarse, view: Mask) -> Mask:

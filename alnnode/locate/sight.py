@@ -77,27 +77,35 @@ class Sight:
 
     @classmethod
     def of(
-        cls, thorax: Mask, view: Mask, spacing: tuple[float, float, float], apex: int, searched_mm: tuple[float, float]
+        cls,
+        thorax: Mask,
+        lungs: Mask,
+        view: Mask,
+        spacing: tuple[float, float, float],
+        searched_mm: tuple[float, float],
     ) -> Sight:
         """Return where the chest reaches the edge of the images.
 
         Args:
-            thorax: hull of the lungs (z, y, x), canonical orientation.
+            thorax: hull of the lungs (z, y, x), canonical orientation; one lung mirrored where the other is missing.
+            lungs: the lungs themselves.
             view: the field of view (y, x).
             spacing: of these grids, mm.
-            apex: z index of the highest lung slice.
-            searched_mm: height above and below the apex that is searched for nodes.
+            searched_mm: height above and below the lung apex, the highest slice of ``thorax``, that is searched for nodes.
         """
         edge = Edge.of(view)
         dz, dy, dx = spacing
+        seen = np.flatnonzero(thorax.any(axis=(1, 2)))
+        apex = int(seen[-1])
         lowest = apex - round(searched_mm[1] / dz)
         part = thorax[max(0, lowest) : apex + 1]
         cut = np.zeros((4, len(thorax)), dtype=bool)
         cut[:, max(0, lowest) : apex + 1] = [touches(part, mask) for mask in (edge.right, edge.left, edge.front, edge.back)]
-        breadth, depth = (np.ptp(np.flatnonzero(part.any(axis=axes))) + 1 for axes in ((0, 1), (0, 2)))
+        # A lung that the edge cuts off is mirrored too: then only the visible lungs show how broad the chest is.
+        shown = lungs[max(0, lowest) : apex + 1] if cut[:2].any() else part
+        breadth, depth = (np.ptp(np.flatnonzero(mask.any(axis=axes))) + 1 for mask, axes in ((shown, (0, 1)), (part, (0, 2))))
         area = thorax[apex].sum() * dy * dx / 2
         above = len(thorax) - 1 - apex
-        seen = np.flatnonzero(thorax.any(axis=(1, 2)))
         base = above == 0 and area > OPEN_TOP_MM2 and seen[0] > 0 and (apex - seen[0]) * dz < LUNG_BASE_MM
         searched = seen[seen >= lowest]
         return cls(

@@ -139,6 +139,7 @@ def test_the_levels_of_a_series_that_begins_in_the_axilla_are_not_determined():
     ("folder", "kept"),
     [
         ("ct_acrin_flt_breast_001_F", np.s_[:, :, 256:]),
+        ("ct_acrin_flt_breast_001_F", np.s_[:, :, 258:]),
         ("ct_lidc_0001_F", np.s_[:, :-336]),
     ],
 )
