@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer evaluates annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from alnnode.locate.chest_anatomy import ChestAnatomy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from alnnode.records import Interval
 
 RATES = (0.5, 1.0, 2.0, 4.0, 6.7)
+RATE_OF_OTHERS = 2.0  # false boxes per series at which the other patients choose the threshold of a patient
 BANDS = ((0.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 99.0))  # short axis, mm
 LEAST_SCORE = 0.05
 MAX_BOXES = 80  # of one series
@@ -97,6 +99,7 @@ def patient_metrics(evaluated: Sequence[ScoredSeries], threshold: float) -> dict
         for one, c in zip(evaluated, counted, strict=True)
         for place, box in zip(one.reference.nodes, c.found, strict=True)
     ]
+    errors = score.short_axis_differences(evaluated, threshold)
     bands = {}
     for low, high in BANDS:
         inside = [hit for mm, hit in sizes if low <= mm < high]
@@ -110,6 +113,12 @@ def patient_metrics(evaluated: Sequence[ScoredSeries], threshold: float) -> dict
         "false_boxes_per_series": _triple(score.false_boxes_at(found, threshold)),
         "sensitivity_at_rate": {f"{rate:g}": _triple(score.sensitivity_at_rate(found, rate)) for rate in RATES},
         "threshold_at_rate": {f"{rate:g}": score.threshold_at_rate(found, rate) for rate in RATES},
+        "threshold_of_other_patients": _at_threshold_of_others(found) if len(evaluated) > 1 else None,
+        "short_axis": {
+            "nodes": len(errors),
+            "median_absolute_mm": round(float(np.median(np.abs(errors))), 2) if len(errors) else None,
+            "median_mm": round(float(np.median(errors)), 2) if len(errors) else None,
+        },
         "bands": bands,
         "cases": {
             one.case: {
@@ -121,6 +130,11 @@ def patient_metrics(evaluated: Sequence[ScoredSeries], threshold: float) -> dict
             for one, c in zip(evaluated, counted, strict=True)
         },
     }
+
+
+def _at_threshold_of_others(found: score.FrocCurve) -> dict[str, float]:
+    hits, false = score.counts_at_threshold_of_others(found, RATE_OF_OTHERS)
+    return {"rate": RATE_OF_OTHERS, "found": hits, "false": false}
 
 
 def _triple(interval: Interval) -> list[float]:
@@ -138,5 +152,17 @@ def patient_table(figures: dict[str, Any]) -> str:
     rows.append(f"| false boxes per series at that threshold | {value:.1f} | {low:.1f} to {high:.1f} |")
     for rate, (value, low, high) in figures["sensitivity_at_rate"].items():
         rows.append(f"| sensitivity at ≤ {rate} false boxes per series | {value:.2f} | {low:.2f} to {high:.2f} |")
+    chosen, axes = figures["threshold_of_other_patients"], figures["short_axis"]
+    if chosen:
+        rows.append(
+            f"| threshold chosen on the other patients (≤ {chosen['rate']:g} false boxes per series): nodes found | "
+            f"{chosen['found']} of {figures['nodes']} | |"
+        )
+        rows.append(f"| … false boxes per series | {chosen['false'] / figures['series']:.1f} ({chosen['false']}) | |")
+    if axes["nodes"]:
+        rows.append(
+            f"| short axis of {axes['nodes']} found nodes less that of the readers: median, and median of the absolute value | "
+            f"{axes['median_mm']:.2f} and {axes['median_absolute_mm']:.2f} mm | |"
+        )
     rows += [f"| … short axis {name} | {hits} of {count} | |" for name, (hits, count) in figures["bands"].items()]
     return "\n".join(rows)

@@ -6,7 +6,7 @@ missed. A box without any mark of a reader is false. A box with uncertain marks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,6 +150,35 @@ def threshold_at_rate(found: FrocCurve, rate: float) -> float:
         return 1.0
     hits = np.where(fits, weights @ found.hits, -1)
     return float(found.thresholds[int(hits.argmax())])
+
+
+def counts_at_threshold_of_others(found: FrocCurve, rate: float) -> tuple[int, int]:
+    """Return found nodes and false boxes of all series, where the threshold of each series is chosen on the other series.
+
+    The threshold is that of `threshold_at_rate`. A series never takes part in the choice of its own threshold, so this count is not optimistic
+    by that choice. There are at least two series.
+    """
+    hits = false = 0.0
+    for n in range(len(found.nodes)):
+        others = np.arange(len(found.nodes)) != n
+        chosen = threshold_at_rate(
+            replace(found, hits=found.hits[others], false=found.false[others], nodes=found.nodes[others]), rate
+        )
+        at = _index(found, chosen)
+        if at is not None:
+            hits, false = hits + found.hits[n, at], false + found.false[n, at]
+    return int(hits), int(false)
+
+
+def short_axis_differences(evaluated: Sequence[ScoredSeries], threshold: float) -> Floats:
+    """Return, for each found reference node with a marked short axis, the measured short axis minus the mean of the readers', mm."""
+    differences = [
+        one.boxes[number].short_axis_mm - place.short_mm
+        for one in evaluated
+        for place, number in zip(one.reference.nodes, match_boxes(one.boxes, one.reference, threshold).found, strict=True)
+        if number is not None and place.short_mm
+    ]
+    return np.array(differences, dtype=np.float64)
 
 
 def _index(found: FrocCurve, threshold: float) -> int | None:

@@ -15,6 +15,7 @@ from training.detection import reference, samples, score
 from training.detection.axilla_implants import AxillaImplanter
 from training.detection.case_series import find_cases
 from training.detection.crops import AxillaCrop, ball, ignored
+from training.detection.evaluate_patients import patient_metrics, patient_table
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store, axilla
 from training.detection.train import axillae_of_fold, folds_of
@@ -85,6 +86,33 @@ def test_the_curve_counts_at_every_score(two_readers):
     assert score.sensitivity_at(found, 0.6).value == 0.5
     assert score.false_boxes_at(found, 0.6).value == 1.0
     assert score.threshold_at_rate(found, 0.5) == 0.9
+
+
+def one_node(case, node_score, false_score):
+    """A series with one node, found by a box with one score, and a false box with another."""
+    seen = reference.pair_readers(marks([mark(10, 50, 50)]), marks([mark(10, 50, 50)]))
+    boxes = (box((8, 47, 47), (12, 53, 53), node_score), box((50, 10, 10), (52, 15, 15), false_score))
+    return score.ScoredSeries(case, boxes, seen)
+
+
+def test_a_series_takes_no_part_in_the_choice_of_its_threshold():
+    evaluated = [one_node("one", 0.9, 0.8), one_node("two", 0.7, 0.6), one_node("three", 0.3, 0.5)]
+    found = score.froc_curve(evaluated)
+    # For "one" and "two" the others need 0.3. For "three" they need 0.7, where its own node is missed.
+    assert score.counts_at_threshold_of_others(found, 1.0) == (2, 2)
+    assert score.sensitivity_at_rate(found, 1.0).value == 1.0
+    # No false box: the others of "one" need 0.7, those of "two" and "three" 0.9.
+    assert score.counts_at_threshold_of_others(found, 0.0) == (1, 1)
+    assert "| threshold chosen on the other patients" in patient_table(patient_metrics(evaluated, 0.5))
+
+
+def test_short_axes_are_compared_with_the_mean_of_the_readers():
+    seen = reference.pair_readers(
+        marks([mark(10, 50, 50, short_mm=6), mark(30, 90, 90)]), marks([mark(10, 50, 50, short_mm=5), mark(30, 90, 90)])
+    )
+    one = score.ScoredSeries("one", (box((8, 47, 47), (12, 53, 53)), box((28, 87, 87), (32, 93, 93), 0.2)), seen)
+    assert score.short_axis_differences([one], 0.5).tolist() == [1.5]
+    assert patient_metrics([one], 0.5)["short_axis"] == {"nodes": 1, "median_absolute_mm": 1.5, "median_mm": 1.5}
 
 
 def test_counting_agrees_with_the_script_beside_the_marks(two_readers, tmp_path, shared_marks_script):
