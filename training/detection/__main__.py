@@ -43,10 +43,14 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write the weights; a second run resumes from its checkpoints.")] = Path(
         "runs/detector"
     ),
-    leave_one_out: Annotated[
-        bool,
-        typer.Option("--leave-one-out", help="Also train one network without each patient, to evaluate it on that patient."),
-    ] = False,
+    leave_out: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Also train networks to evaluate on patients: each without this many of them, every patient once. "
+            "1: leave one patient out; 0: only the network for the bundle.",
+        ),
+    ] = 0,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each network.")] = 3000,
     copies: Annotated[int, typer.Option(help="Number of times that nodes are drawn into each axilla.")] = 24,
     phantoms: Annotated[int, typer.Option(help="Number of training phantoms.")] = 60,
@@ -55,10 +59,10 @@ def train(
     processes: Annotated[int, typer.Option(help="Number of parallel processes that draw.")] = os.cpu_count() or 2,
     parallel: Annotated[int, typer.Option(help="Number of networks trained in parallel on the device.")] = 1,
 ) -> None:
-    """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-one-out --parallel 5), a night on two CPU cores."""
+    """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-out 1 --parallel 5), a night on two CPU cores."""
     from training.detection.train import DetectorPlan, train_detector
 
-    train_detector(DetectorPlan(crops, out, leave_one_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
+    train_detector(DetectorPlan(crops, out, leave_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def evaluate_detector_implants(
     data: Annotated[Path, typer.Option(help="Folder with one folder of DICOM files for each marked series.", exists=True)],
     marks: Annotated[Path, typer.Option(help="Folder of the readers' marks, A/CASE.json and B/CASE.json.", exists=True)],
     folds: Annotated[
-        Path, typer.Option(help="Folder of without-CASE.safetensors, the networks that were trained without each patient.")
+        Path, typer.Option(help="Folder of without-….safetensors, the networks that were trained without each patient.")
     ],
     case: Annotated[
         list[str] | None,

@@ -40,7 +40,7 @@ def evaluate_real(
     folds: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of without-CASE.safetensors; each case is evaluated with the network that was trained without it."
+            help="Folder of without-….safetensors; each case is evaluated with the network that was trained without it."
         ),
     ] = None,
     case: Annotated[

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from alnnode.errors import AlnnodeError
 from alnnode.locate.detector import Detector, DetectorSettings
+from training.detection.fold_names import file_without
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ class FoldDetectors:
 
     Attributes:
         shipped: the detector of the bundle; None with ``folds``.
-        folds: folder of the networks that were each trained without one patient.
+        folds: folder of the networks that were each trained without some patients.
         settings: of the detector.
     """
 
@@ -37,7 +38,9 @@ class FoldDetectors:
         if self.folds is None:
             assert self.shipped is not None
             return self.shipped
-        path = self.folds / f"without-{case}.safetensors"
-        if not path.exists():
-            raise AlnnodeError(f"{path} is missing: train it with `python -m training.detection train --leave-one-out`")
+        path = file_without(self.folds, case)
+        if path is None:
+            raise AlnnodeError(
+                f"{self.folds} holds no network without-{case}: train it with `python -m training.detection train --leave-out 1`"
+            )
         return Detector(load_file(path), self.settings)

@@ -1,4 +1,4 @@
-"""Train the networks of the detector: one on all patients, for the bundle, and one without each patient, which is evaluated on that patient."""
+"""Train the networks of the detector: one on all patients, for the bundle, and others without some patients, on whom they are evaluated."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
 from alnnode.phantom import PhantomSettings, Surroundings
 from training.detection import prepare
+from training.detection.fold_names import fold_name
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store
 
@@ -33,7 +34,7 @@ class DetectorPlan:
 
     crops: Path
     out: Path
-    leave_one_out: bool
+    leave_out: int
     steps: int
     copies: int
     phantoms: int
@@ -45,10 +46,10 @@ class DetectorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One network: the name of its files, and the patient without whom it is trained (None: it is trained on all)."""
+    """One network: the name of its files, and the patients without whom it is trained."""
 
     name: str
-    without: str | None
+    without: tuple[str, ...]
     number: int
 
 
@@ -60,7 +61,7 @@ def train_detector(plan: DetectorPlan) -> None:
     counts = prepare.AxillaCounts(plan.copies, plan.phantoms, plan.seed, plan.processes)
     axillae = list(prepare.training_axillae(files, counts, hard))
     print(f"{len(axillae)} training axillae", flush=True)
-    folds = folds_of(axillae, plan.leave_one_out)
+    folds = folds_of(axillae, plan.leave_out)
     # The parent process never uses CUDA, which does not survive a fork. A fork shares the axillae instead of copying them.
     context = get_context("fork")
     if not (plan.out / "warm-up.pt").exists():
@@ -76,15 +77,16 @@ def train_detector(plan: DetectorPlan) -> None:
         settings.write_text(json.dumps(DetectorSettings().to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def folds_of(axillae: Sequence[Axilla], leave_one_out: bool) -> list[Fold]:
-    """Return the network for the bundle first, then those without one patient."""
-    cases = sorted({axilla.case for axilla in axillae if axilla.case}) if leave_one_out else []
-    return [Fold("detector", None, 0), *(Fold(f"without-{case}", case, n) for n, case in enumerate(cases, start=1))]
+def folds_of(axillae: Sequence[Axilla], leave_out: int) -> list[Fold]:
+    """Return the network for the bundle first, then those that are each trained without ``leave_out`` patients, every patient once."""
+    cases = sorted({axilla.case for axilla in axillae if axilla.case})
+    groups = [tuple(cases[first : first + leave_out]) for first in range(0, len(cases), leave_out)] if leave_out else []
+    return [Fold("detector", (), 0), *(Fold(fold_name(group), group, n) for n, group in enumerate(groups, start=1))]
 
 
 def axillae_of_fold(fold: Fold, axillae: Sequence[Axilla]) -> list[int]:
-    """Return the numbers of the axillae for a network: none of the excluded patient, neither unchanged nor with drawn nodes."""
-    return [n for n, axilla in enumerate(axillae) if fold.without is None or axilla.case != fold.without]
+    """Return the numbers of the axillae for a network: none of an excluded patient, neither unchanged nor with drawn nodes."""
+    return [n for n, axilla in enumerate(axillae) if axilla.case not in fold.without]
 
 
 def _run_processes(processes: list) -> None:  # type: ignore[type-arg]  # the process class depends on the context

@@ -16,6 +16,7 @@ from training.detection.axilla_implants import AxillaImplanter
 from training.detection.case_series import find_cases
 from training.detection.crops import AxillaCrop, ball, ignored
 from training.detection.evaluate_patients import patient_metrics, patient_table
+from training.detection.fold_names import file_without
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store, axilla
 from training.detection.train import axillae_of_fold, folds_of
@@ -221,10 +222,29 @@ def axillae():
 
 def test_a_network_is_evaluated_on_a_patient_without_whom_it_was_trained():
     made = axillae()
-    folds = folds_of(made, leave_one_out=True)
+    assert [fold.name for fold in folds_of(made, 0)] == ["detector"]
+    folds = folds_of(made, 1)
     assert [fold.name for fold in folds] == ["detector", "without-p", "without-q"]
     assert axillae_of_fold(folds[0], made) == [0, 1, 2, 3, 4]
     assert [made[n].case for n in axillae_of_fold(folds[1], made)] == ["q", "q", ""]
+
+
+def test_groups_of_patients_are_left_out_together_and_each_finds_its_network(tmp_path):
+    made = axillae()
+    first = [axilla(crop_of("o"), crop_of("o").hu, crop_of("o").nodes, Kind.REAL)]
+    folds = folds_of([*first, *made], 2)
+    assert [fold.name for fold in folds] == ["detector", "without-o+p", "without-q"]
+    assert [[*first, *made][n].case for n in axillae_of_fold(folds[1], [*first, *made])] == ["q", "q", ""]
+    for fold in folds:
+        (tmp_path / f"{fold.name}.safetensors").touch()
+    assert [file_without(tmp_path, case).name for case in ("o", "p", "q")] == [
+        "without-o+p.safetensors",
+        "without-o+p.safetensors",
+        "without-q.safetensors",
+    ]
+    assert file_without(tmp_path, "r") is None
+    (tmp_path / "without-p.safetensors").touch()
+    assert file_without(tmp_path, "p").name == "without-p.safetensors"
 
 
 @pytest.fixture
