@@ -14,6 +14,7 @@ from alnnode.status.metrics import Metrics, MetricSources
 from alnnode.status.model_identity import CachedModelIdentity
 from alnnode.status.overview import Overview
 from alnnode.status.progress import WorkProgress
+from alnnode.status.route_trials import RouteTrials
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -48,6 +49,7 @@ class StatusServices:
         model: the identity of the model that analyses.
         job_logs: the log of each job.
         read_at: when this process read its configuration.
+        trials: tries routes.
     """
 
     settings: Settings
@@ -64,6 +66,7 @@ class StatusServices:
     model: CachedModelIdentity
     job_logs: JobLogs
     read_at: datetime
+    trials: RouteTrials
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, dicomweb: DicomwebServices, worklist: WorklistServices) -> StatusServices:
@@ -85,7 +88,12 @@ class StatusServices:
             model=CachedModelIdentity(settings),
             job_logs=JobLogs(settings.node.data_dir),
             read_at=datetime.now(UTC),
+            trials=RouteTrials(),
         )
+
+    def close(self) -> None:
+        """End the processes that try routes."""
+        self.trials.close()
 
 
 def status_services(connection: HTTPConnection) -> StatusServices:

@@ -71,7 +71,8 @@ class WebServices:
         )
 
     def close(self) -> None:
-        """Write the rows of accepted objects and the audit messages, and close the database."""
+        """Write the rows of accepted objects and the audit messages, end the processes, and close the database."""
+        self.status.close()
         self.acceptor.close()
         self.trail.close()
         self.engine.dispose()
