@@ -17,6 +17,7 @@ from alnnode.status.progress import WorkProgress
 from alnnode.status.route_trials import RouteTrials
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
     from sqlalchemy.engine import Engine
     from starlette.requests import HTTPConnection
 
@@ -49,6 +50,7 @@ class StatusServices:
         model: the identity of the model that analyses.
         job_logs: the log of each job.
         read_at: when this process read its configuration.
+        renderings: the limit of DICOMweb for images that are rendered at the same time.
         trials: tries routes.
     """
 
@@ -66,6 +68,7 @@ class StatusServices:
     model: CachedModelIdentity
     job_logs: JobLogs
     read_at: datetime
+    renderings: CapacityLimiter
     trials: RouteTrials
 
     @classmethod
@@ -88,6 +91,7 @@ class StatusServices:
             model=CachedModelIdentity(settings),
             job_logs=JobLogs(settings.node.data_dir),
             read_at=datetime.now(UTC),
+            renderings=dicomweb.renderings,
             trials=RouteTrials(),
         )
 

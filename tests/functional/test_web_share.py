@@ -8,12 +8,14 @@ import httpx
 import pytest
 from dicom_objects import ct
 from listening import wait_for
+from status_pages import copied, filled
 from web_service import body, content_type, part10, server
 
 from alnnode.dicomweb import wado_rendered
 from alnnode.dicomweb.qido_search import QidoSearch
 from alnnode.http import address_share
 from alnnode.http.address_share import SHARE
+from alnnode.status import job_page
 
 OTHER = "127.0.0.2"
 
@@ -112,3 +114,14 @@ def test_four_images_are_rendered_at_the_same_time(service, monkeypatch) -> None
         drawing.release.set()
         assert {(one.result().status_code, one.result().content) for one in asked} == {(200, b"a picture")}
         assert drawing.most == 4
+
+
+def test_captures_on_the_page_of_a_job_are_among_the_four_images(tmp_path, monkeypatch) -> None:
+    with filled(tmp_path / "template") as template, copied(template, tmp_path / "copy") as (client, opened, (job, _, _)):
+        limiter, admin = opened.services.dicomweb.renderings, {"Authorization": "Bearer admin-secret"}
+        with ThreadPoolExecutor(6) as pool, held(monkeypatch, job_page, "render", b"a picture") as drawing:
+            asked = [pool.submit(client.get, f"/jobs/{job}/captures/1", headers=admin) for _ in range(6)]
+            wait_for(lambda: limiter.statistics().tasks_waiting == 2, 10)
+            drawing.release.set()
+            assert {(one.result().status_code, one.result().content) for one in asked} == {(200, b"a picture")}
+            assert drawing.most == 4
