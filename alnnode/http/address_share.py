@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-SHARE = 16  # requests of one address that are answered at the same time
+SHARE = 16  # requests of one address that are answered at the same time; the HTTP service has more connections of the database
 PATIENCE = 10.0  # seconds that a further request waits, because most requests end soon: a viewer asks for many images at once
 _EXEMPT = "/health/"
 _STORING = "/dicom-web/studies"

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from dicom_objects import ct
 from listening import wait_for
+from sqlalchemy import event
 from status_pages import copied, filled
 from web_service import body, content_type, part10, server
 
@@ -87,6 +88,30 @@ def test_slow_searches_of_one_address_leave_threads_to_others(service, monkeypat
         searches.release.set()
         assert sorted(one.result().status_code for one in asked) == [200] * SHARE + [503] * (45 - SHARE)
         assert {greedy.get("/dicom-web/series").status_code for _ in range(3)} == {200}, "its turns come back"
+
+
+def test_slow_queries_of_one_address_leave_connections_of_the_database_to_others(service) -> None:
+    client, opened, _ = service
+    work, slow = Held(), threading.Event()
+
+    def hold(*_arguments) -> None:
+        if slow.is_set():
+            work.hold()
+
+    event.listen(opened.engine, "before_cursor_execute", hold)
+    slow.set()
+    with from_address(client, OTHER) as greedy, ThreadPoolExecutor(SHARE) as pool:
+        try:
+            asked = [pool.submit(greedy.get, "/dicom-web/series") for _ in range(SHARE)]
+            wait_for(lambda: work.running == SHARE, 10)
+            slow.clear()
+            for path in ("/dicom-web/studies", "/", "/metrics"):
+                assert client.get(path, timeout=10).status_code == 200, path
+        finally:
+            slow.clear()
+            work.release.set()
+        assert {one.result().status_code for one in asked} == {200}
+    event.remove(opened.engine, "before_cursor_execute", hold)
 
 
 def test_many_requests_at_once_wait_for_their_turn(service, monkeypatch) -> None:
