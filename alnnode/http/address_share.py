@@ -13,6 +13,7 @@ from anyio import Semaphore, move_on_after
 from starlette.responses import PlainTextResponse
 
 from alnnode.http.http_connection_limits import within
+from alnnode.http.paths import STUDIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 SHARE = 16  # requests of one address that are answered at the same time; the HTTP service has more connections of the database
 PATIENCE = 10.0  # seconds that a further request waits, because most requests end soon: a viewer asks for many images at once
 _EXEMPT = "/health/"
-_STORING = "/dicom-web/studies"
 
 
 @dataclass(slots=True)
@@ -72,4 +72,4 @@ class AddressShare:
 
 def _is_exempt(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path.startswith(_EXEMPT) or (scope["method"] == "POST" and path.startswith(_STORING))
+    return path.startswith(_EXEMPT) or (scope["method"] == "POST" and path.startswith(STUDIES))
