@@ -65,6 +65,11 @@ def test_more_text_than_is_read_is_refused(client) -> None:
     assert "more than 8000 characters" in page
 
 
+def test_a_form_that_is_too_large_is_called_so(client) -> None:
+    answer = client.post("/routes", data={"routes": "#" * 70_000})
+    assert (answer.status_code, answer.text) == (413, "the form is larger than 64 KiB")
+
+
 def test_the_routes_of_the_configuration_can_be_tried_as_they_are_shown(tmp_path) -> None:
     with service(tmp_path, routes=(Route(name="r", description="Schädel|🩻"),)) as (own, _):
         shown = html.unescape(re.search("<textarea[^>]*>(.*?)</textarea>", own.get("/routes").text, re.DOTALL)[1])
