@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
@@ -87,7 +86,7 @@ async def capture(request: Request) -> Response:
 
     try:
         draw = partial(render, await run_in_threadpool(find), 1, "image/jpeg", Picture(viewport=THUMBNAIL))
-        data = await to_thread.run_sync(draw, limiter=services.renderings)
+        data = await services.renderings.run(request, draw)
     except (JobNotFound, NoSuchFrameError, DamagedImageError, OSError):
         return PlainTextResponse("there is no such capture", 404)
     return Response(data, media_type="image/jpeg")

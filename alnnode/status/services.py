@@ -17,7 +17,6 @@ from alnnode.status.progress import WorkProgress
 from alnnode.status.route_trials import RouteTrials
 
 if TYPE_CHECKING:
-    from anyio import CapacityLimiter
     from sqlalchemy.engine import Engine
     from starlette.requests import HTTPConnection
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from alnnode.dicomweb.attribute_index import AttributeIndex
     from alnnode.dicomweb.catalogue import Catalogue
     from alnnode.dicomweb.services import DicomwebServices
+    from alnnode.http.renderings import Renderings
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
     from alnnode.worklist.services import WorklistServices
@@ -50,7 +50,7 @@ class StatusServices:
         model: the identity of the model that analyses.
         job_logs: the log of each job.
         read_at: when this process read its configuration.
-        renderings: the limit of DICOMweb for images that are rendered at the same time.
+        renderings: renders images, together with those of DICOMweb.
         trials: tries routes.
     """
 
@@ -68,7 +68,7 @@ class StatusServices:
     model: CachedModelIdentity
     job_logs: JobLogs
     read_at: datetime
-    renderings: CapacityLimiter
+    renderings: Renderings
     trials: RouteTrials
 
     @classmethod
