@@ -81,7 +81,7 @@ def compose_faults(deploy: Path, path: Path) -> list[str]:
             <= set(composed["volumes"]),
         }
         faults += [f"{name} {fault}" for fault, holds in needed.items() if not holds]
-    if "requirepass %s" not in str(services["redis"]["command"]) or "$$REDIS_PASSWORD" not in str(services["redis"]["command"]):
+    if "requirepass $$REDIS_PASSWORD" not in str(services["redis"]["command"]):
         faults.append("redis asks for no password")
     return faults
 

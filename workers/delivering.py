@@ -18,6 +18,7 @@ from alnnode.deliver.auditing import DeliveryAuditor
 from alnnode.deliver.destination import OutboxFile
 from alnnode.errors import DeliveryError, DeliveryRefused, DestinationAway
 from workers.lease import Lease
+from workers.outages import retried
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -104,9 +105,10 @@ def _send(claim: DeliveryClaim, runtime: Runtime) -> None:
         raise DeliveryRefused("the settings no longer name it; add it again under [[destinations]], then `alnnode retry`")
     destination.send([_checked(row, runtime) for row in claim.files])
     if runtime.commitment_user(claim.destination) is None:
-        runtime.tables.deliveries.delivered(claim.delivery_id)
+        record = partial(runtime.tables.deliveries.delivered, claim.delivery_id)
     else:
-        runtime.tables.commitments.sent(claim.delivery_id, [row.sop_instance_uid for row in claim.files])
+        record = partial(runtime.tables.commitments.sent, claim.delivery_id, [row.sop_instance_uid for row in claim.files])
+    retried(record, claim.delivery_id)  # without the record, the objects would be sent again
     log.info("delivered", delivery=claim.delivery_id, job=claim.job_id, destination=claim.destination, objects=len(claim.files))
 
 

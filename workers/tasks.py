@@ -15,6 +15,7 @@ from alnnode import logs
 from alnnode.errors import AlnnodeError
 from alnnode.task_queue import ANALYSE_TASK, DELIVER_TASK
 from workers import analysing, companions, delivering
+from workers.outages import PAUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from workers.runtime import Runtime
 
 log = structlog.get_logger()
-
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the attempts of a task that cannot reach the database
 
 
 def register(app: Celery, runtime: Runtime) -> None:

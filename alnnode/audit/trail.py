@@ -123,11 +123,11 @@ class Trail:
 
 def patient_in(paths: Iterable[Path]) -> ParticipantObject | None:
     """Return the patient of the first of these objects that can be read; None when none can."""
-    from pydicom import dcmread  # noqa: PLC0415 - a supervisor starts without pydicom, whose import takes half a second
+    from alnnode.imaging import part10  # noqa: PLC0415 - a supervisor starts without pydicom, whose import takes half a second
 
     for path in paths:
         try:
-            found = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", "SpecificCharacterSet"])
+            found = part10.read(path, pixels=False, tags=["PatientID", "PatientName", "SpecificCharacterSet"])
             identifier, name = str(found.get("PatientID") or ""), str(found.get("PatientName") or "")
         # pydicom promises no set of exceptions; a message without its patient is better than no message.
         except Exception:  # noqa: BLE001, S112

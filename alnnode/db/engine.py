@@ -33,7 +33,10 @@ _LOST_CLIENT = (
 
 
 def create(url: str, pool_size: int = 5) -> Engine:
-    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; it does not connect yet."""
+    """Return an engine for ``sqlite:///…`` or ``postgresql+psycopg://…``; it does not connect yet.
+
+    It keeps up to ``pool_size`` connections, and opens as many more for a short time.
+    """
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, pool_size)
     given = make_url(url).query  # what the administrator says wins

@@ -13,10 +13,9 @@ from alnnode.http.openapi_operation import (
     query_parameter,
     response,
 )
+from alnnode.http.paths import DICOMWEB, STUDIES, STUDY
 from alnnode.http.route_table import ApiRoute, Endpoint, Role
 
-ROOT = "/dicom-web"
-STUDY = f"{ROOT}/studies/{{study}}"
 SERIES = f"{STUDY}/series/{{series}}"
 INSTANCE = f"{SERIES}/instances/{{instance}}"
 FRAME = f"{INSTANCE}/frames/{{frames}}"
@@ -94,13 +93,10 @@ _FRAMES = Operation(
 _THUMBNAIL, _RENDERED = _picture("A thumbnail"), _picture("A rendered image")
 
 ROUTES = (
-    *(
-        ApiRoute(method="POST", path=path, endpoint=stow.store, role=Role.SEND, operation=_STORE)
-        for path in (f"{ROOT}/studies", STUDY)
-    ),
-    _get(f"{ROOT}/studies", qido.studies, _search("studies")),
-    *(_get(f"{base}/series", qido.series, _search("series")) for base in (ROOT, STUDY)),
-    *(_get(f"{base}/instances", qido.instances, _search("instances")) for base in (ROOT, STUDY, SERIES)),
+    *(ApiRoute(method="POST", path=path, endpoint=stow.store, role=Role.SEND, operation=_STORE) for path in (STUDIES, STUDY)),
+    _get(STUDIES, qido.studies, _search("studies")),
+    *(_get(f"{base}/series", qido.series, _search("series")) for base in (DICOMWEB, STUDY)),
+    *(_get(f"{base}/instances", qido.instances, _search("instances")) for base in (DICOMWEB, STUDY, SERIES)),
     _get(STUDY, wado.retrieve, _retrieve("all instances of a study")),
     _get(SERIES, wado.retrieve, _retrieve("all instances of a series")),
     _get(INSTANCE, wado.retrieve, _retrieve("an instance")),

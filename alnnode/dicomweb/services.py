@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from alnnode.dicomweb.attribute_index import AttributeIndex
 from alnnode.dicomweb.catalogue import Catalogue
+from alnnode.http.renderings import Renderings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from alnnode.receive.acceptor import Acceptor
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
-
-RENDERINGS = 4  # at the same time
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class DicomwebServices:
         catalogue: the objects that the node holds, from the database.
         attributes: the attributes of these objects, from the spool.
         stow_objects: counts the objects of STOW-RS requests by outcome ("stored", "refused"); `alnnode.status.metrics` publishes it.
-        renderings: limits how many images are rendered at the same time; each may need some 100 MB.
+        renderings: renders images, a few at the same time.
         encoding: lets one request at a time encode objects from the DICOM JSON model; each may need some 200 MB.
         converting: is held while a large object is converted to another transfer syntax.
     """
@@ -45,7 +44,7 @@ class DicomwebServices:
     catalogue: Catalogue
     attributes: AttributeIndex
     stow_objects: Counter
-    renderings: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(RENDERINGS))
+    renderings: Renderings
     encoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     converting: Lock = field(default_factory=Lock)
 
@@ -59,6 +58,7 @@ class DicomwebServices:
             catalogue=Catalogue(engine),
             attributes=AttributeIndex(spool),
             stow_objects=Counter("alnnode_stow_objects", "Objects received by STOW-RS", ["outcome"], registry=None),
+            renderings=Renderings(settings.web.trusted_proxies),
         )
 
 

@@ -7,7 +7,6 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
@@ -47,7 +46,7 @@ async def _rendered(request: Request, viewport: tuple[int, int] | None) -> Respo
         image = await run_in_threadpool(open_requested_image, request)
         # The middle frame shows the most of a multi-frame image.
         draw = partial(render, image, number or (image.frames + 1) // 2, kind, picture)
-        data = await to_thread.run_sync(draw, limiter=dicomweb_services(request).renderings)
+        data = await dicomweb_services(request).renderings.run(request, draw)
     except InvalidParameterError as error:
         return PlainTextResponse(str(error), 400)
     except (NoSuchFrameError, OSError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from alnnode.http.paths import DICOMWEB
+
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
@@ -37,7 +39,7 @@ def service_url(connection: HTTPConnection) -> str:
     would be written into responses that other clients store.
     """
     configured = http_services(connection).settings.public_url
-    return f"{configured or _server_url(connection)}/dicom-web"
+    return f"{configured or _server_url(connection)}{DICOMWEB}"
 
 
 def _server_url(connection: HTTPConnection) -> str:

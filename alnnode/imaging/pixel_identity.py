@@ -48,7 +48,7 @@ def same(first: Path, second: Path) -> bool:
     try:
         if not all(map(_is_comparable, (first, second))):
             return False
-        one, other = (part10.read(path, pixels=True) for path in (first, second))
+        one, other = (part10.read(path, pixels=True, complete=True) for path in (first, second))
         if "PixelData" not in one and "PixelData" not in other:
             return _document(one) == _document(other)
         return all(

@@ -57,6 +57,7 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
         voxels = _decode(shown)
         dropped = _count_duplicates(stack, voxels)
         header, left_out = part10.header_of(part10.read(shown[0].path, pixels=False))
+        left_out += part10.left_out(shown[0].path)
         compressed = next((frame for frame in shown if frame.lossy), None)
         if compressed is not None:
             lossy.complete(header, part10.read(compressed.path, pixels=False), compressed.path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from alnnode.settings.patterns import checked
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 
 def _ae_title(value: str) -> str:
@@ -66,3 +69,19 @@ class Section(BaseModel):
     """One table of the file. It is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where numbers are expected: pydantic would read them as 1 and 0."""
+        if not _holds_number(cls.model_fields[str(info.field_name)].annotation):
+            return value
+        if isinstance(value, bool):
+            raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004 - pydantic reports only a ValueError
+        if isinstance(value, list | tuple) and any(isinstance(item, bool) for item in value):
+            raise ValueError("must be numbers, not true or false")
+        return value
+
+
+def _holds_number(annotation: Any) -> bool:
+    return annotation in (int, float) or any(map(_holds_number, get_args(annotation)))

@@ -38,7 +38,7 @@ async def checked_pairs(request: Request) -> list[tuple[str, str]] | None:
 
 
 async def read_fields(request: Request) -> dict[str, str]:
-    """Return the fields of a form; none if it is larger than any form of this page, because the login form needs no token."""
+    """Return the fields of a form that needs no session, such as the login form."""
     return dict(await _read_pairs(request))
 
 
@@ -49,7 +49,7 @@ async def _read_pairs(request: Request) -> list[tuple[str, str]]:
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_FORM:
-            return []
+            raise HTTPException(413, f"the form is larger than {MAX_FORM >> 10} KiB")
     try:
         fields = parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from alnnode.db.rows import JobStatus
+    from alnnode.imaging.stored_image import StoredImage
     from alnnode.status.overview import SeriesSummary
     from alnnode.status.services import StatusServices
 
@@ -72,19 +74,22 @@ def _events(found: JobStatus, line: SeriesSummary | None) -> list[tuple[str, dat
 
 async def capture(request: Request) -> Response:
     """Show a small image of a capture."""
+    services = status_services(request)
 
-    def draw() -> bytes:
-        services, position = status_services(request), request.path_params["position"]
+    def find() -> StoredImage:
+        position = request.path_params["position"]
         request.state.study = services.jobs.get(request.path_params["job"]).study_uid  # for the audit trail
         rows = [row for row in services.jobs.results(request.path_params["job"]) if row.position == position]
         if not rows:
             raise NoSuchFrameError
-        return render(open_image(services.spool.path(rows[0].path)), 1, "image/jpeg", Picture(viewport=THUMBNAIL))
+        return open_image(services.spool.path(rows[0].path))
 
     try:
-        return Response(await run_in_threadpool(draw), media_type="image/jpeg")
+        draw = partial(render, await run_in_threadpool(find), 1, "image/jpeg", Picture(viewport=THUMBNAIL))
+        data = await services.renderings.run(request, draw)
     except (JobNotFound, NoSuchFrameError, DamagedImageError, OSError):
         return PlainTextResponse("there is no such capture", 404)
+    return Response(data, media_type="image/jpeg")
 
 
 async def act(request: Request) -> Response:

@@ -14,6 +14,7 @@ from alnnode.status.metrics import Metrics, MetricSources
 from alnnode.status.model_identity import CachedModelIdentity
 from alnnode.status.overview import Overview
 from alnnode.status.progress import WorkProgress
+from alnnode.status.route_trials import RouteTrials
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from alnnode.dicomweb.attribute_index import AttributeIndex
     from alnnode.dicomweb.catalogue import Catalogue
     from alnnode.dicomweb.services import DicomwebServices
+    from alnnode.http.renderings import Renderings
     from alnnode.settings import Settings
     from alnnode.spool.spool import Spool
     from alnnode.worklist.services import WorklistServices
@@ -48,6 +50,8 @@ class StatusServices:
         model: the identity of the model that analyses.
         job_logs: the log of each job.
         read_at: when this process read its configuration.
+        renderings: renders images, together with those of DICOMweb.
+        trials: tries routes.
     """
 
     settings: Settings
@@ -64,6 +68,8 @@ class StatusServices:
     model: CachedModelIdentity
     job_logs: JobLogs
     read_at: datetime
+    renderings: Renderings
+    trials: RouteTrials
 
     @classmethod
     def open(cls, settings: Settings, engine: Engine, dicomweb: DicomwebServices, worklist: WorklistServices) -> StatusServices:
@@ -85,7 +91,13 @@ class StatusServices:
             model=CachedModelIdentity(settings),
             job_logs=JobLogs(settings.node.data_dir),
             read_at=datetime.now(UTC),
+            renderings=dicomweb.renderings,
+            trials=RouteTrials(),
         )
+
+    def close(self) -> None:
+        """End the processes that try routes."""
+        self.trials.close()
 
 
 def status_services(connection: HTTPConnection) -> StatusServices:

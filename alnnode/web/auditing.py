@@ -12,6 +12,7 @@ from alnnode.audit.events import study
 from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.audit.study_auditor import StudyAuditor, StudyInstances
 from alnnode.http.access import UNKNOWN_USER
+from alnnode.http.paths import DICOMWEB, STUDY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 ACCESS = 300.0  # seconds within which the requests of one user for one study count as one access
 BLOCKED = 60.0  # seconds within which the requests of a blocked address cause one message
-ROOT, STUDY = "/dicom-web", "/dicom-web/studies/{study}"
 SEARCHES = ("/studies", "/series", "/instances")
 
 
@@ -74,7 +74,7 @@ class HttpAuditor(StudyAuditor):
             self._acted(who, address, state["acted"])
         elif "stow" in state:
             self._stored(who, address, state["stow"])
-        elif method == "GET" and path.startswith(ROOT) and path.endswith(SEARCHES):
+        elif method == "GET" and path.startswith(DICOMWEB) and path.endswith(SEARCHES):
             outcome = Outcome.SUCCESS if status == 200 else Outcome.MINOR_FAILURE
             self._write(self._events.queried(who, address, self._query(scope, path, status), outcome))
         elif status == 200 and (uid := state.get("study") or (path.startswith(STUDY) and scope["path_params"]["study"])):

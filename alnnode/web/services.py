@@ -9,6 +9,7 @@ from alnnode.audit.trail import Trail
 from alnnode.db import engine
 from alnnode.dicomweb.services import DicomwebServices
 from alnnode.http.access import AccessControl
+from alnnode.http.address_share import SHARE
 from alnnode.http.request_context import HttpServices
 from alnnode.receive.acceptor import Acceptor
 from alnnode.receive.received_series import ReceivedSeries
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from alnnode.settings import Settings
+
+# A pool can double. One address can have `SHARE` queries at the same time, and the others have the rest.
+POOL_SIZE = SHARE // 2 + 4
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class WebServices:
             SettingsError: the secret of a token cannot be read.
         """
         access = AccessControl(settings.web, settings.internal.web_request_rate)
-        database = engine.create(settings.database_url)
+        database = engine.create(settings.database_url, POOL_SIZE)
         spool = open_spool(settings)
         acceptor = Acceptor(settings, ReceivedSeries(database), spool)
         dicomweb = DicomwebServices.open(settings, database, spool, acceptor)
@@ -71,7 +75,8 @@ class WebServices:
         )
 
     def close(self) -> None:
-        """Write the rows of accepted objects and the audit messages, and close the database."""
+        """Write the rows of accepted objects and the audit messages, end the processes, and close the database."""
+        self.status.close()
         self.acceptor.close()
         self.trail.close()
         self.engine.dispose()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alnnode.http.openapi_operation import DICOM_JSON, Operation, failures, query_parameter, response
+from alnnode.http.paths import DICOMWEB
 from alnnode.http.route_table import ApiRoute, Endpoint, Role, WebSocketChannel
 from alnnode.worklist import event_channel, subscription_resource, workitem_resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WORKITEMS = "/dicom-web/workitems"
+WORKITEMS = f"{DICOMWEB}/workitems"
 WORKITEM = f"{WORKITEMS}/{{workitem}}"
 SUBSCRIBER = f"{WORKITEM}/subscribers/{{aetitle}}"
 _CONTENT = {DICOM_JSON: {"schema": {"type": ["object", "array"]}}}
@@ -91,7 +92,7 @@ ROUTES = (
     _route("DELETE", SUBSCRIBER, subscription_resource.unsubscribe, Role.READ, _UNSUBSCRIBE),
     _route("POST", f"{SUBSCRIBER}/suspend", subscription_resource.suspend, Role.READ, _SUSPEND),
     WebSocketChannel(
-        path="/dicom-web/subscribers/{aetitle}",
+        path=f"{DICOMWEB}/subscribers/{{aetitle}}",
         endpoint=event_channel.channel,
         role=Role.READ,
         summary="Receive the event reports of the workitems to which an AE subscribes",

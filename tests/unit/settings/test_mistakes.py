@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from alnnode.errors import SettingsError
 from alnnode.settings import load
+from alnnode.settings.section import Section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +39,9 @@ MISTAKES = {
     "no data directory": ('[node]\ndata_dir = ""', "node.data_dir: name a folder by its path"),
     "endless wait": ("[completion]\nquiet = inf", "completion.quiet: Input should be a finite number"),
     "no number": ("[analysis]\nwindow = [nan, 400]", "analysis.window[1]: Input should be a finite number"),
+    "true for a port": ("[listener]\nport = true", "listener.port: must be a number, not true"),
+    "false for a number": (DESTINATION + "timeout = false", "destinations[1].timeout: must be a number, not false"),
+    "true in a list of numbers": ("[analysis]\nwindow = [true, 400]", "analysis.window: must be numbers, not true or false"),
     "milliseconds": (DESTINATION + "timeout = 30000000", "destinations[1].timeout: Input should be less than or equal to 604800"),
     "days for ever": ("[retention]\ndelivered_days = 1e300", "retention.delivered_days: Input should be less than or equal to 36500"),
     "one port for both": ("[listener]\nport = 8124", "listener.port and web.port are both 8124; change one"),
@@ -65,6 +70,30 @@ def test_a_mistake_is_named_in_the_words_of_the_file_and_shows_no_secret(tmp_pat
     assert not any(word in said for word in PARSER_WORDS), said
     assert "hunter2" not in said
     assert f"{tmp_path}/c.toml" in said
+
+
+def sections(kind=Section):
+    for one in kind.__subclasses__():
+        yield one
+        yield from sections(one)
+
+
+def numbers(annotation) -> int:
+    """The number of places for integers and numbers in an annotation."""
+    return (annotation in {int, float}) + sum(map(numbers, get_args(annotation)))
+
+
+NUMBERS = [
+    (section, name) for section in sections() for name, field in section.model_fields.items() if numbers(field.annotation)
+]
+
+
+@pytest.mark.parametrize(("section", "name"), NUMBERS, ids=lambda one: getattr(one, "__name__", one))
+def test_true_is_no_number_for_any_key(section, name) -> None:
+    count = numbers(section.model_fields[name].annotation)
+    with pytest.raises(ValidationError) as error:
+        section(**{name: True if count == 1 else [True] * count})
+    assert [one["loc"] for one in error.value.errors() if "not true" in one["msg"]] == [(name,)]
 
 
 def test_a_wrong_item_is_not_told_a_second_time_as_an_empty_list(tmp_path) -> None:

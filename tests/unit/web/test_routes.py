@@ -1,11 +1,14 @@
 """The route table: every route of the application has a role and a description, and is made from the table."""
 
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 from starlette.routing import Mount, Route
 from web_service import service
 
+import alnnode
+from alnnode.http import paths
 from alnnode.http.openapi_operation import Operation
 from alnnode.http.route_table import ApiRoute, PageRoute, Role, StaticFolder, WebSocketChannel, public_paths
 from alnnode.web.openapi import describe
@@ -14,8 +17,16 @@ from alnnode.web.routes import ROUTES
 
 def test_the_application_has_exactly_the_routes_of_the_table(tmp_path) -> None:
     with service(tmp_path) as (client, _):
-        paths = [route.path for route in client.app.routes]
-    assert paths == [entry.path for entry in ROUTES]
+        served = [route.path for route in client.app.routes]
+    assert served == [entry.path for entry in ROUTES]
+
+
+def test_one_module_names_the_path_of_dicomweb() -> None:
+    package = Path(alnnode.__file__).parent
+    named = [
+        str(path.relative_to(package)) for path in package.rglob("*.py") if paths.DICOMWEB in path.read_text(encoding="utf-8")
+    ]
+    assert named == ["http/paths.py"]
 
 
 def test_every_route_has_a_role_and_a_description() -> None:

@@ -9,13 +9,14 @@ import pytest
 from audits import Read
 from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from alnnode.analyse.operator_actions import OperatorActions
 from alnnode.analyse.study_reports import HeldReports
 from alnnode.audit.sender import AuditSender
 from alnnode.db import engine, schema
+from alnnode.db.engine import for_writing
 from alnnode.db.pauses import ANALYSIS, destination_target
 from alnnode.db.rows import NewInstance, SeriesFacts
 from alnnode.db.tables import Delivery
@@ -26,7 +27,7 @@ from alnnode.records import JobState, ObjectRole, ReportContext, ResultObject
 from alnnode.records.comparison import PriorLookup
 from alnnode.settings import Analysis, AuditFile, DestinationCStore, Internal, Node, Settings
 from alnnode.task_queue import ANALYSE_TASK
-from workers import analysing, delivering, tasks
+from workers import analysing, delivering, outages, tasks
 from workers.app import create
 from workers.runtime import Runtime
 
@@ -99,6 +100,12 @@ class Bench:
         job = self.ready_job(series)
         analysing.analyse(job, self.runtime)
         return job, self.jobs.get(job).deliveries[0].delivery_id
+
+    def successor(self) -> Runtime:
+        """Return the runtime of another worker that delivers to the same destination."""
+        other = Runtime(self.runtime.settings, self.analyst)
+        other.destination = lambda _: self.pacs
+        return other
 
 
 @pytest.fixture
@@ -218,10 +225,10 @@ def test_a_task_waits_for_a_database_that_is_away_and_is_not_lost(bench, monkeyp
     job = bench.ready_job()
     task.tasks[ANALYSE_TASK](job)
     assert bench.jobs.get(job).state is JobState.ANALYSED
-    assert waits == list(tasks.PAUSES[:2])
+    assert waits == list(outages.PAUSES[:2])
     away += [True] * 100
     task.tasks[ANALYSE_TASK](job)
-    assert waits[2:] == list(tasks.PAUSES), "it gives up, and the sweep enqueues it again"
+    assert waits[2:] == list(outages.PAUSES), "it gives up, and the sweep enqueues it again"
     assert not bench.runtime.suspect
 
 
@@ -333,6 +340,55 @@ def test_a_slow_destination_keeps_its_delivery(bench) -> None:
     assert renewed, "another worker could send the same objects"
     assert bench.jobs.get(job).state is JobState.DELIVERED
     assert _lease_until(bench, delivery) is None
+
+
+@pytest.mark.parametrize("commitment", ["off", "wait"])
+def test_what_was_sent_is_recorded_when_the_database_comes_back(bench, monkeypatch, commitment) -> None:
+    """Without the record, the objects would be sent again when the lease ends."""
+    there = PACS.model_copy(update={"commitment": commitment})
+    bench.runtime.settings = bench.runtime.settings.model_copy(update={"destinations": (there,)})
+    job, delivery = bench.analysed_job()
+    owner, name = (bench.deliveries, "delivered") if commitment == "off" else (bench.runtime.tables.commitments, "sent")
+    record, away, waits, sent = getattr(owner, name), [True, True], [], []
+
+    def recorded(*arguments):
+        if away:
+            away.pop()
+            raise OperationalError("", {}, Exception())
+        return record(*arguments)
+
+    send = bench.pacs.send
+    bench.pacs.send = lambda files: (sent.append(len(files)), send(files))
+    monkeypatch.setattr(owner, name, recorded)
+    monkeypatch.setattr(outages.time, "sleep", waits.append)
+    monkeypatch.setattr(delivering, "_request_commitment", lambda *_: bench.runtime.stopping.set())
+    tasks._run(delivering.deliver, delivery, bench.runtime)
+    assert bench.jobs.get(job).state is (JobState.DELIVERED if commitment == "off" else JobState.ANALYSED)
+    assert bench.jobs.get(job).deliveries[0].sent_at
+    assert (sent, waits) == ([2], list(outages.PAUSES[:2]))
+
+
+def test_a_worker_that_was_cut_off_beside_its_successor_changes_nothing(bench) -> None:
+    """Both send the same bytes under the same UIDs, as a retry does. The delivery ends once, whichever worker is the last."""
+    job, delivery = bench.analysed_job()
+    send, attempts = bench.pacs.send, []
+
+    def cut_off(files):
+        bench.pacs.send = send
+        with for_writing(bench.database).begin() as connection:  # the lease ends, because it was not renewed
+            connection.execute(update(Delivery).values(lease_until=datetime.now(UTC), due_at=datetime.now(UTC)))
+        delivering.deliver(delivery, bench.successor())
+        attempts.append(bench.jobs.get(job).deliveries[0].attempts)
+        assert bench.jobs.get(job).state is JobState.DELIVERED
+        first = dict(bench.pacs.stored)
+        send(files)
+        assert bench.pacs.stored == first
+
+    bench.pacs.send = cut_off
+    delivering.deliver(delivery, bench.runtime)
+    (status,) = bench.jobs.get(job).deliveries
+    assert (attempts, status.attempts, bench.jobs.get(job).state) == ([2], 2, JobState.DELIVERED)
+    assert bench.deliveries.due(datetime.now(UTC) + timedelta(days=1)) == ()
 
 
 def _lease_until(bench, delivery: str) -> datetime | None:
