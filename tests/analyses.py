@@ -315,12 +315,15 @@ def variants() -> dict[str, Analysis]:
         replace(f, node=replace(f.node, source=NodeSource.READER, score=1.0, tracking_uid=f"2.25.77{n}", mask=None))
         for n, f in enumerate(marked.findings)
     )
+    authors = (NodeSource.DEVICE, NodeSource.ASSISTED)
+    by_software = tuple(replace(f, node=replace(f.node, source=author)) for f, author in zip(by_reader, authors, strict=True))
     return {
         "none": analysis(0),
         "one": analysis(1),
         "twelve": analysis(12),
         "forty": analysis(40),
         "reader": replace(marked, findings=by_reader),
+        "software": replace(marked, findings=by_software),
         "prone": analysis(2, prone=True),
         "feet-first": analysis(2, feet_first=True),
         "tilted": analysis(2, tilt=20.0),

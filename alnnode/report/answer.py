@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from alnnode.records import NodeSource
 from alnnode.report import comparison_text, wording
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, ModelIdentity
 
 MOST_RELEVANT = 3  # nodes with a statement of their own
-UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
+UNMARKED = "Not covered: lymph nodes that are not marked; the algorithm did not search"
 
 
 class StatementKind(StrEnum):
@@ -96,8 +95,8 @@ def node_line(finding: Finding, analysis: Analysis) -> str:
     if volume is not None:
         said.append(wording.slice_name(volume, of.slice_index))
     said.append(f"{of.long_axis.length_mm:.1f} x {of.short_axis.length_mm:.1f} mm")
-    if of.source is NodeSource.READER:
-        said.append("marked by the reader")
+    if (marked := wording.marked(of)) is not None:
+        said.append(marked)
     title, verdict = wording.verdict(finding, analysis).split(": ", 1)
     change = comparison_text.title(finding, analysis)
     return f"{title}: {', '.join([*said, verdict, *([] if change is None else [change])])}"

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 LEAST_PERCENT = 1  # OHIF shows a value of 0 as blank
 LEAST_SHOWN = 0.005  # a probability never reads as certain
+MARKED = {
+    NodeSource.READER: "marked by the reader",
+    NodeSource.ASSISTED: "marked by a reader with software",
+    NodeSource.DEVICE: "marked by other software",
+}
 
 
 def percent(probability: float, threshold: float | None = None) -> int:
@@ -59,6 +64,11 @@ def verdict(finding: Finding, analysis: Analysis) -> str:
         f"{title(finding)}: {said if analysis.model.clinical else ''}probability {ensemble_probability(finding, analysis)} "
         f"({analysis.model.kind})"
     )
+
+
+def marked(node: Node) -> str | None:
+    """Return "marked by the reader", or by whom else; None for a node that the algorithm located."""
+    return MARKED.get(node.source)
 
 
 def hilum(node: Node) -> str | None:
@@ -133,12 +143,17 @@ def levels(findings: Sequence[Finding]) -> str:
 
 
 def _counted(findings: Sequence[Finding], noun: str) -> str:
-    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
-    marked, total = sum(finding.node.source is NodeSource.READER for finding in findings), len(findings)
+    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by other software)"."""
+    sources, total = [finding.node.source for finding in findings], len(findings)
     nouns = f"{total} {noun}{'s' if total > 1 else ''}"
-    if marked in {0, total}:
-        return f"{nouns} marked by the reader" if marked else nouns
-    return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
+    counts = {words: sources.count(source) for source, words in MARKED.items() if source in sources}
+    found = total - sum(counts.values())
+    if not counts:
+        return nouns
+    if len(counts) == 1 and not found:
+        return f"{nouns} {next(iter(counts))}"
+    parts = [*([f"{found} found"] if found else []), *(f"{count} {words}" for words, count in counts.items())]
+    return f"{nouns} ({', '.join(parts)})"
 
 
 def largest(findings: Sequence[Finding]) -> Finding:
@@ -163,7 +178,7 @@ def conclusion(analysis: Analysis) -> str:
     point = analysis.model.operating_point
     count = sum(finding.suspicious(point) for finding in analysis.findings)
     more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
-    found = "" if any(finding.node.source is NodeSource.READER for finding in analysis.findings) else " found"
+    found = "" if any(finding.node.source.is_mark for finding in analysis.findings) else " found"
     whose = "" if analysis.model.clinical else f" ({analysis.model.kind})"
     return (
         f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}; {_extremes(analysis.findings, analysis)}; "
@@ -198,7 +213,9 @@ def _located(analysis: Analysis) -> str:
     total = len(analysis.findings)
     counts = [(side, sum(finding.node.side is side for finding in analysis.findings)) for side in (Side.RIGHT, Side.LEFT)]
     where = ", ".join(f"{count} {side.value}" for side, count in counts if count)
-    done = "located" if analysis.coverage else "marked by the reader"
+    authors = {marked(finding.node) for finding in analysis.findings}
+    one = authors.pop() if len(authors) == 1 else None
+    done = "located" if analysis.coverage else one or "marked"
     return f"{total} axillary lymph node{'s' if total > 1 else ''} {done}: {where}"
 
 

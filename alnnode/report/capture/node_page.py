@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from alnnode.records import Crop, NodeSource
+from alnnode.records import Crop
 from alnnode.report import comparison_text, wording
 from alnnode.report.capture import canvas, drawing
 from alnnode.report.capture.canvas import INK, LINE, QUIET, View
@@ -120,18 +120,16 @@ def _overview(
 
 def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: int) -> None:
     members = finding.prediction.members
-    located = "; located by reader" if finding.node.source is NodeSource.READER else ""
     side = "at or above" if finding.suspicious(analysis.model.operating_point) else "below"
     text = (
         f"FSC {wording.probability(members[Crop.FSC])}, ASC {wording.probability(members[Crop.ASC])}, "
-        f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point{located}"
+        f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point"
     )
     canvas.text(pen, (GAP, y), text, 24)
     # Two lines of each of the next texts end above the legend.
     y += 30
-    more = [
-        said for said in (wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis)) if said is not None
-    ]
+    known = (wording.marked(finding.node), wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis))
+    more = [said for said in known if said is not None]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 22)
         y += 25

@@ -55,11 +55,11 @@ def boxes(monkeypatch) -> list[tuple[str, tuple[float, float, float, float]]]:
 
 
 def wordy() -> Analysis:
-    """Nodes of which a page has the most to say: a hilum, a change since an earlier report, a reader, a long name of the data set."""
+    """Nodes of which a page has the most to say: a hilum, a change since an earlier report, who marked it, a long name of the data set."""
     of = followed(analysis(2))
     point = replace(of.model.operating_point, data_set="fresh synthetic phantoms of seed 202612, n = 493 nodes of 60 phantoms")
-    by_reader = tuple(replace(one, node=replace(one.node, source=NodeSource.READER)) for one in of.findings)
-    return replace(of, model=replace(of.model, operating_point=point), findings=by_reader)
+    marked = tuple(replace(one, node=replace(one.node, source=NodeSource.ASSISTED)) for one in of.findings)
+    return replace(of, model=replace(of.model, operating_point=point), findings=marked)
 
 
 @pytest.mark.parametrize("of", [wordy(), analysis(3), analysis(0)], ids=["wordy", "three", "none"])
