@@ -36,7 +36,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     """Return the answer, most important first.
 
     The order: notice, conclusion, each axilla, the most relevant nodes, the comparison with a prior report, what was not covered, the
-    model and its limits, remarks on images and marks. No statement holds patient data.
+    model and its limits, the Grad-CAM maps that are empty, remarks on images and marks. No statement holds patient data.
     """
     said = [Statement(StatementKind.NOTICE, analysis.model.banner)]
     if analysis.findings:
@@ -49,6 +49,8 @@ def statements(analysis: Analysis) -> list[Statement]:
     comments.append(model_line(analysis.model))
     if analysis.findings:
         comments.append(wording.operating_point(analysis.model.operating_point))
+    if (empty := wording.empty_maps(analysis)) is not None:
+        comments.append(empty)
     comments += comparison_text.error_sentences(analysis)
     comments += [f"Images: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]

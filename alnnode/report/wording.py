@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from alnnode.records import Level, NodeSource, Side
+from alnnode.records import LEAST_RAISED, Crop, Level, NodeSource, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,6 +109,24 @@ def operating_point(point: OperatingPoint) -> str:
         )
         return f"{text}: {figures} on {point.data_set}"
     return f"{text}: {point.data_set}"
+
+
+EMPTY_MAP = f"no area raised the probability by {100 * LEAST_RAISED:.0f} point"
+
+
+def empty_maps(analysis: Analysis) -> str | None:
+    """Return the sentence on the Grad-CAM maps that are empty; None when no map is."""
+    total = len(analysis.findings)
+    empty = {crop: sum(h.empty for f in analysis.findings for h in f.heatmaps if h.crop is crop) for crop in Crop}
+    counts = [
+        f"{count} of {total} node{'s' if total > 1 else ''} ({crop.value.upper()})" for crop, count in empty.items() if count
+    ]
+    if not counts:
+        return None
+    return (
+        f"Grad-CAM: empty for {' and '.join(counts)}: no area of the crop raised the probability of that network by "
+        f"{100 * LEAST_RAISED:.0f} percentage point. An empty map is no error, and no sign of a benign node"
+    )
 
 
 def sides(analysis: Analysis) -> list[str]:

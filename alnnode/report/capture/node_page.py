@@ -24,7 +24,7 @@ INSET = 236
 FIELD_MM = 110.0
 CROP_NAMES = {Crop.FSC: "FSC: fixed square", Crop.ASC: "ASC: fitted square"}
 LEGEND = "FSC: network that sees a square of fixed size around the node. ASC: network that sees a square fitted to it."
-FLAT = 0.05  # range of a map below which it is flat
+EMPTY = "An empty Grad-CAM is no error, and no sign of a benign node: it shows only what raises the probability."
 
 
 def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
@@ -50,12 +50,14 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
         drawing.contour(pen, finding, view, x, y)
         if not number:
             drawing.boxes(pen, [(finding, ink)], view, (x, y))
-        canvas.text(pen, (x + PANEL / 2, y + PANEL + 4), said, 20, QUIET, "ma")
+        canvas.text(pen, (x + PANEL / 2, y + PANEL + 3), said, 20, QUIET, "ma")
+        if number and finding.heatmaps[number - 1].empty:
+            canvas.text(pen, (x + PANEL / 2, y + PANEL + 27), wording.EMPTY_MAP, 17, QUIET, "ma")
     _scale_bar(pen, GAP + 20, 142 + PANEL - 16, PANEL / FIELD_MM)
     for number, heatmap in enumerate(finding.heatmaps):
         _crop(page, pen, finding, heatmap, volume, (GAP + number * (INSET + GAP), 516))
     _overview(page, pen, finding, volume, window, (GAP + 2 * (INSET + GAP), 516), ink)
-    _figures(pen, finding, analysis, 786)
+    _figures(pen, finding, analysis, 782)
     return np.asarray(page)
 
 
@@ -68,9 +70,9 @@ def _what(finding: Finding) -> str:
 
 
 def caption(heatmap: Heatmap) -> str:
-    """Return "Grad-CAM FSC", with a remark when the map is flat, because a picture without colours would look like an error."""
+    """Return "Grad-CAM FSC", with a remark when the map is empty, because a picture without colours would look like an error."""
     name = f"Grad-CAM {heatmap.crop.value.upper()}"
-    return f"{name}: nothing stands out" if float(np.ptp(heatmap.values)) < FLAT else name
+    return f"{name}: empty" if heatmap.empty else name
 
 
 def _scale_bar(pen: ImageDraw.ImageDraw, x: float, y: float, pixels_per_mm: float) -> None:
@@ -93,7 +95,9 @@ def _crop(
         (x + INSET - INSET // 3, y + INSET - INSET // 3),
     )
     pen.rectangle((x, y, x + INSET - 1, y + INSET - 1), outline=LINE)
-    canvas.text(pen, (x + INSET - 4, y + INSET - INSET // 3 - 3), "Grad-CAM", 16, INK, "rd")
+    canvas.text(
+        pen, (x + INSET - 4, y + INSET - INSET // 3 - 3), "empty Grad-CAM" if heatmap.empty else "Grad-CAM", 16, INK, "rd"
+    )
     side_mm = heatmap.geometry.size * abs(heatmap.geometry.step_row) * volume.spacing[1]
     canvas.text(pen, (x + INSET / 2, y + INSET + 3), f"{CROP_NAMES[heatmap.crop]}, {side_mm:.0f} mm", 20, QUIET, "ma")
 
@@ -136,8 +140,10 @@ def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: 
     for line in canvas.wrap(wording.operating_point(analysis.model.operating_point), 20, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 20, QUIET)
         y += 23
-    canvas.text(pen, (GAP, 910), LEGEND, 18, QUIET)
-    _legend(pen, GAP, 938)
+    canvas.text(pen, (GAP, 906), LEGEND, 18, QUIET)
+    if any(heatmap.empty for heatmap in finding.heatmaps):
+        canvas.text(pen, (GAP, 926), EMPTY, 18, QUIET)
+    _legend(pen, GAP, 946)
     drawing.footer(pen, analysis)
 
 
