@@ -91,7 +91,7 @@ def test_what_was_backed_up_is_there_again_and_the_loss_is_told(node, engine, tm
     assert spool.path("objects/1.2.3.1").read_bytes() == b"DOE^JANE"
     made_at = json.loads((copy / "manifest.json").read_text())["made_at"]
     assert f"Lost: all that the node received, analysed or delivered after {made_at}." in done.output
-    assert "The node analyses 1 jobs again." in done.output
+    assert "The node analyses 1 job again." in done.output
     assert "The node makes 1 deliveries; results that were sent before have the same UIDs and bytes." in done.output
     assert next(job for job in stages.jobs.list() if job.state is JobState.READY)
 

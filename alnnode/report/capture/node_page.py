@@ -141,9 +141,10 @@ def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: 
         canvas.text(pen, (GAP, y), line, 20, QUIET)
         y += 23
     canvas.text(pen, (GAP, 906), LEGEND, 18, QUIET)
-    if any(heatmap.empty for heatmap in finding.heatmaps):
-        canvas.text(pen, (GAP, 926), EMPTY, 18, QUIET)
-    _legend(pen, GAP, 946)
+    empty = any(heatmap.empty for heatmap in finding.heatmaps)
+    if empty:
+        canvas.text(pen, (GAP, 925), EMPTY, 18, QUIET)
+    _legend(pen, GAP, 945 if empty else 938)
     drawing.footer(pen, analysis)
 
 

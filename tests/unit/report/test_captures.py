@@ -219,3 +219,12 @@ def test_the_map_of_a_patient_who_lies_on_the_side_is_upright() -> None:
 def test_nodes_are_counted_by_side_and_level() -> None:
     assert wording.sides(analysis(12))[0].startswith("Right axilla: 6 nodes (level I 6);")
     assert wording.levels(analysis(4).findings) == " (level I 2, not determined 2)"
+
+
+def test_numbers_stay_on_the_line_of_their_nouns() -> None:
+    words = "Left axilla: not fully shown; 2 nodes; largest short axis 9.9 mm (L node 3), highest probability 93 % (node 4)"
+    for width in range(60, 700, 7):
+        lines = canvas.wrap(words, 22, width)
+        assert " ".join(lines) == words
+        for whole in ("2 nodes;", "9.9 mm", "(L node 3),", "93 %", "(node 4)"):
+            assert any(whole in line for line in lines), (width, whole)

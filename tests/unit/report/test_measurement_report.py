@@ -713,6 +713,19 @@ def test_nodes_that_other_software_marked_are_not_called_a_readers() -> None:
     assert "Confidence of the detector" not in [meaning(item) for item in walk(sr)]
 
 
+def test_one_day_and_one_point_are_singular() -> None:
+    of = variants()["follow-up"]
+    first = of.findings[0]
+    one = replace(of, comparison=replace(of.comparison, days=1))
+    prior_node = of.comparison.nodes[1].prior_node
+    probability = prior_node.probability + 0.01
+    nearly = replace(first, prediction=replace(first.prediction, probability=probability))
+    assert comparison_text.change_sentence(nearly, one).startswith("short axis 9.1 to 11.2 mm in 1 day (")
+    assert comparison_text.change_sentence(nearly, one).endswith(", probability +1 point")
+    assert comparison_text.change_sentence(first, of).endswith(" points")
+    assert "2025-11-02, 1 day earlier:" in comparison_text.sentences(one)[0]
+
+
 def test_probabilities_of_two_models_are_not_compared() -> None:
     of = variants()["follow-up"]
     other = replace(of, comparison=replace(of.comparison, same_model=False))
