@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding
     from alnnode.records.comparison import Comparison, NodeChange, PriorNode
 
-CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
+CELLS = {Change.NEW: "new", Change.UNCERTAIN: "not determined"}
 ERROR = f"{SHORT_AXIS_CHANGE_ERROR_MM:g} mm"
 
 
@@ -69,7 +69,7 @@ def heading(analysis: Analysis) -> str | None:
 
 
 def cell(finding: Finding, analysis: Analysis) -> str:
-    """Return "+2.1 mm", "within error", "new" or "?"."""
+    """Return "+2.1 mm", "within error", "new" or "not determined"."""
     found = change_of(finding, analysis)
     if found is None:
         return ""

@@ -10,7 +10,7 @@ from PIL import Image
 from alnnode.records import Crop
 from alnnode.report import comparison_text, wording
 from alnnode.report.capture import canvas, drawing
-from alnnode.report.capture.canvas import INK, LINE, QUIET, View
+from alnnode.report.capture.canvas import GROUND, INK, LINE, QUIET, View
 from alnnode.report.capture.drawing import GAP, SIDE
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def caption(heatmap: Heatmap) -> str:
 
 def _scale_bar(pen: ImageDraw.ImageDraw, x: float, y: float, pixels_per_mm: float) -> None:
     length = 20 * pixels_per_mm
+    pen.line((x - 2, y, x + length + 2, y), fill=GROUND, width=7)  # it may lie on bone
     pen.line((x, y, x + length, y), fill=INK, width=3)
     canvas.text(pen, (x + length / 2, y - 4), "2 cm", 18, INK, "md")
 

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from alnnode import report
 from alnnode.records import Analysis, CaptureForm, Crop, NodeSource, ObjectRole, ReportOptions, Side
-from alnnode.report import answer, wording
+from alnnode.report import answer, comparison_text, wording
 from alnnode.report.capture import canvas, node_map, node_page, summary_page
 from alnnode.report.capture.canvas import View
 from alnnode.report.capture.drawing import GAP
@@ -228,3 +228,17 @@ def test_numbers_stay_on_the_line_of_their_nouns() -> None:
         assert " ".join(lines) == words
         for whole in ("2 nodes;", "9.9 mm", "(L node 3),", "93 %", "(node 4)"):
             assert any(whole in line for line in lines), (width, whole)
+
+
+def test_the_scale_bar_is_visible_on_bone() -> None:
+    page, pen = canvas.sheet(300, 100)
+    pen.rectangle((0, 0, 300, 100), fill=canvas.INK)
+    node_page._scale_bar(pen, 50, 60, 3.0)
+    column = np.asarray(page)[50:70, 80].tolist()
+    assert list(canvas.INK) in column
+    assert list(canvas.GROUND) in column
+
+
+def test_a_node_that_may_have_been_there_before_is_not_a_question_mark() -> None:
+    of = followed(analysis(3))
+    assert [comparison_text.cell(one, of) for one in of.findings][1:] == ["new", "not determined"]
