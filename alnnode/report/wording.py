@@ -200,7 +200,7 @@ def conclusion(analysis: Analysis) -> str:
     whose = "" if analysis.model.clinical else f" ({analysis.model.kind})"
     return (
         f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}; {_extremes(analysis.findings, analysis)}; "
-        f"{count} at or above the operating point of {100 * point.threshold:g} %{whose}{more}{_limits(analysis)}"
+        f"{count or 'none'} at or above the operating point of {100 * point.threshold:g} %{whose}{more}{_limits(analysis)}"
     )
 
 

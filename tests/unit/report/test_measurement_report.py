@@ -791,6 +791,7 @@ def test_the_summarys_first_line_is_the_answer() -> None:
     quiet = replace(analysis(2), model=VALIDATED)
     quiet = replace(quiet, findings=(replace(quiet.findings[1], node=replace(quiet.findings[1].node, number=1)),))
     assert wording.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
+    assert "; none at or above the operating point of" in wording.conclusion(quiet)
 
 
 def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
