@@ -13,12 +13,13 @@ from alnnode.imaging.crop import crops_for
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
-from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
+from alnnode.locate.marks.nodes import merge_nodes
 from alnnode.locate.search import NodeDetector, SearchLimits, locate_nodes, number_nodes
+from alnnode.mark_authors import marked_nodes
 from alnnode.model import saliency
 from alnnode.model.ensemble import Ensemble
 from alnnode.model.turns import Turns
-from alnnode.records import Analysis, Finding, Locate, NodeSource, OperatingPoint
+from alnnode.records import Analysis, Finding, Locate, OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,7 @@ class SeriesInput:
 
     Attributes:
         paths: Part 10 files of one series, in any order.
-        marks: the reader's marks, on this series or on others; ``settings.locate`` says whether they are used.
+        marks: drawn by readers or other software, on this series or on others; ``settings.locate`` says whether they are used.
         prior: result of the search for a prior report; None: the series is not compared, and its report holds no record for later
             comparisons.
     """
@@ -104,7 +105,7 @@ def analyse(
     """Locate, classify and explain the axillary lymph nodes of one series, and compare them with a prior report.
 
     Args:
-        series: its files, the reader's marks and the prior report.
+        series: its files, marks and the prior report.
         models: detector and ensemble.
         settings: the ``[analysis]`` section.
         progress: called with "read", "locate", "classify", "explain" and "compare".
@@ -146,24 +147,20 @@ class _Located:
 
 
 def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSettings, marks: Sequence[MarkObject]) -> _Located:
-    """Locate the nodes by the algorithm, by the reader's marks, or by both."""
+    """Locate the nodes by the algorithm, by marks, or by both."""
     marked: list[Node] = []
     remarks: tuple[str, ...] = ()
     if settings.locate is not Locate.AUTO:
-        marked, remarks = nodes_from_marks(anatomy, marks, detector.settings.levels)
+        marked, remarks = marked_nodes(anatomy, marks, detector.settings.levels)
         remarks = (*remarks[:MAX_REMARKS], *([f"and {len(remarks) - MAX_REMARKS} more"] if len(remarks) > MAX_REMARKS else []))
     if settings.locate is Locate.MARKS:
-        reason = (
-            None
-            if marked
-            else "; ".join(["the nodes of this series are taken from a reader's marks, and there are none", *remarks])
-        )
+        reason = None if marked else "; ".join(["the nodes of this series are taken from marks, and there are none", *remarks])
         nodes = tuple(number_nodes(marked[: settings.max_nodes], anatomy.volume.affine))
         return _Located(nodes, (), reason, remarks, len(marked) > len(nodes))
     # One node more than the settings allow shows that nodes are left out.
     limits = SearchLimits(settings.min_short_axis_mm, settings.max_nodes + 1, settings.detector_threshold)
     merged = merge_nodes(marked, locate_nodes(anatomy, detector, limits))
-    certain = sorted(merged, key=lambda node: (node.source is not NodeSource.READER, -node.score))
+    certain = sorted(merged, key=lambda node: (not node.source.is_mark, -node.score))
     nodes = tuple(number_nodes(certain[: settings.max_nodes], anatomy.volume.affine))
     coverage = anatomy.coverage
     reason = None

@@ -2,17 +2,26 @@
 
 ``make follow-up`` (``PYTHONPATH=tests python benchmarks/follow_up.py --patients 12``): each phantom has two series, with another position, breathing
 state and bend in the second, and nodes that grew, shrank or disappeared. The demonstration detector locates the nodes in both.
+
+``PYTHONPATH=tests python benchmarks/follow_up.py --picture docs/img/follow-up.png`` measures nothing: it writes the summary of the second
+examination of one patient, compared with the report of the first.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from follow_ups import SETTINGS, Motion, analysed, cut, first, report_of, second, true_number
+from follow_ups import SETTINGS, Examination, Motion, analysed, cut, first, report_of, second, true_number
+from pydicom import dcmread
 
-from alnnode import phantom
+from alnnode import phantom, pipeline
+from alnnode.cli.offline import OfflineAnalysis
 from alnnode.follow_up.compare import compare_with_prior
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
@@ -20,6 +29,39 @@ from alnnode.locate.measure import node_from_mask
 from alnnode.locate.search import SearchLimits, locate_nodes
 from alnnode.model import bundle as bundles
 from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, PriorLookup
+from alnnode.report.uids import uid
+from alnnode.settings import Settings
+
+
+def examined(seed: int, index: int) -> tuple[phantom.Phantom, tuple[Examination, Examination]]:
+    """Return a phantom and its two examinations."""
+    made = phantom.make_patient(seed, index, SETTINGS)
+    rng = np.random.default_rng([seed, index])
+    sizes = {node.number: float(rng.choice([0.0, 0.8, 1.0, 1.3, 1.5], p=[0.1, 0.15, 0.4, 0.2, 0.15])) for node in made.nodes}
+    sizes = {number: size for number, size in sizes.items() if size != 1.0}
+    motion = Motion(tuple(rng.normal(0, 4, 3)), tuple(rng.normal(0, 12, 3)), float(rng.uniform(0, 4)))
+    return made, (first(made), second(made, motion, sizes, index))
+
+
+def draw(seed: int, index: int, target: Path) -> None:
+    """Write the summary page of a follow-up."""
+    made, examinations = examined(seed, index)
+    settings = Settings()
+    models = pipeline.Models.load(bundles.load(bundles.resolve("demo")), "cpu")
+    reports: list[Path] = []
+    with TemporaryDirectory(prefix="alnnode-follow-up-") as folder:
+        for number, examination in enumerate(examinations, start=1):
+            study, out = Path(folder) / f"study-{number}", Path(folder) / f"out-{number}"
+            for path in phantom.write_series(replace(made, hu=examination.volume.voxels, labels=examination.labels), study):
+                image = dcmread(path)
+                image.StudyDate = str(examination.volume.header.StudyDate)
+                for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                    setattr(image, keyword, uid(str(number), str(image[keyword].value)))
+                image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+                image.save_as(path)
+            list(OfflineAnalysis(settings, models, lambda _: None, reports).analyse_folder(study, out))
+            reports.append(out / "sr.dcm")
+        shutil.copyfile(Path(folder) / "out-2" / "capture-01.png", target)
 
 
 def main() -> int:
@@ -27,20 +69,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--seed", type=int, default=61000)
+    parser.add_argument("--picture", type=Path, help="write the summary of a follow-up to this PNG file, and measure nothing")
+    parser.add_argument("--patient", type=int, default=0, help="patient of the picture")
     options = parser.parse_args()
+    if options.picture:
+        draw(options.seed, options.patient, options.picture)
+        return 0
     bundle = bundles.load(bundles.resolve("demo"))
     detector = Detector.from_bundle(bundle, "cpu")
     both = matched = wrong = unsure = called_new = correctly_new = called_gone = correctly_gone = 0
     errors = []
     for index in range(options.patients):
-        made = phantom.make_patient(options.seed, index, SETTINGS)
-        rng = np.random.default_rng([options.seed, index])
-        sizes = {
-            node.number: float(rng.choice([0.0, 0.8, 1.0, 1.3, 1.5], p=[0.1, 0.15, 0.4, 0.2, 0.15])) for node in made.nodes
-        }
-        sizes = {number: size for number, size in sizes.items() if size != 1.0}
-        motion = Motion(tuple(rng.normal(0, 4, 3)), tuple(rng.normal(0, 12, 3)), float(rng.uniform(0, 4)))
-        examinations = first(made), second(made, motion, sizes, index)
+        _, examinations = examined(options.seed, index)
         anatomies: list[ChestAnatomy] = []
         analyses = []
         for examination in examinations:

@@ -176,6 +176,13 @@ def analysis(nodes: int = 2, source: Dataset | None = None, **geometry: float) -
     return Analysis(of.header, MODEL, of, findings, COVERED, surface=surface, min_short_axis_mm=4.0)
 
 
+def emptied(of: Analysis, *crops: Crop) -> Analysis:
+    """Return the analysis with empty maps of these networks for its first node."""
+    first = of.findings[0]
+    maps = tuple(replace(one, values=np.zeros_like(one.values)) if one.crop in crops else one for one in first.heatmaps)
+    return replace(of, findings=(replace(first, heatmaps=maps), *of.findings[1:]))
+
+
 def prior_node(number: int, side: Side = Side.RIGHT, short_axis_mm: float = 9.1, probability: float = 0.42) -> PriorNode:
     return PriorNode(
         tracking_uid=f"2.25.88{number}",
@@ -315,12 +322,15 @@ def variants() -> dict[str, Analysis]:
         replace(f, node=replace(f.node, source=NodeSource.READER, score=1.0, tracking_uid=f"2.25.77{n}", mask=None))
         for n, f in enumerate(marked.findings)
     )
+    authors = (NodeSource.DEVICE, NodeSource.ASSISTED)
+    by_software = tuple(replace(f, node=replace(f.node, source=author)) for f, author in zip(by_reader, authors, strict=True))
     return {
         "none": analysis(0),
         "one": analysis(1),
         "twelve": analysis(12),
         "forty": analysis(40),
         "reader": replace(marked, findings=by_reader),
+        "software": replace(marked, findings=by_software),
         "prone": analysis(2, prone=True),
         "feet-first": analysis(2, feet_first=True),
         "tilted": analysis(2, tilt=20.0),

@@ -10,6 +10,7 @@ from sqlalchemy import and_, select, update
 
 from alnnode.analyse.queue_order import is_free, most_urgent, next_turn
 from alnnode.analyse.report_identity import Digests, report_identity
+from alnnode.counted import counted
 from alnnode.db.pauses import ANALYSIS, forbids
 from alnnode.db.rows import Claim
 from alnnode.db.tables import Instance, Job, MarkOf
@@ -59,7 +60,7 @@ def claim(connection: Connection, job_id: str, terms: ClaimTerms, now: datetime)
         if job["attempts"] < terms.max_attempts:
             next_turn(connection, job["series_uid"])
             return _take(connection, job, terms, now)
-        reason = f"the analysis ended its worker {job['attempts']} times"
+        reason = f"the analysis ended its worker {counted(job['attempts'], 'time')}"
         ended = {"reason": reason, "finished_at": now, "lease_until": None, "due_at": None}
         change_state(connection, job["job_id"], JobState(job["state"]), JobState.FAILED, is_free(now), **ended)
         message = None  # that job is locked until the end of the transaction, which therefore waits for no other one

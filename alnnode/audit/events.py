@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from alnnode.audit import codes
 from alnnode.audit.codes import Outcome
 from alnnode.audit.message import Message, Participant, ParticipantObject
+from alnnode.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Events:
         """DICOM Instances Transferred (A.5.3.7): a peer sent instances of one study; ``refused`` of them were refused."""
         source = Participant(sender, True, codes.SOURCE, (sender,), address)
         outcome = Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS
-        words = f"{refused} instances were refused" if refused else ""
+        words = f"{counted(refused, 'instance was', 'instances were')} refused" if refused else ""
         here = self._node(codes.DESTINATION, requestor=False)
         return Message(codes.INSTANCES_TRANSFERRED, "C", outcome, (source, here), (what,), description=words)
 
@@ -71,7 +72,7 @@ class Events:
     def deleted(self, what: ParticipantObject, files: int) -> Message:
         """DICOM Study Deleted (A.5.3.8): the node deleted ``files`` instances of a study, results included."""
         node = self._node(codes.APPLICATION, requestor=True)
-        return Message(codes.STUDY_DELETED, "D", Outcome.SUCCESS, (node,), (what,), description=f"{files} instances")
+        return Message(codes.STUDY_DELETED, "D", Outcome.SUCCESS, (node,), (what,), description=counted(files, "instance"))
 
     def queried(self, user: str, address: str, query: bytes, outcome: Outcome) -> Message:
         """Query (A.5.3.10): a user searched."""

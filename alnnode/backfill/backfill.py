@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from alnnode.backfill.rows import BackfillRows
 from alnnode.backfill.search import ArchiveSearch, may_be_wanted
 from alnnode.clients.query_retrieve import Retriever
+from alnnode.counted import counted
 from alnnode.db import clock
 from alnnode.errors import ServiceError
 from alnnode.receive.acceptor import Acceptor
@@ -167,7 +168,7 @@ class Backfill:
         if self._spool.free_mb() < least:
             return f"less than {least} MiB of the disk are free"
         if self.rows.waiting_jobs() >= self._plan.waiting:
-            return f"{self._plan.waiting} jobs wait in the node"
+            return f"{counted(self._plan.waiting, 'job waits', 'jobs wait')} in the node"
         return ""
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from alnnode.cli.shared import EXIT_NOT_ANALYSABLE, Config, load_settings, results_folder
+from alnnode.counted import counted
 from alnnode.records import Side
 
 
@@ -61,9 +62,11 @@ def analyse(
         for outcome in OfflineAnalysis(settings, models, status.update, prior or ()).analyse_folder(folder, out):
             outcomes.append(outcome)
             where = "" if outcome.folder is None else f" -> {outcome.folder}"
-            result = outcome.reason or f"{outcome.nodes} node(s), {outcome.suspicious} at or above the operating point"
+            result = outcome.reason or f"{counted(outcome.nodes, 'node')}, {outcome.suspicious} at or above the operating point"
             console.print(
-                f"…{outcome.series_uid[-12:]} ({outcome.images} images): {result}{where}", markup=False, highlight=False
+                f"…{outcome.series_uid[-12:]} ({counted(outcome.images, 'image')}): {result}{where}",
+                markup=False,
+                highlight=False,
             )
     console.print(models.ensemble.identity.banner, style="bold", markup=False)
     if any(outcome.reason for outcome in outcomes):
@@ -107,7 +110,7 @@ def phantom(
             ),
             progress=lambda: progress.advance(task),
         )
-    console.print(f"{patients} synthetic patient(s) and truth.json in {out}", markup=False)
+    console.print(f"{counted(patients, 'synthetic patient')} and truth.json in {out}", markup=False)
 
 
 def demo(

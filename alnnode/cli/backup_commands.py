@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alnnode.cli.shared import EXIT_FAILED, Config, config_path, load_settings, stop
+from alnnode.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def backup(
         manifest = make(settings, folder, config_path(config))
     except OSError as error:
         stop(f"The backup is not complete ({error.strerror}: {error.filename}): free space, and use a new folder.", EXIT_FAILED)
-    typer.echo(f"{folder}: database of {manifest.made_at}, {manifest.files} files, {manifest.size / MIB:.0f} MiB")
+    typer.echo(f"{folder}: database of {manifest.made_at}, {counted(manifest.files, 'file')}, {manifest.size / MIB:.0f} MiB")
     typer.echo("Not in it: the files that the settings name (certificates, tokens, model bundle), and the queue of Redis.")
 
 
@@ -60,14 +61,16 @@ def restore(
                 EXIT_FAILED,
             )
     lines = [
-        f"Restored: {found.jobs} jobs as of {found.manifest.made_at}, {found.manifest.files} files.",
+        f"Restored: {counted(found.jobs, 'job')} as of {found.manifest.made_at}, {counted(found.manifest.files, 'file')}.",
         f"Lost: all that the node received, analysed or delivered after {found.manifest.made_at}. Ask the senders to send it again.",
-        f"Lost: the files of {found.missing} objects that the node deleted during the backup." if found.missing else "",
-        f"The node records {found.journalled} objects at its start that were received during the backup."
+        f"Lost: the files of {counted(found.missing, 'object')} that the node deleted during the backup."
+        if found.missing
+        else "",
+        f"The node records at its start {counted(found.journalled, 'object that was', 'objects that were')} received during the backup."
         if found.journalled
         else "",
-        f"The node analyses {found.unfinished} jobs again." if found.unfinished else "",
-        f"The node makes {found.to_deliver} deliveries; results that were sent before have the same UIDs and bytes."
+        f"The node analyses {counted(found.unfinished, 'job')} again." if found.unfinished else "",
+        f"The node makes {counted(found.to_deliver, 'delivery', 'deliveries')}; results that were sent before have the same UIDs and bytes."
         if found.to_deliver
         else "",
         f"The data that were here before are in {found.set_aside}: they hold patient data; delete them when the node runs."

@@ -9,6 +9,7 @@ from uuid import uuid4
 import typer
 
 from alnnode.cli.shared import EXIT_FAILED, Config, load_settings, open_database, stop
+from alnnode.counted import counted
 
 if TYPE_CHECKING:
     from alnnode.notify.notifier import Channel
@@ -34,7 +35,7 @@ def notify(
         raise typer.Exit(0 if all(accepted) else EXIT_FAILED)
     troubles = NoticeOutbox(open_database(settings, config)).troubles()
     for name, error, count in troubles:
-        typer.echo(f"{name}: {count} message(s) not sent; {error}")
+        typer.echo(f"{name}: {counted(count, 'message')} not sent; {error}")
     if troubles:
         raise typer.Exit(EXIT_FAILED)
     typer.echo(f"No message waits after a failure ({', '.join(found)}).")

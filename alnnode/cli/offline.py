@@ -16,9 +16,9 @@ from pydicom.errors import InvalidDicomError
 
 from alnnode import pipeline, report
 from alnnode.errors import NotAnalysable
-from alnnode.follow_up.choice import choose_prior, slice_thickness_mm, study_date
+from alnnode.follow_up.choice import choose_prior, not_comparable, slice_thickness_mm, study_date
 from alnnode.imaging.series import candidate_series
-from alnnode.locate.marks.reading import read_marks_in_folder
+from alnnode.mark_authors import read_marks_in_folder
 from alnnode.priors.prior_store import patient_of
 from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.records.comparison import PriorLookup
@@ -45,6 +45,7 @@ DATES = (
     ("SeriesDate", "SeriesTime"),
     ("StudyDate", "StudyTime"),
 )
+NONE_EARLIER = "none of the given files is a report of alnnode on an earlier study of this patient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +170,11 @@ def _find_prior(image: Path, reports: Sequence[Path]) -> PriorLookup:
     )
     today = None if header is None else study_date(header)
     if header is None or today is None or patient_of(header) is None:
-        return PriorLookup()
+        return PriorLookup(trouble=not_comparable(header) if reports else None)
     found = [one for path in reports if (one := _header(path)) is not None and patient_of(one) == patient_of(header)]
     known = [prior for one in found if (prior := prior_record.read(one)) is not None]
-    return PriorLookup(choose_prior(known, str(header.get("StudyInstanceUID", "")), today, slice_thickness_mm(header)))
+    chosen = choose_prior(known, str(header.get("StudyInstanceUID", "")), today, slice_thickness_mm(header))
+    return PriorLookup(chosen, NONE_EARLIER if chosen is None and reports else None)
 
 
 def _write(analysis: Analysis, objects: Sequence[ResultObject], target: Path) -> None:

@@ -15,6 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from alnnode.clients.association import ServiceUser, peer_of
 from alnnode.clients.commitment_scu import SYNTAXES
+from alnnode.counted import counted
 from alnnode.errors import DeliveryError, IncompleteSeries, ServiceError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Retriever(ServiceUser):
             if not sent:
                 raise ServiceError(f"archive {self.name}: the archive does not hold the series")
             return sent
-        how = f"{sent} objects sent, {failed} failed" if sent or failed else "nothing sent"
+        how = f"{counted(sent, 'object')} sent, {failed} failed" if sent or failed else "nothing sent"
         kind = IncompleteSeries if sent else ServiceError
         raise kind(f"archive {self.name}: the response to C-MOVE has status {_described(status)}; {how}")
 

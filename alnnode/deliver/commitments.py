@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
+from alnnode.counted import counted
 from alnnode.db import clock
 from alnnode.db.engine import for_writing
 from alnnode.db.tables import Delivery, DeliveryState, Job, Transaction
@@ -147,6 +148,6 @@ def _record(connection: Connection, row: RowMapping, answer: _Answer) -> None:
             "attempts": 0,
             "next_attempt_at": answer.resend_at,
             "due_at": answer.resend_at,
-            "last_error": f"{len(refused)} objects were not committed and are resent: {answer.failed[refused[0]]}",
+            "last_error": f"{counted(len(refused), 'object was not committed and is', 'objects were not committed and are')} resent: {answer.failed[refused[0]]}",
         }
         delivery_rows.settle(connection, delivery_id, values)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alnnode.clients.dicomweb import DicomwebClient
 from alnnode.clients.faults import file_words, http_words
+from alnnode.counted import counted
 from alnnode.deliver.destination import BatchFailures
 from alnnode.errors import DeliveryError, DeliveryRefused
 
@@ -82,7 +83,7 @@ class StowDestination:
         # An archive may ignore parts and still return 200.
         stored = _stored(document)
         if stored is not None and stored + len(reasons) < sent:
-            failures.later.append(f"HTTP {status}, but the response names {stored} of {sent} objects as stored")
+            failures.later.append(f"HTTP {status}, but the response names {stored} of {counted(sent, 'object')} as stored")
         failures.raise_if_any()
 
 

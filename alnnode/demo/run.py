@@ -13,6 +13,7 @@ from rich.console import Console
 
 from alnnode import phantom
 from alnnode.analyse.jobs import Jobs
+from alnnode.counted import counted
 from alnnode.db import engine
 from alnnode.demo import page, peers
 from alnnode.errors import AlnnodeError, ServiceError
@@ -136,8 +137,8 @@ def _verify(received: Path, files: Sequence[Path], truth: phantom.Phantom) -> tu
     if any(item.StudyInstanceUID != source.StudyInstanceUID or item.PatientID != source.PatientID for item in objects):
         raise ServiceError("an object came back in another study or for another patient")
     checks = [
-        f"one structured report and {len(captures)} capture(s) came back over C-STORE",
+        f"one structured report and {counted(len(captures), 'capture')} came back over C-STORE",
         "every object once, in the study and for the patient that was sent",
-        f"the phantom has {len(truth.nodes)} node(s), {sum(node.malignant for node in truth.nodes)} of them drawn as metastatic",
+        f"the phantom has {counted(len(truth.nodes), 'node')}, {sum(node.malignant for node in truth.nodes)} of them drawn as metastatic",
     ]
     return checks, reports[0], captures

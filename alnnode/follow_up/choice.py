@@ -21,6 +21,19 @@ def study_date(header: Dataset) -> date | None:
         return None
 
 
+def not_comparable(header: Dataset | None) -> str | None:
+    """Return why a series can be compared with no report, for its own report; None when it can, or when its header could not be read.
+
+    Without Patient ID the earlier reports of the patient are unknown. Without Study Date it is unknown which reports are earlier: no other
+    date stands in for it, because the reports of alnnode are ordered by it too.
+    """
+    if header is None:
+        return None
+    if not str(header.get("PatientID") or "").strip():
+        return "the images have no Patient ID"
+    return "the images have no valid Study Date" if study_date(header) is None else None
+
+
 def slice_thickness_mm(header: Dataset) -> float:
     """Return the Slice Thickness, mm; 0 when it is missing, malformed or out of range."""
     try:

@@ -32,7 +32,7 @@ def compare_with_prior(analysis: Analysis, anatomy: ChestAnatomy, prior: PriorLo
     Args:
         analysis: of the series; a series that was not analysed stays unchanged.
         anatomy: the chest of the series.
-        prior: result of the search for a prior report. A series without Study Date is not compared.
+        prior: result of the search for a prior report. A series without Study Date is not compared, and the report says so.
     """
     if analysis.volume is None or analysis.not_analysed is not None:
         return analysis

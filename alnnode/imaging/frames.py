@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
+from alnnode.counted import counted
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.attribute_values import BAD_VALUE, text, value_of
 from alnnode.imaging.lossy import is_lossy
@@ -214,7 +215,7 @@ def _functional_groups(dataset: Dataset) -> list[tuple[Dataset, ...]]:
         raise NotAnalysable(_NO_FRAME_GEOMETRY) from None
     if not 1 <= count <= MAX_FRAMES or len(per_frame) != count:
         raise NotAnalysable(
-            f"A multi-frame image claims {count} frames but describes {len(per_frame)} (at most {MAX_FRAMES} can be analysed)."
+            f"A multi-frame image claims {counted(count, 'frame')} but describes {len(per_frame)} (at most {MAX_FRAMES} can be analysed)."
         )
     try:
         return [(*_flat(item), *shared, dataset) for item in per_frame]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alnnode.counted import counted
 from alnnode.errors import NotAnalysable
 
 if TYPE_CHECKING:
@@ -89,11 +90,6 @@ def stack(frames: Sequence[Frame], max_spacing_mm: float) -> Stack:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = step, column * row_mm, row * column_mm, origin
     return Stack(tuple(places), affine, (float(step @ normal), row_mm, column_mm), tuple(notes))
-
-
-def counted(number: int, thing: str) -> str:
-    """Return "1 image" or "3 images"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _normal(frame: Frame) -> Array:

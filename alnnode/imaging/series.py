@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.config import disable_value_validation
 
+from alnnode.counted import counted
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import decode, geometry, lossy, optional_attributes, part10
 from alnnode.imaging.attribute_values import text
@@ -64,7 +65,7 @@ def read_volume(paths: Sequence[Path], max_spacing_mm: float = 5.0) -> Volume:
     if left_out:
         notes.append(optional_attributes.remark(left_out))
     if dropped:
-        notes.append(f"{geometry.counted(dropped, 'duplicate image')} left out")
+        notes.append(f"{counted(dropped, 'duplicate image')} left out")
     if compressed is not None:
         notes.append("images were compressed with loss")
     return Volume(
@@ -155,7 +156,7 @@ def _read_headers(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
         what = "only localizer images" if localizers else "no CT images"
         raise NotAnalysable(f"The series holds {what}. Please send the axial reconstruction.")
     counts = ((localizers, "localizer image"), (others, "non-CT object"))
-    return frames, [f"{geometry.counted(count, what)} left out" for count, what in counts if count]
+    return frames, [f"{counted(count, what)} left out" for count, what in counts if count]
 
 
 def _decode(shown: Sequence[Frame]) -> Hounsfield:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from alnnode.counted import counted
 from alnnode.db.tables import Delivery, DeliveryState
 from alnnode.notify.drift import BEGINS, ENDS, DriftMonitor
 from alnnode.process import heartbeat
@@ -94,7 +95,7 @@ class Faults:
         for name, count in counts.all():
             newest = select(Delivery.last_error).where(*failing, Delivery.destination == name)
             error = connection.execute(newest.order_by(Delivery.next_attempt_at.desc()).limit(1)).scalar_one_or_none() or ""
-            text = f"Destination {name} accepts no results; {count} deliveries wait and are retried. Last error: {error[:MOST_ERROR]}"
+            text = f"Destination {name} accepts no results; {counted(count, 'delivery waits and is', 'deliveries wait and are')} retried. Last error: {error[:MOST_ERROR]}"
             found.append(Fault(f"destination {name}", "destination_fails", text))
         return found
 

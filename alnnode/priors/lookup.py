@@ -17,7 +17,7 @@ from pydicom.config import disable_value_validation
 
 from alnnode import logs
 from alnnode.errors import NotAnalysable, ServiceError
-from alnnode.follow_up.choice import choose_prior, slice_thickness_mm, study_date
+from alnnode.follow_up.choice import choose_prior, not_comparable, slice_thickness_mm, study_date
 from alnnode.imaging import part10
 from alnnode.priors.dicom_archive import DicomArchive
 from alnnode.priors.dicomweb_archive import DicomwebArchive
@@ -68,7 +68,8 @@ def find_prior(
     Args:
         settings: all settings.
         spool: folder of the node's spool, which holds the records of its own reports.
-        header: of one image of the series; None when it could not be read.
+        header: of one image of the series; None when it could not be read. Without Patient ID or Study Date nothing is searched, and the
+            result says so.
         stored_files: returns the files that the node stores of a series, by SOP Instance UID. A DICOM archive moves the objects to the
             listener of the node, and this function finds them there.
     """
@@ -76,7 +77,7 @@ def find_prior(
         return None
     patient, today = (None, None) if header is None else (patient_of(header), study_date(header))
     if header is None or patient is None or today is None:
-        return PriorLookup()
+        return PriorLookup(trouble=not_comparable(header))
     try:
         known = [prior for data in PriorStore(spool).recall(patient) if (prior := _parse(data)) is not None]
         trouble = None

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MAX_REFERENCES = 16  # series that one object can have marks on
 # The claim reads the marks when the analysis begins: in these states no new revision is needed.
 _NOT_CLAIMED = (JobState.RECEIVING, JobState.READY, JobState.SKIPPED)
-USED = "holds a reader's marks: they are used in the analysis of the images that they refer to"
-NOT_RECEIVED = "holds a reader's marks on images that were not received; they are used when the images are received"
+USED = "holds marks: they are used in the analysis of the images that they refer to"
+NOT_RECEIVED = "holds marks on images that were not received; they are used when the images are received"
 
 
 def record(connection: Connection, fresh: Sequence[NewInstance]) -> None:

@@ -9,6 +9,7 @@ of the top left pixel is (0.5, 0.5), so image = voxel + 0.5.
 from typing import TYPE_CHECKING
 
 from alnnode.records.classified import (
+    LEAST_RAISED,
     Crop,
     CropGeometry,
     CropPair,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from alnnode.records.arrays import HounsfieldArray as HounsfieldArray
 
 __all__ = [
+    "LEAST_RAISED",
     "MARK_STORAGE",
     "Analysis",
     "Attenuation",

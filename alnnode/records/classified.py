@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from alnnode.records.nodes import Node
 
 
+# A Grad-CAM map shows something if its areas raised the probability of the network by at least this much.
+LEAST_RAISED = 0.01
+
+
 class Crop(StrEnum):
     """The two crops of the method: fixed-size and adjustable-square."""
 
@@ -60,11 +64,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """Grad-CAM of one member for one node: values 0 to 1, shape (size, size) in crop pixels."""
+    """Grad-CAM of one member for one node: values 0 to 1, shape (size, size) in crop pixels; all 0 in an empty map."""
 
     crop: Crop
     values: FloatArray
     geometry: CropGeometry
+
+    @property
+    def empty(self) -> bool:
+        """Whether no area of the crop raised the probability of the network by `LEAST_RAISED`."""
+        return not self.values.any()
 
     @property
     def on_slice(self) -> FloatArray:

@@ -1,10 +1,12 @@
-"""The reader's marks, as their DICOM objects state them."""
+"""Marks of lymph nodes, as their DICOM objects state them: drawn by a reader, or by other software."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from alnnode.records.nodes import NodeSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MarkKind(StrEnum):
-    """Kinds of DICOM objects that hold a reader's marks."""
+    """Kinds of DICOM objects that hold marks."""
 
     REPORT = "sr"
     STRUCTURES = "rtstruct"
@@ -97,7 +99,7 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One mark of a reader, as its object states it.
+    """One mark, as its object states it.
 
     Attributes:
         source_uid: SOP Instance UID of the object.
@@ -110,6 +112,7 @@ class Mark:
         evaluations: other statements on it (name, value).
         segment: (SOP Instance UID, segment number) of a segment in another object that gives its geometry.
         created: date and time of the object, "YYYYMMDDhhmmss"; orders its versions; empty when unknown.
+        author: who drew it (`alnnode.mark_authors`); a reader where the object does not state it.
     """
 
     source_uid: str
@@ -126,6 +129,7 @@ class Mark:
     evaluations: tuple[tuple[Concept, Concept], ...] = ()
     segment: tuple[str, int] | None = None
     created: str = ""
+    author: NodeSource = NodeSource.READER
 
     @property
     def frames_of_reference(self) -> frozenset[str]:

@@ -29,11 +29,23 @@ class Level(StrEnum):
 
 
 class NodeSource(StrEnum):
-    """Who located a node."""
+    """Who located a node: the algorithm of this software, or whoever drew a mark."""
 
     ALGORITHM = "algorithm"
     READER = "reader"
+    ASSISTED = "reader with software"
+    DEVICE = "device"  # other software, without a person
     TRUTH = "truth"
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether the node is a mark in a DICOM object."""
+        return self.by_person or self is NodeSource.DEVICE
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person drew the mark, alone or with software."""
+        return self in {NodeSource.READER, NodeSource.ASSISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Node:
         box: bounding box in voxels.
         slice_index: k of the representative slice (largest cross-section), on which contour and axes lie.
         contour: outline on that slice in image coordinates (column, row), not closed (first point not repeated).
-        score: confidence of the detector, 0 to 1; 1.0 for a node that a person marked.
+        score: confidence of the detector, 0 to 1; 1.0 for a marked node.
         hilum_fraction: share of hilar fat in the volume, 0 to 1; None when no hilum is found.
         cortex_mm: thickness of the cortex beside the hilum.
         mask: the node's voxels, of the shape of the box; None when only the outline is known.
@@ -81,7 +93,7 @@ class Node:
     score: float = 1.0
     source: NodeSource = NodeSource.ALGORITHM
     level: Level | None = None
-    tracking_uid: str | None = None  # of the reader's mark, or of the same node in a prior report
+    tracking_uid: str | None = None  # of the mark, or of the same node in a prior report
     hilum_fraction: float | None = None
     cortex_mm: float | None = None
     mask: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)

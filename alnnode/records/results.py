@@ -57,7 +57,7 @@ class Analysis:
         findings: the nodes with their probabilities.
         coverage: how much of each axilla the series shows; empty when the algorithm did not search.
         not_analysed: None, or the reason why the series was not analysed; then there are no findings.
-        remarks: the reader's marks that were not used, and why.
+        remarks: the marks that were not used, and why.
         more_found: more nodes were found than the settings allow, and the least certain are not among the findings.
         surface: points on the surface of the chest cavity (mm, LPS) for later comparisons; empty without follow-up.
         comparison: how the nodes changed since the prior report; None when nothing was compared.
@@ -81,7 +81,7 @@ class Locate(StrEnum):
     """What locates the nodes of a series."""
 
     AUTO = "auto"  # the algorithm
-    MARKS = "marks"  # the reader's marks
+    MARKS = "marks"  # marks of readers or other software
     BOTH = "both"
 
 

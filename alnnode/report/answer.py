@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from alnnode.records import NodeSource
 from alnnode.report import comparison_text, wording
 
 if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding, ModelIdentity
 
 MOST_RELEVANT = 3  # nodes with a statement of their own
-UNMARKED = "Not covered: lymph nodes that the reader did not mark; the algorithm did not search"
+UNMARKED = "Not covered: lymph nodes that are not marked; the algorithm did not search"
 
 
 class StatementKind(StrEnum):
@@ -37,7 +36,7 @@ def statements(analysis: Analysis) -> list[Statement]:
     """Return the answer, most important first.
 
     The order: notice, conclusion, each axilla, the most relevant nodes, the comparison with a prior report, what was not covered, the
-    model and its limits, remarks on images and marks. No statement holds patient data.
+    model and its limits, the Grad-CAM maps that are empty, remarks on images and marks. No statement holds patient data.
     """
     said = [Statement(StatementKind.NOTICE, analysis.model.banner)]
     if analysis.findings:
@@ -50,6 +49,8 @@ def statements(analysis: Analysis) -> list[Statement]:
     comments.append(model_line(analysis.model))
     if analysis.findings:
         comments.append(wording.operating_point(analysis.model.operating_point))
+    if (empty := wording.empty_maps(analysis)) is not None:
+        comments.append(empty)
     comments += comparison_text.error_sentences(analysis)
     comments += [f"Images: {note}" for note in (analysis.volume.notes if analysis.volume else ())]
     comments += [f"Marks: {remark}" for remark in analysis.remarks]
@@ -96,8 +97,8 @@ def node_line(finding: Finding, analysis: Analysis) -> str:
     if volume is not None:
         said.append(wording.slice_name(volume, of.slice_index))
     said.append(f"{of.long_axis.length_mm:.1f} x {of.short_axis.length_mm:.1f} mm")
-    if of.source is NodeSource.READER:
-        said.append("marked by the reader")
+    if (marked := wording.marked(of)) is not None:
+        said.append(marked)
     title, verdict = wording.verdict(finding, analysis).split(": ", 1)
     change = comparison_text.title(finding, analysis)
     return f"{title}: {', '.join([*said, verdict, *([] if change is None else [change])])}"

@@ -65,6 +65,8 @@ LOCATED_BY = Code("LOCATED-BY", SCHEME, "Located by")
 LOCATOR = {
     NodeSource.ALGORITHM: Code("ALGORITHM", SCHEME, "Algorithm"),
     NodeSource.READER: Code("READER", SCHEME, "Reader"),
+    NodeSource.ASSISTED: Code("READER-SOFTWARE", SCHEME, "Reader with software"),
+    NodeSource.DEVICE: Code("121007", "DCM", "Device"),  # CID 270, Observer Type: a device other than this software
     NodeSource.TRUTH: Code("TRUTH", SCHEME, "Truth of a synthetic phantom"),
 }
 CHANGE = Code("CHANGE", SCHEME, "Compared with prior report")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alnnode.counted import counted
 from alnnode.follow_up.growth import classify_growth, growth_mm
 from alnnode.records.comparison import SHORT_AXIS_CHANGE_ERROR_MM, Change, Growth
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from alnnode.records import Analysis, Finding
     from alnnode.records.comparison import Comparison, NodeChange, PriorNode
 
-CELLS = {Change.NEW: "new", Change.UNCERTAIN: "?"}
+CELLS = {Change.NEW: "new", Change.UNCERTAIN: "not determined"}
 ERROR = f"{SHORT_AXIS_CHANGE_ERROR_MM:g} mm"
 
 
@@ -53,8 +54,12 @@ def change_sentence(finding: Finding, analysis: Analysis) -> str | None:
         said = f"within the measurement error of {ERROR}"
     else:
         said = f"{growth_mm(now, change.prior_node):+.1f} mm{'' if relative is None else f', {relative:+.0f} %'}"
-    text = f"short axis {change.prior_node.short_axis_mm:.1f} to {now:.1f} mm in {comparison.days} days ({said})"
-    return f"{text}, probability {risk_points(finding, change.prior_node):+d} points" if comparison.same_model else text
+    text = f"short axis {change.prior_node.short_axis_mm:.1f} to {now:.1f} mm in {counted(comparison.days, 'day')} ({said})"
+    return f"{text}, probability {_points(risk_points(finding, change.prior_node))}" if comparison.same_model else text
+
+
+def _points(points: int) -> str:
+    return f"{points:+d} point{'' if abs(points) == 1 else 's'}"
 
 
 def heading(analysis: Analysis) -> str | None:
@@ -64,7 +69,7 @@ def heading(analysis: Analysis) -> str | None:
 
 
 def cell(finding: Finding, analysis: Analysis) -> str:
-    """Return "+2.1 mm", "within error", "new" or "?"."""
+    """Return "+2.1 mm", "within error", "new" or "not determined"."""
     found = change_of(finding, analysis)
     if found is None:
         return ""
@@ -97,7 +102,7 @@ def sentences(analysis: Analysis) -> list[str]:
         return []
     if comparison.prior is None:
         return [f"Not compared with earlier reports: {comparison.trouble}"]
-    named = f"the report of {_date(comparison)}, {comparison.days} days earlier"
+    named = f"the report of {_date(comparison)}, {counted(comparison.days, 'day')} earlier"
     missing = [] if comparison.incomplete is None else [f"A more recent report may be missing: {comparison.incomplete}"]
     if comparison.trouble is not None:
         return [f"Not compared with {named}: {comparison.trouble}", *missing]

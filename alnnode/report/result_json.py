@@ -136,6 +136,7 @@ def _node(finding: Finding, analysis: Analysis) -> dict[str, Any]:
         "cortex_mm": node.cortex_mm,
         "probability": finding.prediction.probability,
         "members": {crop.value: value for crop, value in finding.prediction.members.items()},
+        "empty_grad_cam": [heatmap.crop.value for heatmap in finding.heatmaps if heatmap.empty],
         "suspicious": finding.suspicious(analysis.model.operating_point),
         "change": None
         if analysis.comparison is None or not analysis.comparison.nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from alnnode.records import Level, NodeSource, Side
+from alnnode.records import LEAST_RAISED, Crop, Level, NodeSource, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 LEAST_PERCENT = 1  # OHIF shows a value of 0 as blank
 LEAST_SHOWN = 0.005  # a probability never reads as certain
+MARKED = {
+    NodeSource.READER: "marked by the reader",
+    NodeSource.ASSISTED: "marked by a reader with software",
+    NodeSource.DEVICE: "marked by other software",
+}
 
 
 def percent(probability: float, threshold: float | None = None) -> int:
@@ -61,6 +66,11 @@ def verdict(finding: Finding, analysis: Analysis) -> str:
     )
 
 
+def marked(node: Node) -> str | None:
+    """Return "marked by the reader", or by whom else; None for a node that the algorithm located."""
+    return MARKED.get(node.source)
+
+
 def hilum(node: Node) -> str | None:
     """Return "fatty hilum 12 %, cortex 2.1 mm"; None when no hilum was found."""
     if node.hilum_fraction is None or node.cortex_mm is None:
@@ -101,6 +111,24 @@ def operating_point(point: OperatingPoint) -> str:
     return f"{text}: {point.data_set}"
 
 
+EMPTY_MAP = f"no area raised the probability by {100 * LEAST_RAISED:.0f} point"
+
+
+def empty_maps(analysis: Analysis) -> str | None:
+    """Return the sentence on the Grad-CAM maps that are empty; None when no map is."""
+    total = len(analysis.findings)
+    empty = {crop: sum(h.empty for f in analysis.findings for h in f.heatmaps if h.crop is crop) for crop in Crop}
+    counts = [
+        f"{count} of {total} node{'s' if total > 1 else ''} ({crop.value.upper()})" for crop, count in empty.items() if count
+    ]
+    if not counts:
+        return None
+    return (
+        f"Grad-CAM: empty for {' and '.join(counts)}: no area of the crop raised the probability of that network by "
+        f"{100 * LEAST_RAISED:.0f} percentage point. An empty map is no error, and no sign of a benign node"
+    )
+
+
 def sides(analysis: Analysis) -> list[str]:
     """Return one sentence for each axilla: coverage, number of nodes, largest short axis, highest probability."""
     return [_side(analysis, side) for side in (Side.RIGHT, Side.LEFT)]
@@ -133,12 +161,17 @@ def levels(findings: Sequence[Finding]) -> str:
 
 
 def _counted(findings: Sequence[Finding], noun: str) -> str:
-    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by the reader)"."""
-    marked, total = sum(finding.node.source is NodeSource.READER for finding in findings), len(findings)
+    """Return "2 nodes", "1 node marked by the reader", or "3 nodes (2 found, 1 marked by other software)"."""
+    sources, total = [finding.node.source for finding in findings], len(findings)
     nouns = f"{total} {noun}{'s' if total > 1 else ''}"
-    if marked in {0, total}:
-        return f"{nouns} marked by the reader" if marked else nouns
-    return f"{nouns} ({total - marked} found, {marked} marked by the reader)"
+    counts = {words: sources.count(source) for source, words in MARKED.items() if source in sources}
+    found = total - sum(counts.values())
+    if not counts:
+        return nouns
+    if len(counts) == 1 and not found:
+        return f"{nouns} {next(iter(counts))}"
+    parts = [*([f"{found} found"] if found else []), *(f"{count} {words}" for words, count in counts.items())]
+    return f"{nouns} ({', '.join(parts)})"
 
 
 def largest(findings: Sequence[Finding]) -> Finding:
@@ -163,11 +196,11 @@ def conclusion(analysis: Analysis) -> str:
     point = analysis.model.operating_point
     count = sum(finding.suspicious(point) for finding in analysis.findings)
     more = "; there are more, less certain, that are not reported" if analysis.more_found else ""
-    found = "" if any(finding.node.source is NodeSource.READER for finding in analysis.findings) else " found"
+    found = "" if any(finding.node.source.is_mark for finding in analysis.findings) else " found"
     whose = "" if analysis.model.clinical else f" ({analysis.model.kind})"
     return (
         f"Analysed: {_counted(analysis.findings, 'axillary lymph node')}{found}; {_extremes(analysis.findings, analysis)}; "
-        f"{count} at or above the operating point of {100 * point.threshold:g} %{whose}{more}{_limits(analysis)}"
+        f"{count or 'none'} at or above the operating point of {100 * point.threshold:g} %{whose}{more}{_limits(analysis)}"
     )
 
 
@@ -198,7 +231,9 @@ def _located(analysis: Analysis) -> str:
     total = len(analysis.findings)
     counts = [(side, sum(finding.node.side is side for finding in analysis.findings)) for side in (Side.RIGHT, Side.LEFT)]
     where = ", ".join(f"{count} {side.value}" for side, count in counts if count)
-    done = "located" if analysis.coverage else "marked by the reader"
+    authors = {marked(finding.node) for finding in analysis.findings}
+    one = authors.pop() if len(authors) == 1 else None
+    done = "located" if analysis.coverage else one or "marked"
     return f"{total} axillary lymph node{'s' if total > 1 else ''} {done}: {where}"
 
 

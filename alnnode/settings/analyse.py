@@ -18,7 +18,7 @@ class Analysis(Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: one per core
     series_at_once: Annotated[int, Field(ge=1, le=16)] = 1  # that one process analyses while the queue is long
     time_limit: Annotated[float, Field(ge=30, le=604_800)] = 900  # s, after which an analysis is stopped
-    locate: Locate = Locate.BOTH  # "auto": the algorithm; "marks": the reader
+    locate: Locate = Locate.BOTH  # "auto": the algorithm; "marks": readers and other software
     detector_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # None: that of the bundle
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: that of the bundle
     min_short_axis_mm: Annotated[float, Field(ge=2, le=30)] = 4

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from alnnode.clients.query_retrieve import Retriever
+from alnnode.counted import counted
 from alnnode.errors import AlnnodeError, IncompleteSeries, ServiceError
 from alnnode.spool.spool import name_of
 from alnnode.worklist import ups, wado_fetch
@@ -101,7 +102,7 @@ class InputFetcher:
         pause = RECORDED if error is None else FETCH_PAUSE * item.attempts
         self._rows.extend_lease(item.workitem_uid, pause)
         if error is None:
-            result = f"the archive says that it sent {future.result()} objects"
+            result = f"the archive says that it sent {counted(future.result(), 'object')}"
         else:
             result = str(error) if isinstance(error, AlnnodeError) else type(error).__name__
             log.warning("fetch_failed", workitem=name_of(item.workitem_uid)[:12], attempt=item.attempts, error=result)

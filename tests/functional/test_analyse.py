@@ -12,8 +12,10 @@ import marked
 import numpy as np
 import pytest
 from pydicom import dcmread
+from typer.testing import CliRunner
 
 from alnnode import phantom, pipeline, report
+from alnnode.cli.app import app
 from alnnode.cli.offline import OfflineAnalysis, SeriesOutcome, offline_context
 from alnnode.errors import NotAnalysable
 from alnnode.imaging.series import candidate_series, read_volume
@@ -157,7 +159,7 @@ def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, first: F
     analysis = analysed(paths, models, marks=[mark], prior=PriorLookup())
     assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
     assert analysis.remarks == (
-        "a reader's mark (2 to 4 of its object) left out: it lies outside both axillae, and is not called a lymph node",
+        "a mark (2 to 4 of its object) left out: it lies outside both axillae, and is not called a lymph node",
     )
     assert analysis.surface
     assert len(asked) == 1
@@ -229,6 +231,13 @@ def test_sides_of_the_feet_first_chest(outcomes_of) -> None:
 def test_an_empty_folder_says_what_to_do(models, tmp_path: Path) -> None:
     with pytest.raises(NotAnalysable, match="no CT series"):
         analyse_folder(tmp_path, tmp_path / "out", models)
+
+
+def test_one_image_is_singular_on_the_console(first: First, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "image.dcm").write_bytes(first.files[0].read_bytes())
+    done = CliRunner().invoke(app, ["analyse", str(tmp_path / "one"), "--out", str(tmp_path / "out")])
+    assert " (1 image): The series has only 1 axial slice;" in " ".join(done.output.split())
 
 
 def test_written_captures_are_the_pictures_beside_them(first: First) -> None:

@@ -91,7 +91,7 @@ def test_who_sent_which_study_arrives_over_tls_with_one_message_for_each(tmp_pat
             first, second = wait_for(lambda: len(found := repository.of("110104")) == 2 and found)
             assert [message.study for message in (first, second)] == [STUDIES[1], STUDIES[0]]
             assert [message.instances for message in (first, second)] == [3, 2]
-            assert (first.outcome, first.description, second.outcome) == (4, "1 instances were refused", 0)
+            assert (first.outcome, first.description, second.outcome) == (4, "1 instance was refused", 0)
             assert first.participants[0] == ("110153", "CT1", "127.0.0.1")
             assert first.requestors == ["CT1"]
             assert first.objects["2"].get("ParticipantObjectID") == "4711"

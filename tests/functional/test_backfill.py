@@ -197,7 +197,7 @@ def test_the_backfill_waits_while_the_node_is_busy_and_for_its_rate(node, monkey
     run = threading.Thread(target=busy.run)
     run.start()
     try:
-        wait_for(lambda: "waiting: 1 jobs wait in the node" in said)
+        wait_for(lambda: "waiting: 1 job waits in the node" in said)
         assert not node.archive.moved
     finally:
         busy.stop.set()

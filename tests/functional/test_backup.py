@@ -91,8 +91,8 @@ def test_what_was_backed_up_is_there_again_and_the_loss_is_told(node, engine, tm
     assert spool.path("objects/1.2.3.1").read_bytes() == b"DOE^JANE"
     made_at = json.loads((copy / "manifest.json").read_text())["made_at"]
     assert f"Lost: all that the node received, analysed or delivered after {made_at}." in done.output
-    assert "The node analyses 1 jobs again." in done.output
-    assert "The node makes 1 deliveries; results that were sent before have the same UIDs and bytes." in done.output
+    assert "The node analyses 1 job again." in done.output
+    assert "The node makes 1 delivery; results that were sent before have the same UIDs and bytes." in done.output
     assert next(job for job in stages.jobs.list() if job.state is JobState.READY)
 
 
@@ -105,7 +105,7 @@ def test_objects_that_the_copy_of_the_database_does_not_know_are_recorded_at_the
     assert run("backup", copy, "--config", config).exit_code == 0
     empty(config, engine)
     done = run("restore", copy, "--config", config)
-    assert "The node records 1 objects at its start that were received during the backup." in done.output
+    assert "The node records at its start 1 object that was received during the backup." in done.output
     assert (spool.root / "pending" / f"{name_of('1.2.9.1')}.dcm").exists()
     assert not spool.path(relative).exists()
 

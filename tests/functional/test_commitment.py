@@ -404,7 +404,7 @@ def test_what_is_not_committed_is_sent_again_and_nothing_else(bench) -> None:
     peer.failing = {made.uids[1]: 0x0112}
     made.turn()
     made.until(lambda: made.delivery.last_error)
-    assert "1 objects were not committed" in made.delivery.last_error
+    assert "1 object was not committed" in made.delivery.last_error
     assert "no such object instance (0x0112)" in made.delivery.last_error
     assert made.state is JobState.ANALYSED
     made.deliveries.reschedule("pacs", datetime.now(UTC))  # as if the wait had ended

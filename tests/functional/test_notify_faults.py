@@ -36,7 +36,7 @@ def test_a_destination_that_fails_is_told_once_and_so_is_its_recovery(told, engi
     assert told.after(2) == [("destination_fails", "destination pacs")]
     text = json.loads(told.hook.received[0][1])["events"][0]["text"]
     assert text.startswith(
-        "Destination pacs accepts no results; 1 deliveries wait and are retried. Last error: pacs: no association with 127.0.0.1:104"
+        "Destination pacs accepts no results; 1 delivery waits and is retried. Last error: pacs: no association with 127.0.0.1:104"
     )
     assert told.after(9000) == [("destination_fails", "destination pacs")]
     stages.deliveries.delivered(second, told.now(None))

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import httpx
 import pytest
-from analyses import CONTEXT, analysis, header, prior_report
+from analyses import CONTEXT, analysis, as_sent, header, prior_report
 from programs import system
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from sources import ct_files
 from viewers import orthanc, post
 
 from alnnode import report
+from alnnode.cli.offline import NONE_EARLIER, offline_context
 from alnnode.errors import ServiceError, SettingsError
 from alnnode.follow_up.choice import choose_prior
+from alnnode.follow_up.compare import compare_with_prior
+from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.priors import lookup
 from alnnode.priors.dicomweb_archive import DicomwebArchive
 from alnnode.records.comparison import PriorLookup
+from alnnode.report import answer
 from alnnode.report.times import content_moment
 from alnnode.settings import ArchiveDicomweb, Report, Retention, Settings, load
 
@@ -48,12 +53,52 @@ def test_the_nodes_own_report_is_found_again(tmp_path: Path) -> None:
         ("PatientID", "P-2"),
         ("PatientBirthDate", "19600103"),
         ("IssuerOfPatientID", "X"),
-        ("PatientID", ""),
     ):
         other = header()
         other.StudyInstanceUID, other.StudyDate = "2.25.555", "20260901"
         setattr(other, keyword, value)
         assert lookup.find_prior(OWN, tmp_path, other) == PriorLookup(), keyword
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "reason"),
+    [
+        ("StudyDate", None, "the images have no valid Study Date"),
+        ("StudyDate", "", "the images have no valid Study Date"),
+        ("StudyDate", "2026", "the images have no valid Study Date"),
+        ("PatientID", "", "the images have no Patient ID"),
+    ],
+)
+def test_a_series_that_cannot_be_compared_says_so_in_its_report(
+    tmp_path: Path, keyword: str, value: str | None, reason: str
+) -> None:
+    lookup.store_comparison_record(OWN, tmp_path, header(), made())
+    undated = header()
+    undated.StudyInstanceUID, undated.StudyDate = "2.25.555", "20260901"
+    with disable_value_validation():
+        setattr(undated, keyword, value)
+    found = lookup.find_prior(OWN, tmp_path, undated)
+    assert found == PriorLookup(trouble=reason)
+    # Of one folder, only where the user gave reports to compare with.
+    image = tmp_path / "image.dcm"
+    as_sent(undated).save_as(image, enforce_file_format=True)
+    given = tmp_path / "sr.dcm"
+    given.write_bytes(made()[0].data)
+    assert offline_context([image], OWN, [given]).prior == PriorLookup(trouble=reason)
+    assert offline_context([image], OWN).prior == PriorLookup()
+    of = analysis(2, undated)
+    said = compare_with_prior(of, ChestAnatomy(of.volume), found)
+    assert f"Not compared with earlier reports: {reason}" in answer.lines(said)
+
+
+def test_given_files_that_are_no_earlier_report_of_the_patient_are_named_as_such(tmp_path: Path) -> None:
+    image, given = tmp_path / "image.dcm", tmp_path / "sr.dcm"
+    as_sent(TODAY).save_as(image, enforce_file_format=True)
+    given.write_bytes(made(PatientID="P-2")[0].data)
+    assert offline_context([image], OWN, [given]).prior == PriorLookup(trouble=NONE_EARLIER)
+    given.write_bytes(made()[0].data)
+    found = offline_context([image], OWN, [given]).prior
+    assert (found.report is None, found.trouble) == (False, None)
 
 
 def test_a_report_that_was_replaced_is_no_prior(tmp_path: Path) -> None:

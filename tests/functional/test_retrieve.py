@@ -284,7 +284,7 @@ def test_what_never_comes_whole_cancels_the_workitem_with_its_reason(listener, m
     with faulty(listener, part) as port, node(listener, pacs(port)) as (client, opened, performer):
         client.post(f"/dicom-web/workitems?{UID}", json=named(TITLE))
         wait_for(lambda: performer.once() or opened.worklist.get(UID).state is UpsState.CANCELED)
-        assert "0xC001; 1 objects sent" in reason(opened)
+        assert "0xC001; 1 object sent" in reason(opened)
         with pytest.raises(IncompleteSeries, match="stopped the C-MOVE"):
             Retriever(pacs(port), "ALNNODE").move(STUDY, SERIES, lambda: True)
 

@@ -172,8 +172,8 @@ def text(
 def wrap(words: str, size: int, width: int) -> list[str]:
     """Return a sentence in lines that fit ``width`` pixels."""
     lines: list[str] = []
-    # A unit stays on the line of its number.
-    for glued in re.sub(r" (%|mm|HU)", r"\0\1", words).split():
+    # A number stays on the line of its unit or noun, and the name of a node on one line.
+    for glued in re.sub(r" (?=%|mm|HU)|(?<=\d) (?=nodes?\b)|(?<=\bnode) (?=\d)|(?<=\b[RL]) (?=node \d)", "\0", words).split():
         word = glued.replace("\0", " ")
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"

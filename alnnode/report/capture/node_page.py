@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from alnnode.records import Crop, NodeSource
+from alnnode.records import Crop
 from alnnode.report import comparison_text, wording
 from alnnode.report.capture import canvas, drawing
-from alnnode.report.capture.canvas import INK, LINE, QUIET, View
+from alnnode.report.capture.canvas import GROUND, INK, LINE, QUIET, View
 from alnnode.report.capture.drawing import GAP, SIDE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ INSET = 236
 FIELD_MM = 110.0
 CROP_NAMES = {Crop.FSC: "FSC: fixed square", Crop.ASC: "ASC: fitted square"}
 LEGEND = "FSC: network that sees a square of fixed size around the node. ASC: network that sees a square fitted to it."
-FLAT = 0.05  # range of a map below which it is flat
+EMPTY = "An empty Grad-CAM is no error, and no sign of a benign node: it shows only what raises the probability."
 
 
 def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
@@ -50,12 +50,14 @@ def node_page(finding: Finding, volume: Volume, analysis: Analysis, window: tupl
         drawing.contour(pen, finding, view, x, y)
         if not number:
             drawing.boxes(pen, [(finding, ink)], view, (x, y))
-        canvas.text(pen, (x + PANEL / 2, y + PANEL + 4), said, 20, QUIET, "ma")
+        canvas.text(pen, (x + PANEL / 2, y + PANEL + 3), said, 20, QUIET, "ma")
+        if number and finding.heatmaps[number - 1].empty:
+            canvas.text(pen, (x + PANEL / 2, y + PANEL + 27), wording.EMPTY_MAP, 17, QUIET, "ma")
     _scale_bar(pen, GAP + 20, 142 + PANEL - 16, PANEL / FIELD_MM)
     for number, heatmap in enumerate(finding.heatmaps):
         _crop(page, pen, finding, heatmap, volume, (GAP + number * (INSET + GAP), 516))
     _overview(page, pen, finding, volume, window, (GAP + 2 * (INSET + GAP), 516), ink)
-    _figures(pen, finding, analysis, 786)
+    _figures(pen, finding, analysis, 782)
     return np.asarray(page)
 
 
@@ -68,13 +70,14 @@ def _what(finding: Finding) -> str:
 
 
 def caption(heatmap: Heatmap) -> str:
-    """Return "Grad-CAM FSC", with a remark when the map is flat, because a picture without colours would look like an error."""
+    """Return "Grad-CAM FSC", with a remark when the map is empty, because a picture without colours would look like an error."""
     name = f"Grad-CAM {heatmap.crop.value.upper()}"
-    return f"{name}: nothing stands out" if float(np.ptp(heatmap.values)) < FLAT else name
+    return f"{name}: empty" if heatmap.empty else name
 
 
 def _scale_bar(pen: ImageDraw.ImageDraw, x: float, y: float, pixels_per_mm: float) -> None:
     length = 20 * pixels_per_mm
+    pen.line((x - 2, y, x + length + 2, y), fill=GROUND, width=7)  # it may lie on bone
     pen.line((x, y, x + length, y), fill=INK, width=3)
     canvas.text(pen, (x + length / 2, y - 4), "2 cm", 18, INK, "md")
 
@@ -93,7 +96,9 @@ def _crop(
         (x + INSET - INSET // 3, y + INSET - INSET // 3),
     )
     pen.rectangle((x, y, x + INSET - 1, y + INSET - 1), outline=LINE)
-    canvas.text(pen, (x + INSET - 4, y + INSET - INSET // 3 - 3), "Grad-CAM", 16, INK, "rd")
+    canvas.text(
+        pen, (x + INSET - 4, y + INSET - INSET // 3 - 3), "empty Grad-CAM" if heatmap.empty else "Grad-CAM", 16, INK, "rd"
+    )
     side_mm = heatmap.geometry.size * abs(heatmap.geometry.step_row) * volume.spacing[1]
     canvas.text(pen, (x + INSET / 2, y + INSET + 3), f"{CROP_NAMES[heatmap.crop]}, {side_mm:.0f} mm", 20, QUIET, "ma")
 
@@ -120,26 +125,27 @@ def _overview(
 
 def _figures(pen: ImageDraw.ImageDraw, finding: Finding, analysis: Analysis, y: int) -> None:
     members = finding.prediction.members
-    located = "; located by reader" if finding.node.source is NodeSource.READER else ""
     side = "at or above" if finding.suspicious(analysis.model.operating_point) else "below"
     text = (
         f"FSC {wording.probability(members[Crop.FSC])}, ASC {wording.probability(members[Crop.ASC])}, "
-        f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point{located}"
+        f"mean of both {wording.ensemble_probability(finding, analysis)}: {side} the operating point"
     )
     canvas.text(pen, (GAP, y), text, 24)
     # Two lines of each of the next texts end above the legend.
     y += 30
-    more = [
-        said for said in (wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis)) if said is not None
-    ]
+    known = (wording.marked(finding.node), wording.hilum(finding.node), comparison_text.change_sentence(finding, analysis))
+    more = [said for said in known if said is not None]
     for line in canvas.wrap("; ".join(more), 22, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 22)
         y += 25
     for line in canvas.wrap(wording.operating_point(analysis.model.operating_point), 20, SIDE - 2 * GAP)[:2]:
         canvas.text(pen, (GAP, y), line, 20, QUIET)
         y += 23
-    canvas.text(pen, (GAP, 910), LEGEND, 18, QUIET)
-    _legend(pen, GAP, 938)
+    canvas.text(pen, (GAP, 906), LEGEND, 18, QUIET)
+    empty = any(heatmap.empty for heatmap in finding.heatmaps)
+    if empty:
+        canvas.text(pen, (GAP, 925), EMPTY, 18, QUIET)
+    _legend(pen, GAP, 945 if empty else 938)
     drawing.footer(pen, analysis)
 
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from alnnode import __version__
 from alnnode.records import Crop, MapFrames, ObjectRole
-from alnnode.report import codes, modules
+from alnnode.report import codes, modules, wording
 from alnnode.report.modules import finish
 from alnnode.report.object_kind import ObjectKind, ObjectNature
 from alnnode.report.objects.frames_on_slices import SliceFrames
@@ -103,9 +103,21 @@ def _object(crop: Crop, heatmaps: list[Heatmap], analysis: Analysis, context: Re
     )
     planes.refer(dataset, series, codes.GRAD_CAM)
     _order_along_normal(dataset)
-    dataset.ImageComments = analysis.model.banner
+    dataset.ImageComments = _comments(crop, analysis)
     dataset.BodyPartExamined = "CHEST"  # without it a validator asks for Laterality, which a chest has not
     return finish(dataset, analysis, context, KIND, crop)
+
+
+def _comments(crop: Crop, analysis: Analysis) -> str:
+    """Return the notice, and the nodes whose map is empty: a frame of zeros does not say what it means."""
+    empty = [
+        wording.title(finding) for finding in analysis.findings if any(h.crop is crop and h.empty for h in finding.heatmaps)
+    ]
+    if not empty:
+        return analysis.model.banner
+    return (
+        f"{analysis.model.banner}. Empty map of {', '.join(empty)}: {wording.EMPTY_MAP}; no error, and no sign of a benign node"
+    )
 
 
 def _order_along_normal(dataset: Dataset) -> None:

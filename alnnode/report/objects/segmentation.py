@@ -12,7 +12,7 @@ from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
 from alnnode import __version__
-from alnnode.records import NodeSource, ObjectRole
+from alnnode.records import ObjectRole
 from alnnode.report import codes, modules, wording
 from alnnode.report.ascii_text import ascii_words
 from alnnode.report.capture import canvas
@@ -87,13 +87,13 @@ def _pixels(nodes: list[Node], slices: tuple[int, ...], volume: Volume) -> npt.N
 def _segment(number: int, finding: Finding, analysis: Analysis) -> SegmentDescription:
     node, model = finding.node, analysis.model
     suspicious = finding.suspicious(model.operating_point)
-    marked = node.source is NodeSource.READER
+    types = SegmentAlgorithmTypeValues
     description = SegmentDescription(
         segment_number=number,
         segment_label=wording.title(finding),
         segmented_property_category=codes.ANATOMICAL_STRUCTURE,
         segmented_property_type=codes.LYMPH_NODE,
-        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC if marked else SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=types.SEMIAUTOMATIC if node.source.by_person else types.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
             name=model.name, family=codes.ARTIFICIAL_INTELLIGENCE, version=model.version
         ),

@@ -14,7 +14,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import RTStructureSetStorage
 
 from alnnode import RESULTS
-from alnnode.records import NodeSource, ObjectRole
+from alnnode.records import ObjectRole
 from alnnode.report import codes, wording
 from alnnode.report.capture import drawing
 from alnnode.report.modules import finish
@@ -97,7 +97,7 @@ def _roi(finding: Finding, frame: str, analysis: Analysis) -> Dataset:
     item.ReferencedFrameOfReferenceUID = frame
     item.ROIName = wording.title(finding)
     item.ROIDescription = wording.verdict(finding, analysis)
-    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if finding.node.source is NodeSource.READER else "AUTOMATIC"
+    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if finding.node.source.by_person else "AUTOMATIC"
     item.ROIGenerationDescription = f"{model.name} {model.version}"[:64]
     return item
 

@@ -12,12 +12,13 @@ from bundles import write_bundle
 
 from alnnode.model import bundle, network, saliency
 from alnnode.model.ensemble import Ensemble
-from alnnode.records import Crop, CropGeometry, CropPair
+from alnnode.records import LEAST_RAISED, Crop, CropGeometry, CropPair
 
 
 def test_a_map_is_the_weighted_sum_of_the_last_feature_map(tmp_path: Path) -> None:
     ensemble = Ensemble(bundle.load(write_bundle(tmp_path)), "cpu")
     model = ensemble.members[Crop.FSC]
+    model.get_submodule("class_layers.out").weight.data *= 100
     rng = np.random.default_rng(2)
     geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
     pair = CropPair(rng.random((1, 64, 64), np.float32), rng.random((1, 64, 64), np.float32), geometry, geometry)
@@ -43,3 +44,23 @@ def test_a_crop_without_anything_for_metastasis_has_an_empty_map(tmp_path: Path)
     picture = np.random.default_rng(1).random((1, 64, 64), np.float32)
     for heatmap in saliency.explain(ensemble, [CropPair(picture, picture, geometry, geometry)])[0]:
         assert not heatmap.values.any()
+
+
+def test_a_negligible_rise_is_not_scaled_up_to_a_finding(tmp_path: Path) -> None:
+    ensemble = Ensemble(bundle.load(write_bundle(tmp_path)), "cpu")
+    geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
+    picture = np.random.default_rng(1).random((1, 64, 64), np.float32)
+    crops = [CropPair(picture, picture, geometry, geometry)]
+    # What all areas together add to the logit, beside the least that a map shows.
+    least = 4 * LEAST_RAISED * ensemble.temperature
+    for share, empty in ((0.9, True), (1.1, False)):
+        for crop, model in ensemble.members.items():
+            out = model.get_submodule("class_layers.out")
+            out.weight.data.abs_()
+            with torch.no_grad():
+                rise = float((model(torch.from_numpy(picture)[None]) - out.bias).item())
+            out.weight.data *= share * least / rise
+            (pair,) = saliency.explain(ensemble, crops)
+            heatmap = next(one for one in pair if one.crop is crop)
+            assert heatmap.empty is empty
+            assert float(heatmap.values.max()) == (0.0 if empty else 1.0)

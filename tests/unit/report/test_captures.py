@@ -7,16 +7,17 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from analyses import CONTEXT, analysis, finding, followed, volume
+from analyses import CONTEXT, analysis, emptied, finding, followed, volume
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from alnnode import report
-from alnnode.records import Analysis, CaptureForm, NodeSource, ObjectRole, ReportOptions, Side
-from alnnode.report import wording
+from alnnode.records import Analysis, CaptureForm, Crop, NodeSource, ObjectRole, ReportOptions, Side
+from alnnode.report import answer, comparison_text, wording
 from alnnode.report.capture import canvas, node_map, node_page, summary_page
 from alnnode.report.capture.canvas import View
 from alnnode.report.capture.drawing import GAP
+from alnnode.report.result_json import as_dict
 from alnnode.report.sr import measurements
 
 WINDOW = CONTEXT.window
@@ -55,14 +56,16 @@ def boxes(monkeypatch) -> list[tuple[str, tuple[float, float, float, float]]]:
 
 
 def wordy() -> Analysis:
-    """Nodes of which a page has the most to say: a hilum, a change since an earlier report, a reader, a long name of the data set."""
+    """Nodes of which a page has the most to say: a hilum, a change since an earlier report, who marked it, a long name of the data set."""
     of = followed(analysis(2))
     point = replace(of.model.operating_point, data_set="fresh synthetic phantoms of seed 202612, n = 493 nodes of 60 phantoms")
-    by_reader = tuple(replace(one, node=replace(one.node, source=NodeSource.READER)) for one in of.findings)
-    return replace(of, model=replace(of.model, operating_point=point), findings=by_reader)
+    marked = tuple(replace(one, node=replace(one.node, source=NodeSource.ASSISTED)) for one in of.findings)
+    return replace(of, model=replace(of.model, operating_point=point), findings=marked)
 
 
-@pytest.mark.parametrize("of", [wordy(), analysis(3), analysis(0)], ids=["wordy", "three", "none"])
+@pytest.mark.parametrize(
+    "of", [wordy(), emptied(wordy(), *Crop), analysis(3), analysis(0)], ids=["wordy", "empty maps", "three", "none"]
+)
 def test_no_text_of_a_page_lies_on_another_or_beside_the_page(boxes, of: Analysis) -> None:
     pages = [partial(summary_page.summary_page, of, of.volume, WINDOW)]
     pages += [partial(node_page.node_page, one, of.volume, of, WINDOW) for one in of.findings]
@@ -148,13 +151,29 @@ def test_a_page_explains_itself(written) -> None:
     assert not [text for text in written if text.startswith("p ") or ", p " in text]
 
 
-def test_a_flat_map_says_so_in_words(written) -> None:
-    of = analysis(1)
-    first = of.findings[0]
-    flat = replace(first, heatmaps=(first.heatmaps[0], replace(first.heatmaps[1], values=np.zeros((64, 64), np.float32))))
-    node_page.node_page(flat, of.volume, of, WINDOW)
+def test_an_empty_map_says_so_in_words_and_what_it_means(written) -> None:
+    of = emptied(analysis(2), Crop.ASC)
+    node_page.node_page(of.findings[0], of.volume, of, WINDOW)
     assert "Grad-CAM FSC" in written
-    assert "Grad-CAM ASC: nothing stands out" in written
+    assert "Grad-CAM ASC: empty" in written
+    assert written.count(wording.EMPTY_MAP) == 1
+    assert (written.count("empty Grad-CAM"), written.count("Grad-CAM")) == (1, 1)
+    assert node_page.EMPTY in written
+    written.clear()
+    node_page.node_page(of.findings[1], of.volume, of, WINDOW)
+    assert not [text for text in written if "mpty" in text]
+
+
+def test_the_report_says_how_many_maps_are_empty() -> None:
+    assert wording.empty_maps(analysis(2)) is None
+    one = wording.empty_maps(emptied(analysis(2), Crop.ASC))
+    assert one is not None
+    assert one.startswith("Grad-CAM: empty for 1 of 2 nodes (ASC): no area of the crop raised the probability of that network")
+    assert "no sign of a benign node" in one
+    both = emptied(analysis(1), Crop.FSC, Crop.ASC)
+    assert "1 of 1 node (FSC) and 1 of 1 node (ASC)" in str(wording.empty_maps(both))
+    assert wording.empty_maps(both) in answer.lines(both)
+    assert as_dict(both)["nodes"][0]["empty_grad_cam"] == ["fsc", "asc"]
 
 
 def test_a_slice_that_both_axillae_share_is_shown_once(written) -> None:
@@ -200,3 +219,26 @@ def test_the_map_of_a_patient_who_lies_on_the_side_is_upright() -> None:
 def test_nodes_are_counted_by_side_and_level() -> None:
     assert wording.sides(analysis(12))[0].startswith("Right axilla: 6 nodes (level I 6);")
     assert wording.levels(analysis(4).findings) == " (level I 2, not determined 2)"
+
+
+def test_numbers_stay_on_the_line_of_their_nouns() -> None:
+    words = "Left axilla: not fully shown; 2 nodes; largest short axis 9.9 mm (L node 3), highest probability 93 % (node 4)"
+    for width in range(60, 700, 7):
+        lines = canvas.wrap(words, 22, width)
+        assert " ".join(lines) == words
+        for whole in ("2 nodes;", "9.9 mm", "(L node 3),", "93 %", "(node 4)"):
+            assert any(whole in line for line in lines), (width, whole)
+
+
+def test_the_scale_bar_is_visible_on_bone() -> None:
+    page, pen = canvas.sheet(300, 100)
+    pen.rectangle((0, 0, 300, 100), fill=canvas.INK)
+    node_page._scale_bar(pen, 50, 60, 3.0)
+    column = np.asarray(page)[50:70, 80].tolist()
+    assert list(canvas.INK) in column
+    assert list(canvas.GROUND) in column
+
+
+def test_a_node_that_may_have_been_there_before_is_not_a_question_mark() -> None:
+    of = followed(analysis(3))
+    assert [comparison_text.cell(one, of) for one in of.findings][1:] == ["new", "not determined"]

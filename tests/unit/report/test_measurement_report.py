@@ -693,6 +693,39 @@ def test_nodes_that_a_reader_marked_are_not_called_found() -> None:
     assert wording.sides(mixed)[1].startswith("Left axilla: 1 node; largest")
 
 
+def test_nodes_that_other_software_marked_are_not_called_a_readers() -> None:
+    of = variants()["software"]
+    assert wording.conclusion(of).startswith(
+        "Analysed: 2 axillary lymph nodes (1 marked by a reader with software, 1 marked by other software); largest"
+    )
+    assert wording.sides(of)[0].startswith("Right axilla: 1 node marked by other software (level I 1); largest")
+    assert wording.sides(of)[1].startswith("Left axilla: 1 node marked by a reader with software; largest")
+    unsearched = replace(of, coverage=())
+    assert wording.headline(unsearched)[0] == "2 axillary lymph nodes marked: 1 right, 1 left"
+    one = replace(unsearched, findings=of.findings[:1])
+    assert wording.headline(one)[0] == "1 axillary lymph node marked by other software: 1 right"
+    sr = objects(of)[0]
+    located = [item.ConceptCodeSequence[0] for item in walk(sr) if meaning(item) == "Located by"]
+    assert {(item.CodeValue, item.CodingSchemeDesignator) for item in located} == {
+        ("121007", "DCM"),
+        ("READER-SOFTWARE", "99ALNNODE"),
+    }
+    assert "Confidence of the detector" not in [meaning(item) for item in walk(sr)]
+
+
+def test_one_day_and_one_point_are_singular() -> None:
+    of = variants()["follow-up"]
+    first = of.findings[0]
+    one = replace(of, comparison=replace(of.comparison, days=1))
+    prior_node = of.comparison.nodes[1].prior_node
+    probability = prior_node.probability + 0.01
+    nearly = replace(first, prediction=replace(first.prediction, probability=probability))
+    assert comparison_text.change_sentence(nearly, one).startswith("short axis 9.1 to 11.2 mm in 1 day (")
+    assert comparison_text.change_sentence(nearly, one).endswith(", probability +1 point")
+    assert comparison_text.change_sentence(first, of).endswith(" points")
+    assert "2025-11-02, 1 day earlier:" in comparison_text.sentences(one)[0]
+
+
 def test_probabilities_of_two_models_are_not_compared() -> None:
     of = variants()["follow-up"]
     other = replace(of, comparison=replace(of.comparison, same_model=False))
@@ -758,11 +791,14 @@ def test_the_summarys_first_line_is_the_answer() -> None:
     quiet = replace(analysis(2), model=VALIDATED)
     quiet = replace(quiet, findings=(replace(quiet.findings[1], node=replace(quiet.findings[1].node, number=1)),))
     assert wording.headline(quiet) == ("Axillary lymph nodes: none suspicious", False)
+    assert "; none at or above the operating point of" in wording.conclusion(quiet)
 
 
 def test_an_axilla_that_was_not_searched_is_not_called_empty() -> None:
     """Where only a reader locates nodes, nobody looked for others."""
     marked = replace(analysis(1), coverage=())
+    by_reader = tuple(replace(one, node=replace(one.node, source=NodeSource.READER)) for one in marked.findings)
+    marked = replace(marked, findings=by_reader)
     assert wording.sides(marked)[1] == "Left axilla: no node marked; the algorithm did not search"
     assert answer.UNMARKED in answer.lines(marked)
     assert "short axis below" not in "\n".join(answer.lines(marked))

@@ -8,7 +8,7 @@ from typing import get_args
 import highdicom
 import numpy as np
 import pytest
-from analyses import CONTEXT, EVERYTHING, analysis, built, variants
+from analyses import CONTEXT, EVERYTHING, analysis, built, emptied, variants
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 from pydicom.uid import (
@@ -140,6 +140,13 @@ def test_the_hottest_pixel_of_a_map_is_where_the_crop_says(name: str) -> None:
         assert meaning.MeasurementUnitsCodeSequence[0].CodeValue == "%"
         window = item.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
         assert (window.WindowCenter, window.WindowWidth) == (50, 100)
+
+
+def test_a_map_object_names_the_nodes_whose_map_is_empty() -> None:
+    of = emptied(analysis(2), Crop.ASC)
+    fsc, asc = made(of)[ObjectRole.PARAMETRIC_MAP]
+    assert fsc.ImageComments == of.model.banner
+    assert asc.ImageComments.startswith(f"{of.model.banner}. Empty map of R node 1: no area raised the probability by 1 point")
 
 
 def as_references(items: list[ResultObject]) -> tuple[ResultReference, ...]:
