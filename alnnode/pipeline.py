@@ -13,9 +13,8 @@ from alnnode.imaging.crop import crops_for
 from alnnode.imaging.series import read_header, read_volume
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.detector import Detector
-from alnnode.locate.marks.nodes import merge_nodes
+from alnnode.locate.marks.nodes import merge_nodes, nodes_from_marks
 from alnnode.locate.search import NodeDetector, SearchLimits, locate_nodes, number_nodes
-from alnnode.mark_authors import marked_nodes
 from alnnode.model import saliency
 from alnnode.model.ensemble import Ensemble
 from alnnode.model.turns import Turns
@@ -151,7 +150,7 @@ def _locate(anatomy: ChestAnatomy, detector: NodeDetector, settings: AnalysisSet
     marked: list[Node] = []
     remarks: tuple[str, ...] = ()
     if settings.locate is not Locate.AUTO:
-        marked, remarks = marked_nodes(anatomy, marks, detector.settings.levels)
+        marked, remarks = nodes_from_marks(anatomy, marks, detector.settings.levels)
         remarks = (*remarks[:MAX_REMARKS], *([f"and {len(remarks) - MAX_REMARKS} more"] if len(remarks) > MAX_REMARKS else []))
     if settings.locate is Locate.MARKS:
         reason = None if marked else "; ".join(["the nodes of this series are taken from marks, and there are none", *remarks])

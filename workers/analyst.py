@@ -71,7 +71,7 @@ class ModelAnalyst:
     ) -> tuple[list[ResultObject], str | None]:
         """See `Analyst.analyse`."""
         from alnnode import pipeline, report  # noqa: PLC0415 - only the process that analyses loads torch
-        from alnnode.mark_authors import read_marks  # noqa: PLC0415
+        from alnnode.locate.marks.reading import read_marks  # noqa: PLC0415
 
         series = pipeline.SeriesInput(paths, [read_marks(path) for path in marks], context.prior)
         with self._lock:

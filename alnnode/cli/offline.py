@@ -18,7 +18,7 @@ from alnnode import pipeline, report
 from alnnode.errors import NotAnalysable
 from alnnode.follow_up.choice import choose_prior, not_comparable, slice_thickness_mm, study_date
 from alnnode.imaging.series import candidate_series
-from alnnode.mark_authors import read_marks_in_folder
+from alnnode.locate.marks.reading import read_marks_in_folder
 from alnnode.priors.prior_store import patient_of
 from alnnode.records import Locate, ObjectRole, ReportContext
 from alnnode.records.comparison import PriorLookup

@@ -112,7 +112,7 @@ class Mark:
         evaluations: other statements on it (name, value).
         segment: (SOP Instance UID, segment number) of a segment in another object that gives its geometry.
         created: date and time of the object, "YYYYMMDDhhmmss"; orders its versions; empty when unknown.
-        author: who drew it (`alnnode.mark_authors`); a reader where the object does not state it.
+        author: who drew it (`alnnode.locate.marks.authors`); a reader where the object does not state it.
     """
 
     source_uid: str

@@ -159,7 +159,7 @@ def test_the_chest_is_found_once_for_marks_search_and_follow_up(models, first: F
     analysis = analysed(paths, models, marks=[mark], prior=PriorLookup())
     assert [f.node.tracking_uid for f in analysis.findings if f.node.source is NodeSource.READER] == ["2.25.7"]
     assert analysis.remarks == (
-        "a mark (2 to 4 of its object) left out: it lies outside both axillae, and is not called a lymph node",
+        "each of the marks 2 to 4 left out: it lies outside both axillae, and is not called a lymph node",
     )
     assert analysis.surface
     assert len(asked) == 1

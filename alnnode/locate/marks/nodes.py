@@ -10,10 +10,11 @@ import numpy as np
 
 from alnnode.imaging.attribute_values import text
 from alnnode.locate.marks import growing, placing
+from alnnode.locate.marks.authors import of_geometry
 from alnnode.locate.marks.placing import MisplacedError
 from alnnode.locate.marks.remarks import Remarks
 from alnnode.locate.measure import measure_node
-from alnnode.records import MarkShape, NodeSource
+from alnnode.records import MarkShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +55,8 @@ def gather_marks(objects: Iterable[MarkObject]) -> list[Mark]:
         segment = segments.get(mark.segment) if mark.segment and not mark.drawings else None
         if mark.segment and segment is not None:
             used.add(mark.segment)
-            marks.append(replace(mark, planes=segment.planes, side=mark.side or segment.side))
+            author = of_geometry(mark, segment)
+            marks.append(replace(mark, planes=segment.planes, side=mark.side or segment.side, author=author))
         else:
             marks.append(mark)
     newest: dict[str, Mark] = {}
@@ -116,7 +118,7 @@ def _node(anatomy: ChestAnatomy, mark: Mark, levels: LevelModel | None, remarks:
     if mark.side is not None and mark.side is not side:
         remarks.add(mark, f"is said to be {mark.side.value}, and lies on the {side.value}; its place counts")
     level = None if levels is None else anatomy.level(levels, position)
-    return replace(node, side=side, level=level, source=NodeSource.READER, tracking_uid=mark.tracking_uid)
+    return replace(node, side=side, level=level, source=mark.author, tracking_uid=mark.tracking_uid)
 
 
 def _is_called_node(mark: Mark) -> bool:

@@ -12,6 +12,7 @@ from alnnode.imaging import part10
 from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.series import files
 from alnnode.locate.marks import presentation, rtstruct, segmentation, sr
+from alnnode.locate.marks.authors import with_authors
 from alnnode.records import MARK_STORAGE, MarkKind, MarkObject
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def read_marks(path: Path) -> MarkObject:
             return MarkObject("", "", "", "", remarks=("a file of marks cannot be read as DICOM",))
         kind = MARK_STORAGE.get(text(dataset, "SOPClassUID"))
         try:
-            marks, remarks = _marks(dataset, kind, path)
+            found, remarks = _marks(dataset, kind, path)
+            marks = with_authors(found, dataset, kind) if found else found
             own = _own(dataset)
         except _UNREADABLE:
             marks, remarks, own = [], ["the object is damaged"], False

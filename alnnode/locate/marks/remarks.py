@@ -26,10 +26,11 @@ class Remarks:
 
     def texts(self) -> tuple[str, ...]:
         """Return each remark once, with the numbers of its marks."""
-        return tuple(
-            f"a reader's mark ({_listed(sorted(numbers))} of its object) {text}" if numbers else text
-            for text, numbers in self._numbers.items()
-        )
+        return tuple(f"{_named(sorted(numbers))} {text}" if numbers else text for text, numbers in self._numbers.items())
+
+
+def _named(numbers: Sequence[int]) -> str:
+    return f"each of the marks {_listed(numbers)}" if len(numbers) > 1 else f"mark {numbers[0]} of its object"
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -13,8 +13,8 @@ from alnnode import phantom
 from alnnode.imaging.series import read_volume
 from alnnode.locate.chest_anatomy import ChestAnatomy
 from alnnode.locate.marks.nodes import nodes_from_marks
+from alnnode.locate.marks.reading import read_marks, read_marks_in_folder
 from alnnode.locate.measure import node_from_mask
-from alnnode.mark_authors import marked_nodes, read_marks, read_marks_in_folder
 from alnnode.phantom import PhantomSettings
 from alnnode.records import NodeSource, Side
 
@@ -96,7 +96,7 @@ def test_the_author_of_a_segment_or_an_roi_is_its_algorithm_type(made, tmp_path,
     seg.SegmentSequence[0].SegmentAlgorithmType = stated
     structures.StructureSetROISequence[0].ROIGenerationAlgorithm = stated
     for written in (seg, structures):
-        (found,), _ = marked_nodes(chest, [read_marks(marked.write(written, tmp_path))])
+        (found,), _ = nodes_from_marks(chest, [read_marks(marked.write(written, tmp_path))])
         assert found.source is author
 
 
@@ -105,7 +105,7 @@ def test_marks_without_a_tracking_uid_are_told_apart_and_keep_none(made, tmp_pat
     contours = [(f"node {n}", [(node.slice_index, node.contour)]) for n, (node, _) in enumerate(nodes[:2])]
     written = marked.structures(chest.volume, contours)
     written.StructureSetROISequence[1].ROIGenerationAlgorithm = "AUTOMATIC"
-    found, _ = marked_nodes(chest, list(read_marks_in_folder(marked.write(written, tmp_path / "marks").parent)))
+    found, _ = nodes_from_marks(chest, list(read_marks_in_folder(marked.write(written, tmp_path / "marks").parent)))
     assert {node.source: node.tracking_uid for node in found} == {NodeSource.READER: None, NodeSource.DEVICE: None}
     by_place = {node.source: node.slice_index for node in found}
     assert by_place[NodeSource.DEVICE] == nodes[1][0].slice_index
@@ -121,7 +121,7 @@ def test_a_reader_who_reports_the_segment_of_software_marked_with_it(made, tmp_p
     named = marked.content("IMAGE", marked.code("121191"), ReferencedSOPSequence=[of_segment])
     written = marked.report(chest.volume, [marked.group("2.25.9", "Segmentation", [named])], number=2)
     objects = [read_marks(marked.write(one, tmp_path)) for one in (seg, written)]
-    (found,), _ = marked_nodes(chest, objects)
+    (found,), _ = nodes_from_marks(chest, objects)
     assert (found.tracking_uid, found.source) == ("2.25.9", NodeSource.ASSISTED)
 
 
@@ -138,8 +138,9 @@ def test_the_author_does_not_decide_which_marks_are_used(made, tmp_path) -> None
     for written in (older, newer, other):
         written.file_meta.MediaStorageSOPInstanceUID = written.SOPInstanceUID
     objects = [read_marks(marked.write(one, tmp_path)) for one in (older, newer, other)]
-    plain, remarks = nodes_from_marks(chest, objects)
-    found, said = marked_nodes(chest, objects)
+    of_reader = [replace(one, marks=tuple(replace(mark, author=NodeSource.READER) for mark in one.marks)) for one in objects]
+    plain, remarks = nodes_from_marks(chest, of_reader)
+    found, said = nodes_from_marks(chest, objects)
     assert [replace(node, source=NodeSource.READER) for node in found] == plain
     assert [node.source for node in found if node.tracking_uid == "2.25.7"] == [NodeSource.READER]
     assert len(said) == len(remarks)

@@ -11,28 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydicom.config import disable_value_validation
-
-from alnnode.errors import NotAnalysable
-from alnnode.imaging import part10
-from alnnode.imaging.attribute_values import BAD_VALUE, text
+from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import MAX_ITEMS, children
-from alnnode.imaging.series import files
-from alnnode.locate.marks import items, reading
-from alnnode.locate.marks.nodes import gather_marks, nodes_from_marks, refers_to
-from alnnode.records import MARK_STORAGE, MarkKind, NodeSource
+from alnnode.locate.marks import items
+from alnnode.records import MarkKind, NodeSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from pydicom import Dataset
 
-    from alnnode.locate.axillary_level import LevelModel
-    from alnnode.locate.chest_anatomy import ChestAnatomy
-    from alnnode.records import Mark, MarkObject, Node
+    from alnnode.records import Mark
 
-_DAMAGED = (NotAnalysable, OSError, RecursionError, MemoryError, *BAD_VALUE)
 _ALGORITHM_TYPES = {"AUTOMATIC": NodeSource.DEVICE, "SEMIAUTOMATIC": NodeSource.ASSISTED}
 _GROUP, _TRACKING = ("125007", "DCM"), ("112040", "DCM")
 _OBSERVER_TYPE, _PERSON_NAME = ("121005", "DCM"), ("121008", "DCM")
@@ -40,83 +30,21 @@ _OBSERVER_TYPES = {("121006", "DCM"): "person", ("121007", "DCM"): "device"}
 # TID 1004: UID, name, manufacturer, model name, serial number and location of a device observer.
 _DEVICE = {(str(code), "DCM") for code in range(121012, 121018)}
 _ALGORITHM_NAME = ("111001", "DCM")
-_LEFT_OUT = "a reader's mark ("
 
 
-def read_marks(path: Path) -> MarkObject:
-    """Read the marks in a Part 10 file with their authors (see `alnnode.locate.marks.reading.read_marks`)."""
-    item = reading.read_marks(path)
-    if not item.marks:
-        return item
-    try:
-        with disable_value_validation():
-            authors = _authors(part10.read(path, pixels=False), MARK_STORAGE.get(item.sop_class_uid))
-    except _DAMAGED:
-        return item
-    return replace(item, marks=tuple(replace(mark, author=authors.get(_key(mark), mark.author)) for mark in item.marks))
+def with_authors(marks: Iterable[Mark], dataset: Dataset, kind: MarkKind | None) -> list[Mark]:
+    """Return the marks of an object with the author that the object states for each."""
+    stated = _stated(dataset, kind)
+    return [replace(mark, author=stated.get(mark.tracking_uid or mark.number, mark.author)) for mark in marks]
 
 
-def read_marks_in_folder(folder: Path) -> Iterator[MarkObject]:
-    """Yield every object with marks below a folder, in the order of the paths; other files are ignored."""
-    for path in files(folder):
-        try:
-            with disable_value_validation():
-                holds = text(part10.read(path, pixels=False, tags=["SOPClassUID"]), "SOPClassUID") in MARK_STORAGE
-        except NotAnalysable:
-            continue
-        if holds:
-            yield read_marks(path)
+def of_geometry(mark: Mark, segment: Mark) -> NodeSource:
+    """Return the author of a mark whose geometry is a segment: a reader who reports the segment of software marked with it."""
+    with_software = mark.author is NodeSource.READER and segment.author is not NodeSource.READER
+    return NodeSource.ASSISTED if with_software else mark.author
 
 
-def marked_nodes(
-    anatomy: ChestAnatomy, objects: Iterable[MarkObject], levels: LevelModel | None = None
-) -> tuple[list[Node], tuple[str, ...]]:
-    """Return the nodes that the marks of one series describe, each with its author as source, and remarks.
-
-    Arguments, numbers and remarks are those of `alnnode.locate.marks.nodes.nodes_from_marks`, which calls every mark a reader's.
-    """
-    of_series = [_named(item) for item in objects if refers_to(item, anatomy.volume)]
-    authors = {mark.tracking_uid: mark.author for mark in _with_segments(of_series)}
-    nodes, remarks = nodes_from_marks(anatomy, of_series, levels)
-    attributed = [
-        replace(
-            node, source=authors[node.tracking_uid], tracking_uid=None if "#" in str(node.tracking_uid) else node.tracking_uid
-        )
-        for node in nodes
-    ]
-    # One remark may be on the marks of several authors.
-    return attributed, tuple(remark.replace(_LEFT_OUT, "a mark (", 1) for remark in remarks)
-
-
-def _named(item: MarkObject) -> MarkObject:
-    """Return the object with a name in place of each missing tracking UID, by which a node is found to be that of its mark.
-
-    It is the name that `gather_marks` uses for such a mark, so that the choice of the marks does not depend on it.
-    """
-    named = (replace(mark, tracking_uid=mark.tracking_uid or f"{mark.source_uid}#{mark.number}") for mark in item.marks)
-    return replace(item, marks=tuple(named))
-
-
-def _with_segments(objects: list[MarkObject]) -> list[Mark]:
-    """Return the marks that are used. A report of a reader whose geometry is a segment of software was made with software."""
-    segments = {(mark.source_uid, mark.number): mark.author for item in objects for mark in item.marks if mark.planes}
-    marks = gather_marks(objects)
-    return [
-        replace(mark, author=NodeSource.ASSISTED)
-        if mark.author is NodeSource.READER
-        and mark.segment is not None
-        and not mark.drawings
-        and segments.get(mark.segment, mark.author) is not NodeSource.READER
-        else mark
-        for mark in marks
-    ]
-
-
-def _key(mark: Mark) -> str | int:
-    return mark.tracking_uid or mark.number
-
-
-def _authors(dataset: Dataset, kind: MarkKind | None) -> dict[str | int, NodeSource]:
+def _stated(dataset: Dataset, kind: MarkKind | None) -> dict[str | int, NodeSource]:
     """Return the author of each mark of an object, by its tracking UID or else its number; a mark without statement has none."""
     match kind:
         case MarkKind.REPORT:
