@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alnnode.counted import counted
 from alnnode.imaging.attribute_values import text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.locate.marks import items
@@ -31,7 +32,7 @@ def read_structure_set(dataset: Dataset) -> tuple[list[Mark], list[str]]:
         frame = text(roi, "ReferencedFrameOfReferenceUID") or stated
         drawings, other = _drawings(contours.get(number), frame)
         if other:
-            remarks.append(f"ROI {place}: {other} contours left out (open, damaged, or too many)")
+            remarks.append(f"ROI {place}: {counted(other, 'contour')} left out (open, damaged, or too many)")
         observed = observations.get(number)
         finding = items.concept(observed, "RTROIIdentificationCodeSequence") if observed else None
         label = items.words(roi, "ROIName") or (items.words(observed, "ROIObservationLabel") if observed else "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alnnode.counted import counted
 from alnnode.imaging.attribute_values import BAD_VALUE, text
 from alnnode.imaging.references import children, referenced_series
 from alnnode.imaging.stored_image import DamagedImageError, NoSuchFrameError, open_image
@@ -44,7 +45,7 @@ def read_segmentation(dataset: Dataset, path: Path) -> tuple[list[Mark], list[st
     marks = []
     remarks = [frames.reason] if frames.reason else []
     if frames.damaged:
-        remarks.append(f"{frames.damaged} frames left out: no geometry, or they cannot be decoded")
+        remarks.append(f"{counted(frames.damaged, 'frame')} left out: no geometry, or not decodable")
     for place, segment in enumerate(children(dataset, "SegmentSequence"), start=1):
         if place > items.MAX_MARKS:
             remarks.append(f"only the first {items.MAX_MARKS} segments were read")
