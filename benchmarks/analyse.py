@@ -65,8 +65,6 @@ def measure(folder: Path) -> None:
     from alnnode.model import bundle as bundles
     from alnnode.settings import Settings
 
-    if find_spec("alnnode.process.memory"):  # as workers do; an earlier version keeps freed memory
-        import_module("alnnode.process.memory").release_large_arrays()
     paths = sorted(folder.rglob("*.dcm"))
     clock, settings = Clock(), Settings()
     clock("model load, once per worker process")

@@ -17,6 +17,7 @@ from alnnode.db.pauses import ANALYSIS
 from alnnode.db.rows import NotAnalysed, ResultRow
 from alnnode.errors import AlnnodeError, NotAnalysable, ServiceError
 from alnnode.priors import lookup
+from alnnode.process.memory import return_free_memory
 from alnnode.records import Locate, ReportContext
 from alnnode.task_queue import SOFT_SHARE
 from workers.lease import Lease, LeaseLostError
@@ -78,6 +79,8 @@ def analyse(job_id: str, runtime: Runtime) -> None:
         log.warning("analysis_trouble", job=job_id, attempt=claim.attempt, error=type(error).__name__, where=logs.where(error))
         # An analysis that shared this process with others had less than its time; the next attempt has the process for itself.
         (_fail if isinstance(error, SoftTimeLimitExceeded) and not runtime.shared else _retry)(claim, runtime, error, reason)
+    finally:
+        return_free_memory()
 
 
 def _run(claim: Claim, runtime: Runtime, lease: Lease) -> None:

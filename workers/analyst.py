@@ -91,10 +91,8 @@ class ModelAnalyst:
             import torch  # noqa: PLC0415
 
             from alnnode.pipeline import Models  # noqa: PLC0415
-            from alnnode.process.memory import release_large_arrays  # noqa: PLC0415
             from alnnode.report import standard_tables  # noqa: PLC0415
 
-            release_large_arrays()
             if self._settings.threads:
                 torch.set_num_threads(self._settings.threads)
             bundle = self._opened()

@@ -50,9 +50,7 @@ def analyse(
     from alnnode.cli.offline import OfflineAnalysis  # noqa: PLC0415
     from alnnode.model import bundle as bundles  # noqa: PLC0415
     from alnnode.pipeline import Models  # noqa: PLC0415
-    from alnnode.process.memory import release_large_arrays  # noqa: PLC0415
 
-    release_large_arrays()
     settings = load_settings(config)
     console = Console(stderr=True)
     with results_folder(out, "--out"), console.status("load the model") as status:

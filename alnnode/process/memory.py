@@ -1,22 +1,19 @@
-"""Give the memory of large arrays back to the operating system when they are freed."""
+"""Give memory that is free inside a process back to the operating system."""
 
 from __future__ import annotations
 
 import ctypes
 
-M_MMAP_THRESHOLD = -3  # <malloc.h> of glibc
-LARGE = 4 << 20  # bytes: the slices of a series and the grids of an axilla are larger, the arrays of one node smaller
 
+def return_free_memory() -> bool:
+    """Let the C library give its free memory back to the operating system, and return whether it can (malloc_trim(3) of glibc).
 
-def release_large_arrays() -> bool:
-    """Let the C library of this process take every block of `LARGE` and more from the operating system, and return whether it can.
-
-    By default glibc raises its threshold to the largest such block that was freed, up to 32 MiB (mallopt(3)). From then on the arrays of a
-    series are parts of its heap, which keeps their memory after they are freed: each worker that once analysed a series would hold it.
-    Other C libraries have no such threshold.
+    Without this, the heap keeps the memory of freed arrays of up to 32 MiB, such as the grids of an axilla, until the next series needs it.
+    It takes about 10 ms.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE))
+    trim(0)
+    return True

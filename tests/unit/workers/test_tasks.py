@@ -1,9 +1,13 @@
 """Analysing and delivering on a real database, without Celery's processes: every final state of a job."""
 
+import ctypes
 import hashlib
 import random
+import resource
+import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from audits import Read
@@ -141,6 +145,41 @@ def test_another_device_or_another_prior_gives_a_revision_that_names_the_report_
     compared = again()
     assert (compared.revision, compared.predecessor[1]) == (4, "2.25.1")
     assert len({one.input_digest for one in (first, ink, compared)}) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_an_analysis_frees_leaves_the_process(bench, monkeypatch) -> None:
+    """glibc keeps freed blocks of up to 32 MiB below a block that is in use, once it has freed one of that size."""
+    libc, analyse, kept = ctypes.CDLL(None), bench.analyst.analyse, []
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+    def filled(size: int) -> int:
+        block = libc.malloc(size)
+        ctypes.memset(block, 1, size)
+        return block
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def greedy(*arguments, **options):
+        libc.free(filled(30 << 20))
+        blocks = [filled(20 << 20) for _ in range(10)]
+        kept.append(filled(1 << 18))
+        for block in blocks:
+            libc.free(block)
+        kept.append(resident())
+        return analyse(*arguments, **options)
+
+    monkeypatch.setattr(bench.analyst, "analyse", greedy)
+    job = bench.ready_job()
+    before = resident()
+    analysing.analyse(job, bench.runtime)
+    after = resident()
+    block, between = kept
+    libc.free(block)
+    assert bench.jobs.get(job).state is JobState.ANALYSED
+    assert between - before > 150 << 20  # otherwise this test shows nothing
+    assert after - before < 50 << 20
 
 
 def test_a_duplicate_task_does_nothing(bench) -> None:
