@@ -1,10 +1,11 @@
 """Measure the time of one analysis, from job start to results on disk: of a phantom of 300 slices, or of the files of a series.
 
-    python benchmarks/analyse.py [--against ../previous] [--series FOLDER] [--repeat 3]
+    python benchmarks/analyse.py [--against ../previous] [--series FOLDER] [--repeat 3] [--jobs 1]
 
 It needs the [worker] extra. Each run is a process of its own. With ``--against``, the runs of this checkout and of another one alternate, so
 that both have the same load of other programs. Times are medians. CPU time counts all threads, and depends less on other programs. Because
-machines differ, the ratio to decoding the same files with pydicom in the same run is given, too. Peak memory is that of the process.
+machines differ, the ratio to decoding the same files with pydicom in the same run is given, too. Peak memory is that of the process; the
+memory that it keeps is measured after all ``--jobs``, of which only the first is timed.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Clock:
         }
 
 
-def measure(folder: Path) -> None:
-    """Load the model, measure the job, and print the figures as JSON."""
+def measure(folder: Path, jobs: int) -> None:
+    """Load the model, measure the first job, repeat it in the same process, and print the figures as JSON."""
     from pydicom import dcmread
 
     import alnnode
@@ -81,12 +82,21 @@ def measure(folder: Path) -> None:
         for number, item in enumerate(objects):
             (Path(results) / str(number)).write_bytes(item.data)
     clock("end")
+    what = f"{len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects"
+    digest = hashlib.sha256(b"".join(item.data for item in objects)).hexdigest()
+    for _ in range(jobs - 1):
+        analysis = pipeline.analyse(pipeline.SeriesInput(paths), models, settings.analysis, lambda _: None)
+        objects = report.build(analysis, offline_context(paths, settings))
+    del analysis, objects
+    if find_spec("alnnode.process.memory"):  # as a worker does after each job; an earlier version keeps what is free
+        import_module("alnnode.process.memory").return_free_memory()
     figures = {
         "code": alnnode.__file__,
         "steps": clock.steps(),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "what": f"{len(paths)} slices, {len(analysis.findings)} nodes, {len(objects)} objects",
-        "objects": hashlib.sha256(b"".join(item.data for item in objects)).hexdigest(),
+        "kept": int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20,
+        "what": what,
+        "objects": digest,
     }
     print(json.dumps(figures))
 
@@ -99,13 +109,13 @@ def run(checkout: Path, *options: str) -> str:
     ).stdout
 
 
-def measured(checkout: Path, folder: Path) -> dict[str, Any]:
+def measured(checkout: Path, folder: Path, jobs: int) -> dict[str, Any]:
     """Return the figures of one run.
 
     Raises:
         SystemExit: the code that ran is not that of the checkout.
     """
-    figures: dict[str, Any] = json.loads(run(checkout, "--measure", str(folder)).splitlines()[-1])
+    figures: dict[str, Any] = json.loads(run(checkout, "--measure", str(folder), "--jobs", str(jobs)).splitlines()[-1])
     if checkout not in Path(figures["code"]).resolve().parents:
         raise SystemExit(f"the measured code is {figures['code']}, not that of {checkout}")
     plain, _ = (steps := figures["steps"]).pop("plain decoding of the files with pydicom")
@@ -119,6 +129,7 @@ def measured(checkout: Path, folder: Path) -> dict[str, Any]:
         f"{TOTAL}, CPU s": total[1],
         "model load, once per worker process, s": load[0],
         "peak memory of the process, MiB": figures["peak"],
+        f"memory kept after the last of {jobs} analyses, MiB": figures["kept"],
     }
     return figures
 
@@ -143,6 +154,7 @@ def main() -> None:
     """Make the series once, then measure ``--repeat`` times, each time in a new process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="analyses in each process")
     parser.add_argument("--against", type=Path, help="another checkout, whose code is measured alternately")
     parser.add_argument("--series", type=Path, help="folder with the files of a series, instead of the phantom")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
@@ -152,7 +164,7 @@ def main() -> None:
         make(options.make)
         return
     if options.measure:
-        measure(options.measure)
+        measure(options.measure, options.jobs)
         return
     versions = {"this version": THIS}
     if options.against:
@@ -164,7 +176,7 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in versions}
         for _ in range(options.repeat):
             for name, checkout in versions.items():
-                runs[name].append(measured(checkout, folder))
+                runs[name].append(measured(checkout, folder, options.jobs))
     print("\n".join(table(runs)))
 
 
