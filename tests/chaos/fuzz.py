@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+import torch
 
 from alnnode.receive.library_logging import silence_libraries
 from chaos import floods, pdus
@@ -90,6 +91,7 @@ def isolated(work: Callable[[], tuple[Counter[tuple[str, str]], list[str]]], num
 
 def fuzz(seconds: float, seed: int, folder: Path) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Fuzz the readers for ``seconds``."""
+    torch.set_num_threads(1)  # the threads of OpenMP do not survive the fork of a batch, which would then wait for them
     seeds, outcomes, findings = Seeds(folder), Counter(), []
     silence_libraries()
     logging.disable(logging.CRITICAL)
