@@ -48,7 +48,7 @@ GPU_PYTHON ?= $(BIN)/python
 LEAVE_OUT ?= 3
 STEPS ?= 6000
 gpu:
-	$(GPU_PYTHON) -m training.detection train --crops runs/crops --out runs/folds --leave-out $(LEAVE_OUT) --steps $(STEPS) --parallel 4
+	$(GPU_PYTHON) -m training.detection train --crops runs/crops --out runs/folds-$(LEAVE_OUT)-$(STEPS) --leave-out $(LEAVE_OUT) --steps $(STEPS) --parallel 4
 	$(GPU_PYTHON) -m pytest tests/gpu
 
 test: $(VENV)/.dev tools deploy-tools lint types layers unit

@@ -48,12 +48,21 @@ class ElementBudget:
 
 
 class _Level(NamedTuple):
-    """The items of a sequence, or the elements of an item; ``end`` is None without a length."""
+    """The items of a sequence, or the elements of an item.
+
+    Attributes:
+        items: whether it holds items.
+        end: where its length ends, which is at most ``bound``; None without a length.
+        bound: where the nearest level around it that has a length ends; None if none has. Damaged lengths do not lead beyond it.
+        implicit: whether its elements have implicit VRs.
+        inside: whether to look into items and sequences that have a length.
+    """
 
     items: bool
     end: int | None
+    bound: int | None
     implicit: bool
-    inside: bool  # whether to look into items and sequences that have a length
+    inside: bool
 
 
 def is_sequence(tag: int, vr: str | None) -> bool:
@@ -90,11 +99,11 @@ def skip_value(stream: BinaryIO, *, vr: str | None, little: bool, budget: Elemen
         seek(length, io.SEEK_CUR)
         return 0
     end = None if length == UNDEFINED else tell() + length
-    levels = [_Level(True, end, vr is None, inside and vr in NESTING)]
+    levels = [_Level(True, end, end, vr is None, inside and vr in NESTING)]
     while levels:
         level = levels[-1]
-        if level.end is not None and tell() >= level.end:
-            seek(level.end)
+        if level.bound is not None and tell() >= level.bound:
+            seek(level.bound)
             levels.pop()
             continue
         head = _whole(read(8))
@@ -102,6 +111,8 @@ def skip_value(stream: BinaryIO, *, vr: str | None, little: bool, budget: Elemen
         group, element, length = long.unpack(head)
         tag, kind = group << 16 | element, None
         if tag == (_SEQUENCE_END if level.items else _ITEM_END):
+            if level.end is not None:  # what has a length needs no delimiter, and ends where its length says
+                seek(level.end)
             levels.pop()
             continue
         if not level.items and not level.implicit and _names_vr(head):
@@ -119,9 +130,10 @@ def skip_value(stream: BinaryIO, *, vr: str | None, little: bool, budget: Elemen
             first = read(8)
             seek(-len(first), io.SEEK_CUR)
             implicit = not _names_vr(first)
-        end = None if length == UNDEFINED else tell() + length
+        end = None if length == UNDEFINED else min(tell() + length, level.bound or tell() + length)
+        bound = level.bound if end is None else end
         # The items of other values than sequences are fragments, which hold no elements.
-        levels.append(_Level(not level.items, end, implicit, level.inside and (level.items or kind in NESTING)))
+        levels.append(_Level(not level.items, end, bound, implicit, level.inside and (level.items or kind in NESTING)))
     return before - budget.left
 
 

@@ -102,7 +102,7 @@ class Sight:
         cut = np.zeros((4, len(thorax)), dtype=bool)
         cut[:, max(0, lowest) : apex + 1] = [touches(part, mask) for mask in (edge.right, edge.left, edge.front, edge.back)]
         # A lung that the edge cuts off is mirrored too: then only the visible lungs show how broad the chest is.
-        shown = lungs[max(0, lowest) : apex + 1] if cut[:2].any() else part
+        shown = part & lungs[max(0, lowest) : apex + 1] if cut[:2].any() else part
         breadth, depth = (np.ptp(np.flatnonzero(mask.any(axis=axes))) + 1 for mask, axes in ((shown, (0, 1)), (part, (0, 2))))
         area = thorax[apex].sum() * dy * dx / 2
         above = len(thorax) - 1 - apex

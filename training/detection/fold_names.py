@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_PREFIX, _BETWEEN = "without-", "+"
+_PREFIX = "without-"
+BETWEEN = "+"  # the cases in a name
 
 
 def fold_name(cases: Sequence[str]) -> str:
     """Return the name of the network that is trained without these cases: ``without-CASE+CASE``."""
-    return _PREFIX + _BETWEEN.join(cases)
+    return _PREFIX + BETWEEN.join(cases)
 
 
 def file_without(folder: Path, case: str) -> Path | None:
@@ -24,6 +25,6 @@ def file_without(folder: Path, case: str) -> Path | None:
     found = [
         (len(cases), path)
         for path in folder.glob(f"{_PREFIX}*.safetensors")
-        if case in (cases := path.stem.removeprefix(_PREFIX).split(_BETWEEN))
+        if case in (cases := path.stem.removeprefix(_PREFIX).split(BETWEEN))
     ]
     return min(found)[1] if found else None

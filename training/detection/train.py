@@ -14,7 +14,7 @@ from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
 from alnnode.phantom import PhantomSettings, Surroundings
 from training.detection import prepare
-from training.detection.fold_names import fold_name
+from training.detection.fold_names import BETWEEN, fold_name
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store
 
@@ -80,6 +80,8 @@ def train_detector(plan: DetectorPlan) -> None:
 def folds_of(axillae: Sequence[Axilla], leave_out: int) -> list[Fold]:
     """Return the network for the bundle first, then those that are each trained without ``leave_out`` patients, every patient once."""
     cases = sorted({axilla.case for axilla in axillae if axilla.case})
+    if unfit := [case for case in cases if BETWEEN in case]:
+        raise SystemExit(f"the names of cases may not contain {BETWEEN}: rename the crops of {', '.join(unfit)}")
     groups = [tuple(cases[first : first + leave_out]) for first in range(0, len(cases), leave_out)] if leave_out else []
     return [Fold("detector", (), 0), *(Fold(fold_name(group), group, n) for n, group in enumerate(groups, start=1))]
 

@@ -39,9 +39,13 @@ def with_authors(marks: Iterable[Mark], dataset: Dataset, kind: MarkKind | None)
 
 
 def of_geometry(mark: Mark, segment: Mark) -> NodeSource:
-    """Return the author of a mark whose geometry is a segment: a reader who reports the segment of software marked with it."""
-    with_software = mark.author is NodeSource.READER and segment.author is not NodeSource.READER
-    return NodeSource.ASSISTED if with_software else mark.author
+    """Return the author of a mark whose geometry is a segment.
+
+    A reader who reports the segment of software marked with it. Software that measures a segment did not draw it.
+    """
+    if mark.author is NodeSource.DEVICE:
+        return segment.author
+    return NodeSource.ASSISTED if segment.author is not NodeSource.READER else mark.author
 
 
 def _stated(dataset: Dataset, kind: MarkKind | None) -> dict[str | int, NodeSource]:

@@ -111,18 +111,32 @@ def test_marks_without_a_tracking_uid_are_told_apart_and_keep_none(made, tmp_pat
     assert by_place[NodeSource.DEVICE] == nodes[1][0].slice_index
 
 
-def test_a_reader_who_reports_the_segment_of_software_marked_with_it(made, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("stated", "observers", "author"),
+    [
+        ("AUTOMATIC", (), NodeSource.ASSISTED),
+        ("SEMIAUTOMATIC", (), NodeSource.ASSISTED),
+        ("MANUAL", (), NodeSource.READER),
+        ("MANUAL", (DEVICE,), NodeSource.READER),  # the software measured what a reader drew
+        ("SEMIAUTOMATIC", (DEVICE,), NodeSource.ASSISTED),
+        ("AUTOMATIC", (DEVICE,), NodeSource.DEVICE),
+        ("MANUAL", (PERSON, DEVICE), NodeSource.ASSISTED),
+    ],
+)
+def test_a_reader_who_reports_the_segment_of_software_marked_with_it(made, tmp_path, stated, observers, author) -> None:
     chest, nodes = made
     seg = marked.segmentation(chest.volume, [("node", "2.25.8", nodes[0][1])])
-    seg.SegmentSequence[0].SegmentAlgorithmType = "AUTOMATIC"
+    seg.SegmentSequence[0].SegmentAlgorithmType = stated
     of_segment = marked.item(
         ReferencedSOPClassUID=marked.SEG, ReferencedSOPInstanceUID=seg.SOPInstanceUID, ReferencedSegmentNumber=1
     )
     named = marked.content("IMAGE", marked.code("121191"), ReferencedSOPSequence=[of_segment])
     written = marked.report(chest.volume, [marked.group("2.25.9", "Segmentation", [named])], number=2)
+    if observers:
+        written.ContentSequence = [*observers, *written.ContentSequence[1:]]
     objects = [read_marks(marked.write(one, tmp_path)) for one in (seg, written)]
     (found,), _ = nodes_from_marks(chest, objects)
-    assert (found.tracking_uid, found.source) == ("2.25.9", NodeSource.ASSISTED)
+    assert (found.tracking_uid, found.source) == ("2.25.9", author)
 
 
 def test_the_author_does_not_decide_which_marks_are_used(made, tmp_path) -> None:

@@ -243,6 +243,8 @@ def test_groups_of_patients_are_left_out_together_and_each_finds_its_network(tmp
         "without-q.safetensors",
     ]
     assert file_without(tmp_path, "r") is None
+    with pytest.raises(SystemExit, match=r"o\+p"):
+        folds_of([axilla(crop_of("o+p"), crop_of("o+p").hu, crop_of("o+p").nodes, Kind.REAL)], 1)
     (tmp_path / "without-p.safetensors").touch()
     assert file_without(tmp_path, "p").name == "without-p.safetensors"
 
