@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from alnnode.model.ensemble import Ensemble
     from alnnode.records import CropPair, FloatArray
 
-STEEPEST = 0.25  # largest slope of the logistic function: change of the probability for one unit of the logit
-
 
 class _MeasuredCam(GradCAM):  # type: ignore[misc] # pytorch-grad-cam is not typed
     """Grad-CAM that also keeps by how much all areas together raised the logit, which the scaling to the maximum removes.
@@ -68,7 +66,7 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
         for batch, count in ensemble.batches(crop, crops):
             with repeatable(), torch.enable_grad():
                 maps = cam(input_tensor=batch, targets=[ClassifierOutputTarget(0)] * len(batch))
-            shown = cam.raised * STEEPEST / ensemble.temperature >= LEAST_RAISED
+            shown = _raised_probability(cam, ensemble.temperature) >= LEAST_RAISED
             found.extend(
                 (np.round(one, 3) if seen else np.zeros_like(one)).astype(np.float32)
                 for one, seen in zip(maps[:count], shown, strict=False)
@@ -77,3 +75,11 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
         cam.activations_and_grads.release()
         network.zero_grad(set_to_none=True)
     return found
+
+
+def _raised_probability(cam: _MeasuredCam, temperature: float) -> npt.NDArray[np.floating[Any]]:
+    """Return by how much all areas that raised the logit raised the probability of the network, for each crop of the last batch."""
+    logits = cam.outputs.detach().cpu().numpy()[:, 0].astype(np.float64)
+    with_areas, without = (1 / (1 + np.exp(-values / temperature)) for values in (logits, logits - cam.raised))
+    raised: npt.NDArray[np.floating[Any]] = with_areas - without
+    return raised

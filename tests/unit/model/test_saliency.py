@@ -64,3 +64,19 @@ def test_a_negligible_rise_is_not_scaled_up_to_a_finding(tmp_path: Path) -> None
             heatmap = next(one for one in pair if one.crop is crop)
             assert heatmap.empty is empty
             assert float(heatmap.values.max()) == (0.0 if empty else 1.0)
+
+
+def test_a_rise_that_hardly_changes_the_probability_is_no_finding(tmp_path: Path) -> None:
+    """A logit of -12 that was raised by 1: the probability is 0.00001 with and without the areas."""
+    ensemble = Ensemble(bundle.load(write_bundle(tmp_path)), "cpu")
+    geometry = CropGeometry(Crop.FSC, 0, 0.0, 0.0, 1.0, 1.0, 64)
+    picture = np.random.default_rng(1).random((1, 64, 64), np.float32)
+    for bias, empty in ((-12.0, True), (0.0, False)):
+        for model in ensemble.members.values():
+            out = model.get_submodule("class_layers.out")
+            out.weight.data.abs_()
+            with torch.no_grad():
+                out.weight.data *= ensemble.temperature / float((model(torch.from_numpy(picture)[None]) - out.bias).item())
+                out.bias.data.fill_(bias * ensemble.temperature)
+        (pair,) = saliency.explain(ensemble, [CropPair(picture, picture, geometry, geometry)])
+        assert [heatmap.empty for heatmap in pair] == [empty, empty]
