@@ -16,18 +16,18 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between the attempts of what cann
 log = structlog.get_logger()
 
 
-def retried(record: Callable[[], object], identifier: str) -> None:
-    """Write a record of what was done; try again for half a minute while the database cannot be reached.
+def retried(work: Callable[[], object], identifier: str) -> None:
+    """Do something, and try again for half a minute while the database cannot be reached.
 
     Raises:
         OperationalError: the database could not be reached.
     """
     for pause in PAUSES:
         try:
-            record()
+            work()
         except OperationalError:
             log.warning("database_away", id=identifier, wait=pause)
             time.sleep(pause)
         else:
             return
-    record()
+    work()

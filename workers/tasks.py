@@ -5,17 +5,17 @@ No exception reaches Celery, which would print its text: the text of a database 
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from alnnode import logs
 from alnnode.errors import AlnnodeError
 from alnnode.task_queue import ANALYSE_TASK, DELIVER_TASK
 from workers import analysing, companions, delivering
-from workers.outages import PAUSES
+from workers.outages import retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,14 +48,8 @@ def register(app: Celery, runtime: Runtime) -> None:
 def _run(work: Callable[[str, Runtime], None], identifier: str, runtime: Runtime) -> None:
     # Without the pauses, a worker that cannot reach the database would consume the whole queue, and the sweep would enqueue every message
     # again, for as long as the database is away.
-    for pause in (*PAUSES, None):
-        try:
-            work(identifier, runtime)
-        except Exception as error:  # noqa: BLE001 - see the module
-            if pause is not None and isinstance(error, OperationalError):
-                log.warning("database_away", id=identifier, wait=pause)
-                time.sleep(pause)
-                continue
-            runtime.suspect |= not isinstance(error, AlnnodeError | SQLAlchemyError | OSError)
-            log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400
-        return
+    try:
+        retried(partial(work, identifier, runtime), identifier)
+    except Exception as error:  # noqa: BLE001 - see the module
+        runtime.suspect |= not isinstance(error, AlnnodeError | SQLAlchemyError | OSError)
+        log.error("task_failed", id=identifier, error=type(error).__name__, where=logs.where(error))  # noqa: TRY400

@@ -12,19 +12,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alnnode.imaging.attribute_values import text
-from alnnode.imaging.references import MAX_ITEMS, children
+from alnnode.imaging.references import children
 from alnnode.locate.marks import items
+from alnnode.locate.marks.sr import UNIQUE, concept_name, measurement_groups
 from alnnode.records import MarkKind, NodeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pydicom import Dataset
 
     from alnnode.records import Mark
 
 _ALGORITHM_TYPES = {"AUTOMATIC": NodeSource.DEVICE, "SEMIAUTOMATIC": NodeSource.ASSISTED}
-_GROUP, _TRACKING = ("125007", "DCM"), ("112040", "DCM")
 _OBSERVER_TYPE, _PERSON_NAME = ("121005", "DCM"), ("121008", "DCM")
 _OBSERVER_TYPES = {("121006", "DCM"): "person", ("121007", "DCM"): "device"}
 # TID 1004: UID, name, manufacturer, model name, serial number and location of a device observer.
@@ -74,38 +74,28 @@ def _of_items(dataset: Dataset, sequence: str, keyword: str, number: str = "") -
 def _of_report(dataset: Dataset) -> dict[str | int, NodeSource]:
     """Return the authors of the measurement groups; groups of one tracking UID are one mark, and so have one author."""
     found: dict[str | int, NodeSource] = {}
-    for number, (group, inherited) in enumerate(_groups(dataset), start=1):
+    known: dict[int, frozenset[str]] = {}  # many groups share the containers around them
+    for number, (group, around) in enumerate(measurement_groups(dataset), start=1):
         below = list(children(group, "ContentSequence"))
-        observers = _observers(below) or inherited
+        observers = _observers(below)
+        for container in around:
+            if id(container) not in known:
+                known[id(container)] = _observers(list(children(container, "ContentSequence")))
+        # The observers of a container apply to all below it that has none of its own (PS3.16 TID 1001).
+        observers = observers or next((seen for one in reversed(around) if (seen := known[id(one)])), frozenset())
         software = "device" in observers or _by_algorithm(below)
-        key = next((uid for item in below if _name(item) == _TRACKING and (uid := items.uid(item, "UID"))), None) or number
+        key = next((uid for item in below if concept_name(item) == UNIQUE and (uid := items.uid(item, "UID"))), None) or number
         if software:
             found[key] = NodeSource.ASSISTED if "person" in observers else NodeSource.DEVICE
     return found
 
 
-def _groups(dataset: Dataset) -> Iterator[tuple[Dataset, frozenset[str]]]:
-    """Yield the measurement groups in the order of the document, each with the observers of the containers around it."""
-    left = MAX_ITEMS
-    waiting = [(dataset, 0, frozenset[str]())]
-    while waiting:
-        item, depth, inherited = waiting.pop()
-        if _name(item) == _GROUP:
-            yield item, inherited
-            continue
-        below = list(children(item, "ContentSequence"))
-        observers = _observers(below) or inherited
-        containers = [child for child in below if text(child, "ValueType") == "CONTAINER"] if depth < items.MAX_DEPTH else []
-        left -= len(containers)
-        if left < 0:
-            return
-        waiting += [(child, depth + 1, observers) for child in reversed(containers)]
-
-
 def _observers(below: list[Dataset]) -> frozenset[str]:
     """Return the kinds of observers that content items name: "person", "device"."""
-    stated = {_OBSERVER_TYPES.get(_value(item), "") for item in below if _name(item) == _OBSERVER_TYPE} - {""}
-    named = {"person" for item in below if _name(item) == _PERSON_NAME} | {"device" for item in below if _name(item) in _DEVICE}
+    stated = {_OBSERVER_TYPES.get(_value(item), "") for item in below if concept_name(item) == _OBSERVER_TYPE} - {""}
+    named = {"person" for item in below if concept_name(item) == _PERSON_NAME} | {
+        "device" for item in below if concept_name(item) in _DEVICE
+    }
     return frozenset(stated or named)
 
 
@@ -120,12 +110,7 @@ def _by_algorithm(below: list[Dataset]) -> bool:
         if text(item, "ValueType") == "NUM"
         and any(text(child, "ValueType") in {"SCOORD", "SCOORD3D"} for child in children(item, "ContentSequence"))
     ]
-    return any(_name(item) == _ALGORITHM_NAME for part in (below, *drawn) for item in part)
-
-
-def _name(item: Dataset) -> tuple[str, str]:
-    found = items.concept(item, "ConceptNameCodeSequence")
-    return ("", "") if found is None else (found.code, found.scheme)
+    return any(concept_name(item) == _ALGORITHM_NAME for part in (below, *drawn) for item in part)
 
 
 def _value(item: Dataset) -> tuple[str, str]:

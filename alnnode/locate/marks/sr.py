@@ -63,7 +63,7 @@ class _Group:
 
 def read_report(dataset: Dataset) -> tuple[list[Mark], list[str]]:
     """Return the marks of a report, and remarks on what was left out."""
-    groups = list(_groups(dataset))
+    groups = [group for group, _ in measurement_groups(dataset)]
     if not groups:
         return [], ["the report holds no measurement groups (TID 1500)"]
     uid, series, created = text(dataset, "SOPInstanceUID"), referenced_series(dataset), items.created(dataset)
@@ -97,7 +97,7 @@ def read_report(dataset: Dataset) -> tuple[list[Mark], list[str]]:
 
 def device_observers(dataset: Dataset) -> set[str]:
     """Return the UIDs of the device observers of a report (TID 1004)."""
-    return {text(item, "UID") for item in children(dataset, "ContentSequence") if _name(item) == OBSERVER}
+    return {text(item, "UID") for item in children(dataset, "ContentSequence") if concept_name(item) == OBSERVER}
 
 
 def _joined(one: Mark, other: Mark) -> Mark:
@@ -124,23 +124,25 @@ def _place(drawing: Drawing) -> tuple[str, int | None, str, float]:
     return drawing.sop_instance_uid, drawing.frame_number, drawing.frame_of_reference, round(float(height), 2)
 
 
-def _groups(dataset: Dataset) -> Iterator[Dataset]:
+def measurement_groups(dataset: Dataset) -> Iterator[tuple[Dataset, tuple[Dataset, ...]]]:
+    """Yield the measurement groups in the order of the document, each with the containers around it, the outermost first."""
     left = MAX_ITEMS
-    waiting = [(dataset, 0)]
+    waiting: list[tuple[Dataset, tuple[Dataset, ...]]] = [(dataset, ())]
     while waiting:
-        item, depth = waiting.pop()
-        if _name(item) == GROUP:
-            yield item
+        item, around = waiting.pop()
+        if concept_name(item) == GROUP:
+            yield item, around
             continue
-        if depth < items.MAX_DEPTH:
+        if len(around) < items.MAX_DEPTH:
             below = [child for child in children(item, "ContentSequence") if text(child, "ValueType") == "CONTAINER"]
             left -= len(below)
             if left < 0:
                 return
-            waiting += [(child, depth + 1) for child in reversed(below)]
+            waiting += [(child, (*around, item)) for child in reversed(below)]
 
 
-def _name(item: Dataset) -> Key:
+def concept_name(item: Dataset) -> Key:
+    """Return value and scheme of the concept name of a content item; empty texts without one."""
     found = items.concept(item, "ConceptNameCodeSequence")
     return ("", "") if found is None else (found.code, found.scheme)
 
@@ -149,7 +151,7 @@ def _read_group(item: Dataset) -> _Group:
     group = _Group()
     below = list(children(item, "ContentSequence"))
     for child in below:
-        _describe(group, child, _name(child))
+        _describe(group, child, concept_name(child))
     for child in below:
         _draw(group, child, axis="", depth=0)
     return group
@@ -193,7 +195,7 @@ def _coded(group: _Group, child: Dataset, name: Key) -> None:
     elif name in SITE:
         group.site = value
         for modifier in children(child, "ContentSequence"):
-            if _name(modifier) in LATERALITY:
+            if concept_name(modifier) in LATERALITY:
                 group.side = items.laterality(items.concept(modifier, "ConceptCodeSequence"))
     elif name in LATERALITY:
         group.side = items.laterality(value)
@@ -208,7 +210,7 @@ def _refer(group: _Group, child: Dataset) -> None:
     if reference is None:
         return
     segment = items.integer(reference, "ReferencedSegmentNumber")
-    if segment is not None or _name(child) == SEGMENT:
+    if segment is not None or concept_name(child) == SEGMENT:
         group.segment = (text(reference, "ReferencedSOPInstanceUID"), segment or 1)
     else:
         group.image = text(reference, "ReferencedSOPInstanceUID"), items.integer(reference, "ReferencedFrameNumber")
@@ -216,7 +218,7 @@ def _refer(group: _Group, child: Dataset) -> None:
 
 def _draw(group: _Group, child: Dataset, axis: str, depth: int) -> None:
     """Read the coordinates of a content item and its children; ``axis`` names the diameter that it measures."""
-    kind, name = text(child, "ValueType"), _name(child)
+    kind, name = text(child, "ValueType"), concept_name(child)
     if kind in {"SCOORD", "SCOORD3D"}:
         drawing = _coordinates(group, child, name, kind)
         if drawing is not None and axis and drawing.shape is MarkShape.LINE:

@@ -256,7 +256,7 @@ def test_a_task_waits_for_a_database_that_is_away_and_is_not_lost(bench, monkeyp
         return claim(*arguments, **more)
 
     monkeypatch.setattr(bench.jobs, "claim", trying)
-    monkeypatch.setattr(tasks.time, "sleep", waits.append)
+    monkeypatch.setattr(outages.time, "sleep", waits.append)
     task = Celery("test", set_as_current=False)
     tasks.register(task, bench.runtime)
     job = bench.ready_job()
