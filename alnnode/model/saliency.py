@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from scipy.special import expit
 
 from alnnode.model.ensemble import repeatable
 from alnnode.model.network import target_layer
@@ -80,6 +81,5 @@ def _maps(ensemble: Ensemble, crop: Crop, crops: Sequence[CropPair]) -> list[Flo
 def _raised_probability(cam: _MeasuredCam, temperature: float) -> npt.NDArray[np.floating[Any]]:
     """Return by how much all areas that raised the logit raised the probability of the network, for each crop of the last batch."""
     logits = cam.outputs.detach().cpu().numpy()[:, 0].astype(np.float64)
-    with_areas, without = (1 / (1 + np.exp(-values / temperature)) for values in (logits, logits - cam.raised))
-    raised: npt.NDArray[np.floating[Any]] = with_areas - without
+    raised: npt.NDArray[np.floating[Any]] = expit(logits / temperature) - expit((logits - cam.raised) / temperature)
     return raised
