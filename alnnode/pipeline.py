@@ -56,6 +56,11 @@ class Models:
         self.predict = Turns(ensemble.predict, device, together=together)
         self.explain = Turns(partial(saliency.explain, ensemble), device, together=together)
 
+    @property
+    def arithmetic(self) -> str:
+        """Return what the last bits of a result depend on beside input and weights (`Ensemble.arithmetic`, `Detector.arithmetic`)."""
+        return f"{self.ensemble.arithmetic}, detector {self.detector.arithmetic}"
+
     @classmethod
     def load(cls, bundle: Bundle, device: str) -> Models:
         """Build the networks of a bundle on a device ("auto", "cpu" or "cuda").
@@ -76,6 +81,10 @@ class _TakesTurns:
     @property
     def settings(self) -> DetectorSettings:
         return self._detector.settings
+
+    @property
+    def arithmetic(self) -> str:
+        return self._detector.arithmetic
 
     def predict(self, grid: SearchGrid) -> DetectorMaps:
         with self._device:

@@ -64,7 +64,7 @@ class ModelAnalyst:
     def arithmetic(self) -> str:
         """See `Analyst.arithmetic`; loads the networks."""
         with self._lock:  # the first answer runs the networks
-            return self._load().ensemble.arithmetic
+            return self._load().arithmetic
 
     def analyse(
         self, paths: Sequence[Path], context: ReportContext, progress: Callable[[str], None], marks: Sequence[Path] = ()

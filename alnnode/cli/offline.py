@@ -103,7 +103,7 @@ class OfflineAnalysis:
 
     def _analyse_series(self, uid: str, paths: Sequence[Path], marks: Sequence[MarkObject], target: Path) -> SeriesOutcome:
         try:
-            context = offline_context(paths, self.settings, self.prior_reports, marks, self.models.ensemble.arithmetic)
+            context = offline_context(paths, self.settings, self.prior_reports, marks, self.models.arithmetic)
             source = pipeline.SeriesInput(paths, marks, context.prior)
             analysis = pipeline.analyse(source, self.models, self.settings.analysis, self.progress)
         except NotAnalysable as error:
@@ -140,7 +140,7 @@ def offline_context(
 ) -> ReportContext:
     """Return the context of an analysis without a job. Its date and time are those of the newest acquisition of the source.
 
-    ``arithmetic`` is that of the device (`Ensemble.arithmetic`): another device writes series of its own, as at a node.
+    ``arithmetic`` is that of the device (`pipeline.Models.arithmetic`): another device writes series of its own, as at a node.
     """
     # hashlib releases the GIL: the files are hashed while this thread reads their dates.
     with ThreadPoolExecutor(1) as thread:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ from alnnode.errors import BundleError
 from alnnode.locate.axillary_level import LevelModel
 from alnnode.locate.distances import mask_box
 from alnnode.locate.inference import logits_in
-from alnnode.locate.network import DEPTH, NODE, AxillaNet, Block
+from alnnode.locate.network import DEPTH, INPUTS, NODE, AxillaNet, Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +118,9 @@ class Detector:
             network.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
         except (KeyError, RuntimeError) as error:
             raise BundleError("the detector's weights do not fit its settings; fetch the bundle again") from error
-        self.network = _fused(network.eval()).to(self.device).to(memory_format=torch.channels_last_3d)
+        self.number_format = number_format(self.device)
+        network = _fused(network.eval()).to(self.device, self.number_format)
+        self.network = network.to(memory_format=torch.channels_last_3d)
 
     @classmethod
     def from_bundle(cls, bundle: DetectorBundle, device: torch.device | str = "cpu") -> Detector:
@@ -133,6 +137,18 @@ class Detector:
         except SafetensorError as error:
             raise BundleError(f"the detector's weights are not a safetensors file: {error}; export the bundle again") from error
         return cls(state, DetectorSettings.from_dict(settings), device)
+
+    @cached_property
+    def arithmetic(self) -> str:
+        """What the last bits of a map depend on beside input and weights: the number format and, of a CPU, the answer to fixed noise."""
+        named = str(self.number_format).removeprefix("torch.")
+        if self.device.type == "cuda":
+            return named
+        edge = 2 * self.network.multiple
+        noise = np.random.default_rng(0).random((1, INPUTS, edge, edge, edge), np.float32)
+        with torch.inference_mode():
+            answer = self.network(torch.from_numpy(noise).to(self.number_format)).float().numpy()
+        return f"{named}, {hashlib.sha256(answer.tobytes()).hexdigest()}"
 
     def predict(self, grid: SearchGrid) -> DetectorMaps:
         """Return the maps of one axilla; they are 0 outside its search region."""
@@ -167,6 +183,17 @@ class Detector:
                 place = tuple(slice(s.start + b.start, s.stop + b.start) for s, b in zip(inner, box, strict=True))
                 kept = tuple(slice(max(0, -p.start), n - p.start) for p, n in zip(place, hu.shape, strict=True))
                 found[(slice(None), *(slice(max(0, p.start), p.stop) for p in place))] = values[(slice(None), *kept)]
+
+
+def number_format(device: torch.device) -> torch.dtype:
+    """Return the number format of the network on a device: bfloat16 on a CPU with instructions for it, where it halves the time.
+
+    `get_cpu_capability` respects the limit that ATEN_CPU_CAPABILITY sets.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    quick = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    fits = device.type == "cpu" and quick and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.bfloat16 if fits else torch.float32
 
 
 def mirrored_ramps(ramps: npt.NDArray[np.float64], columns: int) -> npt.NDArray[np.float64]:

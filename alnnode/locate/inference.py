@@ -62,11 +62,11 @@ def _first_half(network: AxillaNet, hu: Tensor, place: Sequence[Tensor]) -> Tens
     """Return the map of the finest grid that the coarser grids are made from."""
     conv, block = cast("nn.Conv3d", network.stem[0]), network.entry
     shape = (1, conv.out_channels, *(n // SUB for n in hu.shape))
-    x = torch.empty(shape, device=hu.device, memory_format=torch.channels_last_3d)
+    x = torch.empty(shape, dtype=conv.weight.dtype, device=hu.device, memory_format=torch.channels_last_3d)
     slabs = list(_slabs(shape[2]))
     for slab in slabs:
         planes = slice(max(0, SUB * slab.start - 1), SUB * slab.stop + 1)
-        seen = _inputs(hu[planes], [place[0][planes], *place[1:]])
+        seen = _inputs(hu[planes], [place[0][planes], *place[1:]], conv.weight.dtype)
         x[:, :, slab] = _across(conv, seen, slab, shape[2]).relu_()
     # The block overwrites what it sees, except the slices that it sees again with the next slab.
     before = x[:, :, :0]
@@ -86,10 +86,10 @@ def _across(conv: nn.Conv3d, part: Tensor, slab: slice, slices: int) -> Tensor:
     return functional.conv3d(part, conv.weight, conv.bias, conv.stride, (0, 1, 1))
 
 
-def _inputs(hu: Tensor, place: Sequence[Tensor]) -> Tensor:
-    """Return the input of the network (`network.inputs`) for some slices."""
+def _inputs(hu: Tensor, place: Sequence[Tensor], number_format: torch.dtype) -> Tensor:
+    """Return the input of the network (`network.inputs`) for some slices, in the number format of its weights."""
     shape = (1, INPUTS, *hu.shape)
-    given = torch.empty(shape, device=hu.device, memory_format=torch.channels_last_3d)
+    given = torch.empty(shape, dtype=number_format, device=hu.device, memory_format=torch.channels_last_3d)
     given[0, 0] = scaled_hu(hu)
     for axis, line in enumerate(place):
         given[0, 1 + axis] = scaled_place(line).reshape([-1 if n == axis else 1 for n in range(3)])

@@ -41,6 +41,10 @@ class NodeDetector(Protocol):
     def settings(self) -> DetectorSettings:
         """Operating point and model of the axillary level."""
 
+    @property
+    def arithmetic(self) -> str:
+        """What the last bits of its maps depend on beside input and weights."""
+
     def predict(self, grid: SearchGrid) -> DetectorMaps:
         """Return the maps of one axilla; they are 0 outside its search region."""
 

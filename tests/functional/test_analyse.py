@@ -119,7 +119,7 @@ def test_a_mirrored_patient_has_the_other_side(models, tmp_path: Path) -> None:
 
 def test_the_same_series_gives_the_same_bytes_whatever_the_order_of_its_files(models, first: First) -> None:
     (paths,) = candidate_series(first.files[0].parent).values()
-    context = offline_context(paths[::-1], SETTINGS, arithmetic=models.ensemble.arithmetic)
+    context = offline_context(paths[::-1], SETTINGS, arithmetic=models.arithmetic)
     analysis = analysed(paths[::-1], models, prior=context.prior)
     again = [item.data for item in report.build(analysis, context)]
     assert sorted(again) == sorted(path.read_bytes() for path in first.out.glob("*.dcm"))

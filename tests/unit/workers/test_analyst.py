@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from types import SimpleNamespace
 
 from bundles import write_bundle
 
@@ -19,7 +20,7 @@ def test_series_that_begin_together_load_the_networks_once(tmp_path, monkeypatch
 
     def load(_models: type, given: bundle.Bundle, device: str) -> pipeline.Models:
         loads.append(given.digest)
-        return pipeline.Models(Ensemble(given, device), detector=None)
+        return pipeline.Models(Ensemble(given, device), SimpleNamespace(arithmetic="none"))
 
     monkeypatch.setattr(pipeline.Models, "load", classmethod(load))
     analyst = ModelAnalyst(settings.analysis, lambda _: None)
@@ -33,3 +34,4 @@ def test_series_that_begin_together_load_the_networks_once(tmp_path, monkeypatch
     assert loads == [expected]
     assert {digest for digest, _ in found} == {expected}
     assert len(found) == 1
+    assert analyst.arithmetic.endswith(", detector none")
