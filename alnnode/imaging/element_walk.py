@@ -30,6 +30,10 @@ class StructureError(ValueError):
     """The data set has too many elements, is nested too deeply, or ends within a sequence."""
 
 
+class TooManyElementsError(StructureError):
+    """The data set has more elements and items than are read."""
+
+
 class ElementBudget:
     """The number of elements and items that may still be read."""
 
@@ -40,11 +44,11 @@ class ElementBudget:
         """Count elements.
 
         Raises:
-            StructureError: there are more than allowed.
+            TooManyElementsError: there are more than allowed.
         """
         self.left -= count
         if self.left < 0:
-            raise StructureError("the data set has too many elements")
+            raise TooManyElementsError("the data set has too many elements")
 
 
 class _Level(NamedTuple):

@@ -9,7 +9,15 @@ from pydicom import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from alnnode.imaging.element_walk import NESTING, UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
+from alnnode.imaging.element_walk import (
+    NESTING,
+    UNDEFINED,
+    ElementBudget,
+    StructureError,
+    TooManyElementsError,
+    is_sequence,
+    skip_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -93,7 +101,7 @@ def read_attributes(stream: BinaryIO, encoding: Encoding, stop: Stop, selection:
         allowed = _Allowed(passed, built, selection.max_bytes)
         accepted = _pass_over(stream, halt.at, allowed, little=encoding.little)
         if accepted is None and halt.at.wanted and selection.complete:
-            raise StructureError("the sequences of the data set have too many elements")
+            raise TooManyElementsError("the sequences of the data set have too many elements")
 
 
 def _joined(parts: list[Dataset]) -> Dataset:
@@ -152,7 +160,7 @@ class _Halt:
         self.at = None  # pydicom also asks when it guesses the encoding, and then asks again
         self.count += 1
         if self.count > self._left:
-            raise StructureError("the data set has too many elements")
+            raise TooManyElementsError("the data set has too many elements")
         if self._stop(tag, vr, length):
             return True
         if length != UNDEFINED and vr not in NESTING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydicom.filereader import read_dataset
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from alnnode.imaging.element_walk import UNDEFINED, ElementBudget, StructureError, is_sequence, skip_value
+from alnnode.imaging.element_walk import UNDEFINED, ElementBudget, StructureError, TooManyElementsError, is_sequence, skip_value
 from alnnode.imaging.header_reading import MAX_ELEMENTS, RESTART
 from alnnode.imaging.stored_data_set import PIXEL_TAGS
 
@@ -95,7 +95,7 @@ class _Halt:
         self._reset()  # pydicom also asks when it guesses the encoding, and then asks again
         self._left -= 1
         if self._left < 0:
-            raise StructureError("the data set has too many elements")
+            raise TooManyElementsError("the data set has too many elements")
         if tag in PIXEL_TAGS and not self._pixels:
             return True
         if length == UNDEFINED or (length and is_sequence(tag, vr)):

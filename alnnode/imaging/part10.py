@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
 from alnnode.errors import NotAnalysable
 from alnnode.imaging import optional_attributes
 from alnnode.imaging.attribute_values import BAD_VALUE
-from alnnode.imaging.element_walk import StructureError
+from alnnode.imaging.element_walk import TooManyElementsError
 from alnnode.imaging.header_reading import MAX_BUILT, Encoding
 from alnnode.imaging.large_elements import MAX_VALUE, LargeElement, WithoutElements, large_elements
 from alnnode.imaging.stored_data_set import open_data_set
@@ -35,6 +35,9 @@ _CHUNK = 1 << 20
 MAX_MULTI_FRAME, MAX_MARKS = 600_000, 1_000_000
 _LEAST = 8  # bytes of an element or an item
 _UNREADABLE = "A file of the series cannot be read as DICOM; it may be truncated. Please send the series again."
+_TOO_MANY = (
+    "A file of the series has more elements than are read from one object. Please send the images as the scanner made them."
+)
 _BROKEN = (*BAD_VALUE, InvalidDicomError, zlib.error, RecursionError, MemoryError)
 _BULKY_VR = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "UT"})
 _BULKY_GROUPS = (0x5000, 0x6000)  # curves and overlays: 5000-501E and 6000-601E
@@ -63,6 +66,8 @@ def read(path: Path, *, pixels: bool, tags: Sequence[str] | None = None, complet
             return dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
         with path.open("rb") as file, io.BufferedReader(WithoutElements(file, large)) as kept:
             return dcmread(kept, stop_before_pixels=not pixels, specific_tags=wanted)
+    except TooManyElementsError:
+        raise NotAnalysable(_TOO_MANY) from None
     except _BROKEN:
         # The cause may quote patient data.
         raise NotAnalysable(_UNREADABLE) from None
@@ -76,6 +81,8 @@ def left_out(path: Path) -> list[int]:
     """
     try:
         found = _large_elements(path, read_file_meta_info(path), pixels=False)
+    except TooManyElementsError:
+        raise NotAnalysable(_TOO_MANY) from None
     except _BROKEN:
         raise NotAnalysable(_UNREADABLE) from None
     return [one.tag for one in found if one.sequence and not BaseTag(one.tag).is_private]
@@ -85,7 +92,7 @@ def _large_elements(path: Path, meta: FileMetaDataset, *, pixels: bool, complete
     """Return what `read` leaves out.
 
     Raises:
-        StructureError: a sequence is too large; of an object with marks, of a deflated data set, or with ``complete``.
+        TooManyElementsError: a sequence is too large; of an object with marks, of a deflated data set, or with ``complete``.
         Exception: the bytes are damaged, as `large_elements` raises it.
     """
     kind = meta.get("MediaStorageSOPClassUID")
@@ -103,7 +110,7 @@ def _large_elements(path: Path, meta: FileMetaDataset, *, pixels: bool, complete
     if not (deflated or complete or kind in MARK_STORAGE):
         return found
     if any(one.sequence for one in found):
-        raise StructureError("the sequences of the data set have too many elements")
+        raise TooManyElementsError("the sequences of the data set have too many elements")
     return []
 
 

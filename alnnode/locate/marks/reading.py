@@ -42,7 +42,7 @@ def read_marks(path: Path) -> MarkObject:
         try:
             dataset = part10.read(path, pixels=False)
         except (NotAnalysable, OSError):
-            return MarkObject("", "", "", "", remarks=("a file of marks cannot be read as DICOM",))
+            return MarkObject("", "", "", "", remarks=("a file of marks is damaged, or has too many elements to be read",))
         kind = MARK_STORAGE.get(text(dataset, "SOPClassUID"))
         try:
             found, remarks = _marks(dataset, kind, path)
