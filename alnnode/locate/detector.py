@@ -190,7 +190,8 @@ def number_format(device: torch.device) -> torch.dtype:
 
     `get_cpu_capability` respects the limit that ATEN_CPU_CAPABILITY sets.
     """
-    capabilities = torch.cpu.get_capabilities()
+    # Versions of PyTorch before 2026 do not list what the CPU can do.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     quick = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     fits = device.type == "cpu" and quick and torch.backends.cpu.get_cpu_capability() == "AVX512"
     return torch.bfloat16 if fits else torch.float32
