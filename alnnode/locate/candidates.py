@@ -143,7 +143,7 @@ def _candidates(grid: SearchGrid, partition: Partition, origin: Sequence[int]) -
         mask = labels[box] == label
         shape = candidate_shape(mask)
         round_enough = shape.elongation <= MAX_ELONGATION and shape.flatness <= MAX_FLATNESS and shape.fill >= MIN_FILL
-        if round_enough and not _surrounds_metal(grid.hu, mask, offset):
+        if round_enough and not surrounds_metal(grid.hu, mask, offset):
             candidate = Candidate(grid, mask, offset, partition.threshold)
             yield candidate
             if contacts[label] >= CLEAR_CONTACT and (filled := _with_hilum(candidate)):
@@ -166,7 +166,7 @@ def _boxes(
             yield int(label), tuple(slice(int(a[n]), int(b[n]) + 1) for a, b in zip(low, high, strict=True))
 
 
-def _surrounds_metal(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int]) -> bool:
+def surrounds_metal(hu: FloatVolume, mask: Mask, offset: tuple[int, int, int]) -> bool:
     """Return whether a candidate surrounds a clip, a port or a marker: beside metal, blur and streaks look like soft tissue."""
     box, own = padded_box(mask, offset, 2, hu.shape)
     metal = hu[box] > METAL_HU

@@ -12,6 +12,7 @@ from alnnode.locate import ranking
 from alnnode.locate.both_sides import on_both_sides
 from alnnode.locate.candidates import propose_candidates
 from alnnode.locate.measure import measure_node
+from alnnode.locate.outlines import OUTLINE_SHARE, outline_candidates
 from alnnode.locate.refine import source_mask
 from alnnode.locate.search_grid import search_grids
 from alnnode.locate.touching import divided
@@ -96,14 +97,18 @@ def _scored_candidates(
     grids = search_grids(anatomy)
     maps = [detector.predict(grid) for grid in grids]
 
-    def propose(side: int) -> tuple[list[Candidate], FloatArray]:
-        candidates = propose_candidates(grids[side], maps[side].node > PLACE_PROBABILITY)
-        return candidates, ranking.candidate_scores(candidates, maps[side].depth)
-
-    sides = on_both_sides(propose, range(len(grids)))
+    sides = on_both_sides(lambda side: candidates_of(grids[side], maps[side]), range(len(grids)))
     candidates = [candidate for proposed, _ in sides for candidate in proposed]
     scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in sides)])
     return candidates, scores, {grid.side: found for grid, found in zip(grids, maps, strict=True)}
+
+
+def candidates_of(grid: SearchGrid, maps: DetectorMaps) -> tuple[list[Candidate], FloatArray]:
+    """Return the readings of soft tissue and the network's outlines in one axilla, and their scores."""
+    readings, outlined = propose_candidates(grid, maps.node > PLACE_PROBABILITY), outline_candidates(grid, maps)
+    scores = ranking.candidate_scores([*readings, *outlined], maps.depth)
+    scores[len(readings) :] *= OUTLINE_SHARE
+    return [*readings, *outlined], scores
 
 
 def _divided(kept: Iterable[tuple[Candidate, float]], maps: Mapping[Side, DetectorMaps]) -> Iterator[tuple[Candidate, float]]:

@@ -41,15 +41,21 @@ def divided(candidate: Candidate, maps: DetectorMaps) -> list[Candidate]:
     if candidate.volume_mm3 < LEAST_UNION_MM3:
         return [candidate]
     box = tuple(slice(o, o + n) for o, n in zip(candidate.offset, candidate.mask.shape, strict=True))
-    labels = _basins(candidate.mask, maps.depth[box])
+    labels = depth_basins(candidate.mask, maps.depth[box], LEAST_PART_MM3)
     parts = [labels == number for number in range(1, int(labels.max()) + 1)]
     if len(parts) < 2 or any(maps.node[box][part].mean() < LEAST_PROBABILITY for part in parts):
         return [candidate]
     return [_part(candidate, part) for part in parts]
 
 
-def _basins(mask: Mask, depth: FloatVolume) -> Labels:
-    """Return the watershed basins of the depth in a mask, one for each maximum that a valley separates from all deeper maxima."""
+def depth_basins(mask: Mask, depth: FloatVolume, least_mm3: float = 0.0) -> Labels:
+    """Return the watershed basins of the depth in a mask, one for each maximum that a valley separates from all deeper maxima.
+
+    Args:
+        mask: where to divide.
+        depth: of the network, in the same box.
+        least_mm3: smaller basins are joined to their neighbours.
+    """
     inside = np.pad(mask, 1)
     smooth = ndimage.gaussian_filter(np.pad(depth, 1), SMOOTHING_STEPS, truncate=4.0)
     # A ratio of depths is a difference of their logarithms; maxima that remain after a reconstruction from below by that difference are
@@ -59,7 +65,7 @@ def _basins(mask: Mask, depth: FloatVolume) -> Labels:
     markers = ndimage.label(maxima, EVERY_NEIGHBOUR)[0]
     labels: Labels = watershed(-height, markers, mask=inside)
     sizes = np.bincount(labels.ravel()) * GRID_MM**3
-    small = np.flatnonzero(sizes < LEAST_PART_MM3)
+    small = np.flatnonzero(sizes < least_mm3)
     if small.size:
         markers[np.isin(markers, small)] = 0
         markers = ndimage.label(markers > 0, EVERY_NEIGHBOUR)[0]

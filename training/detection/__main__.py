@@ -51,7 +51,17 @@ def train(
             "1: leave one patient out; 0: only the network for the bundle.",
         ),
     ] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of networks with the same names: each continues from its own, without pretraining.", exists=True
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each network.")] = 3000,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    patch: Annotated[
+        int, typer.Option(help="Edge of the training patches, mm; a multiple of 16. 64 takes a third of the time of 96.")
+    ] = 96,
     copies: Annotated[int, typer.Option(help="Number of times that nodes are drawn into each axilla.")] = 24,
     phantoms: Annotated[int, typer.Option(help="Number of training phantoms.")] = 60,
     warm_up: Annotated[int, typer.Option(help="Steps of pretraining on phantoms, once for all networks.")] = 600,
@@ -62,7 +72,11 @@ def train(
     """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-out 1 --parallel 5), a night on two CPU cores."""
     from training.detection.train import DetectorPlan, train_detector
 
-    train_detector(DetectorPlan(crops, out, leave_out, steps, copies, phantoms, warm_up, seed, processes, parallel))
+    if patch < 32 or patch % 16:
+        raise typer.BadParameter("the edge must be a multiple of 16, and at least 32", param_hint="--patch")
+    train_detector(
+        DetectorPlan(crops, out, start, leave_out, steps, rate, patch, copies, phantoms, warm_up, seed, processes, parallel)
+    )
 
 
 if __name__ == "__main__":

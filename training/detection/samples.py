@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training.detection.crops import AxillaCrop
 
 PATCH = 96  # edge, mm
-MARGIN = 36  # around a patch, for rotation and scaling
+MARGIN = 0.375  # around a patch, of its edge, for rotation and scaling
 FAT_BYTE = round((-100 - LOW_HU) / (HIGH_HU - LOW_HU) * 255)
 STRUCTURE_MM = 3.0
 STRUCTURE_WEIGHT = 4
@@ -126,27 +126,33 @@ class Batch:
 
 
 class Store:
-    """The training axillae on the device, from which patches are cut."""
+    """The training axillae on the device, from which patches are cut.
 
-    def __init__(self, axillae: Sequence[Axilla], device: torch.device) -> None:
+    Attributes:
+        patch: edge of the patches, grid points of 1 mm.
+    """
+
+    def __init__(self, axillae: Sequence[Axilla], device: torch.device, patch: int = PATCH) -> None:
         self.axillae = list(axillae)
         self.device = device
+        self.patch = patch
         self._bytes = [torch.from_numpy(np.stack([a.hu, a.depth, a.weight])).to(device) for a in axillae]
 
     def batch(self, chosen: Sequence[int], rng: np.random.Generator) -> Batch:
         """Return one augmented patch of each chosen axilla."""
-        edge = PATCH + 2 * MARGIN
+        patch = self.patch
+        edge = patch + 2 * round(patch * MARGIN)
         parts, turns, lines = [], [], []
         for n in chosen:
             a = self.axillae[n]
-            corner = _centre(a, rng) - edge // 2
+            corner = _centre(a, patch, rng) - edge // 2
             parts.append(_cut(self._bytes[n], corner, edge))
             lines.append(_moved_ramps(a.ramps, corner, edge, rng))
-            turns.append(_rotation(rng) * (PATCH / edge))
+            turns.append(_rotation(rng) * (patch / edge))
         stacked = torch.stack(parts).float()
         matrix = torch.zeros((len(parts), 3, 4))
         matrix[:, :, :3] = torch.from_numpy(np.stack(turns))
-        grid = functional.affine_grid(matrix.to(self.device), [len(parts), 1, PATCH, PATCH, PATCH], align_corners=False)
+        grid = functional.affine_grid(matrix.to(self.device), [len(parts), 1, patch, patch, patch], align_corners=False)
         smooth = functional.grid_sample(stacked[:, :2], grid, mode="bilinear", align_corners=False)
         weight = functional.grid_sample(stacked[:, 2:], grid, mode="nearest", align_corners=False)[:, 0]
         depth = smooth[:, 1] / 255
@@ -161,7 +167,7 @@ class Store:
     def _augmented(self, hu: torch.Tensor, sources: Sequence[Axilla], rng: np.random.Generator) -> torch.Tensor:
         """Return the patches as other scanners and protocols would show them: slice thickness, kernel, noise, calibration."""
         count = len(hu)
-        along = np.stack([_thickness_matrix(rng, a.thickness_mm) for a in sources])
+        along = np.stack([_thickness_matrix(rng, a.thickness_mm, self.patch) for a in sources])
         hu = torch.einsum("nij,ncjyx->nciyx", torch.from_numpy(along).to(self.device), hu)
         sharp = torch.from_numpy(rng.uniform(-0.8, 0.9, count) * (rng.random(count) < 0.7)).float().to(self.device)
         blurred = functional.avg_pool3d(functional.pad(hu, (1, 1, 1, 1, 0, 0), mode="replicate"), (1, 3, 3), stride=1)
@@ -177,11 +183,11 @@ class Store:
         return hu * gain + shift
 
 
-def _centre(a: Axilla, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _centre(a: Axilla, patch: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Return a random centre: near a node in half of the patches, near a structure in some, else in the search region."""
     kind = rng.random()
     places = a.targets if kind < 0.5 and len(a.targets) else a.traps if kind < 0.7 and len(a.traps) else a.region
-    moved: npt.NDArray[np.int64] = places[rng.integers(len(places))] + rng.integers(-PATCH // 4, PATCH // 4 + 1, 3)
+    moved: npt.NDArray[np.int64] = places[rng.integers(len(places))] + rng.integers(-patch // 4, patch // 4 + 1, 3)
     return moved
 
 
@@ -218,15 +224,15 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return matrix
 
 
-def _thickness_matrix(rng: np.random.Generator, thickness_mm: float) -> npt.NDArray[np.float32]:
-    """Return a random matrix (s, s) that averages along z to slices of up to 5.5 mm and interpolates linearly between them."""
-    same: npt.NDArray[np.float32] = np.eye(PATCH, dtype=np.float32)
+def _thickness_matrix(rng: np.random.Generator, thickness_mm: float, patch: int) -> npt.NDArray[np.float32]:
+    """Return a random matrix (patch, patch) that averages along z to slices of up to 5.5 mm and interpolates linearly between them."""
+    same: npt.NDArray[np.float32] = np.eye(patch, dtype=np.float32)
     wanted = rng.uniform(1.0, 5.5)
     if wanted < 1.3 * thickness_mm or rng.random() < 0.4:
         return same
     first = rng.uniform(0, wanted)
-    middles = np.arange(first - wanted, PATCH + wanted, wanted)
-    points = np.arange(PATCH)
+    middles = np.arange(first - wanted, patch + wanted, wanted)
+    points = np.arange(patch)
     share = np.clip((wanted + 1) / 2 - np.abs(points[None] - middles[:, None]), 0, 1)
     share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-6)
     filled = share.sum(axis=1) > 0.5

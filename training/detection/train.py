@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from alnnode.locate.detector import DetectorSettings
 from alnnode.locate.network import AxillaNet
@@ -30,12 +31,19 @@ WARM_UP_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class DetectorPlan:
-    """The options of ``python -m training.detection train``."""
+    """The options of ``python -m training.detection train``.
+
+    Attributes:
+        start: folder with networks of the same names; each network continues from its own. None: all start from the pretraining.
+    """
 
     crops: Path
     out: Path
+    start: Path | None
     leave_out: int
     steps: int
+    rate: float
+    patch: int
     copies: int
     phantoms: int
     warm_up: int
@@ -62,14 +70,17 @@ def train_detector(plan: DetectorPlan) -> None:
     axillae = list(prepare.training_axillae(files, counts, hard))
     print(f"{len(axillae)} training axillae", flush=True)
     folds = folds_of(axillae, plan.leave_out)
+    check_start(plan, folds)
     # The parent process never uses CUDA, which does not survive a fork. A fork shares the axillae instead of copying them.
-    context = get_context("fork")
-    if not (plan.out / "warm-up.pt").exists():
+    context, processes = get_context("fork"), min(plan.parallel, len(folds))
+    if plan.start is None and not (plan.out / "warm-up.pt").exists():
         _run_processes([context.Process(target=_warm_up, args=(plan, axillae))])
     _run_processes(
         [
-            context.Process(target=_train_folds, args=(plan, axillae, folds[first :: plan.parallel]))
-            for first in range(min(plan.parallel, len(folds)))
+            context.Process(
+                target=train_folds, args=(plan, axillae, folds[first::processes], (os.cpu_count() or 1) // processes)
+            )
+            for first in range(processes)
         ]
     )
     settings = plan.out / "detector.json"
@@ -91,6 +102,17 @@ def axillae_of_fold(fold: Fold, axillae: Sequence[Axilla]) -> list[int]:
     return [n for n, axilla in enumerate(axillae) if axilla.case not in fold.without]
 
 
+def check_start(plan: DetectorPlan, folds: Sequence[Fold]) -> None:
+    """Check that each network has one to continue from, if the plan asks for that.
+
+    Raises:
+        SystemExit: some do not.
+    """
+    files = [_start_file(plan.start, fold) for fold in folds] if plan.start else []
+    if absent := ", ".join(path.name for path in files if not path.exists()):
+        raise SystemExit(f"{plan.start} has no network to continue from: {absent}")
+
+
 def _run_processes(processes: list) -> None:  # type: ignore[type-arg]  # the process class depends on the context
     for process in processes:
         process.start()
@@ -100,16 +122,34 @@ def _run_processes(processes: list) -> None:  # type: ignore[type-arg]  # the pr
         raise SystemExit("a training process failed: see its error above; the same command resumes from the checkpoints")
 
 
-def _device() -> torch.device:
+def _device(threads: int | None = None) -> torch.device:
+    """Return the device; on a CPU this process uses as many threads, by default one for each processor."""
     torch.backends.cudnn.benchmark = True
+    torch.set_num_threads(max(1, threads or os.cpu_count() or 1))  # the drawing of axillae has set one
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _start_file(folder: Path, fold: Fold) -> Path:
+    """Return the file of the network that a network continues from: of the same name, so that no network has seen its own patients."""
+    return folder / f"{fold.name}.safetensors"
+
+
+def _start(plan: DetectorPlan, fold: Fold, settings: FitSettings) -> AxillaNet:
+    """Return the network with which the training begins."""
+    network = AxillaNet(settings.channels)
+    if plan.start is None:
+        state = torch.load(plan.out / "warm-up.pt", weights_only=True)
+    else:
+        state = load_file(_start_file(plan.start, fold))
+    network.load_state_dict(state)  # copies half precision into float32
+    return network
 
 
 def _warm_up(plan: DetectorPlan, axillae: Sequence[Axilla]) -> None:
     """Pretrain on phantoms; no patient is used, so all networks may start from the result."""
     drawn = [axilla for axilla in axillae if axilla.kind is Kind.PHANTOM]
     settings = FitSettings(steps=plan.warm_up, batch=WARM_UP_BATCH, phantoms=1.0, drawn=0.0, rate=3e-3, seed=plan.seed)
-    learner = Learner(Store(drawn, _device()), range(len(drawn)), settings)
+    learner = Learner(Store(drawn, _device(), plan.patch), range(len(drawn)), settings)
     for step in range(plan.warm_up):
         loss = learner.step()
         if step % REPORT_STEPS == 0:
@@ -117,18 +157,15 @@ def _warm_up(plan: DetectorPlan, axillae: Sequence[Axilla]) -> None:
     torch.save(learner.average.cpu().state_dict(), plan.out / "warm-up.pt")
 
 
-def _train_folds(plan: DetectorPlan, axillae: Sequence[Axilla], folds: Sequence[Fold]) -> None:
+def train_folds(plan: DetectorPlan, axillae: Sequence[Axilla], folds: Sequence[Fold], threads: int) -> None:
     """Train several networks on one device, one step of each in turn, and write their weights."""
-    store = Store(axillae, _device())
-    settings = FitSettings(steps=plan.steps)
-    start = AxillaNet(settings.channels)
-    start.load_state_dict(torch.load(plan.out / "warm-up.pt", weights_only=True))
+    store = Store(axillae, _device(threads), plan.patch)
+    settings = FitSettings(steps=plan.steps, rate=plan.rate)
     learners = {}
     for fold in folds:
         if not (plan.out / f"{fold.name}.safetensors").exists():
-            learners[fold] = Learner(
-                store, axillae_of_fold(fold, axillae), replace(settings, seed=plan.seed + 10 + fold.number), start
-            )
+            own = replace(settings, seed=plan.seed + 10 + fold.number)
+            learners[fold] = Learner(store, axillae_of_fold(fold, axillae), own, _start(plan, fold, own))
             learners[fold].resume(plan.out / f"{fold.name}.checkpoint")
     while any(learner.done < plan.steps for learner in learners.values()):
         for fold, learner in learners.items():

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from alnnode.locate.detector import mirrored_ramps
+from alnnode.locate.network import AxillaNet
 from alnnode.records import Side
 from training.detection import reference, samples, score
 from training.detection.axilla_implants import AxillaImplanter
@@ -19,7 +21,9 @@ from training.detection.evaluate_patients import patient_metrics, patient_table
 from training.detection.fold_names import file_without
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store, axilla
-from training.detection.train import axillae_of_fold, folds_of
+from training.detection.train import DetectorPlan, axillae_of_fold, check_start, folds_of, train_folds
+
+NO_DRAWINGS = {"copies": 0, "phantoms": 0, "warm_up": 0, "seed": 7, "processes": 1, "parallel": 1}
 
 
 def mark(k, y, x, confidence="sure", long_mm=10, short_mm=7):
@@ -249,14 +253,8 @@ def test_groups_of_patients_are_left_out_together_and_each_finds_its_network(tmp
     assert file_without(tmp_path, "p").name == "without-p.safetensors"
 
 
-@pytest.fixture
-def small_patches(monkeypatch):
-    monkeypatch.setattr(samples, "PATCH", 32)
-    monkeypatch.setattr(samples, "MARGIN", 12)
-
-
-def test_patches_repeat_and_voxels_without_a_certain_label_have_no_weight(small_patches):
-    store = Store(axillae(), torch.device("cpu"))
+def test_patches_repeat_and_voxels_without_a_certain_label_have_no_weight():
+    store = Store(axillae(), torch.device("cpu"), 32)
     one, two = (store.batch([0, 1, 4], np.random.default_rng(5)) for _ in range(2))
     for mine, other in zip((one.hu, one.node, one.weight, one.place), (two.hu, two.node, two.weight, two.place), strict=True):
         assert torch.equal(mine, other)
@@ -266,8 +264,8 @@ def test_patches_repeat_and_voxels_without_a_certain_label_have_no_weight(small_
     assert (one.depth[one.node == 0] == 0).all()
 
 
-def test_resumed_training_gives_the_same_weights(small_patches, tmp_path):
-    store = Store(axillae(), torch.device("cpu"))
+def test_resumed_training_gives_the_same_weights(tmp_path):
+    store = Store(axillae(), torch.device("cpu"), 32)
     settings = FitSettings(channels=(4, 6), steps=6, batch=2)
     whole = Learner(store, range(5), settings)
     losses = [float(whole.step()) for _ in range(6)]
@@ -282,6 +280,27 @@ def test_resumed_training_gives_the_same_weights(small_patches, tmp_path):
         again.step()
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, again.average.state_dict()[name]), name
+
+
+def test_each_network_continues_from_its_own(tmp_path):
+    """A network that is evaluated on a patient never continues from one that was trained on that patient."""
+    plan = DetectorPlan(tmp_path, tmp_path / "out", tmp_path, 1, steps=1, rate=0.0, patch=32, **NO_DRAWINGS)
+    made, threads = axillae(), torch.get_num_threads()
+    folds = folds_of(made, 1)
+    given = {}
+    for number, fold in enumerate(folds):
+        torch.manual_seed(number)
+        given[fold.name] = {name: value.half() for name, value in AxillaNet(FitSettings().channels).state_dict().items()}
+        save_file(given[fold.name], tmp_path / f"{fold.name}.safetensors")
+    plan.out.mkdir()
+    train_folds(plan, made, folds, threads)
+    for fold in folds:
+        found = load_file(plan.out / f"{fold.name}.safetensors")
+        # With a learning rate of 0 only the statistics of the batch norms change.
+        assert torch.equal(found["stem.0.weight"], given[fold.name]["stem.0.weight"]), fold.name
+    (tmp_path / "without-p.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"no network to continue from: without-p\.safetensors"):
+        check_start(plan, folds)
 
 
 def test_a_case_whose_images_are_not_there_is_named(tmp_path):
