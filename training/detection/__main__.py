@@ -69,7 +69,7 @@ def train(
     processes: Annotated[int, typer.Option(help="Number of parallel processes that draw.")] = os.cpu_count() or 2,
     parallel: Annotated[int, typer.Option(help="Number of networks trained in parallel on the device.")] = 1,
 ) -> None:
-    """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-out 1 --parallel 5), a night on two CPU cores."""
+    """Train the detector; estimate: 12 minutes on one H100-class GPU (--leave-out 1 --parallel 5), 3 hours for one network on two CPU cores."""
     from training.detection.train import DetectorPlan, train_detector
 
     if patch < 32 or patch % 16:
