@@ -31,6 +31,10 @@ BANDS = ((0.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 99.0))  # short axis, mm
 LEAST_SCORE = 0.05
 MAX_BOXES = 80  # of one series
 LEAST_MM = 4.0  # the default of the node
+NO_FOLDS = (
+    "Without --folds, every series is evaluated with the network of the bundle. The network of the demonstration bundle was trained on the nine "
+    "marked series (docs/detection.md): on patients of the training, the figures below are no measure of accuracy."
+)
 
 
 def evaluate_real(
@@ -57,6 +61,8 @@ def evaluate_real(
     shipped = Detector.from_bundle(loaded)
     settings = shipped.settings if threshold is None else replace(shipped.settings, threshold=threshold)
     detectors = FoldDetectors(shipped if folds is None else None, folds, settings)
+    if folds is None:
+        console.print(NO_FOLDS, markup=False, highlight=False, soft_wrap=True)
     cases = find_cases(marks, data, given_cases(case or []))
     evaluated, tiles = [], result_pictures.ResultTiles()
     with progress_bars() as report:

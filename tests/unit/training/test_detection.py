@@ -17,7 +17,7 @@ from training.detection import reference, samples, score
 from training.detection.axilla_implants import AxillaImplanter
 from training.detection.case_series import find_cases
 from training.detection.crops import AxillaCrop, ball, ignored
-from training.detection.evaluate_patients import patient_metrics, patient_table
+from training.detection.evaluate_patients import evaluate_real, patient_metrics, patient_table
 from training.detection.fold_names import file_without
 from training.detection.learner import FitSettings, Learner
 from training.detection.samples import Kind, Store, axilla
@@ -301,6 +301,13 @@ def test_each_network_continues_from_its_own(tmp_path):
     (tmp_path / "without-p.safetensors").unlink()
     with pytest.raises(SystemExit, match=r"no network to continue from: without-p\.safetensors"):
         check_start(plan, folds)
+
+
+def test_the_evaluation_of_a_bundle_on_patients_warns_of_patients_of_its_training(tmp_path, capsys):
+    for folds, warned in ((None, True), (tmp_path, False)):
+        with pytest.raises(reference.MarksError):
+            evaluate_real(data=tmp_path, marks=tmp_path, folds=folds)
+        assert ("no measure of accuracy" in capsys.readouterr().out) is warned
 
 
 def test_a_case_whose_images_are_not_there_is_named(tmp_path):
