@@ -190,7 +190,7 @@ def number_format(device: torch.device) -> torch.dtype:
 
     `get_cpu_capability` respects the limit that ATEN_CPU_CAPABILITY sets.
     """
-    # Versions of PyTorch before 2026 do not list what the CPU can do.
+    # Older versions of PyTorch do not list the instructions of the CPU.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     quick = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     fits = device.type == "cpu" and quick and torch.backends.cpu.get_cpu_capability() == "AVX512"
